@@ -1,0 +1,267 @@
+"""NATS for one service: questions asked and answered, facts and batches kept in JetStream, replies by inbox.
+
+The one place that knows nats-py. A failure of the server or of the connection is raised as `Unavailable`; a failure
+that another service answered with is raised as the class it was raised as there.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import nats
+from google.rpc.status_pb2 import Status
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.client import JetStreamContext
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
+
+from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
+from services.kit.messages import Question, Reply, Request
+
+log = logging.getLogger(__name__)
+
+# A reply that carries this header holds a google.rpc.Status instead of the answer.
+_FAILED = "Flyte-Failed"
+_MESSAGE_ID = "Nats-Msg-Id"
+# Between two tries while nobody answers a question: an owner that restarts is back within a second or two.
+_ASK_AGAIN_SECONDS = 0.05
+_CONNECT_TIMEOUT_SECONDS = 2
+_RECONNECT_WAIT_SECONDS = 0.2
+# An append that is not acknowledged by now counts as failed; sending it again with the same id is harmless.
+APPEND_TIMEOUT_SECONDS = 5.0
+# How long JetStream remembers message ids, to drop the second copy of a message that was sent twice.
+DUPLICATE_WINDOW_SECONDS = 120.0
+# A consumer that dies is replaced after this; one that works longer renews its claim in between.
+ACK_WAIT_SECONDS = 3.0
+_RENEW_SECONDS = ACK_WAIT_SECONDS / 3
+# After a failure the same message is tried again, first soon, then with patience.
+_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A JetStream stream on file; messages older than `max_age` seconds go."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age: float
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message of a stream on its way to a consumer."""
+
+    subject: str
+    payload: bytes
+    sequence: int  # of the stream; the same at every redelivery
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Bus:
+    """One connection to NATS. It reconnects by itself, for ever."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._stream: JetStreamContext = client.jetstream(timeout=APPEND_TIMEOUT_SECONDS)
+        self._loops: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(cls, url: str, name: str) -> Self:
+        """Connect as `name`, which is also the queue group of its answers; raises Unavailable."""
+        try:
+            client = await nats.connect(
+                url,
+                name=name,
+                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,
+                max_reconnect_attempts=-1,
+                allow_reconnect=True,
+                error_cb=_logged,
+            )
+        except (NatsError, OSError) as error:
+            raise Unavailable(f"NATS cannot be reached at {url}") from error
+        return cls(client, name)
+
+    async def close(self) -> None:
+        """Finish what is being answered, stop consuming, send what is buffered, then disconnect."""
+        with contextlib.suppress(NatsError):
+            await self._client.drain()
+        for loop in self._loops:
+            loop.cancel()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached now."""
+        return self._client.is_connected
+
+    async def ask(self, question: Question[Request, Reply], request: Request) -> Reply:
+        """Ask the owner; raises its failure, or Unavailable when there is no answer within the question's deadline."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + question.deadline
+        payload = request.SerializeToString()
+        while True:
+            try:
+                message = await self._client.request(question.subject, payload, timeout=max(end - clock(), 0.001))
+                break
+            except NoRespondersError as error:
+                if clock() + _ASK_AGAIN_SECONDS > end:
+                    raise Unavailable(f"nobody answers {question.subject}") from error
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+            except (NatsError, TimeoutError) as error:
+                raise Unavailable(f"no answer from {question.subject} in time") from error
+        if message.headers and _FAILED in message.headers:
+            raise from_status(Status.FromString(message.data))
+        return question.reply.FromString(message.data)
+
+    async def answer(
+        self, question: Question[Request, Reply], handler: Callable[[Request], Awaitable[Reply | bytes]]
+    ) -> None:
+        """Answer `question` from now on; each is answered by one replica. Questions are answered side by side."""
+
+        async def respond(message: Msg) -> None:
+            try:
+                reply = await handler(question.request.FromString(message.data))
+                data = reply if isinstance(reply, bytes) else reply.SerializeToString()
+                await self._client.publish(message.reply, data)
+            except ServiceError as error:
+                await self._refuse(message, error)
+            except Exception:
+                log.exception("question failed", extra={"subject": question.subject})
+                await self._refuse(message, Internal(f"{question.subject} failed"))
+
+        async def start(message: Msg) -> None:
+            self._in_background(respond(message))
+
+        await self._client.subscribe(question.subject, queue=self._name, cb=start)
+
+    async def _refuse(self, message: Msg, error: ServiceError) -> None:
+        await self._client.publish(message.reply, to_status(error).SerializeToString(), headers={_FAILED: "1"})
+
+    async def ensure(self, stream: Stream) -> None:
+        """Create the stream, or bring it to this shape; safe to call from every replica."""
+        config = StreamConfig(
+            name=stream.name,
+            subjects=list(stream.subjects),
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.OLD,
+            max_age=stream.max_age,
+            duplicate_window=DUPLICATE_WINDOW_SECONDS,
+        )
+        with _unavailable("the stream cannot be made ready"):
+            try:
+                await self._stream.update_stream(config)
+            except NotFoundError:
+                await self._stream.add_stream(config)
+
+    async def append(
+        self, subject: str, payload: bytes, message_id: str, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Append to the stream of `subject`; answers its sequence once it is on file. Raises Unavailable.
+
+        Appending the same `message_id` again within two minutes keeps one copy.
+        """
+        with _unavailable("the stream does not take messages"):
+            ack = await self._stream.publish(subject, payload, headers={**(headers or {}), _MESSAGE_ID: message_id})
+        return ack.seq
+
+    async def consume(
+        self,
+        stream: Stream,
+        subject: str,
+        durable: str,
+        handler: Callable[[Delivery], Awaitable[None]],
+    ) -> None:
+        """Hand each message on `subject` to `handler`, strictly one after the other across all replicas.
+
+        A message is done when the handler returns. While it works its claim is renewed; when it raises, the same
+        message is tried again here, with growing patience, and nothing behind it moves: order matters more than
+        progress.
+        Replicas share the durable consumer; when one dies another takes the message over.
+        """
+
+        async def work(message: Msg) -> None:
+            delivery = Delivery(
+                message.subject, message.data, message.metadata.sequence.stream, dict(message.headers or {})
+            )
+            renewal = asyncio.create_task(_renew(message))
+            try:
+                await _until_done(handler, delivery, durable)
+            finally:
+                renewal.cancel()
+            with contextlib.suppress(NatsError):
+                await message.ack()
+
+        config = ConsumerConfig(
+            durable_name=durable,
+            deliver_group=durable,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_SECONDS,
+            max_ack_pending=1,
+            filter_subject=subject,
+        )
+        with _unavailable("the consumer cannot be made ready"):
+            await self._stream.subscribe(
+                subject, queue=durable, durable=durable, stream=stream.name, config=config, manual_ack=True, cb=work
+            )
+
+    async def listen(self, handler: Callable[[bytes], Awaitable[None]]) -> str:
+        """Open an inbox of this process; answers its subject. Messages arrive one after the other."""
+        inbox: str = self._client.new_inbox()
+
+        async def receive(message: Msg) -> None:
+            await handler(message.data)
+
+        await self._client.subscribe(inbox, cb=receive)
+        return inbox
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Send to an inbox; nobody listening is no error. Raises Unavailable without a connection."""
+        with _unavailable("NATS cannot be reached"):
+            await self._client.publish(subject, payload)
+
+    def _in_background(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._loops.add(task)
+        task.add_done_callback(self._loops.discard)
+
+
+async def _renew(message: Msg) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        with contextlib.suppress(NatsError):
+            await message.in_progress()
+
+
+async def _until_done(handler: Callable[[Delivery], Awaitable[None]], delivery: Delivery, durable: str) -> None:
+    tries = 0
+    while True:
+        try:
+            await handler(delivery)
+        except Exception:
+            wait = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
+            tries += 1
+            log.exception("message failed, again soon", extra={"consumer": durable, "sequence": delivery.sequence})
+            await asyncio.sleep(wait)
+        else:
+            return
+
+
+async def _logged(error: Exception) -> None:
+    log.warning("NATS: %s", error)
+
+
+@contextlib.contextmanager
+def _unavailable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (NatsError, JetStreamError, TimeoutError, ConnectionError) as error:
+        raise Unavailable(f"{what}: {error}" if str(error) else what) from error

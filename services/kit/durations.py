@@ -1,0 +1,38 @@
+"""Durations as Go writes them (`1h5m`, `300ms`), which filters and settings of Flyte use."""
+
+import re
+from decimal import Decimal
+
+NANOSECONDS = 1_000_000_000
+_UNITS = {
+    "ns": Decimal(1),
+    "us": Decimal(1_000),
+    "µs": Decimal(1_000),
+    "μs": Decimal(1_000),
+    "ms": Decimal(1_000_000),
+    "s": Decimal(NANOSECONDS),
+    "m": Decimal(60 * NANOSECONDS),
+    "h": Decimal(3600 * NANOSECONDS),
+}
+_PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+_DURATION = re.compile(rf"([+-]?)((?:{_PART})+)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+# Go keeps a duration in a signed 64-bit count of nanoseconds.
+_LARGEST = 2**63 - 1
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of a Go duration, or of a plain number of seconds; raises ValueError."""
+    if _NUMBER.fullmatch(text):
+        return _bounded(Decimal(text) * NANOSECONDS, text)
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a duration: {text}")
+    total = sum((Decimal(number) * _UNITS[unit] for number, unit in re.findall(_PART, match[2])), Decimal(0))
+    return _bounded(-total if match[1] == "-" else total, text)
+
+
+def _bounded(nanoseconds: Decimal, text: str) -> int:
+    if abs(nanoseconds) > _LARGEST:
+        raise ValueError(f"a duration out of range: {text}")
+    return int(nanoseconds)

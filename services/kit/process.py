@@ -1,0 +1,132 @@
+"""The life of a service: settings, start, ready, drain, end.
+
+A service's `__main__` is one call of `main`; its `app.build` makes everything by hand, top to bottom, registers what
+must be closed on the stack it is given, and answers with an `App`. `python -m services.<name>` serves,
+`python -m services.<name> migrate` brings the database to the release's schema.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+from starlette.routing import BaseRoute
+
+from services.kit.bus import Bus
+from services.kit.db import Database
+from services.kit.errors import ServiceError
+from services.kit.grpc_front import GrpcFront
+from services.kit.http_front import HttpFront
+from services.kit.migrations import check_schema, migrate
+from services.kit.rpc import Table
+from services.kit.settings import ProcessSettings, load
+from services.kit.telemetry import log_as_json
+
+log = logging.getLogger(__name__)
+
+Chosen = TypeVar("Chosen", bound=ProcessSettings)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every service is built on."""
+
+    db: Database
+    bus: Bus
+
+
+@dataclass(frozen=True)
+class App:
+    """What a service does once it is built."""
+
+    table: Table
+    """The methods it serves."""
+    services: Sequence[str]
+    """Full names of the gRPC services that `table` holds methods of, for reflection."""
+    loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    """What runs beside the calls until the end; a loop that raises ends the process."""
+    routes: Sequence[BaseRoute] = field(default=())
+    """HTTP routes beside the probes."""
+    drain: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Run once calls have ended and before connections close: flush what was accepted."""
+
+
+Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
+
+
+def main(name: str, settings_class: type[Chosen], build: Build[Chosen], migrations: Path) -> None:
+    """Run the service `name`, or its migrations; the whole of a service's `__main__`."""
+    command = sys.argv[1:]
+    settings = load(settings_class)
+    log_as_json(name, settings.log_level)
+    if command == ["migrate"]:
+        log.info("migrated", extra={"version": migrate(settings.database_url, migrations)})
+    elif command:
+        raise SystemExit(f"usage: python -m services.{name} [migrate]")
+    else:
+        try:
+            uvloop.run(serve(name, settings, build, migrations))
+        except ServiceError as error:
+            raise SystemExit(f"{name} cannot start: {error.message}") from error
+
+
+async def serve(
+    name: str,
+    settings: Chosen,
+    build: Build[Chosen],
+    migrations: Path,
+    until: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `until`, then drain; raises a ServiceError when a part cannot be reached."""
+    ending = until or _ended_by_signal()
+    async with AsyncExitStack() as stack:
+        db = await Database.open(settings.database_url, max_size=settings.database_pool_size)
+        stack.push_async_callback(db.close)
+        await check_schema(db, migrations, name)
+        bus = await Bus.connect(settings.nats_url, name)
+        stack.push_async_callback(bus.close)
+        app = await build(settings, Parts(db, bus), stack)
+        await _run(name, settings, app, bus, ending)
+
+
+async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending: asyncio.Event) -> None:
+    async def ready() -> bool:
+        return bus.connected and not ending.is_set()
+
+    grpc_front = GrpcFront(app.table, app.services, settings.grpc_address, settings.max_message_bytes)
+    http_front = HttpFront(settings.http_address, ready, app.routes)
+    await grpc_front.start()
+    http = asyncio.create_task(http_front.serve())
+    loops = [asyncio.create_task(loop()) for loop in app.loops]
+    log.info("serving", extra={"grpc": settings.grpc_address, "http": settings.http_address})
+    ended = asyncio.create_task(ending.wait())
+    done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
+    ending.set()
+    log.info("draining")
+    await grpc_front.stop(settings.drain_seconds)
+    for flush in app.drain:
+        await flush()
+    http_front.stop()
+    for task in (*loops, ended):
+        task.cancel()
+    results = await asyncio.gather(http, *loops, return_exceptions=True)
+    log.info("ended", extra={"cause": "asked to" if ended in done else f"a part of {name} ended by itself"})
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _ended_by_signal() -> asyncio.Event:
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, ending.set)
+    return ending

@@ -1,0 +1,111 @@
+"""One table of methods for every front: full gRPC path to a handler's method, bytes in and bytes out.
+
+Handlers see messages; a front sees `(path, bytes)`. So another front can be put beside the gRPC server without touching
+a handler. A handler is any object whose coroutine methods carry RPC names; it answers with a message, or with bytes
+when the answer is already serialized.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from services.kit.errors import Code, Internal, InvalidArgument, ServiceError, Unimplemented
+from services.kit.telemetry import CALL_SECONDS, CALLS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a handler may know of a call besides its message."""
+
+    principal: str = ""  # who calls; empty without authentication
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Message, Call], Awaitable[Message | bytes]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One RPC of one service, bound to its handler."""
+
+    path: str
+    request: type[Message]
+    handler: Handler
+
+
+class Table:
+    """Every method that a process serves, by full path (`/flyteidl.service.AdminService/GetTask`)."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, Method] = {}
+
+    def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
+        """Bind the methods of `service` that `handlers` have; raises ValueError when two have the same one."""
+        for descriptor in service.methods:
+            owners = [handler for handler in handlers if hasattr(handler, descriptor.name)]
+            if len(owners) > 1:
+                names = ", ".join(type(owner).__name__ for owner in owners)
+                raise ValueError(f"{descriptor.name} is served twice: {names}")
+            for owner in owners:
+                self._methods[_path(descriptor)] = Method(
+                    _path(descriptor), GetMessageClass(descriptor.input_type), getattr(owner, descriptor.name)
+                )
+
+    @property
+    def paths(self) -> set[str]:
+        """The full paths of the methods bound."""
+        return set(self._methods)
+
+    async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
+        """Answer one call; every failure leaves as a ServiceError, an unknown one without its text."""
+        started = time.perf_counter()
+        code = Code.OK
+        try:
+            return await self._serve(path, payload, call)
+        except ServiceError as error:
+            code = error.code
+            raise
+        except Exception as error:
+            code = Code.INTERNAL
+            reference = uuid.uuid4().hex
+            log.exception("call failed", extra={"method": path, "error_id": reference})
+            raise Internal(f"internal error {reference}") from error
+        finally:
+            seconds = time.perf_counter() - started
+            name = path.rpartition("/")[2] if path in self._methods else "unknown"
+            CALLS.labels(name, code.name).inc()
+            CALL_SECONDS.labels(name).observe(seconds)
+            if log.isEnabledFor(logging.INFO):
+                milliseconds = round(seconds * 1000, 2)
+                fields = {"method": path, "code": code.name, "ms": milliseconds, "traceparent": _traceparent(call)}
+                log.info("call", extra=fields)
+
+    async def _serve(self, path: str, payload: bytes, call: Call) -> bytes:
+        method = self._methods.get(path)
+        if method is None:
+            raise Unimplemented(f"{path.lstrip('/')} is not implemented")
+        request = method.request()
+        try:
+            request.ParseFromString(payload)
+        except DecodeError as error:
+            raise InvalidArgument(f"the request to {path.lstrip('/')} cannot be parsed") from error
+        reply = await method.handler(request, call)
+        return reply if isinstance(reply, bytes) else reply.SerializeToString()
+
+
+def _path(method: MethodDescriptor) -> str:
+    service = cast("Any", method).containing_service
+    return f"/{service.full_name}/{method.name}"
+
+
+def _traceparent(call: Call) -> str:
+    return call.metadata.get("traceparent", "")

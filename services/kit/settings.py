@@ -1,0 +1,95 @@
+"""Settings of a process: environment first, then a YAML file, then defaults. What is unknown or wrong stops the start.
+
+Each service extends `ProcessSettings` with its own fields in its `config.py`, each documented under the field.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+PREFIX = "FLYTEPLANE_"
+CONFIG_FILE = PREFIX + "CONFIG"
+# The reference's receive limit, which is gRPC's own (gateway.md A.1).
+DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+
+class ProcessSettings(BaseSettings):
+    """What every service needs to run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", use_attribute_docstrings=True, env_nested_delimiter="__"
+    )
+
+    database_url: str = "postgresql://localhost/flyteplane"
+    """This service's own database, as its own role."""
+
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    """Connections to the database at most, per process."""
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """NATS with JetStream; several servers with commas."""
+
+    grpc_address: str = "127.0.0.1:8081"
+    """host:port of the gRPC server, for the gateway."""
+
+    http_address: str = "127.0.0.1:8082"
+    """host:port of /healthz, /readyz and /metrics."""
+
+    max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, ge=1024)
+    """Largest request; a larger one is RESOURCE_EXHAUSTED 'message larger than max'."""
+
+    log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
+    """debug, info (a line a call), warning or error."""
+
+    drain_seconds: float = Field(default=8.0, ge=0, le=300)
+    """How long calls under way may take to finish after SIGTERM; below the 10 s in which all must be over."""
+
+    @field_validator("grpc_address", "http_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError("must be host:port")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources; a `.env` file or secrets folder is not read."""
+        chosen: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if file := os.environ.get(CONFIG_FILE):
+            chosen.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
+        return tuple(chosen)
+
+
+Chosen = TypeVar("Chosen", bound=ProcessSettings)
+
+
+def load(settings: type[Chosen]) -> Chosen:
+    """Read the settings; exits with one line naming every field that is wrong or unknown."""
+    known = {(PREFIX + name).upper() for name in settings.model_fields} | {CONFIG_FILE}
+    unknown = sorted(
+        name for name in os.environ if name.startswith(PREFIX) and name.split("__")[0].upper() not in known
+    )
+    if unknown:
+        raise SystemExit(f"unknown settings: {', '.join(unknown)}")
+    file = os.environ.get(CONFIG_FILE)
+    if file and not Path(file).is_file():
+        raise SystemExit(f"{CONFIG_FILE} names no file: {file}")
+    try:
+        return settings()
+    except ValidationError as error:
+        raise SystemExit("wrong settings: " + "; ".join(_told(problem) for problem in error.errors())) from None
+
+
+def _told(problem: Any) -> str:
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

