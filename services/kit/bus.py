@@ -109,7 +109,7 @@ class Bus:
         payload = request.SerializeToString()
         while True:
             try:
-                message = await self._client.request(question.subject, payload, timeout=max(end - clock(), 0.001))
+                message = await self._request(question.subject, payload, max(end - clock(), 0.001))
                 break
             except NoRespondersError as error:
                 if clock() + _ASK_AGAIN_SECONDS > end:
@@ -120,6 +120,12 @@ class Bus:
         if message.headers and _FAILED in message.headers:
             raise from_status(Status.FromString(message.data))
         return question.reply.FromString(message.data)
+
+    async def _request(self, subject: str, payload: bytes, timeout: float) -> Msg:
+        if not self.connected:
+            # What is sent now would be delivered late, to an inbox that nobody reads any more.
+            raise NoRespondersError
+        return await self._client.request(subject, payload, timeout=timeout)
 
     async def answer(
         self, question: Question[Request, Reply], handler: Callable[[Request], Awaitable[Reply | bytes]]

@@ -161,14 +161,14 @@ class ObjectStore:
     def check_signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> None:
         """Raise PermissionDenied unless `query` is a live signature of this store for `verb` on `path`."""
         expected = self._signature(verb, path, query)
-        if not hmac.compare_digest(expected, query.get("signature", "")):
+        if not hmac.compare_digest(expected.encode(), query.get("signature", "").encode(errors="replace")):
             raise PermissionDenied("the signature does not fit the request")
         if int(query["expires"]) < datetime.now(UTC).timestamp():
             raise PermissionDenied("the signed URL has expired")
 
     def _signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> str:
         text = "\n".join((verb, path, query.get("expires", ""), query.get("md5", ""), query.get("keep", "")))
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, text.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def _digest_path(path: str) -> str:

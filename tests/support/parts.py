@@ -71,7 +71,7 @@ def running_nats(folder: Path, port: int) -> Iterator[str]:
     config.write_text(f'jetstream {{ store_dir: "{folder}" }}\nmax_payload: 8MB\n')
     process = subprocess.Popen([binary, "-c", str(config), "-a", "127.0.0.1", "-p", str(port)], stderr=log)
     try:
-        _await_port(port)
+        await_port(port)
         yield f"nats://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -79,7 +79,8 @@ def running_nats(folder: Path, port: int) -> Iterator[str]:
         log.close()
 
 
-def _await_port(port: int) -> None:
+def await_port(port: int) -> None:
+    """Wait until somebody listens on `port` of the loopback interface; raises TimeoutError."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):

@@ -1,0 +1,89 @@
+"""Signed uploads and downloads over HTTP."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.kit.http_front import HttpFront
+from services.kit.object_front import object_routes
+from services.kit.objects import ObjectStore
+from tests.support.parts import await_port, free_port
+
+HOUR = timedelta(hours=1)
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    port = free_port()
+    made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
+
+    async def ready() -> bool:
+        return True
+
+    front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made))
+    serving = asyncio.create_task(front.serve())
+    await asyncio.to_thread(await_port, port)
+    yield made
+    front.stop()
+    await serving
+
+
+async def test_an_upload_can_be_downloaded(store: ObjectStore) -> None:
+    data = bytes(range(256)) * 4 * 1024 * 12  # 12 MiB, several chunks
+    digest = hashlib.md5(data, usedforsecurity=False).digest()
+    uri = store.uri("p", "d", "ünï code", "script.tar.gz")
+    put = await store.sign_put(uri, HOUR, digest, keep_md5=True)
+    assert put.headers == {"Content-MD5": base64.b64encode(digest).decode()}
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(data), MEBIBYTE):
+            yield data[start : start + MEBIBYTE]
+
+    async with httpx.AsyncClient() as client:
+        answer = await asyncio.to_thread(httpx.put, put.url, content=pieces(), headers=dict(put.headers))
+        assert answer.status_code == 200
+        assert (await client.get(await store.sign_get(uri, HOUR))).content == data
+        head = await client.head(await store.sign_get(uri, HOUR))
+        assert head.headers["content-length"] == str(len(data))
+    info = await store.head(uri)
+    assert info is not None
+    assert info.content_md5 == digest
+
+
+async def test_an_upload_with_another_digest_is_refused_and_leaves_the_old_object(store: ObjectStore) -> None:
+    uri = store.uri("a")
+    await store.put(uri, b"old")
+    put = await store.sign_put(uri, HOUR, hashlib.md5(b"new", usedforsecurity=False).digest(), keep_md5=False)
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(put.url, content=b"wrong")).status_code == 400
+    assert await store.get(uri) == b"old"
+
+
+async def test_without_a_signature_nothing_is_served(store: ObjectStore) -> None:
+    uri = store.uri("a")
+    await store.put(uri, b"old")
+    get, put = await store.sign_get(uri, HOUR), (await store.sign_put(uri, HOUR, None, keep_md5=False)).url
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(get.partition("?")[0])).status_code == 403
+        assert (await client.put(get, content=b"x")).status_code == 403
+        assert (await client.get(put)).status_code == 403
+        assert (await client.get(get.replace("/objects/a", "/objects/b"))).status_code == 403
+    assert await store.get(uri) == b"old"
+
+
+async def test_an_object_that_is_not_there_is_404(store: ObjectStore) -> None:
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(await store.sign_get(store.uri("nothing"), HOUR))).status_code == 404
+
+
+async def test_a_crooked_path_is_refused(store: ObjectStore) -> None:
+    get = await store.sign_get(store.uri("a"), HOUR)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(get.replace("/objects/a", "/objects/..%2Fa"))).status_code == 403
