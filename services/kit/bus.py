@@ -47,11 +47,15 @@ _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Stream:
-    """A JetStream stream on file; messages older than `max_age` seconds go."""
+    """A JetStream stream on file; messages older than `max_age` seconds go, 0 keeps them for ever.
+
+    With `until_done` a message also goes once its consumer is done with it; each subject then has one consumer.
+    """
 
     name: str
     subjects: tuple[str, ...]
     max_age: float
+    until_done: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,11 @@ class Bus:
             raise from_status(Status.FromString(message.data))
         return question.reply.FromString(message.data)
 
-    async def _request(self, subject: str, payload: bytes, timeout: float) -> Msg:
+    async def _request(self, subject: str, payload: bytes, seconds: float) -> Msg:
         if not self.connected:
             # What is sent now would be delivered late, to an inbox that nobody reads any more.
             raise NoRespondersError
-        return await self._client.request(subject, payload, timeout=timeout)
+        return await self._client.request(subject, payload, timeout=seconds)
 
     async def answer(
         self, question: Question[Request, Reply], handler: Callable[[Request], Awaitable[Reply | bytes]]
@@ -156,7 +160,7 @@ class Bus:
         config = StreamConfig(
             name=stream.name,
             subjects=list(stream.subjects),
-            retention=RetentionPolicy.LIMITS,
+            retention=RetentionPolicy.WORK_QUEUE if stream.until_done else RetentionPolicy.LIMITS,
             discard=DiscardPolicy.OLD,
             max_age=stream.max_age,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,

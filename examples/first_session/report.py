@@ -1,0 +1,40 @@
+"""Three tasks, a workflow with default inputs and two outputs, and a launch plan that fixes one of the inputs."""
+
+from typing import NamedTuple
+
+from flytekit import LaunchPlan, task, workflow
+
+
+class Report(NamedTuple):
+    """What the workflow answers."""
+
+    total: int
+    text: str
+
+
+@task
+def double(count: int) -> int:
+    """Twice as many."""
+    return count * 2
+
+
+@task
+def add(a: int, b: int) -> int:
+    """Both together."""
+    return a + b
+
+
+@task
+def describe(total: int, unit: str) -> str:
+    """Say how many there are of what."""
+    return f"{total} {unit}"
+
+
+@workflow
+def report(count: int = 3, unit: str = "apples") -> Report:
+    """Count three times `count`, and say so."""
+    total = add(a=count, b=double(count=count))
+    return Report(total=total, text=describe(total=total, unit=unit))
+
+
+pears = LaunchPlan.get_or_create(report, name="report_of_pears", fixed_inputs={"unit": "pears"})

@@ -1,0 +1,300 @@
+"""Bad input on each RPC of the main path, through the gateway: code and message of its page, and nothing stored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from flyteidl.admin import (
+    common_pb2,
+    event_pb2,
+    execution_pb2,
+    launch_plan_pb2,
+    node_execution_pb2,
+    project_pb2,
+    task_execution_pb2,
+    task_pb2,
+    workflow_pb2,
+)
+from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
+from flyteidl.core.identifier_pb2 import (
+    Identifier,
+    NodeExecutionIdentifier,
+    ResourceType,
+    TaskExecutionIdentifier,
+    WorkflowExecutionIdentifier,
+)
+from flyteidl.event import event_pb2 as events
+from flyteidl.service import dataproxy_pb2
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tests.support import entities
+from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier
+from tests.support.sandbox import Sandbox
+
+TASK, WORKFLOW, LAUNCH_PLAN = ResourceType.TASK, ResourceType.WORKFLOW, ResourceType.LAUNCH_PLAN
+INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+NOW = Timestamp(seconds=1_700_000_000)
+
+NOWHERE = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="nowhere")
+NO_NODE = NodeExecutionIdentifier(execution_id=NOWHERE, node_id="n0")
+NO_TASK = TaskExecutionIdentifier(task_id=identifier(TASK, "t"), node_execution_id=NO_NODE, retry_attempt=0)
+
+
+@dataclass(frozen=True)
+class Case:
+    rpc: str
+    request: Any
+    code: grpc.StatusCode
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.rpc}: {self.message[:50]}"
+
+
+def task(change: Callable[[task_pb2.TaskCreateRequest], object]) -> task_pb2.TaskCreateRequest:
+    request = entities.task("bad_input.task", {"a": INTEGER}, {"b": INTEGER})
+    change(request)
+    return request
+
+
+def workflow(change: Callable[[workflow_pb2.WorkflowCreateRequest], object]) -> workflow_pb2.WorkflowCreateRequest:
+    request = entities.workflow("bad_input.workflow", {}, {}, [entities.task_node("n0", "bad_input.never")], [])
+    change(request)
+    return request
+
+
+def plan(
+    change: Callable[[launch_plan_pb2.LaunchPlanCreateRequest], object],
+) -> launch_plan_pb2.LaunchPlanCreateRequest:
+    request = entities.launch_plan("bad_input.plan", "bad_input.never")
+    change(request)
+    return request
+
+
+def execution(change: Callable[[execution_pb2.ExecutionCreateRequest], object]) -> execution_pb2.ExecutionCreateRequest:
+    request = execution_pb2.ExecutionCreateRequest(
+        project=PROJECT,
+        domain=DOMAIN,
+        name="badinput",
+        spec=execution_pb2.ExecutionSpec(launch_plan=identifier(LAUNCH_PLAN, "bad_input.never")),
+    )
+    change(request)
+    return request
+
+
+def project(**fields: Any) -> project_pb2.ProjectRegisterRequest:
+    return project_pb2.ProjectRegisterRequest(project=project_pb2.Project(**{"id": "bad-input", "name": "x", **fields}))
+
+
+def get(kind: ResourceType, **changes: str) -> common_pb2.ObjectGetRequest:
+    wanted = identifier(kind, "bad_input.nothing")
+    for name, value in changes.items():
+        setattr(wanted, name, value)
+    return common_pb2.ObjectGetRequest(id=wanted)
+
+
+def node_event(**fields: Any) -> event_pb2.NodeExecutionEventRequest:
+    whole = {"id": NO_NODE, "phase": NodeExecution.RUNNING, "occurred_at": NOW, **fields}
+    return event_pb2.NodeExecutionEventRequest(event=events.NodeExecutionEvent(**whole))
+
+
+def task_event(**fields: Any) -> event_pb2.TaskExecutionEventRequest:
+    whole = {
+        "task_id": identifier(TASK, "t"),
+        "parent_node_execution_id": NO_NODE,
+        "phase": TaskExecution.RUNNING,
+        "occurred_at": NOW,
+        **fields,
+    }
+    return event_pb2.TaskExecutionEventRequest(event=events.TaskExecutionEvent(**whole))
+
+
+def workflow_event(**fields: Any) -> event_pb2.WorkflowExecutionEventRequest:
+    whole = {"execution_id": NOWHERE, "phase": WorkflowExecution.RUNNING, "occurred_at": NOW, **fields}
+    return event_pb2.WorkflowExecutionEventRequest(event=events.WorkflowExecutionEvent(**whole))
+
+
+def listed(**fields: Any) -> common_pb2.ResourceListRequest:
+    scope = common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
+    return common_pb2.ResourceListRequest(**{"id": scope, "limit": 10, **fields})
+
+
+Sort = common_pb2.Sort
+CASES = [
+    # projects.md 4, 6
+    Case("RegisterProject", project_pb2.ProjectRegisterRequest(), INVALID, "missing project"),
+    Case("RegisterProject", project(name=""), INVALID, "missing project_name"),
+    Case("RegisterProject", project(id=""), INVALID, "missing project_id"),
+    Case("RegisterProject", project(id="Ü"), INVALID, "invalid project id [Ü]"),
+    Case("RegisterProject", project(name="x" * 65), INVALID, "project_name cannot exceed 64 characters"),
+    Case("RegisterProject", project(description="x" * 301), INVALID, "project_description cannot exceed 300"),
+    Case(
+        "RegisterProject",
+        project(labels=common_pb2.Labels(values={"foo": "#bar"})),
+        INVALID,
+        "invalid label value [#bar]: [a valid label must be an empty string or consist of",
+    ),
+    Case("RegisterProject", project(domains=[project_pb2.Domain(id="x")]), INVALID, "Domains are currently only set"),
+    Case("GetProject", project_pb2.ProjectGetRequest(), INVALID, "missing project_id"),
+    Case("GetProject", project_pb2.ProjectGetRequest(id="nothing"), MISSING, "project [nothing] not found"),
+    Case("ListProjects", project_pb2.ProjectListRequest(filters="x"), INVALID, "invalid value for filters"),
+    Case("ListProjects", project_pb2.ProjectListRequest(sort_by=Sort(key="x")), INVALID, "invalid sort key 'x'"),
+    Case("ListProjects", project_pb2.ProjectListRequest(token="x"), INVALID, "invalid pagination token x for ListP"),
+    # registry.md 3, 5
+    Case("CreateTask", task_pb2.TaskCreateRequest(), INVALID, "missing id"),
+    Case("CreateTask", task(lambda r: r.id.ClearField("resource_type")), INVALID, "unexpected resource type"),
+    Case("CreateTask", task(lambda r: r.id.ClearField("version")), INVALID, "missing version"),
+    Case("CreateTask", task(lambda r: setattr(r.id, "project", "nothing")), INVALID, "failed to validate that project"),
+    Case("CreateTask", task(lambda r: setattr(r.id, "domain", "nothing")), INVALID, "domain [nothing] is unrecognized"),
+    Case("CreateTask", task(lambda r: r.ClearField("spec")), INVALID, "missing spec"),
+    Case("CreateTask", task(lambda r: r.spec.template.ClearField("type")), INVALID, "missing type"),
+    Case("CreateTask", task(lambda r: r.spec.template.ClearField("metadata")), INVALID, "missing metadata"),
+    Case("CreateTask", task(lambda r: r.spec.template.ClearField("interface")), INVALID, "missing typed interface"),
+    Case("CreateTask", task(lambda r: r.spec.template.container.ClearField("image")), INVALID, "missing image"),
+    Case(
+        "CreateTask", task(lambda r: r.spec.template.container.ClearField("args")), INVALID, "task failed compilation"
+    ),
+    Case("CreateTask", task(lambda r: setattr(r.id, "name", "n" * 256)), INVALID, "name"),
+    Case("GetTask", common_pb2.ObjectGetRequest(), INVALID, "missing id"),
+    Case("GetTask", get(TASK, version=""), INVALID, "missing version"),
+    Case("GetTask", get(TASK), MISSING, "missing entity of type TASK with identifier"),
+    # registry.md 6
+    Case("CreateWorkflow", workflow_pb2.WorkflowCreateRequest(), INVALID, "missing id"),
+    Case("CreateWorkflow", workflow(lambda r: r.ClearField("spec")), INVALID, "missing spec"),
+    Case("CreateWorkflow", workflow(lambda _: None), INVALID, "failed to compile workflow for"),
+    Case("CreateWorkflow", workflow(lambda r: r.spec.template.ClearField("nodes")), INVALID, "NoNodesFound"),
+    Case("GetWorkflow", get(WORKFLOW, name=""), INVALID, "missing name"),
+    Case("GetWorkflow", get(WORKFLOW), MISSING, "missing entity of type WORKFLOW with identifier"),
+    # registry.md 7
+    Case("CreateLaunchPlan", launch_plan_pb2.LaunchPlanCreateRequest(), INVALID, "missing id"),
+    Case("CreateLaunchPlan", plan(lambda _: None), MISSING, "missing entity of type WORKFLOW with identifier"),
+    Case("GetLaunchPlan", get(LAUNCH_PLAN, domain=""), INVALID, "missing domain"),
+    Case("GetLaunchPlan", get(LAUNCH_PLAN), MISSING, "missing entity of type LAUNCH_PLAN with identifier"),
+    Case("GetActiveLaunchPlan", launch_plan_pb2.ActiveLaunchPlanRequest(), INVALID, "missing project"),
+    Case(
+        "GetActiveLaunchPlan",
+        launch_plan_pb2.ActiveLaunchPlanRequest(
+            id=common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="nothing")
+        ),
+        MISSING,
+        f"No active launch plan could be found: {PROJECT}:{DOMAIN}:nothing",
+    ),
+    Case("UpdateLaunchPlan", launch_plan_pb2.LaunchPlanUpdateRequest(), INVALID, "missing id"),
+    Case(
+        "UpdateLaunchPlan",
+        launch_plan_pb2.LaunchPlanUpdateRequest(id=identifier(LAUNCH_PLAN, "nothing"), state=launch_plan_pb2.ACTIVE),
+        MISSING,
+        "missing entity of type LAUNCH_PLAN",
+    ),
+    # executions.md 2.2
+    Case("CreateExecution", execution_pb2.ExecutionCreateRequest(), INVALID, "missing project"),
+    Case("CreateExecution", execution(lambda r: r.ClearField("domain")), INVALID, "missing domain"),
+    Case("CreateExecution", execution(lambda r: setattr(r, "name", "a" * 64)), INVALID, "exceeded"),
+    Case("CreateExecution", execution(lambda r: setattr(r, "name", "no spaces")), INVALID, "invalid name format"),
+    Case("CreateExecution", execution(lambda r: setattr(r, "name", "Upper")), INVALID, "invalid name format"),
+    Case("CreateExecution", execution(lambda r: setattr(r, "project", "nothing")), INVALID, "failed to validate that"),
+    Case("CreateExecution", execution(lambda r: r.ClearField("spec")), INVALID, "missing spec"),
+    Case("CreateExecution", execution(lambda r: r.spec.ClearField("launch_plan")), INVALID, "missing id"),
+    Case(
+        "CreateExecution",
+        execution(lambda r: setattr(r.spec.launch_plan, "resource_type", WORKFLOW)),
+        INVALID,
+        "Invalid reference entity resource type",
+    ),
+    Case(
+        "CreateExecution", execution(lambda r: r.inputs.literals["x"].SetInParent()), INVALID, "missing valid literal"
+    ),
+    Case("CreateExecution", execution(lambda r: r.spec.labels.values.update({"-": "x"})), INVALID, "invalid label key"),
+    Case("CreateExecution", execution(lambda _: None), MISSING, "missing entity of type LAUNCH_PLAN"),
+    Case("GetExecution", execution_pb2.WorkflowExecutionGetRequest(), INVALID, "missing"),
+    Case("GetExecution", execution_pb2.WorkflowExecutionGetRequest(id=NOWHERE), MISSING, "missing entity of type exec"),
+    Case("GetExecutionData", execution_pb2.WorkflowExecutionGetDataRequest(), INVALID, "missing"),
+    Case("GetExecutionData", execution_pb2.WorkflowExecutionGetDataRequest(id=NOWHERE), MISSING, "missing entity of"),
+    Case("ListExecutions", common_pb2.ResourceListRequest(limit=1), INVALID, "missing id"),
+    Case("ListExecutions", listed(limit=0), INVALID, "invalid value for limit"),
+    Case("ListExecutions", listed(filters="eq(name,x)"), INVALID, "'e.name' is invalid filter"),
+    Case("ListExecutions", listed(filters="eq(project.name,x)"), INVALID, "'p' entity is not allowed in filters"),
+    Case("ListExecutions", listed(sort_by=Sort(key="")), INVALID, "invalid sort key ''"),
+    Case("ListExecutions", listed(token="-1"), INVALID, "invalid pagination token -1 for ListExecutions"),
+    # executions.md 7, 8
+    Case("GetNodeExecution", node_execution_pb2.NodeExecutionGetRequest(), INVALID, "missing"),
+    Case("GetNodeExecution", node_execution_pb2.NodeExecutionGetRequest(id=NO_NODE), MISSING, "missing entity of type"),
+    Case("GetNodeExecutionData", node_execution_pb2.NodeExecutionGetDataRequest(id=NO_NODE), MISSING, "missing entity"),
+    Case("ListNodeExecutions", node_execution_pb2.NodeExecutionListRequest(limit=1), INVALID, "missing execution_id"),
+    Case(
+        "ListNodeExecutions",
+        node_execution_pb2.NodeExecutionListRequest(workflow_execution_id=NOWHERE),
+        INVALID,
+        "invalid value for limit",
+    ),
+    Case("GetTaskExecution", task_execution_pb2.TaskExecutionGetRequest(), INVALID, "missing id"),
+    Case("GetTaskExecution", task_execution_pb2.TaskExecutionGetRequest(id=NO_TASK), MISSING, "missing entity of type"),
+    Case("GetTaskExecutionData", task_execution_pb2.TaskExecutionGetDataRequest(id=NO_TASK), MISSING, "missing entity"),
+    Case("ListTaskExecutions", task_execution_pb2.TaskExecutionListRequest(limit=1), INVALID, "missing id"),
+    # executions.md 11
+    Case(
+        "CreateUploadLocation", dataproxy_pb2.CreateUploadLocationRequest(), INVALID, "project and domain are required"
+    ),
+    Case(
+        "CreateUploadLocation",
+        dataproxy_pb2.CreateUploadLocationRequest(project=PROJECT, domain=DOMAIN),
+        INVALID,
+        "content_md5 or filename_root is a required parameter",
+    ),
+    Case("CreateDownloadLink", dataproxy_pb2.CreateDownloadLinkRequest(), INVALID, ""),
+    # events.md 2.1, 3.1, 4.1
+    Case("CreateWorkflowEvent", event_pb2.WorkflowExecutionEventRequest(), INVALID, "called without event"),
+    Case("CreateWorkflowEvent", workflow_event(execution_id=None), INVALID, "doesn't have an execution id"),
+    Case("CreateWorkflowEvent", workflow_event(), MISSING, "missing entity of type execution"),
+    Case("CreateNodeEvent", event_pb2.NodeExecutionEventRequest(), INVALID, "missing"),
+    Case("CreateNodeEvent", node_event(id=None), INVALID, "missing"),
+    Case("CreateNodeEvent", node_event(), MISSING, "execution"),
+    Case("CreateTaskEvent", event_pb2.TaskExecutionEventRequest(), INVALID, "missing event"),
+    Case("CreateTaskEvent", task_event(occurred_at=None), INVALID, "missing occurred_at"),
+    Case("CreateTaskEvent", task_event(parent_node_execution_id=None), INVALID, "missing node_execution_id"),
+    Case("CreateTaskEvent", task_event(task_id=None), INVALID, "missing task_id"),
+    Case(
+        "CreateTaskEvent", task_event(task_id=Identifier(resource_type=WORKFLOW)), INVALID, "unexpected resource type"
+    ),
+    Case("CreateTaskEvent", task_event(), MISSING, "execution"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_bad_input_is_refused_as_the_reference_refuses_it(
+    case: Case, admin: AdminServiceStub, data_proxy: DataProxyServiceStub
+) -> None:
+    call = getattr(admin, case.rpc, None) or getattr(data_proxy, case.rpc)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(case.request)
+    assert (refused.value.code(), case.message in (refused.value.details() or "")) == (case.code, True), refused.value
+
+
+async def test_what_was_refused_is_not_stored(admin: AdminServiceStub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as missing:
+        await admin.GetProject(project_pb2.ProjectGetRequest(id="bad-input"))
+    assert missing.value.code() is MISSING
+    for rpc, kind, name in (
+        ("GetTask", TASK, "bad_input.task"),
+        ("GetWorkflow", WORKFLOW, "bad_input.workflow"),
+        ("GetLaunchPlan", LAUNCH_PLAN, "bad_input.plan"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as missing:
+            await getattr(admin, rpc)(common_pb2.ObjectGetRequest(id=identifier(kind, name)))
+        assert missing.value.code() is MISSING
+    wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="badinput")
+    with pytest.raises(grpc.aio.AioRpcError) as missing:
+        await admin.GetExecution(execution_pb2.WorkflowExecutionGetRequest(id=wanted))
+    assert missing.value.code() is MISSING
+
+
+async def test_a_request_that_is_no_message_is_invalid_argument(sandbox: Sandbox) -> None:
+    async with sandbox.channel() as channel:
+        call = channel.unary_unary("/flyteidl.service.AdminService/CreateTask")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(b"\xff\xff\xff\xff")
+    assert refused.value.code() is INVALID

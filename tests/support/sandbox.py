@@ -1,0 +1,82 @@
+"""A whole sandbox of a test session's own: every real part, on a free port, beside one that may be running."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from tests.support.parts import free_port
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running sandbox and its public door."""
+
+    port: int
+    folder: Path
+
+    @property
+    def target(self) -> str:
+        """host:port for gRPC clients."""
+        return f"localhost:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where REST clients begin."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def client_config(self) -> Path:
+        """The config file made for flytekit and flytectl."""
+        return self.folder / "config.yaml"
+
+    def channel(self) -> grpc.aio.Channel:
+        """A gRPC channel as flytekit opens it: it takes answers of 20 MiB and long error texts (clients.md 2.2)."""
+        options = [("grpc.max_metadata_size", 32768), ("grpc.max_receive_message_length", 20971520)]
+        return grpc.aio.insecure_channel(self.target, options=options)
+
+    def pid(self, part: str) -> int:
+        """The process id of a part, now."""
+        state = json.loads((self.folder / "state.json").read_text())
+        pid: int = state["parts"][part]["pid"]
+        return pid
+
+    def kill(self, part: str) -> None:
+        """Kill a part as a crash would."""
+        os.kill(self.pid(part), signal.SIGKILL)
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of the launcher."""
+        environment = {**os.environ, "PORT": str(self.port), "SANDBOX_DIR": str(self.folder)}
+        return subprocess.run(
+            [sys.executable, "-m", "deploy.sandbox", *command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+
+
+@contextmanager
+def running_sandbox(folder: Path) -> Iterator[Sandbox]:
+    """Start a sandbox in `folder`; stop it at the end of the block."""
+    sandbox = Sandbox(free_port(), folder)
+    started = sandbox.run("up")
+    try:
+        if started.returncode:
+            raise RuntimeError(f"the sandbox did not start:\n{started.stdout}{started.stderr}")
+        yield sandbox
+    finally:
+        sandbox.run("down")
