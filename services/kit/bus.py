@@ -34,6 +34,8 @@ _MESSAGE_ID = "Nats-Msg-Id"
 _ASK_AGAIN_SECONDS = 0.05
 _CONNECT_TIMEOUT_SECONDS = 2
 _RECONNECT_WAIT_SECONDS = 0.2
+# How long a start waits for the server; whoever started the process tries again.
+_START_SECONDS = 5.0
 # An append that is not acknowledged by now counts as failed; sending it again with the same id is harmless.
 APPEND_TIMEOUT_SECONDS = 5.0
 # How long JetStream remembers message ids, to drop the second copy of a message that was sent twice.
@@ -80,17 +82,18 @@ class Bus:
     @classmethod
     async def connect(cls, url: str, name: str) -> Self:
         """Connect as `name`, which is also the queue group of its answers; raises Unavailable."""
+        connecting = nats.connect(
+            url,
+            name=name,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            reconnect_time_wait=_RECONNECT_WAIT_SECONDS,
+            max_reconnect_attempts=-1,
+            error_cb=_logged,
+        )
         try:
-            client = await nats.connect(
-                url,
-                name=name,
-                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,
-                max_reconnect_attempts=-1,
-                allow_reconnect=True,
-                error_cb=_logged,
-            )
-        except (NatsError, OSError) as error:
+            # The client's patience for reconnecting would also apply to its first try.
+            client = await asyncio.wait_for(connecting, _START_SECONDS)
+        except (NatsError, OSError, TimeoutError) as error:
             raise Unavailable(f"NATS cannot be reached at {url}") from error
         return cls(client, name)
 

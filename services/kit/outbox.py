@@ -28,7 +28,10 @@ _RELAY_LOCK = 0x6F7574626F78
 
 _PUT = "INSERT INTO outbox (subject, payload) VALUES (%(subject)s, %(payload)b)"
 _LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
-_WAITING = "SELECT id, subject, payload FROM outbox ORDER BY id LIMIT %(limit)s"
+# The time makes the message id one of its own in a database that was made anew and counts from one again.
+_WAITING = """
+SELECT id, subject, payload, id || '-' || extract(epoch FROM created_at) FROM outbox ORDER BY id LIMIT %(limit)s
+"""
 _DELETE = "DELETE FROM outbox WHERE id = ANY(%(ids)s)"
 
 
@@ -96,8 +99,8 @@ class Relay:
             cursor = await connection.execute(_WAITING, {"limit": _BATCH})
             rows = await cursor.fetchall()
             OUTBOX_WAITING.set(len(rows))
-            for number, subject, payload in rows:
-                await self._bus.append(subject, payload, f"{self._owner}-{number}")
+            for _, subject, payload, message_id in rows:
+                await self._bus.append(subject, payload, f"{self._owner}-{message_id}")
             if rows:
                 await connection.execute(_DELETE, {"ids": [row[0] for row in rows]})
         return len(rows)

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings.exceptions import SettingsError
+from yaml import YAMLError
 
 PREFIX = "FLYTEPLANE_"
 CONFIG_FILE = PREFIX + "CONFIG"
@@ -89,6 +91,8 @@ def load(settings: type[Chosen]) -> Chosen:
         return settings()
     except ValidationError as error:
         raise SystemExit("wrong settings: " + "; ".join(_told(problem) for problem in error.errors())) from None
+    except (SettingsError, YAMLError, TypeError, ValueError) as error:  # the library lets each of them through
+        raise SystemExit(f"wrong settings: {' '.join(str(error).split())}") from None
 
 
 def _told(problem: Any) -> str:

@@ -44,3 +44,12 @@ def test_an_unknown_field_in_the_file_stops_the_start(tmp_path: Path, monkeypatc
     monkeypatch.setenv("FLYTEPLANE_CONFIG", str(file))
     with pytest.raises(SystemExit, match=r"^wrong settings: natz_url: .*$"):
         load(ProcessSettings)
+
+
+@pytest.mark.parametrize("text", ["a: [", "just text"])
+def test_a_file_that_is_no_mapping_stops_the_start(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("FLYTEPLANE_CONFIG", str(file))
+    with pytest.raises(SystemExit, match=r"^wrong settings: .*$"):
+        load(ProcessSettings)

@@ -1,0 +1,53 @@
+"""Builds the projects service, by hand, top to bottom; nothing else here makes parts."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from flyteidl.admin.project_pb2 import Domain
+from flyteidl.service import admin_pb2
+
+from services.contracts.projects import PROJECT_REGISTERED
+from services.kit.db import Database
+from services.kit.outbox import Outbox, Relay
+from services.kit.process import App, Parts
+from services.kit.rpc import Table
+from services.projects.config import Settings
+from services.projects.handlers.projects import ProjectHandlers
+from services.projects.handlers.version import VersionHandlers
+from services.projects.listeners.questions import ProjectQuestions
+from services.projects.rules.projects import seeded
+from services.projects.store import projects as store
+
+NAME = "projects"
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+
+
+async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
+    """Build the service on `parts`; seeds the configured projects and answers questions from here on."""
+    domains = [Domain(id=domain.id, name=domain.name) for domain in settings.domains]
+    outbox = Outbox()
+    relay = Relay(NAME, parts.db, parts.bus, outbox)
+
+    await _seed(settings.seed_projects, parts.db, outbox, _now)
+    await ProjectQuestions(parts.db, domains).listen(parts.bus)
+
+    table = Table()
+    table.bind(
+        ADMIN_SERVICE,
+        ProjectHandlers(parts.db, outbox, domains, _now),
+        VersionHandlers(settings, started=_now()),
+    )
+    return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])
+
+
+async def _seed(names: Iterable[str], db: Database, outbox: Outbox, clock: Callable[[], datetime]) -> None:
+    """Make the projects `names` that are absent, all in one transaction; rows that exist stay (projects.md 14)."""
+    async with db.transaction() as connection:
+        for project in map(seeded, names):
+            if await store.insert(connection, project, clock()):
+                await outbox.put(connection, PROJECT_REGISTERED, project)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,70 @@
+"""Settings of the projects service."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from services.kit.settings import ProcessSettings
+
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+
+class ConfiguredDomain(BaseModel):
+    """A domain that every project has; the text `id` or `id=name` stands for one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: NonEmpty
+    name: NonEmpty
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        identifier, _, name = value.partition("=")
+        return {"id": identifier, "name": name or identifier}
+
+
+def _installed_version() -> str:
+    try:
+        return version("flyteplane")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+class Settings(ProcessSettings):
+    """What the projects service needs beyond what every service needs. Lists are commas in the environment."""
+
+    domains: Annotated[tuple[ConfiguredDomain, ...], NoDecode] = Field(
+        default=tuple(ConfiguredDomain(id=name, name=name) for name in ("development", "staging", "production")),
+        min_length=1,
+    )
+    """The domains of every project, in the order in which clients show them: `id` or `id=name` each. Taking one away
+    leaves what was made in it readable; nothing new can be made there."""
+
+    seed_projects: Annotated[tuple[NonEmpty, ...], NoDecode] = ("flytesnacks",)
+    """Ids of projects that are made at start if they are absent. One that exists stays as it is, archived too."""
+
+    version: str = Field(default_factory=_installed_version)
+    """What GetVersion answers as Version; the console shows it."""
+
+    build: str = "unknown"
+    """What GetVersion answers as Build: the commit that an image was made from."""
+
+    build_time: str = ""
+    """What GetVersion answers as BuildTime; when empty, the time at which the process started."""
+
+    @field_validator("domains", "seed_projects", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("domains")
+    @classmethod
+    def _distinct(cls, value: tuple[ConfiguredDomain, ...]) -> tuple[ConfiguredDomain, ...]:
+        if len({domain.id for domain in value}) < len(value):
+            raise ValueError("each domain may stand here once")
+        return value

@@ -1,0 +1,22 @@
+"""GetVersion: what is running."""
+
+from datetime import datetime
+
+from flyteidl.admin.version_pb2 import GetVersionRequest, GetVersionResponse, Version
+
+from services.kit.rpc import Call
+from services.projects.config import Settings
+
+
+class VersionHandlers:
+    """Answers from the settings; a build that carries no time of its own shows when the process started."""
+
+    def __init__(self, settings: Settings, started: datetime) -> None:
+        # Go's time.String() form, which is what the reference shows (projects.md 15).
+        build_time = settings.build_time or f"{started:%Y-%m-%d %H:%M:%S.%f %z %Z}"
+        version = Version(Version=settings.version, Build=settings.build, BuildTime=build_time)
+        self._response = GetVersionResponse(control_plane_version=version)
+
+    async def GetVersion(self, _request: GetVersionRequest, _call: Call) -> GetVersionResponse:
+        """Answer the version of the control plane; cannot fail (projects.md 15)."""
+        return self._response

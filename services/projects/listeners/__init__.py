@@ -1,0 +1,1 @@
+"""What the projects service is asked by other services."""

@@ -1,0 +1,31 @@
+"""Questions of other services about projects."""
+
+from collections.abc import Sequence
+
+from flyteidl.admin.project_pb2 import Domain, ProjectGetRequest
+
+from services.contracts.projects import GET_PROJECT
+from services.kit.bus import Bus
+from services.kit.db import Database
+from services.projects.rules import projects as rules
+from services.projects.store import projects as store
+
+
+class ProjectQuestions:
+    """Answers what `services.contracts.projects` lets others ask."""
+
+    def __init__(self, db: Database, domains: Sequence[Domain]) -> None:
+        self._db = db
+        self._domains = rules.domains_suffix(domains)
+
+    async def listen(self, bus: Bus) -> None:
+        """Answer from now on."""
+        await bus.answer(GET_PROJECT, self.get_project)
+
+    async def get_project(self, request: ProjectGetRequest) -> bytes:
+        """Answer the project, archived or not, with every configured domain; raises NotFound, for an empty id too."""
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            raise rules.missing(request.id)
+        return stored + self._domains

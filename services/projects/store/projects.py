@@ -1,0 +1,90 @@
+"""The projects table: one row a project, archived ones included. A project is never deleted."""
+
+from datetime import datetime
+
+from flyteidl.admin.project_pb2 import Project
+from sqlalchemy import DateTime, cast, null, select
+
+from services.kit.db import Connection, fetch
+from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.projects.store.tables import projects
+
+_INSERT = """
+INSERT INTO projects (identifier, name, description, state, created_at, updated_at, message)
+VALUES (%(identifier)s, %(name)s, %(description)s, %(state)s, %(now)s, %(now)s, %(message)b)
+ON CONFLICT (identifier) DO NOTHING
+RETURNING id
+"""
+_UPDATE = """
+UPDATE projects
+SET name = %(name)s, description = %(description)s, state = %(state)s, updated_at = %(now)s, message = %(message)b
+WHERE identifier = %(identifier)s
+"""
+_GET = "SELECT message FROM projects WHERE identifier = %(identifier)s"
+_LOCK = _GET + " FOR UPDATE"
+
+# The limit of a list that asks for none: more than can be asked for, as a request's limit has 32 bits.
+EVERYTHING = 2**32
+
+LISTING = Listing(
+    "project",
+    Entity(
+        "p",
+        {
+            "id": Column(projects.c.id, Kind.INTEGER),
+            "created_at": Column(projects.c.created_at, Kind.TIMESTAMP),
+            "updated_at": Column(projects.c.updated_at, Kind.TIMESTAMP),
+            # A project is never deleted; the name is known all the same, as in the reference.
+            "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+            "identifier": Column(projects.c.identifier),
+            "name": Column(projects.c.name),
+            "description": Column(projects.c.description),
+            "labels": Column(projects.c.message, Kind.BYTES),
+            "state": Column(projects.c.state, Kind.INTEGER),
+        },
+    ),
+    tie_break=projects.c.identifier,
+)
+
+
+async def insert(connection: Connection, project: Project, now: datetime) -> bool:
+    """Add `project`; answers whether it is new. A row that has its id already stays as it is."""
+    cursor = await connection.execute(_INSERT, _row(project, now), binary=True)
+    return await cursor.fetchone() is not None
+
+
+async def update(connection: Connection, project: Project, now: datetime) -> None:
+    """Put `project` in place of the row that has its id."""
+    await connection.execute(_UPDATE, _row(project, now), binary=True)
+
+
+async def get(connection: Connection, identifier: str) -> bytes | None:
+    """Return the serialized project without its domains; None when there is none."""
+    cursor = await connection.execute(_GET, {"identifier": identifier}, binary=True)
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def lock(connection: Connection, identifier: str) -> Project | None:
+    """Return the project and keep others from changing it until the transaction ends; None when there is none."""
+    cursor = await connection.execute(_LOCK, {"identifier": identifier}, binary=True)
+    row = await cursor.fetchone()
+    return Project.FromString(row[0]) if row else None
+
+
+async def find(connection: Connection, plan: Plan) -> list[bytes]:
+    """Return the serialized projects that `plan` chooses; archived ones only if it has a filter (projects.md 6)."""
+    chosen = plan.where or [projects.c.state != Project.ARCHIVED]
+    statement = select(projects.c.message).where(*chosen).order_by(*plan.order_by)
+    return [row[0] for row in await fetch(connection, statement.limit(plan.limit).offset(plan.offset))]
+
+
+def _row(project: Project, now: datetime) -> dict[str, object]:
+    return {
+        "identifier": project.id,
+        "name": project.name,
+        "description": project.description,
+        "state": project.state,
+        "now": now,
+        "message": project.SerializeToString(),
+    }

@@ -1,0 +1,50 @@
+"""Check A: what other services tell their callers about a project and a domain."""
+
+import pytest
+from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
+
+from services.contracts.projects import (
+    GET_PROJECT,
+    PROJECT_REGISTERED,
+    PROJECT_UPDATED,
+    check_registered,
+    unregistered,
+)
+from services.kit.errors import InvalidArgument, NotFound
+
+DOMAINS = [Domain(id="development"), Domain(id="production")]
+
+
+def test_an_active_project_and_a_configured_domain_pass() -> None:
+    check_registered(Project(id="potato", domains=DOMAINS), "production")
+
+
+@pytest.mark.parametrize("state", [Project.ARCHIVED, Project.SYSTEM_GENERATED, Project.SYSTEM_ARCHIVED])
+def test_a_project_that_is_not_active_is_refused_with_the_detail_the_scheduler_looks_for(
+    state: Project.ProjectState,
+) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        check_registered(Project(id="potato", state=state, domains=DOMAINS), "nowhere")
+    assert refused.value.message == "project [potato] is not active"
+    assert refused.value.details == (InactiveProject(id="potato"),)
+
+
+@pytest.mark.parametrize("domain", ["nowhere", "", "Development"])
+def test_an_unknown_domain_is_refused(domain: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        check_registered(Project(id="potato", domains=DOMAINS), domain)
+    assert refused.value.message == f"domain [{domain}] is unrecognized by system"
+    assert refused.value.details == ()
+
+
+def test_a_missing_project_is_the_callers_mistake() -> None:
+    error = unregistered("potato", "development", NotFound("project [potato] not found"))
+    assert error.message == (
+        "failed to validate that project [potato] and domain [development] are registered, "
+        "err: [project [potato] not found]"
+    )
+
+
+def test_the_stream_of_facts_does_not_take_questions() -> None:
+    assert PROJECT_REGISTERED.owner == PROJECT_UPDATED.owner == "projects"
+    assert not GET_PROJECT.subject.startswith("flyte.")

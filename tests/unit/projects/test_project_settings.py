@@ -1,0 +1,73 @@
+"""Settings of the projects service: harmless defaults, one clear line for what is wrong."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from flyteidl.admin.version_pb2 import GetVersionRequest, Version
+
+from services.kit.rpc import Call
+from services.kit.settings import load
+from services.projects.config import ConfiguredDomain, Settings
+from services.projects.handlers.version import VersionHandlers
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    settings = load(Settings)
+    assert [(domain.id, domain.name) for domain in settings.domains] == [
+        ("development", "development"),
+        ("staging", "staging"),
+        ("production", "production"),
+    ]
+    assert settings.seed_projects == ("flytesnacks",)
+
+
+def test_lists_are_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTEPLANE_DOMAINS", "dev=Development, prod")
+    monkeypatch.setenv("FLYTEPLANE_SEED_PROJECTS", "flytesnacks,flytetester")
+    settings = load(Settings)
+    assert settings.domains == (
+        ConfiguredDomain(id="dev", name="Development"),
+        ConfiguredDomain(id="prod", name="prod"),
+    )
+    assert settings.seed_projects == ("flytesnacks", "flytetester")
+
+
+def test_nothing_may_be_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTEPLANE_SEED_PROJECTS", "")
+    assert load(Settings).seed_projects == ()
+
+
+def test_domains_may_be_written_out_in_yaml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "projects.yaml"
+    file.write_text("domains:\n- {id: dev, name: Development}\n- prod\nseed_projects: [flytetester]\n")
+    monkeypatch.setenv("FLYTEPLANE_CONFIG", str(file))
+    settings = load(Settings)
+    assert [(domain.id, domain.name) for domain in settings.domains] == [("dev", "Development"), ("prod", "prod")]
+    assert settings.seed_projects == ("flytetester",)
+
+
+@pytest.mark.parametrize("wrong", ["", "development,development", "=Development"])
+def test_wrong_domains_stop_the_start(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("FLYTEPLANE_DOMAINS", wrong)
+    with pytest.raises(SystemExit, match=r"^wrong settings: domains"):
+        load(Settings)
+
+
+async def test_a_build_without_a_time_shows_when_the_process_started() -> None:
+    started = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+    version = await _version(Settings(version="1.2.3"), started)
+    assert (version.Version, version.Build) == ("1.2.3", "unknown")
+    assert version.BuildTime == "2026-01-02 03:04:05.000678 +0000 UTC"
+
+
+async def test_a_stamped_build_shows_its_stamp() -> None:
+    version = await _version(
+        Settings(version="1.2.3", build="abcdef0", build_time="2025-12-31"), datetime(2026, 1, 2, tzinfo=UTC)
+    )
+    assert (version.Version, version.Build, version.BuildTime) == ("1.2.3", "abcdef0", "2025-12-31")
+
+
+async def _version(settings: Settings, started: datetime) -> Version:
+    response = await VersionHandlers(settings, started).GetVersion(GetVersionRequest(), Call())
+    return response.control_plane_version
