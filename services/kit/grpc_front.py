@@ -17,7 +17,8 @@ from services.kit.rpc import Call, Table
 
 # What the reference registers with the health service beside the empty name (gateway.md A.9).
 HEALTH_SERVICE_NAME = "flyteadmin"
-# Envoy pings idle connections every 30 s; a stock server would answer the third ping with GOAWAY.
+# Envoy pings a connection that was idle before it uses it again, and flytekit pings every 30 s; a stock server would
+# answer the third ping with GOAWAY.
 _PING_INTERVAL_MILLISECONDS = 5_000
 # Headers of a caller: tokens and trace context; gRPC's own default of 8 KiB is short for some tokens.
 _MAX_METADATA_BYTES = 64 * 1024

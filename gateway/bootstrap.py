@@ -1,0 +1,202 @@
+"""Envoy's whole configuration: one listener for HTTP/1.1 and HTTP/2, the clusters, and the admin page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway import clusters, filters, routing
+from gateway.clusters import Address
+from gateway.routes import Routes
+
+# Same as the reference: a client that does not finish its headers is cut off.
+HEADERS_TIMEOUT = "32s"
+# A request without a byte in either direction; above every time limit of routes.toml.
+IDLE_TIMEOUT = "300s"
+# Far above what a platform opens; a bound so that a flood ends in refused connections and not in a killed process.
+MOST_CONNECTIONS = 20_000
+
+# google.rpc.Code for replies that Envoy makes itself (gateway.md A.7 and B.4); lua/outer.lua knows the same.
+CODES = {
+    400: 3,
+    401: 16,
+    403: 7,
+    404: 5,
+    408: 4,
+    413: 8,
+    429: 8,
+    431: 8,
+    500: 13,
+    501: 12,
+    502: 14,
+    503: 14,
+    504: 4,
+}
+# Replies of Envoy's own that a gRPC client would see as UNKNOWN, which flytekit takes for "log in": a time-out in mid
+# request becomes UNAVAILABLE, the others INTERNAL.
+NEVER_UNKNOWN = {408: 504, 413: 400, 431: 400, 500: 400}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the gateway shows to clients that speak TLS: PEM files, the certificate with its chain."""
+
+    chain: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What differs between two gateways."""
+
+    listen: Address
+    admin: Address
+    upstreams: Mapping[str, Sequence[Address]]  # owner > its servers, gRPC
+    objects: Sequence[Address] = ()  # servers of the built-in object store, HTTP/1.1; none: no such route
+    tls: Certificate | None = None  # none: clear text
+    cors: bool = True
+    access_log: bool = False  # one JSON line a request on standard output
+
+
+def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
+    """Return Envoy's configuration. The descriptor sets and scripts it names are in `out`."""
+    services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
+    objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
+    return {
+        "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
+        "admin": {"address": settings.admin.as_envoy()},
+        "static_resources": {
+            "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
+            "clusters": [*services, *objects],
+        },
+        "overload_manager": _connection_limit(),
+    }
+
+
+def _listener(settings: Settings, connection_manager: dict[str, Any]) -> dict[str, Any]:
+    manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection_manager}
+    tls = {"transport_socket": _tls(settings.tls)} if settings.tls else {}
+    return {
+        "name": "front",
+        "address": settings.listen.as_envoy(),
+        # With it two gateways could listen on the same port without an error, each getting some of the requests.
+        "enable_reuse_port": False,
+        "filter_chains": [{"filters": [manager], **tls}],
+    }
+
+
+def _tls(certificate: Certificate) -> dict[str, Any]:
+    files = {
+        "certificate_chain": {"filename": str(certificate.chain.resolve())},
+        "private_key": {"filename": str(certificate.key.resolve())},
+    }
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [files]},
+        },
+    }
+
+
+def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
+    return {
+        "@type": "type.googleapis.com/"
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "front",
+        "codec_type": "AUTO",
+        "use_remote_address": True,  # so that nobody outside can set Envoy's internal headers
+        # The reference decodes a path before splitting it, and cleans //, . and .. (gateway.md A.4).
+        "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "http_protocol_options": {"accept_http_10": True},
+        "request_headers_timeout": HEADERS_TIMEOUT,
+        "stream_idle_timeout": IDLE_TIMEOUT,
+        "local_reply_config": {"mappers": [*_grpc_mappers(), *_rest_mappers()]},
+        "access_log": [_access_log()] if settings.access_log else [],
+        "http_filters": filters.chain(out, [method.name for method in routes.methods]),
+        "route_config": routing.route_table(routes, out, objects=bool(settings.objects), cors=settings.cors),
+    }
+
+
+def _rest_mappers() -> list[dict[str, Any]]:
+    return [
+        {
+            "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=True)]}},
+            "body_format_override": {
+                "json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []},
+                "content_type": "application/json",
+            },
+        }
+        for status, code in CODES.items()
+    ]
+
+
+def _grpc_mappers() -> list[dict[str, Any]]:
+    return [
+        {"filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}}, "status_code": instead}
+        for status, instead in NEVER_UNKNOWN.items()
+    ]
+
+
+def _status_is(status: int) -> dict[str, Any]:
+    value = {"default_value": status, "runtime_key": f"flyteplane.local_reply.{status}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _is_rest(*, rest: bool) -> dict[str, Any]:
+    """Match REST requests, transcoded ones too, which look like gRPC by then; or the others."""
+    looks_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    plain = {"header_filter": {"header": looks_grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
+    transcoded = {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": True}}}
+    if rest:
+        return {"or_filter": {"filters": [plain, transcoded]}}
+    native = {"header_filter": {"header": looks_grpc}}
+    return {"and_filter": {"filters": [native, _without("x-envoy-original-path")]}}
+
+
+def _without(header: str) -> dict[str, Any]:
+    return {"header_filter": {"header": {"name": header, "present_match": False}}}
+
+
+def _access_log() -> dict[str, Any]:
+    line = {
+        "time": "%START_TIME%",
+        "verb": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
+        "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "grpc_status": "%GRPC_STATUS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "milliseconds": "%DURATION%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+        "service": "%UPSTREAM_CLUSTER%",
+        "server": "%UPSTREAM_HOST%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "user_agent": "%REQ(USER-AGENT)%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "traceparent": "%REQ(TRACEPARENT)%",
+    }
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": {"json_format": line},
+        },
+    }
+
+
+def _connection_limit() -> dict[str, Any]:
+    return {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
+                    "downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": MOST_CONNECTIONS,
+                },
+            },
+        ],
+    }

@@ -1,0 +1,157 @@
+"""The services as Envoy sees them: clusters.
+
+A service that was killed must be reachable again as soon as it listens. So nothing here may hold a grudge: a single
+server is never ejected nor counted out by health checks, and where there are several, the others take over at once.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Loopback refuses at once; in a cluster a dead pod's address answers nothing, and the retry goes to another pod.
+CONNECT_TIMEOUT = "0.5s"
+# How long a new pod, or a vanished one, may go unnoticed in DNS. Failures are looked up again sooner.
+DNS = {
+    "@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster",
+    "dns_lookup_family": "V4_PREFERRED",
+    "dns_refresh_rate": "5s",
+    "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "2s"},
+}
+
+# Bounds against a flood, far above what the services carry; without them Envoy's default of 1024 would answer
+# UNAVAILABLE in an ordinary burst of a large workflow.
+MOST_REQUESTS = 10_000
+# Of the requests under way so many may be repeats, and a few in any case, so that retries cannot multiply a load that
+# is already too high.
+RETRY_BUDGET = {"budget_percent": {"value": 50}, "min_retry_concurrency": 64}
+
+# The largest Envoy allows. It bounds headers and trailers, and an error's text travels there twice: as grpc-message
+# and in base64 among the details. The default of 60 KiB turned long errors into UNAVAILABLE (gateway.md B.5).
+MOST_HEADERS_KB = 8192
+# The largest Envoy allows for one field, which is grpc-status-details-bin. By default a field above 64 KiB ends the
+# whole connection, with every call on it.
+LARGEST_HEADER_KB = 256
+CONCURRENT_STREAMS = 1000
+
+# A peer that vanished without a word: probes by the kernel, and one HTTP/2 ping before a request on a connection
+# that was idle for long. No ping at intervals: gRPC servers end connections that ping without a call (gateway.md B.6).
+TCP_KEEPALIVE = {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
+PING_BEFORE_USE = {"connection_idle_interval": "30s", "timeout": "2s"}
+
+# uvicorn closes a connection that was idle for 5 s; closing first, no request can run into that.
+HTTP_IDLE = "3s"
+
+# With several servers: the one that fails to answer this often in a row is left out for a moment.
+OUTLIERS = {
+    "consecutive_gateway_failure": 5,
+    "enforcing_consecutive_gateway_failure": 100,
+    "enforcing_consecutive_5xx": 0,  # INTERNAL is an answer, not an absence
+    "enforcing_success_rate": 0,
+    "interval": "1s",
+    "base_ejection_time": "2s",
+    "max_ejection_time": "10s",
+    "max_ejection_percent": 50,
+}
+# A server that drains says NOT_SERVING; two seconds later it gets no new requests.
+HEALTH_CHECK = {
+    "interval": "2s",
+    "no_traffic_interval": "2s",
+    "timeout": "1s",
+    "unhealthy_threshold": 1,
+    "healthy_threshold": 1,
+    "grpc_health_check": {},
+}
+
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+class AddressError(ValueError):
+    """An address is not `host:port`."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where something listens: a DNS name or an IP address, and a port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read `host:port`, `127.0.0.1:80` or `[::1]:80`; raise AddressError."""
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal():
+            raise AddressError(f"{text!r} is not host:port")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+    @property
+    def is_ip(self) -> bool:
+        """Tell an IP address from a DNS name."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    def as_envoy(self) -> dict[str, Any]:
+        """Return Envoy's form."""
+        return {"socket_address": {"address": self.host, "port_value": self.port}}
+
+
+def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
+    """Return the cluster of a service: gRPC over clear-text HTTP/2."""
+    cluster = _cluster(name, addresses) | {
+        "typed_extension_protocol_options": {
+            HTTP_OPTIONS: {
+                "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+                "common_http_protocol_options": {"max_response_headers_kb": MOST_HEADERS_KB},
+                "explicit_http_config": {
+                    "http2_protocol_options": {
+                        "max_concurrent_streams": CONCURRENT_STREAMS,
+                        "max_header_field_size_kb": LARGEST_HEADER_KB,
+                        "connection_keepalive": PING_BEFORE_USE,
+                    },
+                },
+            },
+        },
+    }
+    if len(addresses) > 1 or not addresses[0].is_ip:
+        cluster |= {"health_checks": [HEALTH_CHECK], "outlier_detection": OUTLIERS}
+    return cluster
+
+
+def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
+    """Return the cluster of a plain HTTP/1.1 server."""
+    return _cluster(name, addresses) | {
+        "typed_extension_protocol_options": {
+            HTTP_OPTIONS: {
+                "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+                "common_http_protocol_options": {"idle_timeout": HTTP_IDLE},
+                "explicit_http_config": {"http_protocol_options": {}},
+            },
+        },
+    }
+
+
+def _cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
+    dns = not all(address.is_ip for address in addresses)
+    limits = {
+        "max_connections": MOST_REQUESTS,
+        "max_pending_requests": MOST_REQUESTS,
+        "max_requests": MOST_REQUESTS,
+        "retry_budget": RETRY_BUDGET,
+    }
+    return {
+        "name": name,
+        **({"cluster_type": {"name": "envoy.cluster.dns", "typed_config": DNS}} if dns else {"type": "STATIC"}),
+        "connect_timeout": CONNECT_TIMEOUT,
+        "circuit_breakers": {"thresholds": [limits]},
+        "upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": address.as_envoy()}} for address in addresses]},
+            ],
+        },
+    }

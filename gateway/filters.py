@@ -1,0 +1,93 @@
+"""What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
+
+A gRPC request passes only CORS, gRPC-Web, counting and the router. The transcoder and the two scripts around it are
+switched off by default; the routes for REST switch them on. Envoy decides that once, when the request arrives, so a
+transcoded request keeps them although it then takes the route of its method.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gateway.descriptors import SERVICES, Form
+
+CORS = "envoy.filters.http.cors"
+GRPC_WEB = "envoy.filters.http.grpc_web"
+OUTER = "flyteplane.outer"
+TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+INNER = "flyteplane.inner"
+GRPC_STATS = "envoy.filters.http.grpc_stats"
+ROUTER = "envoy.filters.http.router"
+
+# Metadata that lua/outer.lua leaves on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST.
+REST_SPACE = "flyteplane.rest"
+
+# A REST request or reply is held in memory as a whole while it is transcoded, and becomes up to four times as long in
+# JSON. This bounds Envoy's memory only: the services refuse messages above their own limit. Envoy knows one limit for
+# both directions, the larger of two settings.
+LARGEST_MESSAGE = 64 * 1024 * 1024
+
+EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
+
+
+def chain(out: Path, methods: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the filters in order.
+
+    Their files are in `out`; `methods` ("package.Service/Method") get counters of their own.
+    """
+    return [
+        _filter(CORS, "cors.v3.Cors"),
+        _filter(GRPC_WEB, "grpc_web.v3.GrpcWeb"),
+        _script(OUTER, out / "outer.lua"),
+        {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON), "disabled": True},
+        _script(INNER, out / "inner.lua"),
+        _filter(GRPC_STATS, "grpc_stats.v3.FilterConfig", **_counting(methods)),
+        # Without Envoy's headers about timing: nobody reads them, and every reply would carry them.
+        _filter(ROUTER, "router.v3.Router", suppress_envoy_headers=True),
+    ]
+
+
+def transcoder(out: Path, body: Form, reply: Form, *, snake_names: bool = False) -> dict[str, Any]:
+    """Return the transcoder's configuration for these forms of a request's body and of its reply."""
+    return {
+        "@type": f"{EXTENSIONS}.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        "proto_descriptor": str(out / descriptor_file(body, reply)),
+        "services": list(SERVICES),
+        "print_options": {"always_print_primitive_fields": True, "preserve_proto_field_names": snake_names},
+        "convert_grpc_status": True,
+        "ignore_unknown_query_parameters": True,
+        "query_param_unescape_plus": True,
+        "request_validation_options": {"reject_unknown_method": True},
+        "max_request_body_size": LARGEST_MESSAGE,
+        "max_response_body_size": LARGEST_MESSAGE,
+    }
+
+
+def descriptor_file(body: Form, reply: Form) -> str:
+    """Return the name of the file with the descriptor set for these forms."""
+    return f"{body}_{reply}.pb"
+
+
+def rest_switched_on(flavour: dict[str, Any]) -> dict[str, Any]:
+    """Return the filter settings of a REST route; `flavour` is its transcoder."""
+    on = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
+    return {OUTER: on, TRANSCODER: flavour, INNER: on}
+
+
+def _filter(name: str, kind: str, **settings: object) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": f"{EXTENSIONS}.{kind}", **settings}}
+
+
+def _script(name: str, file: Path) -> dict[str, Any]:
+    config = {"@type": f"{EXTENSIONS}.lua.v3.Lua", "default_source_code": {"filename": str(file)}}
+    return {"name": name, "typed_config": config, "disabled": True}
+
+
+def _counting(methods: Iterable[str]) -> dict[str, Any]:
+    # A list rather than "all methods": what a client makes up would stay in memory as a counter.
+    named: dict[str, list[str]] = {}
+    for method in methods:
+        service, _, name = method.partition("/")
+        named.setdefault(service, []).append(name)
+    services = [{"name": service, "method_names": names} for service, names in named.items()]
+    return {"individual_method_stats_allowlist": {"services": services}, "enable_upstream_stats": True}

@@ -1,0 +1,37 @@
+"""All that Envoy needs as files in one folder: envoy.yaml, four descriptor sets, two scripts."""
+
+from pathlib import Path
+
+import yaml
+
+from gateway import descriptors, filters, routes, scripts
+from gateway.bootstrap import Settings, bootstrap
+
+CONFIG_FILE = "envoy.yaml"
+
+
+class _PlainDumper(yaml.CSafeDumper):
+    """YAML without anchors: what is said twice is written twice, and can be read alone."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's own hook
+        return True
+
+
+def render(out: Path, settings: Settings) -> Path:
+    """Write the files into the folder `out`, which is made when missing, and return the path of envoy.yaml.
+
+    envoy.yaml names the other files by absolute paths, so `out` must be where Envoy will see it.
+    Raises RoutesError when routes.toml does not fit the installed flyteidl, and KeyError when an owner named there
+    has no upstream.
+    """
+    table = routes.load()
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    for body, reply in descriptors.FORMS:
+        file_set = descriptors.descriptor_set(body, reply)
+        (out / filters.descriptor_file(body, reply)).write_bytes(file_set.SerializeToString(deterministic=True))
+    (out / "outer.lua").write_text(scripts.outer(descriptors.rest_patterns()))
+    (out / "inner.lua").write_text(scripts.inner())
+    config = out / CONFIG_FILE
+    config.write_text(yaml.dump(bootstrap(table, out, settings), Dumper=_PlainDumper, sort_keys=False, width=120))
+    return config

@@ -1,0 +1,101 @@
+"""The routing table: read from routes.toml, and refused when it does not fit the installed flyteidl."""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway import descriptors
+
+TABLE = Path(__file__).with_name("routes.toml")
+
+KINDS = {"reads": "read", "writes": "write"}
+
+
+class RoutesError(ValueError):
+    """The table is wrong; the text names every method or entry at fault, one a line."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How a failed try of a request is repeated. Times are Envoy durations, such as "0.1s"."""
+
+    on: tuple[str, ...]
+    tries: int
+    first_pause: str
+    longest_pause: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method at its owner."""
+
+    name: str  # package.Service/Method
+    owner: str
+    kind: str  # "read" or "write": a key of Routes.retries
+
+
+@dataclass(frozen=True)
+class Routes:
+    """The whole table."""
+
+    methods: tuple[Method, ...]
+    timeouts: Mapping[str, str]  # owner > Envoy duration
+    retries: Mapping[str, Retry]  # kind of method
+    unknown_methods: str
+    health_and_reflection: str
+    objects_prefix: str
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Return the names of the services behind the gateway."""
+        return tuple(self.timeouts)
+
+
+def load(text: str | None = None) -> Routes:
+    """Read the table (routes.toml unless a text is given).
+
+    Raises RoutesError when a method is missing, named twice or unknown to flyteidl, or an owner does not exist.
+    """
+    table = tomllib.loads(TABLE.read_text() if text is None else text)
+    routes = Routes(
+        methods=tuple(_methods(table["owners"])),
+        timeouts={owner: entry["timeout"] for owner, entry in table["owners"].items()},
+        retries={kind: Retry(**{**entry, "on": tuple(entry["on"])}) for kind, entry in table["retries"].items()},
+        unknown_methods=table["unknown_methods"],
+        health_and_reflection=table["health_and_reflection"],
+        objects_prefix=table["objects_prefix"],
+    )
+    if faults := _faults(routes):
+        raise RoutesError("\n".join(faults))
+    return routes
+
+
+def _methods(owners: Mapping[str, Mapping[str, Any]]) -> Iterable[Method]:
+    for owner, entry in owners.items():
+        for service, lists in entry.items():
+            if service == "timeout":
+                continue
+            for key, kind in KINDS.items():
+                for method in lists[key]:
+                    yield Method(f"{service}/{method}", owner, kind)
+
+
+def _faults(routes: Routes) -> list[str]:
+    existing = descriptors.methods()
+    named = Counter(method.name for method in routes.methods)
+    return [
+        *(f"{name}: no owner" for name in sorted(existing - named.keys())),
+        *(f"{name}: not a method of flyteidl" for name in sorted(named.keys() - existing)),
+        *(f"{name}: named {times} times" for name, times in sorted(named.items()) if times > 1),
+        *(
+            f"{key}: no owner is called {owner}"
+            for key, owner in (
+                ("unknown_methods", routes.unknown_methods),
+                ("health_and_reflection", routes.health_and_reflection),
+            )
+            if owner not in routes.timeouts
+        ),
+    ]

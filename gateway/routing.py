@@ -1,0 +1,122 @@
+"""Envoy's route table, made from the routing table: gRPC by method, then the plain pages, then REST by flavour."""
+
+from pathlib import Path
+from typing import Any
+
+from gateway import filters
+from gateway.descriptors import Form
+from gateway.routes import Method, Retry, Routes
+
+OBJECTS = "objects"  # the cluster of the built-in object store's HTTP port
+
+# What a REST request gets, by the `route` that lua/outer.lua found: forms of body and reply, and snake case names.
+FLAVOURS = {
+    "bin_bin": (Form.BINARY, Form.BINARY, False),
+    "json_bin": (Form.JSON, Form.BINARY, False),
+    "bin_snake": (Form.BINARY, Form.JSON, True),
+    "json_snake": (Form.JSON, Form.JSON, True),
+}
+USUAL_FLAVOUR = (Form.JSON, Form.JSON, False)
+
+# After its last byte in either direction an upload or download may rest this long.
+OBJECT_IDLE = "300s"
+
+CORS_METHODS = "GET, POST, DELETE, HEAD, PUT, PATCH"
+# The reference's two, and those without which gRPC-Web or a token cannot be used from another origin.
+CORS_REQUEST_HEADERS = "Content-Type, flyte-authorization, authorization, x-grpc-web, x-user-agent, grpc-timeout"
+CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin"
+
+GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+
+
+def route_table(routes: Routes, out: Path, *, objects: bool, cors: bool) -> dict[str, Any]:
+    """Return the route table; `objects` tells whether there is an object store to route to."""
+    return {
+        "name": "flyteplane",
+        "virtual_hosts": [
+            {
+                "name": "flyteplane",
+                "domains": ["*"],
+                "typed_per_filter_config": {filters.CORS: _cors_policy()} if cors else {},
+                "routes": [
+                    *(_method_route(routes, method) for method in routes.methods),
+                    _grpc_route("/grpc.", routes.health_and_reflection, routes),
+                    _grpc_route("/", routes.unknown_methods, routes),
+                    {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
+                    *([_objects_route(routes.objects_prefix)] if objects else []),
+                    *(_rest_route(routes, out, name) for name in FLAVOURS),
+                    _rest_route(routes, out),
+                ],
+            },
+        ],
+    }
+
+
+def _method_route(routes: Routes, method: Method) -> dict[str, Any]:
+    return {
+        "match": {"path": f"/{method.name}", "headers": [GRPC]},
+        "route": {
+            "cluster": method.owner,
+            "timeout": routes.timeouts[method.owner],
+            "retry_policy": _retry_policy(routes.retries[method.kind]),
+        },
+    }
+
+
+def _grpc_route(prefix: str, owner: str, routes: Routes) -> dict[str, Any]:
+    # No time limit: reflection is a stream, and health may be watched.
+    policy = _retry_policy(routes.retries["write"])
+    return {
+        "match": {"prefix": prefix, "headers": [GRPC]},
+        "route": {"cluster": owner, "timeout": "0s", "retry_policy": policy},
+    }
+
+
+def _objects_route(prefix: str) -> dict[str, Any]:
+    # No time limit and no buffer: the size of an object is nobody's business here.
+    route = {"cluster": OBJECTS, "timeout": "0s", "idle_timeout": OBJECT_IDLE}
+    return {"match": {"prefix": prefix}, "route": route}
+
+
+def _rest_route(routes: Routes, out: Path, name: str | None = None) -> dict[str, Any]:
+    """Return the route that gives a request its transcoder. Where it goes is decided again by its method."""
+    body, reply, snake_names = FLAVOURS[name] if name else USUAL_FLAVOUR
+    match: dict[str, Any] = {"prefix": "/"}
+    if name:
+        value = {"string_match": {"exact": name}}
+        match["dynamic_metadata"] = [{"filter": filters.REST_SPACE, "path": [{"key": "route"}], "value": value}]
+    flavour = filters.transcoder(out, body, reply, snake_names=snake_names)
+    return {
+        "match": match,
+        "route": {"cluster": routes.unknown_methods},
+        "typed_per_filter_config": filters.rest_switched_on(flavour),
+    }
+
+
+def _retry_policy(retry: Retry) -> dict[str, Any]:
+    return {
+        "retry_on": ",".join(retry.on),
+        "num_retries": retry.tries,
+        "retry_back_off": {"base_interval": retry.first_pause, "max_interval": retry.longest_pause},
+        # Another server rather than the one that just failed, where there is another.
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                },
+            },
+        ],
+        "host_selection_retry_max_attempts": 3,
+    }
+
+
+def _cors_policy() -> dict[str, Any]:
+    return {
+        "@type": f"{filters.EXTENSIONS}.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"safe_regex": {"regex": ".*"}}],
+        "allow_methods": CORS_METHODS,
+        "allow_headers": CORS_REQUEST_HEADERS,
+        "expose_headers": CORS_REPLY_HEADERS,
+        "allow_credentials": True,
+    }

@@ -1,0 +1,172 @@
+"""Small real servers to stand behind the gateway in its tests: Flyte's gRPC services, and a plain HTTP server.
+
+`EchoServices` answers every method of the five services with an empty message unless told otherwise, and keeps what
+arrived. It is one server for one owner, so a test sees where a call went.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from flyteidl.service import admin_pb2, auth_pb2, dataproxy_pb2, identity_pb2, signal_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+METHODS = {
+    f"/{service.full_name}/{method.name}": method
+    for module in (admin_pb2, auth_pb2, identity_pb2, dataproxy_pb2, signal_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+UNLIMITED = -1
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", UNLIMITED),
+    ("grpc.max_metadata_size", 1 << 20),
+    ("grpc.so_reuseport", 0),
+]
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as a service saw it."""
+
+    method: str
+    request: Any
+    metadata: Mapping[str, str | bytes]
+    seconds_left: float | None
+
+
+class Failure(Exception):
+    """Raised by an answer: the call fails with this status."""
+
+    def __init__(self, code: int, message: str, *details: Message) -> None:
+        super().__init__(message)
+        self.status = Status(code=code, message=message)
+        for detail in details:
+            packed = detail if isinstance(detail, AnyMessage) else AnyMessage()
+            if packed is not detail:
+                packed.Pack(detail)
+            self.status.details.append(packed)
+
+
+Answer = Callable[[Any], Message | Awaitable[Message]]
+
+
+class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
+    """All five Flyte services on one port."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.answers: dict[str, Answer] = {}
+        self.port = 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler of a method, as grpc asks for it."""
+        path = handler_call_details.method
+        method = METHODS.get(path)
+        if method is None:
+            return None
+
+        async def answer(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+            metadata = dict(context.invocation_metadata() or ())
+            self.calls.append(Call(method.name, request, metadata, context.time_remaining()))
+            try:
+                reply = self.answers.get(method.name, lambda _: GetMessageClass(method.output_type)())(request)
+                return await reply if isinstance(reply, Awaitable) else reply
+            except Failure as failure:
+                status = failure.status
+                details = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
+                await context.abort(CODES[status.code], status.message, details)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+
+    @property
+    def last(self) -> Call:
+        """Return the newest call."""
+        return self.calls[-1]
+
+    async def start(self) -> None:
+        """Serve on a loopback port: a free one the first time, the same one afterwards."""
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server.add_generic_rpc_handlers((self,))
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Vanish at once, calls under way included."""
+        await self._server.stop(None)
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve for the length of a block."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Be stopped for the length of a block."""
+        await self.stop()
+        try:
+            yield
+        finally:
+            await self.start()
+
+
+class HttpObjects:
+    """A plain HTTP/1.1 server that keeps what is PUT and hands it out, a piece at a time."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.first_piece_arrived = asyncio.Event()  # of the newest PUT
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        """Serve on a free loopback port and yield it."""
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                verb, target, _ = head.split("\r\n")[0].split(" ")
+                fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+                if verb == "PUT":
+                    self.objects[target] = await self._body(reader, fields)
+                body = self.objects[target] if verb == "GET" else b""
+                writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+                await writer.drain()
+        writer.close()
+
+    async def _body(self, reader: asyncio.StreamReader, fields: Mapping[str, str]) -> bytes:
+        pieces = []
+        if "content-length" in fields:
+            left = int(fields["content-length"])
+            while left:
+                pieces.append(await reader.read(min(left, 1 << 16)))
+                left -= len(pieces[-1])
+                self.first_piece_arrived.set()
+            return b"".join(pieces)
+        while size := int(await reader.readline(), 16):
+            pieces.append(await reader.readexactly(size))
+            await reader.readline()
+            self.first_piece_arrived.set()
+        await reader.readline()
+        return b"".join(pieces)

@@ -1,0 +1,159 @@
+"""What is rendered: files that fit together, clusters for every kind of address, and clear refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.__main__ import main
+from gateway.bootstrap import CODES, Settings, bootstrap
+from gateway.clusters import Address, AddressError, grpc_cluster
+from gateway.render import render
+from gateway.routes import load
+
+OWNERS = load().owners
+UPSTREAMS = [f"--upstream={owner}=127.0.0.1:{8001 + number}" for number, owner in enumerate(OWNERS)]
+
+
+def settings(**changes: Any) -> Settings:
+    upstreams = {owner: [Address("127.0.0.1", 8001)] for owner in OWNERS}
+    return Settings(listen=Address("127.0.0.1", 1), admin=Address("::1", 2), upstreams=upstreams, **changes)
+
+
+def manager_of(config: Any) -> Any:
+    (listener,) = config["static_resources"]["listeners"]
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def routes_of(config: Any) -> Any:
+    return manager_of(config)["route_config"]["virtual_hosts"][0]["routes"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return yaml.safe_load(render(tmp_path_factory.mktemp("out") / "new", settings()).read_text())
+
+
+def test_every_file_that_the_configuration_names_is_there(config: Any) -> None:
+    def files(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value[key] for key in ("filename", "proto_descriptor") if key in value]
+            return own + [file for each in value.values() for file in files(each)]
+        return [file for each in value for file in files(each)] if isinstance(value, list) else []
+
+    named = set(files(config))
+    assert len(named) == 6
+    assert all(Path(file).is_absolute() and Path(file).stat().st_size for file in named)
+
+
+def test_rendering_again_gives_the_same(tmp_path: Path) -> None:
+    render(tmp_path, settings())
+    first = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    render(tmp_path, settings())
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == first
+
+
+def test_each_method_has_one_route_to_its_owner(config: Any) -> None:
+    found = {
+        route["match"]["path"]: route["route"]["cluster"] for route in routes_of(config) if "/f" in str(route["match"])
+    }
+    assert found == {f"/{method.name}": method.owner for method in load().methods}
+
+
+def test_grpc_routes_come_first_and_switch_no_rest_filter_on(config: Any) -> None:
+    grpc = [route for route in routes_of(config) if "content-type" in str(route["match"])]
+    assert routes_of(config)[: len(grpc)] == grpc
+    assert not any("typed_per_filter_config" in route for route in grpc)
+    switched_off = [each["name"] for each in manager_of(config)["http_filters"] if each.get("disabled")]
+    rest = [route for route in routes_of(config) if "typed_per_filter_config" in route]
+    assert len(rest) == 5
+    assert all(list(route["typed_per_filter_config"]) == switched_off for route in rest)
+
+
+def test_objects_are_routed_only_when_there_is_a_store(tmp_path: Path, config: Any) -> None:
+    assert "/objects/" not in str(routes_of(config))
+    with_store = bootstrap(load(), tmp_path, settings(objects=[Address("127.0.0.1", 9000)]))
+    (route,) = [route for route in routes_of(with_store) if route["match"].get("prefix") == "/objects/"]
+    assert route["route"] == {"cluster": "objects", "timeout": "0s", "idle_timeout": "300s"}
+
+
+def test_cors_and_access_log_are_choices(tmp_path: Path) -> None:
+    host = manager_of(bootstrap(load(), tmp_path, settings(cors=False)))["route_config"]["virtual_hosts"][0]
+    assert host["typed_per_filter_config"] == {}
+    assert manager_of(bootstrap(load(), tmp_path, settings()))["access_log"] == []
+    assert len(manager_of(bootstrap(load(), tmp_path, settings(access_log=True)))["access_log"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("hosts", "dns", "judged"),
+    [
+        (["127.0.0.1"], False, False),
+        (["::1"], False, False),
+        (["127.0.0.1", "127.0.0.2"], False, True),
+        (["registry.flyte.svc"], True, True),
+        (["localhost"], True, True),
+    ],
+)
+def test_a_single_server_is_never_judged(hosts: list[str], dns: bool, judged: bool) -> None:
+    cluster = grpc_cluster("registry", [Address(host, 80) for host in hosts])
+    assert ("cluster_type" in cluster) == dns
+    assert (cluster.get("type") == "STATIC") != dns
+    assert ("health_checks" in cluster) == ("outlier_detection" in cluster) == judged
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("[::1]:80", Address("::1", 80)),
+        ("registry.flyte.svc:80", Address("registry.flyte.svc", 80)),
+    ],
+)
+def test_an_address_is_host_and_port(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "80", ":80", "host", "host:", "host:port", "host:-1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(AddressError, match="is not host:port"):
+        Address.parse(text)
+
+
+def test_the_command_writes_and_names_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["render", "--out", str(tmp_path), "--listen", "127.0.0.1:1", "--objects", "a:1,b:2", *UPSTREAMS])
+    config = yaml.safe_load(Path(capsys.readouterr().out.strip()).read_text())
+    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == [*OWNERS, "objects"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (UPSTREAMS[1:], "--upstream is needed once for each of"),
+        ([*UPSTREAMS, "--upstream=nobody=127.0.0.1:1"], "--upstream is needed once for each of"),
+        ([*UPSTREAMS, "--upstream=registry=127.0.0.1:1"], "--upstream is needed once for each of"),
+        ([*UPSTREAMS, "--upstream=registry"], "is not host:port"),
+        ([*UPSTREAMS, "--tls-key=key.pem"], "--tls-chain and --tls-key are needed together"),
+        ([*UPSTREAMS, "--listen=30080"], "'30080' is not host:port"),
+    ],
+)
+def test_a_wrong_command_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["render", "--out", str(tmp_path), *arguments])
+    assert complaint in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_outer_lua_knows_the_codes_of_the_local_replies(tmp_path: Path) -> None:
+    render(tmp_path, settings())
+    script = (tmp_path / "outer.lua").read_text()
+    assert all(f'["{status}"] = {code},' in script for status, code in CODES.items())
+
+
+def test_outer_lua_knows_every_pattern(tmp_path: Path) -> None:
+    render(tmp_path, settings())
+    script = (tmp_path / "outer.lua").read_text()
+    assert 'rest("PUT", "/api/v1/projects/*", true, { "id" })' in script
+    assert script.count('\nrest("') == 69
