@@ -40,6 +40,11 @@ class Sandbox:
         """The config file made for flytekit and flytectl."""
         return self.folder / "config.yaml"
 
+    @property
+    def objects_url(self) -> str:
+        """The object store, as the services and an engine on this machine see it."""
+        return f"file://{self.folder}/objects"
+
     def channel(self) -> grpc.aio.Channel:
         """A gRPC channel as flytekit opens it: it takes answers of 20 MiB and long error texts (clients.md 2.2)."""
         options = [("grpc.max_metadata_size", 32768), ("grpc.max_receive_message_length", 20971520)]

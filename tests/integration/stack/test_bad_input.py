@@ -294,7 +294,7 @@ async def test_what_was_refused_is_not_stored(admin: AdminServiceStub) -> None:
 
 async def test_a_request_that_is_no_message_is_invalid_argument(sandbox: Sandbox) -> None:
     async with sandbox.channel() as channel:
-        call = channel.unary_unary("/flyteidl.service.AdminService/CreateTask")
+        call = channel.unary_unary("/flyteidl.service.AdminService/CreateTask", None, None)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call(b"\xff\xff\xff\xff")
     assert refused.value.code() is INVALID

@@ -1,0 +1,211 @@
+"""Whether the attributes of one dataclass or pydantic model hold what another expects (compiler.md 6.1).
+
+Their types carry JSON Schemas as metadata. A larger class may be given for a smaller one: every property that is
+expected must be there and fit. Titles, defaults, additional properties and the like make no difference.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+Json: TypeAlias = "bool | float | str | list[Json] | dict[str, Json] | None"
+Schema: TypeAlias = dict[str, Json]
+
+_TYPE_NAMES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
+
+# A chain of references longer than this is a loop.
+_MAX_REFERENCES = 100
+
+# Classes nested deeper than this, through references, are not compared: Python's own stack is the limit behind it.
+_MAX_DEPTH = 50
+
+
+class _NoSchema(Exception):
+    """The document is not a JSON Schema, or none that anybody would write."""
+
+
+def struct_castable(upstream: Struct, downstream: Struct, spend: Callable[[int], None]) -> bool:
+    """Return whether a value described by the JSON Schema `upstream` may be given where `downstream` is expected.
+
+    Equal documents always fit; a document that is no JSON Schema fits nothing else. `spend` is told of every step and
+    ends the comparison by raising.
+    """
+    if upstream == downstream:
+        return True
+    given, wanted = _json(upstream, spend), _json(downstream, spend)
+    try:
+        return _Schemas(given, wanted, spend).fits(given, wanted)
+    except _NoSchema:
+        return False
+
+
+def _json(struct: Struct, spend: Callable[[int], None]) -> Schema:
+    spend(len(struct.fields))
+    return {name: _json_value(value, spend) for name, value in struct.fields.items()}
+
+
+def _json_value(value: Value, spend: Callable[[int], None]) -> Json:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _json(value.struct_value, spend)
+    if kind == "list_value":
+        spend(len(value.list_value.values))
+        return [_json_value(item, spend) for item in value.list_value.values]
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    return value.number_value if kind == "number_value" else None
+
+
+class _Schemas:
+    """Compares parts of two schema documents; a pair that is met again while it is being compared is taken to fit."""
+
+    def __init__(self, given: Schema, wanted: Schema, spend: Callable[[int], None]) -> None:
+        self._given = given
+        self._wanted = wanted
+        self._spend = spend
+        self._verdicts: dict[tuple[int, int], bool] = {}
+        self._depth = 0
+
+    def fits(self, given: Json, wanted: Json) -> bool:
+        self._spend(1)
+        one, other = _resolved(given, self._given), _resolved(wanted, self._wanted)
+        key = (id(one), id(other))
+        if key not in self._verdicts:
+            self._verdicts[key] = True
+            self._depth += 1
+            if self._depth > _MAX_DEPTH:
+                raise _NoSchema
+            self._verdicts[key] = self._compare(one, other)
+            self._depth -= 1
+        return self._verdicts[key]
+
+    def _compare(self, given: Schema, wanted: Schema) -> bool:
+        given_cases, wanted_cases = _cases(given), _cases(wanted)
+        if given_cases is not None or wanted_cases is not None:
+            return self._cover(given_cases or [given], wanted_cases or [wanted])
+        return (
+            all(self.fits(given, part) for part in _schemas(wanted, "allOf"))
+            and _types_fit(given, wanted)
+            and _values_fit(given, wanted)
+            and ("format" not in wanted or given.get("format") == wanted["format"])
+            and self._properties_fit(given, wanted)
+            and self._items_fit(given, wanted)
+        )
+
+    def _cover(self, given: list[Json], wanted: list[Json]) -> bool:
+        """Return whether every case of the one side has its counterpart on the other, both ways."""
+        return all(any(self.fits(g, w) for w in wanted) for g in given) and all(
+            any(self.fits(g, w) for g in given) for w in wanted
+        )
+
+    def _properties_fit(self, given: Schema, wanted: Schema) -> bool:
+        present, expected = _properties(given), _properties(wanted)
+        return all(name in present for name in _required(wanted)) and all(
+            name in present and self.fits(present[name], schema) for name, schema in expected.items()
+        )
+
+    def _items_fit(self, given: Schema, wanted: Schema) -> bool:
+        for keyword in ("items", "prefixItems"):
+            if keyword not in wanted:
+                continue
+            one, other = given.get(keyword, True), wanted[keyword]
+            if not isinstance(other, list):
+                if isinstance(one, list) or not self.fits(one, other):
+                    return False
+            elif not isinstance(one, list) or len(one) != len(other) or not all(map(self.fits, one, other)):
+                return False
+        return True
+
+
+def _resolved(schema: Json, document: Schema) -> Schema:
+    """Follow references, and wrappings of a single schema in `allOf`, to the schema that says something."""
+    for _ in range(_MAX_REFERENCES):
+        if isinstance(schema, bool):
+            return _ANYTHING if schema else _NOTHING
+        if not isinstance(schema, dict):
+            break
+        parts = schema.get("allOf")
+        if "$ref" in schema:
+            schema = _target(schema["$ref"], document)
+        elif isinstance(parts, list) and len(parts) == 1 and "type" not in schema and "properties" not in schema:
+            schema = parts[0]
+        else:
+            return schema
+    raise _NoSchema
+
+
+# Objects of their own, so that `_verdicts` can tell them by identity.
+_ANYTHING: Schema = {}
+_NOTHING: Schema = {"enum": []}
+
+
+def _target(reference: Json, document: Schema) -> Json:
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        raise _NoSchema
+    found: Json = document
+    for part in reference[1:].split("/")[1:]:
+        name = unquote(part).replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, dict) or name not in found:
+            raise _NoSchema
+        found = found[name]
+    return found
+
+
+def _cases(schema: Schema) -> list[Json] | None:
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema:
+            return _schemas(schema, keyword)
+    return None
+
+
+def _schemas(schema: Schema, keyword: str) -> list[Json]:
+    value = schema.get(keyword, [])
+    if not isinstance(value, list):
+        raise _NoSchema
+    return value
+
+
+def _types(schema: Schema) -> frozenset[Json] | None:
+    value = schema.get("type")
+    if value is None:
+        return None
+    names = frozenset(name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))
+    if not names or not names <= _TYPE_NAMES:
+        raise _NoSchema
+    return names
+
+
+def _types_fit(given: Schema, wanted: Schema) -> bool:
+    # No widening, as everywhere: an integer is not taken for a number.
+    one, other = _types(given), _types(wanted)
+    return other is None or one == other
+
+
+def _values_fit(given: Schema, wanted: Schema) -> bool:
+    allowed = _values(wanted)
+    possible = _values(given)
+    return allowed is None or (possible is not None and all(value in allowed for value in possible))
+
+
+def _values(schema: Schema) -> list[Json] | None:
+    if "const" in schema:
+        return [schema["const"]]
+    return _schemas(schema, "enum") if "enum" in schema else None
+
+
+def _properties(schema: Schema) -> Mapping[str, Json]:
+    value = schema.get("properties", {})
+    if not isinstance(value, dict):
+        raise _NoSchema
+    return value
+
+
+def _required(schema: Schema) -> list[str]:
+    names = [name for name in _schemas(schema, "required") if isinstance(name, str)]
+    if len(names) != len(_schemas(schema, "required")):
+        raise _NoSchema
+    return names

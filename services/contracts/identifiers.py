@@ -1,0 +1,121 @@
+"""Identifiers of everything Flyte names: how they read in a message, and whether they are complete.
+
+A check takes None for an identifier that the request lacks: pass `request.id if request.HasField("id") else None`,
+because protobuf hands out an empty message for an absent one and the two answer differently. The first failure wins.
+"""
+
+import json
+
+from flyteidl.core.identifier_pb2 import (
+    Identifier,
+    NodeExecutionIdentifier,
+    ResourceType,
+    TaskExecutionIdentifier,
+    WorkflowExecutionIdentifier,
+)
+
+from services.kit.errors import InvalidArgument
+
+# Of the letters and digits those that form no words and are not taken for one another (executions.md 2.3).
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+# Names of what the control plane registers by itself for running a single task (registry.md 12).
+GENERATED_PREFIX = ".flytegen."
+
+# Nothing legitimate is longer, and PostgreSQL refuses index entries beyond some 2,700 bytes (registry.md 3).
+MAX_FIELD_BYTES = 255
+
+AnyIdentifier = Identifier | WorkflowExecutionIdentifier | NodeExecutionIdentifier | TaskExecutionIdentifier
+
+
+def identifier_text(identifier: AnyIdentifier) -> str:
+    """Write `identifier` for a message: `project:"p" domain:"d" name:"n" version:"v"`.
+
+    What is unset is left out. So is the resource type, which the messages name in words (registry.md 2).
+    """
+    parts = []
+    for field, value in identifier.ListFields():
+        if field.message_type is not None:
+            parts.append(f"{field.name}:{{{identifier_text(value)}}}")
+        elif isinstance(value, str):
+            parts.append(f"{field.name}:{json.dumps(value, ensure_ascii=False)}")
+        elif field.enum_type is None:
+            parts.append(f"{field.name}:{value}")
+    return " ".join(parts)
+
+
+def check_identifier(identifier: Identifier | None, expected: ResourceType) -> None:
+    """Raise InvalidArgument unless `identifier` is there, of the `expected` type and complete (registry.md 3).
+
+    Which characters stand in its parts is the client's choice; each may have 255 bytes of UTF-8.
+    """
+    if identifier is None:
+        raise InvalidArgument("missing id")
+    if identifier.resource_type != expected:
+        raise InvalidArgument(
+            f"unexpected resource type {_type_text(identifier.resource_type)} for identifier "
+            f"[{identifier_text(identifier)}], expected {_type_text(expected)} instead"
+        )
+    check_complete(identifier)
+
+
+def check_complete(identifier: Identifier | None) -> None:
+    """Raise InvalidArgument unless `identifier` is there and complete, whatever its type.
+
+    For the reads and updates where clients leave the type out (registry.md 5.5, 7.7, 18).
+    """
+    if identifier is None:
+        raise InvalidArgument("missing id")
+    _check_part("project", identifier.project)
+    _check_part("domain", identifier.domain)
+    _check_part("name", identifier.name, identifier.name.removeprefix(GENERATED_PREFIX))
+    _check_part("version", identifier.version)
+
+
+def check_execution_identifier(identifier: WorkflowExecutionIdentifier | None, field: str = "id") -> None:
+    """Raise InvalidArgument unless `identifier` is there and complete; `field` is what an absent one is called."""
+    if identifier is None:
+        raise InvalidArgument(f"missing {field}")
+    _check_part("project", identifier.project)
+    _check_part("domain", identifier.domain)
+    _check_part("name", identifier.name)
+
+
+def check_node_execution_identifier(identifier: NodeExecutionIdentifier | None, field: str = "id") -> None:
+    """Raise InvalidArgument unless `identifier` is there and complete (executions.md 8.2, events.md 4.1).
+
+    `field` is what an absent one is called: `node_execution_id` where it is part of something else.
+    """
+    if identifier is None:
+        raise InvalidArgument(f"missing {field}")
+    if not identifier.HasField("execution_id"):
+        raise InvalidArgument("missing execution_id")
+    _check_part("node_id", identifier.node_id)
+    check_execution_identifier(identifier.execution_id)
+
+
+def check_task_execution_identifier(identifier: TaskExecutionIdentifier | None) -> None:
+    """Raise InvalidArgument unless `identifier` is there and complete (executions.md 7.3).
+
+    Callers that serve REST set an unspecified `task_id.resource_type` to TASK first.
+    """
+    if identifier is None:
+        raise InvalidArgument("missing id")
+    check_node_execution_identifier(
+        identifier.node_execution_id if identifier.HasField("node_execution_id") else None, "node_execution_id"
+    )
+    if not identifier.HasField("task_id"):
+        raise InvalidArgument("missing task_id")
+    check_identifier(identifier.task_id, ResourceType.TASK)
+
+
+def _check_part(field: str, value: str, measured: str | None = None) -> None:
+    if not value:
+        raise InvalidArgument(f"missing {field}")
+    if len((value if measured is None else measured).encode()) > MAX_FIELD_BYTES:
+        raise InvalidArgument(f"size of {field} exceeded length {MAX_FIELD_BYTES}")
+
+
+def _type_text(resource_type: int) -> str:
+    known = ResourceType.DESCRIPTOR.values_by_number.get(resource_type)
+    return known.name.lower() if known else str(resource_type)

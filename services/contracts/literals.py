@@ -1,0 +1,161 @@
+"""Of which type a literal is, and whether its dates can be written down (compiler.md 7, executions.md 2.4)."""
+
+from collections.abc import Iterable
+
+from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
+from flyteidl.core.types_pb2 import (
+    BlobType,
+    LiteralType,
+    SchemaType,
+    SimpleType,
+    StructuredDatasetType,
+    UnionType,
+)
+from google.protobuf.text_format import MessageToString
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import InvalidArgument
+
+# Binary values packed with it are the attributes of a dataclass or a pydantic model.
+MESSAGEPACK_TAG = "msgpack"
+
+# Seconds of 0001-01-01T00:00:00Z and of 9999-12-31T23:59:59Z: what a protobuf timestamp, and JSON, can express.
+_FIRST_SECOND = -62_135_596_800
+_LAST_SECOND = 253_402_300_799
+_NANOS_PER_SECOND = 1_000_000_000
+
+_PRIMITIVES = {
+    "integer": SimpleType.INTEGER,
+    "float_value": SimpleType.FLOAT,
+    "string_value": SimpleType.STRING,
+    "boolean": SimpleType.BOOLEAN,
+    "datetime": SimpleType.DATETIME,
+    "duration": SimpleType.DURATION,
+}
+
+
+def type_text(literal_type: LiteralType) -> str:
+    """Write a type for a message, on one line: `collection_type { simple: INTEGER }`."""
+    return MessageToString(literal_type, as_one_line=True)
+
+
+def literal_type(literal: Literal) -> LiteralType | None:
+    """Return the type that `literal` itself tells, or None when it, or anything inside it, tells none."""
+    kind = literal.WhichOneof("value")
+    if kind == "scalar":
+        return scalar_type(literal.scalar)
+    if kind == "collection":
+        inner = _combined(literal.collection.literals)
+        return LiteralType(collection_type=inner) if inner is not None else None
+    if kind == "map":
+        inner = _combined(literal.map.literals.values())
+        return LiteralType(map_value_type=inner) if inner is not None else None
+    if kind == "offloaded_metadata" and literal.offloaded_metadata.HasField("inferred_type"):
+        return literal.offloaded_metadata.inferred_type
+    return None
+
+
+def scalar_type(scalar: Scalar) -> LiteralType | None:
+    """Return the type that `scalar` itself tells, or None when it tells none."""
+    kind = scalar.WhichOneof("value")
+    if kind == "primitive":
+        return primitive_type(scalar.primitive)
+    if kind == "blob":
+        return _blob_type(scalar)
+    if kind == "binary":
+        return LiteralType(simple=SimpleType.STRUCT if scalar.binary.tag == MESSAGEPACK_TAG else SimpleType.BINARY)
+    if kind == "schema":
+        return LiteralType(schema=scalar.schema.type if scalar.schema.HasField("type") else SchemaType())
+    if kind == "structured_dataset":
+        return LiteralType(structured_dataset_type=_dataset_type(scalar))
+    if kind == "union":
+        return LiteralType(union_type=UnionType(variants=[scalar.union.type]))
+    if kind == "none_type":
+        return LiteralType(simple=SimpleType.NONE)
+    if kind == "error":
+        return LiteralType(simple=SimpleType.ERROR)
+    return LiteralType(simple=SimpleType.STRUCT) if kind == "generic" else None
+
+
+def primitive_type(primitive: Primitive) -> LiteralType:
+    """Return the simple type of `primitive`; one without a value is of type NONE."""
+    return LiteralType(simple=_PRIMITIVES.get(primitive.WhichOneof("value") or "", SimpleType.NONE))
+
+
+def check_datetime(literal: Literal) -> None:
+    """Raise InvalidArgument when a date anywhere in `literal` lies outside the years 1 to 9999 or has odd nanoseconds.
+
+    Nobody could read such a value back as JSON.
+    """
+    kind = literal.WhichOneof("value")
+    if kind == "collection":
+        for inner in literal.collection.literals:
+            check_datetime(inner)
+    elif kind == "map":
+        for _, inner in sorted(literal.map.literals.items()):
+            check_datetime(inner)
+    elif kind == "scalar" and literal.scalar.WhichOneof("value") == "union":
+        check_datetime(literal.scalar.union.value)
+    elif kind == "scalar" and literal.scalar.primitive.WhichOneof("value") == "datetime":
+        _check_timestamp(literal.scalar.primitive.datetime)
+
+
+def _check_timestamp(timestamp: Timestamp) -> None:
+    text = f"timestamp (seconds:{timestamp.seconds} nanos:{timestamp.nanos})"
+    if timestamp.seconds < _FIRST_SECOND:
+        raise InvalidArgument(f"{text} before 0001-01-01")
+    if timestamp.seconds > _LAST_SECOND:
+        raise InvalidArgument(f"{text} after 9999-12-31")
+    if not 0 <= timestamp.nanos < _NANOS_PER_SECOND:
+        raise InvalidArgument(f"{text} has out-of-range nanos")
+
+
+def _blob_type(scalar: Scalar) -> LiteralType | None:
+    if not scalar.blob.HasField("metadata"):
+        return None
+    metadata = scalar.blob.metadata
+    return LiteralType(blob=metadata.type if metadata.HasField("type") else BlobType())
+
+
+def _dataset_type(scalar: Scalar) -> StructuredDatasetType:
+    metadata = scalar.structured_dataset.metadata
+    return metadata.structured_dataset_type if metadata.HasField("structured_dataset_type") else StructuredDatasetType()
+
+
+def _combined(literals: Iterable[Literal]) -> LiteralType | None:
+    """Return the one type that all of `literals` have, or the union of their types.
+
+    An empty list among them fits whatever the others hold and so counts only when there is nothing else.
+    """
+    types: dict[bytes, LiteralType] = {}
+    empty: LiteralType | None = None
+    for literal in literals:
+        inner = literal_type(literal)
+        if inner is None:
+            return None
+        if literal.WhichOneof("value") == "collection" and not literal.collection.literals:
+            empty = inner
+        else:
+            types[inner.SerializeToString(deterministic=True)] = inner
+    if not types:
+        return empty or LiteralType(simple=SimpleType.NONE)
+    if len(types) == 1:
+        return next(iter(types.values()))
+    return _union(sorted(types.values(), key=type_text))
+
+
+def _union(types: list[LiteralType]) -> LiteralType:
+    """Return the union of `types`; lists of unions among them make it one list of the union of all variants.
+
+    So `[[1, "a"], [2.0, "b"]]`, whose rows differ, still is a list of lists of one union.
+    """
+    variants: list[LiteralType] = []
+    nested = False
+    for literal_type_ in types:
+        if literal_type_.collection_type.HasField("union_type"):
+            nested = True
+            variants.extend(literal_type_.collection_type.union_type.variants)
+        else:
+            variants.append(literal_type_)
+    union = LiteralType(union_type=UnionType(variants=variants))
+    return LiteralType(collection_type=union) if nested else union

@@ -1,0 +1,35 @@
+"""Who is told about the end of an execution: what a launch plan or a request may ask for (registry.md 7.4)."""
+
+from collections.abc import Iterable
+
+from flyteidl.admin.common_pb2 import Notification
+
+from services.contracts.phases import WORKFLOW_TERMINAL
+from services.kit.errors import InvalidArgument
+
+
+def check_notifications(notifications: Iterable[Notification]) -> None:
+    """Raise InvalidArgument unless each names recipients of one kind and terminal phases only.
+
+    No phase at all is allowed, and addresses are not examined: they are the mail system's affair.
+    """
+    for notification in notifications:
+        _check_recipients(notification)
+        if any(phase not in WORKFLOW_TERMINAL for phase in notification.phases):
+            raise InvalidArgument("invalid value for phase")
+
+
+def _check_recipients(notification: Notification) -> None:
+    kind = notification.WhichOneof("type")
+    if kind == "email":
+        recipients = notification.email.recipients_email
+    elif kind == "slack":
+        recipients = notification.slack.recipients_email
+    elif kind == "pager_duty":
+        recipients = notification.pager_duty.recipients_email
+    else:
+        raise InvalidArgument("invalid value for notification type")
+    if not recipients:
+        raise InvalidArgument("missing recipients")
+    if not all(recipients):
+        raise InvalidArgument("missing recipient")

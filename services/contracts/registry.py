@@ -1,0 +1,55 @@
+"""What the registry answers and reports to the other services.
+
+Registered versions never change: an asker may keep what it was told of one for as long as it likes. The exception is a
+launch plan's state (and updated_at). All questions raise InvalidArgument for an incomplete identifier and NotFound for
+a version that is not registered, as GetTask, GetWorkflow and GetLaunchPlan do.
+
+A compiled workflow is too large for a message: GET_WORKFLOW tells its interface, LOCATE_WORKFLOW_CLOSURE where the
+closure lies in the object store that the services share.
+"""
+
+from flyteidl.admin.common_pb2 import ObjectGetRequest, UrlBlob
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.admin.task_pb2 import Task
+from flyteidl.admin.workflow_pb2 import Workflow
+from flyteidl.core.identifier_pb2 import Identifier
+
+from services.kit.messages import Fact, Question
+
+# Launching a task for the first time compiles and stores a workflow.
+_LAUNCH_DEADLINE_SECONDS = 5.0
+
+# Questions stay outside `flyte.registry.>`: the stream of facts would take them in and acknowledge them as an answer.
+GET_TASK = Question("ask.registry.get_task", ObjectGetRequest, Task)
+"""The task as GetTask answers it."""
+
+GET_WORKFLOW = Question("ask.registry.get_workflow", ObjectGetRequest, Workflow)
+"""The workflow as ListWorkflows answers it: of the closure only created_at and the interface."""
+
+LOCATE_WORKFLOW_CLOSURE = Question("ask.registry.locate_workflow_closure", ObjectGetRequest, UrlBlob)
+"""The URI and size in bytes of the object that holds the workflow's admin.WorkflowClosure, without its created_at."""
+
+GET_LAUNCH_PLAN = Question("ask.registry.get_launch_plan", ObjectGetRequest, LaunchPlan)
+"""The launch plan as GetLaunchPlan answers it, active or not."""
+
+LAUNCH_TASK = Question("ask.registry.launch_task", ObjectGetRequest, LaunchPlan, deadline=_LAUNCH_DEADLINE_SECONDS)
+"""The launch plan by which a single task runs, generated when the task of this id has none (registry.md 12).
+
+The workflow to run has the project, domain, name and version of the launch plan's own id; `spec.workflow_id` names the
+bare task instead, as clients are used to see it.
+"""
+
+TASK_REGISTERED = Fact("flyte.registry.task.registered", Identifier)
+"""A task version is new."""
+
+WORKFLOW_REGISTERED = Fact("flyte.registry.workflow.registered", Identifier)
+"""A workflow version is new, generated ones included."""
+
+LAUNCH_PLAN_REGISTERED = Fact("flyte.registry.launch_plan.registered", Identifier)
+"""A launch plan version is new, generated ones included."""
+
+LAUNCH_PLAN_ACTIVATED = Fact("flyte.registry.launch_plan.activated", Identifier)
+"""This version is now the active one of its name; also said when it was before, as its schedule starts anew."""
+
+LAUNCH_PLAN_DEACTIVATED = Fact("flyte.registry.launch_plan.deactivated", Identifier)
+"""This version is no longer active, by request or because another version is."""

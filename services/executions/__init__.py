@@ -1,0 +1,11 @@
+"""Executions: what was launched, how far it is, and the data it took and made.
+
+Owns: executions, node executions, task executions, signals, tags; its outbox; the name of every execution.
+
+Serves: CreateExecution, RelaunchExecution, RecoverExecution, UpdateExecution, TerminateExecution; reads and lists of
+executions, node executions and task executions, and their data; the signed URLs of DataProxyService.
+
+Says: that an execution was created (which engines run) or terminated (`services.contracts.executions`).
+
+Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event.
+"""

@@ -1,0 +1,58 @@
+"""Builds the executions service, by hand, top to bottom; nothing else here makes parts."""
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from flyteidl.service import admin_pb2, dataproxy_pb2
+
+from services.executions.config import Settings
+from services.executions.handlers.data import DataHandlers
+from services.executions.handlers.data_proxy import DataProxyHandlers
+from services.executions.handlers.executions import ExecutionHandlers
+from services.executions.handlers.launch import Launcher
+from services.executions.handlers.node_executions import NodeExecutionHandlers
+from services.executions.handlers.task_executions import TaskExecutionHandlers
+from services.executions.listeners.event_batches import EventBatches
+from services.executions.rules.configuration import platform
+from services.executions.rules.events.storage import Storage
+from services.kit.object_front import object_routes
+from services.kit.objects import ObjectStore
+from services.kit.outbox import Outbox, Relay
+from services.kit.process import App, Parts
+from services.kit.rpc import Table
+
+NAME = "executions"
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
+
+
+async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
+    """Build the service on `parts`; it takes batches of events from here on."""
+    db, bus = parts.db, parts.bus
+    objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
+    outbox = Outbox()
+    relay = Relay(NAME, db, bus, outbox)
+
+    storage = Storage(objects.uri, settings.inline_event_outputs, settings.closure_prefix)
+    await EventBatches(db, bus, objects, outbox, storage).listen()
+
+    launcher = Launcher(db, bus, outbox, objects, settings=settings, platform=platform(settings), clock=_now)
+    table = Table()
+    table.bind(
+        ADMIN_SERVICE,
+        ExecutionHandlers(db, outbox, objects, launcher, _now),
+        NodeExecutionHandlers(db),
+        TaskExecutionHandlers(db),
+        DataHandlers(db, objects, settings),
+    )
+    table.bind(DATA_PROXY_SERVICE, DataProxyHandlers(db, objects, settings, _now))
+    return App(
+        table,
+        services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name],
+        loops=[relay.run],
+        routes=object_routes(objects),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,95 @@
+"""Settings of the executions service."""
+
+from datetime import timedelta
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from services.kit.settings import ProcessSettings
+
+_MEBIBYTE = 1024 * 1024
+
+
+class Settings(ProcessSettings):
+    """What the executions service needs beyond what every service needs."""
+
+    objects_url: str = "file:///tmp/flyteplane-objects"
+    """Where inputs, outputs, closures and uploads lie: file:///folder, s3://bucket, gs://bucket or az://container. All
+    services share it."""
+
+    public_url: str = "http://localhost:30080"
+    """The gateway's address as clients see it; signed URLs of a file:// store start with it."""
+
+    signing_key: str = Field(default="", repr=False)
+    """Secret that signs the URLs of a file:// store; the same for all replicas. A file:// store needs one."""
+
+    max_parallelism: int = Field(default=25, ge=0)
+    """Nodes of one execution that run at once, when neither the request nor the launch plan nor an attribute says."""
+
+    k8s_service_account: str = ""
+    """Service account that tasks run as when nothing else names one."""
+
+    assumable_iam_role: str = ""
+    """IAM role that tasks assume when nothing else names one."""
+
+    output_location_prefix: str = ""
+    """Where raw data goes when nothing else says; empty leaves it to the engine."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels of executions for which no other level has any; a JSON object in the environment."""
+
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations of executions for which no other level has any; a JSON object in the environment."""
+
+    envs: dict[str, str] = Field(default_factory=dict)
+    """Environment of tasks for which no other level has any; a JSON object in the environment."""
+
+    interruptible: bool = False
+    """Whether tasks may run on machines that can be taken away, unless a level says otherwise."""
+
+    overwrite_cache: bool = False
+    """Whether every execution ignores and rewrites cached results."""
+
+    max_label_entries: int = Field(default=0, ge=0)
+    """Labels of an execution at most, after the merge and before its project's are added; 0 is no limit."""
+
+    max_annotation_entries: int = Field(default=0, ge=0)
+    """Annotations of an execution at most, after the merge; 0 is no limit."""
+
+    cluster_pools: dict[str, str] = Field(default_factory=dict)
+    """Cluster pool of each domain; a request that names another one is refused. A JSON object in the environment."""
+
+    namespace_template: str = "{{ project }}-{{ domain }}"
+    """Namespace in which the executions of a project and domain run."""
+
+    inline_data_max_bytes: int = Field(default=2 * _MEBIBYTE, ge=0)
+    """Inputs and outputs from this size on are answered as signed URL only; 0 is no limit. Without
+    signed_data_urls it bounds only values that events carried themselves, as nobody could fetch the rest."""
+
+    signed_data_urls: bool = False
+    """Whether the data RPCs answer a signed URL beside the data."""
+
+    signed_data_url_minutes: int = Field(default=60, ge=1)
+    """How long those URLs work."""
+
+    inline_event_outputs: bool = False
+    """Whether outputs that events carry themselves stay in the closure instead of becoming objects."""
+
+    closure_prefix: str = Field(default="metadata/admin", min_length=1)
+    """Folder of the object store for the closures of dynamic workflows."""
+
+    upload_prefix: str = Field(default="uploads", min_length=1)
+    """Folder of the object store for uploads of clients: apart from what the control plane writes itself, so that no
+    upload can take the place of an execution's inputs."""
+
+    upload_max_expiry: timedelta = timedelta(hours=1)
+    """Longest life of a URL to upload to, and the life of one for which nothing shorter is asked."""
+
+    download_max_expiry: timedelta = timedelta(hours=1)
+    """Longest life of a URL to download from, and the life of one for which nothing shorter is asked."""
+
+    @model_validator(mode="after")
+    def _key_for_files(self) -> Self:
+        if self.objects_url.startswith("file:") and not self.signing_key:
+            raise ValueError("signing_key is needed for the URLs of a file:// object store")
+        return self

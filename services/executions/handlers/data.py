@@ -1,0 +1,139 @@
+"""Inputs and outputs of executions, nodes and tasks (executions.md section 6)."""
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from flyteidl.admin.common_pb2 import UrlBlob
+from flyteidl.admin.execution_pb2 import (
+    ExecutionClosure,
+    WorkflowExecutionGetDataRequest,
+    WorkflowExecutionGetDataResponse,
+)
+from flyteidl.admin.node_execution_pb2 import (
+    DynamicNodeWorkflowResponse,
+    GetDynamicNodeWorkflowRequest,
+    NodeExecutionClosure,
+    NodeExecutionGetDataRequest,
+    NodeExecutionGetDataResponse,
+)
+from flyteidl.admin.task_execution_pb2 import (
+    TaskExecutionClosure,
+    TaskExecutionGetDataRequest,
+    TaskExecutionGetDataResponse,
+)
+from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
+from flyteidl.core.literals_pb2 import LiteralMap
+from google.protobuf.message import DecodeError
+
+from services.contracts.identifiers import check_execution_identifier, check_node_execution_identifier
+from services.executions.config import Settings
+from services.executions.rules import data as rules
+from services.executions.rules import lookups
+from services.executions.store import executions, node_executions, task_executions
+from services.kit.db import Database
+from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
+from services.kit.objects import ObjectStore
+from services.kit.rpc import Call
+
+log = logging.getLogger(__name__)
+
+
+class DataHandlers:
+    """The RPCs that answer inputs and outputs."""
+
+    def __init__(self, db: Database, objects: ObjectStore, settings: Settings) -> None:
+        self._db = db
+        self._objects = objects
+        self._max_bytes = settings.inline_data_max_bytes
+        self._signed = settings.signed_data_urls
+        self._url_life = timedelta(minutes=settings.signed_data_url_minutes)
+
+    async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, _call: Call) -> bytes:
+        """Answer what an execution ran with, defaults included, and its outputs; raises NotFound."""
+        check_execution_identifier(request.id if request.HasField("id") else None)
+        async with self._db.read() as connection:
+            row = await executions.get_data(connection, request.id)
+        if row is None:
+            raise lookups.missing(request.id)
+        located = rules.execution_outputs(ExecutionClosure.FromString(row.closure))
+        return await self._answer(WorkflowExecutionGetDataResponse, row.inputs_uri, located)
+
+    async def GetNodeExecutionData(self, request: NodeExecutionGetDataRequest, _call: Call) -> bytes:
+        """Answer a node's data, and the workflow that a dynamic node made; raises NotFound."""
+        check_node_execution_identifier(request.id if request.HasField("id") else None)
+        async with self._db.read() as connection:
+            row = await node_executions.get_data(connection, request.id)
+        if row is None:
+            raise lookups.missing(request.id)
+        closure = NodeExecutionClosure.FromString(row.closure)
+        rest = NodeExecutionGetDataResponse()
+        if row.dynamic_workflow_uri:
+            compiled = await self._dynamic_workflow(row.dynamic_workflow_uri)
+            rest = rules.dynamic_workflow(compiled, closure.dynamic_job_spec_uri)
+        rest.flyte_urls.CopyFrom(rules.node_urls(request.id, deck=bool(closure.deck_uri)))
+        located = rules.outputs(closure)
+        return await self._answer(NodeExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
+
+    async def GetDynamicNodeWorkflow(
+        self, request: GetDynamicNodeWorkflowRequest, _call: Call
+    ) -> DynamicNodeWorkflowResponse:
+        """Answer the workflow that a dynamic node made; raises NotFound for a node that made none (7.4)."""
+        check_node_execution_identifier(request.id if request.HasField("id") else None)
+        async with self._db.read() as connection:
+            row = await node_executions.get_data(connection, request.id)
+        if row is None:
+            raise lookups.missing(request.id)
+        if not row.dynamic_workflow_uri:
+            raise NotFound("node does not contain dynamic workflow")
+        return DynamicNodeWorkflowResponse(compiled_workflow=await self._dynamic_workflow(row.dynamic_workflow_uri))
+
+    async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, _call: Call) -> bytes:
+        """Answer the data of one attempt of a task; raises NotFound."""
+        lookups.check_task(request.id if request.HasField("id") else None)
+        async with self._db.read() as connection:
+            row = await task_executions.get_data(connection, request.id)
+        if row is None:
+            raise lookups.missing(request.id)
+        located = rules.outputs(TaskExecutionClosure.FromString(row.closure))
+        rest = TaskExecutionGetDataResponse(flyte_urls=rules.task_urls(request.id))
+        return await self._answer(TaskExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
+
+    async def _answer(self, kind: type[rules.Answer], input_uri: str, outputs: rules.Location) -> bytes:
+        inputs, found = await asyncio.gather(self._fetched(rules.Location(input_uri)), self._fetched(outputs))
+        return rules.answer(kind, inputs, found)
+
+    async def _fetched(self, location: rules.Location) -> rules.Data:
+        """Fetch data as far as it is answered inline (6.2); raises Internal when there is neither data nor a URL."""
+        uri = location.uri
+        if not uri:
+            return rules.from_values(location.values, self._max_bytes)
+        blob = await self._blob(uri)
+        if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
+            return rules.Data(blob, None)
+        try:
+            content = await self._objects.get(uri)
+            LiteralMap.FromString(content)  # a client could not read an answer around broken bytes
+        except (NotFound, Unavailable, InvalidArgument, DecodeError) as error:
+            if not blob.url:
+                raise Internal(f"the data cannot be read from {uri}") from error
+            log.warning("data is answered by URL only", extra={"uri": uri, "cause": str(error)})
+            return rules.Data(blob, None)
+        return rules.Data(blob, content)
+
+    async def _blob(self, uri: str) -> UrlBlob:
+        if not self._signed:
+            return UrlBlob()
+        try:
+            info = await self._objects.head(uri)
+        except Unavailable as error:
+            raise Internal(f"the size of {uri} cannot be told") from error
+        if info is None:
+            raise Internal(f"there is no object at {uri}")
+        return UrlBlob(url=await self._objects.sign_get(uri, self._url_life), bytes=info.size)
+
+    async def _dynamic_workflow(self, uri: str) -> CompiledWorkflowClosure:
+        try:
+            return CompiledWorkflowClosure.FromString(await self._objects.get(uri))
+        except (NotFound, Unavailable, InvalidArgument, DecodeError) as error:
+            raise Internal(f"the dynamic workflow cannot be read from {uri}") from error

@@ -1,0 +1,175 @@
+"""Launching: what CreateExecution, RelaunchExecution and RecoverExecution have in common.
+
+Check, ask, decide, then write: inputs first, under a path that no other launch has, then the row, its tags and the
+fact that makes an engine run it, in one transaction. The row's unique name decides between launches of one name, and
+whoever loses has touched nothing of the winner's (docs/decisions/0004-inputs-never-overwritten.md).
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+
+from flyteidl.admin.common_pb2 import ObjectGetRequest
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionCreateResponse
+from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
+from flyteidl.admin.project_pb2 import Project, ProjectGetRequest
+from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
+from flyteidl.core.literals_pb2 import LiteralMap
+
+from services.contracts.executions import EXECUTION_CREATED
+from services.contracts.projects import GET_PROJECT, check_registered, unregistered
+from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
+from services.executions.config import Settings
+from services.executions.rules import configuration, create, inputs, lookups, names
+from services.executions.store import executions as store
+from services.kit.bus import Bus
+from services.kit.db import Connection, Database
+from services.kit.errors import Internal, NotFound, Unavailable
+from services.kit.objects import ObjectStore
+from services.kit.outbox import Outbox
+
+# Registered versions never change, so what the registry said of one is kept: some hundred kilobytes each at worst, a
+# few kilobytes as a rule.
+_TARGETS_KEPT = 1000
+# Characters that make the folder of one launch's inputs its own: 27 to the power of these.
+_FOLDER_CHARACTERS = 12
+
+
+class Launcher:
+    """Launches executions; `platform` is the last level of their configuration."""
+
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        objects: ObjectStore,
+        *,
+        settings: Settings,
+        platform: WorkflowExecutionConfig,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._bus = bus
+        self._outbox = outbox
+        self._objects = objects
+        self._settings = settings
+        self._platform = platform
+        self._clock = clock
+        self._targets: OrderedDict[bytes, create.Target] = OrderedDict()
+
+    async def launch(
+        self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
+    ) -> ExecutionCreateResponse:
+        """Launch what `request` asks for; raises InvalidArgument, NotFound, AlreadyExists (executions.md 2.1)."""
+        create.check_place(request)
+        project = await self._project(request)
+        create.check_spec(request)
+        target = await self._target(request.spec.launch_plan)
+        given = create.inputs_of(request)
+        complete = inputs.resolved(given, target.launch_plan)
+        parent = await self._parent(request)
+        new = create.new_execution(
+            request,
+            name=request.name or names.generated_name(secrets.choice),
+            target=target,
+            config=self._config(request, target, project, principal),
+            origin=create.Origin(principal, parent, source_execution_id),
+            now=self._clock(),
+            namespace_=create.namespace(self._settings.namespace_template, request.project, request.domain),
+        )
+        if request.name:
+            await self._check_free(new.id)
+        inputs_uri, user_inputs_uri = await self._write_inputs(new.id, complete, given)
+        async with self._db.transaction() as connection:
+            await self._check_limit(connection, target)
+            if not await store.insert(connection, new, inputs_uri, user_inputs_uri):
+                raise lookups.taken(new.id)
+            await self._outbox.put(connection, EXECUTION_CREATED, new.id)
+        return ExecutionCreateResponse(id=new.id)
+
+    async def _project(self, request: ExecutionCreateRequest) -> Project:
+        try:
+            project = await self._bus.ask(GET_PROJECT, ProjectGetRequest(id=request.project))
+        except NotFound as error:
+            raise unregistered(request.project, request.domain, error) from error
+        check_registered(project, request.domain)
+        return project
+
+    async def _target(self, identifier: Identifier) -> create.Target:
+        key = identifier.SerializeToString(deterministic=True)
+        known = self._targets.get(key)
+        if known is not None:
+            self._targets.move_to_end(key)
+            return known
+        target = await self._ask_target(identifier)
+        self._targets[key] = target
+        if len(self._targets) > _TARGETS_KEPT:
+            self._targets.popitem(last=False)
+        return target
+
+    async def _ask_target(self, identifier: Identifier) -> create.Target:
+        question = ObjectGetRequest(id=identifier)
+        if identifier.resource_type == ResourceType.LAUNCH_PLAN:
+            launch_plan = await self._bus.ask(GET_LAUNCH_PLAN, question)
+            return create.Target(launch_plan, launch_plan.spec.workflow_id)
+        launch_plan = await self._bus.ask(LAUNCH_TASK, question)
+        workflow = Identifier()
+        workflow.CopyFrom(launch_plan.id)
+        workflow.resource_type = ResourceType.WORKFLOW
+        return create.Target(launch_plan, workflow, identifier)
+
+    async def _parent(self, request: ExecutionCreateRequest) -> create.Parent | None:
+        if not request.spec.metadata.HasField("parent_node_execution"):
+            return None
+        node: NodeExecutionIdentifier = request.spec.metadata.parent_node_execution
+        async with self._db.read() as connection:
+            parent = await store.get_parent(connection, node)
+        if parent is None:
+            raise lookups.missing(node)
+        return parent
+
+    def _config(
+        self, request: ExecutionCreateRequest, target: create.Target, project: Project, principal: str
+    ) -> WorkflowExecutionConfig:
+        settings = self._settings
+        launch_plan = None if target.task_id else target.launch_plan.spec
+        config = configuration.merged(request.spec, launch_plan, (), self._platform, principal)
+        create.check_entries(config, settings.max_label_entries, settings.max_annotation_entries)
+        pool = settings.cluster_pools.get(request.domain, "")
+        create.check_cluster_pool(request.spec.cluster_assignment.cluster_pool_name, pool)
+        return create.with_project_labels(config, project.labels)
+
+    async def _check_free(self, identifier: WorkflowExecutionIdentifier) -> None:
+        # The insert decides; asking first spares the second of two launches its writes.
+        async with self._db.read() as connection:
+            if await store.exists(connection, identifier):
+                raise lookups.taken(identifier)
+
+    async def _check_limit(self, connection: Connection, target: create.Target) -> None:
+        policy = target.launch_plan.spec.concurrency_policy
+        if target.task_id is None and create.counts_concurrency(policy):
+            active = await store.take_turn(connection, target.launch_plan.id)
+            create.check_concurrency(policy, active, target.launch_plan.id.name)
+
+    async def _write_inputs(
+        self, identifier: WorkflowExecutionIdentifier, complete: LiteralMap, given: LiteralMap
+    ) -> tuple[str, str]:
+        """Write both maps; answers their URIs, which are the same when the maps are."""
+        own = names.random_text(secrets.choice, _FOLDER_CHARACTERS)
+        folder = ("metadata", identifier.project, identifier.domain, identifier.name, own)
+        inputs_uri, user_inputs_uri = self._objects.uri(*folder, "inputs"), self._objects.uri(*folder, "user_inputs")
+        try:
+            if complete == given:
+                await self._objects.put(inputs_uri, complete.SerializeToString())
+                return inputs_uri, inputs_uri
+            await asyncio.gather(
+                self._objects.put(inputs_uri, complete.SerializeToString()),
+                self._objects.put(user_inputs_uri, given.SerializeToString()),
+            )
+        except Unavailable as error:
+            # INTERNAL makes the engine try a child workflow again; UNAVAILABLE would fail its node for good.
+            raise Internal(f"Failed to write protobuf for {inputs_uri}") from error
+        return inputs_uri, user_inputs_uri

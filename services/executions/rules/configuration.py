@@ -1,0 +1,104 @@
+"""The configuration that an execution runs with: field by field the first level that says anything (executions.md 2.5).
+
+Levels are, in order: the request, the launch plan, stored attributes from the most specific to the project's, the
+deprecated roles, the platform's settings.
+"""
+
+from collections.abc import Sequence
+
+from flyteidl.admin.common_pb2 import Annotations, AuthRole, Envs, Labels, RawOutputDataConfig
+from flyteidl.admin.execution_pb2 import ExecutionSpec
+from flyteidl.admin.launch_plan_pb2 import LaunchPlanSpec
+from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
+from flyteidl.core.literals_pb2 import KeyValuePair
+from flyteidl.core.security_pb2 import Identity, SecurityContext
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from services.executions.config import Settings
+
+# They have the fields of the configuration in common, under the same names.
+Level = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
+
+
+def platform(settings: Settings) -> WorkflowExecutionConfig:
+    """Return the last level: what the settings say."""
+    run_as = Identity(k8s_service_account=settings.k8s_service_account, iam_role=settings.assumable_iam_role)
+    return WorkflowExecutionConfig(
+        max_parallelism=settings.max_parallelism,
+        security_context=SecurityContext(run_as=run_as),
+        raw_output_data_config=RawOutputDataConfig(output_location_prefix=settings.output_location_prefix),
+        labels=Labels(values=settings.labels),
+        annotations=Annotations(values=settings.annotations),
+        envs=Envs(values=[KeyValuePair(key=key, value=value) for key, value in sorted(settings.envs.items())]),
+        # Only a true one says anything; false is what the engine does anyway.
+        interruptible=BoolValue(value=True) if settings.interruptible else None,
+        overwrite_cache=settings.overwrite_cache,
+    )
+
+
+def merged(
+    request: ExecutionSpec,
+    launch_plan: LaunchPlanSpec | None,
+    attributes: Sequence[WorkflowExecutionConfig],
+    platform_: WorkflowExecutionConfig,
+    principal: str,
+) -> WorkflowExecutionConfig:
+    """Merge all levels; `launch_plan` is None for a single task, `attributes` go from specific to general.
+
+    `security_context.run_as` is always present in the result and names `principal` unless a level names somebody.
+    """
+    config = WorkflowExecutionConfig()
+    _add(config, request)
+    if launch_plan is not None:
+        _add(config, launch_plan)
+    for level in attributes:
+        _add(config, level)
+    if not config.HasField("security_context"):
+        role = _role(request, launch_plan)
+        if role.assumable_iam_role or role.kubernetes_service_account:
+            config.security_context.run_as.iam_role = role.assumable_iam_role
+            config.security_context.run_as.k8s_service_account = role.kubernetes_service_account
+    _add(config, platform_)
+    run_as = config.security_context.run_as
+    run_as.SetInParent()
+    run_as.execution_identity = run_as.execution_identity or principal
+    return config
+
+
+def _add(config: WorkflowExecutionConfig, level: Level) -> None:
+    config.max_parallelism = config.max_parallelism or level.max_parallelism
+    config.overwrite_cache = config.overwrite_cache or level.overwrite_cache
+    if not config.HasField("security_context") and _says_anything(level.security_context.run_as):
+        config.security_context.CopyFrom(level.security_context)
+    if not config.raw_output_data_config.output_location_prefix and level.raw_output_data_config.output_location_prefix:
+        config.raw_output_data_config.CopyFrom(level.raw_output_data_config)
+    # Maps and lists are taken whole: nothing is merged by key.
+    if not config.labels.values and level.labels.values:
+        config.labels.CopyFrom(level.labels)
+    if not config.annotations.values and level.annotations.values:
+        config.annotations.CopyFrom(level.annotations)
+    if not config.envs.values and level.envs.values:
+        config.envs.CopyFrom(level.envs)
+    # An explicit false counts as said, so presence matters and not the value.
+    if not config.HasField("interruptible") and level.HasField("interruptible"):
+        config.interruptible.CopyFrom(level.interruptible)
+
+
+def _says_anything(identity: Identity) -> bool:
+    # The console sends an empty security context with every launch; it must not hide what the launch plan says.
+    return bool(identity.iam_role or identity.k8s_service_account or identity.execution_identity)
+
+
+def _role(request: ExecutionSpec, launch_plan: LaunchPlanSpec | None) -> AuthRole:
+    if request.HasField("auth_role"):
+        return request.auth_role
+    if launch_plan is None:
+        return AuthRole()
+    if launch_plan.HasField("auth_role"):
+        return launch_plan.auth_role
+    if launch_plan.HasField("auth"):
+        auth = launch_plan.auth
+        return AuthRole(
+            assumable_iam_role=auth.assumable_iam_role, kubernetes_service_account=auth.kubernetes_service_account
+        )
+    return AuthRole(assumable_iam_role=launch_plan.role)

@@ -1,0 +1,249 @@
+"""Fold a whole batch of events, in order, over the rows it touches (architecture, section 3).
+
+`wanted` tells which rows to read, `fold_batch` folds over them. Each event stands alone: what one is refused for does
+not reach the others, and later ones see what earlier ones made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from flyteidl.admin.event_pb2 import (
+    NodeExecutionEventRequest,
+    TaskExecutionEventRequest,
+    WorkflowExecutionEventRequest,
+)
+from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
+from google.protobuf.message import DecodeError
+
+from services.contracts.event_batches import BatchedEvent, Kind
+from services.contracts.identifiers import check_task_execution_identifier, identifier_text
+from services.executions.rules.events import node as nodes
+from services.executions.rules.events import task as tasks
+from services.executions.rules.events.state import (
+    ExecutionKey,
+    ExecutionState,
+    NodeKey,
+    NodeState,
+    Offload,
+    Offloads,
+    TaskKey,
+    TaskState,
+    execution_key,
+    node_key,
+    task_key,
+)
+from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.verdicts import check_producer
+from services.executions.rules.events.workflow import fold_workflow, reassigns
+from services.kit.errors import Internal, InvalidArgument, NotFound, ServiceError
+
+State = TypeVar("State")
+
+Event = WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent
+
+_REQUESTS: dict[Kind, type[WorkflowExecutionEventRequest | NodeExecutionEventRequest | TaskExecutionEventRequest]] = {
+    Kind.WORKFLOW: WorkflowExecutionEventRequest,
+    Kind.NODE: NodeExecutionEventRequest,
+    Kind.TASK: TaskExecutionEventRequest,
+}
+
+
+def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
+    """Parse one event of a batch; what cannot be parsed is its verdict."""
+    try:
+        return _REQUESTS[batched.kind].FromString(batched.body).event
+    except DecodeError:
+        return InvalidArgument("the event cannot be parsed")
+
+
+@dataclass
+class Wanted:
+    """Which rows a batch needs. The flags tell what is needed of them beyond their existence."""
+
+    executions: dict[ExecutionKey, bool] = field(default_factory=dict)  # to change; with the spec?
+    mentioned: set[ExecutionKey] = field(default_factory=set)  # existence and cluster
+    nodes: dict[NodeKey, bool] = field(default_factory=dict)  # with the state?
+    tasks: dict[TaskKey, bool] = field(default_factory=dict)  # with the state?
+
+
+@dataclass
+class Rows:
+    """What was read: rows that exist, and ids set aside for those that do not."""
+
+    executions: dict[ExecutionKey, ExecutionState] = field(default_factory=dict)
+    clusters: dict[ExecutionKey, str] = field(default_factory=dict)
+    nodes: dict[NodeKey, NodeState] = field(default_factory=dict)
+    node_ids: dict[NodeKey, int] = field(default_factory=dict)
+    tasks: dict[TaskKey, TaskState] = field(default_factory=dict)
+    task_ids: dict[TaskKey, int] = field(default_factory=dict)
+    free_node_ids: list[int] = field(default_factory=list)
+    free_task_ids: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Changes:
+    """What is to be written, and one verdict an event (None for OK) in the order of the batch."""
+
+    verdicts: list[ServiceError | None] = field(default_factory=list)
+    executions: dict[ExecutionKey, ExecutionState] = field(default_factory=dict)
+    new_nodes: dict[int, NodeState] = field(default_factory=dict)
+    nodes: dict[int, NodeState] = field(default_factory=dict)
+    new_tasks: dict[int, TaskState] = field(default_factory=dict)
+    tasks: dict[int, TaskState] = field(default_factory=dict)
+    offloads: list[Offload] = field(default_factory=list)
+
+
+def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
+    """Return which rows `events` touch."""
+    need = Wanted()
+    for event in events:
+        if isinstance(event, WorkflowExecutionEvent):
+            key = execution_key(event.execution_id)
+            need.executions[key] = need.executions.get(key, False) or reassigns(event)
+        elif isinstance(event, NodeExecutionEvent):
+            _want_node(need, event)
+        elif isinstance(event, TaskExecutionEvent):
+            task = task_key(event.parent_node_execution_id, event.task_id, event.retry_attempt)
+            need.mentioned.add(task.node.execution)
+            need.nodes.setdefault(task.node, False)
+            need.tasks[task] = True
+    need.mentioned -= need.executions.keys()
+    return need
+
+
+def _want_node(need: Wanted, event: NodeExecutionEvent) -> None:
+    key = node_key(event.id)
+    need.mentioned.add(key.execution)
+    need.nodes[key] = True
+    if event.parent_node_metadata.node_id:
+        need.nodes.setdefault(NodeKey(key.execution, event.parent_node_metadata.node_id), False)
+    if event.parent_task_metadata.HasField("id"):
+        need.tasks.setdefault(_parent_task(event), False)
+    if event.workflow_node_metadata.HasField("execution_id"):
+        need.mentioned.add(execution_key(event.workflow_node_metadata.execution_id))
+
+
+def _parent_task(event: NodeExecutionEvent) -> TaskKey:
+    identifier = event.parent_task_metadata.id
+    return task_key(identifier.node_execution_id, identifier.task_id, identifier.retry_attempt)
+
+
+def fold_batch(events: Sequence[Event | ServiceError], rows: Rows, storage: Storage) -> Changes:
+    """Fold `events` over `rows`. An error in place of an event (it could not be read) becomes its verdict.
+
+    A failure that no rule foresaw becomes Internal with the failure as its cause, for the log.
+    """
+    fold = _Fold(rows, storage)
+    for event in events:
+        fold.take(event)
+    return fold.changes
+
+
+class _Fold:
+    def __init__(self, rows: Rows, storage: Storage) -> None:
+        self._rows = rows
+        self._storage = storage
+        self.changes = Changes()
+
+    def take(self, event: Event | ServiceError) -> None:
+        offloads = Offloads()
+        verdict: ServiceError | None = None
+        try:
+            if isinstance(event, WorkflowExecutionEvent):
+                self._workflow(event, offloads)
+            elif isinstance(event, NodeExecutionEvent):
+                self._node(event, offloads)
+            elif isinstance(event, TaskExecutionEvent):
+                self._task(event, offloads)
+            else:
+                verdict = event
+        except ServiceError as error:
+            verdict = error
+        except Exception as error:  # noqa: BLE001  # one event must not take the others with it; the listener logs it
+            verdict = Internal("the event could not be applied")
+            verdict.__cause__ = error
+        self.changes.verdicts.append(verdict)
+        if verdict is None:
+            self.changes.offloads += offloads.wanted
+
+    def _workflow(self, event: WorkflowExecutionEvent, offloads: Offloads) -> None:
+        key = execution_key(event.execution_id)
+        stored = self._rows.executions.get(key)
+        if stored is None:
+            text = identifier_text(event.execution_id)
+            raise NotFound(f"missing entity of type execution with identifier {text}")
+        state = fold_workflow(stored, event, self._storage, offloads)
+        if state is not stored:
+            self._rows.executions[key] = self.changes.executions[key] = state
+
+    def _check_execution(self, key: ExecutionKey, producer: str) -> None:
+        changing = self._rows.executions.get(key)
+        cluster = self._rows.clusters.get(key) if changing is None else changing.cluster
+        if cluster is None:
+            raise NotFound(f"Failed to get existing execution id: [{':'.join(key)}]")
+        check_producer(producer, cluster)
+
+    def _node(self, event: NodeExecutionEvent, offloads: Offloads) -> None:
+        key = node_key(event.id)
+        self._check_execution(key.execution, event.producer_id)
+        stored = self._rows.nodes.get(key)
+        if stored is None:
+            first = nodes.first_state(key, event, self._parent_id(event), self._parent_task_id(event))
+            state = nodes.fold_node(first, event, self._storage, offloads, created=True)
+            identifier = self._rows.node_ids[key] = self._rows.free_node_ids.pop(0)
+            self.changes.new_nodes[identifier] = state
+        else:
+            nodes.check_move(stored, event)
+            self._check_child(event)
+            state = nodes.fold_node(stored, event, self._storage, offloads)
+            identifier = self._rows.node_ids[key]
+            _replace(self.changes.new_nodes, self.changes.nodes, identifier, state)
+        self._rows.nodes[key] = state
+
+    def _parent_id(self, event: NodeExecutionEvent) -> int | None:
+        if not event.parent_node_metadata.node_id:
+            return None
+        parent = NodeKey(execution_key(event.id.execution_id), event.parent_node_metadata.node_id)
+        identifier = self._rows.node_ids.get(parent)
+        if identifier is None:
+            raise NotFound(f"Failed to get existing node execution id: [{parent.node_id}], the parent of a node")
+        return identifier
+
+    def _parent_task_id(self, event: NodeExecutionEvent) -> int | None:
+        if not event.parent_task_metadata.HasField("id"):
+            return None
+        check_task_execution_identifier(event.parent_task_metadata.id)
+        identifier = self._rows.task_ids.get(_parent_task(event))
+        if identifier is None:
+            text = identifier_text(event.parent_task_metadata.id)
+            raise NotFound(f"missing entity of type task execution with identifier {text}")
+        return identifier
+
+    def _check_child(self, event: NodeExecutionEvent) -> None:
+        if event.workflow_node_metadata.HasField("execution_id"):
+            child = execution_key(event.workflow_node_metadata.execution_id)
+            if child not in self._rows.executions and child not in self._rows.clusters:
+                raise NotFound(f"missing entity of type execution with identifier {':'.join(child)}")
+
+    def _task(self, event: TaskExecutionEvent, offloads: Offloads) -> None:
+        key = task_key(event.parent_node_execution_id, event.task_id, event.retry_attempt)
+        self._check_execution(key.node.execution, event.producer_id)
+        stored = self._rows.tasks.get(key)
+        if stored is None:
+            if key.node not in self._rows.node_ids:
+                text = identifier_text(event.parent_node_execution_id)
+                raise NotFound(f"Failed to get existing node execution id: [{text}]")
+            state = tasks.fold_first(key, event, self._storage, offloads)
+            identifier = self._rows.task_ids[key] = self._rows.free_task_ids.pop(0)
+            self.changes.new_tasks[identifier] = state
+        else:
+            tasks.check_move(stored, event)
+            state = tasks.fold_task(stored, event, self._storage, offloads)
+            _replace(self.changes.new_tasks, self.changes.tasks, self._rows.task_ids[key], state)
+        self._rows.tasks[key] = state
+
+
+def _replace(new: dict[int, State], old: dict[int, State], identifier: int, state: State) -> None:
+    """Keep the last state of a row; one that the batch itself made is still to be inserted."""
+    (new if identifier in new else old)[identifier] = state

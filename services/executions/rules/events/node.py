@@ -1,0 +1,147 @@
+"""Fold a node event into a node execution (events.md 3)."""
+
+from dataclasses import replace
+
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
+from flyteidl.core.execution_pb2 import NodeExecution
+from flyteidl.event.event_pb2 import NodeExecutionEvent
+
+from services.contracts.phases import NODE_TERMINAL
+from services.executions.rules.events.state import NodeKey, NodeState, Offloads
+from services.executions.rules.events.storage import INPUTS, OUTPUTS, Storage, closure_bytes
+from services.executions.rules.events.times import between, check_occurred_at, recorded_at
+from services.executions.rules.events.transitions import NODE, Move
+from services.executions.rules.events.verdicts import already_over
+from services.kit.errors import AlreadyExists
+
+_name = NodeExecution.Phase.Name
+
+
+def check_move(stored: NodeState, event: NodeExecutionEvent) -> None:
+    """Raise AlreadyExists or a typed FailedPrecondition unless the node may take the event's phase (events.md 3.3).
+
+    The typed detail names the event's phase, as the reference has it.
+    """
+    move = NODE[stored.closure.phase, event.phase]
+    if move is Move.AGAIN:
+        raise AlreadyExists("This phase was already recorded")
+    if move is Move.OVER:
+        message = f"Invalid phase change from {_name(stored.closure.phase)} to {_name(event.phase)}"
+        raise already_over(f"{message} for node execution {stored.key.node_id}", _name(event.phase))
+
+
+def fold_node(
+    stored: NodeState, event: NodeExecutionEvent, storage: Storage, offloads: Offloads, *, created: bool = False
+) -> NodeState:
+    """Return the node after `event`, which `check_move` let pass; `created` when it is the first of the node.
+
+    Raises InvalidArgument without a valid occurred_at.
+    """
+    check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
+    closure = NodeExecutionClosure()
+    closure.CopyFrom(stored.closure)
+    if created:
+        closure.created_at.CopyFrom(event.occurred_at)
+    _advance(closure, stored.key, event, storage, offloads)
+    dynamic_closure_uri = stored.dynamic_closure_uri
+    if event.HasField("workflow_node_metadata"):
+        if closure.WhichOneof("target_metadata") != "workflow_node_metadata":
+            closure.workflow_node_metadata.executionId.CopyFrom(event.workflow_node_metadata.execution_id)
+    elif event.HasField("task_node_metadata"):
+        _merge_task_node_metadata(closure, event)
+        dynamic_closure_uri = _dynamic_closure(stored, event, storage, offloads) or dynamic_closure_uri
+    return replace(
+        stored,
+        closure=closure,
+        metadata=_merged_metadata(stored.metadata, event),
+        input_uri=stored.input_uri or _input_uri(stored.key, event, storage, offloads),
+        dynamic_closure_uri=dynamic_closure_uri,
+    )
+
+
+def first_state(
+    key: NodeKey, event: NodeExecutionEvent, parent_id: int | None, parent_task_id: int | None
+) -> NodeState:
+    """Return the node before its first event: what no later event changes."""
+    metadata = NodeExecutionMetaData(retry_group=event.retry_group, spec_node_id=event.spec_node_id)
+    return NodeState(
+        key=key,
+        closure=NodeExecutionClosure(),
+        metadata=metadata,
+        event_version=event.event_version,
+        parent_id=parent_id,
+        parent_task_id=parent_task_id,
+    )
+
+
+def _advance(
+    closure: NodeExecutionClosure, key: NodeKey, event: NodeExecutionEvent, storage: Storage, offloads: Offloads
+) -> None:
+    closure.phase = event.phase
+    closure.updated_at.CopyFrom(recorded_at(event.occurred_at, event.reported_at))
+    if event.phase == NodeExecution.RUNNING:
+        closure.started_at.CopyFrom(event.occurred_at)
+        closure.deck_uri = event.deck_uri
+    elif event.phase in NODE_TERMINAL:
+        if closure.HasField("started_at"):
+            closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
+        closure.deck_uri = event.deck_uri
+        _keep_result(closure, key, event, storage, offloads)
+
+
+def _keep_result(
+    closure: NodeExecutionClosure, key: NodeKey, event: NodeExecutionEvent, storage: Storage, offloads: Offloads
+) -> None:
+    if event.output_uri:
+        closure.output_uri = event.output_uri
+    elif event.HasField("output_data"):
+        if storage.inline_outputs:
+            closure.output_data.CopyFrom(event.output_data)
+        else:
+            data = event.output_data.SerializeToString()
+            closure.output_uri = offloads.add(storage.node_data(key, OUTPUTS), data)
+    elif event.HasField("error"):
+        closure.error.CopyFrom(event.error)
+
+
+def _input_uri(key: NodeKey, event: NodeExecutionEvent, storage: Storage, offloads: Offloads) -> str:
+    """URI of the inputs; inline ones are kept even when empty, which tells them from none (events.md 3.4)."""
+    if event.HasField("input_data"):
+        return offloads.add(storage.node_data(key, INPUTS), event.input_data.SerializeToString())
+    return event.input_uri
+
+
+def _merge_task_node_metadata(closure: NodeExecutionClosure, event: NodeExecutionEvent) -> None:
+    """Take the event's checkpoint and, with a catalog key, its cache result (events.md 3.6).
+
+    What an event without them leaves out stays; the reference erases it.
+    """
+    told = event.task_node_metadata
+    kept = closure.task_node_metadata
+    kept.SetInParent()
+    if told.checkpoint_uri:
+        kept.checkpoint_uri = told.checkpoint_uri
+    if told.HasField("catalog_key"):
+        kept.cache_status = told.cache_status
+        kept.catalog_key.CopyFrom(told.catalog_key)
+    if told.dynamic_workflow.dynamic_job_spec_uri:
+        closure.dynamic_job_spec_uri = told.dynamic_workflow.dynamic_job_spec_uri
+
+
+def _dynamic_closure(stored: NodeState, event: NodeExecutionEvent, storage: Storage, offloads: Offloads) -> str:
+    dynamic = event.task_node_metadata.dynamic_workflow
+    if not dynamic.HasField("compiled_workflow"):
+        return ""
+    data = closure_bytes(dynamic.compiled_workflow)
+    return offloads.add(storage.dynamic_closure(stored.key, data), data)
+
+
+def _merged_metadata(stored: NodeExecutionMetaData, event: NodeExecutionEvent) -> NodeExecutionMetaData:
+    return NodeExecutionMetaData(
+        retry_group=stored.retry_group,
+        spec_node_id=stored.spec_node_id,
+        is_parent_node=stored.is_parent_node or event.is_parent,
+        is_dynamic=stored.is_dynamic or event.is_dynamic,
+        is_array=stored.is_array or event.is_array,
+        is_eager=stored.is_eager or event.is_eager,
+    )

@@ -1,0 +1,111 @@
+"""Stored state as events see it: Flyte's closures beside the columns that decisions need.
+
+A fold never changes the state it is given; it answers a new one. Columns that only mirror a closure (phase, times,
+error) are derived from it when the row is written.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from flyteidl.admin.execution_pb2 import ExecutionClosure
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
+from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
+
+# A row that does not exist yet has no id; the store gives it one before the batch is folded.
+NO_ID = 0
+
+
+class ExecutionKey(NamedTuple):
+    """Natural key of an execution."""
+
+    project: str
+    domain: str
+    name: str
+
+
+class NodeKey(NamedTuple):
+    """Natural key of a node execution."""
+
+    execution: ExecutionKey
+    node_id: str
+
+
+class TaskKey(NamedTuple):
+    """Natural key of a task execution."""
+
+    node: NodeKey
+    project: str
+    domain: str
+    name: str
+    version: str
+    retry_attempt: int
+
+
+def execution_key(identifier: WorkflowExecutionIdentifier) -> ExecutionKey:
+    """Return the key of the execution that `identifier` names."""
+    return ExecutionKey(identifier.project, identifier.domain, identifier.name)
+
+
+def node_key(identifier: NodeExecutionIdentifier) -> NodeKey:
+    """Return the key of the node execution that `identifier` names."""
+    return NodeKey(execution_key(identifier.execution_id), identifier.node_id)
+
+
+def task_key(node: NodeExecutionIdentifier, task: Identifier, retry_attempt: int) -> TaskKey:
+    """Return the key of the attempt `retry_attempt` of `task` at `node`."""
+    return TaskKey(node_key(node), task.project, task.domain, task.name, task.version, retry_attempt)
+
+
+@dataclass(frozen=True)
+class ExecutionState:
+    """An execution that a workflow event may change."""
+
+    key: ExecutionKey
+    cluster: str
+    closure: ExecutionClosure
+    spec: bytes = b""  # admin.ExecutionSpec; only there when an event of the batch may assign another cluster
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node execution; `parent_id` and `parent_task_id` are row ids, None at the top level."""
+
+    key: NodeKey
+    closure: NodeExecutionClosure
+    metadata: NodeExecutionMetaData
+    input_uri: str = ""
+    dynamic_closure_uri: str = ""
+    event_version: int = 0
+    parent_id: int | None = None
+    parent_task_id: int | None = None
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """One attempt of a task at a node."""
+
+    key: TaskKey
+    closure: TaskExecutionClosure
+    phase_version: int = 0
+    input_uri: str = ""
+
+
+@dataclass(frozen=True)
+class Offload:
+    """An object to be written before the state that names it is committed."""
+
+    uri: str
+    data: bytes
+
+
+@dataclass
+class Offloads:
+    """Collects the objects that one event needs written."""
+
+    wanted: list[Offload] = field(default_factory=list)
+
+    def add(self, uri: str, data: bytes) -> str:
+        """Ask for `data` at `uri`; answers the URI."""
+        self.wanted.append(Offload(uri, data))
+        return uri

@@ -1,0 +1,137 @@
+"""Fold a task event into one attempt of a task (events.md 4)."""
+
+from dataclasses import replace
+
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
+from flyteidl.core.execution_pb2 import TaskExecution
+from flyteidl.event.event_pb2 import TaskExecutionEvent
+
+from services.contracts.phases import TASK_TERMINAL
+from services.executions.rules.events.custom_info import merge_patch
+from services.executions.rules.events.logs import merged_logs, visible_logs
+from services.executions.rules.events.state import Offloads, TaskKey, TaskState
+from services.executions.rules.events.storage import INPUTS, OUTPUTS, Storage
+from services.executions.rules.events.task_metadata import filter_resource_logs, merge_metadata, sort_resources
+from services.executions.rules.events.times import between, check_occurred_at, recorded_at
+from services.executions.rules.events.transitions import TASK, Move
+from services.executions.rules.events.verdicts import already_over
+from services.kit.errors import AlreadyExists
+
+_name = TaskExecution.Phase.Name
+
+# The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a handful; beyond these
+# the oldest go, so that a closure cannot outgrow a message.
+MAX_REASONS = 256
+
+_REPEATS = frozenset((Move.AGAIN_UNLESS_NEWER, Move.AGAIN_ELSE_OVER))
+
+
+def check_move(stored: TaskState, event: TaskExecutionEvent) -> None:
+    """Raise AlreadyExists or a typed FailedPrecondition unless the task may take the event (events.md 4.1, 9 and 10).
+
+    The typed detail names the event's phase, as the reference has it.
+    """
+    phase = stored.closure.phase
+    move = TASK[phase, event.phase]
+    if move in _REPEATS and stored.phase_version >= event.phase_version:
+        raise AlreadyExists(f"have already recorded task execution phase {_name(event.phase)}")
+    if move in {Move.OVER, Move.AGAIN_ELSE_OVER}:
+        message = f"Invalid phase change from {_name(phase)} to {_name(event.phase)}"
+        raise already_over(f"{message} for task execution {stored.key.name}", _name(event.phase))
+
+
+def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:
+    """Return the attempt that its first event makes (events.md 4.3). Logs are taken as they come, in every phase."""
+    check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
+    closure = TaskExecutionClosure(task_type=event.task_type, event_version=event.event_version)
+    closure.created_at.CopyFrom(event.occurred_at)
+    closure.logs.extend(event.logs)
+    if event.HasField("custom_info"):
+        closure.custom_info.CopyFrom(event.custom_info)
+    if event.HasField("metadata"):
+        closure.metadata.CopyFrom(event.metadata)
+        sort_resources(closure.metadata)
+    if event.phase == TaskExecution.RUNNING:
+        closure.started_at.CopyFrom(event.occurred_at)
+    _advance(closure, key, event, storage, offloads)
+    return TaskState(
+        key=key,
+        closure=closure,
+        phase_version=event.phase_version,
+        input_uri=_input_uri(key, event, storage, offloads),
+    )
+
+
+def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:
+    """Return the attempt after `event`, which `check_move` let pass (events.md 4.4)."""
+    check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
+    closure = TaskExecutionClosure()
+    closure.CopyFrom(stored.closure)
+    changed = stored.closure.phase != event.phase
+    if changed and event.phase == TaskExecution.RUNNING and not closure.HasField("started_at"):
+        closure.started_at.CopyFrom(event.occurred_at)
+    logs = visible_logs(merged_logs(stored.closure.logs, event.logs), event.phase)
+    del closure.logs[:]
+    closure.logs.extend(logs)
+    if event.HasField("custom_info"):
+        merge_patch(closure.custom_info, event.custom_info, present=stored.closure.HasField("custom_info"))
+    if event.HasField("metadata"):
+        merge_metadata(closure.metadata, event.metadata, present=stored.closure.HasField("metadata"))
+    if changed and closure.HasField("metadata"):
+        filter_resource_logs(closure.metadata, event.phase)
+    closure.event_version = max(closure.event_version, event.event_version)
+    _advance(closure, stored.key, event, storage, offloads)
+    return replace(
+        stored,
+        closure=closure,
+        phase_version=event.phase_version,
+        input_uri=stored.input_uri or _input_uri(stored.key, event, storage, offloads),
+    )
+
+
+def _advance(
+    closure: TaskExecutionClosure, key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads
+) -> None:
+    closure.phase = event.phase
+    closure.updated_at.CopyFrom(recorded_at(event.occurred_at, event.reported_at))
+    _add_reasons(closure, event)
+    if event.HasField("log_context"):
+        closure.log_context.CopyFrom(event.log_context)
+    if event.phase in TASK_TERMINAL:
+        if closure.HasField("started_at"):
+            closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
+        _keep_result(closure, key, event, storage, offloads)
+
+
+def _add_reasons(closure: TaskExecutionClosure, event: TaskExecutionEvent) -> None:
+    """Append what the event tells; its list wins over its single reason, which repeats itself (events.md 4.5)."""
+    if event.reasons:
+        for reason in event.reasons:
+            closure.reasons.add(occurred_at=reason.occurred_at, message=reason.reason)
+        closure.reason = event.reasons[-1].reason
+    elif event.reason and event.reason != closure.reason:
+        closure.reasons.add(occurred_at=event.occurred_at, message=event.reason)
+        closure.reason = event.reason
+    if len(closure.reasons) > MAX_REASONS:
+        del closure.reasons[:-MAX_REASONS]
+
+
+def _keep_result(
+    closure: TaskExecutionClosure, key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads
+) -> None:
+    if event.output_uri:
+        closure.output_uri = event.output_uri
+    elif event.HasField("output_data"):
+        if storage.inline_outputs:
+            closure.output_data.CopyFrom(event.output_data)
+        else:
+            data = event.output_data.SerializeToString()
+            closure.output_uri = offloads.add(storage.task_data(key, OUTPUTS), data)
+    elif event.HasField("error"):
+        closure.error.CopyFrom(event.error)
+
+
+def _input_uri(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> str:
+    if event.HasField("input_data"):
+        return offloads.add(storage.task_data(key, INPUTS), event.input_data.SerializeToString())
+    return event.input_uri

@@ -1,0 +1,49 @@
+"""Times and durations of events, exact to the nanosecond where protobuf is."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import InvalidArgument
+
+_NANOS_PER_SECOND = 1_000_000_000
+# The years 1 and 9999, which protobuf sets as the bounds of a timestamp and Python of a datetime.
+_FIRST_SECOND = -62_135_596_800
+_LAST_SECOND = 253_402_300_799
+
+
+def valid(timestamp: Timestamp) -> bool:
+    """Whether `timestamp` lies in the years 1 to 9999 and its nanoseconds in one second."""
+    return _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND and 0 <= timestamp.nanos < _NANOS_PER_SECOND
+
+
+def check_occurred_at(timestamp: Timestamp, *, present: bool) -> None:
+    """Raise InvalidArgument for an absent or impossible occurred_at (events.md 2.1 number 10, 11 number 14)."""
+    if not present:
+        raise InvalidArgument("missing occurred_at")
+    if not valid(timestamp):
+        raise InvalidArgument("invalid value for occurred_at")
+
+
+def recorded_at(occurred_at: Timestamp, reported_at: Timestamp) -> Timestamp:
+    """When the state was reported, or when it occurred if the report has no (or a zero) time (events.md 3.2)."""
+    return reported_at if valid(reported_at) and reported_at.seconds > 0 else occurred_at
+
+
+def between(start: Timestamp, end: Timestamp) -> Duration:
+    """`end` less `start`; negative when the clocks say so. Both parts carry one sign, as protobuf asks."""
+    total = nanoseconds(end) - nanoseconds(start)
+    sign = -1 if total < 0 else 1
+    seconds, nanos = divmod(abs(total), _NANOS_PER_SECOND)
+    return Duration(seconds=sign * seconds, nanos=sign * nanos)
+
+
+def nanoseconds(value: Timestamp | Duration) -> int:
+    """`value` in nanoseconds."""
+    return value.seconds * _NANOS_PER_SECOND + value.nanos
+
+
+def column(timestamp: Timestamp, *, present: bool) -> datetime | None:
+    """`timestamp` for a timestamptz column, which keeps microseconds; None when it is not present."""
+    return timestamp.ToDatetime(tzinfo=UTC) if present else None

@@ -1,0 +1,71 @@
+"""Which phase may follow which, as data (events.md 2.1, 3.3, 4.1).
+
+One cell for every pair of stored phase and phase of an event. What a cell makes of the event is told in `verdicts`.
+"""
+
+from enum import Enum
+
+from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
+
+from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL
+
+
+class Move(Enum):
+    """What a stored phase says to the phase of an event."""
+
+    APPLY = "ok"
+    LATE = "late"  # accepted and without effect: a phase that has been passed may not come back
+    AGAIN = "again"  # recorded already
+    AGAIN_UNLESS_NEWER = "newer"  # recorded already, unless the event's phase version is higher
+    AGAIN_ELSE_OVER = "last"  # the same in a terminal phase: a higher version is told that it is over
+    REFUSED = "refused"  # the reference answers it untyped, and so do we: the engine tells the two apart
+    OVER = "over"  # the stored phase is terminal
+
+
+# Rows: stored. Columns: event, in the order of the rows. Events that would turn an execution back are taken as late
+# ones; the reference lets them overwrite the phase (events.md 2.1 [DO], 11 number 13).
+_WORKFLOW = """
+UNDEFINED   again   ok      ok      ok      ok      ok      ok      ok      ok      ok
+QUEUED      late    ok      ok      ok      ok      ok      ok      ok      ok      ok
+RUNNING     late    refused again   ok      ok      ok      ok      ok      ok      ok
+SUCCEEDING  late    late    late    again   ok      ok      ok      ok      ok      ok
+FAILING     late    late    late    ok      again   ok      ok      ok      ok      ok
+ABORTING    refused refused refused refused refused again   ok      ok      ok      ok
+SUCCEEDED   over    over    over    over    over    over    again   over    over    over
+FAILED      over    over    over    over    over    over    over    again   over    over
+TIMED_OUT   over    over    over    over    over    over    over    over    again   over
+ABORTED     over    over    over    over    over    over    over    over    over    again
+"""
+
+
+def _read(table: str) -> dict[tuple[int, int], Move]:
+    rows = [line.split() for line in table.strip().splitlines()]
+    phases = [WorkflowExecution.Phase.Value(row[0]) for row in rows]
+    return {
+        (stored, event): Move(cell)
+        for stored, row in zip(phases, rows, strict=True)
+        for event, cell in zip(phases, row[1:], strict=True)
+    }
+
+
+def _task_move(*, same: bool, terminal: bool) -> Move:
+    if same:
+        return Move.AGAIN_ELSE_OVER if terminal else Move.AGAIN_UNLESS_NEWER
+    return Move.OVER if terminal else Move.APPLY
+
+
+WORKFLOW: dict[tuple[int, int], Move] = _read(_WORKFLOW)
+
+# Phases of nodes come in any order until one is terminal (events.md 3.3).
+NODE: dict[tuple[int, int], Move] = {
+    (stored, event): Move.AGAIN if stored == event else Move.OVER if stored in NODE_TERMINAL else Move.APPLY
+    for stored in NodeExecution.Phase.values()
+    for event in NodeExecution.Phase.values()
+}
+
+# The same for tasks, whose phases repeat with a rising version (events.md 4.1).
+TASK: dict[tuple[int, int], Move] = {
+    (stored, event): _task_move(same=stored == event, terminal=stored in TASK_TERMINAL)
+    for stored in TaskExecution.Phase.values()
+    for event in TaskExecution.Phase.values()
+}

@@ -1,0 +1,57 @@
+"""What an execution runs with: inputs given, the launch plan's defaults and its fixed inputs (executions.md 2.4).
+
+Names are looked at in their order, so that of several mistakes always the same one is reported.
+"""
+
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.core.interface_pb2 import Parameter
+from flyteidl.core.literals_pb2 import Literal, LiteralMap
+
+from services.contracts.casting import castable
+from services.contracts.literals import check_datetime, literal_type, type_text
+from services.kit.errors import InvalidArgument
+
+
+def check_literals(inputs: LiteralMap) -> None:
+    """Raise InvalidArgument unless each input has a name and a value, and every date is in range (2.2, rule 12)."""
+    for name, literal in sorted(inputs.literals.items()):
+        if not name:
+            raise InvalidArgument("missing key in inputs")
+        if literal.WhichOneof("value") is None:
+            raise InvalidArgument(f"missing valid literal in inputs {name}")
+        check_datetime(literal)
+
+
+def resolved(given: LiteralMap, launch_plan: LaunchPlan) -> LiteralMap:
+    """Complete `given` with defaults and fixed inputs; raises InvalidArgument for what does not fit.
+
+    A fixed input that is given is reported as unknown: the expected inputs leave it out.
+    """
+    expected = launch_plan.closure.expected_inputs.parameters
+    result = LiteralMap()
+    for name in sorted(given.literals):
+        if name not in expected:
+            raise InvalidArgument(f"invalid input {name}")
+        result.literals[name].CopyFrom(given.literals[name])
+    for name, parameter in sorted(expected.items()):
+        if name in result.literals:
+            _check_type(name, result.literals[name], parameter)
+        elif parameter.required:
+            raise InvalidArgument(f"expected_inputs {name} missing")
+        else:
+            result.literals[name].CopyFrom(parameter.default)
+    for name, literal in sorted(launch_plan.spec.fixed_inputs.literals.items()):
+        if name in result.literals:
+            raise InvalidArgument(f"fixed_inputs {name} cannot be overridden")
+        result.literals[name].CopyFrom(literal)
+    return result
+
+
+def _check_type(name: str, literal: Literal, parameter: Parameter) -> None:
+    given = literal_type(literal)
+    if given is None:
+        raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: its type cannot be told")
+    if not castable(given, parameter.var.type):
+        raise InvalidArgument(
+            f"invalid {name} input wrong type. Expected {type_text(parameter.var.type)}, but got {type_text(given)}"
+        )

@@ -1,0 +1,198 @@
+"""The executions table: rows are made once, answered from their stored bytes, and changed under a lock."""
+
+from dataclasses import dataclass
+
+from flyteidl.admin.execution_pb2 import ExecutionSpec
+from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
+
+from services.executions.rules.answers import StoredExecution
+from services.executions.rules.create import NewExecution, Parent
+from services.executions.store.tables import ACTIVE_PHASES
+from services.kit.db import Connection
+
+_KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
+_READ = "execution_name, phase, spec, spec_inputs, closure, abort_cause, error_kind IS NOT NULL"
+
+_INSERT = """
+INSERT INTO executions (
+    execution_project, execution_domain, execution_name, phase, spec, spec_inputs, closure, execution_config,
+    execution_created_at, execution_updated_at, mode, source_execution_id, parent_node_execution_id,
+    inputs_uri, user_inputs_uri, "user", state, launch_entity,
+    launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
+    workflow_project, workflow_domain, workflow_name, workflow_version,
+    task_project, task_domain, task_name, task_version
+) VALUES (
+    %(project)s, %(domain)s, %(name)s, 'UNDEFINED', %(spec)b, %(spec_inputs)b, %(closure)b, %(config)b,
+    %(now)s, %(now)s, %(mode)s, %(source)s, %(parent_node)s,
+    %(inputs_uri)s, %(user_inputs_uri)s, %(user)s, 0, %(launch_entity)s,
+    %(launch_plan_project)s, %(launch_plan_domain)s, %(launch_plan_name)s, %(launch_plan_version)s,
+    %(workflow_project)s, %(workflow_domain)s, %(workflow_name)s, %(workflow_version)s,
+    %(task_project)s, %(task_domain)s, %(task_name)s, %(task_version)s
+)
+ON CONFLICT (execution_project, execution_domain, execution_name) DO NOTHING
+RETURNING id
+"""
+_INSERT_TAGS = """
+INSERT INTO execution_tags (execution_project, execution_domain, execution_name, key, value)
+SELECT %(project)s, %(domain)s, %(name)s, key, value
+FROM unnest(%(keys)s::text[], %(values)s::text[]) AS tags (key, value)
+"""
+_EXISTS = f"SELECT 1 FROM executions WHERE {_KEY}"
+_GET = f"SELECT {_READ} FROM executions WHERE {_KEY}"
+_GET_DATA = f"SELECT inputs_uri, closure FROM executions WHERE {_KEY}"
+_GET_SOURCE = f"SELECT id, spec, spec_inputs, user_inputs_uri FROM executions WHERE {_KEY}"
+_GET_PARENT = """
+SELECT node.id, execution.id, execution."user", execution.spec
+FROM node_executions AS node
+JOIN executions AS execution USING (execution_project, execution_domain, execution_name)
+WHERE execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s
+    AND node.node_id = %(node_id)s
+"""
+_LOCK = f"SELECT id, phase, closure FROM executions WHERE {_KEY} FOR UPDATE"
+_SET_STATE = "UPDATE executions SET state = %(state)s, closure = %(closure)b, updated_at = now() WHERE id = %(id)s"
+_SET_ABORTING = """
+UPDATE executions
+SET phase = 'ABORTING', closure = %(closure)b, abort_cause = %(cause)s, updated_at = now()
+WHERE id = %(id)s
+"""
+# Launches of one launch plan that is limited take turns, whatever its version: between the count and the insert nobody
+# else may insert. The lock ends with the transaction.
+_TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
+_COUNT_ACTIVE = f"""
+SELECT count(*) FROM executions
+WHERE launch_plan_project = %(project)s AND launch_plan_domain = %(domain)s AND launch_plan_name = %(name)s
+    AND phase IN ({", ".join(repr(phase) for phase in ACTIVE_PHASES)})
+"""
+
+
+@dataclass(frozen=True)
+class StoredData:
+    """Where an execution's inputs lie, and the closure that tells of its outputs."""
+
+    inputs_uri: str
+    closure: bytes
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a relaunch takes over."""
+
+    id: int
+    spec: ExecutionSpec
+    user_inputs_uri: str
+
+
+@dataclass(frozen=True)
+class Locked:
+    """An execution that nobody else can change until the transaction ends."""
+
+    id: int
+    phase: str
+    closure: bytes
+
+
+async def insert(connection: Connection, new: NewExecution, inputs_uri: str, user_inputs_uri: str) -> bool:
+    """Add an execution and its tags; answers False, and changes nothing, when its name is taken."""
+    key = _key(new.id)
+    spec, target = new.spec, new.target
+    row = {
+        **key,
+        **_named("launch_plan", None if target.task_id else target.launch_plan.id),
+        **_named("workflow", target.workflow_id),
+        **_named("task", target.task_id),
+        "launch_entity": "task" if target.task_id else "launch_plan",
+        "spec": spec.SerializeToString(),
+        "spec_inputs": new.spec_inputs.SerializeToString() if new.spec_inputs is not None else None,
+        "closure": new.closure.SerializeToString(),
+        "config": new.config.SerializeToString(),
+        "now": new.created_at,
+        "mode": spec.metadata.mode,
+        "source": new.source_execution_id,
+        "parent_node": new.parent_node_execution_id,
+        "inputs_uri": inputs_uri,
+        "user_inputs_uri": user_inputs_uri,
+        "user": spec.metadata.principal,
+    }
+    cursor = await connection.execute(_INSERT, row)
+    if await cursor.fetchone() is None:
+        return False
+    if new.tags:
+        keys, values = zip(*sorted(new.tags), strict=True)
+        await connection.execute(_INSERT_TAGS, {**key, "keys": list(keys), "values": list(values)})
+    return True
+
+
+async def exists(connection: Connection, identifier: WorkflowExecutionIdentifier) -> bool:
+    """Whether the name is taken."""
+    cursor = await connection.execute(_EXISTS, _key(identifier))
+    return await cursor.fetchone() is not None
+
+
+async def get(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredExecution | None:
+    """Return what GetExecution answers from; None when there is none."""
+    cursor = await connection.execute(_GET, _key(identifier), binary=True)
+    row = await cursor.fetchone()
+    return StoredExecution(*row) if row else None
+
+
+async def get_data(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredData | None:
+    """Return what GetExecutionData answers from; None when there is none."""
+    cursor = await connection.execute(_GET_DATA, _key(identifier), binary=True)
+    row = await cursor.fetchone()
+    return StoredData(*row) if row else None
+
+
+async def get_source(connection: Connection, identifier: WorkflowExecutionIdentifier) -> Source | None:
+    """Return what a relaunch of the execution starts from; None when there is none."""
+    cursor = await connection.execute(_GET_SOURCE, _key(identifier), binary=True)
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    number, spec, spec_inputs, user_inputs_uri = row
+    source = Source(number, ExecutionSpec.FromString(spec), user_inputs_uri)
+    if spec_inputs is not None:
+        source.spec.inputs.ParseFromString(spec_inputs)
+    return source
+
+
+async def get_parent(connection: Connection, node: NodeExecutionIdentifier) -> Parent | None:
+    """Return what a child inherits from `node` and its execution; None when the node is unknown."""
+    parameters = {**_key(node.execution_id), "node_id": node.node_id}
+    cursor = await connection.execute(_GET_PARENT, parameters, binary=True)
+    row = await cursor.fetchone()
+    return Parent(row[0], row[1], row[2], ExecutionSpec.FromString(row[3])) if row else None
+
+
+async def take_turn(connection: Connection, launch_plan: Identifier) -> int:
+    """Keep others from launching the limited `launch_plan` until the transaction ends; answers how many are active."""
+    text = f"{launch_plan.project}/{launch_plan.domain}/{launch_plan.name}"
+    await connection.execute(_TAKE_TURN, {"launch_plan": text})
+    cursor = await connection.execute(_COUNT_ACTIVE, _key(launch_plan))
+    (active,) = await cursor.fetchone() or (0,)
+    return int(active)
+
+
+async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> Locked | None:
+    """Return the execution and keep others from changing it until the transaction ends; None when there is none."""
+    cursor = await connection.execute(_LOCK, _key(identifier), binary=True)
+    row = await cursor.fetchone()
+    return Locked(*row) if row else None
+
+
+async def set_state(connection: Connection, number: int, state: int, closure: bytes) -> None:
+    """Archive or revive the locked execution."""
+    await connection.execute(_SET_STATE, {"id": number, "state": state, "closure": closure})
+
+
+async def set_aborting(connection: Connection, number: int, cause: str, closure: bytes) -> None:
+    """Make the locked execution ABORTING."""
+    await connection.execute(_SET_ABORTING, {"id": number, "cause": cause, "closure": closure})
+
+
+def _key(identifier: WorkflowExecutionIdentifier | Identifier) -> dict[str, str]:
+    return {"project": identifier.project, "domain": identifier.domain, "name": identifier.name}
+
+
+def _named(prefix: str, identifier: Identifier | None) -> dict[str, str | None]:
+    parts = ("project", "domain", "name", "version")
+    return {f"{prefix}_{part}": getattr(identifier, part) if identifier else None for part in parts}

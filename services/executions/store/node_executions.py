@@ -1,0 +1,149 @@
+"""The node_executions table, as reads see it (executions.md section 7)."""
+
+from dataclasses import dataclass
+
+from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
+from sqlalchemy import DateTime, and_, cast, exists, null, select
+
+from services.executions.rules.answers import StoredNodeExecution
+from services.executions.store.execution_lists import EXECUTION
+from services.executions.store.tables import executions, node_executions
+from services.kit.db import Connection, fetch
+from services.kit.listing import Column, Entity, Kind, Listing, Plan
+
+_KEY = (
+    "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s "
+    "AND node_id = %(node_id)s"
+)
+# Rows of event version 0 do not say themselves whether they are parents; newer ones do (7.1).
+_GET = f"""
+SELECT node_id, input_uri, closure, node_execution_metadata, error_kind IS NOT NULL, children,
+    children AND dynamic_workflow_remote_closure_reference <> ''
+FROM node_executions AS node,
+    LATERAL (
+        SELECT node.internal_data = ''::bytea
+            AND EXISTS (SELECT 1 FROM node_executions AS child WHERE child.parent_id = node.id) AS children
+    ) AS version_0
+WHERE {_KEY}
+"""
+_GET_ID = f"SELECT id FROM node_executions WHERE {_KEY}"
+_GET_DATA = f"""
+SELECT input_uri, closure, dynamic_workflow_remote_closure_reference FROM node_executions WHERE {_KEY}
+"""
+
+NODE_EXECUTION = Entity(
+    "ne",
+    {
+        "id": Column(node_executions.c.id, Kind.INTEGER),
+        "created_at": Column(node_executions.c.created_at, Kind.TIMESTAMP),
+        "updated_at": Column(node_executions.c.updated_at, Kind.TIMESTAMP),
+        "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+        "execution_project": Column(node_executions.c.execution_project),
+        "execution_domain": Column(node_executions.c.execution_domain),
+        "execution_name": Column(node_executions.c.execution_name),
+        "node_id": Column(node_executions.c.node_id),
+        "phase": Column(node_executions.c.phase),
+        "input_uri": Column(node_executions.c.input_uri),
+        "closure": Column(node_executions.c.closure, Kind.BYTES),
+        "started_at": Column(node_executions.c.started_at, Kind.TIMESTAMP),
+        "node_execution_created_at": Column(node_executions.c.node_execution_created_at, Kind.TIMESTAMP),
+        "node_execution_updated_at": Column(node_executions.c.node_execution_updated_at, Kind.TIMESTAMP),
+        "duration": Column(node_executions.c.duration, Kind.DURATION),
+        "node_execution_metadata": Column(node_executions.c.node_execution_metadata, Kind.BYTES),
+        "parent_id": Column(node_executions.c.parent_id, Kind.INTEGER),
+        "parent_task_execution_id": Column(node_executions.c.parent_task_execution_id, Kind.INTEGER),
+        "error_kind": Column(node_executions.c.error_kind),
+        "error_code": Column(node_executions.c.error_code),
+        "cache_status": Column(node_executions.c.cache_status),
+        "dynamic_workflow_remote_closure_reference": Column(
+            node_executions.c.dynamic_workflow_remote_closure_reference
+        ),
+        "internal_data": Column(node_executions.c.internal_data, Kind.BYTES),
+    },
+)
+
+LISTING = Listing("node_execution", NODE_EXECUTION, node_executions.c.id, {"execution": EXECUTION})
+
+
+@dataclass(frozen=True)
+class StoredData:
+    """Where a node's inputs and its dynamic workflow lie, and the closure that tells of its outputs."""
+
+    input_uri: str
+    closure: bytes
+    dynamic_workflow_uri: str
+
+
+async def get(connection: Connection, node: NodeExecutionIdentifier) -> StoredNodeExecution | None:
+    """Return what GetNodeExecution answers from; None when there is none."""
+    cursor = await connection.execute(_GET, _key(node), binary=True)
+    row = await cursor.fetchone()
+    return StoredNodeExecution(*row) if row else None
+
+
+async def get_id(connection: Connection, node: NodeExecutionIdentifier) -> int | None:
+    """Return the id by which children name their parent; None when there is no such node."""
+    cursor = await connection.execute(_GET_ID, _key(node), binary=True)
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def get_data(connection: Connection, node: NodeExecutionIdentifier) -> StoredData | None:
+    """Return what GetNodeExecutionData answers from; None when there is none."""
+    cursor = await connection.execute(_GET_DATA, _key(node), binary=True)
+    row = await cursor.fetchone()
+    return StoredData(*row) if row else None
+
+
+async def find(
+    connection: Connection,
+    plan: Plan,
+    execution: WorkflowExecutionIdentifier,
+    *,
+    parent_id: int | None = None,
+    parent_task_execution_id: int | None = None,
+) -> list[StoredNodeExecution]:
+    """Return the nodes of `execution` that `plan` chooses: children of one parent, or else the top level (7.2, 7.3)."""
+    table = node_executions.c
+    child = node_executions.alias("child")
+    children = and_(table.internal_data == b"", exists().where(child.c.parent_id == table.id))
+    statement = select(
+        table.node_id,
+        table.input_uri,
+        table.closure,
+        table.node_execution_metadata,
+        table.error_kind.is_not(None),
+        children,
+        and_(children, table.dynamic_workflow_remote_closure_reference != ""),
+    ).where(
+        table.execution_project == execution.project,
+        table.execution_domain == execution.domain,
+        table.execution_name == execution.name,
+    )
+    if parent_task_execution_id is not None:
+        statement = statement.where(table.parent_task_execution_id == parent_task_execution_id)
+    elif parent_id is not None:
+        statement = statement.where(table.parent_id == parent_id)
+    else:
+        statement = statement.where(table.parent_id.is_(None), table.parent_task_execution_id.is_(None))
+    if "execution" in plan.entities:
+        statement = statement.join(
+            executions,
+            and_(
+                executions.c.execution_project == table.execution_project,
+                executions.c.execution_domain == table.execution_domain,
+                executions.c.execution_name == table.execution_name,
+            ),
+        )
+    statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
+    return [StoredNodeExecution(*row) for row in await fetch(connection, statement)]
+
+
+def _key(node: NodeExecutionIdentifier) -> dict[str, str]:
+    execution = node.execution_id
+    return {
+        "project": execution.project,
+        "domain": execution.domain,
+        "name": execution.name,
+        "node_id": node.node_id,
+    }

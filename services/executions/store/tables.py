@@ -1,0 +1,256 @@
+"""Every table of the executions service (executions.md section 14).
+
+Rows hold Flyte's messages serialized, so that reads copy bytes, beside the columns that filters, sorts and decisions
+need. Natural keys are unique indexes; `id` is a surrogate that breaks ties and links rows. Column names are those that
+clients write in filters.
+
+What an execution launched is kept by name (`launch_plan_*`, `workflow_*`, `task_*`): those rows live in the registry's
+database, and `workflow.name` must still be filterable here. There is no `deleted_at`: nothing is ever deleted.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    TIMESTAMP,
+    BigInteger,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    desc,
+    func,
+    text,
+)
+
+from services.kit.outbox import outbox_table
+
+metadata = MetaData()
+
+# Events rewrite closures in place. The migration leaves free room on each page of the three tables of executions
+# (fillfactor), which lets PostgreSQL do that without touching an index, as long as no indexed column changes; so the
+# columns that events write stay out of indexes except the one of active executions.
+
+# Phases that count against a launch plan's concurrency limit (executions.md 2.10). New executions are UNDEFINED until
+# the engine's first event.
+ACTIVE_PHASES = ("UNDEFINED", "QUEUED", "RUNNING")
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+def _text(name: str, default: str | None = "") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+def _time(name: str, *, now: bool = False) -> Column[Any]:
+    return Column(name, TIMESTAMP(timezone=True), nullable=not now, server_default=func.now() if now else None)
+
+
+def _number(name: str, kind: type[Integer | BigInteger] = BigInteger) -> Column[int]:
+    return Column(name, kind, nullable=False, server_default="0")
+
+
+def _message(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+def _execution_key() -> tuple[Column[str], Column[str], Column[str]]:
+    return (
+        _text("execution_project", None),
+        _text("execution_domain", None),
+        _text("execution_name", None),
+    )
+
+
+_KEY = ("execution_project", "execution_domain", "execution_name")
+
+
+executions = Table(
+    "executions",
+    metadata,
+    _id(),
+    _time("created_at", now=True),  # of the row; the closure's own times are execution_created_at and so on
+    _time("updated_at", now=True),
+    *_execution_key(),
+    _text("phase"),  # core.WorkflowExecution.Phase by name
+    _message("spec"),  # admin.ExecutionSpec without its inputs
+    Column("spec_inputs", LargeBinary),  # core.LiteralMap sent in the deprecated spec.inputs; lists leave it out
+    _message("closure"),  # admin.ExecutionClosure
+    # admin.WorkflowExecutionConfig after the merge of executions.md 2.5, labels and annotations complete: what an
+    # engine runs with. The spec keeps what the client sent.
+    Column("execution_config", LargeBinary, nullable=False, server_default=text("''::bytea")),
+    _time("started_at"),
+    _time("execution_created_at"),
+    _time("execution_updated_at"),
+    _number("duration"),  # nanoseconds; 0 until known
+    _text("abort_cause"),
+    _number("mode", Integer),
+    _number("source_execution_id"),  # executions.id of the parent or of what was relaunched; 0 for none
+    _number("parent_node_execution_id"),  # node_executions.id; 0 for none
+    _text("cluster"),
+    _text("inputs_uri"),
+    _text("user_inputs_uri"),
+    Column("error_kind", Text),  # USER, SYSTEM or UNKNOWN; null without an error
+    Column("error_code", Text),
+    _text("user"),
+    _number("state", Integer),  # admin.ExecutionState
+    _text("launch_entity"),  # "launch_plan" or "task"
+    Column("launch_plan_project", Text),  # null for single-task executions, as an inner join would leave them out
+    Column("launch_plan_domain", Text),
+    Column("launch_plan_name", Text),
+    Column("launch_plan_version", Text),
+    _text("workflow_project"),
+    _text("workflow_domain"),
+    _text("workflow_name"),
+    _text("workflow_version"),
+    Column("task_project", Text),  # null unless a single task was launched
+    Column("task_domain", Text),
+    Column("task_name", Text),
+    Column("task_version", Text),
+    UniqueConstraint(*_KEY, name="executions_key"),
+)
+
+_PLACE = (executions.c.execution_project, executions.c.execution_domain)
+_NEWEST = (desc(executions.c.created_at), desc(executions.c.id))
+
+# The lists that the console, flytectl and flytekit send (executions.md 5.4, 5.5; clients.md 5.3).
+Index("executions_by_creation", *_PLACE, executions.c.state, *_NEWEST)
+Index(
+    "executions_by_execution_creation",
+    *_PLACE,
+    executions.c.state,
+    desc(executions.c.execution_created_at),
+    desc(executions.c.id),
+)
+Index("executions_by_workflow", *_PLACE, executions.c.workflow_name, *_NEWEST)
+Index(
+    "executions_by_launch_plan",
+    *_PLACE,
+    executions.c.launch_plan_name,
+    *_NEWEST,
+    postgresql_where=executions.c.launch_plan_name.is_not(None),
+)
+Index(
+    "executions_by_task",
+    *_PLACE,
+    executions.c.task_name,
+    *_NEWEST,
+    postgresql_where=executions.c.task_name.is_not(None),
+)
+Index("executions_by_user", *_PLACE, executions.c.user, *_NEWEST)
+Index(
+    "executions_active_by_launch_plan",
+    executions.c.launch_plan_project,
+    executions.c.launch_plan_domain,
+    executions.c.launch_plan_name,
+    postgresql_where=text(f"phase IN ({', '.join(repr(phase) for phase in ACTIVE_PHASES)})"),
+)
+
+node_executions = Table(
+    "node_executions",
+    metadata,
+    _id(),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    *_execution_key(),
+    _text("node_id", None),
+    _text("phase"),  # core.NodeExecution.Phase by name
+    _text("input_uri"),
+    _message("closure"),  # admin.NodeExecutionClosure
+    _time("started_at"),
+    _time("node_execution_created_at"),
+    _time("node_execution_updated_at"),
+    _number("duration"),
+    _message("node_execution_metadata"),  # admin.NodeExecutionMetaData
+    Column("parent_id", BigInteger),  # node_executions.id; null at the top level
+    Column("parent_task_execution_id", BigInteger),  # task_executions.id; legacy event version 0 only
+    Column("error_kind", Text),
+    Column("error_code", Text),
+    Column("cache_status", Text),  # core.CatalogCacheStatus by name
+    _text("dynamic_workflow_remote_closure_reference"),
+    Column("internal_data", LargeBinary, nullable=False, server_default=text("''::bytea")),
+    UniqueConstraint(*_KEY, "node_id", name="node_executions_key"),
+)
+Index(
+    "node_executions_by_parent",
+    node_executions.c.parent_id,
+    node_executions.c.id,
+    postgresql_where=node_executions.c.parent_id.is_not(None),
+)
+Index(
+    "node_executions_by_parent_task",
+    node_executions.c.parent_task_execution_id,
+    node_executions.c.id,
+    postgresql_where=node_executions.c.parent_task_execution_id.is_not(None),
+)
+
+task_executions = Table(
+    "task_executions",
+    metadata,
+    _id(),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    _text("project", None),  # of the task, which need not be registered
+    _text("domain", None),
+    _text("name", None),
+    _text("version", None),
+    *_execution_key(),
+    _text("node_id", None),
+    _number("retry_attempt", Integer),
+    _text("phase"),  # core.TaskExecution.Phase by name
+    _number("phase_version", Integer),
+    _text("input_uri"),
+    _message("closure"),  # admin.TaskExecutionClosure
+    _time("started_at"),
+    _time("task_execution_created_at"),
+    _time("task_execution_updated_at"),
+    _number("duration"),
+    # The node's columns come first: every list and every event asks by node.
+    UniqueConstraint(
+        *_KEY, "node_id", "retry_attempt", "project", "domain", "name", "version", name="task_executions_key"
+    ),
+)
+
+execution_tags = Table(
+    "execution_tags",
+    metadata,
+    _id(),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    *_execution_key(),
+    _text("key", None),
+    _text("value"),
+    UniqueConstraint(*_KEY, "key", "value", name="execution_tags_key"),
+)
+Index("execution_tags_by_key", execution_tags.c.key, execution_tags.c.value)
+
+signals = Table(
+    "signals",
+    metadata,
+    _id(),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    *_execution_key(),
+    _text("signal_id", None),
+    _message("type"),  # core.LiteralType
+    Column("value", LargeBinary),  # core.Literal; null until set
+    UniqueConstraint(*_KEY, "signal_id", name="signals_key"),
+)
+
+outbox = outbox_table(metadata)
+
+# How far each lane of events has been applied: written in the transaction that applies a batch, so that a batch which
+# is delivered again is answered with the verdicts it got the first time.
+event_lanes = Table(
+    "event_lanes",
+    metadata,
+    Column("lane", Integer, primary_key=True, autoincrement=False),
+    Column("stream_sequence", BigInteger, nullable=False),
+    Column("verdicts", LargeBinary, nullable=False),
+)

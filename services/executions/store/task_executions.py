@@ -1,0 +1,151 @@
+"""The task_executions table, as reads see it (executions.md section 8)."""
+
+from dataclasses import dataclass
+
+from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
+from sqlalchemy import DateTime, and_, cast, exists, null, select
+
+from services.executions.rules.answers import StoredTaskExecution
+from services.executions.store.execution_lists import EXECUTION
+from services.executions.store.node_executions import NODE_EXECUTION
+from services.executions.store.tables import executions, node_executions, task_executions
+from services.kit.db import Connection, fetch
+from services.kit.listing import Column, Entity, Kind, Listing, Plan
+
+_KEY = """
+execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s
+    AND execution_name = %(execution_name)s AND node_id = %(node_id)s AND retry_attempt = %(retry_attempt)s
+    AND project = %(project)s AND domain = %(domain)s AND name = %(name)s AND version = %(version)s
+"""
+_GET = f"""
+SELECT project, domain, name, version, retry_attempt, input_uri, closure,
+    EXISTS (SELECT 1 FROM node_executions AS child WHERE child.parent_task_execution_id = task.id)
+FROM task_executions AS task
+WHERE {_KEY}
+"""
+_GET_ID = f"SELECT id FROM task_executions WHERE {_KEY}"
+_GET_DATA = f"SELECT input_uri, closure FROM task_executions WHERE {_KEY}"
+
+LISTING = Listing(
+    "task_execution",
+    Entity(
+        "te",
+        {
+            "id": Column(task_executions.c.id, Kind.INTEGER),
+            "created_at": Column(task_executions.c.created_at, Kind.TIMESTAMP),
+            "updated_at": Column(task_executions.c.updated_at, Kind.TIMESTAMP),
+            "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+            # The short names mean the execution, not the task, as in the reference (registry.md 4.5).
+            "project": Column(task_executions.c.execution_project),
+            "domain": Column(task_executions.c.execution_domain),
+            "name": Column(task_executions.c.execution_name),
+            "version": Column(task_executions.c.version),
+            "execution_project": Column(task_executions.c.execution_project),
+            "execution_domain": Column(task_executions.c.execution_domain),
+            "execution_name": Column(task_executions.c.execution_name),
+            "node_id": Column(task_executions.c.node_id),
+            "retry_attempt": Column(task_executions.c.retry_attempt, Kind.INTEGER),
+            "phase": Column(task_executions.c.phase),
+            "phase_version": Column(task_executions.c.phase_version, Kind.INTEGER),
+            "input_uri": Column(task_executions.c.input_uri),
+            "closure": Column(task_executions.c.closure, Kind.BYTES),
+            "started_at": Column(task_executions.c.started_at, Kind.TIMESTAMP),
+            "task_execution_created_at": Column(task_executions.c.task_execution_created_at, Kind.TIMESTAMP),
+            "task_execution_updated_at": Column(task_executions.c.task_execution_updated_at, Kind.TIMESTAMP),
+            "duration": Column(task_executions.c.duration, Kind.DURATION),
+        },
+    ),
+    task_executions.c.id,
+    {
+        "task": Entity(
+            "t",
+            {
+                "project": Column(task_executions.c.project),
+                "domain": Column(task_executions.c.domain),
+                "name": Column(task_executions.c.name),
+                "version": Column(task_executions.c.version),
+            },
+        ),
+        "execution": EXECUTION,
+        "node_execution": NODE_EXECUTION,
+    },
+)
+
+
+@dataclass(frozen=True)
+class StoredData:
+    """Where a task's inputs lie, and the closure that tells of its outputs."""
+
+    input_uri: str
+    closure: bytes
+
+
+async def get(connection: Connection, task: TaskExecutionIdentifier) -> StoredTaskExecution | None:
+    """Return what GetTaskExecution answers from; None when there is none."""
+    cursor = await connection.execute(_GET, _key(task), binary=True)
+    row = await cursor.fetchone()
+    return StoredTaskExecution(*row) if row else None
+
+
+async def get_id(connection: Connection, task: TaskExecutionIdentifier) -> int | None:
+    """Return the id by which nodes name the task that made them; None when there is no such task execution."""
+    cursor = await connection.execute(_GET_ID, _key(task), binary=True)
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def get_data(connection: Connection, task: TaskExecutionIdentifier) -> StoredData | None:
+    """Return what GetTaskExecutionData answers from; None when there is none."""
+    cursor = await connection.execute(_GET_DATA, _key(task), binary=True)
+    row = await cursor.fetchone()
+    return StoredData(*row) if row else None
+
+
+async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier) -> list[StoredTaskExecution]:
+    """Return the attempts and tasks of `node` that `plan` chooses."""
+    table = task_executions.c
+    same_execution = [
+        task_executions.c[part] == executions.c[part]
+        for part in ("execution_project", "execution_domain", "execution_name")
+    ]
+    same_node = [
+        task_executions.c[part] == node_executions.c[part]
+        for part in ("execution_project", "execution_domain", "execution_name", "node_id")
+    ]
+    child = node_executions.alias("child")
+    statement = select(
+        table.project,
+        table.domain,
+        table.name,
+        table.version,
+        table.retry_attempt,
+        table.input_uri,
+        table.closure,
+        exists().where(child.c.parent_task_execution_id == table.id),
+    ).where(
+        table.execution_project == node.execution_id.project,
+        table.execution_domain == node.execution_id.domain,
+        table.execution_name == node.execution_id.name,
+        table.node_id == node.node_id,
+    )
+    if "execution" in plan.entities:
+        statement = statement.join(executions, and_(*same_execution))
+    if "node_execution" in plan.entities:
+        statement = statement.join(node_executions, and_(*same_node))
+    statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
+    return [StoredTaskExecution(*row) for row in await fetch(connection, statement)]
+
+
+def _key(task: TaskExecutionIdentifier) -> dict[str, str | int]:
+    node = task.node_execution_id
+    return {
+        "execution_project": node.execution_id.project,
+        "execution_domain": node.execution_id.domain,
+        "execution_name": node.execution_id.name,
+        "node_id": node.node_id,
+        "retry_attempt": task.retry_attempt,
+        "project": task.task_id.project,
+        "domain": task.task_id.domain,
+        "name": task.task_id.name,
+        "version": task.task_id.version,
+    }

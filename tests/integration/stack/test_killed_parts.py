@@ -1,0 +1,60 @@
+"""Kill -9 of any part while events flow: every entity ends in its right phase, nothing acknowledged is missing."""
+
+import asyncio
+
+import pytest
+from flyteidl.admin.common_pb2 import ObjectGetRequest
+from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
+from flyteidl.admin.node_execution_pb2 import NodeExecutionListRequest
+from flyteidl.admin.task_execution_pb2 import TaskExecutionListRequest
+from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
+from flyteidl.core.identifier_pb2 import ResourceType, WorkflowExecutionIdentifier
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+
+from services.kit.objects import ObjectStore
+from tests.integration.stack import ended
+from tests.support.engine import Engine
+from tests.support.entities import identifier, literals
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
+
+# Enough to keep every lane busy while a part is away and comes back.
+EXECUTIONS = 24
+# Events accepted before the kill, of about 15 that each execution sends.
+BEFORE_THE_KILL = 60
+END_SECONDS = 90
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def registered(admin: AdminServiceStub) -> None:
+    await ended.register(admin)
+
+
+@pytest.mark.parametrize("part", ["events", "executions", "registry", "projects", "nats", "postgres", "envoy"])
+async def test_a_killed_part_costs_no_event_and_no_phase(part: str, sandbox: Sandbox, admin: AdminServiceStub) -> None:
+    wanted = identifier(ResourceType.WORKFLOW, "stack.report")
+    closure = (await admin.GetWorkflow(ObjectGetRequest(id=wanted))).closure.compiled_workflow
+    ids = [await ended.launch(admin) for _ in range(EXECUTIONS)]
+    engine = Engine(admin, ObjectStore.open(sandbox.objects_url, "", ""), ended.TASKS, pod_reasons=2)
+    runs = [asyncio.create_task(engine.run(id_, closure, literals(count=3, unit="plums"))) for id_ in ids]
+    await until(lambda: engine.calls.sent.total() >= BEFORE_THE_KILL)
+    sandbox.kill(part)
+    outputs = await asyncio.wait_for(asyncio.gather(*runs), END_SECONDS)
+    assert outputs == [literals(twice=6, text="6 plums")] * EXECUTIONS
+    await until(lambda: sandbox.run("status").returncode == 0, END_SECONDS)
+    for id_ in ids:
+        await check_ended(admin, id_)
+
+
+async def check_ended(admin: AdminServiceStub, id_: WorkflowExecutionIdentifier) -> None:
+    execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=id_))
+    assert execution.closure.phase == WorkflowExecution.SUCCEEDED
+    listed = await admin.ListNodeExecutions(NodeExecutionListRequest(workflow_execution_id=id_, limit=100))
+    nodes = {node.id.node_id: node for node in listed.node_executions}
+    assert set(nodes) == {"start-node", "n0", "n1", "end-node"}
+    assert {node.closure.phase for node in nodes.values()} == {NodeExecution.SUCCEEDED}
+    for node_id in ("n0", "n1"):
+        request = TaskExecutionListRequest(node_execution_id=nodes[node_id].id, limit=10)
+        attempts = (await admin.ListTaskExecutions(request)).task_executions
+        assert [attempt.closure.phase for attempt in attempts] == [TaskExecution.SUCCEEDED]
+        assert len(attempts[0].closure.reasons) == len({reason.message for reason in attempts[0].closure.reasons})

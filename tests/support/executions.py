@@ -1,0 +1,111 @@
+"""Requests of the executions service, and a registry that knows only the launch plans a test gives it."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from flyteidl.admin.common_pb2 import ObjectGetRequest
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, LaunchPlanSpec
+from flyteidl.core.identifier_pb2 import (
+    Identifier,
+    NodeExecutionIdentifier,
+    ResourceType,
+    TaskExecutionIdentifier,
+    WorkflowExecutionIdentifier,
+)
+from flyteidl.core.interface_pb2 import Parameter, ParameterMap, Variable
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.types_pb2 import LiteralType
+
+from services.contracts.identifiers import identifier_text
+from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
+from services.kit.bus import Bus
+from services.kit.errors import NotFound
+from tests.support.entities import DOMAIN, INTEGER, PROJECT, STRING, identifier, integer, literals
+
+
+def required(kind: LiteralType) -> Parameter:
+    """An input that must be given."""
+    return Parameter(var=Variable(type=kind), required=True)
+
+
+def registered_launch_plan(name: str = "lp", **spec: Any) -> LaunchPlan:
+    """A launch plan that wants `a` (integer), has a default for `b` (integer) and fixes `c` (string)."""
+    expected = {"a": required(INTEGER), "b": Parameter(var=Variable(type=INTEGER), default=integer(7))}
+    return LaunchPlan(
+        id=identifier(ResourceType.LAUNCH_PLAN, name),
+        spec=LaunchPlanSpec(
+            workflow_id=identifier(ResourceType.WORKFLOW, f"wf_{name}"), fixed_inputs=literals(c="fixed"), **spec
+        ),
+        closure=LaunchPlanClosure(expected_inputs=ParameterMap(parameters=expected)),
+    )
+
+
+def generated_launch_plan(task: str) -> LaunchPlan:
+    """The launch plan that the registry generates for a task which wants `a` (string)."""
+    return LaunchPlan(
+        id=identifier(ResourceType.LAUNCH_PLAN, f".flytegen.{task}"),
+        spec=LaunchPlanSpec(workflow_id=identifier(ResourceType.WORKFLOW, task)),
+        closure=LaunchPlanClosure(expected_inputs=ParameterMap(parameters={"a": required(STRING)})),
+    )
+
+
+@asynccontextmanager
+async def registry_knowing(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIterator[Bus]:
+    """Answer the questions for launch plans until the end of the block, as the registry would; answers its bus."""
+    bus = await Bus.connect(nats_url, "registry")
+
+    async def get_launch_plan(request: ObjectGetRequest) -> LaunchPlan:
+        return _found(request.id, request.id.name, launch_plans)
+
+    async def launch_task(request: ObjectGetRequest) -> LaunchPlan:
+        return _found(request.id, f".flytegen.{request.id.name}", launch_plans)
+
+    await bus.answer(GET_LAUNCH_PLAN, get_launch_plan)
+    await bus.answer(LAUNCH_TASK, launch_task)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def _found(asked: Identifier, name: str, launch_plans: Iterable[LaunchPlan]) -> LaunchPlan:
+    for launch_plan in launch_plans:
+        if launch_plan.id.name == name and launch_plan.id.version == asked.version:
+            return launch_plan
+    raise NotFound(f"missing entity of type launch plan with identifier {identifier_text(asked)}")
+
+
+def launch(
+    name: str = "",
+    inputs: LiteralMap | None = None,
+    launches: Identifier | None = None,
+    project: str = PROJECT,
+    **spec: Any,
+) -> ExecutionCreateRequest:
+    """A launch of the launch plan `lp` with the input `a`, unless told otherwise."""
+    return ExecutionCreateRequest(
+        project=project,
+        domain=DOMAIN,
+        name=name,
+        inputs=literals(a=1) if inputs is None else inputs,
+        spec=ExecutionSpec(launch_plan=launches or identifier(ResourceType.LAUNCH_PLAN, "lp"), **spec),
+    )
+
+
+def execution_id(name: str, project: str = PROJECT) -> WorkflowExecutionIdentifier:
+    """The id of an execution."""
+    return WorkflowExecutionIdentifier(project=project, domain=DOMAIN, name=name)
+
+
+def node_id(execution: str, node: str) -> NodeExecutionIdentifier:
+    """The id of a node execution."""
+    return NodeExecutionIdentifier(node_id=node, execution_id=execution_id(execution))
+
+
+def task_id(execution: str, node: str, task: str = "t", attempt: int = 0) -> TaskExecutionIdentifier:
+    """The id of a task execution."""
+    return TaskExecutionIdentifier(
+        task_id=identifier(ResourceType.TASK, task), node_execution_id=node_id(execution, node), retry_attempt=attempt
+    )

@@ -1,0 +1,256 @@
+"""Checks of CreateExecution, and the execution that comes of it (executions.md section 2)."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flyteidl.admin.common_pb2 import Annotations, Labels, Notification
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, NotificationList
+from flyteidl.admin.launch_plan_pb2 import (
+    CONCURRENCY_LIMIT_BEHAVIOR_SKIP,
+    CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED,
+    ConcurrencyPolicy,
+    LaunchPlanMetadata,
+)
+from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
+from flyteidl.core.execution_pb2 import WorkflowExecution
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+from flyteidl.core.literals_pb2 import Literal, LiteralMap
+
+from services.executions.rules import create, names
+from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
+from tests.support.entities import DOMAIN, PROJECT, identifier, literals
+from tests.support.executions import launch, registered_launch_plan
+
+FAILED = WorkflowExecution.FAILED
+NOW = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+
+
+def mail(*phases: WorkflowExecution.Phase) -> Notification:
+    notification = Notification(phases=phases)
+    notification.email.recipients_email.append("a@example.com")
+    return notification
+
+
+def made(request: ExecutionCreateRequest, **changes: Any) -> create.NewExecution:
+    launch_plan = registered_launch_plan(
+        entity_metadata=LaunchPlanMetadata(notifications=[mail(WorkflowExecution.ABORTED)])
+    )
+    arguments: dict[str, Any] = {
+        "name": "n",
+        "target": create.Target(launch_plan, launch_plan.spec.workflow_id),
+        "config": WorkflowExecutionConfig(max_parallelism=9),
+        "origin": create.Origin("ann"),
+        "now": NOW,
+        "namespace_": "ns",
+    }
+    return create.new_execution(request, **{**arguments, **changes})
+
+
+@pytest.mark.parametrize("name", ["a", "my-exec-1", "a" * 63, "a-"])
+def test_good_names_pass(name: str) -> None:
+    names.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a" * 64, "size of name exceeded length 63"),
+        ("MyExec", "invalid name format: MyExec, does not match regex"),
+        ("1a", "invalid name format"),
+        ("-a", "invalid name format"),
+        ("a_b", "invalid name format"),
+        ("a\n", "invalid name format"),
+        ("ä", "invalid name format"),
+    ],
+)
+def test_bad_names_are_refused(name: str, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        names.check_name(name)
+
+
+def test_made_names_have_twenty_characters_and_differ() -> None:
+    made_names = {names.generated_name(secrets.choice) for _ in range(1000)}
+    assert len(made_names) == 1000
+    for name in made_names:
+        assert len(name) == 20
+        names.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (ExecutionCreateRequest(), "missing project"),
+        (ExecutionCreateRequest(project="p"), "missing domain"),
+        (ExecutionCreateRequest(project="p", domain="d", name="X"), "invalid name format"),
+    ],
+)
+def test_the_place_is_checked_in_order(request_: ExecutionCreateRequest, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        create.check_place(request_)
+
+
+def nameless() -> Identifier:
+    without_name = identifier(ResourceType.LAUNCH_PLAN, "")
+    without_name.resource_type = ResourceType.WORKFLOW
+    return without_name
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (ExecutionCreateRequest(project="p", domain="d"), "missing spec"),
+        (ExecutionCreateRequest(spec=ExecutionSpec()), "missing id"),
+        (launch(launches=nameless()), "missing name"),
+        (launch(launches=identifier(ResourceType.WORKFLOW, "w")), "Invalid reference entity resource type"),
+        (launch(inputs=LiteralMap(literals={"": Literal()})), "missing key in inputs"),
+        (launch(inputs=LiteralMap(literals={"a": Literal()})), "missing valid literal in inputs a"),
+        (launch(notifications=NotificationList(notifications=[Notification()])), "notification type"),
+        (launch(notifications=NotificationList(notifications=[mail(WorkflowExecution.RUNNING)])), "value for phase"),
+        (launch(labels=Labels(values={str(n): "" for n in range(17)})), "labels map cannot exceed 16 entries"),
+        (launch(labels=Labels(values={"-": ""})), r"invalid label key \[-\]"),
+    ],
+)
+def test_a_wrong_spec_is_refused(request_: ExecutionCreateRequest, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        create.check_spec(request_)
+
+
+def test_every_date_among_the_inputs_is_checked() -> None:
+    good, bad = Literal(), Literal()
+    good.scalar.primitive.datetime.seconds = 1
+    bad.scalar.primitive.datetime.seconds = 10**12
+    with pytest.raises(InvalidArgument):
+        create.check_spec(launch(inputs=LiteralMap(literals={"a": good, "b": bad})))
+
+
+def test_inputs_of_the_spec_count_only_without_inputs_of_the_request() -> None:
+    request = launch(inputs=literals(a=1))
+    request.spec.inputs.CopyFrom(literals(a=2))
+    assert create.inputs_of(request) == literals(a=1)
+    request.ClearField("inputs")
+    assert create.inputs_of(request) == literals(a=2)
+
+
+def test_both_times_and_the_state_change_are_the_moment_of_creation() -> None:
+    closure = made(launch()).closure
+    assert closure.created_at.ToDatetime(UTC) == NOW
+    assert closure.updated_at == closure.created_at == closure.state_change_details.occurred_at
+    assert closure.state_change_details.principal == "ann"
+    assert closure.phase == WorkflowExecution.UNDEFINED
+
+
+def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() -> None:
+    request = launch(labels=Labels(values={"k": "v"}), tags=["t"])
+    request.spec.metadata.principal = "placeholder"
+    request.spec.metadata.system_metadata.execution_cluster = "mine"
+    request.spec.metadata.artifact_ids.add()
+    request.spec.inputs.CopyFrom(literals(a=1))
+    config = WorkflowExecutionConfig(max_parallelism=9, labels=Labels(values={"other": "x"}))
+    new = made(request, config=config)
+    assert new.spec.metadata.principal == "ann"
+    assert new.spec.metadata.system_metadata.namespace == "ns"
+    assert new.spec.metadata.system_metadata.execution_cluster == ""
+    assert not new.spec.metadata.artifact_ids
+    assert new.spec.max_parallelism == 9
+    assert new.spec.labels.values == {"k": "v"}
+    assert not new.spec.HasField("inputs")
+    assert new.spec_inputs == literals(a=1)
+    assert new.tags == {("k", "v"), ("t", "")}
+    assert request.spec.metadata.principal == "placeholder"
+
+
+def test_a_child_inherits_from_its_parent() -> None:
+    parent_spec = ExecutionSpec()
+    parent_spec.metadata.nesting = 2
+    parent_spec.execution_cluster_label.value = "gpu"
+    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    request = launch()
+    request.spec.execution_cluster_label.value = "cpu"
+    new = made(request, origin=create.Origin("ann", parent))
+    assert (new.spec.metadata.principal, new.spec.metadata.nesting) == ("bob", 3)
+    assert new.spec.execution_cluster_label.value == "gpu"
+    assert (new.source_execution_id, new.parent_node_execution_id) == (8, 7)
+    assert made(request, origin=create.Origin("ann", parent, 5)).source_execution_id == 5
+
+
+@pytest.mark.parametrize(
+    ("spec", "phases"),
+    [
+        ({}, [WorkflowExecution.ABORTED]),
+        ({"disable_all": True}, []),
+        ({"notifications": NotificationList()}, [WorkflowExecution.ABORTED]),
+        (
+            {"notifications": NotificationList(notifications=[mail(WorkflowExecution.FAILED)])},
+            [WorkflowExecution.FAILED],
+        ),
+    ],
+)
+def test_notifications_are_settled_at_creation(spec: dict[str, Any], phases: list[WorkflowExecution.Phase]) -> None:
+    notifications = made(launch(**spec)).closure.notifications
+    assert [phase for notification in notifications for phase in notification.phases] == phases
+
+
+def test_labels_of_the_project_fill_gaps() -> None:
+    config = WorkflowExecutionConfig(labels=Labels(values={"a": "1"}))
+    complete = create.with_project_labels(config, Labels(values={"a": "2", "b": "3"}))
+    assert complete.labels.values == {"a": "1", "b": "3"}
+    assert config.labels.values == {"a": "1"}
+
+
+def test_entries_are_limited_only_when_configured() -> None:
+    config = WorkflowExecutionConfig(
+        labels=Labels(values={"a": "", "b": ""}), annotations=Annotations(values={"a": "", "b": ""})
+    )
+    create.check_entries(config, 0, 0)
+    create.check_entries(config, 2, 2)
+    with pytest.raises(InvalidArgument, match=r"labels has too many entries \[2 > 1\]"):
+        create.check_entries(config, 1, 0)
+    with pytest.raises(InvalidArgument, match="annotations has too many entries"):
+        create.check_entries(config, 0, 1)
+
+
+@pytest.mark.parametrize(("asked", "assigned"), [("", ""), ("a", ""), ("", "a"), ("a", "a")])
+def test_pools_that_agree_pass(asked: str, assigned: str) -> None:
+    create.check_cluster_pool(asked, assigned)
+
+
+def test_a_pool_that_is_not_the_domains_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="cannot run on cluster pool"):
+        create.check_cluster_pool("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("behavior", "counts"), [(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, True), (CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED, False)]
+)
+def test_only_skipping_counts(behavior: Any, *, counts: bool) -> None:
+    assert create.counts_concurrency(ConcurrencyPolicy(max=1, behavior=behavior)) is counts
+
+
+def test_an_unknown_behavior_is_our_fault() -> None:
+    with pytest.raises(Internal):
+        create.counts_concurrency(ConcurrencyPolicy(max=1, behavior=7))  # type: ignore[arg-type]  # not in the enum
+
+
+@pytest.mark.parametrize(("active", "refusal"), [(0, None), (1, None), (2, AlreadyExists), (3, AlreadyExists)])
+def test_the_limit_counts_what_is_active(active: int, refusal: type[ServiceError] | None) -> None:
+    policy = ConcurrencyPolicy(max=2, behavior=CONCURRENCY_LIMIT_BEHAVIOR_SKIP)
+    if refusal is None:
+        create.check_concurrency(policy, active, "lp")
+        return
+    with pytest.raises(refusal, match=r"concurrency limit \(2\) reached for launch plan lp; skipping execution"):
+        create.check_concurrency(policy, active, "lp")
+
+
+@pytest.mark.parametrize(
+    ("template", "namespace"),
+    [
+        ("{{ project }}-{{ domain }}", f"{PROJECT}-{DOMAIN}"),
+        ("{{domain}}", DOMAIN),
+        ("fixed", "fixed"),
+        ("{{ other }}", "{{ other }}"),
+    ],
+)
+def test_namespaces_follow_their_template(template: str, namespace: str) -> None:
+    assert create.namespace(template, PROJECT, DOMAIN) == namespace
