@@ -1,0 +1,61 @@
+"""Builds the registry, by hand, top to bottom; nothing else here makes parts."""
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from flyteidl.core.tasks_pb2 import Resources
+from flyteidl.service import admin_pb2
+
+from services.kit.objects import ObjectStore
+from services.kit.outbox import Outbox, Relay
+from services.kit.process import App, Parts
+from services.kit.rpc import Table
+from services.registry.config import Settings
+from services.registry.handlers.closures import Closures
+from services.registry.handlers.launch_plans import LaunchPlanHandlers
+from services.registry.handlers.tasks import TaskHandlers, TaskPolicy
+from services.registry.handlers.workflows import WorkflowHandlers
+from services.registry.listeners.questions import RegistryQuestions
+from services.registry.rules.resources import PlatformLimits
+from services.registry.rules.tasks import Scope
+from services.registry.rules.workflows import Limits
+
+NAME = "registry"
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+
+
+async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
+    """Build the service on `parts`; answers questions from here on."""
+    objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
+    closures = Closures(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
+    limits = Limits(settings.max_workflow_nodes, settings.workflow_size_limit)
+    outbox = Outbox()
+    relay = Relay(NAME, parts.db, parts.bus, outbox)
+
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, _policy(settings), _now)
+    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, closures, limits=limits, clock=_now)
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, _now)
+    await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
+
+    table = Table()
+    table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans)
+    return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])
+
+
+def _policy(settings: Settings) -> TaskPolicy:
+    limits = settings.task_resource_limits
+    whitelist = {
+        task_type: [Scope(scope.project, scope.domain) for scope in scopes]
+        for task_type, scopes in settings.task_type_whitelist.items()
+    }
+    quantities: dict[Resources.ResourceName, str] = {
+        Resources.CPU: limits.cpu,
+        Resources.MEMORY: limits.memory,
+        Resources.GPU: limits.gpu,
+        Resources.EPHEMERAL_STORAGE: limits.ephemeral_storage,
+    }
+    return TaskPolicy(whitelist, PlatformLimits(quantities))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,35 @@
+"""From a list request to a page, for every list of the registry."""
+
+from flyteidl.admin.common_pb2 import (
+    NamedEntityIdentifier,
+    NamedEntityIdentifierList,
+    NamedEntityIdentifierListRequest,
+    ResourceListRequest,
+)
+from flyteidl.core.identifier_pb2 import ResourceType
+
+from services.kit.db import Database
+from services.kit.listing import Listing, Plan
+from services.registry.store import listings
+
+
+def plan_of(listing: Listing, name: str, request: ResourceListRequest | NamedEntityIdentifierListRequest) -> Plan:
+    """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument."""
+    return listing.plan(
+        name=name,
+        limit=request.limit,
+        token=request.token,
+        filters=request.filters,
+        sort_key=request.sort_by.key if request.HasField("sort_by") else None,
+        sort_direction=request.sort_by.direction,
+    )
+
+
+async def names_page(
+    db: Database, plan: Plan, resource_type: ResourceType, request: NamedEntityIdentifierListRequest
+) -> bytes:
+    """Read and answer a page of names."""
+    async with db.read() as connection:
+        found = await listings.find_names(connection, plan, resource_type, request.project, request.domain)
+    names = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in found]
+    return NamedEntityIdentifierList(entities=names, token=plan.next_token(len(found))).SerializeToString()

@@ -1,0 +1,1 @@
+"""What reaches the registry over NATS: questions of the other services."""

@@ -1,0 +1,1 @@
+"""Pure decisions of the registry: validation, the workflow compiler, schedules, digests."""

@@ -1,0 +1,85 @@
+"""What a caller is told who registers a version that is there already.
+
+Identical is ALREADY_EXISTS, which every client takes for success; different is INVALID_ARGUMENT with what differs,
+which every client shows and fails on (registry.md 5.3, 6.1, 7.1; clients.md L1, L2).
+"""
+
+import json
+from collections.abc import Iterator
+
+from flyteidl.admin.workflow_pb2 import (
+    CreateWorkflowFailureReason,
+    WorkflowErrorExistsDifferentStructure,
+    WorkflowErrorExistsIdenticalStructure,
+)
+from flyteidl.core.identifier_pb2 import Identifier
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
+from google.protobuf.message import Message
+
+from services.kit.errors import AlreadyExists, InvalidArgument
+
+# A person reads these lines. What is longer than a screen or two hides the first difference, and the whole text must
+# fit the 32,000 bytes that reach a client.
+MAX_LINES = 50
+_MAX_VALUE_CHARACTERS = 200
+
+TASK, WORKFLOW, LAUNCH_PLAN = "task", "workflow", "launch plan"
+
+
+def identical(noun: str, *details: Message) -> AlreadyExists:
+    """Return the failure for a version that is registered just so."""
+    return AlreadyExists(f"{noun} with identical structure already exists", *details)
+
+
+def different(noun: str, name: str, stored: Message, sent: Message, *details: Message) -> InvalidArgument:
+    """Return the failure for a version that is registered with another structure, saying what differs."""
+    lines = list(_differences("", _as_json(stored), _as_json(sent)))
+    shown = lines[:MAX_LINES]
+    if len(lines) > MAX_LINES:
+        shown.append(f"... and {len(lines) - MAX_LINES} more")
+    text = "\n".join(shown)
+    return InvalidArgument(
+        f"{name} {noun} with different structure already exists. "
+        f"(Please register a new version of the {noun}):\n{text}",
+        *details,
+    )
+
+
+def identical_workflow(workflow: Identifier) -> AlreadyExists:
+    """Return `identical` for a workflow, with the detail that only workflows have."""
+    reason = WorkflowErrorExistsIdenticalStructure(id=workflow)
+    return identical(WORKFLOW, CreateWorkflowFailureReason(exists_identical_structure=reason))
+
+
+def different_workflow(workflow: Identifier, stored: Message, sent: Message) -> InvalidArgument:
+    """Return `different` for a workflow, with the detail that only workflows have."""
+    reason = WorkflowErrorExistsDifferentStructure(id=workflow)
+    detail = CreateWorkflowFailureReason(exists_different_structure=reason)
+    return different(WORKFLOW, workflow.name, stored, sent, detail)
+
+
+def _as_json(message: Message) -> object:
+    """Return the message as JSON; only its text when JSON has no form for it, such as for a number that is none."""
+    try:
+        return MessageToDict(message)
+    except SerializeToJsonError:
+        return str(message)
+
+
+def _differences(path: str, old: object, new: object) -> Iterator[str]:
+    """Yield `<json pointer>:` with the old and the new value below it, for each place that differs."""
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(f"{path}/{key}", old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}/{index}", before, after)
+    else:
+        yield f"{path or '/'}:\n\t- {_shown(old)} \n\t+ {_shown(new)}"
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[:_MAX_VALUE_CHARACTERS]}..."

@@ -1,0 +1,88 @@
+"""Kubernetes quantities (`500m`, `1.5Gi`, `2e3`): read exactly, and written in Kubernetes' canonical form.
+
+Used by the compiler (compiler.md 2) and by the resource checks of tasks (registry.md 5.2).
+"""
+
+import re
+from fractions import Fraction
+
+_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[A-Za-z]*|[eE][+-]?\d+)", re.ASCII)
+
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SUFFIXES = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
+_BINARY_SUFFIXES = {power: suffix for suffix, power in _BINARY.items()} | {0: ""}
+
+# Kubernetes keeps 63 bits and nine decimal places. Longer texts are no quantities anybody means, and without a bound
+# a few bytes such as `1e999999999` would cost gigabytes.
+_MAX_CHARACTERS = 64
+_MAX_EXPONENT = 32
+_PRECISION = 9
+_LARGEST = 2**63 - 1
+
+
+def parse_quantity(text: str) -> Fraction:
+    """Return the value of `text` in plain units (cores, bytes, pieces).
+
+    As in Kubernetes, what is finer than a billionth is rounded away from zero and what exceeds 63 bits is held there.
+    Raises ValueError when `text` is no quantity.
+    """
+    return _read(text)[0]
+
+
+def canonical_quantity(text: str) -> str:
+    """Return `text` as Kubernetes writes it: no fraction, the largest suffix that allows for that; `1024Mi` is `1Gi`.
+
+    Raises ValueError when `text` is no quantity.
+    """
+    value, suffix = _read(text)
+    if suffix in _BINARY and abs(value) >= 1024:  # noqa: PLR2004 - the base of the binary suffixes
+        return _canonical_binary(value)
+    if suffix[:1] in {"e", "E"} and len(suffix) > 1:
+        number, exponent = _shortened(value)
+        return f"{number}e{exponent}" if exponent else str(number)
+    number, exponent = _shortened(value)
+    return f"{number}{_SUFFIXES[exponent]}"
+
+
+def _read(text: str) -> tuple[Fraction, str]:
+    match = _NUMBER.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
+    if match is None:
+        raise ValueError("quantities must be a signed number followed by a suffix such as m, k, Mi or e3")
+    suffix = match["suffix"]
+    magnitude = min(_exact(match["digits"]) * _multiplier(suffix), Fraction(_LARGEST))
+    scaled = magnitude * 10**_PRECISION
+    rounded = Fraction(-(-scaled.numerator // scaled.denominator), 10**_PRECISION)
+    return (-rounded if match["sign"] == "-" else rounded), suffix
+
+
+def _exact(digits: str) -> Fraction:
+    whole, _, places = digits.partition(".")
+    return Fraction(int(whole + places), 10 ** len(places))
+
+
+def _multiplier(suffix: str) -> Fraction:
+    if suffix in _BINARY:
+        return Fraction(1024 ** _BINARY[suffix])
+    if suffix in _DECIMAL:
+        return Fraction(10) ** _DECIMAL[suffix]
+    if suffix[:1] in {"e", "E"} and suffix[1:].lstrip("+-").isdigit():
+        exponent = int(suffix[1:])
+        if abs(exponent) <= _MAX_EXPONENT:
+            return Fraction(10) ** exponent
+    raise ValueError(f"unable to parse quantity's suffix '{suffix}'")
+
+
+def _shortened(value: Fraction) -> tuple[int, int]:
+    """Return the integer and the multiple of three, from -9 to 18, that make up `value` in the fewest digits."""
+    exponent = max((e for e in _SUFFIXES if (value / Fraction(10) ** e).denominator == 1), default=-_PRECISION)
+    exponent = exponent if value else 0
+    return int(value / Fraction(10) ** exponent), exponent
+
+
+def _canonical_binary(value: Fraction) -> str:
+    power = max((p for p in _BINARY_SUFFIXES if (value / 1024**p).denominator == 1), default=None)
+    if power is None:
+        number, exponent = _shortened(value)
+        return f"{number}{_SUFFIXES[exponent]}"
+    return f"{int(value / 1024**power)}{_BINARY_SUFFIXES[power]}"

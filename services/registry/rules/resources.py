@@ -1,0 +1,117 @@
+"""What a task may ask for of a machine: requests and limits against each other and against the platform's limits.
+
+registry.md, section 5.2. Quantities are compared exactly, and a limit without a request is held against the platform
+too; the reference rounds up to whole numbers and looks at requests only.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.tasks_pb2 import Resources
+
+from services.contracts.identifiers import identifier_text
+from services.kit.errors import InvalidArgument
+from services.registry.rules.quantities import parse_quantity
+
+GPU = Resources.GPU
+# What is checked, in the order in which failures are told. STORAGE is an old name that nothing reads.
+CHECKED = (Resources.CPU, Resources.GPU, Resources.MEMORY, Resources.EPHEMERAL_STORAGE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One amount of one resource, as written."""
+
+    resource: Resources.ResourceName
+    value: str
+
+
+class PlatformLimits:
+    """The most that a task may ask for of each resource; empty or zero is no limit.
+
+    Raises InvalidArgument for what is no Kubernetes quantity.
+    """
+
+    def __init__(self, quantities: Mapping[Resources.ResourceName, str]) -> None:
+        self._limits: dict[Resources.ResourceName, Entry] = {}
+        for resource, value in quantities.items():
+            try:
+                if value and parse_quantity(value):
+                    self._limits[resource] = Entry(resource, value)
+            except ValueError as error:
+                raise InvalidArgument(f"the limit of {_name(resource)} is no quantity: {value}") from error
+
+    def of(self, resource: Resources.ResourceName) -> Entry | None:
+        """Return the limit of `resource`, if there is one."""
+        return self._limits.get(resource)
+
+
+def check_resources(
+    task: Identifier, requests: Iterable[Entry], limits: Iterable[Entry], platform: PlatformLimits
+) -> None:
+    """Raise InvalidArgument unless a container of `task` may ask for `requests` up to `limits`."""
+    asked, allowed = _amounts(task, requests), _amounts(task, limits)
+    for resource in CHECKED:
+        request, limit = asked.get(resource), allowed.get(resource)
+        if resource == GPU:
+            _check_gpu(request, limit)
+        elif request and limit and _size(limit) < _size(request):
+            raise InvalidArgument(
+                f"Requested {_name(resource)} default [{request.value}] is greater than the limit [{limit.value}]. "
+                "Please fix your configuration"
+            )
+        ceiling = platform.of(resource)
+        if ceiling and limit and _size(limit) > _size(ceiling):
+            raise _above(ceiling, limit, "limit")
+        if ceiling and request and _size(request) > _size(ceiling):
+            raise _above(ceiling, request, "default")
+
+
+def _amounts(task: Identifier, entries: Iterable[Entry]) -> dict[Resources.ResourceName, Entry]:
+    amounts: dict[Resources.ResourceName, Entry] = {}
+    for entry in entries:
+        if entry.resource not in CHECKED:
+            continue
+        name = _name(entry.resource)
+        if entry.resource in amounts:
+            raise InvalidArgument(f"can't specify {name} limit for task [{identifier_text(task)}] multiple times")
+        try:
+            size = _size(entry)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"Parsing of {name} request failed for value {entry.value} - reason {error}. "
+                "Please follow Kubernetes conventions for resources"
+            ) from error
+        if entry.resource == GPU and size.denominator != 1:
+            raise InvalidArgument(
+                f"gpu for [{identifier_text(task)}] must be a whole number, got: {entry.value} instead"
+            )
+        amounts[entry.resource] = entry
+    return amounts
+
+
+def _check_gpu(request: Entry | None, limit: Entry | None) -> None:
+    """Kubernetes cannot overcommit a GPU: both amounts, when both are given, are one."""
+    if request and limit and _size(request) != _size(limit):
+        raise InvalidArgument(
+            "For extended resource 'gpu' the default value must equal the limit value: "
+            f"[{request.value}] is not [{limit.value}]"
+        )
+
+
+def _above(ceiling: Entry, entry: Entry, what: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"Requested {_name(entry.resource)} {what} [{entry.value}] is greater than current limit set in the platform "
+        f"configuration [{ceiling.value}]. Please contact Flyte Admins to change these limits or consult the "
+        "configuration"
+    )
+
+
+def _size(entry: Entry) -> Fraction:
+    return parse_quantity(entry.value)
+
+
+def _name(resource: Resources.ResourceName) -> str:
+    return Resources.ResourceName.Name(resource)

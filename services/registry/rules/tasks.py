@@ -1,0 +1,120 @@
+"""What may be registered as a task (registry.md section 5.1, steps 3 to 9). Checks run in the order of the page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flyteidl.admin.task_pb2 import Task, TaskSpec
+from flyteidl.core.compiler_pb2 import CompiledTask
+from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.tasks_pb2 import Resources, TaskTemplate
+from google.protobuf.struct_pb2 import Struct
+
+from services.kit.errors import InvalidArgument
+from services.registry.rules.compiler import CompilationFailed, compile_task
+from services.registry.rules.compiler.pods import NotAPodSpec, container_names
+from services.registry.rules.resources import Entry, PlatformLimits, check_resources
+
+# What a Kubernetes pod calls them; vendors' GPU names are not known here and so not checked.
+_POD_RESOURCES = {
+    "CPU": Resources.CPU,
+    "GPU": Resources.GPU,
+    "MEMORY": Resources.MEMORY,
+    "EPHEMERAL-STORAGE": Resources.EPHEMERAL_STORAGE,
+    "EPHEMERAL_STORAGE": Resources.EPHEMERAL_STORAGE,
+}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a task type on the whitelist may be used; empty is anywhere."""
+
+    project: str = ""
+    domain: str = ""
+
+    def covers(self, project: str, domain: str) -> bool:
+        """Whether a task of this project and domain is inside; a domain alone narrows nothing."""
+        return not self.project or (self.project == project and self.domain in ("", domain))
+
+
+Whitelist = Mapping[str, Sequence[Scope]]
+"""Scopes by task type; a type without an entry may be used everywhere."""
+
+
+def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, platform: PlatformLimits) -> None:
+    """Raise InvalidArgument unless `spec` may be registered as `task`."""
+    if spec is None or not spec.HasField("template"):
+        raise InvalidArgument("missing spec")
+    template = spec.template
+    if not template.type:
+        raise InvalidArgument("missing type")
+    scopes = whitelist.get(template.type, ())
+    if scopes and not any(scope.covers(task.project, task.domain) for scope in scopes):
+        raise InvalidArgument("task type must be whitelisted before use")
+    if not template.HasField("metadata"):
+        raise InvalidArgument("missing metadata")
+    if template.metadata.HasField("runtime") and not template.metadata.runtime.version:
+        raise InvalidArgument("missing runtime version")
+    if not template.HasField("interface"):
+        raise InvalidArgument("missing typed interface")
+    _check_target(task, template, platform)
+
+
+def compiled_task(template: TaskTemplate) -> CompiledTask:
+    """Return the compiled form of `template`; raises InvalidArgument with all that is wrong with it."""
+    try:
+        return compile_task(template)
+    except CompilationFailed as error:
+        raise InvalidArgument(f"task failed compilation with {error}") from error
+
+
+def registered_task(compiled: CompiledTask, short_description: str, now: datetime) -> Task:
+    """Return what is kept and answered of a task registered at `now` (registry.md 5.4)."""
+    task = Task(id=compiled.template.id, short_description=short_description)
+    task.id.ClearField("org")
+    task.closure.compiled_task.CopyFrom(compiled)
+    task.closure.created_at.FromDatetime(now)
+    return task
+
+
+def _check_target(task: Identifier, template: TaskTemplate, platform: PlatformLimits) -> None:
+    target = template.WhichOneof("target")
+    if target == "container":
+        if not template.container.image:
+            raise InvalidArgument("missing image")
+        resources = template.container.resources
+        check_resources(task, _entries(resources.requests), _entries(resources.limits), platform)
+    elif target == "k8s_pod":
+        if not template.k8s_pod.HasField("pod_spec"):
+            raise InvalidArgument("pod tasks should specify their target as a K8sPod with a defined pod spec")
+        for asked in _pod_resources(template.k8s_pod.pod_spec):
+            check_resources(task, _pod_entries(asked, "requests"), _pod_entries(asked, "limits"), platform)
+
+
+def _entries(entries: Iterable[Resources.ResourceEntry]) -> list[Entry]:
+    return [Entry(entry.name, entry.value) for entry in entries]
+
+
+def _pod_resources(pod_spec: Struct) -> list[Struct]:
+    """Return the resources of each container; raises InvalidArgument unless the structure reads as a PodSpec."""
+    try:
+        container_names(pod_spec)
+    except NotAPodSpec as error:
+        raise InvalidArgument("the pod_spec of the K8sPod cannot be read as a Kubernetes PodSpec") from error
+    containers = pod_spec.fields["containers"].list_value.values if "containers" in pod_spec.fields else ()
+    return [_object(container.struct_value, "resources") for container in containers]
+
+
+def _pod_entries(resources: Struct, field: str) -> list[Entry]:
+    entries = []
+    for name, amount in sorted(_object(resources, field).fields.items(), key=lambda item: item[0]):
+        resource = _POD_RESOURCES.get(name.upper())
+        if resource is not None:
+            # Kubernetes takes numbers too.
+            text = amount.string_value if amount.HasField("string_value") else f"{amount.number_value:.12g}"
+            entries.append(Entry(resource, text))
+    return entries
+
+
+def _object(parent: Struct, field: str) -> Struct:
+    return parent.fields[field].struct_value if field in parent.fields else Struct()

@@ -1,0 +1,89 @@
+"""What may be registered as a workflow, beside that it compiles (registry.md section 6.1)."""
+
+from collections.abc import Iterable
+
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.admin.task_pb2 import Task
+from flyteidl.admin.workflow_pb2 import Workflow, WorkflowSpec
+from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
+from flyteidl.core.identifier_pb2 import Identifier
+
+from services.contracts.identifiers import identifier_text
+from services.kit.errors import InvalidArgument, ServiceError
+from services.registry.rules.compiler import CompilationFailed, Requirements, compile_workflow, requirements
+from services.registry.rules.quantities import parse_quantity
+
+# The compiler adds a start node and an end node.
+_OWN_NODES = 2
+
+
+class Limits:
+    """How large a workflow may be: `nodes` at most, 0 is no limit; a Kubernetes quantity of bytes, empty is no limit.
+
+    Raises InvalidArgument for what is no quantity.
+    """
+
+    def __init__(self, nodes: int, closure_size: str) -> None:
+        self.nodes = nodes
+        self.closure_size = closure_size
+        try:
+            self.closure_bytes = parse_quantity(closure_size) if closure_size else None
+        except ValueError as error:
+            raise InvalidArgument(f"the limit of workflow sizes is no quantity: {closure_size}") from error
+
+
+def check_spec(spec: WorkflowSpec | None) -> None:
+    """Raise InvalidArgument unless there is a template to compile."""
+    if spec is None or not spec.HasField("template"):
+        raise InvalidArgument("missing spec")
+
+
+def needed_by(spec: WorkflowSpec) -> Requirements:
+    """Return what must be registered for `spec` to compile; raises InvalidArgument (step 5)."""
+    try:
+        return requirements(spec.template, spec.sub_workflows)
+    except CompilationFailed as error:
+        raise InvalidArgument(f"failed to get workflow requirements with err {error}") from error
+
+
+def compiled_workflow(
+    spec: WorkflowSpec, tasks: Iterable[Task], launch_plans: Iterable[LaunchPlan]
+) -> CompiledWorkflowClosure:
+    """Return the compiled form of `spec` with what it needs; raises InvalidArgument with all that is wrong with it."""
+    compiled = [task.closure.compiled_task for task in tasks]
+    try:
+        return compile_workflow(spec.template, spec.sub_workflows, compiled, launch_plans)
+    except CompilationFailed as error:
+        raise InvalidArgument(str(error)) from error
+
+
+def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
+    """Return what a caller is told of any failure to compile, a missing dependency included (steps 5 to 8).
+
+    Never NotFound: clients would take it for the workflow itself.
+    """
+    return InvalidArgument(f"failed to compile workflow for [{identifier_text(workflow)}] with err: {error.message}")
+
+
+def check_size(workflow: Identifier, compiled: CompiledWorkflowClosure, size: int, limits: Limits) -> None:
+    """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits` (steps 9 and 10)."""
+    if limits.closure_bytes is not None and size > limits.closure_bytes:
+        raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_size}]")
+    nodes = len(compiled.primary.template.nodes) - _OWN_NODES
+    if limits.nodes and nodes > limits.nodes:
+        raise InvalidArgument(
+            f"number of nodes in workflow [{identifier_text(workflow)}] exceeds limit ({nodes} > {limits.nodes})"
+        )
+
+
+def light_workflow(workflow: Identifier, spec: WorkflowSpec) -> Workflow:
+    """Return what lists answer for a new workflow, except for the time of its registration (section 6.2).
+
+    Of its closure only the interface, as the client sent it; an absent one reads as empty.
+    """
+    key = Identifier()
+    key.CopyFrom(workflow)
+    key.ClearField("org")
+    light = Workflow(id=key, short_description=spec.description.short_description)
+    light.closure.compiled_workflow.primary.template.interface.CopyFrom(spec.template.interface)
+    return light

@@ -1,0 +1,1 @@
+"""Tables and SQL of the registry; the only package here that speaks SQL."""

@@ -1,0 +1,49 @@
+"""What the statements about tasks, workflows and launch plans share: their natural key, and the row of their name."""
+
+from collections.abc import Sequence
+
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+WHERE_NAME = "project = %(project)s AND domain = %(domain)s AND name = %(name)s"
+WHERE_KEY = f"{WHERE_NAME} AND version = %(version)s"
+
+# A name's row comes with its first version: `new` is the insert of the version, without rows when it was there.
+NAME_OF_NEW = """
+named AS (
+    INSERT INTO named_entities (created_at, updated_at, resource_type, project, domain, name, state)
+    SELECT %(now)s, %(now)s, %(resource_type)s, %(project)s, %(domain)s, %(name)s, %(name_state)s FROM new
+    ON CONFLICT (resource_type, project, domain, name) DO NOTHING
+)
+"""
+
+# The keys asked for, numbered, to be joined with a table: an answer for each, in their order, in one statement.
+ASKED = """
+unnest(%(projects)s::text[], %(domains)s::text[], %(names)s::text[], %(versions)s::text[])
+WITH ORDINALITY AS asked (project, domain, name, version, number)
+"""
+
+
+def key_of(identifier: Identifier) -> dict[str, object]:
+    """Return the parameters of WHERE_KEY."""
+    return {
+        "project": identifier.project,
+        "domain": identifier.domain,
+        "name": identifier.name,
+        "version": identifier.version,
+    }
+
+
+def keys_of(identifiers: Sequence[Identifier]) -> dict[str, object]:
+    """Return the parameters of ASKED."""
+    return {
+        "projects": [identifier.project for identifier in identifiers],
+        "domains": [identifier.domain for identifier in identifiers],
+        "names": [identifier.name for identifier in identifiers],
+        "versions": [identifier.version for identifier in identifiers],
+    }
+
+
+def identifier_of(resource_type: ResourceType, key: Sequence[str]) -> Identifier:
+    """Return the identifier of a row whose key columns, in their order, are `key`."""
+    project, domain, name, version = key
+    return Identifier(resource_type=resource_type, project=project, domain=domain, name=name, version=version)

@@ -1,0 +1,45 @@
+"""The schedulable_entities table: the schedules that launch plans brought when they were activated.
+
+A row is made at the first activation of a version and never deleted; its timing never changes, as versions do not. Its
+updated_at is the last activation or deactivation, from which the schedule clock catches up (registry.md 8, 11.5).
+"""
+
+from datetime import datetime
+
+from flyteidl.admin.schedule_pb2 import Schedule
+from flyteidl.core.identifier_pb2 import Identifier
+
+from services.kit.db import Connection
+from services.registry.store.keys import WHERE_KEY, WHERE_NAME, key_of
+
+_ACTIVATE = """
+INSERT INTO schedulable_entities (created_at, updated_at, project, domain, name, version, cron_expression,
+    fixed_rate_value, unit, kickoff_time_input_arg, active)
+VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(cron_expression)s, %(fixed_rate_value)s,
+    %(unit)s, %(kickoff_time_input_arg)s, true)
+ON CONFLICT (project, domain, name, version) DO UPDATE SET active = true, updated_at = excluded.updated_at
+"""
+_DEACTIVATE = f"UPDATE schedulable_entities SET active = false, updated_at = %(now)s WHERE {WHERE_NAME} AND active"
+_DEACTIVATE_VERSION = f"UPDATE schedulable_entities SET active = false, updated_at = %(now)s WHERE {WHERE_KEY}"
+
+
+async def activate(connection: Connection, identifier: Identifier, schedule: Schedule, now: datetime) -> None:
+    """Let the launch plan fire by `schedule` (a cron_schedule or a rate) from `now` on."""
+    row = key_of(identifier) | {
+        "now": now,
+        "cron_expression": schedule.cron_schedule.schedule,
+        "fixed_rate_value": schedule.rate.value,
+        "unit": schedule.rate.unit,
+        "kickoff_time_input_arg": schedule.kickoff_time_input_arg,
+    }
+    await connection.execute(_ACTIVATE, row, binary=True)
+
+
+async def deactivate(connection: Connection, identifier: Identifier, now: datetime) -> None:
+    """Let no version of the name fire any more; nothing to do is no failure."""
+    await connection.execute(_DEACTIVATE, key_of(identifier) | {"now": now}, binary=True)
+
+
+async def deactivate_version(connection: Connection, identifier: Identifier, now: datetime) -> None:
+    """Let this version not fire any more; nothing to do is no failure."""
+    await connection.execute(_DEACTIVATE_VERSION, key_of(identifier) | {"now": now}, binary=True)

@@ -1,0 +1,163 @@
+"""Every table of the registry (registry.md section 14).
+
+Versions of tasks, workflows and launch plans never change and are never deleted, except for a launch plan's state. Rows
+hold the answer serialized, so that reads copy bytes, beside the columns that filters and sorts name. Natural keys are
+unique; `id` breaks ties in lists and links launch plans to workflows.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    desc,
+    func,
+    text,
+)
+
+from services.kit.outbox import outbox_table
+
+metadata = MetaData()
+
+ACTIVE = 1  # admin.LaunchPlanState.ACTIVE, as the partial index below spells it
+
+
+def _row() -> tuple[Column[int], Column[datetime], Column[datetime]]:
+    return (
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=func.now()),
+        Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=func.now()),
+    )
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _bytes(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+def _version() -> tuple[Column[str], Column[str], Column[str], Column[str]]:
+    return (_text("project"), _text("domain"), _text("name"), _text("version"))
+
+
+_KEY = ("project", "domain", "name", "version")
+
+
+def _newest_first(table: Table) -> None:
+    """Indexes for what clients ask of every version list: newest first, of one name or of a whole domain."""
+    newest = (desc(table.c.created_at), desc(table.c.id))
+    Index(f"{table.name}_of_name", table.c.project, table.c.domain, table.c.name, *newest)
+    Index(f"{table.name}_of_domain", table.c.project, table.c.domain, *newest)
+
+
+tasks = Table(
+    "tasks",
+    metadata,
+    *_row(),
+    *_version(),
+    _text("type"),
+    _text("short_description"),
+    _bytes("digest"),  # equal for the same registration (section 13)
+    _bytes("message"),  # admin.Task as GetTask and ListTasks answer it
+    UniqueConstraint(*_KEY, name="tasks_key"),
+)
+_newest_first(tasks)
+
+workflows = Table(
+    "workflows",
+    metadata,
+    *_row(),
+    *_version(),
+    _text("short_description"),
+    _bytes("digest"),
+    _bytes("request_digest"),  # of the request as sent: a repeated one is recognised without compiling it again
+    _text("remote_closure_identifier"),  # where the object store holds the compiled closure
+    Column("closure_size", BigInteger, nullable=False),  # bytes of that object
+    _bytes("message"),  # admin.Workflow as ListWorkflows answers it: of the closure only the interface
+    UniqueConstraint(*_KEY, name="workflows_key"),
+)
+_newest_first(workflows)
+
+launch_plans = Table(
+    "launch_plans",
+    metadata,
+    *_row(),
+    *_version(),
+    Column("workflow_id", BigInteger, ForeignKey("workflows.id"), nullable=False),
+    Column("state", Integer, nullable=False, server_default="0"),  # admin.LaunchPlanState
+    _text("schedule_type"),  # NONE, CRON or RATE
+    Column("launch_condition_type", Text),  # SCHED, or null without a schedule
+    _bytes("digest"),
+    _bytes("spec"),  # admin.LaunchPlan without its closure: id and spec
+    _bytes("closure"),  # admin.LaunchPlanClosure without what changes: state and updated_at
+    UniqueConstraint(*_KEY, name="launch_plans_key"),
+)
+_newest_first(launch_plans)
+Index("launch_plans_of_workflow", launch_plans.c.workflow_id)
+# At most one active version of a name, whoever activates at the same time (section 7.7).
+Index(
+    "launch_plans_active",
+    launch_plans.c.project,
+    launch_plans.c.domain,
+    launch_plans.c.name,
+    unique=True,
+    postgresql_where=text(f"state = {ACTIVE}"),
+)
+
+# One row for each name that has a version, made with its first: the lists of names would otherwise have to walk through
+# every version. Description and state are what UpdateNamedEntity sets (section 9).
+named_entities = Table(
+    "named_entities",
+    metadata,
+    *_row(),
+    Column("resource_type", Integer, nullable=False),  # core.ResourceType
+    _text("project"),
+    _text("domain"),
+    _text("name"),
+    Column("description", Text),  # null until set, which no filter matches
+    Column("state", Integer, nullable=False, server_default="0"),  # admin.NamedEntityState
+    UniqueConstraint("resource_type", "project", "domain", "name", name="named_entities_key"),
+)
+
+description_entities = Table(
+    "description_entities",
+    metadata,
+    *_row(),
+    Column("resource_type", Integer, nullable=False),  # TASK or WORKFLOW
+    *_version(),
+    _text("short_description"),
+    _bytes("long_description"),  # admin.Description
+    _text("link"),
+    _bytes("message"),  # admin.DescriptionEntity as GetDescriptionEntity answers it
+    UniqueConstraint("resource_type", *_KEY, name="description_entities_key"),
+)
+
+# Schedules of launch plans that are or were active; the schedule clock reads them (sections 8 and 11).
+schedulable_entities = Table(
+    "schedulable_entities",
+    metadata,
+    *_row(),  # updated_at is the last activation or deactivation: the clock catches up from there
+    *_version(),
+    _text("cron_expression"),  # empty for a fixed rate
+    Column("fixed_rate_value", BigInteger, nullable=False),
+    Column("unit", Integer, nullable=False),  # admin.FixedRateUnit
+    _text("kickoff_time_input_arg"),
+    Column("active", Boolean, nullable=False),
+    Column("fired_at", TIMESTAMP(timezone=True)),  # the last scheduled time that has fired
+    UniqueConstraint(*_KEY, name="schedulable_entities_key"),
+)
+
+outbox = outbox_table(metadata)

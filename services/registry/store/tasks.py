@@ -1,0 +1,63 @@
+"""The tasks table: one row a version, never changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flyteidl.admin.common_pb2 import NamedEntityState
+from flyteidl.admin.task_pb2 import Task
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+from services.kit.db import Connection
+from services.registry.store.keys import ASKED, NAME_OF_NEW, WHERE_KEY, key_of, keys_of
+
+_INSERT = f"""
+WITH new AS (
+    INSERT INTO tasks (created_at, updated_at, project, domain, name, version, type, short_description, digest, message)
+    VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(type)s, %(short_description)s,
+        %(digest)b, %(message)b)
+    ON CONFLICT (project, domain, name, version) DO NOTHING
+    RETURNING id
+), {NAME_OF_NEW}
+SELECT id FROM new
+"""
+_GET = f"SELECT digest, message FROM tasks WHERE {WHERE_KEY}"
+_GET_ALL = f"""
+SELECT tasks.message FROM {ASKED} LEFT JOIN tasks USING (project, domain, name, version) ORDER BY asked.number
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A registered task."""
+
+    digest: bytes
+    message: bytes  # admin.Task
+
+
+async def insert(connection: Connection, task: Task, digest: bytes, now: datetime) -> bool:
+    """Add `task`; answers whether it is new. A version that is there already stays as it is."""
+    row = key_of(task.id) | {
+        "now": now,
+        "resource_type": ResourceType.TASK,
+        "name_state": NamedEntityState.NAMED_ENTITY_ACTIVE,
+        "type": task.closure.compiled_task.template.type,
+        "short_description": task.short_description,
+        "digest": digest,
+        "message": task.SerializeToString(),
+    }
+    cursor = await connection.execute(_INSERT, row, binary=True)
+    return await cursor.fetchone() is not None
+
+
+async def get(connection: Connection, identifier: Identifier) -> Stored | None:
+    """Return the task; None when there is none."""
+    cursor = await connection.execute(_GET, key_of(identifier), binary=True)
+    row = await cursor.fetchone()
+    return Stored(*row) if row else None
+
+
+async def get_all(connection: Connection, identifiers: Sequence[Identifier]) -> list[bytes | None]:
+    """Return the serialized task of each identifier, None where there is none."""
+    cursor = await connection.execute(_GET_ALL, keys_of(identifiers), binary=True)
+    return [row[0] for row in await cursor.fetchall()]

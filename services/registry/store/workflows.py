@@ -1,0 +1,73 @@
+"""The workflows table: one row a version, never changed. The compiled closure lies in the object store."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flyteidl.admin.workflow_pb2 import Workflow
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+from services.kit.db import Connection
+from services.registry.store.keys import NAME_OF_NEW, WHERE_KEY, key_of
+
+_INSERT = f"""
+WITH new AS (
+    INSERT INTO workflows (created_at, updated_at, project, domain, name, version, short_description, digest,
+        request_digest, remote_closure_identifier, closure_size, message)
+    VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(short_description)s, %(digest)b,
+        %(request_digest)b, %(uri)s, %(size)s, %(message)b)
+    ON CONFLICT (project, domain, name, version) DO NOTHING
+    RETURNING id
+), {NAME_OF_NEW}
+SELECT id FROM new
+"""
+_GET = f"""
+SELECT id, digest, request_digest, remote_closure_identifier, closure_size, message FROM workflows WHERE {WHERE_KEY}
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A registered workflow."""
+
+    id: int
+    digest: bytes
+    request_digest: bytes
+    uri: str  # of the object that holds the closure
+    size: int  # of that object, in bytes
+    message: bytes  # admin.Workflow with the interface for a closure
+
+
+@dataclass(frozen=True)
+class New:
+    """A workflow to register."""
+
+    light: Workflow  # with the interface for a closure
+    digest: bytes
+    request_digest: bytes
+    uri: str
+    size: int
+    name_state: int  # admin.NamedEntityState of the name, when this is its first version
+
+
+async def insert(connection: Connection, workflow: New, now: datetime) -> bool:
+    """Add `workflow`; answers whether it is new. A version that is there already stays as it is."""
+    row = key_of(workflow.light.id) | {
+        "now": now,
+        "resource_type": ResourceType.WORKFLOW,
+        "name_state": workflow.name_state,
+        "short_description": workflow.light.short_description,
+        "digest": workflow.digest,
+        "request_digest": workflow.request_digest,
+        "uri": workflow.uri,
+        "size": workflow.size,
+        "message": workflow.light.SerializeToString(),
+    }
+    cursor = await connection.execute(_INSERT, row, binary=True)
+    return await cursor.fetchone() is not None
+
+
+async def get(connection: Connection, identifier: Identifier) -> Stored | None:
+    """Return the workflow; None when there is none."""
+    cursor = await connection.execute(_GET, key_of(identifier), binary=True)
+    row = await cursor.fetchone()
+    return Stored(*row) if row else None

@@ -1,0 +1,157 @@
+"""What may be registered as a launch plan, and what clients read back (registry.md 7.1 to 7.5)."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from flyteidl.admin.common_pb2 import EmailNotification, Notification
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, LaunchPlanSpec, LaunchPlanState
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+from flyteidl.core.interface_pb2 import Parameter, TypedInterface, Variable, VariableMap
+from flyteidl.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
+from flyteidl.core.types_pb2 import LiteralType, SimpleType
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.errors import InvalidArgument
+from services.registry.rules.launch_plans import as_registered, kept, launch_plan
+
+NOW = datetime(2022, 1, 27, tzinfo=UTC)
+PLAN = Identifier(resource_type=ResourceType.LAUNCH_PLAN, project="p", domain="d", name="n", version="v")
+INTEGER = LiteralType(simple=SimpleType.INTEGER)
+DATETIME = LiteralType(simple=SimpleType.DATETIME)
+ONE = Literal(scalar=Scalar(primitive=Primitive(integer=1)))
+TEXT = Literal(scalar=Scalar(primitive=Primitive(string_value="one")))
+LONG_AGO = Literal(scalar=Scalar(primitive=Primitive(datetime=Timestamp(seconds=-(10**11)))))
+INTERFACE = TypedInterface(
+    inputs=VariableMap(
+        variables={
+            "a": Variable(type=INTEGER, description="the first"),
+            "b": Variable(type=INTEGER),
+            "when": Variable(type=DATETIME),
+        }
+    ),
+    outputs=VariableMap(variables={"o0": Variable(type=INTEGER)}),
+)
+
+Change = Callable[[LaunchPlanSpec], object]
+
+
+def default(name: str, parameter: Parameter) -> Change:
+    return lambda spec: spec.default_inputs.parameters[name].CopyFrom(parameter)
+
+
+def fixed(name: str, literal: Literal) -> Change:
+    return lambda spec: spec.fixed_inputs.literals[name].CopyFrom(literal)
+
+
+def spec(*changes: Change) -> LaunchPlanSpec:
+    made = LaunchPlanSpec()
+    for change in changes:
+        change(made)
+    return made
+
+
+def parameter(**fields: object) -> Parameter:
+    return Parameter(var=Variable(type=INTEGER), **fields)  # type: ignore[arg-type]  # fields of one message, mixed
+
+
+def test_free_inputs_are_expected_and_read_back_as_default_inputs() -> None:
+    given = parameter(default=ONE)
+    given.var.description = "the client's own words"
+    plan = launch_plan(PLAN, spec(default("a", given), fixed("b", ONE)), INTERFACE, NOW)
+    expected = plan.closure.expected_inputs.parameters
+    assert expected["a"] == given
+    assert expected["when"] == Parameter(var=Variable(type=DATETIME), required=True)
+    assert set(expected) == {"a", "when"}
+    assert plan.spec.default_inputs == plan.closure.expected_inputs
+    assert plan.closure.expected_outputs == INTERFACE.outputs
+
+
+def test_required_input_takes_type_and_description_of_the_workflow() -> None:
+    plan = launch_plan(PLAN, spec(), INTERFACE, NOW)
+    assert plan.closure.expected_inputs.parameters["a"] == Parameter(var=INTERFACE.inputs.variables["a"], required=True)
+
+
+def test_default_wins_over_a_fixed_input_of_the_same_name() -> None:
+    plan = launch_plan(PLAN, spec(default("a", parameter(default=ONE)), fixed("a", ONE)), INTERFACE, NOW)
+    assert plan.closure.expected_inputs.parameters["a"].default == ONE
+
+
+def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -> None:
+    plan = launch_plan(PLAN, spec(), TypedInterface(), NOW)
+    assert plan.spec.HasField("default_inputs")
+    assert plan.closure.HasField("expected_inputs")
+    assert not plan.closure.HasField("expected_outputs")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ([lambda s: s.labels.values.update({"k": "#bar"})], "invalid label value [#bar]"),
+        ([fixed("", ONE)], "missing key in fixed_inputs"),
+        ([fixed("a", Literal())], "missing valid literal in fixed_inputs a"),
+        ([fixed("when", LONG_AGO)], "before 0001-01-01"),
+        ([fixed("when", LONG_AGO), fixed("b", Literal())], "missing valid literal in fixed_inputs b"),
+        ([fixed("c", ONE)], "unexpected fixed_input c"),
+        ([fixed("a", TEXT)], "invalid fixed_input wrong type a, expected simple: INTEGER"),
+        ([default("", parameter(required=True))], "missing key in default_inputs"),
+        ([default("a", Parameter(required=True))], "The Variable component of the Parameter a in default_inputs"),
+        ([default("a", parameter())], "Invalid variable a in default_inputs - variable has neither default, nor is"),
+        ([default("a", parameter(required=False))], "Invalid variable a in default_inputs"),
+        ([default("a", parameter(default=Literal()))], "Failed to validate literal type for [a] with err:"),
+        (
+            [default("a", parameter(default=TEXT))],
+            "Type mismatch for Parameter a in default_inputs has type simple: STRING, expected simple: INTEGER",
+        ),
+        ([default("c", parameter(required=True))], "unexpected default_input c"),
+        (
+            [default("when", parameter(required=True))],
+            "invalid default_input wrong type when, expected simple: DATETIME",
+        ),
+        (
+            [default("a", Parameter(artifact_query={}))],
+            "artifact mode not enabled but query found default_inputs a",
+        ),
+        ([lambda s: s.entity_metadata.schedule.rate.SetInParent()], "unbound required input. [a] is required"),
+        (
+            [lambda s: s.entity_metadata.notifications.append(Notification(email=EmailNotification()))],
+            "missing recipients",
+        ),
+        ([lambda s: s.entity_metadata.launch_conditions.SetInParent()], "Launch condition must be empty, found"),
+    ],
+)
+def test_bad_launch_plan_is_refused(changes: list[Change], text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        launch_plan(PLAN, spec(*changes), INTERFACE, NOW)
+    assert text in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (default("a", parameter(default=ONE)), "invalid launch plan default inputs, expected none but found 1"),
+        (fixed("a", ONE), "invalid launch plan fixed inputs, expected none but found 1"),
+    ],
+)
+def test_workflow_without_inputs_takes_none(change: Change, text: str) -> None:
+    with pytest.raises(InvalidArgument, match=text):
+        launch_plan(PLAN, spec(change), TypedInterface(), NOW)
+
+
+def test_plan_that_lists_could_not_carry_is_refused() -> None:
+    deep = ONE
+    kind = INTEGER
+    for _ in range(47):
+        deep = Literal(collection=LiteralCollection(literals=[deep]))
+        kind = LiteralType(collection_type=kind)
+    interface = TypedInterface(inputs=VariableMap(variables={"a": Variable(type=kind)}))
+    with pytest.raises(InvalidArgument, match="nested too deeply"):
+        launch_plan(PLAN, spec(fixed("a", deep)), interface, NOW)
+
+
+def test_what_is_read_back_compares_with_what_was_registered() -> None:
+    plan = launch_plan(PLAN, spec(), INTERFACE, NOW)
+    read_back = LaunchPlan()
+    read_back.CopyFrom(kept(plan, NOW))
+    read_back.closure.MergeFrom(LaunchPlanClosure(state=LaunchPlanState.ACTIVE, updated_at=Timestamp(seconds=1)))
+    assert as_registered(read_back) == plan

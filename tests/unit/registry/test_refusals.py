@@ -1,0 +1,75 @@
+"""What a caller is told of duplicates and of what is missing (registry.md 2, 5.3, 6.1, 7.1)."""
+
+from flyteidl.admin.workflow_pb2 import CreateWorkflowFailureReason
+from flyteidl.core.compiler_pb2 import CompiledTask
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+from flyteidl.core.tasks_pb2 import Container, TaskTemplate
+
+from services.kit.errors import AlreadyExists, Code, InvalidArgument
+from services.registry.rules.duplicates import (
+    MAX_LINES,
+    TASK,
+    different,
+    different_workflow,
+    identical,
+    identical_workflow,
+)
+from services.registry.rules.missing import missing
+
+WORKFLOW = Identifier(resource_type=ResourceType.WORKFLOW, project="p", domain="d", name="n", version="v", org="o")
+
+
+def compiled(*args: str) -> CompiledTask:
+    return CompiledTask(template=TaskTemplate(type="python-task", container=Container(args=args)))
+
+
+def test_identical_task_has_no_detail() -> None:
+    error = identical(TASK)
+    assert isinstance(error, AlreadyExists)
+    assert error.message == "task with identical structure already exists"
+    assert not error.details
+
+
+def test_different_task_says_what_differs() -> None:
+    error = different(TASK, "n", compiled("a", "b"), compiled("a", "c"))
+    assert isinstance(error, InvalidArgument)
+    assert error.message == (
+        "n task with different structure already exists. (Please register a new version of the task):\n"
+        '/template/container/args/1:\n\t- "b" \n\t+ "c"'
+    )
+
+
+def test_absent_and_present_are_told_apart() -> None:
+    error = different(TASK, "n", compiled(), CompiledTask(template=TaskTemplate(type="python-task")))
+    assert "/template/container:\n\t- {} \n\t+ nothing" in error.message
+
+
+def test_long_difference_is_cut() -> None:
+    before = compiled(*(f"a{i}" for i in range(MAX_LINES + 5)))
+    after = compiled(*(f"b{i}" for i in range(MAX_LINES + 5)))
+    assert different(TASK, "n", before, after).message.endswith("... and 5 more")
+
+
+def test_long_value_is_cut() -> None:
+    assert len(different(TASK, "n", compiled("a" * 100_000), compiled("b")).message) < 1_000
+
+
+def test_structure_that_json_cannot_show_is_refused_without_a_difference() -> None:
+    before, after = compiled("a"), compiled("b")
+    after.template.custom.fields["rate"].number_value = float("nan")
+    assert different(TASK, "n", before, after).code == Code.INVALID_ARGUMENT
+
+
+def test_workflow_refusals_carry_their_reason() -> None:
+    (same,) = identical_workflow(WORKFLOW).details
+    assert isinstance(same, CreateWorkflowFailureReason)
+    assert same.exists_identical_structure.id == WORKFLOW
+    (other,) = different_workflow(WORKFLOW, compiled("a"), compiled("b")).details
+    assert isinstance(other, CreateWorkflowFailureReason)
+    assert other.exists_different_structure.id == WORKFLOW
+
+
+def test_missing_entity_is_named_by_its_key() -> None:
+    assert missing(ResourceType.WORKFLOW, WORKFLOW).message == (
+        'missing entity of type WORKFLOW with identifier project:"p" domain:"d" name:"n" version:"v"'
+    )

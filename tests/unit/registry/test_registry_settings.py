@@ -1,0 +1,21 @@
+"""How operators limit what may be registered."""
+
+import pytest
+
+from services.kit.settings import load
+from services.registry.config import Settings, TaskLimits, WhitelistScope
+
+
+def test_defaults_are_those_of_the_reference() -> None:
+    settings = Settings()
+    assert settings.task_resource_limits == TaskLimits(cpu="2", memory="1Gi", gpu="1", ephemeral_storage="")
+    assert settings.max_workflow_nodes == 100
+    assert settings.metadata_storage_prefix == "metadata/admin"
+
+
+def test_limits_and_whitelist_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTEPLANE_TASK_RESOURCE_LIMITS__CPU", "16")
+    monkeypatch.setenv("FLYTEPLANE_TASK_TYPE_WHITELIST", '{"spark": [{"project": "p", "domain": "d"}]}')
+    settings = load(Settings)
+    assert settings.task_resource_limits == TaskLimits(cpu="16")
+    assert settings.task_type_whitelist == {"spark": [WhitelistScope(project="p", domain="d")]}

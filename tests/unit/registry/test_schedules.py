@@ -1,0 +1,81 @@
+"""Which schedules a launch plan may be registered with (registry.md 7.2), and what is activated (8)."""
+
+from datetime import UTC, datetime
+
+import pytest
+from flyteidl.admin.schedule_pb2 import CronSchedule, FixedRate, FixedRateUnit, Schedule
+from flyteidl.core.interface_pb2 import Parameter, Variable
+from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
+from flyteidl.core.types_pb2 import LiteralType, SimpleType
+
+from services.kit.errors import InvalidArgument
+from services.registry.rules.schedules import check_schedule, effective, schedule_type
+
+NOW = datetime(2022, 1, 27, tzinfo=UTC)
+CRON = CronSchedule(schedule="0 19 * * *")
+INTEGER = Variable(type=LiteralType(simple=SimpleType.INTEGER))
+DATETIME = Variable(type=LiteralType(simple=SimpleType.DATETIME))
+REQUIRED = Parameter(var=INTEGER, required=True)
+DEFAULTED = Parameter(var=INTEGER, default=Literal(scalar=Scalar(primitive=Primitive(integer=1))))
+KICKOFF = Parameter(var=DATETIME, required=True)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "inputs"),
+    [
+        (Schedule(), {"a": REQUIRED}),  # nothing is scheduled, so nothing is asked
+        (Schedule(cron_schedule=CRON), {"a": DEFAULTED}),
+        (Schedule(cron_schedule=CRON, kickoff_time_input_arg="when"), {"when": KICKOFF}),
+        (Schedule(cron_expression="@daily"), {}),
+        (Schedule(cron_schedule=CronSchedule(offset="not looked at")), {}),
+        (Schedule(rate=FixedRate(value=1, unit=FixedRateUnit.DAY)), {}),
+    ],
+)
+def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) -> None:
+    check_schedule(schedule, inputs, NOW)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "inputs", "text"),
+    [
+        (
+            Schedule(cron_schedule=CRON),
+            {"b": REQUIRED, "a": REQUIRED},
+            "Cannot create a launch plan with a schedule if there is an unbound required input. [a] is required",
+        ),
+        (
+            Schedule(cron_schedule=CRON, kickoff_time_input_arg="when"),
+            {"a": DEFAULTED},
+            "Cannot create a schedule with a KickoffTimeInputArg that does not point to a free input. ",
+        ),
+        (
+            Schedule(cron_schedule=CRON, kickoff_time_input_arg="a"),
+            {"a": REQUIRED},
+            "KickoffTimeInputArg must reference a datetime input. [a] is a [simple: INTEGER]",
+        ),
+        (Schedule(cron_expression="hourly"), {}, "Invalid cron expression: expected exactly 5 fields"),
+        (Schedule(cron_schedule=CronSchedule(schedule="0 0 31 2 *")), {}, "Invalid cron expression: 0 0 31 2 * never"),
+        (Schedule(rate=FixedRate(value=0)), {}, "invalid value for schedule rate"),
+        (Schedule(rate=FixedRate(value=1, unit=7)), {}, "invalid value for schedule rate unit"),  # type: ignore[arg-type]  # a number from a newer client
+    ],
+)
+def test_bad_schedule_is_refused(schedule: Schedule, inputs: dict[str, Parameter], text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_schedule(schedule, inputs, NOW)
+    assert text in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind", "fires_by"),
+    [
+        (Schedule(), "NONE", None),
+        (Schedule(kickoff_time_input_arg="when"), "NONE", None),
+        (Schedule(cron_schedule=CronSchedule()), "CRON", None),
+        (Schedule(cron_schedule=CRON), "CRON", Schedule(cron_schedule=CRON)),
+        (Schedule(cron_expression="@daily"), "CRON", Schedule(cron_schedule=CronSchedule(schedule="@daily"))),
+        (Schedule(rate=FixedRate(value=2)), "RATE", Schedule(rate=FixedRate(value=2))),
+    ],
+)
+def test_kind_and_what_fires(schedule: Schedule, kind: str, fires_by: Schedule | None) -> None:
+    assert schedule_type(schedule) == kind
+    assert effective(schedule) == fires_by

@@ -1,0 +1,96 @@
+"""What may be registered as a task (registry.md 5.1)."""
+
+from collections.abc import Callable
+
+import pytest
+from flyteidl.admin.task_pb2 import TaskSpec
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+from flyteidl.core.interface_pb2 import TypedInterface
+from flyteidl.core.tasks_pb2 import Container, K8sPod, Resources, RuntimeMetadata, TaskMetadata, TaskTemplate
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+
+from services.kit.errors import InvalidArgument
+from services.registry.rules.resources import PlatformLimits
+from services.registry.rules.tasks import Scope, check_task
+
+TASK = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name="n", version="v")
+PLATFORM = PlatformLimits({Resources.CPU: "2"})
+
+
+def spec(change: Callable[[TaskTemplate], object] = lambda _: None) -> TaskSpec:
+    template = TaskTemplate(
+        type="python-task",
+        metadata=TaskMetadata(runtime=RuntimeMetadata(version="1.0")),
+        interface=TypedInterface(),
+        container=Container(image="image"),
+    )
+    change(template)
+    return TaskSpec(template=template)
+
+
+def pod(containers: object) -> Callable[[TaskTemplate], object]:
+    return lambda template: template.k8s_pod.CopyFrom(K8sPod(pod_spec=ParseDict({"containers": containers}, Struct())))
+
+
+def asking(**requests: object) -> list[dict[str, object]]:
+    return [{"name": "main", "resources": {"requests": requests}}]
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        spec(),
+        spec(lambda template: template.metadata.ClearField("runtime")),
+        spec(lambda template: template.ClearField("container")),
+        spec(pod(asking(cpu="2"))),
+        spec(pod(asking(cpu=2))),
+        spec(pod(asking(**{"nvidia.com/gpu": "40"}))),
+        spec(pod([{"name": "main"}])),
+        spec(pod(None)),
+    ],
+)
+def test_complete_task_passes(good: TaskSpec) -> None:
+    check_task(TASK, good, {}, PLATFORM)
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        (None, "missing spec"),
+        (TaskSpec(), "missing spec"),
+        (spec(lambda template: template.ClearField("type")), "missing type"),
+        (spec(lambda template: template.ClearField("metadata")), "missing metadata"),
+        (spec(lambda template: template.metadata.runtime.ClearField("version")), "missing runtime version"),
+        (spec(lambda template: template.ClearField("interface")), "missing typed interface"),
+        (spec(lambda template: template.container.ClearField("image")), "missing image"),
+        (spec(lambda template: template.k8s_pod.SetInParent()), "pod tasks should specify their target as a K8sPod"),
+        (spec(pod("main")), "cannot be read as a Kubernetes PodSpec"),
+        (spec(pod(asking(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
+    ],
+)
+def test_incomplete_task_is_refused(bad: TaskSpec | None, text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_task(TASK, bad, {}, PLATFORM)
+    assert text in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        ([], True),
+        ([Scope()], True),
+        ([Scope(project="p")], True),
+        ([Scope(project="p", domain="d")], True),
+        ([Scope(project="p", domain="other")], False),
+        ([Scope(project="other")], False),
+        ([Scope(project="other"), Scope(project="p")], True),
+        ([Scope(domain="other")], True),  # a domain without a project narrows nothing
+    ],
+)
+def test_whitelisted_type_is_held_to_its_scopes(scopes: list[Scope], *, allowed: bool) -> None:
+    if allowed:
+        check_task(TASK, spec(), {"python-task": scopes}, PLATFORM)
+    else:
+        with pytest.raises(InvalidArgument, match="task type must be whitelisted before use"):
+            check_task(TASK, spec(), {"python-task": scopes}, PLATFORM)
