@@ -16,6 +16,8 @@ _PARQUET = "parquet"
 # Far beyond any type that people write, and well under a second of comparing. Types are sent by clients: the square of
 # what fits into one request would keep a service busy for hours.
 MAX_STEPS = 200_000
+# What is compared or copied as a whole takes about a step for so many bytes.
+BYTES_PER_STEP = 256
 
 # Enum members are looked up by name on every access, which costs more than the comparison they are for.
 _NONE, _STRING, _STRUCT = SimpleType.NONE, SimpleType.STRING, SimpleType.STRUCT
@@ -102,7 +104,9 @@ class Comparison:
         if _is_simple(upstream, _STRUCT) and _is_simple(downstream, _STRUCT):
             if not (upstream.HasField("metadata") and downstream.HasField("metadata")):
                 return True
+            self.spend((upstream.metadata.ByteSize() + downstream.metadata.ByteSize()) // BYTES_PER_STEP)
             return struct_castable(upstream.metadata, downstream.metadata, self.spend)
+        self.spend(len(upstream.enum_type.values))
         return upstream.simple == downstream.simple and upstream.enum_type == downstream.enum_type
 
     def _collection(self, downstream: LiteralType, upstream: LiteralType) -> bool:
@@ -123,6 +127,7 @@ class Comparison:
             fits = (variant for variant in downstream.union_type.variants if self.castable(upstream, variant))
             return next(fits, None) is not None and next(fits, None) is None
         key = (upstream.SerializeToString(deterministic=True), downstream.SerializeToString(deterministic=True))
+        self.spend((len(key[0]) + len(key[1])) // BYTES_PER_STEP)
         if key not in self._unions:
             self._unions[key] = all(
                 any(self.castable(given, wanted) for wanted in downstream.union_type.variants)

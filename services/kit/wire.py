@@ -1,8 +1,8 @@
 """Protobuf wire format by hand, for answers put together from stored messages.
 
 Parsing a hundred stored messages only to serialise them again costs about fifty times what concatenating their bytes
-does (architecture, section 4). Protobuf makes that legal: a repeated field is its elements one after the other, and
-repeating a sub-message merges it.
+does (architecture, section 4). Protobuf makes that legal: a repeated field is its elements one after the other. A field
+that is no list may stand only once: parsers ought to merge its copies, but protobufjs keeps the last.
 """
 
 _LENGTH_DELIMITED = 2

@@ -7,7 +7,7 @@ batch may change them.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from flyteidl.admin.execution_pb2 import ExecutionClosure
@@ -27,151 +27,27 @@ from services.executions.rules.events.state import (
     TaskState,
 )
 from services.executions.rules.events.times import column, nanoseconds
+from services.executions.store import event_statements as statements
 from services.kit.db import Connection
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 from services.kit.wire import enum_field
 
-_LANE = "SELECT verdicts FROM event_lanes WHERE lane = %(lane)s FOR UPDATE"
-_NEW_LANE = """
-INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)s, 0, ''::bytea) ON CONFLICT DO NOTHING
-"""
-_MARK_LANE = """
-UPDATE event_lanes SET stream_sequence = %(sequence)s, verdicts = %(verdicts)b WHERE lane = %(lane)s
-"""
-
-_EXECUTIONS_TO_CHANGE = """
-SELECT e.execution_project, e.execution_domain, e.execution_name, e.cluster, e.closure,
-       CASE WHEN k.spec THEN e.spec ELSE ''::bytea END
-FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(specs)b::bool[])
-     AS k (project, domain, name, spec)
-JOIN executions e ON (e.execution_project, e.execution_domain, e.execution_name) = (k.project, k.domain, k.name)
-ORDER BY e.id
-FOR UPDATE OF e
-"""
-
-_EXECUTIONS_MENTIONED = """
-SELECT e.execution_project, e.execution_domain, e.execution_name, e.cluster
-FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[]) AS k (project, domain, name)
-JOIN executions e ON (e.execution_project, e.execution_domain, e.execution_name) = (k.project, k.domain, k.name)
-"""
-
-# A row that is missing gets its id here: within a batch a node may become the parent of the next.
-_NODES = """
-SELECT k.project, k.domain, k.name, k.node_id, n.id,
-       CASE WHEN n.id IS NULL AND k.state THEN nextval(pg_get_serial_sequence('node_executions', 'id')) END,
-       CASE WHEN k.state THEN n.closure END,
-       n.node_execution_metadata, n.input_uri, n.dynamic_workflow_remote_closure_reference
-FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[], %(states)b::bool[])
-     AS k (project, domain, name, node_id, state)
-LEFT JOIN node_executions n
-     ON (n.execution_project, n.execution_domain, n.execution_name, n.node_id)
-      = (k.project, k.domain, k.name, k.node_id)
-"""
-
-_TASKS = """
-SELECT k.project, k.domain, k.name, k.node_id, k.task_project, k.task_domain, k.task_name, k.task_version,
-       k.retry_attempt, t.id,
-       CASE WHEN t.id IS NULL AND k.state THEN nextval(pg_get_serial_sequence('task_executions', 'id')) END,
-       CASE WHEN k.state THEN t.closure END, t.phase_version, t.input_uri
-FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[],
-            %(task_projects)b::text[], %(task_domains)b::text[], %(task_names)b::text[], %(task_versions)b::text[],
-            %(attempts)b::int[], %(states)b::bool[])
-     AS k (project, domain, name, node_id, task_project, task_domain, task_name, task_version, retry_attempt, state)
-LEFT JOIN task_executions t
-     ON (t.execution_project, t.execution_domain, t.execution_name, t.node_id, t.retry_attempt,
-         t.project, t.domain, t.name, t.version)
-      = (k.project, k.domain, k.name, k.node_id, k.retry_attempt,
-         k.task_project, k.task_domain, k.task_name, k.task_version)
-"""
-
-# The cause of a former error stays in its columns when a later event brings none, as the closure keeps other results.
-_CHANGE_EXECUTIONS = """
-UPDATE executions e
-SET phase = u.phase, closure = u.closure, started_at = u.started_at, execution_updated_at = u.recorded_at,
-    duration = u.duration, cluster = u.cluster, spec = CASE WHEN u.spec = ''::bytea THEN e.spec ELSE u.spec END,
-    error_kind = COALESCE(u.error_kind, e.error_kind), error_code = COALESCE(u.error_code, e.error_code),
-    updated_at = now()
-FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(phases)b::text[], %(closures)b::bytea[],
-            %(started)b::timestamptz[], %(recorded)b::timestamptz[], %(durations)b::bigint[], %(clusters)b::text[],
-            %(specs)b::bytea[], %(error_kinds)b::text[], %(error_codes)b::text[])
-     AS u (project, domain, name, phase, closure, started_at, recorded_at, duration, cluster, spec,
-           error_kind, error_code)
-WHERE (e.execution_project, e.execution_domain, e.execution_name) = (u.project, u.domain, u.name)
-"""
-
-_NODE_STATE = """
-%(ids)b::bigint[], %(phases)b::text[], %(inputs)b::text[], %(closures)b::bytea[], %(started)b::timestamptz[],
-%(recorded)b::timestamptz[], %(durations)b::bigint[], %(metadata)b::bytea[], %(error_kinds)b::text[],
-%(error_codes)b::text[], %(caches)b::text[], %(dynamics)b::text[]
-"""
-
-_CHANGE_NODES = f"""
-UPDATE node_executions n
-SET phase = u.phase, input_uri = u.input_uri, closure = u.closure, started_at = u.started_at,
-    node_execution_updated_at = u.recorded_at, duration = u.duration, node_execution_metadata = u.metadata,
-    error_kind = u.error_kind, error_code = u.error_code, cache_status = u.cache_status,
-    dynamic_workflow_remote_closure_reference = u.dynamic, updated_at = now()
-FROM unnest({_NODE_STATE})
-     AS u (id, phase, input_uri, closure, started_at, recorded_at, duration, metadata, error_kind, error_code,
-           cache_status, dynamic)
-WHERE n.id = u.id
-"""
-
-_NEW_NODES = f"""
-INSERT INTO node_executions (
-    id, phase, input_uri, closure, started_at, node_execution_updated_at, duration, node_execution_metadata,
-    error_kind, error_code, cache_status, dynamic_workflow_remote_closure_reference,
-    execution_project, execution_domain, execution_name, node_id, node_execution_created_at,
-    parent_id, parent_task_execution_id, internal_data)
-OVERRIDING SYSTEM VALUE
-SELECT * FROM unnest({_NODE_STATE},
-    %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[], %(created)b::timestamptz[],
-    %(parents)b::bigint[], %(parent_tasks)b::bigint[], %(internals)b::bytea[])
-"""
-
-_TASK_STATE = """
-%(ids)b::bigint[], %(phases)b::text[], %(versions)b::int[], %(inputs)b::text[], %(closures)b::bytea[],
-%(started)b::timestamptz[], %(recorded)b::timestamptz[], %(durations)b::bigint[]
-"""
-
-_CHANGE_TASKS = f"""
-UPDATE task_executions t
-SET phase = u.phase, phase_version = u.phase_version, input_uri = u.input_uri, closure = u.closure,
-    started_at = u.started_at, task_execution_updated_at = u.recorded_at, duration = u.duration, updated_at = now()
-FROM unnest({_TASK_STATE})
-     AS u (id, phase, phase_version, input_uri, closure, started_at, recorded_at, duration)
-WHERE t.id = u.id
-"""
-
-_NEW_TASKS = f"""
-INSERT INTO task_executions (
-    id, phase, phase_version, input_uri, closure, started_at, task_execution_updated_at, duration,
-    execution_project, execution_domain, execution_name, node_id, project, domain, name, version, retry_attempt,
-    task_execution_created_at)
-OVERRIDING SYSTEM VALUE
-SELECT * FROM unnest({_TASK_STATE},
-    %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[],
-    %(task_projects)b::text[], %(task_domains)b::text[], %(task_names)b::text[], %(task_versions)b::text[],
-    %(attempts)b::int[], %(created)b::timestamptz[])
-"""
-
-State = TypeVar("State")
 Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
 async def lock_lane(connection: Connection, lane: int) -> bytes:
     """Keep every other replica from `lane` until the transaction ends; answers its last verdicts, empty at first."""
-    cursor = await connection.execute(_LANE, {"lane": lane}, binary=True)
+    cursor = await connection.execute(statements.LANE, {"lane": lane}, binary=True)
     row = await cursor.fetchone()
     if row is None:
-        await connection.execute(_NEW_LANE, {"lane": lane})
+        await connection.execute(statements.NEW_LANE, {"lane": lane})
         return await lock_lane(connection, lane)
     return bytes(row[0])
 
 
 async def mark_lane(connection: Connection, lane: int, sequence: int, verdicts: bytes) -> None:
     """Record that the batch with these `verdicts` is applied; `sequence` is its place in the stream."""
-    await connection.execute(_MARK_LANE, {"lane": lane, "sequence": sequence, "verdicts": verdicts})
+    await connection.execute(statements.MARK_LANE, {"lane": lane, "sequence": sequence, "verdicts": verdicts})
 
 
 @asynccontextmanager
@@ -198,7 +74,7 @@ async def read_rows(connection: Connection, need: Wanted) -> Rows:
     if need.executions:
         await _read_executions(connection, need, rows)
     if need.mentioned:
-        cursor = await connection.execute(_EXECUTIONS_MENTIONED, _execution_keys(need.mentioned), binary=True)
+        cursor = await connection.execute(statements.EXECUTIONS_MENTIONED, _execution_keys(need.mentioned), binary=True)
         rows.clusters = {ExecutionKey(*row[:3]): row[3] for row in await cursor.fetchall()}
     if need.nodes:
         await _read_nodes(connection, need, rows)
@@ -210,23 +86,23 @@ async def read_rows(connection: Connection, need: Wanted) -> Rows:
 async def write_rows(connection: Connection, changes: Changes) -> None:
     """Write every state that changed, parents before what refers to them."""
     if changes.executions:
-        await connection.execute(_CHANGE_EXECUTIONS, _execution_columns(list(changes.executions.values())))
+        await connection.execute(statements.CHANGE_EXECUTIONS, _execution_columns(list(changes.executions.values())))
     if changes.new_nodes:
         states = list(changes.new_nodes.values())
-        await connection.execute(_NEW_NODES, _node_columns(changes.new_nodes) | _new_node_columns(states))
+        await connection.execute(statements.NEW_NODES, _node_columns(changes.new_nodes) | _new_node_columns(states))
     if changes.nodes:
-        await connection.execute(_CHANGE_NODES, _node_columns(changes.nodes))
+        await connection.execute(statements.CHANGE_NODES, _node_columns(changes.nodes))
     if changes.new_tasks:
         created = _times(changes.new_tasks.values(), "created_at")
         keys = _task_keys([state.key for state in changes.new_tasks.values()])
-        await connection.execute(_NEW_TASKS, _task_columns(changes.new_tasks) | keys | {"created": created})
+        await connection.execute(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | {"created": created})
     if changes.tasks:
-        await connection.execute(_CHANGE_TASKS, _task_columns(changes.tasks))
+        await connection.execute(statements.CHANGE_TASKS, _task_columns(changes.tasks))
 
 
 async def _read_executions(connection: Connection, need: Wanted, rows: Rows) -> None:
     parameters = _execution_keys(need.executions) | {"specs": list(need.executions.values())}
-    cursor = await connection.execute(_EXECUTIONS_TO_CHANGE, parameters, binary=True)
+    cursor = await connection.execute(statements.EXECUTIONS_TO_CHANGE, parameters, binary=True)
     for project, domain, name, cluster, closure, spec in await cursor.fetchall():
         key = ExecutionKey(project, domain, name)
         rows.executions[key] = ExecutionState(key, cluster, ExecutionClosure.FromString(closure), spec)
@@ -234,7 +110,7 @@ async def _read_executions(connection: Connection, need: Wanted, rows: Rows) -> 
 
 async def _read_nodes(connection: Connection, need: Wanted, rows: Rows) -> None:
     parameters = _node_keys(need.nodes) | {"states": list(need.nodes.values())}
-    cursor = await connection.execute(_NODES, parameters, binary=True)
+    cursor = await connection.execute(statements.NODES, parameters, binary=True)
     for project, domain, name, node_id, stored, free, closure, metadata, inputs, dynamic in await cursor.fetchall():
         key = NodeKey(ExecutionKey(project, domain, name), node_id)
         if free is not None:
@@ -254,7 +130,7 @@ async def _read_nodes(connection: Connection, need: Wanted, rows: Rows) -> None:
 
 async def _read_tasks(connection: Connection, need: Wanted, rows: Rows) -> None:
     parameters = _task_keys(need.tasks) | {"states": list(need.tasks.values())}
-    cursor = await connection.execute(_TASKS, parameters, binary=True)
+    cursor = await connection.execute(statements.TASKS, parameters, binary=True)
     for *place, stored, free, closure, version, inputs in await cursor.fetchall():
         project, domain, name, node_id, *task = place
         key = TaskKey(NodeKey(ExecutionKey(project, domain, name), node_id), *task)

@@ -50,6 +50,7 @@ class Binder:
         given = {binding.var for binding in node.inputs if binding.HasField("binding")}
         self._comparison.spend(len(inputs))
         for name in sorted(inputs.keys() - given):
+            self._comparison.spend(len(inputs[name].union_type.variants))
             if not _is_optional(inputs[name]):
                 errors.not_bound(node.id, name)
         return bound
@@ -164,6 +165,7 @@ class _Attempt:
             )
         elif self._typed and not self._comparison.castable(found, expected):
             errors.mismatch(self._node.id, self._variable, found, expected)
+        self._comparison.spend(len(expected.enum_type.values))
         if expected.HasField("enum_type") and scalar.primitive.string_value not in expected.enum_type.values:
             errors.add(
                 Code.ILLEGAL_ENUM_VALUE,

@@ -104,6 +104,7 @@ class _Conditions:
             self._compare(right, left, errors)
 
     def _compare(self, right: Operand | None, left: Operand | None, errors: Errors) -> None:
+        self._comparison.spend()
         right_type = self._type("RightValue", right, errors)
         left_type = self._type("LeftValue", left, errors)
         if right is None or left is None or right_type is None or left_type is None or right_type == left_type:

@@ -34,6 +34,8 @@ class Library:
     launch_plans: Mapping[Key, LaunchPlan]
     sub_workflows: Mapping[Key, WorkflowTemplate]
     comparison: Comparison
+    # Interfaces of tasks in which nothing is wrong: most tasks are used by many nodes.
+    known: dict[Key, Interface] = field(default_factory=dict)
 
 
 def typed_interface(interface: TypedInterface, node_id: str, errors: Errors) -> Interface:
@@ -64,9 +66,16 @@ def _task_interface(node: Node, library: Library, errors: Errors) -> Interface |
     if not node.task_node.HasField("reference_id"):
         errors.value_required(node.id, "TaskNode.ReferenceId")
         return None
-    task = library.tasks[key_of(node.task_node.reference_id)]
-    library.comparison.spend(_size(task.template.interface))
-    return typed_interface(task.template.interface, node.id, errors)
+    key = key_of(node.task_node.reference_id)
+    if key in library.known:
+        return library.known[key]
+    declared = library.tasks[key].template.interface
+    library.comparison.spend(_size(declared))
+    scope = errors.scope()
+    interface = typed_interface(declared, node.id, scope)
+    if not scope:
+        library.known[key] = interface
+    return interface
 
 
 def _workflow_interface(node: Node, template: WorkflowTemplate, library: Library, errors: Errors) -> Interface | None:
@@ -123,6 +132,8 @@ def _gate_interface(node_id: str, gate: GateNode, errors: Errors) -> Interface |
 
 def effective_outputs(node: Node, interface: Interface, errors: Errors) -> Types:
     """Return the outputs as promises name them: an alias takes the place of the name."""
+    if not node.output_aliases:
+        return interface.outputs
     outputs = dict(interface.outputs)
     renamed: set[str] = set()
     for alias in node.output_aliases:

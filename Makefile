@@ -1,0 +1,90 @@
+# Flyteplane. `make help` tells what there is.
+
+PYTHON ?= python3
+# The gateway's port and the folder of the local stack; tests use free ports and folders of their own.
+PORT ?= 30080
+SANDBOX_DIR ?= .sandbox
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One environment. The first stamp says that it can run the stack, the second that it can also run the tests.
+RUN_READY := $(VENV)/.ready-to-run
+TEST_READY := $(VENV)/.ready-to-test
+# Wheels only, each with its hash: nothing is compiled, and nothing but what was locked is installed.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+	--require-hashes --no-deps --only-binary :all:
+SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" $(BIN)/python -m deploy.sandbox
+# What looks at a stack or ends it installs nothing: without an environment none can be running.
+IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
+UV ?= uv
+LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help up down status logs reset test test-unit test-integration lint fmt typecheck lock
+
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: PORT=$(PORT) SANDBOX_DIR=$(SANDBOX_DIR) PYTHON=$(PYTHON) (3.11 or newer)"
+
+up: $(RUN_READY) ## Start the local stack and wait until it is ready (FOREGROUND=1 stays; Ctrl-C stops it)
+	@$(SANDBOX) up $(if $(FOREGROUND),--foreground)
+
+down: ## Stop the local stack; its data stays
+	@$(IF_SET_UP) $(SANDBOX) down
+
+status: ## Show the parts of the local stack, their health and memory
+	@$(IF_SET_UP) $(SANDBOX) status
+
+logs: ## Show what the parts say (PART=registry for one, FOLLOW=1 to go on)
+	@$(IF_SET_UP) $(SANDBOX) logs $(PART) $(if $(FOLLOW),--follow)
+
+reset: ## Stop the local stack and delete its data
+	@$(IF_SET_UP) $(SANDBOX) reset
+
+test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
+
+test-unit: $(TEST_READY) ## Tests of rules, without other processes
+	@$(BIN)/python -m pytest -q tests/unit
+
+test-integration: $(TEST_READY) ## Tests against a real stack of their own, on free ports
+	@$(BIN)/python -m pytest -q tests/integration
+
+lint: $(TEST_READY) ## Style, format, types and walls between modules
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports
+
+typecheck: $(TEST_READY) ## Types alone
+	@$(BIN)/mypy --no-error-summary
+
+fmt: $(TEST_READY) ## Format the code and repair what can be repaired
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+
+lock: ## Choose versions anew within the bounds of pyproject.toml (needs uv)
+	@$(LOCK) --upgrade --extra sandbox --output-file requirements.lock pyproject.toml
+	@$(LOCK) --upgrade --extra sandbox --extra dev --constraint requirements.lock \
+		--output-file requirements-dev.lock pyproject.toml
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Flyteplane needs Python 3.11 or newer; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>/dev/null || echo 'not there'). Name another: make PYTHON=python3.11 ..." >&2; \
+		exit 1; }
+	@echo "Making the environment in $(VENV) (once) ..."
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "Python's venv module does not work; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(RUN_READY): requirements.lock $(BIN)/python
+	@echo "Installing what the stack needs (once) ..."
+	@$(INSTALL) --requirement requirements.lock
+	@touch $@
+
+# The second lock holds all of the first, in the same versions.
+$(TEST_READY): requirements.lock requirements-dev.lock $(BIN)/python
+	@echo "Installing what tests need (once) ..."
+	@$(INSTALL) --requirement requirements-dev.lock
+	@touch $(RUN_READY) $@

@@ -1,0 +1,8 @@
+"""`python -m deploy.sandbox up|down|status|logs|reset`."""
+
+import sys
+
+from deploy.sandbox.commands import main
+from deploy.sandbox.table import stack
+
+sys.exit(main(sys.argv[1:], stack))

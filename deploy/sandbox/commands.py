@@ -1,0 +1,164 @@
+"""The commands, as the person at the keyboard knows them. Each answers the exit code."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.launch import MakeStack, Run, in_background, in_foreground
+from deploy.sandbox.layout import Layout
+from deploy.sandbox.logs import show
+from deploy.sandbox.state import RUNNING, State
+from deploy.sandbox.table import PORTS
+
+DEFAULT_PORT = 30080
+NOT_RUNNING = 3  # as service managers answer `status`
+UNHEALTHY = 1
+# Envoy's drain, the services' 10 s and the databases' shutdown together take less.
+_DOWN_SECONDS = 40.0
+_POLL_SECONDS = 0.05
+_PORT_NUMBERS = range(1, 65536)
+
+
+def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
+    """Carry out one command line; `make_stack` says which parts there are."""
+    chosen = _parser().parse_args(arguments)
+    layout = Layout(Path(chosen.dir).expanduser().resolve())
+    try:
+        if chosen.command == "up":
+            return up(layout, chosen.port, make_stack, foreground=chosen.foreground)
+        if chosen.command == "down":
+            return down(layout)
+        if chosen.command == "status":
+            return status(layout, make_stack)
+        if chosen.command == "logs":
+            return logs(layout, chosen.part, lines=chosen.lines, follow=chosen.follow)
+        return reset(layout)
+    except SandboxError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) -> int:
+    """Start the stack, unless it runs already; raises SandboxError when something is in the way."""
+    began = time.monotonic()
+    layout.prepare()
+    lock = layout.claim()
+    if lock is None:
+        state = State.read(layout)
+        if state is None or state.phase != RUNNING:
+            raise SandboxError(f"the sandbox in {layout.root} is starting or stopping right now; try again in a moment")
+        _say(f"Flyteplane is running already: localhost:{state.port}\n  client config  {layout.client_config}")
+        return 0
+    layout.state.unlink(missing_ok=True)  # of a supervisor that was killed
+    _set_old_logs_aside(layout)
+    ports = layout.find_ports(port, PORTS)
+    run = Run(layout, ports, make_stack(layout, ports), began)
+    _say(f"Starting Flyteplane in {layout.root}")
+    return in_foreground(run) if foreground else in_background(run, lock)
+
+
+def down(layout: Layout) -> int:
+    """Stop everything in order, and wait for it."""
+    if not layout.running:
+        _say("Flyteplane is not running.")
+        return 0
+    state = State.read(layout)
+    if state is None:
+        raise SandboxError(f"the sandbox in {layout.root} is starting or stopping right now; try again in a moment")
+    began = time.monotonic()
+    os.kill(state.supervisor, signal.SIGTERM)
+    while layout.running:
+        if time.monotonic() - began > _DOWN_SECONDS:
+            os.kill(state.supervisor, signal.SIGKILL)  # and the kernel ends the parts
+            raise SandboxError(f"the stack did not stop within {_DOWN_SECONDS:.0f} s and was killed")
+        time.sleep(_POLL_SECONDS)
+    _say(f"Flyteplane stopped after {time.monotonic() - began:.1f} s.")
+    return 0
+
+
+def status(layout: Layout, make_stack: MakeStack) -> int:
+    """Print what runs and what it costs."""
+    from deploy.sandbox.status import table  # noqa: PLC0415 - psutil is slow to import, and no other command needs it
+
+    state = State.read(layout)
+    if not layout.running or state is None:
+        _say(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
+        return NOT_RUNNING
+    text, healthy = table(state, make_stack(layout, state.all_ports))
+    _say(f"{text}\nendpoint: localhost:{state.port}   client config: {layout.client_config}")
+    return 0 if healthy else UNHEALTHY
+
+
+def logs(layout: Layout, part: str | None, *, lines: int, follow: bool) -> int:
+    """Print the end of a part's log, or of all; go on with what comes if `follow`."""
+    found = sorted(layout.logs.glob("*.log"))
+    if part is not None:
+        found = [log for log in found if log.stem == part]
+    if not found:
+        raise SandboxError(f"no log of {part or 'any part'} in {layout.logs}")
+    show(found, lines=lines, follow=follow)
+    return 0
+
+
+def reset(layout: Layout) -> int:
+    """Stop everything and delete the sandbox; raises SandboxError when the folder is not one."""
+    if not layout.root.exists():
+        _say(f"There is no sandbox in {layout.root}.")
+        return 0
+    if not layout.marker.exists():
+        raise SandboxError(f"{layout.root} is not a sandbox; nothing was deleted")
+    down(layout)
+    if layout.postgres_socket != layout.postgres:
+        shutil.rmtree(layout.postgres_socket, ignore_errors=True)
+    try:
+        shutil.rmtree(layout.root)
+    except OSError as error:
+        raise SandboxError(f"{error.filename} cannot be deleted: {error.strerror}") from error
+    _say(f"Deleted {layout.root}.")
+    return 0
+
+
+def _set_old_logs_aside(layout: Layout) -> None:
+    for log in layout.logs.glob("*.log"):
+        log.replace(log.with_suffix(".log.1"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere.add_argument(
+        "--dir", default=os.environ.get("SANDBOX_DIR") or ".sandbox", help="folder of the sandbox (SANDBOX_DIR)"
+    )
+    parser = argparse.ArgumentParser(prog="python -m deploy.sandbox", description="Flyteplane on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", parents=[everywhere], help="start everything and wait until it is ready")
+    start.add_argument(
+        "--port", type=_port, default=os.environ.get("PORT") or str(DEFAULT_PORT), help="of the gateway (PORT)"
+    )
+    start.add_argument("--foreground", action="store_true", help="stay; Ctrl-C stops everything")
+    commands.add_parser("down", parents=[everywhere], help="stop everything")
+    commands.add_parser("status", parents=[everywhere], help="what runs; exit code 3 when nothing does")
+    show_logs = commands.add_parser("logs", parents=[everywhere], help="what the parts say")
+    show_logs.add_argument("part", nargs="?", help="one part; otherwise all")
+    show_logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes")
+    show_logs.add_argument("--lines", "-n", type=int, default=20, help="how many lines of each to begin with")
+    commands.add_parser("reset", parents=[everywhere], help="stop everything and delete all data")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) not in _PORT_NUMBERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port number")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

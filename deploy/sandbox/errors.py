@@ -1,0 +1,9 @@
+"""Failures that the person at the keyboard can do something about; shown as they are, without a traceback."""
+
+
+class SandboxError(Exception):
+    """Something outside is in the way: a port, a folder, a missing user."""
+
+
+class PartError(SandboxError):
+    """A part did not start, or a step before it failed; the message names it and ends with the end of its log."""

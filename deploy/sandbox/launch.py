@@ -1,0 +1,178 @@
+"""Starting the supervisor: in the foreground, or in the background with the launcher waiting until all is ready.
+
+Launcher and supervisor hold two ends of a socket. The supervisor tells over it what to print and with which code to
+exit; should the launcher die before that, the supervisor sees the end of the socket and stops everything.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploy.sandbox.client_config import client_config
+from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.layout import REPOSITORY, Layout, Ports
+from deploy.sandbox.part import Part
+from deploy.sandbox.state import RUNNING, STOPPING, StateFile
+from deploy.sandbox.supervisor import Supervisor
+
+MakeStack = Callable[[Layout, Ports], tuple[Part, ...]]
+Say = Callable[[str], None]
+
+# Passed on to the parts although the prefix is the services' own; all others of it are the process table's to set.
+_PASSED_ON = ("FLYTEPLANE_LOG_LEVEL",)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sandbox: its folder, ports and parts, and when `up` began (monotonic seconds)."""
+
+    layout: Layout
+    ports: Ports
+    parts: tuple[Part, ...]
+    began: float
+
+
+def in_foreground(run: Run) -> int:
+    """Run until a signal; answers the exit code."""
+    return asyncio.run(_supervise(run, _print, None))
+
+
+def in_background(run: Run, lock: int) -> int:
+    """Leave a supervisor behind that holds `lock`; answers the exit code once all is ready or has failed."""
+    here, there = socket.socketpair()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        here.close()
+        _detach(run.layout, keep=(there.fileno(), lock))
+        there.settimeout(0)
+        code = asyncio.run(_supervise(run, lambda line: _send(there, {"say": line}), there))
+        _send(there, {"exit": code})
+        sys.stdout.flush()
+        os._exit(code)  # what the launcher registered to be done at exit is the launcher's to do
+    there.close()
+    os.close(lock)
+    return _relay(here, child, run.layout)
+
+
+def _relay(channel: socket.socket, supervisor: int, layout: Layout) -> int:
+    """Print what the supervisor says until it tells the exit code. Ctrl-C stops it."""
+    interrupted = False
+    stream = channel.makefile()
+    while True:
+        try:
+            for line in stream:
+                message = json.loads(line)
+                if "exit" in message:
+                    return _INTERRUPTED if interrupted else int(message["exit"])
+                _print(message["say"])
+        except KeyboardInterrupt:
+            if not interrupted:
+                _print("Stopping ...")
+            interrupted = True
+            os.kill(supervisor, signal.SIGTERM)
+        else:
+            break
+    _print(f"The supervisor ended unexpectedly; see {layout.logs / 'supervisor.log'}")
+    return 1
+
+
+async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
+    """Start all, tell it, run until asked to stop; answers the exit code."""
+    file = StateFile(run.layout, run.ports)
+
+    def changed() -> None:
+        file.write(supervisor.parts.values())
+
+    def started() -> None:
+        file.phase = RUNNING
+        changed()
+        if launcher is not None:
+            loop.remove_reader(launcher)
+        say(_welcome(run, background=launcher is not None))
+        if launcher is not None:
+            _send(launcher, {"exit": 0})
+
+    def stop() -> None:
+        file.phase = STOPPING
+        changed()
+        supervisor.stop()
+
+    width = max(len(part.name) for part in run.parts)
+    supervisor = Supervisor(
+        run.parts,
+        env=_environment(),
+        folder=REPOSITORY,
+        logs=run.layout.logs,
+        announce=lambda name, seconds: say(f"  {name:{width}}  ready after {seconds:4.1f} s"),
+        changed=changed,
+    )
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    if launcher is not None:
+        loop.add_reader(launcher, stop)  # nothing is ever sent this way: readable means that the launcher is gone
+    run.layout.client_config.write_text(client_config(run.ports.gateway))
+    try:
+        await supervisor.run(started)
+    except SandboxError as error:
+        say(f"{error}\nEverything was stopped.")
+        return 1
+    finally:
+        file.remove()
+    say("Stopped.")
+    return 0
+
+
+def _detach(layout: Layout, keep: tuple[int, ...]) -> None:
+    """Leave the terminal, and close what was inherited, such as pipes whose readers wait for the launcher's end."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(layout.logs / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for descriptor, stream in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, stream)
+    last = 2
+    for descriptor in sorted(keep):
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _send(channel: socket.socket, message: dict[str, object]) -> None:
+    try:
+        channel.sendall(json.dumps(message).encode() + b"\n")
+    except OSError:
+        return  # the launcher has gone, as it does once all is ready
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _environment() -> dict[str, str]:
+    """What parts inherit: all but what could change where they connect to, or be unknown to a service."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or not name.startswith(("FLYTEPLANE_", "PG"))
+    }
+
+
+def _welcome(run: Run, *, background: bool) -> str:
+    return "\n".join(
+        (
+            f"Flyteplane is ready after {time.monotonic() - run.began:.1f} s.",
+            f"  endpoint       localhost:{run.ports.gateway} (gRPC, gRPC-Web, REST)",
+            f"  client config  export FLYTECTL_CONFIG={run.layout.client_config}",
+            f"  stop           {'make down' if background else 'Ctrl-C'}",
+        )
+    )

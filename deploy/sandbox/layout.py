@@ -1,0 +1,216 @@
+"""What lies where in the folder of a sandbox, and which ports it uses.
+
+A folder is ours when it carries the marker; nothing else is ever started in or deleted. Passwords and the signing key
+are made once and kept, readable by their owner only.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import random
+import secrets
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+from deploy.sandbox.errors import SandboxError
+
+REPOSITORY = Path(__file__).parents[2]
+MARKER_TEXT = "A Flyteplane sandbox lives here. `make reset` deletes this folder.\n"
+DATABASES = ("registry", "executions", "events", "projects")
+# Below the range from which Linux takes ports for outgoing connections, so that a part which restarts finds its port
+# free; above the ports that well-known servers use.
+_PORTS = range(20_000, 32_000)
+_TRIES = 1_000
+# The kernel's limit for the path of a Unix socket, less PostgreSQL's file name in it.
+_SOCKET_FOLDER_MOST = 107 - len("/.s.PGSQL.5432")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What outsiders must not know."""
+
+    signing_key: str
+    superuser_password: str
+    passwords: Mapping[str, str]
+    """Of each database's role, which has the database's name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folder of one sandbox."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """Tells that the folder is ours."""
+        return self.root / ".flyteplane-sandbox"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the supervisor as long as it lives, however it ends."""
+        return self.root / "lock"
+
+    @property
+    def state(self) -> Path:
+        """What runs and where; written by the supervisor."""
+        return self.root / "state.json"
+
+    @property
+    def logs(self) -> Path:
+        """A file per part."""
+        return self.root / "logs"
+
+    @property
+    def objects(self) -> Path:
+        """The object store."""
+        return self.root / "objects"
+
+    @property
+    def stamps(self) -> Path:
+        """Which steps need not be done again; lies beside the databases, so that both go together."""
+        return self.postgres / "done"
+
+    @property
+    def postgres(self) -> Path:
+        """The databases (`data`) and what belongs to them."""
+        return self.root / "postgres"
+
+    @property
+    def nats(self) -> Path:
+        """The streams and the configuration of NATS."""
+        return self.root / "nats"
+
+    @property
+    def envoy(self) -> Path:
+        """The rendered configuration of Envoy."""
+        return self.root / "envoy"
+
+    @property
+    def client_config(self) -> Path:
+        """For flytekit and flytectl."""
+        return self.root / "config.yaml"
+
+    @property
+    def postgres_socket(self) -> Path:
+        """The folder of PostgreSQL's socket; a short one elsewhere when the sandbox lies too deep for the kernel."""
+        if len(os.fsencode(self.postgres)) <= _SOCKET_FOLDER_MOST:
+            return self.postgres
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"flyteplane-{os.getuid()}-{digest}"
+
+    def prepare(self) -> None:
+        """Make the folders; raises SandboxError when the folder holds something else or cannot be written."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.marker.exists():
+                if any(self.root.iterdir()):
+                    raise SandboxError(f"{self.root} is not empty and not a sandbox; choose another SANDBOX_DIR")
+                self.marker.write_text(MARKER_TEXT)
+            for folder in (self.logs, self.objects, self.postgres, self.stamps, self.nats, self.envoy):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SandboxError(f"{self.root} cannot be used: {error.strerror}") from error
+
+    def claim(self) -> int | None:
+        """Lock the sandbox; answers the descriptor that holds the lock, or None when a supervisor has it."""
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    @property
+    def running(self) -> bool:
+        """Whether a supervisor lives here."""
+        if not self.lock.exists():
+            return False
+        descriptor = self.claim()
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
+
+    def find_ports(self, gateway: int, names: Sequence[str]) -> "Ports":
+        """The ports for a run: those of the last one as far as they are free, so that little is rendered anew.
+
+        Raises SandboxError when the gateway's is taken.
+        """
+        file = self.root / "ports.json"
+        last = json.loads(file.read_text()) if file.exists() else {}
+        ports = Ports.find(gateway, names, last)
+        write_json(file, ports.others)
+        return ports
+
+    def secrets(self) -> Secrets:
+        """The secrets of this sandbox, made when there are none yet."""
+        file = self.root / "secrets.json"
+        if not file.exists():
+            made = {
+                "signing_key": secrets.token_urlsafe(32),
+                "superuser_password": secrets.token_urlsafe(18),
+                "passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
+            }
+            write_json(file, made)
+        return Secrets(**json.loads(file.read_text()))
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The loopback ports of one run: the gateway's as asked for, the others free ones."""
+
+    gateway: int
+    others: Mapping[str, int]
+
+    @classmethod
+    def find(cls, gateway: int, names: Sequence[str], preferred: Mapping[str, int]) -> Self:
+        """Find a free port for each name, the preferred one if possible.
+
+        Raises SandboxError when the gateway's is taken.
+        """
+        if not _free(gateway):
+            raise SandboxError(f"port {gateway} is in use by another program; choose another: make up PORT=31080")
+        candidates = iter(random.sample(_PORTS, _TRIES))
+        found: dict[str, int] = {}
+        for name in names:
+            first = [preferred[name]] if name in preferred else []
+            port = next((port for port in chain(first, candidates) if port != gateway and _free(port)), None)
+            if port is None:
+                raise SandboxError(f"no free port found between {_PORTS.start} and {_PORTS.stop}")
+            found[name] = port
+        return cls(gateway, found)
+
+    def address(self, name: str) -> str:
+        """host:port of `name`."""
+        return f"127.0.0.1:{self.gateway if name == 'gateway' else self.others[name]}"
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Replace `file` as a whole, readable by its owner only."""
+    fresh = file.with_suffix(".new")
+    with contextlib.suppress(FileNotFoundError):
+        fresh.unlink()
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(content, stream, indent=1)
+    fresh.replace(file)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do, so that connections which ended a moment ago do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,80 @@
+"""What runs and where, as the supervisor last wrote it to state.json."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from deploy.sandbox.layout import Layout, Ports, write_json
+from deploy.sandbox.supervisor import Running
+
+STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
+
+
+@dataclass(frozen=True)
+class PartState:
+    """One part."""
+
+    pid: int | None
+    since: float
+    """Unix time of its last start."""
+    ready: bool
+    restarts: int
+    last_end: str
+
+
+@dataclass(frozen=True)
+class State:
+    """The whole sandbox."""
+
+    phase: str
+    supervisor: int
+    started: float
+    port: int
+    ports: Mapping[str, int]
+    parts: Mapping[str, PartState]
+
+    @classmethod
+    def read(cls, layout: Layout) -> Self | None:
+        """The state of a sandbox; None when nothing was written since it last stopped in order."""
+        try:
+            read = json.loads(layout.state.read_text())
+        except FileNotFoundError:
+            return None
+        return cls(**{**read, "parts": {name: PartState(**part) for name, part in read["parts"].items()}})
+
+    @property
+    def all_ports(self) -> Ports:
+        """The ports as the process table takes them."""
+        return Ports(self.port, self.ports)
+
+
+class StateFile:
+    """Keeps state.json true while the supervisor lives."""
+
+    def __init__(self, layout: Layout, ports: Ports) -> None:
+        self.phase = STARTING
+        self._layout = layout
+        self._ports = ports
+        self._started = time.time()
+
+    def write(self, parts: Iterable[Running]) -> None:
+        """Write what is true now."""
+        states = {
+            one.part.name: PartState(
+                pid=one.process.pid if one.process and one.process.returncode is None else None,
+                since=one.since,
+                ready=one.ready.is_set(),
+                restarts=one.restarts,
+                last_end=one.last_end,
+            )
+            for one in parts
+        }
+        state = State(self.phase, os.getpid(), self._started, self._ports.gateway, dict(self._ports.others), states)
+        write_json(self._layout.state, asdict(state))
+
+    def remove(self) -> None:
+        """Leave nothing, as nothing runs any more."""
+        self._layout.state.unlink(missing_ok=True)

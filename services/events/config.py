@@ -1,0 +1,34 @@
+"""Settings of the events service."""
+
+from pydantic import Field
+
+from services.kit.settings import ProcessSettings
+
+
+class Settings(ProcessSettings):
+    """What the events service needs beyond what every service needs."""
+
+    objects_url: str = "file:///tmp/flyteplane-objects"
+    """Where events too large for a message wait to be applied; the same store as the executions service's."""
+
+    verdict_wait_seconds: float = Field(default=5.0, gt=0, le=14)
+    """How long a caller whose event is on file waits for its verdict before it is told OK. Below the 15 s after which
+    engines give a call up."""
+
+    append_wait_seconds: float = Field(default=5.0, gt=0, le=14)
+    """How long an event is tried to be put on file before its caller is told UNAVAILABLE. A restart of NATS fits in."""
+
+    lane_length: int = Field(default=2000, ge=1)
+    """Events that may wait in one lane; one more is RESOURCE_EXHAUSTED at once, which engines retry."""
+
+    batch_events: int = Field(default=256, ge=1)
+    """Events in one batch at most: one transaction of the executions service, some 20 ms."""
+
+    batch_bytes: int = Field(default=512 * 1024, ge=1024)
+    """Bytes of one batch at most; below the 1 MiB that NATS takes unless configured."""
+
+    large_event_bytes: int = Field(default=256 * 1024, ge=1024)
+    """A larger event goes through the object store; its batch carries the reference. At most `batch_bytes`."""
+
+    max_output_bytes: int = Field(default=2 * 1024 * 1024, ge=0)
+    """Inline outputs of an event; larger ones are RESOURCE_EXHAUSTED (remoteData.maxSizeInBytes)."""

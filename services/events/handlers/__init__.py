@@ -1,0 +1,1 @@
+"""One class per Flyte noun; methods carry the names of their RPCs."""

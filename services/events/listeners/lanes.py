@@ -1,0 +1,216 @@
+"""Lanes: events of one execution travel in order, many events travel in one message (architecture, section 3).
+
+A lane batches naturally: while a batch is on its way the next one collects, and leaves when the verdicts of the first
+are in. A lone event waits for nobody. A timer would cost both latency and throughput (architecture, section 4).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+
+from services.contracts.event_batches import (
+    EVENT_LANES,
+    INBOX_HEADER,
+    STREAM_NAME,
+    SUBJECTS,
+    Batch,
+    BatchedEvent,
+    Kind,
+    decode_verdicts,
+    encode_batch,
+    lane_of,
+    parse_verdict,
+    size,
+    subject_of,
+    waiting_place,
+)
+from services.kit.bus import Bus, Stream
+from services.kit.errors import ResourceExhausted, Unavailable, from_status
+from services.kit.objects import ObjectStore
+
+STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
+
+# After this part of the verdict wait the next batch leaves although the verdicts of the last are not in: executions is
+# slow or away, the order is safe in the stream, and whoever waits behind should not wait twice as long.
+_PATIENCE = 0.25
+# Between two tries to append; a stream elects its leader or a server restarts within a few of them.
+_APPEND_AGAIN_SECONDS = 0.1
+
+_OK = b""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long callers wait and how much a lane and a batch hold; seconds and bytes (see the settings)."""
+
+    verdict_wait: float
+    append_wait: float
+    lane_length: int
+    batch_events: int
+    batch_bytes: int
+    large_event_bytes: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An event and the caller who waits for its verdict: a serialized Status, or a failure to put it on file."""
+
+    event: BatchedEvent
+    verdict: asyncio.Future[bytes]
+
+
+class Lanes:
+    """Every lane of this process, and the inbox of their verdicts. `sender` is unique among all processes ever run."""
+
+    def __init__(self, bus: Bus, objects: ObjectStore, limits: Limits, sender: str) -> None:
+        self._bus = bus
+        self._objects = objects
+        self._limits = limits
+        self._sender = sender
+        self._sent = 0
+        self._inbox = ""
+        self._lanes = [_Lane(self, number) for number in range(EVENT_LANES)]
+        self._answers: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
+
+    async def listen(self) -> None:
+        """Make the stream and the inbox ready; raises Unavailable."""
+        await self._bus.ensure(STREAM)
+        self._inbox = await self._bus.listen(self._heard)
+
+    async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
+        """Put an event on file and wait for its verdict, but not longer than the verdict wait.
+
+        Raises the verdict, ResourceExhausted when the lane is full, Unavailable when the event is not on file.
+        """
+        lane = self._lanes[lane_of(execution.project, execution.domain, execution.name)]
+        status = parse_verdict(await lane.take(BatchedEvent(kind, body)))
+        if status is not None:
+            raise from_status(status)
+
+    async def drain(self) -> None:
+        """Send what the lanes hold."""
+        await asyncio.gather(*(lane.drain() for lane in self._lanes))
+
+    @property
+    def limits(self) -> Limits:
+        """What lanes are bounded by."""
+        return self._limits
+
+    async def send(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+        """Append a batch; answers the future of its verdicts once it is on file. Raises Unavailable.
+
+        A try that failed may have reached the stream all the same: the next one carries the same id and is dropped
+        there.
+        """
+        self._sent += 1
+        identifier = f"{self._sender}-{self._sent}"
+        answer: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
+        self._answers[identifier] = answer
+        answer.add_done_callback(lambda _: self._answers.pop(identifier, None))
+        try:
+            async with asyncio.timeout(self._limits.append_wait):
+                slim = await asyncio.gather(
+                    *(self._slim(event, identifier, position) for position, event in enumerate(events))
+                )
+                await self._append(subject_of(lane), encode_batch(Batch(identifier, tuple(slim))), identifier)
+        except (TimeoutError, Unavailable) as error:
+            answer.cancel()
+            raise Unavailable("the event cannot be put on file now") from error
+        return answer
+
+    async def _append(self, subject: str, payload: bytes, identifier: str) -> None:
+        headers = {INBOX_HEADER: self._inbox}
+        while True:
+            try:
+                await self._bus.append(subject, payload, identifier, headers)
+            except Unavailable:
+                await asyncio.sleep(_APPEND_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _slim(self, event: BatchedEvent, batch_id: str, position: int) -> BatchedEvent:
+        """Put a large event into the object store and a reference in its place."""
+        if len(event.body) <= self._limits.large_event_bytes:
+            return event
+        uri = self._objects.uri(*waiting_place(batch_id, position))
+        await self._objects.put(uri, event.body)
+        return BatchedEvent(event.kind, uri.encode(), by_reference=True)
+
+    async def _heard(self, data: bytes) -> None:
+        verdicts = decode_verdicts(data)
+        answer = self._answers.get(verdicts.id)
+        if answer is not None and not answer.done():
+            answer.set_result(verdicts.statuses)
+
+
+class _Lane:
+    """One lane. Its loop runs only while there is something to send."""
+
+    def __init__(self, lanes: Lanes, number: int) -> None:
+        self._lanes = lanes
+        self._number = number
+        self._waiting: deque[_Waiting] = deque()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def take(self, event: BatchedEvent) -> bytes:
+        if len(self._waiting) >= self._lanes.limits.lane_length:
+            raise ResourceExhausted("too many events are waiting")
+        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._send_all())
+        return await waiting.verdict
+
+    async def drain(self) -> None:
+        if self._loop is not None:
+            await self._loop
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting:
+                await self._send(self._next_batch())
+        finally:
+            self._loop = None
+
+    def _next_batch(self) -> list[_Waiting]:
+        limits = self._lanes.limits
+        batch = [self._waiting.popleft()]
+        total = self._carried(batch[0])
+        while self._waiting and len(batch) < limits.batch_events:
+            total += self._carried(self._waiting[0])
+            if total > limits.batch_bytes:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _carried(self, waiting: _Waiting) -> int:
+        """Bytes that the event takes in a batch; a large one leaves only its reference there."""
+        taken = size([waiting.event])
+        return 0 if taken > self._lanes.limits.large_event_bytes else taken
+
+    async def _send(self, batch: list[_Waiting]) -> None:
+        limits = self._lanes.limits
+        try:
+            answer = await self._lanes.send(self._number, [waiting.event for waiting in batch])
+        except Unavailable as failed:
+            # Whoever queued up behind has waited through the same outage; their clients retry sooner than we could.
+            for waiting in (*batch, *self._waiting):
+                if not waiting.verdict.done():
+                    waiting.verdict.set_exception(Unavailable(failed.message))
+            self._waiting.clear()
+            return
+        timer = asyncio.get_running_loop().call_later(limits.verdict_wait, answer.cancel)
+
+        def tell(answered: asyncio.Future[tuple[bytes, ...]]) -> None:
+            timer.cancel()
+            # Without a verdict the event is on file and will be applied in order: OK is the truth that can be told.
+            statuses = (_OK,) * len(batch) if answered.cancelled() else answered.result()
+            for waiting, status in zip(batch, statuses, strict=True):
+                if not waiting.verdict.done():
+                    waiting.verdict.set_result(status)
+
+        answer.add_done_callback(tell)
+        await asyncio.wait([answer], timeout=limits.verdict_wait * _PATIENCE)

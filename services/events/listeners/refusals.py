@@ -1,0 +1,33 @@
+"""Keeps events that the executions service refused: their callers may have been told OK already.
+
+The fact comes from the outbox of executions, so it arrives even when the process that took the event is gone.
+"""
+
+from google.rpc.status_pb2 import Status
+
+from services.contracts.event_batches import EVENT_REFUSED, read_refusal
+from services.events.store.refused_events import insert
+from services.kit.bus import Bus, Delivery
+from services.kit.db import Database
+from services.kit.outbox import facts_of
+
+DURABLE = "events-refusals"
+
+
+class Refusals:
+    """The listener of EVENT_REFUSED."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def listen(self, bus: Bus) -> None:
+        """Keep every refused event from now on; raises Unavailable when NATS is not there."""
+        stream = facts_of(EVENT_REFUSED.owner)
+        await bus.ensure(stream)
+        await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.keep)
+
+    async def keep(self, delivery: Delivery) -> None:
+        """Keep one refused event; keeping it again changes nothing."""
+        refused = read_refusal(Status.FromString(delivery.payload))
+        async with self._db.read() as connection:
+            await insert(connection, refused)

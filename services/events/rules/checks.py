@@ -1,0 +1,78 @@
+"""What can be told of an event without any state (events.md 2.1, 3.1, 4.1: the checks before the execution's).
+
+Incomplete ids are refused: the reference looks them up all the same and finds an arbitrary row (executions.md 1.4).
+"""
+
+from flyteidl.admin.event_pb2 import (
+    NodeExecutionEventRequest,
+    TaskExecutionEventRequest,
+    WorkflowExecutionEventRequest,
+)
+from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
+from flyteidl.core.identifier_pb2 import ResourceType
+from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
+
+from services.contracts.identifiers import (
+    check_execution_identifier,
+    check_identifier,
+    check_node_execution_identifier,
+)
+from services.kit.errors import InvalidArgument, ResourceExhausted
+
+_WORKFLOW_PHASES = frozenset(WorkflowExecution.Phase.values())
+_NODE_PHASES = frozenset(NodeExecution.Phase.values())
+_TASK_PHASES = frozenset(TaskExecution.Phase.values())
+
+
+def check_workflow_event(request: WorkflowExecutionEventRequest, max_output_bytes: int) -> None:
+    """Raise InvalidArgument or ResourceExhausted (events.md 2.1, numbers 1 to 3)."""
+    if not request.HasField("event"):
+        raise InvalidArgument("Workflow event handler was called without event")
+    if not request.event.HasField("execution_id"):
+        raise InvalidArgument("Workflow event doesn't have an execution id")
+    _check_output_size(request.event, max_output_bytes)
+    check_execution_identifier(request.event.execution_id)
+    _check_phase(request.event.phase, _WORKFLOW_PHASES)
+
+
+def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) -> None:
+    """Raise InvalidArgument or ResourceExhausted (events.md 3.1, number 1).
+
+    Ids of dynamic workflows are left alone: a refusal would fail the user's node.
+    """
+    if not request.HasField("event"):
+        raise InvalidArgument("missing event")
+    event = request.event
+    check_node_execution_identifier(event.id if event.HasField("id") else None)
+    _check_output_size(event, max_output_bytes)
+    _check_phase(event.phase, _NODE_PHASES)
+
+
+def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) -> None:
+    """Raise InvalidArgument or ResourceExhausted (events.md 4.1, numbers 1 to 5)."""
+    if not request.HasField("event"):
+        raise InvalidArgument("missing event")
+    event = request.event
+    if not event.HasField("occurred_at"):
+        raise InvalidArgument("missing occurred_at")
+    _check_output_size(event, max_output_bytes)
+    parent = event.parent_node_execution_id if event.HasField("parent_node_execution_id") else None
+    check_node_execution_identifier(parent, "node_execution_id")
+    if not event.HasField("task_id"):
+        raise InvalidArgument("missing task_id")
+    check_identifier(event.task_id, ResourceType.TASK)
+    _check_phase(event.phase, _TASK_PHASES)
+
+
+def _check_output_size(
+    event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
+) -> None:
+    size = event.output_data.ByteSize() if event.HasField("output_data") else 0
+    if size > max_output_bytes:
+        raise ResourceExhausted(f"Output data size exceeds platform configured threshold ({size} > {max_output_bytes})")
+
+
+def _check_phase(phase: int, known: frozenset[int]) -> None:
+    """Enums are open in proto3: a newer engine's phase would be stored as a number that no client can read."""
+    if phase not in known:
+        raise InvalidArgument("invalid value for phase")

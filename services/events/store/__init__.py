@@ -1,0 +1,1 @@
+"""Tables and SQL; nothing else in the service speaks it."""

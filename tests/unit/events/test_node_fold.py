@@ -1,0 +1,163 @@
+"""What a node event leaves in a node execution (events.md 3.2 to 3.6)."""
+
+from typing import Any
+
+import pytest
+from flyteidl.admin.node_execution_pb2 import NodeExecutionMetaData, WorkflowNodeMetadata
+from flyteidl.core.catalog_pb2 import CACHE_HIT, CACHE_POPULATED, CatalogMetadata
+from flyteidl.core.compiler_pb2 import CompiledWorkflow, CompiledWorkflowClosure
+from flyteidl.core.execution_pb2 import ExecutionError
+from flyteidl.event.event_pb2 import DynamicWorkflowNodeMetadata, TaskNodeMetadata
+from flyteidl.event.event_pb2 import WorkflowNodeMetadata as EventWorkflowNodeMetadata
+from google.protobuf.duration_pb2 import Duration
+
+from services.executions.rules.events.node import first_state, fold_node
+from services.executions.rules.events.state import NodeState, Offload, Offloads
+from services.kit.errors import InvalidArgument
+from tests.support.event_makers import EXECUTION, INLINE, NODE_KEY, STORAGE, TASK, VALUES, at, node_event
+
+
+def first(phase: str, when: float | None = 10, **fields: Any) -> NodeState:
+    event = node_event(phase, when, **fields)
+    return fold_node(first_state(NODE_KEY, event, None, None), event, STORAGE, Offloads(), created=True)
+
+
+def fold(state: NodeState, phase: str, when: float = 10, **fields: Any) -> NodeState:
+    return fold_node(state, node_event(phase, when, **fields), STORAGE, Offloads())
+
+
+def test_the_first_event_makes_the_node() -> None:
+    state = first("QUEUED", 10, input_uri="s3://in", retry_group="1", spec_node_id="spec", event_version=1)
+    assert (state.closure.created_at, state.closure.updated_at) == (at(10), at(10))
+    assert (state.input_uri, state.event_version) == ("s3://in", 1)
+    assert state.metadata == NodeExecutionMetaData(retry_group="1", spec_node_id="spec")
+    assert not state.closure.HasField("started_at")
+
+
+def test_updated_at_is_when_it_was_reported() -> None:
+    assert first("QUEUED", 10, reported_at=at(11)).closure.updated_at == at(11)
+    assert first("QUEUED", 10, reported_at=at(0)).closure.updated_at == at(10)
+
+
+def test_a_first_event_may_be_the_last() -> None:
+    closure = first("SUCCEEDED", 10, output_uri="s3://out").closure
+    assert closure.output_uri == "s3://out"
+    assert not closure.HasField("duration")
+
+
+def test_running_starts_the_clock_and_the_end_stops_it() -> None:
+    state = fold(fold(first("QUEUED"), "RUNNING", 20, deck_uri="deck"), "SUCCEEDED", 21.5, output_uri="o")
+    assert state.closure.started_at == at(20)
+    assert state.closure.duration == Duration(seconds=1, nanos=500_000_000)
+    assert state.closure.created_at == at(10)
+
+
+@pytest.mark.parametrize(
+    ("phase", "told", "kept"),
+    [
+        ("RUNNING", "new", "new"),
+        ("RUNNING", "", ""),
+        ("FAILED", "", ""),
+        ("FAILED", "new", "new"),
+        ("FAILING", "", "d"),
+    ],
+)
+def test_decks_come_with_running_and_the_end(phase: str, told: str, kept: str) -> None:
+    state = fold(first("QUEUED"), "RUNNING", deck_uri="d")
+    if phase == "RUNNING":
+        state = fold(state, "DYNAMIC_RUNNING")
+    assert fold(state, phase, deck_uri=told).closure.deck_uri == kept
+
+
+def test_an_error_counts_at_the_end_only() -> None:
+    error = ExecutionError(code="c", kind=ExecutionError.SYSTEM)
+    assert not fold(first("RUNNING"), "FAILING", error=error).closure.HasField("error")
+    assert fold(first("RUNNING"), "FAILED", error=error).closure.error == error
+
+
+def test_inputs_are_taken_once_and_kept_even_when_empty() -> None:
+    offloads = Offloads()
+    event = node_event("QUEUED", input_data={})
+    state = fold_node(first_state(NODE_KEY, event, None, None), event, STORAGE, offloads, created=True)
+    assert offloads.wanted == [Offload("mem://metadata/p/d/e/n0/offloaded_inputs", b"")]
+    assert fold(state, "RUNNING", input_uri="other").input_uri == state.input_uri == offloads.wanted[0].uri
+    assert fold(first("QUEUED"), "RUNNING", input_uri="later").input_uri == "later"
+
+
+def test_inline_outputs_are_offloaded_or_kept() -> None:
+    offloads = Offloads()
+    event = node_event("SUCCEEDED", output_data=VALUES)
+    state = fold_node(first("RUNNING"), event, STORAGE, offloads)
+    assert state.closure.output_uri == offloads.wanted[0].uri == "mem://metadata/p/d/e/n0/offloaded_outputs"
+    assert fold_node(first("RUNNING"), event, INLINE, Offloads()).closure.output_data == VALUES
+
+
+def test_a_strange_node_id_cannot_leave_its_folder() -> None:
+    event = node_event("SUCCEEDED", node="..", output_data=VALUES)
+    offloads = Offloads()
+    key = NODE_KEY._replace(node_id="..")
+    fold_node(first_state(key, event, None, None), event, STORAGE, offloads, created=True)
+    assert "/../" not in offloads.wanted[0].uri
+
+
+def test_flags_are_added_and_names_stay() -> None:
+    state = first("QUEUED", retry_group="0", spec_node_id="a", is_array=True, is_eager=True)
+    state = fold(state, "RUNNING", retry_group="1", spec_node_id="b", is_parent=True, is_dynamic=True)
+    assert state.metadata == NodeExecutionMetaData(
+        retry_group="0", spec_node_id="a", is_parent_node=True, is_dynamic=True, is_array=True, is_eager=True
+    )
+
+
+def test_the_child_execution_is_kept_from_the_first_event_on_and_never_replaced() -> None:
+    child = EventWorkflowNodeMetadata(execution_id=EXECUTION)
+    state = first("RUNNING", workflow_node_metadata=child)
+    assert state.closure.workflow_node_metadata == WorkflowNodeMetadata(executionId=EXECUTION)
+    other = EventWorkflowNodeMetadata(execution_id={"name": "other"})
+    assert fold(state, "SUCCEEDED", workflow_node_metadata=other).closure == fold(state, "SUCCEEDED").closure
+
+
+def test_one_kind_of_target_replaces_the_other() -> None:
+    child = EventWorkflowNodeMetadata(execution_id=EXECUTION)
+    state = first("RUNNING", workflow_node_metadata=child)
+    state = fold(state, "DYNAMIC_RUNNING", task_node_metadata=TaskNodeMetadata(checkpoint_uri="c"))
+    assert state.closure.WhichOneof("target_metadata") == "task_node_metadata"
+    state = fold(state, "SUCCEEDED", workflow_node_metadata=child)
+    assert state.closure.WhichOneof("target_metadata") == "workflow_node_metadata"
+
+
+def test_cache_results_survive_events_without_them() -> None:
+    key = CatalogMetadata(dataset_id=TASK)
+    told = TaskNodeMetadata(cache_status=CACHE_HIT, catalog_key=key, checkpoint_uri="c")
+    state = first("RUNNING", task_node_metadata=told)
+    state = fold(state, "SUCCEEDED", task_node_metadata=TaskNodeMetadata(cache_status=CACHE_POPULATED))
+    kept = state.closure.task_node_metadata
+    assert (kept.cache_status, kept.catalog_key, kept.checkpoint_uri) == (CACHE_HIT, key, "c")
+
+
+def test_a_cache_status_without_its_key_is_not_kept() -> None:
+    state = first("RUNNING", task_node_metadata=TaskNodeMetadata(cache_status=CACHE_POPULATED))
+    assert state.closure.task_node_metadata.cache_status == 0
+    assert state.closure.HasField("task_node_metadata")
+
+
+def test_a_dynamic_closure_is_offloaded_by_its_content() -> None:
+    def offloaded(name: str) -> tuple[NodeState, list[Offload]]:
+        compiled = CompiledWorkflowClosure(primary=CompiledWorkflow(template={"id": {"name": name}}))
+        dynamic = DynamicWorkflowNodeMetadata(id=TASK, compiled_workflow=compiled, dynamic_job_spec_uri="spec")
+        offloads = Offloads()
+        event = node_event("DYNAMIC_RUNNING", task_node_metadata=TaskNodeMetadata(dynamic_workflow=dynamic))
+        return fold_node(first("RUNNING"), event, STORAGE, offloads), offloads.wanted
+
+    state, (offload,) = offloaded("a")
+    assert state.dynamic_closure_uri == offload.uri
+    assert offload.uri.startswith("mem://metadata/admin/p/d/e/n0/")
+    assert state.closure.dynamic_job_spec_uri == "spec"
+    assert CompiledWorkflowClosure.FromString(offload.data).primary.template.id.name == "a"
+    assert offloaded("a")[1] == [offload]
+    assert offloaded("b")[1][0].uri != offload.uri
+    assert fold(state, "SUCCEEDED").dynamic_closure_uri == offload.uri
+
+
+def test_an_event_without_its_time_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="occurred_at"):
+        first("RUNNING", None)

@@ -1,0 +1,132 @@
+"""What a workflow event leaves in an execution (events.md 2.2, 2.3)."""
+
+from typing import Any
+
+import pytest
+from flyteidl.admin.event_pb2 import EventFailureReason
+from flyteidl.admin.execution_pb2 import AbortMetadata, ExecutionMetadata, ExecutionSpec
+from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
+from google.protobuf.duration_pb2 import Duration
+
+from services.executions.rules.events.state import ExecutionState, Offload, Offloads
+from services.executions.rules.events.workflow import fold_workflow, reassigns
+from services.kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument
+from tests.support.event_makers import INLINE, STORAGE, VALUES, at, execution_state, workflow_event
+
+
+def fold(state: ExecutionState, phase: str, when: float | None = 10, **fields: Any) -> ExecutionState:
+    return fold_workflow(state, workflow_event(phase, when, **fields), STORAGE, Offloads())
+
+
+def test_running_starts_the_clock_and_the_end_stops_it() -> None:
+    state = fold(fold(execution_state(), "RUNNING", 10), "SUCCEEDED", 12.5, output_uri="s3://out")
+    closure = state.closure
+    assert (closure.started_at, closure.updated_at) == (at(10), at(12.5))
+    assert closure.duration == Duration(seconds=2, nanos=500_000_000)
+    assert closure.outputs.uri == "s3://out"
+
+
+def test_a_clock_that_went_back_gives_a_negative_duration() -> None:
+    state = fold(fold(execution_state(), "RUNNING", 10.25), "SUCCEEDED", 9)
+    assert state.closure.duration == Duration(seconds=-1, nanos=-250_000_000)
+
+
+def test_an_execution_that_never_ran_has_no_duration() -> None:
+    state = fold(execution_state("QUEUED"), "FAILED")
+    assert not state.closure.HasField("duration")
+    assert not state.closure.HasField("started_at")
+
+
+def test_the_stored_state_is_left_as_it_was() -> None:
+    stored = execution_state()
+    fold(stored, "RUNNING")
+    assert stored == execution_state()
+
+
+def test_inline_outputs_are_offloaded_before_the_state_names_them() -> None:
+    offloads = Offloads()
+    state = fold_workflow(
+        execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads
+    )
+    assert offloads.wanted == [Offload("mem://metadata/p/d/e/offloaded_outputs", VALUES.SerializeToString())]
+    assert state.closure.outputs.uri == offloads.wanted[0].uri
+
+
+def test_inline_outputs_stay_in_the_closure_when_so_configured() -> None:
+    offloads = Offloads()
+    state = fold_workflow(execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), INLINE, offloads)
+    assert (state.closure.output_data, offloads.wanted) == (VALUES, [])
+
+
+def test_an_error_is_kept_in_failing_and_failed() -> None:
+    error = ExecutionError(code="USER:x", message="no", kind=ExecutionError.USER)
+    assert fold(execution_state("RUNNING"), "FAILING", error=error).closure.error == error
+
+
+def test_the_cause_of_an_abort_survives_the_aborted_event_but_not_a_result() -> None:
+    cause = AbortMetadata(cause="enough", principal="me")
+    stored = execution_state("ABORTING", abort_metadata=cause)
+    assert fold(stored, "ABORTED").closure.abort_metadata == cause
+    assert fold(stored, "SUCCEEDED", output_uri="u").closure.WhichOneof("output_result") == "outputs"
+
+
+@pytest.mark.parametrize(
+    ("producer", "cluster", "phase", "passes"),
+    [
+        ("", "c1", "RUNNING", True),
+        ("propeller", "c1", "RUNNING", True),
+        ("c1", "c1", "RUNNING", True),
+        ("c2", "c1", "RUNNING", False),
+        ("c1", "", "RUNNING", False),
+        ("c2", "c1", "QUEUED", True),
+    ],
+)
+def test_only_the_cluster_assigned_may_report(producer: str, cluster: str, phase: str, passes: bool) -> None:
+    state = execution_state(cluster=cluster)
+    if passes:
+        fold(state, phase, producer_id=producer)
+        return
+    with pytest.raises(FailedPrecondition) as raised:
+        fold(state, phase, producer_id=producer)
+    (detail,) = raised.value.details
+    assert isinstance(detail, EventFailureReason)
+    assert detail.incompatible_cluster.cluster == producer
+
+
+def test_a_repeat_is_already_recorded_whoever_sends_it() -> None:
+    with pytest.raises(AlreadyExists):
+        fold(execution_state("RUNNING", "c1"), "RUNNING", producer_id="c2")
+
+
+def test_another_cluster_is_refused_before_the_end_is_told() -> None:
+    with pytest.raises(FailedPrecondition) as raised:
+        fold(execution_state("SUCCEEDED", "c1"), "RUNNING", producer_id="c2")
+    (detail,) = raised.value.details
+    assert isinstance(detail, EventFailureReason)
+    assert detail.WhichOneof("reason") == "incompatible_cluster"
+
+
+def test_queued_takes_the_execution_over() -> None:
+    event = workflow_event("QUEUED", producer_id="c2")
+    spec = ExecutionSpec(metadata=ExecutionMetadata(principal="me"))
+    stored = execution_state(cluster="c1")
+    stored = ExecutionState(stored.key, stored.cluster, stored.closure, spec.SerializeToString())
+    state = fold_workflow(stored, event, STORAGE, Offloads())
+    after = ExecutionSpec.FromString(state.spec)
+    assert reassigns(event)
+    assert state.cluster == after.metadata.system_metadata.execution_cluster == "c2"
+    assert after.metadata.principal == "me"
+
+
+@pytest.mark.parametrize("producer", ["", "propeller"])
+def test_queued_of_an_unnamed_engine_takes_nothing_over(producer: str) -> None:
+    state = fold(execution_state(cluster="c1"), "QUEUED", producer_id=producer)
+    assert state.cluster == "c1"
+    assert state.closure.phase == WorkflowExecution.QUEUED
+
+
+def test_an_event_without_its_time_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="occurred_at"):
+        fold(execution_state(), "RUNNING", None)
+    with pytest.raises(InvalidArgument, match="occurred_at"):
+        fold(execution_state(), "RUNNING", 1e13)
