@@ -10,9 +10,11 @@ BIN := $(VENV)/bin
 # One environment. The first stamp says that it can run the stack, the second that it can also run the tests.
 RUN_READY := $(VENV)/.ready-to-run
 TEST_READY := $(VENV)/.ready-to-test
+# flytekit, as its users install it: its dependencies are no business of the services, so it has an environment apart.
+CLIENT_VENV := .venv-client
+CLIENT_READY := $(CLIENT_VENV)/.ready
 # Wheels only, each with its hash: nothing is compiled, and nothing but what was locked is installed.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
-	--require-hashes --no-deps --only-binary :all:
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all:
 SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" $(BIN)/python -m deploy.sandbox
 # What looks at a stack or ends it installs nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
@@ -37,25 +39,25 @@ down: ## Stop the local stack; its data stays
 status: ## Show the parts of the local stack, their health and memory
 	@$(IF_SET_UP) $(SANDBOX) status
 
-logs: ## Show what the parts say (PART=registry for one, FOLLOW=1 to go on)
-	@$(IF_SET_UP) $(SANDBOX) logs $(PART) $(if $(FOLLOW),--follow)
+logs: ## Follow what the parts say (PART=registry for one)
+	@$(IF_SET_UP) $(SANDBOX) logs --follow $(PART)
 
 reset: ## Stop the local stack and delete its data
 	@$(IF_SET_UP) $(SANDBOX) reset
 
 test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
 
-test-unit: $(TEST_READY) ## Tests of rules, without other processes
+test-unit: $(TEST_READY) ## Tests of rules, without the stack
 	@$(BIN)/python -m pytest -q tests/unit
 
-test-integration: $(TEST_READY) ## Tests against a real stack of their own, on free ports
+test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against a real stack of their own, on free ports
 	@$(BIN)/python -m pytest -q tests/integration
 
 lint: $(TEST_READY) ## Style, format, types and walls between modules
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 typecheck: $(TEST_READY) ## Types alone
 	@$(BIN)/mypy --no-error-summary
@@ -68,6 +70,8 @@ lock: ## Choose versions anew within the bounds of pyproject.toml (needs uv)
 	@$(LOCK) --upgrade --extra sandbox --output-file requirements.lock pyproject.toml
 	@$(LOCK) --upgrade --extra sandbox --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
+	@$(LOCK) --upgrade --output-file requirements-client.lock requirements-client.in
+	@$(LOCK) --upgrade --output-file requirements-client.lock requirements-client.in
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -80,11 +84,17 @@ $(BIN)/python:
 
 $(RUN_READY): requirements.lock $(BIN)/python
 	@echo "Installing what the stack needs (once) ..."
-	@$(INSTALL) --requirement requirements.lock
+	@$(BIN)/python $(INSTALL) --requirement requirements.lock
 	@touch $@
 
 # The second lock holds all of the first, in the same versions.
 $(TEST_READY): requirements.lock requirements-dev.lock $(BIN)/python
 	@echo "Installing what tests need (once) ..."
-	@$(INSTALL) --requirement requirements-dev.lock
+	@$(BIN)/python $(INSTALL) --requirement requirements-dev.lock
 	@touch $(RUN_READY) $@
+
+$(CLIENT_READY): requirements-client.lock $(BIN)/python
+	@echo "Installing flytekit for the tests, in $(CLIENT_VENV) (once) ..."
+	@$(PYTHON) -m venv --clear $(CLIENT_VENV)
+	@$(CLIENT_VENV)/bin/python $(INSTALL) --requirement requirements-client.lock
+	@touch $@

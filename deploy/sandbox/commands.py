@@ -93,7 +93,15 @@ def status(layout: Layout, make_stack: MakeStack) -> int:
         _say(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
         return NOT_RUNNING
     text, healthy = table(state, make_stack(layout, state.all_ports))
-    _say(f"{text}\nendpoint: localhost:{state.port}   client config: {layout.client_config}")
+    places = {
+        "endpoint": f"localhost:{state.port}",
+        "client config": layout.client_config,
+        "envoy admin": f"http://{state.all_ports.address('envoy-admin')}",
+        "nats monitor": f"http://{state.all_ports.address('nats-monitor')}",
+        "environment": f"{layout.environments}/<service>.env",
+        "logs": f"{layout.logs}/<part>.log",
+    }
+    _say("\n".join((text, *(f"{name:14} {place}" for name, place in places.items()))))
     return 0 if healthy else UNHEALTHY
 
 

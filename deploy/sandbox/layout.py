@@ -89,9 +89,14 @@ class Layout:
         return self.root / "nats"
 
     @property
-    def envoy(self) -> Path:
+    def gateway(self) -> Path:
         """The rendered configuration of Envoy."""
-        return self.root / "envoy"
+        return self.root / "gateway"
+
+    @property
+    def environments(self) -> Path:
+        """A file per service that a shell can read, to run that service by hand."""
+        return self.root / "env"
 
     @property
     def client_config(self) -> Path:
@@ -106,6 +111,11 @@ class Layout:
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"flyteplane-{os.getuid()}-{digest}"
 
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        kept = (self.logs, self.objects, self.postgres, self.stamps, self.nats)
+        return (*kept, self.gateway, self.environments)
+
     def prepare(self) -> None:
         """Make the folders; raises SandboxError when the folder holds something else or cannot be written."""
         try:
@@ -114,7 +124,7 @@ class Layout:
                 if any(self.root.iterdir()):
                     raise SandboxError(f"{self.root} is not empty and not a sandbox; choose another SANDBOX_DIR")
                 self.marker.write_text(MARKER_TEXT)
-            for folder in (self.logs, self.objects, self.postgres, self.stamps, self.nats, self.envoy):
+            for folder in self._folders:
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise SandboxError(f"{self.root} cannot be used: {error.strerror}") from error

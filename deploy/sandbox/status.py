@@ -30,7 +30,7 @@ def table(state: State, parts: Sequence[Part]) -> tuple[str, bool]:
     rows.append(("supervisor", state.phase, str(state.supervisor), up, "", f"{rss:.0f}", f"{pss:.0f}", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
-    lines.append(f"memory of all (PSS): {total:.0f} MB")
+    lines.append(f"memory of all (PSS): {total:.0f} MB\n")
     return "\n".join(lines), all(health == "ready" for health in healths.values())
 
 

@@ -6,6 +6,7 @@ Services get what production would give them: a database of their own, NATS, two
 import asyncio
 import hashlib
 import re
+import shlex
 import signal
 import sys
 import sysconfig
@@ -112,6 +113,7 @@ def _service(layout: Layout, ports: Ports, name: str) -> Part:
         name=name,
         command=command,
         env=env,
+        files={layout.environments / f"{name}.env": "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)},
         # A service checks its schema at every start, so a stamp that lies cannot do harm.
         before=(Step((*command, "migrate"), Stamp(layout.stamps / name, _digest([migrations]))),),
         ready=http_ok(ports.address(f"{name}-http"), "/readyz"),
@@ -121,7 +123,7 @@ def _service(layout: Layout, ports: Ports, name: str) -> Part:
 
 def _envoy(layout: Layout, ports: Ports) -> Part:
     admin = ports.address("envoy-admin")
-    arguments = ["--out", str(layout.envoy), "--listen", ports.address("gateway"), "--admin", admin]
+    arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
         arguments += ["--upstream", f"{name}={ports.address(f'{name}-grpc')}"]
     arguments += ["--objects", ports.address("executions-http")]
@@ -131,12 +133,13 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
         # One worker is enough for what a small machine's services can answer. Without hot restart two gateways on one
         # machine do not take each other for an older version of themselves.
         command=(
-            *(_envoy_program(), "--config-path", str(layout.envoy / "envoy.yaml"), "--concurrency", "1"),
+            *(_envoy_program(), "--config-path", str(layout.gateway / "envoy.yaml"), "--concurrency", "1"),
             *("--disable-hot-restart", "--drain-time-s", "1", "--log-level", "warning"),
         ),
         before=(
             Step(
-                (sys.executable, "-m", "gateway", "render", *arguments), Stamp(layout.envoy / "rendered", rendered_from)
+                (sys.executable, "-m", "gateway", "render", *arguments),
+                Stamp(layout.gateway / "rendered", rendered_from),
             ),
         ),
         ready=http_ok(admin, "/ready"),

@@ -5,9 +5,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
+from tests.integration.stack import launched
 from tests.support.sandbox import Sandbox, running_sandbox
 
 
@@ -31,3 +33,9 @@ async def data_proxy(sandbox: Sandbox) -> AsyncIterator[DataProxyServiceStub]:
     """DataProxyService through the gateway."""
     async with sandbox.channel() as channel:
         yield DataProxyServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+async def plums(admin: AdminServiceStub) -> Identifier:
+    """A registered launch plan of a workflow of two tasks."""
+    return await launched.register(admin)

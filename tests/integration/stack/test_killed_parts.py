@@ -8,11 +8,11 @@ from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
 from flyteidl.admin.node_execution_pb2 import NodeExecutionListRequest
 from flyteidl.admin.task_execution_pb2 import TaskExecutionListRequest
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
-from flyteidl.core.identifier_pb2 import ResourceType, WorkflowExecutionIdentifier
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.kit.objects import ObjectStore
-from tests.integration.stack import ended
+from tests.integration.stack import launched
 from tests.support.engine import Engine
 from tests.support.entities import identifier, literals
 from tests.support.sandbox import Sandbox
@@ -25,17 +25,14 @@ BEFORE_THE_KILL = 60
 END_SECONDS = 90
 
 
-@pytest.fixture(scope="module", autouse=True)
-async def registered(admin: AdminServiceStub) -> None:
-    await ended.register(admin)
-
-
 @pytest.mark.parametrize("part", ["events", "executions", "registry", "projects", "nats", "postgres", "envoy"])
-async def test_a_killed_part_costs_no_event_and_no_phase(part: str, sandbox: Sandbox, admin: AdminServiceStub) -> None:
+async def test_a_killed_part_costs_no_event_and_no_phase(
+    part: str, sandbox: Sandbox, admin: AdminServiceStub, plums: Identifier
+) -> None:
     wanted = identifier(ResourceType.WORKFLOW, "stack.report")
     closure = (await admin.GetWorkflow(ObjectGetRequest(id=wanted))).closure.compiled_workflow
-    ids = [await ended.launch(admin) for _ in range(EXECUTIONS)]
-    engine = Engine(admin, ObjectStore.open(sandbox.objects_url, "", ""), ended.TASKS, pod_reasons=2)
+    ids = [await launched.launch(admin, plums) for _ in range(EXECUTIONS)]
+    engine = Engine(admin, ObjectStore.open(sandbox.objects_url, "", ""), launched.TASKS, pod_reasons=2)
     runs = [asyncio.create_task(engine.run(id_, closure, literals(count=3, unit="plums"))) for id_ in ids]
     await until(lambda: engine.calls.sent.total() >= BEFORE_THE_KILL)
     sandbox.kill(part)

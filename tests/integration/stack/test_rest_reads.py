@@ -8,6 +8,7 @@ import httpx
 import pytest
 from flyteidl.admin import common_pb2, execution_pb2, node_execution_pb2, task_execution_pb2
 from flyteidl.core.identifier_pb2 import (
+    Identifier,
     NodeExecutionIdentifier,
     ResourceType,
     TaskExecutionIdentifier,
@@ -17,7 +18,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf import json_format
 from google.rpc.status_pb2 import Status
 
-from tests.integration.stack import ended
+from tests.integration.stack import launched
 from tests.support.entities import DOMAIN, PROJECT, identifier
 from tests.support.play import play
 from tests.support.sandbox import Sandbox
@@ -75,11 +76,10 @@ def reads(name: str) -> list[Read]:
 
 
 @pytest.fixture(scope="module")
-async def name(admin: AdminServiceStub, sandbox: Sandbox) -> str:
+async def name(admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier) -> str:
     """An execution that has succeeded."""
-    await ended.register(admin)
-    execution = await ended.launch(admin)
-    await play(admin, sandbox.objects_url, execution.name, ended.TASKS)
+    execution = await launched.launch(admin, plums)
+    await play(admin, sandbox.objects_url, execution.name, launched.TASKS)
     return str(execution.name)
 
 

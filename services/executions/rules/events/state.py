@@ -12,9 +12,6 @@ from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutio
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
-# A row that does not exist yet has no id; the store gives it one before the batch is folded.
-NO_ID = 0
-
 
 class ExecutionKey(NamedTuple):
     """Natural key of an execution."""

@@ -1,15 +1,12 @@
-"""An execution that the engine has taken to SUCCEEDED, for tests that read."""
-
-from dataclasses import dataclass
+"""What tests of the whole stack launch."""
 
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec
-from flyteidl.core.identifier_pb2 import ResourceType, WorkflowExecutionIdentifier
-from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from tests.support import entities
 from tests.support.engine import TaskFunction
-from tests.support.entities import DOMAIN, INTEGER, PROJECT, STRING, identifier, promise, task_node
+from tests.support.entities import DOMAIN, INTEGER, PROJECT, STRING, promise, task_node
 
 TASKS: dict[str, TaskFunction] = {
     "stack.double": lambda a: {"o0": a * 2},
@@ -17,16 +14,8 @@ TASKS: dict[str, TaskFunction] = {
 }
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What was launched, and what came of it."""
-
-    id: WorkflowExecutionIdentifier
-    nodes: tuple[str, ...]
-
-
-async def register(admin: AdminServiceStub) -> None:
-    """Register two tasks, a workflow of both with a default input, and a launch plan with a fixed one."""
+async def register(admin: AdminServiceStub) -> Identifier:
+    """Register two tasks, a workflow of both with a default input; answers a launch plan of it with a fixed one."""
     await admin.CreateTask(entities.task("stack.double", {"a": INTEGER}, {"o0": INTEGER}))
     await admin.CreateTask(entities.task("stack.describe", {"n": INTEGER, "unit": STRING}, {"o0": STRING}))
     nodes = [
@@ -40,14 +29,13 @@ async def register(admin: AdminServiceStub) -> None:
     )
     defaults = {"count": (INTEGER, entities.integer(3))}
     fixed = entities.literals(unit="plums")
-    await admin.CreateLaunchPlan(entities.launch_plan("stack.plums", "stack.report", defaults, fixed))
+    plan = entities.launch_plan("stack.plums", "stack.report", defaults, fixed)
+    await admin.CreateLaunchPlan(plan)
+    return plan.id
 
 
-async def launch(
-    admin: AdminServiceStub, name: str = "", inputs: LiteralMap | None = None
-) -> WorkflowExecutionIdentifier:
-    """Launch the launch plan of `register`."""
-    spec = ExecutionSpec(launch_plan=identifier(ResourceType.LAUNCH_PLAN, "stack.plums"))
-    request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, name=name, spec=spec, inputs=inputs)
+async def launch(admin: AdminServiceStub, plan: Identifier) -> WorkflowExecutionIdentifier:
+    """Launch a plan with its default inputs."""
+    request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=plan))
     created: WorkflowExecutionIdentifier = (await admin.CreateExecution(request)).id
     return created
