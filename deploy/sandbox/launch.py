@@ -65,6 +65,8 @@ def in_background(run: Run, lock: int) -> int:
 
 def _relay(channel: socket.socket, supervisor: int, layout: Layout) -> int:
     """Print what the supervisor says until it tells the exit code. Ctrl-C stops it."""
+    # Whoever runs us as a background job of a script has made us ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupted = False
     stream = channel.makefile()
     while True:
