@@ -19,7 +19,7 @@ SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" $(BIN)/python -m deploy.san
 # What looks at a stack or ends it installs nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
 UV ?= uv
-LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -543,15 +543,15 @@ async def test_an_upload_goes_to_a_place_of_its_digest(proxy: DataProxyServiceSt
 
 
 async def test_a_named_file_is_not_replaced_by_other_content(proxy: DataProxyServiceStub, objects: Path) -> None:
-    stored(objects, "uploads/p/d/root/f", b"content")
-    stored(objects, ".content-md5/uploads/p/d/root/f", MD5)
-    request = CreateUploadLocationRequest(project="p", domain="d", filename="f", filename_root="root")
+    stored(objects, "uploads/p/d/folder/f", b"content")
+    stored(objects, ".content-md5/uploads/p/d/folder/f", MD5)
+    request = CreateUploadLocationRequest(project="p", domain="d", filename="f", filename_root="folder")
     code = grpc.StatusCode.ALREADY_EXISTS
     await refused(proxy.CreateUploadLocation(request), code, "file already exists at location")
     request.content_md5 = bytes(16)
     await refused(proxy.CreateUploadLocation(request), code)
     request.content_md5 = MD5
-    assert (await proxy.CreateUploadLocation(request)).native_url == f"file://{objects}/uploads/p/d/root/f"
+    assert (await proxy.CreateUploadLocation(request)).native_url == f"file://{objects}/uploads/p/d/folder/f"
 
 
 @pytest.mark.parametrize(

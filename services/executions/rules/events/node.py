@@ -7,8 +7,9 @@ from flyteidl.core.execution_pb2 import NodeExecution
 from flyteidl.event.event_pb2 import NodeExecutionEvent
 
 from services.contracts.phases import NODE_TERMINAL
+from services.executions.rules.events.data import input_uri, keep_result
 from services.executions.rules.events.state import NodeKey, NodeState, Offloads
-from services.executions.rules.events.storage import INPUTS, OUTPUTS, Storage, closure_bytes
+from services.executions.rules.events.storage import Storage, closure_bytes
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at
 from services.executions.rules.events.transitions import NODE, Move
 from services.executions.rules.events.verdicts import already_over
@@ -54,7 +55,7 @@ def fold_node(
         stored,
         closure=closure,
         metadata=_merged_metadata(stored.metadata, event),
-        input_uri=stored.input_uri or _input_uri(stored.key, event, storage, offloads),
+        input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
         dynamic_closure_uri=dynamic_closure_uri,
     )
 
@@ -86,29 +87,7 @@ def _advance(
         if closure.HasField("started_at"):
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
         closure.deck_uri = event.deck_uri
-        _keep_result(closure, key, event, storage, offloads)
-
-
-def _keep_result(
-    closure: NodeExecutionClosure, key: NodeKey, event: NodeExecutionEvent, storage: Storage, offloads: Offloads
-) -> None:
-    if event.output_uri:
-        closure.output_uri = event.output_uri
-    elif event.HasField("output_data"):
-        if storage.inline_outputs:
-            closure.output_data.CopyFrom(event.output_data)
-        else:
-            data = event.output_data.SerializeToString()
-            closure.output_uri = offloads.add(storage.node_data(key, OUTPUTS), data)
-    elif event.HasField("error"):
-        closure.error.CopyFrom(event.error)
-
-
-def _input_uri(key: NodeKey, event: NodeExecutionEvent, storage: Storage, offloads: Offloads) -> str:
-    """URI of the inputs; inline ones are kept even when empty, which tells them from none (events.md 3.4)."""
-    if event.HasField("input_data"):
-        return offloads.add(storage.node_data(key, INPUTS), event.input_data.SerializeToString())
-    return event.input_uri
+        keep_result(closure, key, event, storage, offloads)
 
 
 def _merge_task_node_metadata(closure: NodeExecutionClosure, event: NodeExecutionEvent) -> None:

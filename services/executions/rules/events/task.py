@@ -8,9 +8,10 @@ from flyteidl.event.event_pb2 import TaskExecutionEvent
 
 from services.contracts.phases import TASK_TERMINAL
 from services.executions.rules.events.custom_info import merge_patch
+from services.executions.rules.events.data import input_uri, keep_result
 from services.executions.rules.events.logs import merged_logs, visible_logs
 from services.executions.rules.events.state import Offloads, TaskKey, TaskState
-from services.executions.rules.events.storage import INPUTS, OUTPUTS, Storage
+from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.task_metadata import filter_resource_logs, merge_metadata, sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at
 from services.executions.rules.events.transitions import TASK, Move
@@ -58,7 +59,7 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloa
         key=key,
         closure=closure,
         phase_version=event.phase_version,
-        input_uri=_input_uri(key, event, storage, offloads),
+        input_uri=input_uri(key, event, storage, offloads),
     )
 
 
@@ -85,7 +86,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
         stored,
         closure=closure,
         phase_version=event.phase_version,
-        input_uri=stored.input_uri or _input_uri(stored.key, event, storage, offloads),
+        input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
     )
 
 
@@ -100,7 +101,7 @@ def _advance(
     if event.phase in TASK_TERMINAL:
         if closure.HasField("started_at"):
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
-        _keep_result(closure, key, event, storage, offloads)
+        keep_result(closure, key, event, storage, offloads)
 
 
 def _add_reasons(closure: TaskExecutionClosure, event: TaskExecutionEvent) -> None:
@@ -114,24 +115,3 @@ def _add_reasons(closure: TaskExecutionClosure, event: TaskExecutionEvent) -> No
         closure.reason = event.reason
     if len(closure.reasons) > MAX_REASONS:
         del closure.reasons[:-MAX_REASONS]
-
-
-def _keep_result(
-    closure: TaskExecutionClosure, key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads
-) -> None:
-    if event.output_uri:
-        closure.output_uri = event.output_uri
-    elif event.HasField("output_data"):
-        if storage.inline_outputs:
-            closure.output_data.CopyFrom(event.output_data)
-        else:
-            data = event.output_data.SerializeToString()
-            closure.output_uri = offloads.add(storage.task_data(key, OUTPUTS), data)
-    elif event.HasField("error"):
-        closure.error.CopyFrom(event.error)
-
-
-def _input_uri(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> str:
-    if event.HasField("input_data"):
-        return offloads.add(storage.task_data(key, INPUTS), event.input_data.SerializeToString())
-    return event.input_uri

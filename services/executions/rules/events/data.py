@@ -1,0 +1,37 @@
+"""Inputs and results of nodes and task attempts, by reference or inline (events.md 3.4, 3.5, 4.3, 4.4)."""
+
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
+from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
+
+from services.executions.rules.events.state import NodeKey, Offloads, TaskKey
+from services.executions.rules.events.storage import INPUTS, OUTPUTS, Storage
+
+Key = NodeKey | TaskKey
+Event = NodeExecutionEvent | TaskExecutionEvent
+
+
+def input_uri(key: Key, event: Event, storage: Storage, offloads: Offloads) -> str:
+    """URI of the inputs; inline ones are kept even when empty, which tells them from none (events.md 3.4)."""
+    if event.HasField("input_data"):
+        return offloads.add(_uri(key, storage, INPUTS), event.input_data.SerializeToString())
+    return event.input_uri
+
+
+def keep_result(
+    closure: NodeExecutionClosure | TaskExecutionClosure, key: Key, event: Event, storage: Storage, offloads: Offloads
+) -> None:
+    """Put the event's outputs or error into `closure`; what it says by reference wins over what it says inline."""
+    if event.output_uri:
+        closure.output_uri = event.output_uri
+    elif event.HasField("output_data"):
+        if storage.inline_outputs:
+            closure.output_data.CopyFrom(event.output_data)
+        else:
+            closure.output_uri = offloads.add(_uri(key, storage, OUTPUTS), event.output_data.SerializeToString())
+    elif event.HasField("error"):
+        closure.error.CopyFrom(event.error)
+
+
+def _uri(key: Key, storage: Storage, name: str) -> str:
+    return storage.node_data(key, name) if isinstance(key, NodeKey) else storage.task_data(key, name)
