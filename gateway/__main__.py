@@ -29,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"the gRPC servers of one owner; needed once for each of {', '.join(owners)}",
     )
     command.add_argument(
+        "--bridge",
+        type=_upstream,
+        action="append",
+        default=[],
+        metavar="OWNER=HOST:PORT[,HOST:PORT]",
+        help="the second front of one owner's servers, over HTTP/1.1; without it all its calls go to --upstream",
+    )
+    command.add_argument(
         "--objects", type=_addresses, default=(), metavar="HOST:PORT[,...]", help="HTTP servers of the object store"
     )
     command.add_argument("--tls-chain", type=Path, metavar="FILE", help="PEM certificate with its chain; turns TLS on")
@@ -38,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if sorted(owner for owner, _ in chosen.upstream) != sorted(owners):
         command.error(f"--upstream is needed once for each of {', '.join(owners)}, and for no other")
+    bridged = [owner for owner, _ in chosen.bridge]
+    if len(set(bridged)) < len(bridged) or not set(bridged) <= set(owners):
+        command.error(f"--bridge is taken at most once for each of {', '.join(owners)}, and for no other")
     if (chosen.tls_chain is None) != (chosen.tls_key is None):
         command.error("--tls-chain and --tls-key are needed together")
     print(  # noqa: T201 - the command's result
@@ -47,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 listen=chosen.listen,
                 admin=chosen.admin,
                 upstreams=dict(chosen.upstream),
+                bridges=dict(chosen.bridge),
                 objects=chosen.objects,
                 tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
                 cors=chosen.cors,

@@ -1,7 +1,7 @@
 """Envoy's whole configuration: one listener for HTTP/1.1 and HTTP/2, the clusters, and the admin page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Settings:
     listen: Address
     admin: Address
     upstreams: Mapping[str, Sequence[Address]]  # owner > its servers, gRPC
+    bridges: Mapping[str, Sequence[Address]] = field(default_factory=dict)  # owner > its second front, where it is on
     objects: Sequence[Address] = ()  # servers of the built-in object store, HTTP/1.1; none: no such route
     tls: Certificate | None = None  # none: clear text
     cors: bool = True
@@ -61,13 +62,16 @@ class Settings:
 def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     """Return Envoy's configuration. The descriptor sets and scripts it names are in `out`."""
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
+    bridges = [
+        clusters.bridge_cluster(routing.bridge_of(owner), addresses) for owner, addresses in settings.bridges.items()
+    ]
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
         "admin": {"address": settings.admin.as_envoy()},
         "static_resources": {
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
-            "clusters": [*services, *objects],
+            "clusters": [*services, *bridges, *objects],
         },
         "overload_manager": _connection_limit(),
     }
@@ -113,10 +117,12 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "http_protocol_options": {"accept_http_10": True},
         "request_headers_timeout": HEADERS_TIMEOUT,
         "stream_idle_timeout": IDLE_TIMEOUT,
-        "local_reply_config": {"mappers": [*_grpc_mappers(), *_rest_mappers()]},
+        "local_reply_config": {"mappers": [_bridge_mapper(), *_grpc_mappers(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
         "http_filters": filters.chain(out, [method.name for method in routes.methods]),
-        "route_config": routing.route_table(routes, out, objects=bool(settings.objects), cors=settings.cors),
+        "route_config": routing.route_table(
+            routes, out, bridged=settings.bridges, objects=bool(settings.objects), cors=settings.cors
+        ),
     }
 
 
@@ -138,6 +144,18 @@ def _grpc_mappers() -> list[dict[str, Any]]:
         {"filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}}, "status_code": instead}
         for status, instead in NEVER_UNKNOWN.items()
     ]
+
+
+def _bridge_mapper() -> dict[str, Any]:
+    """Say UNAVAILABLE where the bridge says UNKNOWN: what answered on the service's port does not speak gRPC.
+
+    Only the bridge makes replies with status 200 to a gRPC call.
+    """
+    header = {"header": {"key": "grpc-status", "value": "14"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "filter": {"and_filter": {"filters": [_status_is(200), _is_rest(rest=False)]}},
+        "headers_to_add": [header],
+    }
 
 
 def _status_is(status: int) -> dict[str, Any]:

@@ -42,6 +42,13 @@ PING_BEFORE_USE = {"connection_idle_interval": "30s", "timeout": "2s"}
 # uvicorn closes a connection that was idle for 5 s; closing first, no request can run into that.
 HTTP_IDLE = "3s"
 
+# The bridge's connections carry one call each. The service keeps an idle one for an hour, so this side closes it first
+# and no call can run into that.
+HTTP_IDLE_BRIDGE = "600s"
+# To all servers of one owner. What is more at once waits here; it is far above what a service answers in a moment, and
+# bounds the files that it opens.
+BRIDGE_CONNECTIONS = 2_000
+
 # With several servers: the one that fails to answer this often in a row is left out for a moment.
 OUTLIERS = {
     "consecutive_gateway_failure": 5,
@@ -54,14 +61,17 @@ OUTLIERS = {
     "max_ejection_percent": 50,
 }
 # A server that drains says NOT_SERVING; two seconds later it gets no new requests.
-HEALTH_CHECK = {
+HEALTH_TIMES = {
     "interval": "2s",
     "no_traffic_interval": "2s",
     "timeout": "1s",
     "unhealthy_threshold": 1,
     "healthy_threshold": 1,
-    "grpc_health_check": {},
 }
+HEALTH_CHECK = {**HEALTH_TIMES, "grpc_health_check": {}}
+
+# The bridge's port answers any GET.
+BRIDGE_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -116,9 +126,24 @@ def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
-    if len(addresses) > 1 or not addresses[0].is_ip:
-        cluster |= {"health_checks": [HEALTH_CHECK], "outlier_detection": OUTLIERS}
-    return cluster
+    return cluster | _judged(addresses, HEALTH_CHECK)
+
+
+def bridge_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
+    """Return the cluster of a service's second front: gRPC calls over HTTP/1.1."""
+    cluster = _cluster(name, addresses, most_connections=BRIDGE_CONNECTIONS) | {
+        "typed_extension_protocol_options": {
+            HTTP_OPTIONS: {
+                "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+                "common_http_protocol_options": {
+                    "idle_timeout": HTTP_IDLE_BRIDGE,
+                    "max_response_headers_kb": MOST_HEADERS_KB,
+                },
+                "explicit_http_config": {"http_protocol_options": {}},
+            },
+        },
+    }
+    return cluster | _judged(addresses, BRIDGE_HEALTH_CHECK)
 
 
 def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
@@ -134,10 +159,16 @@ def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     }
 
 
-def _cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
+def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
+    if len(addresses) > 1 or not addresses[0].is_ip:
+        return {"health_checks": [health_check], "outlier_detection": OUTLIERS}
+    return {}
+
+
+def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int = MOST_REQUESTS) -> dict[str, Any]:
     dns = not all(address.is_ip for address in addresses)
     limits = {
-        "max_connections": MOST_REQUESTS,
+        "max_connections": most_connections,
         "max_pending_requests": MOST_REQUESTS,
         "max_requests": MOST_REQUESTS,
         "retry_budget": RETRY_BUDGET,

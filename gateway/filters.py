@@ -1,8 +1,9 @@
 """What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
 
-A gRPC request passes only CORS, gRPC-Web, counting and the router. The transcoder and the two scripts around it are
-switched off by default; the routes for REST switch them on. Envoy decides that once, when the request arrives, so a
-transcoded request keeps them although it then takes the route of its method.
+A gRPC request passes only CORS, gRPC-Web, counting, the bridge where its method is served by a second front, and the
+router. The transcoder and the two scripts around it are switched off by default; the routes for REST switch them on.
+Envoy decides that once, when the request arrives, so a transcoded request keeps them although it then takes the route
+of its method, and never gets the bridge.
 """
 
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ OUTER = "flyteplane.outer"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 INNER = "flyteplane.inner"
 GRPC_STATS = "envoy.filters.http.grpc_stats"
+BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 ROUTER = "envoy.filters.http.router"
 
 # Metadata that lua/outer.lua leaves on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST.
@@ -27,6 +29,7 @@ REST_SPACE = "flyteplane.rest"
 # both directions, the larger of two settings.
 LARGEST_MESSAGE = 64 * 1024 * 1024
 
+_ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
 
 
@@ -42,6 +45,10 @@ def chain(out: Path, methods: Iterable[str]) -> list[dict[str, Any]]:
         {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON), "disabled": True},
         _script(INNER, out / "inner.lua"),
         _filter(GRPC_STATS, "grpc_stats.v3.FilterConfig", **_counting(methods)),
+        # It leaves the frames and the content type as they are: a service sees both, and Envoy's own replies to gRPC
+        # calls pass as what they are. With another content type the bridge would make UNKNOWN of each of them.
+        _filter(BRIDGE, "grpc_http1_reverse_bridge.v3.FilterConfig", content_type="application/grpc")
+        | {"disabled": True},
         # Without Envoy's headers about timing: nobody reads them, and every reply would carry them.
         _filter(ROUTER, "router.v3.Router", suppress_envoy_headers=True),
     ]
@@ -70,8 +77,12 @@ def descriptor_file(body: Form, reply: Form) -> str:
 
 def rest_switched_on(flavour: dict[str, Any]) -> dict[str, Any]:
     """Return the filter settings of a REST route; `flavour` is its transcoder."""
-    on = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
-    return {OUTER: on, TRANSCODER: flavour, INNER: on}
+    return {OUTER: _ON, TRANSCODER: flavour, INNER: _ON}
+
+
+def bridge_switched_on() -> dict[str, Any]:
+    """Return the filter settings of a route to a service's second front."""
+    return {BRIDGE: _ON}
 
 
 def _filter(name: str, kind: str, **settings: object) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from gateway import descriptors
 TABLE = Path(__file__).with_name("routes.toml")
 
 KINDS = {"reads": "read", "writes": "write"}
+OWNER_SETTINGS = ("timeout", "front")  # of an owner's entries, those that are no service
+
+
+class Front(StrEnum):
+    """Which of a service's two fronts answers a gRPC call (docs/decisions/0007-two-fronts.md)."""
+
+    GRPC = "grpc"
+    BRIDGE = "bridge"
 
 
 class RoutesError(ValueError):
@@ -35,6 +44,7 @@ class Method:
     name: str  # package.Service/Method
     owner: str
     kind: str  # "read" or "write": a key of Routes.retries
+    front: str  # a Front
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ def load(text: str | None = None) -> Routes:
         health_and_reflection=table["health_and_reflection"],
         objects_prefix=table["objects_prefix"],
     )
-    if faults := _faults(routes):
+    if faults := [*_faults(routes), *_front_faults(routes, table["owners"])]:
         raise RoutesError("\n".join(faults))
     return routes
 
@@ -76,11 +86,12 @@ def load(text: str | None = None) -> Routes:
 def _methods(owners: Mapping[str, Mapping[str, Any]]) -> Iterable[Method]:
     for owner, entry in owners.items():
         for service, lists in entry.items():
-            if service == "timeout":
+            if service in OWNER_SETTINGS:
                 continue
+            fronts = lists.get("fronts", {})
             for key, kind in KINDS.items():
                 for method in lists[key]:
-                    yield Method(f"{service}/{method}", owner, kind)
+                    yield Method(f"{service}/{method}", owner, kind, fronts.get(method, entry["front"]))
 
 
 def _faults(routes: Routes) -> list[str]:
@@ -98,4 +109,23 @@ def _faults(routes: Routes) -> list[str]:
             )
             if owner not in routes.timeouts
         ),
+    ]
+
+
+def _front_faults(routes: Routes, owners: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    named = {method.name for method in routes.methods}
+    chosen = [
+        f"{service}/{method}"
+        for entry in owners.values()
+        for service, lists in entry.items()
+        if service not in OWNER_SETTINGS
+        for method in lists.get("fronts", {})
+    ]
+    return [
+        *(
+            f"{method.name}: no front is called {method.front}"
+            for method in routes.methods
+            if method.front not in set(Front)
+        ),
+        *(f"{name}: has a front and is not in the table" for name in chosen if name not in named),
     ]

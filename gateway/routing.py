@@ -1,11 +1,12 @@
 """Envoy's route table, made from the routing table: gRPC by method, then the plain pages, then REST by flavour."""
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from gateway import filters
 from gateway.descriptors import Form
-from gateway.routes import Method, Retry, Routes
+from gateway.routes import Front, Method, Retry, Routes
 
 OBJECTS = "objects"  # the cluster of the built-in object store's HTTP port
 
@@ -29,8 +30,25 @@ CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin"
 GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 
 
-def route_table(routes: Routes, out: Path, *, objects: bool, cors: bool) -> dict[str, Any]:
-    """Return the route table; `objects` tells whether there is an object store to route to."""
+# A request that outer.lua has not seen.
+NOT_REST = {
+    "filter": filters.REST_SPACE,
+    "path": [{"key": "reply"}],
+    "value": {"present_match": True},
+    "invert": True,
+}
+
+
+def bridge_of(owner: str) -> str:
+    """Return the name of the cluster of an owner's second front."""
+    return f"{owner}_bridge"
+
+
+def route_table(routes: Routes, out: Path, *, bridged: Container[str], objects: bool, cors: bool) -> dict[str, Any]:
+    """Return the route table.
+
+    `bridged` are the owners whose second front can be reached, `objects` tells whether there is an object store.
+    """
     return {
         "name": "flyteplane",
         "virtual_hosts": [
@@ -39,6 +57,11 @@ def route_table(routes: Routes, out: Path, *, objects: bool, cors: bool) -> dict
                 "domains": ["*"],
                 "typed_per_filter_config": {filters.CORS: _cors_policy()} if cors else {},
                 "routes": [
+                    *(
+                        _bridge_route(routes, method)
+                        for method in routes.methods
+                        if method.front == Front.BRIDGE and method.owner in bridged
+                    ),
                     *(_method_route(routes, method) for method in routes.methods),
                     _grpc_route("/grpc.", routes.health_and_reflection, routes),
                     _grpc_route("/", routes.unknown_methods, routes),
@@ -60,6 +83,19 @@ def _method_route(routes: Routes, method: Method) -> dict[str, Any]:
             "timeout": routes.timeouts[method.owner],
             "retry_policy": _retry_policy(routes.retries[method.kind]),
         },
+    }
+
+
+def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
+    """Return the route of native calls. What came as REST goes on to the gRPC front, as the bridge cannot be had there.
+
+    It would answer the 503 that Envoy says to REST clients with its own 200.
+    """
+    route = _method_route(routes, method)
+    return {
+        "match": route["match"] | {"dynamic_metadata": [NOT_REST]},
+        "route": route["route"] | {"cluster": bridge_of(method.owner)},
+        "typed_per_filter_config": filters.bridge_switched_on(),
     }
 
 

@@ -5,6 +5,7 @@ Services get what production would give them: a database of their own, NATS, two
 
 import asyncio
 import hashlib
+import os
 import re
 import shlex
 import signal
@@ -30,11 +31,13 @@ OBJECT_STORE_SETTINGS = {
     "events": ("OBJECTS_URL",),
     "projects": (),
 }
+# Which front of the services the gateway uses: where routes.toml says so the bridge, or gRPC for everything.
+FRONTS = ("bridge", "grpc")
 PORTS = (
     "nats",
     "nats-monitor",
     "envoy-admin",
-    *(f"{name}-{front}" for name in SERVICES for front in ("grpc", "http")),
+    *(f"{name}-{front}" for name in SERVICES for front in ("grpc", "bridge", "http")),
 )
 
 # Batches of events are one message; 64 large events fit.
@@ -104,6 +107,7 @@ def _service(layout: Layout, ports: Ports, name: str) -> Part:
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
         "FLYTEPLANE_NATS_URL": f"nats://{ports.address('nats')}",
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{name}-grpc"),
+        "FLYTEPLANE_BRIDGE_ADDRESS": ports.address(f"{name}-bridge"),
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{name}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
@@ -126,6 +130,8 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
         arguments += ["--upstream", f"{name}={ports.address(f'{name}-grpc')}"]
+        if _front() == "bridge":
+            arguments += ["--bridge", f"{name}={ports.address(f'{name}-bridge')}"]
     arguments += ["--objects", ports.address("executions-http")]
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
@@ -146,6 +152,14 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
         in_front_of=SERVICES,
         drain=lambda: _drain(admin),
     )
+
+
+def _front() -> str:
+    """The front of the services that the gateway uses for gRPC calls, so that the tests can run against each."""
+    front = os.environ.get("SANDBOX_FRONT") or FRONTS[0]
+    if front not in FRONTS:
+        raise SandboxError(f"SANDBOX_FRONT is {front!r}; there are: {', '.join(FRONTS)}")
+    return front
 
 
 async def _drain(admin: str) -> None:

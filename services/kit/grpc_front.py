@@ -1,8 +1,10 @@
 """The gRPC front: a grpcio server that hands bytes to the table of methods, with health and reflection beside it.
 
-Used by the gateway for REST calls after transcoding, by direct callers and by probes.
+Used by the gateway for REST calls after transcoding, by direct callers and by probes; and for every call where the
+second front (`asgi_front`) is off.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -80,11 +82,16 @@ class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic 
         async def serve(request: bytes, context: "_Context") -> bytes:
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             try:
-                return await self._table.serve(path, request, Call(metadata=metadata))
+                return await self._table.serve(path, request, Call(metadata=metadata, deadline=_deadline(context)))
             except ServiceError as error:
                 await _refuse(context, error)
 
         return grpc.unary_unary_rpc_method_handler(serve)
+
+
+def _deadline(context: "_Context") -> float | None:
+    seconds = context.time_remaining()
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
 async def _refuse(context: "_Context", error: ServiceError) -> NoReturn:

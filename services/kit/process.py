@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import uvloop
 from starlette.routing import BaseRoute
 
+from services.kit.asgi_front import AsgiFront
 from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import ServiceError
@@ -100,17 +101,25 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
     async def ready() -> bool:
         return bus.connected and not ending.is_set()
 
-    grpc_front = GrpcFront(app.table, app.services, settings.grpc_address, settings.max_message_bytes)
+    fronts: list[GrpcFront | AsgiFront] = [
+        GrpcFront(app.table, app.services, settings.grpc_address, settings.max_message_bytes)
+    ]
+    if settings.bridge_address:
+        fronts.append(AsgiFront(app.table, settings.bridge_address, settings.max_message_bytes))
     http_front = HttpFront(settings.http_address, ready, app.routes)
-    await grpc_front.start()
+    for front in fronts:
+        await front.start()
     http = asyncio.create_task(http_front.serve())
     loops = [asyncio.create_task(loop()) for loop in app.loops]
-    log.info("serving", extra={"grpc": settings.grpc_address, "http": settings.http_address})
+    log.info(
+        "serving",
+        extra={"grpc": settings.grpc_address, "bridge": settings.bridge_address, "http": settings.http_address},
+    )
     ended = asyncio.create_task(ending.wait())
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
     ending.set()
     log.info("draining")
-    await grpc_front.stop(settings.drain_seconds)
+    await asyncio.gather(*(front.stop(settings.drain_seconds) for front in fronts))
     for flush in app.drain:
         await flush()
     http_front.stop()

@@ -5,6 +5,7 @@ a handler. A handler is any object whose coroutine methods carry RPC names; it a
 when the answer is already serialized.
 """
 
+import asyncio
 import logging
 import time
 import uuid
@@ -16,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.errors import Code, Internal, InvalidArgument, ServiceError, Unimplemented
+from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.telemetry import CALL_SECONDS, CALLS
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Call:
 
     principal: str = ""  # who calls; empty without authentication
     metadata: Mapping[str, str] = field(default_factory=dict)
+    deadline: float | None = None  # when the caller stops waiting, as the event loop's time
 
 
 Handler = Callable[[Message, Call], Awaitable[Message | bytes]]
@@ -66,13 +68,20 @@ class Table:
         return set(self._methods)
 
     async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
-        """Answer one call; every failure leaves as a ServiceError, an unknown one without its text."""
+        """Answer one call within its deadline; every failure leaves as a ServiceError, an unknown one without its text.
+
+        At the deadline the handler is cancelled where it waits: a transaction is rolled back, while what it has handed
+        over (an event to its lane) goes its way.
+        """
         started = time.perf_counter()
         code = Code.OK
         try:
-            return await self._serve(path, payload, call)
+            return await self._serve_in_time(path, payload, call)
         except ServiceError as error:
             code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = Code.CANCELLED
             raise
         except Exception as error:
             code = Code.INTERNAL
@@ -88,6 +97,15 @@ class Table:
                 milliseconds = round(seconds * 1000, 2)
                 fields = {"method": path, "code": code.name, "ms": milliseconds, "traceparent": _traceparent(call)}
                 log.info("call", extra=fields)
+
+    async def _serve_in_time(self, path: str, payload: bytes, call: Call) -> bytes:
+        try:
+            async with asyncio.timeout_at(call.deadline) as limit:
+                return await self._serve(path, payload, call)
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceeded("the caller's deadline has passed") from error
+            raise
 
     async def _serve(self, path: str, payload: bytes, call: Call) -> bytes:
         method = self._methods.get(path)

@@ -37,6 +37,9 @@ class ProcessSettings(BaseSettings):
     grpc_address: str = "127.0.0.1:8081"
     """host:port of the gRPC server, for the gateway."""
 
+    bridge_address: str = ""
+    """host:port of the second front, for the gateway's gRPC bridge (docs/decisions/0007-two-fronts.md); empty: off."""
+
     http_address: str = "127.0.0.1:8082"
     """host:port of /healthz, /readyz and /metrics."""
 
@@ -48,6 +51,11 @@ class ProcessSettings(BaseSettings):
 
     drain_seconds: float = Field(default=8.0, ge=0, le=300)
     """How long calls under way may take to finish after SIGTERM; below the 10 s in which all must be over."""
+
+    @field_validator("bridge_address")
+    @classmethod
+    def _off_or_host_and_port(cls, value: str) -> str:
+        return cls._host_and_port(value) if value else value
 
     @field_validator("grpc_address", "http_address")
     @classmethod

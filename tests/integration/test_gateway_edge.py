@@ -33,7 +33,7 @@ from grpc_health.v1 import health_pb2
 from gateway import descriptors, filters, routes
 from gateway.bootstrap import Certificate, Settings
 from gateway.clusters import Address
-from tests.support.echo_services import METHODS, Call, EchoServices, Failure, HttpObjects
+from tests.support.echo_services import LARGEST_BRIDGED, METHODS, Call, EchoServices, Failure, HttpObjects
 from tests.support.envoy import running_gateway
 from tests.support.parts import free_port
 
@@ -43,6 +43,7 @@ CAMEL = {"accept": "application/json, text/plain, */*"}  # what browsers' axios 
 BIN = {"accept": BINARY}
 
 HTTP_OF = {1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500}
+NEVER_RAISED = (2, 15)  # services.kit.errors has no class for them
 HTTP_OF |= {14: 503, 15: 500, 16: 401}
 
 MIB = 1 << 20
@@ -58,6 +59,7 @@ class Gateway:
     services: dict[str, EchoServices]
     second_executions: EchoServices
     objects: HttpObjects
+    front: routes.Front  # which answers native gRPC calls
 
     async def call(self, method: str, request: Message, **options: Any) -> Any:
         path = next(path for path in METHODS if path.endswith(f"/{method}"))
@@ -70,8 +72,9 @@ class Gateway:
         return calls[-1]
 
 
-@pytest.fixture(scope="module")
-async def _gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+@pytest.fixture(scope="module", params=routes.Front)
+async def _gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    front: routes.Front = request.param
     services = {owner: EchoServices() for owner in routes.load().owners}
     second = EchoServices()
     objects = HttpObjects()
@@ -81,11 +84,14 @@ async def _gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ga
         objects_port = await serving.enter_async_context(objects.serving())
         upstreams = {owner: [Address("127.0.0.1", service.port)] for owner, service in services.items()}
         upstreams["executions"].append(Address("127.0.0.1", second.port))
+        bridges = {owner: [Address("127.0.0.1", service.bridge_port)] for owner, service in services.items()}
+        bridges["executions"].append(Address("127.0.0.1", second.bridge_port))
         port = free_port()
         settings = Settings(
             listen=Address("127.0.0.1", port),
             admin=Address("127.0.0.1", free_port()),
             upstreams=upstreams,
+            bridges=bridges if front is routes.Front.BRIDGE else {},
             objects=[Address("127.0.0.1", objects_port)],
         )
         folder = tmp_path_factory.mktemp("gateway")
@@ -93,7 +99,7 @@ async def _gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ga
             running_gateway(folder, settings) as rest,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel,
         ):
-            yield Gateway(rest, channel, services, second, objects)
+            yield Gateway(rest, channel, services, second, objects, front)
 
 
 @pytest.fixture
@@ -140,6 +146,7 @@ async def test_every_method_reaches_its_owner_by_grpc(gateway: Gateway, method: 
     descriptor = METHODS[f"/{method.name}"]
     await gateway.call(descriptor.name, GetMessageClass(descriptor.input_type)())
     assert gateway.newest_call(method.owner).method == descriptor.name
+    assert gateway.newest_call(method.owner).front == gateway.front
     assert sum(len(service.calls) for service in (*gateway.services.values(), gateway.second_executions)) == 1
 
 
@@ -357,6 +364,8 @@ async def test_a_failure_keeps_code_message_and_details(gateway: Gateway, code: 
     binary = await gateway.rest.post("/api/v1/projects", headers=BIN)
     assert binary.status_code == HTTP_OF[code]
     assert Status.FromString(binary.content) == failure.status
+    if gateway.front is routes.Front.BRIDGE and code in NEVER_RAISED:
+        return
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest())
     assert caught.value.code().value[0] == code
@@ -396,7 +405,7 @@ async def test_a_detail_of_an_unknown_type_costs_only_the_detail(gateway: Gatewa
 
 
 async def test_a_long_failure_arrives_whole(gateway: Gateway) -> None:
-    failure = Failure(3, "x" * 60_000, project_pb2.Project(id="y" * 60_000))
+    failure = Failure(3, "x" * 32_000, project_pb2.Project(id="y" * 60_000))
     gateway.services["registry"].answers["CreateWorkflow"] = failing(failure)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.call("CreateWorkflow", GetMessageClass(METHODS[f"/{ADMIN}/CreateWorkflow"].input_type)())
@@ -432,6 +441,33 @@ async def test_a_request_of_twelve_megabytes_arrives_in_every_form(gateway: Gate
     assert [call.request == request for call in gateway.services["registry"].calls] == [True] * 3
 
 
+async def test_an_answer_of_twenty_megabytes_arrives(gateway: Gateway) -> None:
+    projects = project_pb2.Projects(projects=[project_pb2.Project(id=str(n), description="d" * MIB) for n in range(20)])
+    gateway.services["projects"].answers["ListProjects"] = lambda _: projects
+    assert await gateway.call("ListProjects", project_pb2.ProjectListRequest()) == projects
+    assert (await gateway.rest.get("/api/v1/projects", headers=BIN)).content == projects.SerializeToString()
+
+
+async def test_a_request_over_the_limit_of_a_service_is_told_in_the_words_of_grpc(gateway: Gateway) -> None:
+    request = task_pb2.TaskCreateRequest()
+    request.spec.template.container.image = "i" * (LARGEST_BRIDGED + 1)
+    if gateway.front is routes.Front.GRPC:  # these servers take everything over gRPC
+        await gateway.call("CreateTask", request)
+        assert gateway.newest_call("registry").request == request
+        return
+    with pytest.raises(grpc.aio.AioRpcError, match="message larger than max") as caught:
+        await gateway.call("CreateTask", request)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not gateway.services["registry"].calls
+
+
+async def test_a_compressed_request_is_understood(gateway: Gateway) -> None:
+    request = project_pb2.ProjectRegisterRequest(project=project_pb2.Project(id="p" * 1000))
+    for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        await gateway.call("RegisterProject", request, compression=compression)
+        assert gateway.newest_call("projects").request == request
+
+
 async def test_a_request_too_large_to_transcode_is_refused(gateway: Gateway) -> None:
     too_large = bytes(filters.LARGEST_MESSAGE + MIB)
     reply = await gateway.rest.post("/api/v1/tasks", content=too_large, headers={"content-type": BINARY, **SNAKE})
@@ -453,6 +489,40 @@ async def test_a_service_that_is_away_is_unavailable_and_back_at_once(gateway: G
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await gateway.call("CreateNodeEvent", request)
     assert (await gateway.rest.post("/api/v1/events/nodes")).is_success
+
+
+@contextlib.asynccontextmanager
+async def stranger(port: int, says: bytes) -> AsyncIterator[None]:
+    """Have something else on a port: it reads a little, says its word and hangs up."""
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(says)
+        writer.close()
+
+    async with await asyncio.start_server(connection, "127.0.0.1", port):
+        yield
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nno",
+        b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n",
+    ],
+)
+async def test_what_does_not_answer_as_a_service_is_unavailable(gateway: Gateway, says: bytes) -> None:
+    service = gateway.services["projects"]
+    async with service.away(), stranger(service.port, says), stranger(service.bridge_port, says):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        reply = await gateway.rest.post("/api/v1/projects")
+        assert reply.status_code in {502, 503}
+        assert reply.json()["code"] == 14
 
 
 async def test_a_restart_is_waited_for(gateway: Gateway) -> None:

@@ -1,31 +1,40 @@
 """Small real servers to stand behind the gateway in its tests: Flyte's gRPC services, and a plain HTTP server.
 
 `EchoServices` answers every method of the five services with an empty message unless told otherwise, and keeps what
-arrived. It is one server for one owner, so a test sees where a call went.
+arrived. It is one server for one owner, so a test sees where a call went. It has both fronts: a gRPC server of its own,
+which allows whatever gRPC allows, and the kit's front for the gateway's bridge.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 from flyteidl.service import admin_pb2, auth_pb2, dataproxy_pb2, identity_pb2, signal_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-METHODS = {
-    f"/{service.full_name}/{method.name}": method
+from services.kit import rpc
+from services.kit.asgi_front import AsgiFront
+from services.kit.errors import from_status
+from tests.support.parts import free_port
+
+SERVICES = [
+    service
     for module in (admin_pb2, auth_pb2, identity_pb2, dataproxy_pb2, signal_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+]
+METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 UNLIMITED = -1
+LARGEST_BRIDGED = 16 << 20  # bytes; the kit's front wants a limit
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", UNLIMITED),
     ("grpc.max_metadata_size", 1 << 20),
@@ -42,6 +51,7 @@ class Call:
     request: Any
     metadata: Mapping[str, str | bytes]
     seconds_left: float | None
+    front: str
 
 
 class Failure(Exception):
@@ -67,6 +77,7 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         self.calls: list[Call] = []
         self.answers: dict[str, Answer] = {}
         self.port = 0
+        self.bridge_port = free_port()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a method, as grpc asks for it."""
@@ -77,10 +88,9 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
         async def answer(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             metadata = dict(context.invocation_metadata() or ())
-            self.calls.append(Call(method.name, request, metadata, context.time_remaining()))
+            call = Call(method.name, request, metadata, context.time_remaining(), "grpc")
             try:
-                reply = self.answers.get(method.name, lambda _: GetMessageClass(method.output_type)())(request)
-                return await reply if isinstance(reply, Awaitable) else reply
+                return await self._answer(method, call)
             except Failure as failure:
                 status = failure.status
                 details = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
@@ -91,6 +101,21 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=lambda message: message.SerializeToString(),
         )
+
+    async def _answer(self, method: MethodDescriptor, call: Call) -> Message:
+        self.calls.append(call)
+        reply = self.answers.get(method.name, lambda _: GetMessageClass(method.output_type)())(call.request)
+        return await reply if isinstance(reply, Awaitable) else reply
+
+    def _bridged(self, method: MethodDescriptor) -> Any:
+        async def answer(request: Message, call: rpc.Call) -> Message:
+            left = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
+            try:
+                return await self._answer(method, Call(method.name, request, call.metadata, left, "bridge"))
+            except Failure as failure:
+                raise from_status(failure.status) from failure
+
+        return answer
 
     @property
     def last(self) -> Call:
@@ -104,10 +129,15 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
+        table = rpc.Table()
+        for service in SERVICES:
+            table.bind(service, SimpleNamespace(**{method.name: self._bridged(method) for method in service.methods}))
+        self._bridge = AsgiFront(table, f"127.0.0.1:{self.bridge_port}", LARGEST_BRIDGED)
+        await self._bridge.start()
 
     async def stop(self) -> None:
         """Vanish at once, calls under way included."""
-        await self._server.stop(None)
+        await asyncio.gather(self._server.stop(None), self._bridge.stop(0))
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

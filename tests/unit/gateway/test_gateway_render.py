@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway import filters
 from gateway.__main__ import main
 from gateway.bootstrap import CODES, Settings, bootstrap
 from gateway.clusters import Address, AddressError, grpc_cluster
@@ -65,10 +66,12 @@ def test_grpc_routes_come_first_and_switch_no_rest_filter_on(config: Any) -> Non
     grpc = [route for route in routes_of(config) if "content-type" in str(route["match"])]
     assert routes_of(config)[: len(grpc)] == grpc
     assert not any("typed_per_filter_config" in route for route in grpc)
+    filters_of_rest = [filters.OUTER, filters.TRANSCODER, filters.INNER]
     switched_off = [each["name"] for each in manager_of(config)["http_filters"] if each.get("disabled")]
+    assert switched_off == [*filters_of_rest, filters.BRIDGE]
     rest = [route for route in routes_of(config) if "typed_per_filter_config" in route]
     assert len(rest) == 5
-    assert all(list(route["typed_per_filter_config"]) == switched_off for route in rest)
+    assert all(list(route["typed_per_filter_config"]) == filters_of_rest for route in rest)
 
 
 def test_objects_are_routed_only_when_there_is_a_store(tmp_path: Path, config: Any) -> None:
