@@ -1,0 +1,114 @@
+"""What a run came to, as text: rates, latencies, failures, CPU, and the machine it ran on."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.check import Findings
+from bench.load import Tally
+from bench.sequences import Play
+
+PERCENTILES = (50.0, 99.0, 99.9)
+# Messages of failures are for reading; most of a long one is the same for all.
+_MESSAGE_MOST = 100
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run: what was asked for, what was sent, what was found afterwards. `cpu` in seconds while the load lasted."""
+
+    title: str
+    seconds: float
+    tally: Tally
+    findings: Findings
+    cpu: Mapping[str, float]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Smallest of the sorted `values` that `percent` of them do not exceed (nearest rank); NaN for none."""
+    if not values:
+        return float("nan")
+    rank = -(-len(values) * percent // 100)
+    return values[max(int(rank), 1) - 1]
+
+
+def render(result: Result) -> str:
+    """`result` as a section of Markdown."""
+    tally = result.tally
+    errors, retries = sum(tally.errors.values()), sum(tally.retries.values())
+    return "\n".join(
+        (
+            f"## {result.title}",
+            "",
+            f"- events answered OK: {tally.in_time}, **{tally.in_time / result.seconds:.0f} a second**",
+            f"- executions created: {tally.creates_in_time}, {tally.creates_in_time / result.seconds:.1f} a second",
+            f"- errors: {errors}; retries: {retries}",
+            *_failures(tally),
+            f"- read back: {result.findings.entities} entities, {len(result.findings.wrong)} wrong",
+            *(f"  - {wrong}" for wrong in result.findings.told()),
+            "",
+            *_latencies(tally),
+            "",
+            *_cpu(result),
+            "",
+        )
+    )
+
+
+def _latencies(tally: Tally) -> list[str]:
+    head = ["| latency, ms |" + "".join(f" p{percent:g} |" for percent in PERCENTILES) + " max |"]
+    head.append("|---|" + "---|" * (len(PERCENTILES) + 1))
+    for name, values in (("event", sorted(tally.events)), ("CreateExecution", sorted(tally.creates))):
+        cells = [percentile(values, percent) for percent in (*PERCENTILES, 100.0)]
+        head.append(f"| {name} |" + "".join(f" {cell * 1000:.1f} |" for cell in cells))
+    return head
+
+
+def _cpu(result: Result) -> list[str]:
+    if not result.cpu or not result.tally.in_time:
+        return []
+    thousands = result.tally.in_time / 1000
+    lines = ["| process | CPU s per 1,000 events | cores |", "|---|---|---|"]
+    rows = [*result.cpu.items(), ("all", sum(result.cpu.values()))]
+    lines += [f"| {name} | {used / thousands:.3f} | {used / result.seconds:.2f} |" for name, used in rows]
+    return lines
+
+
+def _failures(tally: Tally) -> list[str]:
+    lines = [
+        f"  - {number} x {path.rpartition('/')[2]}, code {code}: {message[:_MESSAGE_MOST]}"
+        for (path, code, message), number in tally.errors.most_common()
+    ]
+    return lines + [
+        f"  - {number} retries of {path.rpartition('/')[2]} after code {code}"
+        for (path, code), number in tally.retries.most_common()
+    ]
+
+
+def describe_machine() -> list[str]:
+    """Lines about this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _MEBIBYTE
+    return [
+        f"- machine: {_processor()}, {os.cpu_count()} cores, {memory:.0f} MiB; load generator and servers share it",
+        f"- {platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
+    ]
+
+
+def describe_sizes(plays: Sequence[Play]) -> list[str]:
+    """A table of what is sent for an execution of each shape."""
+    lines = ["| shape | events | bytes an event, mean | largest |", "|---|---|---|---|"]
+    for play in plays:
+        sizes = [len(step.request) for step in play.steps]
+        mean = sum(sizes) / len(sizes)
+        lines.append(f"| {play.shape} | {len(sizes)} | {mean:.0f} | {max(sizes)} |")
+    return lines
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

@@ -1,0 +1,61 @@
+"""One run: register, play, read back."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.check import check
+from bench.entities import Place, Shape, register
+from bench.http2 import Channel
+from bench.load import Load
+from bench.processes import cpu_seconds
+from bench.report import Result
+from bench.sequences import Play, play
+
+CONNECTIONS = 4
+# Names of executions may not repeat between runs against one server, and are as short as the clock allows.
+_RUN_ID_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server, and what of it runs on this machine: process ids by name."""
+
+    host: str
+    port: int
+    place: Place
+    pids: Mapping[str, int] = field(default_factory=dict)
+
+
+def plays(place: Place, shapes: Sequence[Shape]) -> list[Play]:
+    """What is played for each of `shapes`."""
+    return [play(place, shape) for shape in shapes]
+
+
+async def run(
+    target: Target, shapes: Sequence[Shape], *, seconds: float, rate: float | None, in_flight: int, run_id: int
+) -> Result:
+    """Play `shapes` for `seconds`, at `rate` events a second or flat out; raises RefusedError."""
+    channel = Channel(target.host, target.port, CONNECTIONS)
+    try:
+        await register(channel, target.place, shapes)
+        load = Load(channel, plays(target.place, shapes), seconds, f"{run_id % 10**_RUN_ID_DIGITS:0{_RUN_ID_DIGITS}d}")
+        before = cpu_seconds(target.pids)
+        after = dict(before)
+        # What stands ready need not be looked through again and again while the clock runs.
+        gc.collect()
+        gc.freeze()
+        if rate is None:
+            await load.flat_out(in_flight, lambda: after.update(cpu_seconds(target.pids)))
+            title = f"{_named(shapes)}, flat out, {in_flight} executions at a time"
+        else:
+            await load.at_rate(rate, lambda: after.update(cpu_seconds(target.pids)))
+            title = f"{_named(shapes)}, {rate:g} events/s"
+        findings = await check(channel, target.place, load.tally.executions)
+    finally:
+        channel.close()
+    return Result(title, seconds, load.tally, findings, {name: after[name] - before[name] for name in before})
+
+
+def _named(shapes: Sequence[Shape]) -> str:
+    return "mix" if len(shapes) > 1 else shapes[0].value

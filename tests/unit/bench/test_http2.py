@@ -1,0 +1,161 @@
+"""The client against a real gRPC server."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from bench.http2 import OK, UNAVAILABLE, UNKNOWN, Answer, Channel
+
+Serve = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], "asyncio.Future[bytes]"]
+MEBIBYTE = 1 << 20
+
+
+class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
+    """/echo, /fail (the request is code and message), /both (metadata first, then the request)."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        async def echo(request: bytes, _context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+            return request
+
+        async def fail(request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+            code, _, message = request.decode().partition(" ")
+            await context.abort(grpc.StatusCode[code], message)
+
+        async def told(_request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+            metadata = dict(context.invocation_metadata() or ())
+            left = context.time_remaining()
+            return f"{metadata.get('user-agent')} {left is not None and left > 10}".encode()
+
+        found = {"/echo": echo, "/fail": fail, "/told": told}.get(handler_call_details.method)
+        return grpc.unary_unary_rpc_method_handler(found) if found else None
+
+
+@asynccontextmanager
+async def server(port: int = 0) -> AsyncIterator[int]:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_concurrent_streams", 10), ("grpc.so_reuseport", 0)]
+    running = grpc.aio.server(options=options)
+    running.add_generic_rpc_handlers((Methods(),))
+    bound = running.add_insecure_port(f"127.0.0.1:{port}")
+    await running.start()
+    try:
+        yield bound
+    finally:
+        await running.stop(None)
+
+
+@asynccontextmanager
+async def channel(port: int, connections: int = 2) -> AsyncIterator[Channel]:
+    made = Channel("127.0.0.1", port, connections)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Channel]:
+    async with server() as port, channel(port) as made:
+        yield made
+
+
+@pytest.mark.parametrize("size", [0, 1, 70, 16_000, 16_384, 16_385, 65_535, 300_000, 5 * MEBIBYTE])
+async def test_a_message_of_any_size_comes_back(client: Channel, size: int) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+    assert await client.call("/echo", body[:size]) == Answer(OK, "", body[:size])
+
+
+async def test_more_calls_than_the_server_takes_at_once_are_all_answered(client: Channel) -> None:
+    bodies = [struct.pack(">I", number) * (1 + number * 7 % 9000) for number in range(500)]
+    answers = await asyncio.gather(*(client.call("/echo", body) for body in bodies))
+    assert [answer.body for answer in answers] == bodies
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+async def test_a_failure_comes_with_code_and_message(client: Channel, code: grpc.StatusCode) -> None:
+    number: int = code.value[0]
+    answer = await client.call("/fail", f"{code.name} it's 100 % so: äöü ✓".encode())
+    assert answer == Answer(number, "it's 100 % so: äöü ✓", b"")
+
+
+async def test_an_unknown_method_is_unimplemented(client: Channel) -> None:
+    assert (await client.call("/nobody", b"")).code == grpc.StatusCode.UNIMPLEMENTED.value[0]
+
+
+async def test_the_server_learns_the_deadline_and_who_calls(client: Channel) -> None:
+    assert (await client.call("/told", b"")).body == b"flyteplane-bench True"
+
+
+async def test_nobody_there_is_unavailable() -> None:
+    async with server() as port:
+        pass
+    async with channel(port) as lost:
+        assert (await lost.call("/echo", b"")).code == UNAVAILABLE
+
+
+async def test_a_server_that_comes_back_is_found_again() -> None:
+    async with server() as port, channel(port, 1) as used:
+        assert (await used.call("/echo", b"1")).code == OK
+        lasting = Channel("127.0.0.1", port, 1)
+        assert (await lasting.call("/echo", b"1")).code == OK
+    async with server(port):
+        codes = [(await lasting.call("/echo", b"2")).code for _ in range(2)]
+    lasting.close()
+    assert codes[-1] == OK
+
+
+async def _speaks(*parts: bytes) -> Answer:
+    """The answer to a call of a server that says `parts`, each when it hears something, whatever that is."""
+    ended = asyncio.Event()
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readexactly(24 + 9 + 18 + 13)  # preface, settings, window
+            writer.write(frame(4, 0, 0, b""))
+            await reader.readexactly(9)  # the settings are acknowledged
+            for part in parts:
+                await reader.read(1 << 16)
+                writer.write(part)
+                await writer.drain()
+            await reader.read()
+        finally:
+            writer.close()
+            ended.set()
+
+    listening = await asyncio.start_server(say, "127.0.0.1", 0)
+    async with listening, channel(listening.sockets[0].getsockname()[1], 1) as client:
+        answer = await client.call("/x", b"request")
+        client.close()
+        await ended.wait()
+    return answer
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+STATUS_OK = bytes.fromhex("000b") + b"grpc-status" + b"\x010"
+RAW = [
+    (frame(1, 5, 1, STATUS_OK), OK),
+    (frame(1, 1, 1, STATUS_OK[:5]) + frame(9, 4, 1, STATUS_OK[5:]), OK),  # CONTINUATION
+    (frame(1, 0x2D, 1, b"\x03" + bytes(5) + STATUS_OK + bytes(3)), OK),  # padding and priority
+    (frame(4, 0, 0, struct.pack(">HI", 4, 1)) + frame(1, 5, 1, STATUS_OK), OK),  # a window of one byte
+    (frame(3, 0, 1, struct.pack(">I", 2)), 13),
+    (frame(7, 0, 0, struct.pack(">II", 0, 0)), UNAVAILABLE),  # GOAWAY before the call
+    (frame(7, 0, 0, struct.pack(">II", 1, 0)) + frame(1, 5, 1, STATUS_OK), OK),  # GOAWAY after it
+    (frame(1, 5, 1, b"\x88"), UNKNOWN),  # :status 200 alone
+    (frame(1, 4, 1, b"\x88") + frame(0, 1, 1, b"\0\0\0\0\0"), UNKNOWN),
+    (frame(1, 5, 1, b"\xff"), 13),
+]
+
+
+@pytest.mark.parametrize(("data", "code"), RAW)
+async def test_what_a_server_may_say_is_understood(data: bytes, code: int) -> None:
+    assert (await _speaks(data)).code == code
+
+
+async def test_a_refused_call_is_sent_again() -> None:
+    assert (await _speaks(frame(3, 0, 1, struct.pack(">I", 7)), frame(1, 5, 3, STATUS_OK))).code == OK
