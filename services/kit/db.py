@@ -78,11 +78,20 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction: committed at the end of the block, rolled back when it raises."""
+    async def transaction(self, *, pipelined: bool = False) -> AsyncIterator[Connection]:
+        """A connection inside a transaction: committed at the end of the block, rolled back when it raises.
+
+        `pipelined`: statements are sent without waiting for the answers of those before, until one is fetched; a
+        failure may then be raised by a later statement. No savepoints inside.
+        """
         with _translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                yield connection
+            async with self._pool.connection() as connection:
+                if pipelined:
+                    async with connection.pipeline(), connection.transaction():
+                        yield connection
+                else:
+                    async with connection.transaction():
+                        yield connection
 
 
 async def fetch(connection: Connection, statement: Executable) -> list[TupleRow]:

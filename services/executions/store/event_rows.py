@@ -1,12 +1,13 @@
 """Rows that a batch of events reads and writes, each kind in one statement (architecture, sections 3 and 4).
 
-All of it runs in one transaction that starts with `lock_lane`: batches of one lane never overlap, so rows of nodes and
-tasks, which only events write, need no lock. Executions are also changed by users and are locked when an event of the
-batch may change them.
+All of it runs in one transaction that starts with locks on its lanes: batches of one lane never overlap, so rows of
+nodes and tasks, which only events write, need no lock. Executions are also changed by users and are locked when an
+event of the batch may change them.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.catalog_pb2 import CatalogCacheStatus
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from psycopg import errors as pg
+from psycopg.rows import TupleRow
 
 from services.executions.rules.events.batch import Changes, Rows, Wanted
 from services.executions.rules.events.state import (
@@ -35,19 +37,38 @@ from services.kit.wire import enum_field
 Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
-async def lock_lane(connection: Connection, lane: int) -> bytes:
-    """Keep every other replica from `lane` until the transaction ends; answers its last verdicts, empty at first."""
-    cursor = await connection.execute(statements.LANE, {"lane": lane}, binary=True)
-    row = await cursor.fetchone()
-    if row is None:
-        await connection.execute(statements.NEW_LANE, {"lane": lane})
-        return await lock_lane(connection, lane)
-    return bytes(row[0])
+@dataclass(frozen=True)
+class LaneMark:
+    """How far a lane is applied: a place in the stream, and the framed verdicts of the batch there."""
+
+    lane: int
+    sequence: int
+    verdicts: bytes
 
 
-async def mark_lane(connection: Connection, lane: int, sequence: int, verdicts: bytes) -> None:
-    """Record that the batch with these `verdicts` is applied; `sequence` is its place in the stream."""
-    await connection.execute(statements.MARK_LANE, {"lane": lane, "sequence": sequence, "verdicts": verdicts})
+async def read(connection: Connection, lanes: Sequence[int], need: Wanted) -> tuple[dict[int, bytes], Rows]:
+    """Keep every other replica from `lanes` until the transaction ends, then read what `need` names.
+
+    Answers the last verdicts of each lane (empty at first) and the rows.
+    """
+    cursor = await connection.execute(statements.LANES, {"lanes": list(lanes)}, binary=True)
+    rows = await read_rows(connection, need)
+    last = {lane: bytes(verdicts) for lane, verdicts in await cursor.fetchall()}
+    if len(last) < len(lanes):
+        await connection.execute(statements.NEW_LANES, {"lanes": list(lanes)})
+        return await read(connection, lanes, need)
+    return last, rows
+
+
+async def mark_lanes(connection: Connection, marks: Sequence[LaneMark]) -> None:
+    """Record which batches are applied."""
+    if marks:
+        columns = {
+            "lanes": [mark.lane for mark in marks],
+            "sequences": [mark.sequence for mark in marks],
+            "verdicts": [mark.verdicts for mark in marks],
+        }
+        await connection.execute(statements.MARK_LANES, columns)
 
 
 @asynccontextmanager
@@ -69,17 +90,32 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
 
 
 async def read_rows(connection: Connection, need: Wanted) -> Rows:
-    """Read what `need` names; what does not exist is not in the answer, but has an id set aside."""
+    """Read what `need` names; what does not exist is not in the answer, but has an id set aside.
+
+    Everything is asked for before the first answer is taken: in a pipeline that is one round trip.
+    """
     rows = Rows()
+    executions = mentioned = nodes = tasks = None
     if need.executions:
-        await _read_executions(connection, need, rows)
+        parameters = _execution_keys(need.executions) | {"specs": list(need.executions.values())}
+        executions = await connection.execute(statements.EXECUTIONS_TO_CHANGE, parameters, binary=True)
     if need.mentioned:
-        cursor = await connection.execute(statements.EXECUTIONS_MENTIONED, _execution_keys(need.mentioned), binary=True)
-        rows.clusters = {ExecutionKey(*row[:3]): row[3] for row in await cursor.fetchall()}
+        parameters = _execution_keys(need.mentioned)
+        mentioned = await connection.execute(statements.EXECUTIONS_MENTIONED, parameters, binary=True)
     if need.nodes:
-        await _read_nodes(connection, need, rows)
+        parameters = _node_keys(need.nodes) | {"states": list(need.nodes.values())}
+        nodes = await connection.execute(statements.NODES, parameters, binary=True)
     if need.tasks:
-        await _read_tasks(connection, need, rows)
+        parameters = _task_keys(need.tasks) | {"states": list(need.tasks.values())}
+        tasks = await connection.execute(statements.TASKS, parameters, binary=True)
+    if executions:
+        _take_executions(await executions.fetchall(), rows)
+    if mentioned:
+        rows.clusters = {ExecutionKey(*row[:3]): row[3] for row in await mentioned.fetchall()}
+    if nodes:
+        _take_nodes(await nodes.fetchall(), rows)
+    if tasks:
+        _take_tasks(await tasks.fetchall(), rows)
     return rows
 
 
@@ -100,18 +136,14 @@ async def write_rows(connection: Connection, changes: Changes) -> None:
         await connection.execute(statements.CHANGE_TASKS, _task_columns(changes.tasks))
 
 
-async def _read_executions(connection: Connection, need: Wanted, rows: Rows) -> None:
-    parameters = _execution_keys(need.executions) | {"specs": list(need.executions.values())}
-    cursor = await connection.execute(statements.EXECUTIONS_TO_CHANGE, parameters, binary=True)
-    for project, domain, name, cluster, closure, spec in await cursor.fetchall():
+def _take_executions(found: Iterable[TupleRow], rows: Rows) -> None:
+    for project, domain, name, cluster, closure, spec in found:
         key = ExecutionKey(project, domain, name)
         rows.executions[key] = ExecutionState(key, cluster, ExecutionClosure.FromString(closure), spec)
 
 
-async def _read_nodes(connection: Connection, need: Wanted, rows: Rows) -> None:
-    parameters = _node_keys(need.nodes) | {"states": list(need.nodes.values())}
-    cursor = await connection.execute(statements.NODES, parameters, binary=True)
-    for project, domain, name, node_id, stored, free, closure, metadata, inputs, dynamic in await cursor.fetchall():
+def _take_nodes(found: Iterable[TupleRow], rows: Rows) -> None:
+    for project, domain, name, node_id, stored, free, closure, metadata, inputs, dynamic in found:
         key = NodeKey(ExecutionKey(project, domain, name), node_id)
         if free is not None:
             rows.free_node_ids.append(free)
@@ -128,10 +160,8 @@ async def _read_nodes(connection: Connection, need: Wanted, rows: Rows) -> None:
     rows.free_node_ids.sort()
 
 
-async def _read_tasks(connection: Connection, need: Wanted, rows: Rows) -> None:
-    parameters = _task_keys(need.tasks) | {"states": list(need.tasks.values())}
-    cursor = await connection.execute(statements.TASKS, parameters, binary=True)
-    for *place, stored, free, closure, version, inputs in await cursor.fetchall():
+def _take_tasks(found: Iterable[TupleRow], rows: Rows) -> None:
+    for *place, stored, free, closure, version, inputs in found:
         project, domain, name, node_id, *task = place
         key = TaskKey(NodeKey(ExecutionKey(project, domain, name), node_id), *task)
         if free is not None:

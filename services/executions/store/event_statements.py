@@ -3,12 +3,17 @@
 Hot, so they are text that the driver prepares once (architecture, section 4).
 """
 
-LANE = "SELECT verdicts FROM event_lanes WHERE lane = %(lane)s FOR UPDATE"
-NEW_LANE = """
-INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)s, 0, ''::bytea) ON CONFLICT DO NOTHING
+# In the order of their numbers, so that two transactions with lanes in common cannot wait for each other.
+LANES = "SELECT lane, verdicts FROM event_lanes WHERE lane = ANY(%(lanes)b::int[]) ORDER BY lane FOR UPDATE"
+NEW_LANES = """
+INSERT INTO event_lanes (lane, stream_sequence, verdicts)
+SELECT lane, 0, ''::bytea FROM unnest(%(lanes)b::int[]) AS lane
+ON CONFLICT DO NOTHING
 """
-MARK_LANE = """
-UPDATE event_lanes SET stream_sequence = %(sequence)s, verdicts = %(verdicts)b WHERE lane = %(lane)s
+MARK_LANES = """
+UPDATE event_lanes e SET stream_sequence = u.sequence, verdicts = u.verdicts
+FROM unnest(%(lanes)b::int[], %(sequences)b::bigint[], %(verdicts)b::bytea[]) AS u (lane, sequence, verdicts)
+WHERE e.lane = u.lane
 """
 
 EXECUTIONS_TO_CHANGE = """
