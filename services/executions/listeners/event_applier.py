@@ -1,0 +1,196 @@
+"""Applies batches of events: read, fold, write in one transaction for all batches that wait (architecture, section 3).
+
+Batches collect while transactions are under way, as events do in their lanes: by nothing but the work itself, never by
+a timer, so a lone batch waits for nobody. A batch is applied once: its verdicts are stored with what it changed, and
+when it comes again they are given again (docs/decisions/0005-batches-are-applied-once.md).
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.contracts.event_batches import (
+    EVENT_REFUSED,
+    Batch,
+    Refusal,
+    decode_verdicts,
+    encode_verdicts,
+    refusal,
+    verdict,
+)
+from services.executions.rules.events.batch import Changes, Event, fold_batch, wanted
+from services.executions.rules.events.storage import Storage
+from services.executions.store.event_rows import LaneMark, mark_lanes, read, read_rows, savepoint, write_rows
+from services.kit.db import Connection, Database
+from services.kit.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    Internal,
+    ResourceExhausted,
+    ServiceError,
+    Unavailable,
+    to_status,
+)
+from services.kit.objects import ObjectStore
+from services.kit.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+# A part is down or overloaded: the batch waits. Any other failure of a write is the fault of one of its events.
+_PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
+
+# Transactions at a time: while the database works for one, the other is folded. A third would find the one thread of
+# this process busy and make batches smaller.
+_APPLIERS = 2
+# Events of one transaction at most, some 50 ms: far from the statement time-out, and the first caller waits for the
+# last event of it.
+_MOST_EVENTS = 1024
+
+Verdicts = Sequence[ServiceError | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """A batch of a lane with its events read; what could not be read is its verdict."""
+
+    lane: int
+    sequence: int  # of the stream
+    batch: Batch
+    events: Sequence[Event | ServiceError]
+    verdicts: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class EventApplier:
+    """Brings batches of different lanes into the database, in one order a lane."""
+
+    def __init__(self, db: Database, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:
+        self._db = db
+        self._objects = objects
+        self._outbox = outbox
+        self._storage = storage
+        self._waiting: deque[Arrived] = deque()
+        self._appliers: set[asyncio.Task[None]] = set()
+
+    async def apply(self, arrived: Arrived) -> bytes:
+        """Apply a batch with whatever waits beside it; answers its verdicts, framed.
+
+        A lane may have one batch here at a time. Raises a ServiceError while a part is down.
+        """
+        self._waiting.append(arrived)
+        if len(self._appliers) < _APPLIERS:
+            task = asyncio.create_task(self._apply_waiting())
+            self._appliers.add(task)
+            task.add_done_callback(self._appliers.discard)
+        return await arrived.verdicts
+
+    async def _apply_waiting(self) -> None:
+        while self._waiting:
+            together = [self._waiting.popleft()]
+            events = len(together[0].events)
+            while self._waiting and events + len(self._waiting[0].events) <= _MOST_EVENTS:
+                together.append(self._waiting.popleft())
+                events += len(together[-1].events)
+            await self._apply_together(together)
+
+    async def _apply_together(self, together: Sequence[Arrived]) -> None:
+        try:
+            told = await self._in_one_transaction(together)
+        except _PART_DOWN as error:
+            for arrived in together:
+                _fail(arrived, error)
+        except Exception:
+            if len(together) > 1:
+                for arrived in together:
+                    await self._apply_together([arrived])
+                return
+            log.warning("a batch is applied one by one", extra={"batch": together[0].batch.id}, exc_info=True)
+            await self._apply_one_by_one(together[0])
+        else:
+            for arrived, verdicts in zip(together, told, strict=True):
+                _tell(arrived, verdicts)
+
+    async def _in_one_transaction(self, together: Sequence[Arrived]) -> list[bytes]:
+        need = wanted([event for arrived in together for event in arrived.events])
+        async with self._db.transaction(pipelined=True) as connection:
+            last, rows = await read(connection, [arrived.lane for arrived in together], need)
+            told = {arrived.lane: last[arrived.lane] for arrived in together if _again(arrived, last[arrived.lane])}
+            new = [arrived for arrived in together if arrived.lane not in told]
+            changes = fold_batch([event for arrived in new for event in arrived.events], rows, self._storage)
+            await self._offload(changes)
+            await write_rows(connection, changes)
+            marks = []
+            begin = 0
+            for arrived in new:
+                end = begin + len(arrived.events)
+                marks.append(await self._mark(connection, arrived, changes.verdicts[begin:end]))
+                told[arrived.lane] = marks[-1].verdicts
+                begin = end
+            await mark_lanes(connection, marks)
+        return [told[arrived.lane] for arrived in together]
+
+    async def _apply_one_by_one(self, arrived: Arrived) -> None:
+        """Write each event in a savepoint, so that only the event that causes a failure suffers."""
+        try:
+            async with self._db.transaction() as connection:
+                last, _ = await read(connection, [arrived.lane], wanted([]))
+                told = last[arrived.lane]
+                if not _again(arrived, told):
+                    verdicts = [await self._write_alone(connection, event) for event in arrived.events]
+                    mark = await self._mark(connection, arrived, verdicts)
+                    await mark_lanes(connection, [mark])
+                    told = mark.verdicts
+        except Exception as error:  # noqa: BLE001  # the consumer logs it and brings the batch again
+            _fail(arrived, error)
+        else:
+            _tell(arrived, told)
+
+    async def _write_alone(self, connection: Connection, event: Event | ServiceError) -> ServiceError | None:
+        try:
+            async with savepoint(connection):
+                changes = fold_batch([event], await read_rows(connection, wanted([event])), self._storage)
+                await self._offload(changes)
+                await write_rows(connection, changes)
+        except _PART_DOWN:
+            raise
+        except ServiceError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  # reported with its cause, see _mark
+            failed = Internal("the event could not be applied")
+            failed.__cause__ = error
+            return failed
+        return changes.verdicts[0]
+
+    async def _offload(self, changes: Changes) -> None:
+        """Write the objects that the new state names; state must never name an object that is not there."""
+        if changes.offloads:
+            objects = {offload.uri: offload.data for offload in changes.offloads}
+            await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
+
+    async def _mark(self, connection: Connection, arrived: Arrived, verdicts: Verdicts) -> LaneMark:
+        """What is kept of a batch. Refused events are also said: their callers may have been told that all is well."""
+        batch = arrived.batch
+        for position, error in enumerate(verdicts):
+            if error is None or isinstance(error, AlreadyExists):
+                continue
+            if error.__cause__ is not None:
+                log.error("an event failed", exc_info=error.__cause__, extra={"batch": batch.id, "position": position})
+            refused = Refusal(batch.id, position, batch.events[position], to_status(error))
+            await self._outbox.put(connection, EVENT_REFUSED, refusal(refused))
+        return LaneMark(arrived.lane, arrived.sequence, encode_verdicts(batch.id, list(map(verdict, verdicts))))
+
+
+def _again(arrived: Arrived, last: bytes) -> bool:
+    """Whether the batch is the one that its lane applied last: only that one can be delivered again."""
+    return bool(last) and decode_verdicts(last).id == arrived.batch.id
+
+
+def _tell(arrived: Arrived, verdicts: bytes) -> None:
+    if not arrived.verdicts.done():
+        arrived.verdicts.set_result(verdicts)
+
+
+def _fail(arrived: Arrived, error: Exception) -> None:
+    if not arrived.verdicts.done():
+        arrived.verdicts.set_exception(error)
