@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -179,8 +180,14 @@ def _refusal(error: ServiceError) -> list[tuple[bytes, bytes]]:
 
 
 def _deadline(metadata: MutableMapping[str, str]) -> float | None:
-    """When the caller stops waiting, as the event loop's time; what is no grpc-timeout is none, as for grpcio."""
-    asked = _TIMEOUT.fullmatch(metadata.get("grpc-timeout", ""))
-    if asked is None:
-        return None
-    return asyncio.get_running_loop().time() + int(asked[1]) * _UNIT_SECONDS[asked[2]]
+    """When the caller stops waiting, as the event loop's time; None when it does not say."""
+    seconds = _seconds(metadata.get("grpc-timeout", ""))
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+# A client says the same all the time, or counts down in whole milliseconds.
+@lru_cache(maxsize=4096)
+def _seconds(timeout: str) -> float | None:
+    """Length of a grpc-timeout; what is none is None, as for grpcio."""
+    asked = _TIMEOUT.fullmatch(timeout)
+    return int(asked[1]) * _UNIT_SECONDS[asked[2]] if asked else None

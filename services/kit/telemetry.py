@@ -4,24 +4,93 @@ Spans of RPCs come from Envoy; OpenTelemetry's own gRPC instrumentation costs a 
 sampled (architecture, section 4). A line carries the caller's `traceparent`, which ties it to Envoy's span.
 """
 
+import asyncio
 import json
 import logging
 import sys
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TextIO
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
-CALLS = Counter("flyteplane_calls_total", "RPCs answered", ["method", "code"])
-CALL_SECONDS = Histogram(
-    "flyteplane_call_seconds",
-    "Time to answer an RPC",
-    ["method"],
-    # Half a millisecond is a read from memory; 15 s is where clients give up.
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15),
-)
 OUTBOX_WAITING = Gauge("flyteplane_outbox_waiting", "Facts committed and not yet published")
 
+# Half a millisecond is a read from memory; 15 s is where clients give up.
+_CALL_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Calls(Collector):
+    """What is told of each call: counters, and a line of the log once `log_to` was called.
+
+    Every call pays for this, so it is neither prometheus-client's own counters nor a logging record: those cost as much
+    as the rest of a small call. Lines of one turn of the event loop are written at once.
+    """
+
+    def __init__(self) -> None:
+        self._answered: Counter[tuple[str, str]] = Counter()
+        self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_CALL_SECONDS) + 1))
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._stream: TextIO | None = None
+        self._middle = ""
+        self._lines: list[str] = []
+
+    def log_to(self, stream: TextIO | None, service: str) -> None:
+        """Write a line a call to `stream` from now on; None ends that."""
+        self._stream = stream
+        self._middle = f'", "level": "info", "service": {json.dumps(service)}, "message": "call", "method": '
+
+    def answered(self, method: str, path: str, code: str, seconds: float, traceparent: str) -> None:
+        """Count a call of `method` (a bounded set of names) and tell of it under its full `path`."""
+        self._answered[method, code] += 1
+        self._buckets[method][bisect_left(_CALL_SECONDS, seconds)] += 1
+        self._seconds[method] += seconds
+        if self._stream is None:
+            return
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._write)
+        # Both come from outside and may hold anything.
+        named, trace = json.dumps(path), json.dumps(traceparent) if traceparent else '""'
+        self._lines.append(
+            f'{{"time": "{_now()}{self._middle}{named}, "code": "{code}", "ms": {seconds * 1000:.2f}, '
+            f'"traceparent": {trace}}}\n'
+        )
+
+    def _write(self) -> None:
+        if self._stream is not None:
+            self._stream.write("".join(self._lines))
+            self._stream.flush()
+        self._lines.clear()
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        """What Prometheus is told."""
+        answered = CounterMetricFamily("flyteplane_calls", "RPCs answered", labels=["method", "code"])
+        for (method, code), count in self._answered.items():
+            answered.add_metric([method, code], count)
+        yield answered
+        seconds = HistogramMetricFamily("flyteplane_call_seconds", "Time to answer an RPC", labels=["method"])
+        for method, buckets in self._buckets.items():
+            total = 0
+            cumulated = []
+            for bound, count in zip((*map(str, _CALL_SECONDS), "+Inf"), buckets, strict=True):
+                total += count
+                cumulated.append((bound, float(total)))
+            seconds.add_metric([method], cumulated, self._seconds[method])
+        yield seconds
+
+
+CALLS = Calls()
+REGISTRY.register(CALLS)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class JsonLines(logging.Formatter):
@@ -50,5 +119,6 @@ def log_as_json(service: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    CALLS.log_to(sys.stdout if logging.getLogger().isEnabledFor(logging.INFO) else None, service)
     for chatty in ("uvicorn.access", "uvicorn.error", "nats.aio.client", "alembic.runtime.migration"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
