@@ -24,7 +24,7 @@ from services.kit.messages import Fact
 # A lane costs the executions service one transaction at a time: more lanes let it overlap round trips to the database,
 # fewer make batches larger. Eight keep two cores busy with batches still in the tens. Changing the number reorders
 # events that are on their way, so it is part of the contract and no setting.
-EVENT_LANES = 8
+EVENT_LANES = 4
 
 STREAM_NAME = "EVENT_BATCHES"
 """JetStream stream that keeps batches until they are applied."""

@@ -7,6 +7,7 @@ must be closed on the stack it is given, and answers with an `App`. `python -m s
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -31,6 +32,9 @@ from services.kit.settings import ProcessSettings, load
 from services.kit.telemetry import log_as_json
 
 log = logging.getLogger(__name__)
+
+# Objects that may be made and not freed before the cycle collector looks for cycles: some megabytes.
+_COLLECT_AFTER = 20_000
 
 Chosen = TypeVar("Chosen", bound=ProcessSettings)
 
@@ -94,7 +98,19 @@ async def serve(
         bus = await Bus.connect(settings.nats_url, name)
         stack.push_async_callback(bus.close)
         app = await build(settings, Parts(db, bus), stack)
+        _spare_the_collector()
         await _run(name, settings, app, bus, ending)
+
+
+def _spare_the_collector() -> None:
+    """Keep Python's cycle collector from looking at what stays, and from looking often.
+
+    Serving makes hardly any cycles, but many objects that live for a moment: at the default of 700 the collector runs
+    several times for each batch of events and takes a twentieth of the CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending: asyncio.Event) -> None:

@@ -83,7 +83,7 @@ class Launcher:
         if request.name:
             await self._check_free(new.id)
         inputs_uri, user_inputs_uri = await self._write_inputs(new.id, complete, given)
-        async with self._db.transaction() as connection:
+        async with self._db.transaction(pipelined=True) as connection:
             await self._check_limit(connection, target)
             if not await store.insert(connection, new, inputs_uri, user_inputs_uri):
                 raise lookups.taken(new.id)
