@@ -23,11 +23,13 @@ from services.executions.rules.events.state import (
     ExecutionState,
     NodeKey,
     NodeState,
+    ResourceChunks,
     TaskKey,
     TaskState,
 )
 from services.executions.rules.events.times import column, nanoseconds
 from services.executions.store import event_statements as statements
+from services.executions.store.external_resources import read_chunks, write_chunks
 from services.kit.db import Connection
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 from services.kit.wire import enum_field
@@ -80,6 +82,7 @@ async def read_rows(connection: Connection, need: Wanted) -> Rows:
         await _read_nodes(connection, need, rows)
     if need.tasks:
         await _read_tasks(connection, need, rows)
+        await read_chunks(connection, need, rows)
     return rows
 
 
@@ -98,6 +101,7 @@ async def write_rows(connection: Connection, changes: Changes) -> None:
         await connection.execute(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | {"created": created})
     if changes.tasks:
         await connection.execute(statements.CHANGE_TASKS, _task_columns(changes.tasks))
+    await write_chunks(connection, changes.new_tasks | changes.tasks)
 
 
 async def _read_executions(connection: Connection, need: Wanted, rows: Rows) -> None:
@@ -131,7 +135,7 @@ async def _read_nodes(connection: Connection, need: Wanted, rows: Rows) -> None:
 async def _read_tasks(connection: Connection, need: Wanted, rows: Rows) -> None:
     parameters = _task_keys(need.tasks) | {"states": list(need.tasks.values())}
     cursor = await connection.execute(statements.TASKS, parameters, binary=True)
-    for *place, stored, free, closure, version, inputs in await cursor.fetchall():
+    for *place, stored, free, closure, version, inputs, chunked in await cursor.fetchall():
         project, domain, name, node_id, *task = place
         key = TaskKey(NodeKey(ExecutionKey(project, domain, name), node_id), *task)
         if free is not None:
@@ -139,7 +143,8 @@ async def _read_tasks(connection: Connection, need: Wanted, rows: Rows) -> None:
         elif stored is not None:
             rows.task_ids[key] = stored
             if closure is not None:
-                rows.tasks[key] = TaskState(key, TaskExecutionClosure.FromString(closure), version, inputs)
+                chunks = ResourceChunks({}) if chunked else None
+                rows.tasks[key] = TaskState(key, TaskExecutionClosure.FromString(closure), version, inputs, chunks)
     rows.free_task_ids.sort()
 
 
@@ -204,6 +209,7 @@ def _task_columns(states: dict[int, TaskState]) -> dict[str, Any]:
         "ids": list(states),
         "versions": [state.phase_version for state in values],
         "inputs": [state.input_uri for state in values],
+        "chunked": [state.chunks is not None for state in values],
     }
 
 
