@@ -17,6 +17,7 @@ from flyteidl.core.identifier_pb2 import (
     WorkflowExecutionIdentifier,
 )
 
+from services.executions.rules.events.external_resources import whole_closure
 from services.kit.wire import enum_field, message_field, string_field
 
 # A page of failed executions would otherwise be mostly tracebacks.
@@ -60,6 +61,7 @@ class StoredTaskExecution:
     retry_attempt: int
     input_uri: str
     closure: bytes
+    resources: bytes | None  # external resources kept beside the closure
     is_parent: bool
 
 
@@ -115,7 +117,7 @@ def task_execution(node: bytes, row: StoredTaskExecution) -> bytes:
     return (
         message_field(TaskExecution.ID_FIELD_NUMBER, identifier)
         + string_field(TaskExecution.INPUT_URI_FIELD_NUMBER, row.input_uri)
-        + message_field(TaskExecution.CLOSURE_FIELD_NUMBER, row.closure)
+        + message_field(TaskExecution.CLOSURE_FIELD_NUMBER, whole_closure(row.closure, row.resources))
         + enum_field(TaskExecution.IS_PARENT_FIELD_NUMBER, int(row.is_parent))
     )
 

@@ -25,11 +25,13 @@ from services.executions.rules.events.state import (
     ExecutionState,
     NodeKey,
     NodeState,
+    ResourceChunks,
     TaskKey,
     TaskState,
 )
 from services.executions.rules.events.times import column, nanoseconds
 from services.executions.store import event_statements as statements
+from services.executions.store.external_resources import read_chunks, write_chunks
 from services.kit.db import Connection
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 from services.kit.wire import enum_field
@@ -116,6 +118,7 @@ async def read_rows(connection: Connection, need: Wanted) -> Rows:
         _take_nodes(await nodes.fetchall(), rows)
     if tasks:
         _take_tasks(await tasks.fetchall(), rows)
+        await read_chunks(connection, need, rows)
     return rows
 
 
@@ -134,6 +137,7 @@ async def write_rows(connection: Connection, changes: Changes) -> None:
         await connection.execute(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | {"created": created})
     if changes.tasks:
         await connection.execute(statements.CHANGE_TASKS, _task_columns(changes.tasks))
+    await write_chunks(connection, changes.new_tasks | changes.tasks)
 
 
 def _take_executions(found: Iterable[TupleRow], rows: Rows) -> None:
@@ -161,7 +165,7 @@ def _take_nodes(found: Iterable[TupleRow], rows: Rows) -> None:
 
 
 def _take_tasks(found: Iterable[TupleRow], rows: Rows) -> None:
-    for *place, stored, free, closure, version, inputs in found:
+    for *place, stored, free, closure, version, inputs, chunked in found:
         project, domain, name, node_id, *task = place
         key = TaskKey(NodeKey(ExecutionKey(project, domain, name), node_id), *task)
         if free is not None:
@@ -169,7 +173,8 @@ def _take_tasks(found: Iterable[TupleRow], rows: Rows) -> None:
         elif stored is not None:
             rows.task_ids[key] = stored
             if closure is not None:
-                rows.tasks[key] = TaskState(key, TaskExecutionClosure.FromString(closure), version, inputs)
+                chunks = ResourceChunks({}) if chunked else None
+                rows.tasks[key] = TaskState(key, TaskExecutionClosure.FromString(closure), version, inputs, chunks)
     rows.free_task_ids.sort()
 
 
@@ -234,6 +239,7 @@ def _task_columns(states: dict[int, TaskState]) -> dict[str, Any]:
         "ids": list(states),
         "versions": [state.phase_version for state in values],
         "inputs": [state.input_uri for state in values],
+        "chunked": [state.chunks is not None for state in values],
     }
 
 

@@ -49,7 +49,7 @@ TASKS = """
 SELECT k.project, k.domain, k.name, k.node_id, k.task_project, k.task_domain, k.task_name, k.task_version,
        k.retry_attempt, t.id,
        CASE WHEN t.id IS NULL AND k.state THEN nextval(pg_get_serial_sequence('task_executions', 'id')) END,
-       CASE WHEN k.state THEN t.closure END, t.phase_version, t.input_uri
+       CASE WHEN k.state THEN t.closure END, t.phase_version, t.input_uri, t.resources_chunked
 FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[],
             %(task_projects)b::text[], %(task_domains)b::text[], %(task_names)b::text[], %(task_versions)b::text[],
             %(attempts)b::int[], %(states)b::bool[])
@@ -108,23 +108,24 @@ SELECT * FROM unnest({NODE_STATE},
 
 TASK_STATE = """
 %(ids)b::bigint[], %(phases)b::text[], %(versions)b::int[], %(inputs)b::text[], %(closures)b::bytea[],
-%(started)b::timestamptz[], %(recorded)b::timestamptz[], %(durations)b::bigint[]
+%(started)b::timestamptz[], %(recorded)b::timestamptz[], %(durations)b::bigint[], %(chunked)b::bool[]
 """
 
 CHANGE_TASKS = f"""
 UPDATE task_executions t
 SET phase = u.phase, phase_version = u.phase_version, input_uri = u.input_uri, closure = u.closure,
-    started_at = u.started_at, task_execution_updated_at = u.recorded_at, duration = u.duration, updated_at = now()
+    started_at = u.started_at, task_execution_updated_at = u.recorded_at, duration = u.duration,
+    resources_chunked = u.chunked, updated_at = now()
 FROM unnest({TASK_STATE})
-     AS u (id, phase, phase_version, input_uri, closure, started_at, recorded_at, duration)
+     AS u (id, phase, phase_version, input_uri, closure, started_at, recorded_at, duration, chunked)
 WHERE t.id = u.id
 """
 
 NEW_TASKS = f"""
 INSERT INTO task_executions (
     id, phase, phase_version, input_uri, closure, started_at, task_execution_updated_at, duration,
-    execution_project, execution_domain, execution_name, node_id, project, domain, name, version, retry_attempt,
-    task_execution_created_at)
+    resources_chunked, execution_project, execution_domain, execution_name, node_id,
+    project, domain, name, version, retry_attempt, task_execution_created_at)
 OVERRIDING SYSTEM VALUE
 SELECT * FROM unnest({TASK_STATE},
     %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[],

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
+    Boolean,
     Column,
     Identity,
     Index,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     desc,
+    false,
     func,
     text,
 )
@@ -211,10 +213,23 @@ task_executions = Table(
     _time("task_execution_created_at"),
     _time("task_execution_updated_at"),
     _number("duration"),
+    # Whether external resources are kept in external_resources; else all are in the closure.
+    Column("resources_chunked", Boolean, nullable=False, server_default=false()),
     # The node's columns come first: every list and every event asks by node.
     UniqueConstraint(
         *_KEY, "node_id", "retry_attempt", "project", "domain", "name", "version", name="task_executions_key"
     ),
+)
+
+# What the events of a map task tell of its subtasks. A row holds the resources of some neighbouring indexes, serialized
+# as the field external_resources of event.TaskExecutionMetadata: chunks one after the other are the whole field. The
+# fillfactor lets a chunk be rewritten in its page.
+external_resources = Table(
+    "external_resources",
+    metadata,
+    Column("task_execution_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("chunk", Integer, primary_key=True, autoincrement=False),
+    _message("resources"),
 )
 
 execution_tags = Table(

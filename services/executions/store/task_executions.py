@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
-from sqlalchemy import DateTime, and_, cast, exists, null, select
+from sqlalchemy import DateTime, LargeBinary, ScalarSelect, and_, case, cast, exists, func, literal, null, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from services.executions.rules.answers import StoredTaskExecution
 from services.executions.store.execution_lists import EXECUTION
 from services.executions.store.node_executions import NODE_EXECUTION
-from services.executions.store.tables import executions, node_executions, task_executions
+from services.executions.store.tables import executions, external_resources, node_executions, task_executions
 from services.kit.db import Connection, fetch
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 
@@ -19,6 +20,9 @@ execution_project = %(execution_project)s AND execution_domain = %(execution_dom
 """
 _GET = f"""
 SELECT project, domain, name, version, retry_attempt, input_uri, closure,
+    CASE WHEN resources_chunked THEN (
+        SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM external_resources WHERE task_execution_id = task.id
+    ) END,
     EXISTS (SELECT 1 FROM node_executions AS child WHERE child.parent_task_execution_id = task.id)
 FROM task_executions AS task
 WHERE {_KEY}
@@ -121,6 +125,7 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
         table.retry_attempt,
         table.input_uri,
         table.closure,
+        case((table.resources_chunked, _resources())),
         exists().where(child.c.parent_task_execution_id == table.id),
     ).where(
         table.execution_project == node.execution_id.project,
@@ -134,6 +139,17 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
         statement = statement.join(node_executions, and_(*same_node))
     statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
     return [StoredTaskExecution(*row) for row in await fetch(connection, statement)]
+
+
+def _resources() -> ScalarSelect[bytes]:
+    """All chunks of a task's external resources, one after the other."""
+    chunks = external_resources.c
+    ordered = aggregate_order_by(literal(b"", LargeBinary), chunks.chunk)
+    return (
+        select(func.string_agg(chunks.resources, ordered))
+        .where(chunks.task_execution_id == task_executions.c.id)
+        .scalar_subquery()
+    )
 
 
 def _key(task: TaskExecutionIdentifier) -> dict[str, str | int]:

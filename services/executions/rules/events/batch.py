@@ -65,6 +65,7 @@ class Wanted:
     mentioned: set[ExecutionKey] = field(default_factory=set)  # existence and cluster
     nodes: dict[NodeKey, bool] = field(default_factory=dict)  # with the state?
     tasks: dict[TaskKey, bool] = field(default_factory=dict)  # with the state?
+    task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)  # tell what else of the state
 
 
 @dataclass
@@ -108,6 +109,7 @@ def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
             need.mentioned.add(task.node.execution)
             need.nodes.setdefault(task.node, False)
             need.tasks[task] = True
+            need.task_events.setdefault(task, []).append(event)
     need.mentioned -= need.executions.keys()
     return need
 

@@ -4,6 +4,7 @@ A fold never changes the state it is given; it answers a new one. Columns that o
 error) are derived from it when the row is written.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -79,13 +80,25 @@ class NodeState:
 
 
 @dataclass(frozen=True)
+class ResourceChunks:
+    """External resources that are kept beside the closure, serialized, by the number of their chunk.
+
+    `data` holds the chunks that the events of the batch may touch; those in `unsaved` differ from their rows.
+    """
+
+    data: Mapping[int, bytes]
+    unsaved: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
 class TaskState:
-    """One attempt of a task at a node."""
+    """One attempt of a task at a node; without `chunks` all external resources are in the closure."""
 
     key: TaskKey
     closure: TaskExecutionClosure
     phase_version: int = 0
     input_uri: str = ""
+    chunks: ResourceChunks | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from flyteidl.event.event_pb2 import TaskExecutionEvent
 from services.contracts.phases import TASK_TERMINAL
 from services.executions.rules.events.custom_info import merge_patch
 from services.executions.rules.events.data import input_uri, keep_result
+from services.executions.rules.events.external_resources import fold_resources, split_resources
 from services.executions.rules.events.logs import merged_logs, visible_logs
 from services.executions.rules.events.state import Offloads, TaskKey, TaskState
 from services.executions.rules.events.storage import Storage
-from services.executions.rules.events.task_metadata import filter_resource_logs, merge_metadata, sort_resources
+from services.executions.rules.events.task_metadata import sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at
 from services.executions.rules.events.transitions import TASK, Move
 from services.executions.rules.events.verdicts import already_over
@@ -60,6 +61,7 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloa
         closure=closure,
         phase_version=event.phase_version,
         input_uri=input_uri(key, event, storage, offloads),
+        chunks=split_resources(closure),
     )
 
 
@@ -76,10 +78,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
     closure.logs.extend(logs)
     if event.HasField("custom_info"):
         merge_patch(closure.custom_info, event.custom_info, present=stored.closure.HasField("custom_info"))
-    if event.HasField("metadata"):
-        merge_metadata(closure.metadata, event.metadata, present=stored.closure.HasField("metadata"))
-    if changed and closure.HasField("metadata"):
-        filter_resource_logs(closure.metadata, event.phase)
+    chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, storage, offloads)
     return replace(
@@ -87,6 +86,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
         closure=closure,
         phase_version=event.phase_version,
         input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
+        chunks=chunks,
     )
 
 

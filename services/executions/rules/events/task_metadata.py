@@ -1,6 +1,7 @@
-"""Task metadata over the events of an attempt; the subtasks of a map task live here (events.md 4.9)."""
+"""Task metadata over the events of an attempt: the rules of its merge (events.md 4.9)."""
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
 from flyteidl.core.catalog_pb2 import CACHE_DISABLED
 from flyteidl.core.execution_pb2 import TaskLog
@@ -15,34 +16,30 @@ def sort_resources(metadata: TaskExecutionMetadata) -> None:
 
 
 def merge_metadata(stored: TaskExecutionMetadata, told: TaskExecutionMetadata, *, present: bool) -> None:
-    """Merge the new metadata into `stored` in place; it is taken as it is when there is none (`present` is false).
-
-    resource_pool_info is replaced even by an empty list (events.md 4.9).
-    """
+    """Merge the new metadata into `stored` in place; it is taken as it is when there is none (`present` is false)."""
     if not present:
         stored.CopyFrom(told)
         sort_resources(stored)
         return
+    merge_description(stored, told)
+    merge_resources(stored, told.external_resources)
+
+
+def merge_description(stored: TaskExecutionMetadata, told: TaskExecutionMetadata) -> None:
+    """Merge everything but the external resources; resource_pool_info is replaced even by an empty list."""
     stored.generated_name = told.generated_name or stored.generated_name
     stored.plugin_identifier = told.plugin_identifier or stored.plugin_identifier
     if told.instance_class != TaskExecutionMetadata.DEFAULT:
         stored.instance_class = told.instance_class
     del stored.resource_pool_info[:]
     stored.resource_pool_info.extend(told.resource_pool_info)
-    _merge_resources(stored, told)
 
 
-def filter_resource_logs(metadata: TaskExecutionMetadata, phase: int) -> None:
-    """Keep the logs of every external resource that may be shown in the task's (not the resource's) `phase`."""
-    for resource in metadata.external_resources:
-        if resource.logs:
-            _set_logs(resource, visible_logs(resource.logs, phase))
-
-
-def _merge_resources(stored: TaskExecutionMetadata, told: TaskExecutionMetadata) -> None:
+def merge_resources(stored: TaskExecutionMetadata, told: Iterable[ExternalResourceInfo]) -> None:
+    """Merge the external resources `told` into those of `stored`, which are in order and stay so."""
     resources = stored.external_resources
     places = [_place(resource) for resource in resources]
-    for resource in told.external_resources:
+    for resource in told:
         place = _place(resource)
         at = bisect_left(places, place)
         if at < len(places) and places[at] == place:
@@ -50,6 +47,13 @@ def _merge_resources(stored: TaskExecutionMetadata, told: TaskExecutionMetadata)
         else:
             places.insert(at, place)
             resources.insert(at, resource)
+
+
+def filter_resource_logs(metadata: TaskExecutionMetadata, phase: int) -> None:
+    """Keep the logs of every external resource that may be shown in the task's (not the resource's) `phase`."""
+    for resource in metadata.external_resources:
+        if resource.logs:
+            _set_logs(resource, visible_logs(resource.logs, phase))
 
 
 def _merge_resource(stored: ExternalResourceInfo, told: ExternalResourceInfo) -> None:

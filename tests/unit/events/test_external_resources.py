@@ -1,0 +1,221 @@
+"""External resources in chunks: clients find what they would find in one list, and an event touches few chunks."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
+from flyteidl.core.catalog_pb2 import CatalogCacheStatus
+from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
+from flyteidl.event.event_pb2 import ExternalResourceInfo, TaskExecutionEvent, TaskExecutionMetadata
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.executions.rules.events.external_resources import (
+    CHUNK_INDEXES,
+    INLINE_RESOURCES,
+    chunks_needed,
+    whole_closure,
+)
+from services.executions.rules.events.state import Offloads, ResourceChunks, TaskState
+from services.executions.rules.events.task import check_move, fold_first, fold_task
+from services.kit.errors import ServiceError
+from tests.support.event_makers import STORAGE, TASK_KEY, task_event
+from tests.support.external_resources import ResourceList, resource, told
+
+MANY = INLINE_RESOURCES + 1
+
+
+class Row:
+    """A task's row and those of its chunks, read and written by batches as the store does it."""
+
+    def __init__(self) -> None:
+        self.closure: bytes | None = None
+        self.version = 0
+        self.chunked = False
+        self.chunks: dict[int, bytes] = {}
+        self.written: set[int] = set()  # chunks that the last batch wrote
+
+    def take(self, events: Iterable[TaskExecutionEvent]) -> Iterator[TaskExecutionEvent]:
+        """Apply a batch; yields the events that were accepted."""
+        events = list(events)
+        state = self._read(events)
+        for event in events:
+            try:
+                if state is None:
+                    state = fold_first(TASK_KEY, event, STORAGE, Offloads())
+                else:
+                    check_move(state, event)
+                    state = fold_task(state, event, STORAGE, Offloads())
+            except ServiceError:
+                continue
+            yield event
+        if state is not None:
+            self._write(state)
+
+    def found(self) -> TaskExecutionClosure:
+        """What a client finds."""
+        chunks = b"".join(self.chunks[number] for number in sorted(self.chunks)) if self.chunked else None
+        return TaskExecutionClosure.FromString(whole_closure(self.closure or b"", chunks))
+
+    def _read(self, events: list[TaskExecutionEvent]) -> TaskState | None:
+        if self.closure is None:
+            return None
+        chunks = ResourceChunks({}) if self.chunked else None
+        state = TaskState(TASK_KEY, TaskExecutionClosure.FromString(self.closure), self.version, "", chunks)
+        if chunks is None:
+            return state
+        numbers = chunks_needed(state, events)
+        return replace(
+            state,
+            chunks=ResourceChunks({n: data for n, data in self.chunks.items() if numbers is None or n in numbers}),
+        )
+
+    def _write(self, state: TaskState) -> None:
+        self.closure, self.version = state.closure.SerializeToString(), state.phase_version
+        self.chunked = state.chunks is not None
+        self.written = set(state.chunks.unsaved) if state.chunks else set()
+        self.chunks |= {number: state.chunks.data[number] for number in self.written} if state.chunks else {}
+
+
+def resources(row: Row) -> list[ExternalResourceInfo]:
+    return list(row.found().metadata.external_resources)
+
+
+def places(row: Row) -> list[tuple[int, int]]:
+    return [(entry.index, entry.retry_attempt) for entry in resources(row)]
+
+
+def apply(row: Row, *events: TaskExecutionEvent) -> None:
+    assert list(row.take(events)) == list(events)
+
+
+def _struct(value: int) -> Struct:
+    made = Struct()
+    made["a"] = value
+    return made
+
+
+LOG = st.builds(
+    TaskLog,
+    uri=st.sampled_from("abc"),
+    name=st.sampled_from(("", "x", "y")),
+    ShowWhilePending=st.booleans(),
+    HideOnceFinished=st.booleans(),
+)
+INDEX = st.one_of(st.integers(0, 3 * CHUNK_INDEXES), st.sampled_from((0, 1000, 2**32 - 1)))
+RESOURCE = st.builds(
+    ExternalResourceInfo,
+    index=INDEX,
+    retry_attempt=st.integers(0, 2),
+    external_id=st.sampled_from(("", "a", "b")),
+    phase=st.sampled_from(TaskExecution.Phase.values()),
+    cache_status=st.sampled_from(CatalogCacheStatus.values()),
+    logs=st.lists(LOG, max_size=3),
+    custom_info=st.one_of(st.none(), st.builds(_struct, st.integers(0, 2))),
+)
+TOLD = st.one_of(
+    st.none(),
+    st.builds(TaskExecutionMetadata, external_resources=st.lists(RESOURCE, max_size=4)),
+    st.builds(TaskExecutionMetadata, external_resources=st.lists(RESOURCE, min_size=MANY, max_size=2 * MANY)),
+)
+PHASE = st.sampled_from(("QUEUED", "INITIALIZING", "RUNNING", "RUNNING", "RUNNING", "WAITING_FOR_RESOURCES", "FAILED"))
+EVENTS = st.lists(st.builds(task_event, PHASE, version=st.integers(0, 5), metadata=TOLD), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=300)
+@given(EVENTS, st.lists(st.integers(1, 4), max_size=12))
+def test_clients_find_what_one_list_of_all_would_hold(events: list[TaskExecutionEvent], cuts: list[int]) -> None:
+    row, expected = Row(), ResourceList()
+    position = 0
+    for size in [*cuts, len(events)]:
+        for event in row.take(events[position : position + size]):
+            expected.take(event)
+        position += size
+        assert resources(row) == expected.resources
+        assert row.found().HasField("metadata") == expected.present
+
+
+def test_few_resources_stay_in_the_closure() -> None:
+    row = Row()
+    apply(row, task_event("QUEUED", metadata=told(*map(resource, range(INLINE_RESOURCES)))))
+    apply(row, task_event("RUNNING", metadata=told(resource(0, phase="RUNNING"))))
+    assert not row.chunked
+    apply(row, task_event("RUNNING", version=1, metadata=told(resource(0, 1))))
+    assert row.chunked
+    assert not TaskExecutionClosure.FromString(row.closure or b"").metadata.external_resources
+    assert places(row) == [(0, 0), (0, 1), *((index, 0) for index in range(1, INLINE_RESOURCES))]
+
+
+def test_an_event_reads_and_writes_only_the_chunks_of_its_indexes() -> None:
+    row = Row()
+    apply(row, task_event("RUNNING", metadata=told(*map(resource, range(1000)))))
+    assert len(row.written) == 1000 / CHUNK_INDEXES
+    event = task_event("RUNNING", version=1, metadata=told(resource(3, phase="RUNNING"), resource(500, 1), resource(1)))
+    state = row._read([])
+    assert state is not None
+    touched = {0, 500 // CHUNK_INDEXES}
+    assert chunks_needed(state, [event]) == touched
+    apply(row, event)
+    assert row.written == touched
+
+
+def test_a_chunk_that_an_event_leaves_as_it_was_is_not_written() -> None:
+    row = Row()
+    everything = told(*(resource(index, phase="SUCCEEDED") for index in range(MANY)))
+    apply(row, task_event("RUNNING", metadata=everything))
+    apply(row, task_event("SUCCEEDED", metadata=everything))
+    assert row.written == set()
+
+
+def test_a_change_of_the_tasks_phase_filters_the_logs_of_resources_that_its_event_does_not_tell() -> None:
+    log = TaskLog(uri="a", HideOnceFinished=True)
+    row = Row()
+    apply(row, task_event("RUNNING", metadata=told(*(resource(index, logs=[log]) for index in range(MANY)))))
+    apply(row, task_event("RUNNING", version=1, metadata=told(resource(0))))
+    assert [list(entry.logs) for entry in resources(row)] == [[log]] * MANY
+    apply(row, task_event("SUCCEEDED"))
+    assert [list(entry.logs) for entry in resources(row)] == [[]] * MANY
+
+
+def test_resources_without_an_index_stay_apart_at_first_and_in_order() -> None:
+    row = Row()
+    apply(row, task_event("RUNNING", metadata=told(*(resource(0, external_id=str(n)) for n in range(MANY)))))
+    apply(row, task_event("RUNNING", version=1, metadata=told(resource(0, external_id="x"))))
+    assert [entry.external_id for entry in resources(row)] == ["x", *map(str, range(1, MANY))]
+
+
+def test_what_the_former_release_left_in_the_closure_is_moved_by_the_next_event() -> None:
+    row = Row()
+    metadata = told(*map(resource, range(MANY)))
+    row.closure = TaskExecutionClosure(phase="RUNNING", metadata=metadata).SerializeToString()
+    assert row.found().metadata == metadata
+    apply(row, task_event("RUNNING", version=1))
+    assert row.chunked
+    assert row.found().metadata == metadata
+
+
+def test_what_the_former_release_adds_during_an_update_is_merged() -> None:
+    row = Row()
+    apply(row, task_event("RUNNING", metadata=told(*(resource(index, external_id="a") for index in range(MANY)))))
+    closure = TaskExecutionClosure.FromString(row.closure or b"")
+    closure.metadata.external_resources.extend([resource(1, phase="RUNNING"), resource(1, 1), resource(MANY)])
+    row.closure = closure.SerializeToString()
+    expected = [(0, 0), (1, 0), (1, 1), *((index, 0) for index in range(2, MANY + 1))]
+    for _ in range(2):
+        assert places(row) == expected
+        assert (resources(row)[1].external_id, resources(row)[1].phase) == ("a", TaskExecution.RUNNING)
+        apply(row, task_event("RUNNING", version=row.version + 1, metadata=told(resource(5))))
+        assert not TaskExecutionClosure.FromString(row.closure).metadata.external_resources
+
+
+def test_metadata_stands_once_in_an_answer() -> None:
+    row = Row()
+    metadata = told(*map(resource, range(MANY)))
+    metadata.generated_name = "g"
+    apply(row, task_event("RUNNING", metadata=metadata))
+    chunks = b"".join(row.chunks[number] for number in sorted(row.chunks))
+    answer = whole_closure(row.closure or b"", chunks)
+    assert answer.endswith(chunks)
+    assert answer.count(b"\x0a\x01g") == 1
+    assert row.found().metadata == metadata
