@@ -79,6 +79,7 @@ class Memory:
                 "parent": nodes.get(state.parent_id, ""),
                 "parent_task": tasks.get(state.parent_task_id, ""),
                 "dynamic": self._dynamic(state.dynamic_closure_uri),
+                "event_version": state.event_version,
             }
             for key, state in self.rows.nodes.items()
         }

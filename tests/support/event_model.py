@@ -124,6 +124,7 @@ class Model:
 
     def _first_node(self, identifier: Plain, event: Plain) -> Plain:
         node: Plain = {"closure": {}, "metadata": {}, "input_uri": "", "parent": "", "parent_task": "", "dynamic": {}}
+        node["event_version"] = event.get("event_version", 0)
         if "id" in event.get("parent_task_metadata", {}):
             task = event["parent_task_metadata"]["id"]
             complete_node(present(task, "node_execution_id"))

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import grpc
 import psycopg
 from flyteidl.admin.event_pb2 import (
+    EventFailureReason,
     NodeExecutionEventRequest,
     TaskExecutionEventRequest,
     WorkflowExecutionEventRequest,
@@ -17,6 +19,7 @@ from flyteidl.admin.event_pb2 import (
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.rpc.status_pb2 import Status
 
 import services.executions
 from services.executions.listeners.event_batches import EventBatches
@@ -27,7 +30,9 @@ from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
+from tests.support.event_model_checks import OK, Answer
 from tests.support.parts import Parts
+from tests.support.plain import plain
 
 MIGRATIONS = Path(str(services.executions.__file__)).parent / "store" / "migrations"
 
@@ -87,6 +92,21 @@ class Executions:
             *(row[0] for row in self.rows("node_executions", "phase", name)),
             *(row[0] for row in self.rows("task_executions", "phase", name)),
         ]
+
+
+async def told(admin: AdminServiceStub, event: Event) -> Answer:
+    """Send one event; answers what its sender is told, as the model puts it."""
+    try:
+        await send(admin, event)
+    except grpc.aio.AioRpcError as error:
+        metadata: Any = error.trailing_metadata()
+        packed = metadata.get("grpc-status-details-bin") if metadata else None
+        reason = EventFailureReason()
+        if packed:
+            (detail,) = Status.FromString(packed).details
+            assert detail.Unpack(reason)
+        return error.code().name, plain(reason)
+    return OK
 
 
 async def send(admin: AdminServiceStub, event: Event) -> None:
