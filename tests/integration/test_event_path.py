@@ -1,8 +1,7 @@
 """Events from the engine's call to the committed row, over real NATS and PostgreSQL."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +27,13 @@ from flyteidl.event.event_pb2 import (
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.rpc.status_pb2 import Status
 
-from services.contracts.event_batches import (
-    INBOX_HEADER,
-    Batch,
-    decode_verdicts,
-    durable_of,
-    encode_batch,
-    lane_of,
-    parse_verdict,
-    subject_of,
-)
+from services.contracts.event_batches import durable_of, lane_of, subject_of
 from services.executions.listeners.event_batches import STREAM, EventBatches
 from services.executions.rules.events.batch import Event
 from services.kit.bus import Bus, Delivery
 from services.kit.errors import Code, Unavailable
-from tests.support.event_makers import VALUES, batched, node_event, task_event, workflow_event
-from tests.support.event_path import Executions, send
+from tests.support.event_makers import VALUES, node_event, task_event, workflow_event
+from tests.support.event_path import Executions, delivery, send, verdicts_of
 from tests.support.parts import Parts, Served, free_port, running_nats, service
 from tests.support.waiting import until
 
@@ -236,27 +226,6 @@ async def test_while_the_database_is_away_the_order_is_kept(admin: AdminServiceS
         await until(caught_up)
 
 
-def delivery(name: str, batch_id: str, received: Sequence[Event], sequence: int = 1) -> tuple[int, Delivery]:
-    payload = encode_batch(Batch(batch_id, tuple(map(batched, received))))
-    lane = lane_of("p", "d", name)
-    return lane, Delivery(subject_of(lane), payload, sequence)
-
-
-async def verdicts_of(
-    bus: Bus, take: Callable[[int, Delivery], Awaitable[None]], lane: int, sent: Delivery
-) -> list[int]:
-    """Codes of the verdicts that taking `sent` sends to the inbox."""
-    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    async def hear(data: bytes) -> None:
-        heard.set_result(data)
-
-    inbox = await bus.listen(hear)
-    await take(lane, Delivery(sent.subject, sent.payload, sent.sequence, {INBOX_HEADER: inbox}))
-    statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
-    return [0 if status is None else status.code for status in statuses]
-
-
 @pytest.fixture
 async def bus(parts: Parts) -> AsyncIterator[Bus]:
     connected = await Bus.connect(parts.nats_url, "test-event-path")
@@ -268,26 +237,12 @@ async def test_a_batch_delivered_again_gets_the_same_verdicts_and_changes_nothin
     applied: EventBatches, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
-    lane, sent = delivery(name, uuid.uuid4().hex, [node_event("QUEUED", name=name), node_event("QUEUED", name=name)])
+    lane, sent = delivery(name, [node_event("QUEUED", name=name), node_event("QUEUED", name=name)])
     first = await verdicts_of(bus, applied.take, lane, sent)
     before = executions.rows("node_executions", "xmin::text, phase", name)
     again = await verdicts_of(bus, applied.take, lane, sent)
     assert first == again == [Code.OK, Code.ALREADY_EXISTS]
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
-
-
-async def test_an_event_that_cannot_be_stored_does_not_harm_its_batch(
-    applied: EventBatches, executions: Executions, bus: Bus
-) -> None:
-    name = executions.create()
-    received: list[Event] = [
-        workflow_event("RUNNING", name=name),
-        node_event("QUEUED", name=name, input_uri="no\x00text"),
-        node_event("QUEUED", node="n1", name=name),
-    ]
-    lane, sent = delivery(name, uuid.uuid4().hex, received)
-    assert await verdicts_of(bus, applied.take, lane, sent) == [Code.OK, Code.INVALID_ARGUMENT, Code.OK]
-    assert executions.phases(name) == ["RUNNING", "QUEUED"]
 
 
 async def test_a_batch_that_cannot_be_read_is_parked(applied: EventBatches, executions: Executions) -> None:
@@ -299,7 +254,7 @@ async def test_a_user_and_an_event_change_an_execution_one_after_the_other(
     applied: EventBatches, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
-    lane, sent = delivery(name, uuid.uuid4().hex, [workflow_event("RUNNING", name=name)])
+    lane, sent = delivery(name, [workflow_event("RUNNING", name=name)])
     async with await psycopg.AsyncConnection.connect(executions.url) as user:
         await user.execute("SELECT 1 FROM executions WHERE execution_name = %s FOR UPDATE", (name,))
         taking = asyncio.create_task(verdicts_of(bus, applied.take, lane, sent))

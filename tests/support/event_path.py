@@ -2,14 +2,16 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import grpc
 import psycopg
 from flyteidl.admin.event_pb2 import (
+    EventFailureReason,
     NodeExecutionEventRequest,
     TaskExecutionEventRequest,
     WorkflowExecutionEventRequest,
@@ -17,18 +19,33 @@ from flyteidl.admin.event_pb2 import (
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.rpc.status_pb2 import Status
 
 import services.executions
+from services.contracts.event_batches import (
+    INBOX_HEADER,
+    Batch,
+    BatchedEvent,
+    decode_verdicts,
+    encode_batch,
+    lane_of,
+    parse_verdict,
+    subject_of,
+)
 from services.executions.listeners.event_batches import EventBatches
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.storage import Storage
 from services.kit import migrations
-from services.kit.bus import Bus
+from services.kit.bus import Bus, Delivery
 from services.kit.db import Database
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
+from tests.support.event_makers import batched
+from tests.support.event_model_checks import OK, Answer
 from tests.support.parts import Parts
+from tests.support.plain import plain
 
+SOON_SECONDS = 15.0
 MIGRATIONS = Path(str(services.executions.__file__)).parent / "store" / "migrations"
 
 
@@ -87,6 +104,43 @@ class Executions:
             *(row[0] for row in self.rows("node_executions", "phase", name)),
             *(row[0] for row in self.rows("task_executions", "phase", name)),
         ]
+
+
+def delivery(name: str, events: Iterable[Event | BatchedEvent], sequence: int = 1) -> tuple[int, Delivery]:
+    """A batch of events of the execution `name`, as the stream hands it to its lane."""
+    framed = tuple(event if isinstance(event, BatchedEvent) else batched(event) for event in events)
+    lane = lane_of("p", "d", name)
+    return lane, Delivery(subject_of(lane), encode_batch(Batch(uuid.uuid4().hex, framed)), sequence)
+
+
+async def verdicts_of(
+    bus: Bus, take: Callable[[int, Delivery], Awaitable[None]], lane: int, sent: Delivery
+) -> list[int]:
+    """Codes of the verdicts that taking `sent` sends to the inbox."""
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def hear(data: bytes) -> None:
+        heard.set_result(data)
+
+    inbox = await bus.listen(hear)
+    await take(lane, Delivery(sent.subject, sent.payload, sent.sequence, {INBOX_HEADER: inbox}))
+    statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
+    return [0 if status is None else status.code for status in statuses]
+
+
+async def told(admin: AdminServiceStub, event: Event) -> Answer:
+    """Send one event; answers what its sender is told, as the model puts it."""
+    try:
+        await send(admin, event)
+    except grpc.aio.AioRpcError as error:
+        metadata: Any = error.trailing_metadata()
+        packed = metadata.get("grpc-status-details-bin") if metadata else None
+        reason = EventFailureReason()
+        if packed:
+            (detail,) = Status.FromString(packed).details
+            assert detail.Unpack(reason)
+        return error.code().name, plain(reason)
+    return OK
 
 
 async def send(admin: AdminServiceStub, event: Event) -> None:

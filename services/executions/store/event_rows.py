@@ -259,7 +259,7 @@ def _closure_columns(
 def _error_columns(states: Sequence[ExecutionState] | Sequence[NodeState]) -> dict[str, Any]:
     errors = [state.closure.error if state.closure.HasField("error") else None for state in states]
     return {
-        "error_kinds": [None if error is None else ExecutionError.ErrorKind.Name(error.kind) for error in errors],
+        "error_kinds": [None if error is None else _name(ExecutionError.ErrorKind, error.kind) for error in errors],
         "error_codes": [None if error is None else error.code for error in errors],
     }
 
@@ -270,4 +270,10 @@ def _times(states: Iterable[ExecutionState | NodeState | TaskState], name: str) 
 
 def _cache_status(closure: NodeExecutionClosure) -> str | None:
     kept = closure.task_node_metadata
-    return CatalogCacheStatus.Name(kept.cache_status) if kept.HasField("catalog_key") else None
+    return _name(CatalogCacheStatus, kept.cache_status) if kept.HasField("catalog_key") else None
+
+
+def _name(enum: Any, number: int) -> str:
+    """The name of a value; one that only a newer engine knows is told by its number, as the reference does."""
+    value = enum.DESCRIPTOR.values_by_number.get(number)
+    return str(number) if value is None else str(value.name)

@@ -116,6 +116,11 @@ def test_the_child_execution_is_kept_from_the_first_event_on_and_never_replaced(
     assert fold(state, "SUCCEEDED", workflow_node_metadata=other).closure == fold(state, "SUCCEEDED").closure
 
 
+def test_a_child_without_its_id_gets_no_empty_one() -> None:
+    state = first("RUNNING", workflow_node_metadata=EventWorkflowNodeMetadata())
+    assert state.closure.workflow_node_metadata == WorkflowNodeMetadata()
+
+
 def test_one_kind_of_target_replaces_the_other() -> None:
     child = EventWorkflowNodeMetadata(execution_id=EXECUTION)
     state = first("RUNNING", workflow_node_metadata=child)

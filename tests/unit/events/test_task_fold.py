@@ -87,6 +87,11 @@ def test_a_list_of_reasons_is_appended_whole_and_wins_over_the_single_one() -> N
     assert state.closure.reason == "b"
 
 
+def test_a_listed_reason_without_its_time_is_not_dated_1970() -> None:
+    state = first("QUEUED", reasons=[EventReason(reason="a")])
+    assert not state.closure.reasons[0].HasField("occurred_at")
+
+
 def test_a_single_reason_is_appended_when_it_is_new() -> None:
     state = fold(first("QUEUED", 10, reason="a"), "QUEUED", 11, version=1, reason="a")
     state = fold(state, "RUNNING", 12, reason="b")

@@ -1,134 +1,167 @@
-"""Every pair of stored phase and phase of an event, for the three kinds (events.md 2.1, 3.3, 4.1)."""
+"""Every pair of stored phase and phase of an event, for the three kinds, through the fold of a batch.
+
+The tables are those of events.md 2.1, 3.3 and 4.1: what is stored in rows, events in columns; `ok` applied, `late` OK
+and without effect, `AE` already exists, `T` typed: over, `F` failed precondition without details. For tasks `v` is AE
+unless the event's phase version is higher, and `t` the same in a terminal phase, where a higher version is T.
+"""
 
 from collections.abc import Iterator
 
 import pytest
-from flyteidl.admin.event_pb2 import EventFailureReason
-from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
-from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 
-from services.executions.rules.events import node as nodes
-from services.executions.rules.events import task as tasks
-from services.executions.rules.events.state import NodeState, Offloads, TaskState
-from services.executions.rules.events.workflow import fold_workflow
-from services.kit.errors import AlreadyExists, FailedPrecondition, ServiceError
+from services.executions.rules.events.batch import Event
+from services.kit.errors import ServiceError
 from tests.support.event_makers import (
+    EXECUTION_KEY,
     NODE_KEY,
-    STORAGE,
     TASK_KEY,
     execution_state,
     node_event,
     task_event,
     workflow_event,
 )
+from tests.support.event_memory import Memory, answer
 
-# As in events.md 2.1: AE already exists, T typed terminal, F plain failed precondition, and - for accepted without
-# effect, where the reference lets an execution go back.
-COLUMNS = [
-    "UNDEFINED",
-    "QUEUED",
-    "RUNNING",
-    "SUCCEEDING",
-    "FAILING",
-    "ABORTING",
-    "SUCCEEDED",
-    "FAILED",
-    "TIMED_OUT",
-    "ABORTED",
-]
+# The reference lets an execution go back (RUNNING after SUCCEEDING); here such events are late (2.1 [DO]).
 WORKFLOW = """
-COLUMNS     UNDEFINED QUEUED RUNNING SUCCEEDING FAILING ABORTING SUCCEEDED FAILED TIMED_OUT ABORTED
-UNDEFINED   AE ok ok ok ok ok ok ok ok ok
-QUEUED      -  ok ok ok ok ok ok ok ok ok
-RUNNING     -  F  AE ok ok ok ok ok ok ok
-SUCCEEDING  -  -  -  AE ok ok ok ok ok ok
-FAILING     -  -  -  ok AE ok ok ok ok ok
-ABORTING    F  F  F  F  F  AE ok ok ok ok
-SUCCEEDED   T  T  T  T  T  T  AE T  T  T
-FAILED      T  T  T  T  T  T  T  AE T  T
-TIMED_OUT   T  T  T  T  T  T  T  T  AE T
-ABORTED     T  T  T  T  T  T  T  T  T  AE
+            UNDEFINED QUEUED RUNNING SUCCEEDING FAILING ABORTING SUCCEEDED FAILED TIMED_OUT ABORTED
+UNDEFINED   AE        ok     ok      ok         ok      ok       ok        ok     ok        ok
+QUEUED      late      ok     ok      ok         ok      ok       ok        ok     ok        ok
+RUNNING     late      F      AE      ok         ok      ok       ok        ok     ok        ok
+SUCCEEDING  late      late   late    AE         ok      ok       ok        ok     ok        ok
+FAILING     late      late   late    ok         AE      ok       ok        ok     ok        ok
+ABORTING    F         F      F       F          F       AE       ok        ok     ok        ok
+SUCCEEDED   T         T      T       T          T       T        AE        T      T         T
+FAILED      T         T      T       T          T       T        T         AE     T         T
+TIMED_OUT   T         T      T       T          T       T        T         T      AE        T
+ABORTED     T         T      T       T          T       T        T         T      T         AE
 """
 
+NODE = """
+          UNDEFINED QUEUED RUNNING SUCCEEDED FAILING FAILED ABORTED SKIPPED TIMED_OUT DYNAMIC_RUNNING RECOVERED
+(none)    ok        ok     ok      ok        ok      ok     ok      ok      ok        ok              ok
+UNDEFINED AE        ok     ok      ok        ok      ok     ok      ok      ok        ok              ok
+QUEUED    ok        AE     ok      ok        ok      ok     ok      ok      ok        ok              ok
+RUNNING   ok        ok     AE      ok        ok      ok     ok      ok      ok        ok              ok
+SUCCEEDED T         T      T       AE        T       T      T       T       T         T               T
+FAILING   ok        ok     ok      ok        AE      ok     ok      ok      ok        ok              ok
+FAILED    T         T      T       T         T       AE     T       T       T         T               T
+ABORTED   T         T      T       T         T       T      AE      T       T         T               T
+SKIPPED   T         T      T       T         T       T      T       AE      T         T               T
+TIMED_OUT T         T      T       T         T       T      T       T       AE        T               T
+DYNAMIC_RUNNING ok  ok     ok      ok        ok      ok     ok      ok      ok        AE              ok
+RECOVERED T         T      T       T         T       T      T       T       T         T               AE
+"""
 
-def workflow_cells() -> Iterator[tuple[str, str, str]]:
-    (_, *columns), *rows = [line.split() for line in WORKFLOW.strip().splitlines()]
-    for stored, *cells in rows:
-        for event, cell in zip(columns, cells, strict=True):
+TASK = """
+          UNDEFINED QUEUED RUNNING SUCCEEDED ABORTED FAILED INITIALIZING WAITING_FOR_RESOURCES RETRYABLE_FAILED
+(none)    ok        ok     ok      ok        ok      ok     ok           ok                    ok
+UNDEFINED v         ok     ok      ok        ok      ok     ok           ok                    ok
+QUEUED    ok        v      ok      ok        ok      ok     ok           ok                    ok
+RUNNING   ok        ok     v       ok        ok      ok     ok           ok                    ok
+SUCCEEDED T         T      T       t         T       T      T            T                     T
+ABORTED   T         T      T       T         t       T      T            T                     T
+FAILED    T         T      T       T         T       t      T            T                     T
+INITIALIZING ok     ok     ok      ok        ok      ok     v            ok                    ok
+WAITING_FOR_RESOURCES ok ok ok     ok        ok      ok     ok           v                     ok
+RETRYABLE_FAILED ok ok     ok      ok        ok      ok     ok           ok                    v
+"""
+
+STORED_VERSION = 2
+
+
+def cells(table: str) -> Iterator[tuple[str, str, str]]:
+    (columns, *rows) = [line.split() for line in table.strip().splitlines()]
+    for stored, *row in rows:
+        for event, cell in zip(columns, row, strict=True):
             yield stored, event, cell
 
 
-def outcome(error: ServiceError | None) -> str:
-    if error is None:
-        return "ok"
-    if isinstance(error, AlreadyExists):
-        return "AE"
-    assert isinstance(error, FailedPrecondition)
-    return "T" if error.details else "F"
+def assert_told(error: ServiceError | None, cell: str, current_phase: str, *messages: str) -> None:
+    over = {"already_in_terminal_state": {"current_phase": current_phase}}
+    expected = {
+        "ok": ("OK", {}),
+        "late": ("OK", {}),
+        "AE": ("ALREADY_EXISTS", {}),
+        "F": ("FAILED_PRECONDITION", {}),
+        "T": ("FAILED_PRECONDITION", over),
+    }
+    assert answer(error) == expected[cell]
+    assert error is None or any(message in error.message for message in messages)
 
 
-def terminal_phase(error: ServiceError | None) -> str:
-    assert error is not None
-    (detail,) = error.details
-    assert isinstance(detail, EventFailureReason)
-    return detail.already_in_terminal_state.current_phase
+def test_the_tables_name_every_pair() -> None:
+    for table, phases, more in (
+        (WORKFLOW, WorkflowExecution.Phase.keys(), []),
+        (NODE, NodeExecution.Phase.keys(), ["(none)"]),
+        (TASK, TaskExecution.Phase.keys(), ["(none)"]),
+    ):
+        pairs = [(stored, event) for stored, event, _ in cells(table)]
+        assert len(pairs) == len(set(pairs))
+        assert set(pairs) == {(stored, event) for stored in [*phases, *more] for event in phases}
 
 
-def test_the_table_names_every_phase() -> None:
-    assert {stored for stored, _, _ in workflow_cells()} == set(WorkflowExecution.Phase.keys())
-
-
-@pytest.mark.parametrize(("stored", "event", "cell"), list(workflow_cells()))
+@pytest.mark.parametrize(("stored", "event", "cell"), list(cells(WORKFLOW)))
 def test_workflow_phases(stored: str, event: str, cell: str) -> None:
-    state = execution_state(stored)
-    error: ServiceError | None = None
-    after = state
-    try:
-        after = fold_workflow(state, workflow_event(event), STORAGE, Offloads())
-    except ServiceError as raised:
-        error = raised
-    assert outcome(error) == ("ok" if cell == "-" else cell)
-    if cell == "T":
-        assert terminal_phase(error) == stored
-    applied = WorkflowExecution.Phase.Value(event if cell == "ok" else stored)
-    assert after.closure.phase == applied
-    assert (after is state) == (cell != "ok")
+    before = execution_state(stored)
+    memory = Memory(executions=[before])
+    changes = memory.take([workflow_event(event)])
+    assert_told(
+        changes.verdicts[0],
+        cell,
+        stored,
+        f"This phase {event} was already recorded",
+        f"Invalid phase change from {stored} to {event}",
+        f"Invalid phase change from aborting to {event}",
+        f"Cannot go from {stored} to {event}",
+    )
+    after = memory.rows.executions[EXECUTION_KEY]
+    assert after.closure.phase == WorkflowExecution.Phase.Value(event if cell == "ok" else stored)
+    assert list(changes.executions) == ([EXECUTION_KEY] if cell == "ok" else [])
+    assert cell == "ok" or after == before
 
 
-NODE_OVER = {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED", "SKIPPED", "RECOVERED"}
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("stored", "event", "cell"), list(cells(NODE)))
+def test_node_phases(stored: str, event: str, cell: str, together: bool) -> None:
+    first: list[Event] = [] if stored == "(none)" else [node_event(stored)]
+    memory = Memory()
+    error = fold_last(memory, first, node_event(event), together=together)
+    assert_told(error, cell, event, "This phase was already recorded", f"Invalid phase change from {stored} to {event}")
+    after = memory.rows.nodes[NODE_KEY]
+    assert after.closure.phase == NodeExecution.Phase.Value(event if cell == "ok" else stored)
 
 
-@pytest.mark.parametrize("stored", NodeExecution.Phase.keys())
-@pytest.mark.parametrize("event", NodeExecution.Phase.keys())
-def test_node_phases(stored: str, event: str) -> None:
-    expected = "AE" if stored == event else "T" if stored in NODE_OVER else "ok"
-    state = NodeState(NODE_KEY, NodeExecutionClosure(phase=stored), NodeExecutionMetaData())
-    error: ServiceError | None = None
-    try:
-        nodes.check_move(state, node_event(event))
-    except ServiceError as raised:
-        error = raised
-    assert outcome(error) == expected
-    if expected == "T":
-        assert terminal_phase(error) == event
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("version", [STORED_VERSION - 1, STORED_VERSION, STORED_VERSION + 1])
+@pytest.mark.parametrize(("stored", "event", "cell"), list(cells(TASK)))
+def test_task_phases_and_versions(stored: str, event: str, cell: str, version: int, together: bool) -> None:
+    newer = version > STORED_VERSION
+    told = {"v": "ok" if newer else "AE", "t": "T" if newer else "AE"}.get(cell, cell)
+    first: list[Event] = [node_event("RUNNING")]
+    if stored != "(none)":
+        first.append(task_event(stored, version=STORED_VERSION))
+    memory = Memory()
+    error = fold_last(memory, first, task_event(event, version=version), together=together)
+    assert_told(
+        error,
+        told,
+        event,
+        "have already recorded task execution phase",
+        f"Invalid phase change from {stored} to {event}",
+    )
+    after = memory.rows.tasks[TASK_KEY]
+    assert after.closure.phase == TaskExecution.Phase.Value(event if told == "ok" else stored)
+    assert after.phase_version == (version if told == "ok" else STORED_VERSION)
 
 
-TASK_OVER = {"SUCCEEDED", "FAILED", "ABORTED"}
-
-
-@pytest.mark.parametrize("stored", TaskExecution.Phase.keys())
-@pytest.mark.parametrize("event", TaskExecution.Phase.keys())
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_task_phases_and_versions(stored: str, event: str, version: int) -> None:
-    """The stored version is 2."""
-    expected = "AE" if stored == event and version <= 2 else "T" if stored in TASK_OVER else "ok"
-    state = TaskState(TASK_KEY, TaskExecutionClosure(phase=stored), phase_version=2)
-    error: ServiceError | None = None
-    try:
-        tasks.check_move(state, task_event(event, version=version))
-    except ServiceError as raised:
-        error = raised
-    assert outcome(error) == expected
-    if expected == "T":
-        assert terminal_phase(error) == event
+def fold_last(memory: Memory, first: list[Event], event: Event, *, together: bool) -> ServiceError | None:
+    """Fold `first`, which is applied, and then `event`, in one batch or in two; answers the verdict of `event`."""
+    if together:
+        *before, verdict = memory.take([*first, event]).verdicts
+    else:
+        before = memory.take(first).verdicts if first else []
+        (verdict,) = memory.take([event]).verdicts
+    assert before == [None] * len(first)
+    return verdict

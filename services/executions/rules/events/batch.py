@@ -191,7 +191,8 @@ class _Fold:
         self._check_execution(key.execution, event.producer_id)
         stored = self._rows.nodes.get(key)
         if stored is None:
-            first = nodes.first_state(key, event, self._parent_id(event), self._parent_task_id(event))
+            parent_task_id = self._parent_task_id(event)
+            first = nodes.first_state(key, event, self._parent_id(event), parent_task_id)
             state = nodes.fold_node(first, event, self._storage, offloads, created=True)
             identifier = self._rows.node_ids[key] = self._rows.free_node_ids.pop(0)
             self.changes.new_nodes[identifier] = state

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.core.execution_pb2 import NodeExecution
-from flyteidl.event.event_pb2 import NodeExecutionEvent
+from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowNodeMetadata
 
 from services.contracts.phases import NODE_TERMINAL
 from services.executions.rules.events.data import input_uri, keep_result
@@ -46,8 +46,7 @@ def fold_node(
     _advance(closure, stored.key, event, storage, offloads)
     dynamic_closure_uri = stored.dynamic_closure_uri
     if event.HasField("workflow_node_metadata"):
-        if closure.WhichOneof("target_metadata") != "workflow_node_metadata":
-            closure.workflow_node_metadata.executionId.CopyFrom(event.workflow_node_metadata.execution_id)
+        _keep_child(closure, event.workflow_node_metadata)
     elif event.HasField("task_node_metadata"):
         _merge_task_node_metadata(closure, event)
         dynamic_closure_uri = _dynamic_closure(stored, event, storage, offloads) or dynamic_closure_uri
@@ -88,6 +87,15 @@ def _advance(
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
         closure.deck_uri = event.deck_uri
         keep_result(closure, key, event, storage, offloads)
+
+
+def _keep_child(closure: NodeExecutionClosure, told: WorkflowNodeMetadata) -> None:
+    """Take the child execution unless one is known (events.md 3.3)."""
+    if closure.WhichOneof("target_metadata") == "workflow_node_metadata":
+        return
+    closure.workflow_node_metadata.SetInParent()
+    if told.HasField("execution_id"):
+        closure.workflow_node_metadata.executionId.CopyFrom(told.execution_id)
 
 
 def _merge_task_node_metadata(closure: NodeExecutionClosure, event: NodeExecutionEvent) -> None:

@@ -108,7 +108,8 @@ def _add_reasons(closure: TaskExecutionClosure, event: TaskExecutionEvent) -> No
     """Append what the event tells; its list wins over its single reason, which repeats itself (events.md 4.5)."""
     if event.reasons:
         for reason in event.reasons:
-            closure.reasons.add(occurred_at=reason.occurred_at, message=reason.reason)
+            occurred_at = reason.occurred_at if reason.HasField("occurred_at") else None
+            closure.reasons.add(occurred_at=occurred_at, message=reason.reason)
         closure.reason = event.reasons[-1].reason
     elif event.reason and event.reason != closure.reason:
         closure.reasons.add(occurred_at=event.occurred_at, message=event.reason)

@@ -1,0 +1,171 @@
+"""What events left in the database, in the words of the model: read through the RPCs where they tell it all."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
+from flyteidl.admin.node_execution_pb2 import NodeExecution, NodeExecutionGetRequest
+from flyteidl.admin.task_execution_pb2 import TaskExecution, TaskExecutionGetRequest
+from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
+from flyteidl.core.identifier_pb2 import (
+    Identifier,
+    NodeExecutionIdentifier,
+    ResourceType,
+    TaskExecutionIdentifier,
+    WorkflowExecutionIdentifier,
+)
+from flyteidl.core.literals_pb2 import LiteralMap
+
+from services.executions.handlers.node_executions import NodeExecutionHandlers
+from services.executions.handlers.task_executions import TaskExecutionHandlers
+from services.kit.db import Database
+from services.kit.rpc import Call
+from tests.support.event_model import Model
+from tests.support.event_path import Executions
+from tests.support.plain import NANOS, Plain, plain
+
+
+@dataclass
+class Reading:
+    """Reads one execution after the other of `executions`."""
+
+    executions: Executions
+    db: Database
+
+    async def assert_as_told(self, name: str, model: Model) -> None:
+        """Assert that the execution, its nodes and its attempts are stored as `model` tells."""
+        assert self.execution(name) == _stored_execution(model.executions[f"p/d/{name}"])
+        assert await self.nodes(name) == {key: _shown_node(key, model) for key in model.nodes}
+        assert await self.tasks(name) == {key: _shown_task(key, model) for key in model.tasks}
+        for uri, values in model.objects.items():
+            assert plain(LiteralMap.FromString(await self.executions.objects.get(uri))) == values
+
+    def execution(self, name: str) -> Plain:
+        """Its row: what lists filter and sort by must tell the same as the closure."""
+        columns = "phase, cluster, closure, spec, started_at, duration"
+        ((phase, cluster, closure, spec, started, duration),) = self._rows("executions", columns, name)
+        return {
+            "cluster": cluster,
+            "assigned": ExecutionSpec.FromString(spec).metadata.system_metadata.execution_cluster,
+            "closure": plain(ExecutionClosure.FromString(closure)),
+            "columns": [phase, _nanoseconds(started), duration],
+        }
+
+    async def nodes(self, name: str) -> dict[str, Plain]:
+        """What GetNodeExecution answers of each node, its parents by name, and its row."""
+        columns = (
+            "id, node_id, parent_id, parent_task_execution_id, phase, started_at, duration, error_kind, error_code,"
+            " dynamic_workflow_remote_closure_reference"
+        )
+        rows = self._rows("node_executions", columns, name)
+        names = {row[0]: f"p/d/{name}/{row[1]}" for row in rows}
+        attempts = self._attempts(name)
+        handlers = NodeExecutionHandlers(self.db)
+        found = {}
+        for number, node_id, parent, parent_task, phase, started, duration, *error, dynamic in rows:
+            identifier = _node(name, node_id)
+            answer = await handlers.GetNodeExecution(NodeExecutionGetRequest(id=identifier), Call())
+            node = NodeExecution.FromString(answer)
+            assert node.id == identifier
+            found[names[number]] = {
+                "closure": plain(node.closure),
+                "metadata": plain(node.metadata),
+                "input_uri": node.input_uri,
+                "parent": names.get(parent, ""),
+                "parent_task": attempts.get(parent_task, ""),
+                "dynamic": await self._dynamic(dynamic),
+                "columns": [phase, _nanoseconds(started), duration, *error],
+            }
+        return found
+
+    async def tasks(self, name: str) -> dict[str, Plain]:
+        """What GetTaskExecution answers of each attempt, and its row."""
+        columns = "id, node_id, project, domain, name, version, retry_attempt, phase, phase_version, duration"
+        names = self._attempts(name)
+        handlers = TaskExecutionHandlers(self.db)
+        found = {}
+        for number, node_id, project, domain, task, version, attempt, *row in self._rows(
+            "task_executions", columns, name
+        ):
+            identifier = TaskExecutionIdentifier(
+                task_id=Identifier(
+                    resource_type=ResourceType.TASK, project=project, domain=domain, name=task, version=version
+                ),
+                node_execution_id=_node(name, node_id),
+                retry_attempt=attempt,
+            )
+            answer = await handlers.GetTaskExecution(TaskExecutionGetRequest(id=identifier), Call())
+            read = TaskExecution.FromString(answer)
+            assert read.id == identifier
+            found[names[number]] = {
+                "closure": plain(read.closure),
+                "input_uri": read.input_uri,
+                "is_parent": read.is_parent,
+                "columns": row,
+            }
+        return found
+
+    def _attempts(self, name: str) -> dict[Any, str]:
+        columns = "id, node_id, project, domain, name, version, retry_attempt"
+        rows = self._rows("task_executions", columns, name)
+        return {number: "/".join(["p/d", name, *map(str, place)]) for number, *place in rows}
+
+    async def _dynamic(self, uri: str) -> Plain:
+        if not uri:
+            return {}
+        stored: Plain = plain(CompiledWorkflowClosure.FromString(await self.executions.objects.get(uri)))
+        return stored
+
+    def _rows(self, table: str, columns: str, name: str) -> list[Any]:
+        return list(self.executions.rows(table, columns, name))
+
+
+def _stored_execution(execution: Plain) -> Plain:
+    closure = execution["closure"]
+    return {
+        "cluster": execution["cluster"],
+        "assigned": execution.get("assigned", ""),
+        "closure": closure,
+        "columns": [_phase(closure), closure.get("started_at"), closure.get("duration", 0)],
+    }
+
+
+def _shown_node(key: str, model: Model) -> Plain:
+    """Nodes of event version 0 are parents when they have children, which their own events need not say (7.1)."""
+    node = dict(model.nodes[key])
+    closure, error = node["closure"], node["closure"].get("error")
+    if node.pop("event_version") == 0 and any(other["parent"] == key for other in model.nodes.values()):
+        shown = {"is_parent_node": True} | ({"is_dynamic": True} if node["dynamic"] else {})
+        node["metadata"] = node["metadata"] | shown
+    node["columns"] = [
+        _phase(closure),
+        closure.get("started_at"),
+        closure.get("duration", 0),
+        None if error is None else str(error.get("kind", "UNKNOWN")),
+        None if error is None else error.get("code", ""),
+    ]
+    return node
+
+
+def _shown_task(key: str, model: Model) -> Plain:
+    task = dict(model.tasks[key])
+    closure = task["closure"]
+    task["is_parent"] = any(node["parent_task"] == key for node in model.nodes.values())
+    task["columns"] = [_phase(closure), task.pop("version"), closure.get("duration", 0)]
+    return task
+
+
+def _phase(closure: Plain) -> str:
+    phase: str = closure.get("phase", "UNDEFINED")
+    return phase
+
+
+def _nanoseconds(when: datetime | None) -> int | None:
+    return None if when is None else round(when.timestamp() * NANOS)
+
+
+def _node(name: str, node_id: str) -> NodeExecutionIdentifier:
+    return NodeExecutionIdentifier(
+        execution_id=WorkflowExecutionIdentifier(project="p", domain="d", name=name), node_id=node_id
+    )
