@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Self
 
 import nats
@@ -67,6 +68,7 @@ class Delivery:
     subject: str
     payload: bytes
     sequence: int  # of the stream; the same at every redelivery
+    stored_at: datetime  # by the stream; the same at every redelivery
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -201,9 +203,9 @@ class Bus:
         """
 
         async def work(message: Msg) -> None:
-            delivery = Delivery(
-                message.subject, message.data, message.metadata.sequence.stream, dict(message.headers or {})
-            )
+            told = message.metadata
+            headers = dict(message.headers or {})
+            delivery = Delivery(message.subject, message.data, told.sequence.stream, told.timestamp, headers)
             renewal = asyncio.create_task(_renew(message))
             try:
                 await _until_done(handler, delivery, durable)

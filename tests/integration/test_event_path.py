@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +241,7 @@ async def test_while_the_database_is_away_the_order_is_kept(admin: AdminServiceS
 def delivery(name: str, batch_id: str, received: Sequence[Event], sequence: int = 1) -> tuple[int, Delivery]:
     payload = encode_batch(Batch(batch_id, tuple(map(batched, received))))
     lane = lane_of("p", "d", name)
-    return lane, Delivery(subject_of(lane), payload, sequence)
+    return lane, Delivery(subject_of(lane), payload, sequence, datetime.now(UTC))
 
 
 async def verdicts_of(
@@ -252,7 +254,7 @@ async def verdicts_of(
         heard.set_result(data)
 
     inbox = await bus.listen(hear)
-    await take(lane, Delivery(sent.subject, sent.payload, sent.sequence, {INBOX_HEADER: inbox}))
+    await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]
 
@@ -276,6 +278,35 @@ async def test_a_batch_delivered_again_gets_the_same_verdicts_and_changes_nothin
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
 
 
+async def test_a_batch_that_comes_again_after_its_successor_changes_nothing(
+    applied: EventBatches, executions: Executions
+) -> None:
+    # A replica stood still with it while another applied it and went on.
+    name = executions.create()
+    lane, first = delivery(name, uuid.uuid4().hex, [node_event("QUEUED", name=name)], sequence=7)
+    _, second = delivery(name, uuid.uuid4().hex, [node_event("RUNNING", name=name)], sequence=8)
+    await applied.take(lane, first)
+    await applied.take(lane, second)
+    await applied.take(lane, first)
+    assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "later"),
+    [(1, timedelta(seconds=1)), (9, timedelta(seconds=-1))],
+    ids=["a stream made anew", "a clock set back"],
+)
+async def test_a_batch_is_new_unless_both_its_place_and_its_time_are_past(
+    sequence: int, later: timedelta, applied: EventBatches, executions: Executions
+) -> None:
+    name = executions.create()
+    lane, first = delivery(name, uuid.uuid4().hex, [node_event("QUEUED", name=name)], sequence=8)
+    _, second = delivery(name, uuid.uuid4().hex, [node_event("RUNNING", name=name)], sequence=sequence)
+    await applied.take(lane, first)
+    await applied.take(lane, replace(second, stored_at=first.stored_at + later))
+    assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
+
+
 async def test_an_event_that_cannot_be_stored_does_not_harm_its_batch(
     applied: EventBatches, executions: Executions, bus: Bus
 ) -> None:
@@ -291,7 +322,7 @@ async def test_an_event_that_cannot_be_stored_does_not_harm_its_batch(
 
 
 async def test_a_batch_that_cannot_be_read_is_parked(applied: EventBatches, executions: Executions) -> None:
-    await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654))
+    await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654, datetime.now(UTC)))
     assert await executions.objects.get(executions.objects.uri("metadata/events/unreadable/0-987654")) == b"no batch"
 
 

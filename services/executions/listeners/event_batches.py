@@ -1,7 +1,8 @@
 """Applies batches of events: read, fold, write in one transaction, answer (architecture, section 3).
 
 Each lane is consumed strictly in order. A batch is applied once: its verdicts are stored with what it changed, and when
-it is delivered again they are sent again. While a part is down the batch is tried until it is back; nothing is dropped
+it is delivered again they are sent again. One that comes again after its successor, as from a replica that stood still,
+changes nothing either. While a part is down the batch is tried until it is back; nothing is dropped
 and nothing behind it in the lane overtakes it.
 """
 
@@ -30,7 +31,7 @@ from services.contracts.event_batches import (
 )
 from services.executions.rules.events.batch import Changes, Event, fold_batch, read_event, wanted
 from services.executions.rules.events.storage import Storage
-from services.executions.store.event_rows import lock_lane, mark_lane, read_rows, savepoint, write_rows
+from services.executions.store.event_rows import Lane, lock_lane, mark_lane, read_rows, savepoint, write_rows
 from services.kit.bus import Bus, Delivery, Stream
 from services.kit.db import Connection, Database
 from services.kit.errors import (
@@ -85,13 +86,13 @@ class EventBatches:
             return
         events = await asyncio.gather(*map(self._event, batch.events))
         try:
-            data = await self._apply(lane, delivery.sequence, batch, events)
+            data = await self._apply(lane, delivery, batch, events)
         except _PART_DOWN:
             raise
         except Exception:  # whatever it was, only the event that caused it may suffer
             log.warning("a batch of events is applied one by one", extra={"batch": batch.id}, exc_info=True)
-            data = await self._apply(lane, delivery.sequence, batch, events, one_by_one=True)
-        if inbox := delivery.headers.get(INBOX_HEADER):
+            data = await self._apply(lane, delivery, batch, events, one_by_one=True)
+        if data and (inbox := delivery.headers.get(INBOX_HEADER)):
             await self._bus.send(inbox, data)
 
     async def _event(self, batched: BatchedEvent) -> Event | ServiceError:
@@ -106,16 +107,20 @@ class EventBatches:
     async def _apply(
         self,
         lane: int,
-        sequence: int,
+        delivery: Delivery,
         batch: Batch,
         events: Sequence[Event | ServiceError],
         *,
         one_by_one: bool = False,
     ) -> bytes:
+        """Apply a batch unless it is applied; answers its verdicts, nothing when they are no longer known."""
         async with self._db.transaction() as connection:
             last = await lock_lane(connection, lane)
-            if last and decode_verdicts(last).id == batch.id:
-                return last
+            if last.verdicts and decode_verdicts(last.verdicts).id == batch.id:
+                return last.verdicts
+            if last.is_past(delivery.sequence, delivery.stored_at):
+                log.warning("a batch of events came again after its successor", extra={"batch": batch.id})
+                return b""
             if one_by_one:
                 verdicts: Sequence[ServiceError | None] = [
                     await self._write_alone(connection, event) for event in events
@@ -124,7 +129,7 @@ class EventBatches:
                 verdicts = await self._write(connection, events)
             await self._report(connection, batch, verdicts)
             data = encode_verdicts(batch.id, list(map(verdict, verdicts)))
-            await mark_lane(connection, lane, sequence, data)
+            await mark_lane(connection, lane, Lane(data, delivery.sequence, delivery.stored_at))
         return data
 
     async def _write(

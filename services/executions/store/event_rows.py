@@ -7,6 +7,8 @@ batch may change them.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -35,19 +37,36 @@ from services.kit.wire import enum_field
 Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
-async def lock_lane(connection: Connection, lane: int) -> bytes:
-    """Keep every other replica from `lane` until the transaction ends; answers its last verdicts, empty at first."""
+@dataclass(frozen=True)
+class Lane:
+    """How far a lane has been applied: the last batch's verdicts (empty at first), its place and time in the stream."""
+
+    verdicts: bytes
+    sequence: int
+    stored_at: datetime | None
+
+    def is_past(self, sequence: int, stored_at: datetime) -> bool:
+        """Whether the batch with that place and time was applied before the last one.
+
+        Both must say so: a stream that was made anew counts from one again, and clocks are set back.
+        """
+        return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
+
+
+async def lock_lane(connection: Connection, lane: int) -> Lane:
+    """Keep every other replica from `lane` until the transaction ends; answers how far it has been applied."""
     cursor = await connection.execute(statements.LANE, {"lane": lane}, binary=True)
     row = await cursor.fetchone()
     if row is None:
         await connection.execute(statements.NEW_LANE, {"lane": lane})
         return await lock_lane(connection, lane)
-    return bytes(row[0])
+    return Lane(*row)
 
 
-async def mark_lane(connection: Connection, lane: int, sequence: int, verdicts: bytes) -> None:
-    """Record that the batch with these `verdicts` is applied; `sequence` is its place in the stream."""
-    await connection.execute(statements.MARK_LANE, {"lane": lane, "sequence": sequence, "verdicts": verdicts})
+async def mark_lane(connection: Connection, number: int, lane: Lane) -> None:
+    """Record that lane `number` has been applied so far."""
+    parameters = {"sequence": lane.sequence, "stored": lane.stored_at, "verdicts": lane.verdicts}
+    await connection.execute(statements.MARK_LANE, {"lane": number, **parameters})
 
 
 @asynccontextmanager

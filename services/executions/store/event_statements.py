@@ -3,12 +3,13 @@
 Hot, so they are text that the driver prepares once (architecture, section 4).
 """
 
-LANE = "SELECT verdicts FROM event_lanes WHERE lane = %(lane)s FOR UPDATE"
+LANE = "SELECT verdicts, stream_sequence, stored_at FROM event_lanes WHERE lane = %(lane)s FOR UPDATE"
 NEW_LANE = """
 INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)s, 0, ''::bytea) ON CONFLICT DO NOTHING
 """
 MARK_LANE = """
-UPDATE event_lanes SET stream_sequence = %(sequence)s, verdicts = %(verdicts)b WHERE lane = %(lane)s
+UPDATE event_lanes SET stream_sequence = %(sequence)s, stored_at = %(stored)s, verdicts = %(verdicts)b
+WHERE lane = %(lane)s
 """
 
 EXECUTIONS_TO_CHANGE = """
