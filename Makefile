@@ -25,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset test test-unit test-integration lint fmt typecheck lock
+.PHONY: help up down status logs reset chaos outage test test-unit test-integration lint fmt typecheck lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,14 @@ logs: ## Follow what the parts say (PART=registry for one)
 
 reset: ## Stop the local stack and delete its data
 	@$(IF_SET_UP) $(SANDBOX) reset
+
+chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
+	@$(BIN)/python -m bench.chaos --replicas $(REPLICAS) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
+
+outage: $(RUN_READY) ## Take executions away for a minute under load: nobody may notice (SECONDS, RATE, REPLICAS)
+	@$(BIN)/python -m bench.outage --replicas $(REPLICAS) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE))
 
 test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
 

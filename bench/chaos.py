@@ -28,6 +28,7 @@ from bench.run import CONNECTIONS, plays
 from bench.stack import PLACE, Stack, running_stack
 
 PARTS = ("events", "executions", "nats", "postgres", "envoy")
+FROZEN = ("events", "executions")
 # Longer than the patience of everybody who waits for the frozen process: the stream, the database, the gateway.
 FREEZE_SECONDS = 20.0
 # Time to work off what has waited, and then some in which all is well.
@@ -72,9 +73,9 @@ class Outcome:
 
 
 def every_act(stack: Stack, *, freeze: float = FREEZE_SECONDS) -> list[Act]:
-    """A kill of each part, and `freeze` seconds of standing still for each replica of executions unless that is 0."""
+    """A kill of each part, and `freeze` seconds of standing still for each part of FROZEN unless that is 0."""
     kills = [Act(part) for name in PARTS for part in stack.replicas(name)]
-    return kills + [Act(part, freeze) for part in stack.replicas("executions") if freeze]
+    return kills + [Act(part, freeze) for name in FROZEN for part in stack.replicas(name) if freeze]
 
 
 def for_ever(acts: Sequence[Act], chance: random.Random) -> Iterator[Act]:
@@ -159,7 +160,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=500.0, help="events a second")
     parser.add_argument("--replicas", type=int, default=1, help="of events and of executions")
     parser.add_argument("--seed", type=int, default=None, help="of a run whose acts are to come again")
-    parser.add_argument("--freeze", type=float, default=FREEZE_SECONDS, help="seconds that executions stands still")
+    parser.add_argument(
+        "--freeze", type=float, default=FREEZE_SECONDS, help="seconds that a part stands still; 0: none"
+    )
     parser.add_argument("--dir", type=Path, help="folder of the sandbox, which then stays; otherwise one that goes")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
