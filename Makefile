@@ -4,6 +4,8 @@ PYTHON ?= python3
 # The gateway's port and the folder of the local stack; tests use free ports and folders of their own.
 PORT ?= 30080
 SANDBOX_DIR ?= .sandbox
+# How many processes of events and of executions the local stack runs.
+REPLICAS ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +17,7 @@ CLIENT_VENV := .venv-client
 CLIENT_READY := $(CLIENT_VENV)/.ready
 # Wheels only, each with its hash: nothing is compiled, and nothing but what was locked is installed.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all:
-SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" $(BIN)/python -m deploy.sandbox
+SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" SANDBOX_REPLICAS=$(REPLICAS) $(BIN)/python -m deploy.sandbox
 # What looks at a stack or ends it installs nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
 UV ?= uv
@@ -23,12 +25,12 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset test test-unit test-integration lint fmt typecheck lock
+.PHONY: help up down status logs reset chaos outage test test-unit test-integration lint fmt typecheck lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PORT=$(PORT) SANDBOX_DIR=$(SANDBOX_DIR) PYTHON=$(PYTHON) (3.11 or newer)"
+	@echo "  Variables: PORT=$(PORT) SANDBOX_DIR=$(SANDBOX_DIR) REPLICAS=$(REPLICAS) PYTHON=$(PYTHON) (3.11 or newer)"
 
 up: $(RUN_READY) ## Start the local stack and wait until it is ready (FOREGROUND=1 stays; Ctrl-C stops it)
 	@$(SANDBOX) up $(if $(FOREGROUND),--foreground)
@@ -44,6 +46,14 @@ logs: ## Follow what the parts say (PART=registry for one)
 
 reset: ## Stop the local stack and delete its data
 	@$(IF_SET_UP) $(SANDBOX) reset
+
+chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
+	@$(BIN)/python -m bench.chaos --replicas $(REPLICAS) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
+
+outage: $(RUN_READY) ## Take executions away for a minute under load: nobody may notice (SECONDS, RATE, REPLICAS)
+	@$(BIN)/python -m bench.outage --replicas $(REPLICAS) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE))
 
 test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
 

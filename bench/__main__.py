@@ -41,7 +41,7 @@ def main() -> int:
     if arguments.out:
         arguments.out.write_text(report)
     sys.stdout.write(report)
-    return int(bool(result.tally.errors or result.findings.wrong))
+    return int(bool(result.tally.errors or result.tally.given_up or result.findings.wrong))
 
 
 def _arguments() -> argparse.Namespace:

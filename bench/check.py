@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from bench.entities import SERVICE, SUBTASKS, Place, Shape
 from bench.http2 import OK, Channel
-from bench.load import Played
+from bench.rounds import Played
 from bench.sequences import Entity
 
 # Enough to keep a small server busy, and nothing is measured here.
@@ -103,6 +103,7 @@ class _Reader:
             self._wrong(f"node {entity.node} has {len(attempts)} task executions")
             return {}
         closure = attempts[0].closure
+        self._compare_reasons(entity, [reason.message for reason in closure.reasons])
         if self.played.play.shape is Shape.MAP and closure.phase == TaskExecution.SUCCEEDED:
             done = sum(one.phase == TaskExecution.SUCCEEDED for one in closure.metadata.external_resources)
             self.findings.entities += SUBTASKS
@@ -117,6 +118,13 @@ class _Reader:
                 self._wrong(f"{entity} is in phase {found.get(entity)} and not in {phase}")
         if not self.played.doubtful and (unknown := found.keys() - wanted.keys() - {Entity()}):
             self._wrong(f"has what nobody reported: {sorted(unknown)}")
+
+    def _compare_reasons(self, entity: Entity, found: list[str]) -> None:
+        """Reasons add up in the order of the events: one twice, or before its turn, would stay visible here."""
+        steps = self.played.play.steps[: self.played.accepted]
+        wanted = [step.reason for step in steps if step.entity == entity and step.reason]
+        if found != wanted:
+            self._wrong(f"node {entity.node} tells of {found} and not of {wanted}")
 
     def _wrong(self, what: str) -> None:
         self.findings.wrong.append(f"{self.played.name}: {what}")

@@ -7,6 +7,7 @@ in one turn of the loop.
 """
 
 import asyncio
+import base64
 import struct
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ DEADLINE_EXCEEDED = 4
 INTERNAL = 13
 UNAVAILABLE = 14
 UNKNOWN = 2
+NOT_FOUND = 5
 RESOURCE_EXHAUSTED = 8
 
 # As long as an engine waits for one answer before it gives the try up (clients.md 3).
@@ -45,16 +47,19 @@ _FIRST_FRAME_SIZE = 16_384
 _STREAMS_UNLESS_TOLD = 1 << 31
 _WINDOW = (1 << 31) - 1
 _TOP_UP = 1 << 30
+# Binary headers come without the padding that Python's decoder wants.
+_BASE64_QUANTUM = 4
 # A connection retires long before its stream ids run out.
 _LAST_STREAM = 1 << 30
 
 
 class Answer(NamedTuple):
-    """What a call was answered: gRPC code, its message, and the serialized reply."""
+    """What a call was answered: gRPC code, its message, the serialized reply, and the serialized details."""
 
     code: int
     message: str
     body: bytes
+    details: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -249,8 +254,8 @@ class _Connection(asyncio.Protocol):
             block, call.block = call.block, b""
             # Without a dynamic table a block can be left unread; only the last one of an answer says something.
             if call.ends:
-                code, message = _status(block)
-                self._end(call, Answer(code, message, call.body[_GRPC_PREFIX.size :]))
+                code, message, details = _status(block)
+                self._end(call, Answer(code, message, call.body[_GRPC_PREFIX.size :], details))
 
     def _reset(self, call: _Call, code: int) -> None:
         """A refused call was not begun and is sent again, as gRPC clients do without telling; others have failed."""
@@ -386,12 +391,17 @@ def _unpadded(flags: int, payload: bytes) -> bytes:
 
 # Nearly every answer ends with the same bytes.
 @lru_cache(maxsize=256)
-def _status(block: bytes) -> tuple[int, str]:
-    """Code and message of a block of trailers."""
+def _status(block: bytes) -> tuple[int, str, bytes]:
+    """Code, message and details of a block of trailers."""
     fields = dict(decode(block))
     if "grpc-status" not in fields:
-        return UNKNOWN, f"an answer without grpc-status, HTTP status {fields.get(':status')}"
-    return int(fields["grpc-status"]), unquote(fields.get("grpc-message", ""))
+        return UNKNOWN, f"an answer without grpc-status, HTTP status {fields.get(':status')}", b""
+    details = fields.get("grpc-status-details-bin", "")
+    return (
+        int(fields["grpc-status"]),
+        unquote(fields.get("grpc-message", "")),
+        base64.b64decode(details + "=" * (-len(details) % _BASE64_QUANTUM)),
+    )
 
 
 def _tell(future: asyncio.Future[Answer], answer: Answer) -> None:

@@ -3,22 +3,20 @@
 At a rate the load is open: when every event of every execution is due is settled before the clock starts, and a slow
 server changes none of it. Latency counts from when an event was due, not from when the generator got round to it, so
 that the wait behind a slow answer is in the numbers (no coordinated omission). Events of one execution follow one
-another, as the engine sends them; they are due at a steady pace, and executions follow each other in as many rows as
-that pace needs for the rate.
+another, as the engine sends and repeats them (`rounds`); they are due at a steady pace, and executions follow each
+other in as many rows as that pace needs for the rate.
 
 Flat out, a number of executions is always under way and each sends its next event when the last is answered.
 """
 
 import asyncio
-import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 
-from bench.entities import ALREADY_EXISTS, SERVICE, Shape
-from bench.http2 import OK, RESOURCE_EXHAUSTED, UNAVAILABLE, Answer, Channel
+from bench.entities import SERVICE, Shape
+from bench.http2 import Channel
+from bench.rounds import Played, Rounds, Tally
 from bench.sequences import NAME_LENGTH, Play
 
 CREATE = SERVICE + "CreateExecution"
@@ -27,42 +25,10 @@ CREATE = SERVICE + "CreateExecution"
 # a bit more than half of the events come from fan-outs and a bit more than a quarter from single tasks.
 MIX = {Shape.SINGLE: 90, Shape.FANOUT: 3, Shape.DYNAMIC: 5, Shape.MAP: 2}
 
-# What the engine's client tries again, how often in all, and its pauses (events.md 1.1).
-RETRIED = frozenset((UNAVAILABLE, RESOURCE_EXHAUSTED))
-CALL_ATTEMPTS = 5
-_BACKOFF_SECONDS = 0.1
-_JITTER = 0.1
 # Events of one execution a second at a rate: an engine's evaluation rounds are no faster for long.
 PACE = 20.0
 # What is under way when the time is over may take this long to end.
 DRAIN_SECONDS = 120.0
-
-
-@dataclass
-class Played:
-    """One execution: how far it got. `doubtful` when its last call has no certain result."""
-
-    name: str
-    play: Play
-    created: bool = False
-    accepted: int = 0
-    doubtful: bool = False
-
-
-@dataclass
-class Tally:
-    """What was sent and how it was answered. Latencies in seconds; failures by method, code and message."""
-
-    events: list[float] = field(default_factory=list)
-    creates: list[float] = field(default_factory=list)
-    errors: Counter[tuple[str, int, str]] = field(default_factory=Counter)
-    retries: Counter[tuple[str, int]] = field(default_factory=Counter)
-    executions: list[Played] = field(default_factory=list)
-    in_time: int = 0
-    """Events answered OK before the time was over."""
-    creates_in_time: int = 0
-    bytes_sent: int = 0
-    """Of events."""
 
 
 def mixed(plays: Sequence[Play]) -> Iterator[Play]:
@@ -81,13 +47,13 @@ class Load:
     """A run of `seconds` against `channel`. `run_id` makes the names of its executions its own."""
 
     def __init__(self, channel: Channel, plays: Sequence[Play], seconds: float, run_id: str) -> None:
-        self._channel = channel
         self._next_play = mixed(plays)
         self._seconds = seconds
         self._names = (f"b{run_id}{number:0{NAME_LENGTH - 1 - len(run_id)}d}" for number in count())
         self._clock = time.perf_counter  # uvloop's own clock stands still for a turn of the loop and knows whole ms
         self._end = 0.0
         self.tally = Tally()
+        self._rounds = Rounds(channel, self.tally)
 
     async def at_rate(self, rate: float, at_end: Callable[[], None]) -> None:
         """Send `rate` events a second; calls `at_end` when the time is over, then waits for what is under way."""
@@ -125,8 +91,7 @@ class Load:
         encoded = name.encode()
         played = Played(name, play)
         self.tally.executions.append(played)
-        answer = await self._send(played, CREATE, play.create_for(encoded), due, self.tally.creates)
-        if answer.code != OK:
+        if not await self._send(played, CREATE, play.create_for(encoded), due, self.tally.creates):
             return
         played.created = True
         self.tally.creates_in_time += self._clock() < self._end
@@ -136,31 +101,26 @@ class Load:
                 await self._until(due)
             request = step.of(encoded)
             self.tally.bytes_sent += len(request)
-            answer = await self._send(played, step.path, request, due, self.tally.events)
-            if answer.code != OK:
+            if not await self._send(played, step.path, request, due, self.tally.events, ends=step.ends):
                 return
             played.accepted += 1
             self.tally.in_time += self._clock() < self._end
 
     async def _send(
-        self, played: Played, path: str, request: bytes, due: float | None, latencies: list[float]
-    ) -> Answer:
-        """Call until it is accepted or the engine's client would give up; a repeat may be known already."""
+        self,
+        played: Played,
+        path: str,
+        request: bytes,
+        due: float | None,
+        latencies: list[float],
+        *,
+        ends: bool = False,
+    ) -> bool:
         began = self._clock() if due is None else due
-        for attempt in range(CALL_ATTEMPTS):
-            answer = await self._channel.call(path, request)
-            if answer.code == OK or (attempt and answer.code == ALREADY_EXISTS):
-                if began < self._end:
-                    latencies.append(self._clock() - began)
-                return answer if answer.code == OK else Answer(OK, "", b"")
-            if answer.code not in RETRIED or attempt == CALL_ATTEMPTS - 1:
-                break
-            self.tally.retries[path, answer.code] += 1
-            jitter = 1 + _JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
-            await asyncio.sleep(_BACKOFF_SECONDS * 2**attempt * jitter)
-        played.doubtful = True
-        self.tally.errors[path, answer.code, answer.message.replace(played.name, "<name>")] += 1
-        return answer
+        accepted = await self._rounds.send(played, path, request, ends=ends)
+        if accepted and began < self._end:
+            latencies.append(self._clock() - began)
+        return accepted
 
     async def _until(self, due: float | None) -> None:
         if due is not None and (wait := due - self._clock()) > 0:

@@ -2,12 +2,13 @@
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.check import Findings
-from bench.load import Tally
+from bench.rounds import Tally
 from bench.sequences import Play
 
 PERCENTILES = (50.0, 99.0, 99.9)
@@ -45,7 +46,7 @@ def render(result: Result) -> str:
             "",
             f"- events answered OK: {tally.in_time}, **{tally.in_time / result.seconds:.0f} a second**",
             f"- executions created: {tally.creates_in_time}, {tally.creates_in_time / result.seconds:.1f} a second",
-            f"- errors: {errors}; retries: {retries}",
+            f"- errors: {errors}; retries: {retries}; executions given up: {len(tally.given_up)}",
             *_failures(tally),
             f"- read back: {result.findings.entities} entities, {len(result.findings.wrong)} wrong",
             *(f"  - {wrong}" for wrong in result.findings.told()),
@@ -56,6 +57,19 @@ def render(result: Result) -> str:
             "",
         )
     )
+
+
+def answers(tally: Tally) -> list[str]:
+    """Lines about how calls were answered and what became of them."""
+    codes: Counter[int] = Counter()
+    for (_, code), number in tally.answers.items():
+        codes[code] += number
+    counted = ", ".join(f"code {code}: {number}" for code, number in sorted(codes.items()))
+    return [
+        f"calls: {counted}",
+        f"failed rounds: {sum(tally.errors.values())}, executions given up: {len(tally.given_up)}",
+        *(line.removeprefix("  ") for line in _failures(tally)),
+    ]
 
 
 def _latencies(tally: Tally) -> list[str]:

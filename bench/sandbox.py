@@ -1,26 +1,18 @@
 """`python -m bench.sandbox --out FILE`: the runs of `make bench`, on a sandbox of their own, and their report."""
 
 import argparse
-import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import uvloop
 
-from bench.entities import Place, Shape
-from bench.processes import sandbox_pids
+from bench.entities import Shape
 from bench.report import Result, describe_machine, describe_sizes, render
 from bench.run import Target, plays, run
+from bench.stack import PLACE, running_stack
 
-_START_SECONDS = 180
-_PLACE = Place("flytesnacks", "development")
 _IN_FLIGHT = 128
 # Flat out tells what the machine can do, the rate how long an engine waits while it has enough to do.
 _RUNS: tuple[tuple[float, float | None], ...] = ((60.0, None), (30.0, 500.0))
@@ -36,9 +28,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.sandbox", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the report goes")
     arguments = parser.parse_args()
-    # A short path: PostgreSQL's socket must fit into 107 characters.
-    with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder, _sandbox(Path(folder)) as target:
-        results = [_run(target, seconds, rate) for seconds, rate in _RUNS]
+    with running_stack() as stack:
+        results = [_run(stack.target, seconds, rate) for seconds, rate in _RUNS]
     arguments.out.write_text(_report(results))
     return int(any(result.tally.errors or result.findings.wrong for result in results))
 
@@ -66,36 +57,11 @@ def _report(results: list[Result]) -> str:
             f"- versions: {parts}",
             f"- durability: {_DURABILITY}",
             "",
-            *describe_sizes(plays(_PLACE, list(Shape))),
+            *describe_sizes(plays(PLACE, list(Shape))),
             "",
             *map(render, results),
         )
     )
-
-
-@contextmanager
-def _sandbox(folder: Path) -> Iterator[Target]:
-    """A sandbox in `folder` on a free port, to the end of the block."""
-    port = _free_port()
-    environment = {**os.environ, "PORT": str(port), "SANDBOX_DIR": str(folder)}
-
-    def launcher(command: str) -> None:
-        subprocess.run(  # noqa: S603  # our own launcher
-            [sys.executable, "-m", "deploy.sandbox", command], env=environment, timeout=_START_SECONDS, check=True
-        )
-
-    try:
-        launcher("up")
-        yield Target("127.0.0.1", port, _PLACE, sandbox_pids(folder / "state.json"))
-    finally:
-        launcher("down")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

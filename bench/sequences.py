@@ -70,12 +70,19 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One event: where it goes, its serialized request, and which entity it brings into which phase."""
+    """One event: where it goes, its serialized request, which entity it brings into which phase, and its reason."""
 
     path: str
     request: bytes
     entity: Entity
     phase: int
+    reason: str = ""
+
+    @property
+    def ends(self) -> bool:
+        """Whether it brings a node or a task to its end, so that it may be known already (events.md 1.3)."""
+        succeeded = TaskExecution.SUCCEEDED if self.entity.is_task else NodeExecution.SUCCEEDED
+        return bool(self.entity.node) and self.phase == succeeded
 
     def of(self, name: bytes) -> bytes:
         """The request for the execution `name`."""
@@ -254,7 +261,8 @@ class _Script:
         if reason:
             event.reason = reason
             event.reasons.add(reason=reason, occurred_at=event.occurred_at)
-        self._add("CreateTaskEvent", TaskExecutionEventRequest(event=event), Entity(node, is_task=True), phase)
+        request = TaskExecutionEventRequest(event=event)
+        self._add("CreateTaskEvent", request, Entity(node, is_task=True), phase, reason)
 
     def array(
         self,
@@ -293,8 +301,8 @@ class _Script:
     def _node(self, node: str) -> NodeExecutionIdentifier:
         return NodeExecutionIdentifier(execution_id=self.execution, node_id=node)
 
-    def _add(self, method: str, request: Message, entity: Entity, phase: int) -> None:
-        self.steps.append(Step(SERVICE + method, request.SerializeToString(), entity, phase))
+    def _add(self, method: str, request: Message, entity: Entity, phase: int, reason: str = "") -> None:
+        self.steps.append(Step(SERVICE + method, request.SerializeToString(), entity, phase, reason))
 
     def _now(self) -> Timestamp:
         now = Timestamp()

@@ -1,4 +1,4 @@
-"""`python -m deploy.sandbox up|down|status|logs|reset`."""
+"""`python -m deploy.sandbox up|down|status|logs|stop|start|reset`."""
 
 import sys
 

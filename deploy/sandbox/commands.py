@@ -6,15 +6,16 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.launch import MakeStack, Run, in_background, in_foreground
+from deploy.sandbox.launch import HOLD_SIGNAL, MakeStack, Run, in_background, in_foreground
 from deploy.sandbox.layout import Layout
 from deploy.sandbox.logs import show
-from deploy.sandbox.state import RUNNING, State
-from deploy.sandbox.table import PORTS
+from deploy.sandbox.state import RUNNING, PartState, State
+from deploy.sandbox.supervisor import READY_SECONDS
+from deploy.sandbox.table import port_names
 
 DEFAULT_PORT = 30080
 NOT_RUNNING = 3  # as service managers answer `status`
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
             return status(layout, make_stack)
         if chosen.command == "logs":
             return logs(layout, chosen.part, lines=chosen.lines, follow=chosen.follow)
+        if chosen.command == "stop":
+            return stop(layout, chosen.part)
+        if chosen.command == "start":
+            return start(layout, chosen.part)
         return reset(layout)
     except SandboxError as error:
         sys.stderr.write(f"{error}\n")
@@ -59,7 +64,9 @@ def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) ->
         return 0
     layout.state.unlink(missing_ok=True)  # of a supervisor that was killed
     _set_old_logs_aside(layout)
-    ports = layout.find_ports(port, PORTS)
+    for held in layout.held.iterdir():
+        held.unlink()
+    ports = layout.find_ports(port, port_names())
     run = Run(layout, ports, make_stack(layout, ports), began)
     _say(f"Starting Flyteplane in {layout.root}")
     return in_foreground(run) if foreground else in_background(run, lock)
@@ -82,6 +89,43 @@ def down(layout: Layout) -> int:
         time.sleep(_POLL_SECONDS)
     _say(f"Flyteplane stopped after {time.monotonic() - began:.1f} s.")
     return 0
+
+
+def stop(layout: Layout, part: str) -> int:
+    """Stop one part and hold it down, through everything but a new `up`; raises SandboxError."""
+    state = _running_state(layout, part)
+    (layout.held / part).touch()
+    os.kill(state.supervisor, HOLD_SIGNAL)
+    _await_part(layout, part, lambda now: now.held and now.pid is None, _DOWN_SECONDS)
+    _say(f"{part} is stopped; `start {part}` starts it again.")
+    return 0
+
+
+def start(layout: Layout, part: str) -> int:
+    """Start one part that `stop` holds down, and wait until it is ready; raises SandboxError."""
+    state = _running_state(layout, part)
+    (layout.held / part).unlink(missing_ok=True)
+    os.kill(state.supervisor, HOLD_SIGNAL)
+    _await_part(layout, part, lambda now: now.ready, READY_SECONDS)
+    _say(f"{part} is ready.")
+    return 0
+
+
+def _running_state(layout: Layout, part: str) -> State:
+    state = State.read(layout)
+    if not layout.running or state is None or state.phase != RUNNING:
+        raise SandboxError(f"no sandbox is running in {layout.root}")
+    if part not in state.parts:
+        raise SandboxError(f"there is no part {part!r}; there are: {', '.join(state.parts)}")
+    return state
+
+
+def _await_part(layout: Layout, part: str, condition: Callable[[PartState], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition(_running_state(layout, part).parts[part]):
+        if time.monotonic() > end:
+            raise SandboxError(f"{part} did not come so far within {seconds:.0f} s; see {layout.logs / part}.log")
+        time.sleep(_POLL_SECONDS)
 
 
 def status(layout: Layout, make_stack: MakeStack) -> int:
@@ -152,6 +196,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--foreground", action="store_true", help="stay; Ctrl-C stops everything")
     commands.add_parser("down", parents=[everywhere], help="stop everything")
+    hold = commands.add_parser("stop", parents=[everywhere], help="stop one part and hold it down")
+    hold.add_argument("part")
+    release = commands.add_parser("start", parents=[everywhere], help="start a part that was stopped")
+    release.add_argument("part")
     commands.add_parser("status", parents=[everywhere], help="what runs; exit code 3 when nothing does")
     show_logs = commands.add_parser("logs", parents=[everywhere], help="what the parts say")
     show_logs.add_argument("part", nargs="?", help="one part; otherwise all")

@@ -27,6 +27,8 @@ Say = Callable[[str], None]
 # Passed on to the parts although the prefix is the services' own; all others of it are the process table's to set.
 _PASSED_ON = ("FLYTEPLANE_LOG_LEVEL",)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Tells the supervisor that other parts are to be held down.
+HOLD_SIGNAL = signal.SIGUSR1
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
 
@@ -108,6 +110,10 @@ async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
         changed()
         supervisor.stop()
 
+    def hold() -> None:
+        supervisor.hold({file.name for file in run.layout.held.iterdir()})
+        changed()
+
     width = max(len(part.name) for part in run.parts)
     supervisor = Supervisor(
         run.parts,
@@ -120,6 +126,7 @@ async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(HOLD_SIGNAL, hold)
     if launcher is not None:
         loop.add_reader(launcher, stop)  # nothing is ever sent this way: readable means that the launcher is gone
     run.layout.client_config.write_text(client_config(run.ports.gateway))

@@ -64,6 +64,11 @@ class Layout:
         return self.root / "state.json"
 
     @property
+    def held(self) -> Path:
+        """A file for each part that is to be held down; read by the supervisor."""
+        return self.root / "held"
+
+    @property
     def logs(self) -> Path:
         """A file per part."""
         return self.root / "logs"
@@ -114,7 +119,7 @@ class Layout:
     @property
     def _folders(self) -> tuple[Path, ...]:
         kept = (self.logs, self.objects, self.postgres, self.stamps, self.nats)
-        return (*kept, self.gateway, self.environments)
+        return (*kept, self.gateway, self.environments, self.held)
 
     def prepare(self) -> None:
         """Make the folders; raises SandboxError when the folder holds something else or cannot be written."""

@@ -21,6 +21,8 @@ class PartState:
     since: float
     """Unix time of its last start."""
     ready: bool
+    held: bool
+    """Whether it was stopped on purpose and stays so."""
     restarts: int
     last_end: str
 
@@ -67,6 +69,7 @@ class StateFile:
                 pid=one.process.pid if one.process and one.process.returncode is None else None,
                 since=one.since,
                 ready=one.ready.is_set(),
+                held=not one.wanted.is_set(),
                 restarts=one.restarts,
                 last_end=one.last_end,
             )

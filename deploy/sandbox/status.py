@@ -38,7 +38,7 @@ async def _healths(states: Mapping[str, PartState], parts: Sequence[Part]) -> di
     async def health(part: Part) -> str:
         state = states[part.name]
         if state.pid is None:
-            return "down"
+            return "stopped" if state.held else "down"
         if await part.ready(state.pid):
             return "ready"
         return "not ready" if state.ready else "starting"

@@ -9,7 +9,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class Running:
     """How it ended last time, when that was not asked for."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set unless the part is held down on purpose."""
+
+    def __post_init__(self) -> None:
+        self.wanted.set()
 
 
 class Supervisor:
@@ -69,12 +74,24 @@ class Supervisor:
         self._ended: dict[subprocess.Popen[bytes], asyncio.Event] = {}
         self._asked = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._endings: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Ask to stop; asking again kills what has not stopped yet."""
         if self._asked.is_set():
             self._hurry.set()
         self._asked.set()
+
+    def hold(self, names: Container[str]) -> None:
+        """Hold the parts called so down, as if somebody had stopped them, and start again those held before."""
+        for one in self.parts.values():
+            if one.part.name not in names:
+                one.wanted.set()
+            elif one.wanted.is_set():
+                one.wanted.clear()
+                ending = asyncio.create_task(self._end(one))
+                self._endings.add(ending)
+                ending.add_done_callback(self._endings.discard)
 
     async def run(self, started: Callable[[], None]) -> None:
         """Start all, call `started`, watch until asked to stop; raises PartError when one does not start.
@@ -93,9 +110,10 @@ class Supervisor:
                 work.append(asyncio.create_task(self._bound_logs()))
                 await _first_failure([*work, asked], until=asked)
         finally:
-            for task in (*work, asked):
+            unfinished = (*work, *self._endings, asked)
+            for task in unfinished:
                 task.cancel()
-            await asyncio.gather(*work, asked, return_exceptions=True)
+            await asyncio.gather(*unfinished, return_exceptions=True)
             await asyncio.gather(*(self._stop(one) for one in self.parts.values()))
             loop.remove_signal_handler(signal.SIGCHLD)
 
@@ -151,20 +169,23 @@ class Supervisor:
             ) from None
 
     async def _keep(self, one: Running) -> None:
-        """Restart the part whenever it ends, until cancelled."""
+        """Restart the part whenever it ends, once it is wanted, until cancelled."""
         failures = 0
         while True:
             if one.process is None:
                 raise RuntimeError(f"{one.part.name} was never started")
             await self._ended[one.process].wait()
-            one.last_end = _told(one.process)
-            if one.ready.is_set() and time.time() - one.since > _RECOVERED_SECONDS:
-                failures = 0
+            recovered = one.ready.is_set() and time.time() - one.since > _RECOVERED_SECONDS
             one.ready.clear()
+            if one.wanted.is_set():
+                failures = 0 if recovered else failures
+                one.last_end = _told(one.process)
+                self._changed()
+                await asyncio.sleep(_RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)])
+                failures += 1
+                one.restarts += 1
             self._changed()
-            await asyncio.sleep(_RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)])
-            failures += 1
-            one.restarts += 1
+            await one.wanted.wait()
             try:
                 await self._start(one)
             except PartError as error:
@@ -175,20 +196,24 @@ class Supervisor:
         for other in self.parts.values():
             if one.part.name in (*other.part.needs, *other.part.in_front_of):
                 await other.gone.wait()
-        process = one.process
-        if process is not None and not self._ended[process].is_set():
-            if one.part.drain is not None and not self._hurry.is_set():
-                await one.part.drain()
-            process.send_signal(one.part.stop_signal)
-            ended = asyncio.create_task(self._ended[process].wait())
-            hurry = asyncio.create_task(self._hurry.wait())
-            await asyncio.wait([ended, hurry], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-            if not ended.done():
-                process.kill()
-                await ended
+        await self._end(one)
         one.gone.set()
         self._changed()
+
+    async def _end(self, one: Running) -> None:
+        process = one.process
+        if process is None or self._ended[process].is_set():
+            return
+        if one.part.drain is not None and not self._hurry.is_set():
+            await one.part.drain()
+        process.send_signal(one.part.stop_signal)
+        ended = asyncio.create_task(self._ended[process].wait())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([ended, hurry], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not ended.done():
+            process.kill()
+            await ended
 
     async def _bound_logs(self) -> None:
         while True:

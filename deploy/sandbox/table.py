@@ -33,12 +33,10 @@ OBJECT_STORE_SETTINGS = {
 }
 # Which front of the services the gateway uses: where routes.toml says so the bridge, or gRPC for everything.
 FRONTS = ("bridge", "grpc")
-PORTS = (
-    "nats",
-    "nats-monitor",
-    "envoy-admin",
-    *(f"{name}-{front}" for name in SERVICES for front in ("grpc", "bridge", "http")),
-)
+# What may run several times, as in production; the others would only cost memory here.
+REPLICATED = ("executions", "events")
+# Each replica costs some 70 MB.
+REPLICAS = range(1, 10)
 
 # Batches of events are one message; 64 large events fit.
 _NATS_MAX_PAYLOAD = "8MB"
@@ -49,10 +47,32 @@ _DRAIN_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 
 
+def port_names() -> tuple[str, ...]:
+    """What needs a port, for as many replicas as SANDBOX_REPLICAS says."""
+    others = tuple(f"{name}-{number}" for number in REPLICAS[1 : _replicas()] for name in REPLICATED)
+    services = (f"{name}-{front}" for name in SERVICES + others for front in ("grpc", "bridge", "http"))
+    return ("nats", "nats-monitor", "envoy-admin", *services)
+
+
 def stack(layout: Layout, ports: Ports) -> tuple[Part, ...]:
-    """All parts, the way they run in `layout` on `ports`."""
-    services = tuple(_service(layout, ports, name) for name in SERVICES)
+    """All parts, the way they run in `layout` on `ports`; which replicas there are is told by their ports."""
+    services = tuple(
+        _service(layout, ports, name, instance) for name in SERVICES for instance in instances(ports, name)
+    )
     return (_postgres(layout), _nats(layout, ports), *services, _envoy(layout, ports))
+
+
+def instances(ports: Ports, name: str) -> tuple[str, ...]:
+    """The names of the service's parts: its own, then those of its further replicas."""
+    others = (f"{name}-{number}" for number in REPLICAS[1:])
+    return (name, *(other for other in others if f"{other}-grpc" in ports.others))
+
+
+def _replicas() -> int:
+    asked = os.environ.get("SANDBOX_REPLICAS") or "1"
+    if not asked.isdecimal() or int(asked) not in REPLICAS:
+        raise SandboxError(f"SANDBOX_REPLICAS is {asked!r}; it can be {REPLICAS[0]} to {REPLICAS[-1]}")
+    return int(asked)
 
 
 def _postgres(layout: Layout) -> Part:
@@ -95,7 +115,7 @@ jetstream {{
 """
 
 
-def _service(layout: Layout, ports: Ports, name: str) -> Part:
+def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
     kept = layout.secrets()
     socket = quote(str(layout.postgres_socket), safe="")
     object_store = {
@@ -106,22 +126,25 @@ def _service(layout: Layout, ports: Ports, name: str) -> Part:
     env = {
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
         "FLYTEPLANE_NATS_URL": f"nats://{ports.address('nats')}",
-        "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{name}-grpc"),
-        "FLYTEPLANE_BRIDGE_ADDRESS": ports.address(f"{name}-bridge"),
-        "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{name}-http"),
+        "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
+        "FLYTEPLANE_BRIDGE_ADDRESS": ports.address(f"{instance}-bridge"),
+        "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
     migrations = REPOSITORY / "services" / name / "store" / "migrations"
     command = (sys.executable, "-m", f"services.{name}")
+    # A service checks its schema at every start, so a stamp that lies cannot do harm.
+    migrate = Step((*command, "migrate"), Stamp(layout.stamps / name, _digest([migrations])))
+    first = instance == name
     return Part(
-        name=name,
+        name=instance,
         command=command,
         env=env,
-        files={layout.environments / f"{name}.env": "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)},
-        # A service checks its schema at every start, so a stamp that lies cannot do harm.
-        before=(Step((*command, "migrate"), Stamp(layout.stamps / name, _digest([migrations]))),),
-        ready=http_ok(ports.address(f"{name}-http"), "/readyz"),
-        needs=("postgres", "nats"),
+        files={layout.environments / f"{instance}.env": "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)},
+        before=(migrate,) if first else (),
+        ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
+        # The first replica brings the schema for all.
+        needs=("postgres", "nats") if first else ("postgres", "nats", name),
     )
 
 
@@ -129,10 +152,10 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
     admin = ports.address("envoy-admin")
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
-        arguments += ["--upstream", f"{name}={ports.address(f'{name}-grpc')}"]
+        arguments += ["--upstream", f"{name}={_addresses(ports, name, 'grpc')}"]
         if _front() == "bridge":
-            arguments += ["--bridge", f"{name}={ports.address(f'{name}-bridge')}"]
-    arguments += ["--objects", ports.address("executions-http")]
+            arguments += ["--bridge", f"{name}={_addresses(ports, name, 'bridge')}"]
+    arguments += ["--objects", _addresses(ports, "executions", "http")]
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
         name="envoy",
@@ -149,9 +172,14 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
             ),
         ),
         ready=http_ok(admin, "/ready"),
-        in_front_of=SERVICES,
+        in_front_of=tuple(instance for name in SERVICES for instance in instances(ports, name)),
         drain=lambda: _drain(admin),
     )
+
+
+def _addresses(ports: Ports, name: str, front: str) -> str:
+    """Where the service's replicas answer, as the gateway is told."""
+    return ",".join(ports.address(f"{instance}-{front}") for instance in instances(ports, name))
 
 
 def _front() -> str:

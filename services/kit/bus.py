@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Self
 
 import nats
@@ -36,8 +37,11 @@ _CONNECT_TIMEOUT_SECONDS = 2
 _RECONNECT_WAIT_SECONDS = 0.2
 # How long a start waits for the server; whoever started the process tries again.
 _START_SECONDS = 5.0
-# An append that is not acknowledged by now counts as failed; sending it again with the same id is harmless.
-APPEND_TIMEOUT_SECONDS = 5.0
+# An append that is not acknowledged by now was lost, as with a server that was killed; sending it again with the same
+# id is harmless. Much shorter than the patience of those who wait for it.
+APPEND_TIMEOUT_SECONDS = 1.0
+# For everything else that JetStream is asked.
+_API_TIMEOUT_SECONDS = 5.0
 # How long JetStream remembers message ids, to drop the second copy of a message that was sent twice.
 DUPLICATE_WINDOW_SECONDS = 120.0
 # A consumer that dies is replaced after this; one that works longer renews its claim in between.
@@ -67,6 +71,7 @@ class Delivery:
     subject: str
     payload: bytes
     sequence: int  # of the stream; the same at every redelivery
+    stored_at: datetime  # by the stream; the same at every redelivery
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -76,7 +81,7 @@ class Bus:
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._name = name
-        self._stream: JetStreamContext = client.jetstream(timeout=APPEND_TIMEOUT_SECONDS)
+        self._stream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_SECONDS)
         self._loops: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -181,8 +186,12 @@ class Bus:
 
         Appending the same `message_id` again within two minutes keeps one copy.
         """
+        if not self.connected:
+            # The client would keep it and send it when the server is back, though its sender was told that it failed.
+            raise Unavailable("NATS cannot be reached")
+        told = {**(headers or {}), _MESSAGE_ID: message_id}
         with _unavailable("the stream does not take messages"):
-            ack = await self._stream.publish(subject, payload, headers={**(headers or {}), _MESSAGE_ID: message_id})
+            ack = await self._stream.publish(subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=told)
         return ack.seq
 
     async def consume(
@@ -201,9 +210,9 @@ class Bus:
         """
 
         async def work(message: Msg) -> None:
-            delivery = Delivery(
-                message.subject, message.data, message.metadata.sequence.stream, dict(message.headers or {})
-            )
+            told = message.metadata
+            headers = dict(message.headers or {})
+            delivery = Delivery(message.subject, message.data, told.sequence.stream, told.timestamp, headers)
             renewal = asyncio.create_task(_renew(message))
             try:
                 await _until_done(handler, delivery, durable)

@@ -32,12 +32,18 @@ Connection = psycopg.AsyncConnection[TupleRow]
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
 # Locks are held for one short transaction each; whoever waits longer than this waits for something broken.
 LOCK_TIMEOUT_MILLISECONDS = 5_000
+# Whoever opens a transaction and then says nothing for this long stands still, and with it whoever needs its locks. The
+# longest that is waited for within one is a write to the object store.
+IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 10_000
 # How long a call waits for a free connection before it is refused; shorter than any client's patience.
 POOL_WAIT_SECONDS = 5.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
+
+# The server ended the session; whatever was under way in it was undone.
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout, PoolClosed)
 
 # Constraint violations reach this place only when a caller's data breaks a rule that no check foresaw; the value is
 # wrong, not the database.
@@ -53,7 +59,12 @@ class Database:
     @classmethod
     async def open(cls, url: str, *, min_size: int = POOL_MIN_SIZE, max_size: int = POOL_MAX_SIZE) -> Self:
         """Open a pool on `url`; raises Unavailable when the database cannot be reached in time."""
-        options = f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
+        timeouts = {
+            "statement_timeout": STATEMENT_TIMEOUT_MILLISECONDS,
+            "lock_timeout": LOCK_TIMEOUT_MILLISECONDS,
+            "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_MILLISECONDS,
+        }
+        options = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in timeouts.items())
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             kwargs={"autocommit": True, "options": options, "application_name": "flyteplane"},
@@ -122,7 +133,7 @@ def _translated() -> Iterator[None]:
         raise InvalidArgument(f"a value cannot be stored or compared: {_first_line(error)}") from error
     except (PoolTimeout, TooManyRequests) as error:
         raise ResourceExhausted("too many calls are waiting for the database") from error
-    except (psycopg.OperationalError, PoolClosed, psycopg.InterfaceError) as error:
+    except _LOST as error:
         raise Unavailable("the database cannot be reached") from error
     except psycopg.Error as error:
         raise Internal("the database refused a statement") from error

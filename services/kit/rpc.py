@@ -70,8 +70,8 @@ class Table:
     async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
         """Answer one call within its deadline; every failure leaves as a ServiceError, an unknown one without its text.
 
-        At the deadline the handler is cancelled where it waits: a transaction is rolled back, while what it has handed
-        over (an event to its lane) goes its way.
+        At the deadline the handler is cancelled where it waits: a transaction is rolled back, while what has left the
+        process (an event on file) goes its way.
         """
         started = time.perf_counter()
         code = "OK"

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +247,37 @@ async def test_a_batch_delivered_again_gets_the_same_verdicts_and_changes_nothin
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
 
 
+async def test_a_batch_that_comes_again_after_its_successor_changes_nothing(
+    applied: EventBatches, executions: Executions
+) -> None:
+    # A replica stood still with it while another applied it and went on.
+    name = executions.create()
+    lane, first = delivery(name, [node_event("QUEUED", name=name)], sequence=7)
+    _, second = delivery(name, [node_event("RUNNING", name=name)], sequence=8)
+    await applied.take(lane, first)
+    await applied.take(lane, second)
+    await applied.take(lane, first)
+    assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "later"),
+    [(1, timedelta(seconds=1)), (9, timedelta(seconds=-1))],
+    ids=["a stream made anew", "a clock set back"],
+)
+async def test_a_batch_is_new_unless_both_its_place_and_its_time_are_past(
+    sequence: int, later: timedelta, applied: EventBatches, executions: Executions
+) -> None:
+    name = executions.create()
+    lane, first = delivery(name, [node_event("QUEUED", name=name)], sequence=8)
+    _, second = delivery(name, [node_event("RUNNING", name=name)], sequence=sequence)
+    await applied.take(lane, first)
+    await applied.take(lane, replace(second, stored_at=first.stored_at + later))
+    assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
+
+
 async def test_a_batch_that_cannot_be_read_is_parked(applied: EventBatches, executions: Executions) -> None:
-    await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654))
+    await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654, datetime.now(UTC)))
     assert await executions.objects.get(executions.objects.uri("metadata/events/unreadable/0-987654")) == b"no batch"
 
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Maps:
         """Apply `received` as one batch."""
         payload = encode_batch(Batch(uuid.uuid4().hex, tuple(map(batched, received))))
         lane = lane_of("p", "d", "e")
-        await self.listener.take(lane, Delivery(subject_of(lane), payload, 1))
+        await self.listener.take(lane, Delivery(subject_of(lane), payload, 1, datetime.now(UTC)))
 
     async def with_node(self, *nodes: str) -> str:
         """An execution with `nodes`; answers its name."""

@@ -4,7 +4,8 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,7 +111,7 @@ def delivery(name: str, events: Iterable[Event | BatchedEvent], sequence: int = 
     """A batch of events of the execution `name`, as the stream hands it to its lane."""
     framed = tuple(event if isinstance(event, BatchedEvent) else batched(event) for event in events)
     lane = lane_of("p", "d", name)
-    return lane, Delivery(subject_of(lane), encode_batch(Batch(uuid.uuid4().hex, framed)), sequence)
+    return lane, Delivery(subject_of(lane), encode_batch(Batch(uuid.uuid4().hex, framed)), sequence, datetime.now(UTC))
 
 
 async def verdicts_of(
@@ -123,7 +124,7 @@ async def verdicts_of(
         heard.set_result(data)
 
     inbox = await bus.listen(hear)
-    await take(lane, Delivery(sent.subject, sent.payload, sent.sequence, {INBOX_HEADER: inbox}))
+    await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from deploy.sandbox.table import FRONTS
 from tests.support.parts import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,8 @@ class Sandbox:
 
     port: int
     folder: Path
+    front: str = FRONTS[0]
+    """Which front of the services its gateway uses for gRPC calls."""
 
     @property
     def target(self) -> str:
@@ -63,6 +66,7 @@ class Sandbox:
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of the launcher."""
         environment = {**os.environ, "PORT": str(self.port), "SANDBOX_DIR": str(self.folder)}
+        environment["SANDBOX_FRONT"] = self.front
         return subprocess.run(
             [sys.executable, "-m", "deploy.sandbox", *command],
             cwd=ROOT,
@@ -75,9 +79,9 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path) -> Iterator[Sandbox]:
+def running_sandbox(folder: Path, front: str = FRONTS[0]) -> Iterator[Sandbox]:
     """Start a sandbox in `folder`; stop it at the end of the block."""
-    sandbox = Sandbox(free_port(), folder)
+    sandbox = Sandbox(free_port(), folder, front)
     started = sandbox.run("up")
     try:
         if started.returncode:

@@ -170,20 +170,26 @@ class _Lane:
 
     async def _send_all(self) -> None:
         try:
-            while self._waiting:
-                await self._send(self._next_batch())
+            while batch := self._next_batch():
+                await self._send(batch)
         finally:
             self._loop = None
 
     def _next_batch(self) -> list[_Waiting]:
+        """What fits, of those whose callers still wait; nothing when nobody does.
+
+        Who has gone has sent the event again elsewhere, and perhaps others after it, which it must not overtake.
+        """
         limits = self._lanes.limits
-        batch = [self._waiting.popleft()]
-        total = self._carried(batch[0])
+        batch: list[_Waiting] = []
+        total = 0
         while self._waiting and len(batch) < limits.batch_events:
-            total += self._carried(self._waiting[0])
-            if total > limits.batch_bytes:
-                break
-            batch.append(self._waiting.popleft())
+            if not self._waiting[0].verdict.done():
+                total += self._carried(self._waiting[0])
+                if batch and total > limits.batch_bytes:
+                    break
+                batch.append(self._waiting[0])
+            self._waiting.popleft()
         return batch
 
     def _carried(self, waiting: _Waiting) -> int:

@@ -2,7 +2,8 @@
 
 Batches collect while transactions are under way, as events do in their lanes: by nothing but the work itself, never by
 a timer, so a lone batch waits for nobody. A batch is applied once: its verdicts are stored with what it changed, and
-when it comes again they are given again (docs/decisions/0005-batches-are-applied-once.md).
+when it comes again they are given again. One that comes again after its successor, as from a replica that stood still,
+changes nothing either (docs/decisions/0005-batches-are-applied-once.md).
 """
 
 import asyncio
@@ -10,6 +11,8 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 
 from services.contracts.event_batches import (
     EVENT_REFUSED,
@@ -22,7 +25,7 @@ from services.contracts.event_batches import (
 )
 from services.executions.rules.events.batch import Changes, Event, fold_batch, wanted
 from services.executions.rules.events.storage import Storage
-from services.executions.store.event_rows import LaneMark, mark_lanes, read, read_rows, savepoint, write_rows
+from services.executions.store.event_rows import Lane, mark_lanes, read, read_rows, savepoint, write_rows
 from services.kit.db import Connection, Database
 from services.kit.errors import (
     AlreadyExists,
@@ -57,6 +60,7 @@ class Arrived:
 
     lane: int
     sequence: int  # of the stream
+    stored_at: datetime  # by the stream
     batch: Batch
     events: Sequence[Event | ServiceError]
     verdicts: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -74,7 +78,7 @@ class EventApplier:
         self._appliers: set[asyncio.Task[None]] = set()
 
     async def apply(self, arrived: Arrived) -> bytes:
-        """Apply a batch with whatever waits beside it; answers its verdicts, framed.
+        """Apply a batch with whatever waits beside it; answers its verdicts, framed; nothing when they are forgotten.
 
         A lane may have one batch here at a time. Raises a ServiceError while a part is down.
         """
@@ -114,32 +118,33 @@ class EventApplier:
     async def _in_one_transaction(self, together: Sequence[Arrived]) -> list[bytes]:
         need = wanted([event for arrived in together for event in arrived.events])
         async with self._db.transaction(pipelined=True) as connection:
-            last, rows = await read(connection, [arrived.lane for arrived in together], need)
-            told = {arrived.lane: last[arrived.lane] for arrived in together if _again(arrived, last[arrived.lane])}
-            new = [arrived for arrived in together if arrived.lane not in told]
+            lanes, rows = await read(connection, [arrived.lane for arrived in together], need)
+            told = [_told_before(arrived, lanes[arrived.lane]) for arrived in together]
+            new = [arrived for arrived, known in zip(together, told, strict=True) if known is None]
             changes = fold_batch([event for arrived in new for event in arrived.events], rows, self._storage)
             await self._offload(changes)
             await write_rows(connection, changes)
-            marks = []
-            begin = 0
-            for arrived in new:
-                end = begin + len(arrived.events)
-                marks.append(await self._mark(connection, arrived, changes.verdicts[begin:end]))
-                told[arrived.lane] = marks[-1].verdicts
-                begin = end
+            verdicts = iter(changes.verdicts)
+            marks = {
+                arrived.lane: await self._mark(connection, arrived, list(islice(verdicts, len(arrived.events))))
+                for arrived in new
+            }
             await mark_lanes(connection, marks)
-        return [told[arrived.lane] for arrived in together]
+        return [
+            marks[arrived.lane].verdicts if known is None else known
+            for arrived, known in zip(together, told, strict=True)
+        ]
 
     async def _apply_one_by_one(self, arrived: Arrived) -> None:
         """Write each event in a savepoint, so that only the event that causes a failure suffers."""
         try:
             async with self._db.transaction() as connection:
-                last, _ = await read(connection, [arrived.lane], wanted([]))
-                told = last[arrived.lane]
-                if not _again(arrived, told):
+                lanes, _ = await read(connection, [arrived.lane], wanted([]))
+                told = _told_before(arrived, lanes[arrived.lane])
+                if told is None:
                     verdicts = [await self._write_alone(connection, event) for event in arrived.events]
                     mark = await self._mark(connection, arrived, verdicts)
-                    await mark_lanes(connection, [mark])
+                    await mark_lanes(connection, {arrived.lane: mark})
                     told = mark.verdicts
         except Exception as error:  # noqa: BLE001  # the consumer logs it and brings the batch again
             _fail(arrived, error)
@@ -168,7 +173,7 @@ class EventApplier:
             objects = {offload.uri: offload.data for offload in changes.offloads}
             await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
 
-    async def _mark(self, connection: Connection, arrived: Arrived, verdicts: Verdicts) -> LaneMark:
+    async def _mark(self, connection: Connection, arrived: Arrived, verdicts: Verdicts) -> Lane:
         """What is kept of a batch. Refused events are also said: their callers may have been told that all is well."""
         batch = arrived.batch
         for position, error in enumerate(verdicts):
@@ -178,12 +183,18 @@ class EventApplier:
                 log.error("an event failed", exc_info=error.__cause__, extra={"batch": batch.id, "position": position})
             refused = Refusal(batch.id, position, batch.events[position], to_status(error))
             await self._outbox.put(connection, EVENT_REFUSED, refusal(refused))
-        return LaneMark(arrived.lane, arrived.sequence, encode_verdicts(batch.id, list(map(verdict, verdicts))))
+        framed = encode_verdicts(batch.id, list(map(verdict, verdicts)))
+        return Lane(framed, arrived.sequence, arrived.stored_at)
 
 
-def _again(arrived: Arrived, last: bytes) -> bool:
-    """Whether the batch is the one that its lane applied last: only that one can be delivered again."""
-    return bool(last) and decode_verdicts(last).id == arrived.batch.id
+def _told_before(arrived: Arrived, lane: Lane) -> bytes | None:
+    """The verdicts of a batch that was applied before, empty when a later one has replaced them; None for a new one."""
+    if lane.verdicts and decode_verdicts(lane.verdicts).id == arrived.batch.id:
+        return lane.verdicts
+    if lane.is_past(arrived.sequence, arrived.stored_at):
+        log.warning("a batch of events came again after its successor", extra={"batch": arrived.batch.id})
+        return b""
+    return None
 
 
 def _tell(arrived: Arrived, verdicts: bytes) -> None:

@@ -62,8 +62,8 @@ class EventBatches:
         events = [
             await self._fetched(batched) if batched.by_reference else read_event(batched) for batched in batch.events
         ]
-        verdicts = await self._applier.apply(Arrived(lane, delivery.sequence, batch, events))
-        if inbox := delivery.headers.get(INBOX_HEADER):
+        verdicts = await self._applier.apply(Arrived(lane, delivery.sequence, delivery.stored_at, batch, events))
+        if verdicts and (inbox := delivery.headers.get(INBOX_HEADER)):
             await self._bus.send(inbox, verdicts)
 
     async def _fetched(self, batched: BatchedEvent) -> Event | ServiceError:

@@ -5,9 +5,10 @@ nodes and tasks, which only events write, need no lock. Executions are also chan
 event of the batch may change them.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -40,35 +41,43 @@ Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
 @dataclass(frozen=True)
-class LaneMark:
-    """How far a lane is applied: a place in the stream, and the framed verdicts of the batch there."""
+class Lane:
+    """How far a lane has been applied: the last batch's verdicts (empty at first), its place and time in the stream."""
 
-    lane: int
-    sequence: int
     verdicts: bytes
+    sequence: int
+    stored_at: datetime | None
+
+    def is_past(self, sequence: int, stored_at: datetime) -> bool:
+        """Whether the batch with that place and time was applied before the last one.
+
+        Both must say so: a stream that was made anew counts from one again, and clocks are set back.
+        """
+        return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
 
 
-async def read(connection: Connection, lanes: Sequence[int], need: Wanted) -> tuple[dict[int, bytes], Rows]:
+async def read(connection: Connection, lanes: Sequence[int], need: Wanted) -> tuple[dict[int, Lane], Rows]:
     """Keep every other replica from `lanes` until the transaction ends, then read what `need` names.
 
-    Answers the last verdicts of each lane (empty at first) and the rows.
+    Answers how far each lane has been applied, and the rows.
     """
     cursor = await connection.execute(statements.LANES, {"lanes": list(lanes)}, binary=True)
     rows = await read_rows(connection, need)
-    last = {lane: bytes(verdicts) for lane, verdicts in await cursor.fetchall()}
-    if len(last) < len(lanes):
+    found = {number: Lane(*state) for number, *state in await cursor.fetchall()}
+    if len(found) < len(lanes):
         await connection.execute(statements.NEW_LANES, {"lanes": list(lanes)})
         return await read(connection, lanes, need)
-    return last, rows
+    return found, rows
 
 
-async def mark_lanes(connection: Connection, marks: Sequence[LaneMark]) -> None:
-    """Record which batches are applied."""
-    if marks:
+async def mark_lanes(connection: Connection, lanes: Mapping[int, Lane]) -> None:
+    """Record how far lanes have been applied, by their numbers."""
+    if lanes:
         columns = {
-            "lanes": [mark.lane for mark in marks],
-            "sequences": [mark.sequence for mark in marks],
-            "verdicts": [mark.verdicts for mark in marks],
+            "lanes": list(lanes),
+            "sequences": [lane.sequence for lane in lanes.values()],
+            "stored": [lane.stored_at for lane in lanes.values()],
+            "verdicts": [lane.verdicts for lane in lanes.values()],
         }
         await connection.execute(statements.MARK_LANES, columns)
 

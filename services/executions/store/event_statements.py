@@ -4,15 +4,19 @@ Hot, so they are text that the driver prepares once (architecture, section 4).
 """
 
 # In the order of their numbers, so that two transactions with lanes in common cannot wait for each other.
-LANES = "SELECT lane, verdicts FROM event_lanes WHERE lane = ANY(%(lanes)b::int[]) ORDER BY lane FOR UPDATE"
+LANES = """
+SELECT lane, verdicts, stream_sequence, stored_at FROM event_lanes WHERE lane = ANY(%(lanes)b::int[])
+ORDER BY lane FOR UPDATE
+"""
 NEW_LANES = """
 INSERT INTO event_lanes (lane, stream_sequence, verdicts)
 SELECT lane, 0, ''::bytea FROM unnest(%(lanes)b::int[]) AS lane
 ON CONFLICT DO NOTHING
 """
 MARK_LANES = """
-UPDATE event_lanes e SET stream_sequence = u.sequence, verdicts = u.verdicts
-FROM unnest(%(lanes)b::int[], %(sequences)b::bigint[], %(verdicts)b::bytea[]) AS u (lane, sequence, verdicts)
+UPDATE event_lanes e SET stream_sequence = u.sequence, stored_at = u.stored, verdicts = u.verdicts
+FROM unnest(%(lanes)b::int[], %(sequences)b::bigint[], %(stored)b::timestamptz[], %(verdicts)b::bytea[])
+     AS u (lane, sequence, stored, verdicts)
 WHERE e.lane = u.lane
 """
 

@@ -268,4 +268,5 @@ event_lanes = Table(
     Column("lane", Integer, primary_key=True, autoincrement=False),
     Column("stream_sequence", BigInteger, nullable=False),
     Column("verdicts", LargeBinary, nullable=False),
+    Column("stored_at", TIMESTAMP(timezone=True)),  # in the stream
 )

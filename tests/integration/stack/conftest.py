@@ -1,4 +1,4 @@
-"""One sandbox for all tests of the whole stack."""
+"""A sandbox for all tests of the whole stack, on each front of the services one after the other."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,15 +9,34 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
+from deploy.sandbox.table import FRONTS
 from tests.integration.stack import launched
 from tests.support.sandbox import Sandbox, running_sandbox
 
 
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    """A running sandbox."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let no other test run beside a sandbox, nor two sandboxes at a time: much for a small machine.
+
+    So the tests of the whole stack come last, those with a sandbox of their own before the others, and front by front.
+    """
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.parent != Path(__file__).parent:
+        return 0
+    front = item.callspec.params.get("sandbox") if hasattr(item, "callspec") else None
+    return 1 if front is None else 2 + FRONTS.index(front)
+
+
+@pytest.fixture(scope="session", params=FRONTS)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A running sandbox, whose gateway uses the front that is asked for."""
     # A short path of its own: PostgreSQL's socket must fit into 107 characters.
-    with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder, running_sandbox(Path(folder)) as made:
+    with (
+        TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
+        running_sandbox(Path(folder), request.param) as made,
+    ):
         yield made
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from bench.check import Findings, expected
 from bench.entities import Place, Shape
-from bench.load import Played, Tally
 from bench.report import Result, percentile, render
+from bench.rounds import Played, Tally
 from bench.sequences import Entity, play
 
 PLACE = Place("p", "d")
@@ -39,7 +39,7 @@ def test_a_report_tells_rates_failures_and_cpu() -> None:
     text = render(Result("mix, flat out", 10.0, tally, Findings(entities=9, wrong=["x: y"]), {"events": 4.0}))
     for line in (
         "- events answered OK: 2000, **200 a second**",
-        "- errors: 3; retries: 4",
+        "- errors: 3; retries: 4; executions given up: 0",
         "  - 3 x CreateNodeEvent, code 5: not found",
         "  - 4 retries of CreateTaskEvent after code 14",
         "- read back: 9 entities, 1 wrong",

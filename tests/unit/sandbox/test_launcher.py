@@ -159,6 +159,34 @@ def test_killed_part_comes_back_on_the_same_port(launcher: Launcher) -> None:
     assert front["last_end"] == "killed by SIGKILL"
 
 
+def test_stopped_part_stays_down_until_it_is_started(launcher: Launcher) -> None:
+    launcher.run("up")
+    assert launcher.run("stop", "front").returncode == 0
+    assert not launcher.answers()
+    status = launcher.run("status")
+    assert status.returncode == 1
+    assert ["front", "stopped", "-"] in [line.split()[:3] for line in status.stdout.splitlines()]
+    assert launcher.run("start", "front").returncode == 0
+    assert launcher.answers()
+    front = launcher.state()["parts"]["front"]
+    assert (front["restarts"], front["last_end"], front["held"]) == (0, "", False)
+
+
+def test_a_new_start_holds_nothing_down(launcher: Launcher) -> None:
+    launcher.run("up")
+    launcher.run("stop", "front")
+    launcher.run("down")
+    launcher.run("up")
+    assert launcher.answers()
+
+
+@pytest.mark.parametrize("command", ["stop", "start"])
+def test_part_that_does_not_exist_is_one_clear_line(launcher: Launcher, command: str) -> None:
+    assert launcher.run(command, "front").stderr == f"no sandbox is running in {launcher.folder}\n"
+    launcher.run("up")
+    assert launcher.run(command, "back2").stderr == "there is no part 'back2'; there are: front, back, beside\n"
+
+
 def test_killed_supervisor_leaves_no_process_and_the_next_up_works(launcher: Launcher) -> None:
     launcher.run("up")
     pids = launcher.pids()

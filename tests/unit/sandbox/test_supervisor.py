@@ -12,6 +12,7 @@ from deploy.sandbox import supervisor as module
 from deploy.sandbox.errors import PartError
 from deploy.sandbox.part import Part, Stamp, Step
 from deploy.sandbox.supervisor import Supervisor
+from tests.support.waiting import until
 
 # Writes its start and end into the journal; READY is a file that says that it is ready.
 PROGRAM = """
@@ -141,6 +142,39 @@ async def test_asking_twice_to_stop_kills_at_once(room: Room) -> None:
 
     async with asyncio.timeout(5):  # far below the 12 s of a single request
         await supervisor.run(stop_twice)
+
+
+async def test_part_that_is_held_stays_down_and_counts_no_restart(room: Room) -> None:
+    supervisor = room.supervisor(room.part("a"), room.part("b"))
+    one, other = supervisor.parts["a"], supervisor.parts["b"]
+    started = asyncio.Event()
+    running = asyncio.create_task(supervisor.run(started.set))
+    await started.wait()
+    first, beside = one.process, other.process
+    assert first is not None
+    supervisor.hold({"a"})
+    await until(lambda: first.returncode is not None and not one.ready.is_set())
+    supervisor.hold({"a"})
+    (room.folder / "a").unlink()
+    supervisor.hold(())
+    await until(one.ready.is_set)
+    assert one.process is not first
+    assert (one.restarts, one.last_end) == (0, "")
+    assert other.process is beside
+    supervisor.stop()
+    await running
+    assert sorted(room.journal.read_text().splitlines()) == sorted(["+ a", "+ b", "- a", "+ a", "- a", "- b"])
+
+
+async def test_stopping_everything_while_a_part_is_held_ends(room: Room) -> None:
+    supervisor = room.supervisor(room.part("a"), room.part("b", "a"))
+
+    def hold_and_stop() -> None:
+        supervisor.hold({"a"})
+        supervisor.stop()
+
+    await supervisor.run(hold_and_stop)
+    assert all(one.gone.is_set() for one in supervisor.parts.values())
 
 
 async def test_part_that_keeps_dying_is_tried_with_patience(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,17 +8,28 @@ import pytest
 import yaml
 
 from deploy.sandbox.client_config import client_config
+from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import DATABASES, Layout
 from deploy.sandbox.part import Part
-from deploy.sandbox.table import PORTS, SERVICES, stack
+from deploy.sandbox.table import REPLICATED, SERVICES, port_names, stack
 from tests.support.parts import free_port
+
+
+def parts_in(folder: Path) -> dict[str, Part]:
+    layout = Layout(folder)
+    layout.prepare()
+    return {part.name: part for part in stack(layout, layout.find_ports(free_port(), port_names()))}
 
 
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[str, Part]:
-    layout = Layout(tmp_path / "sandbox")
-    layout.prepare()
-    return {part.name: part for part in stack(layout, layout.find_ports(free_port(), PORTS))}
+    return parts_in(tmp_path / "sandbox")
+
+
+@pytest.fixture
+def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Part]:
+    monkeypatch.setenv("SANDBOX_REPLICAS", "2")
+    return parts_in(tmp_path / "replicated")
 
 
 def test_every_need_is_a_part_and_stands_before_it(parts: dict[str, Part]) -> None:
@@ -55,7 +66,41 @@ def test_there_is_a_database_per_service() -> None:
 
 def test_no_two_parts_get_the_same_address(parts: dict[str, Part]) -> None:
     addresses = [value for part in parts.values() for name, value in part.env.items() if name.endswith("_ADDRESS")]
-    assert len(set(addresses)) == len(addresses) == 2 * len(SERVICES)
+    assert len(set(addresses)) == len(addresses) == 3 * len(SERVICES)
+
+
+@pytest.mark.parametrize("name", REPLICATED)
+def test_a_replica_differs_from_the_first_in_its_addresses_only(replicated: dict[str, Part], name: str) -> None:
+    first, second = replicated[name], replicated[f"{name}-2"]
+    differing = {variable for variable in first.env if first.env[variable] != second.env[variable]}
+    assert differing == {f"FLYTEPLANE_{front}_ADDRESS" for front in ("GRPC", "BRIDGE", "HTTP")}
+    assert first.env.keys() == second.env.keys()
+    assert first.command == second.command
+
+
+@pytest.mark.parametrize("name", REPLICATED)
+def test_the_schema_is_brought_once_and_before_the_second_replica(replicated: dict[str, Part], name: str) -> None:
+    assert replicated[name].before
+    assert not replicated[f"{name}-2"].before
+    assert name in replicated[f"{name}-2"].needs
+
+
+def test_the_gateway_is_told_every_replica_on_every_front(replicated: dict[str, Part]) -> None:
+    (render,) = replicated["envoy"].before
+    told = dict(argument.split("=") for argument in render.command if "=" in argument)
+    bridges = [argument for argument in render.command if argument.startswith("events=")]
+    environments = [replicated[name].env for name in ("events", "events-2")]
+    for front, addresses in zip(("GRPC", "BRIDGE"), bridges, strict=True):
+        assert addresses == "events=" + ",".join(env[f"FLYTEPLANE_{front}_ADDRESS"] for env in environments)
+    assert "," not in told["registry"]
+    assert set(replicated["envoy"].in_front_of) == {*SERVICES, "events-2", "executions-2"}
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "10"])
+def test_a_number_of_replicas_that_makes_no_sense_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_REPLICAS", asked)
+    with pytest.raises(SandboxError, match=f"SANDBOX_REPLICAS is '{asked}'"):
+        port_names()
 
 
 def test_client_config_is_what_flytekit_and_flytectl_read() -> None:
