@@ -64,7 +64,7 @@ class Play:
     def create(self) -> str:
         name = self.executions.create()
         model = self.models[name] = Model(MAX_OUTPUT_BYTES, self.executions.objects.uri("metadata"))
-        model.create(f"p/d/{name}")
+        model.create(f"p/d/{name}", "", {}, {})
         return name
 
     async def in_order(self, seed: int, length: int) -> None:

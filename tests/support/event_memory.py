@@ -4,8 +4,10 @@ It keeps the store's promises: ids are set aside for rows that are missing, and 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.literals_pb2 import LiteralMap
 
@@ -35,7 +37,11 @@ class Memory:
         need = wanted(events)
         kept = self.rows
         rows = Rows(
-            {key: state for key, state in kept.executions.items() if key in need.executions},
+            {
+                key: state if need.executions[key] else replace(state, spec=b"")
+                for key, state in kept.executions.items()
+                if key in need.executions
+            },
             {key: state.cluster for key, state in kept.executions.items() if key in need.mentioned},
             {key: state for key, state in kept.nodes.items() if need.nodes.get(key)},
             {key: number for key, number in kept.node_ids.items() if key in need.nodes},
@@ -49,7 +55,8 @@ class Memory:
         assert changes.nodes.keys() <= set(kept.node_ids.values())
         assert changes.tasks.keys() <= set(kept.task_ids.values())
         self.objects |= {offload.uri: offload.data for offload in changes.offloads}
-        kept.executions |= changes.executions
+        for key, execution in changes.executions.items():
+            kept.executions[key] = replace(execution, spec=execution.spec or kept.executions[key].spec)
         for number, node in (changes.new_nodes | changes.nodes).items():
             kept.nodes[node.key], kept.node_ids[node.key] = node, number
         for number, task in (changes.new_tasks | changes.tasks).items():
@@ -63,7 +70,11 @@ class Memory:
     def executions(self) -> dict[str, Plain]:
         """Executions as `tests.support.event_model` tells of them; so are nodes and tasks."""
         return {
-            _text(key): {"cluster": state.cluster, "closure": plain(state.closure)}
+            _text(key): {
+                "cluster": state.cluster,
+                "closure": plain(state.closure),
+                "spec": plain(ExecutionSpec.FromString(state.spec)),
+            }
             for key, state in self.rows.executions.items()
         }
 

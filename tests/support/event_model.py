@@ -56,9 +56,9 @@ class Model:
         self._base = base
         self._inline = inline
 
-    def create(self, execution: str, cluster: str = "", closure: Plain | None = None) -> None:
+    def create(self, execution: str, cluster: str, closure: Plain, spec: Plain) -> None:
         """An execution (by its path) as it stands when the first event comes."""
-        self.executions[execution] = {"cluster": cluster, "closure": closure or {}}
+        self.executions[execution] = {"cluster": cluster, "closure": closure, "spec": spec}
 
     def take(self, request: Message) -> Answer:
         """Apply one request; answers what its sender is told."""
@@ -94,7 +94,9 @@ class Model:
         if turns_back(stored, phase):
             return
         if phase == "QUEUED" and event.get("producer_id", "") not in UNNAMED:
-            execution["cluster"] = execution["assigned"] = event["producer_id"]
+            execution["cluster"] = event["producer_id"]
+            system = execution["spec"].setdefault("metadata", {}).setdefault("system_metadata", {})
+            system["execution_cluster"] = event["producer_id"]
         put(closure, "phase", phase, "UNDEFINED")
         closure["updated_at"] = occurred
         if phase == "RUNNING":

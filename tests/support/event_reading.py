@@ -47,7 +47,7 @@ class Reading:
         ((phase, cluster, closure, spec, started, duration),) = self._rows("executions", columns, name)
         return {
             "cluster": cluster,
-            "assigned": ExecutionSpec.FromString(spec).metadata.system_metadata.execution_cluster,
+            "spec": plain(ExecutionSpec.FromString(spec)),
             "closure": plain(ExecutionClosure.FromString(closure)),
             "columns": [phase, _nanoseconds(started), duration],
         }
@@ -125,7 +125,7 @@ def _stored_execution(execution: Plain) -> Plain:
     closure = execution["closure"]
     return {
         "cluster": execution["cluster"],
-        "assigned": execution.get("assigned", ""),
+        "spec": execution["spec"],
         "closure": closure,
         "columns": [_phase(closure), closure.get("started_at"), closure.get("duration", 0)],
     }

@@ -61,8 +61,8 @@ class StoredTaskExecution:
     retry_attempt: int
     input_uri: str
     closure: bytes
-    resources: bytes | None  # external resources kept beside the closure
     is_parent: bool
+    resources: bytes | None = None  # external resources that are kept beside the closure
 
 
 def execution(project: str, domain: str, row: StoredExecution) -> bytes:

@@ -1,15 +1,16 @@
 """The task_executions table, as reads see it (executions.md section 8)."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
-from sqlalchemy import DateTime, LargeBinary, ScalarSelect, and_, case, cast, exists, func, literal, null, select
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from psycopg.rows import TupleRow
+from sqlalchemy import DateTime, and_, cast, exists, null, select
 
 from services.executions.rules.answers import StoredTaskExecution
 from services.executions.store.execution_lists import EXECUTION
 from services.executions.store.node_executions import NODE_EXECUTION
-from services.executions.store.tables import executions, external_resources, node_executions, task_executions
+from services.executions.store.tables import executions, node_executions, task_executions
 from services.kit.db import Connection, fetch
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 
@@ -19,13 +20,18 @@ execution_project = %(execution_project)s AND execution_domain = %(execution_dom
     AND project = %(project)s AND domain = %(domain)s AND name = %(name)s AND version = %(version)s
 """
 _GET = f"""
-SELECT project, domain, name, version, retry_attempt, input_uri, closure,
-    CASE WHEN resources_chunked THEN (
-        SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM external_resources WHERE task_execution_id = task.id
-    ) END,
+SELECT id, resources_chunked, project, domain, name, version, retry_attempt, input_uri, closure,
     EXISTS (SELECT 1 FROM node_executions AS child WHERE child.parent_task_execution_id = task.id)
 FROM task_executions AS task
 WHERE {_KEY}
+"""
+# In one statement, so that the closure and the chunks are of the same moment.
+_WITH_RESOURCES = """
+SELECT id, closure, (
+    SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM external_resources WHERE task_execution_id = task.id
+)
+FROM task_executions AS task
+WHERE id = ANY(%(ids)b)
 """
 _GET_ID = f"SELECT id FROM task_executions WHERE {_KEY}"
 _GET_DATA = f"SELECT input_uri, closure FROM task_executions WHERE {_KEY}"
@@ -87,8 +93,8 @@ class StoredData:
 async def get(connection: Connection, task: TaskExecutionIdentifier) -> StoredTaskExecution | None:
     """Return what GetTaskExecution answers from; None when there is none."""
     cursor = await connection.execute(_GET, _key(task), binary=True)
-    row = await cursor.fetchone()
-    return StoredTaskExecution(*row) if row else None
+    found = await _stored(connection, await cursor.fetchall())
+    return found[0] if found else None
 
 
 async def get_id(connection: Connection, task: TaskExecutionIdentifier) -> int | None:
@@ -118,6 +124,8 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
     ]
     child = node_executions.alias("child")
     statement = select(
+        table.id,
+        table.resources_chunked,
         table.project,
         table.domain,
         table.name,
@@ -125,7 +133,6 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
         table.retry_attempt,
         table.input_uri,
         table.closure,
-        case((table.resources_chunked, _resources())),
         exists().where(child.c.parent_task_execution_id == table.id),
     ).where(
         table.execution_project == node.execution_id.project,
@@ -138,18 +145,22 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
     if "node_execution" in plan.entities:
         statement = statement.join(node_executions, and_(*same_node))
     statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
-    return [StoredTaskExecution(*row) for row in await fetch(connection, statement)]
+    return await _stored(connection, await fetch(connection, statement))
 
 
-def _resources() -> ScalarSelect[bytes]:
-    """All chunks of a task's external resources, one after the other."""
-    chunks = external_resources.c
-    ordered = aggregate_order_by(literal(b"", LargeBinary), chunks.chunk)
-    return (
-        select(func.string_agg(chunks.resources, ordered))
-        .where(chunks.task_execution_id == task_executions.c.id)
-        .scalar_subquery()
-    )
+async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[StoredTaskExecution]:
+    """Answer `rows` (id, whether there are chunks, then the fields); only rows with chunks cost another statement."""
+    found: dict[int, StoredTaskExecution] = {}
+    chunked: list[int] = []
+    for identifier, has_chunks, *fields in rows:
+        found[identifier] = StoredTaskExecution(*fields)
+        if has_chunks:
+            chunked.append(identifier)
+    if chunked:
+        cursor = await connection.execute(_WITH_RESOURCES, {"ids": chunked}, binary=True)
+        for identifier, closure, resources in await cursor.fetchall():
+            found[identifier] = replace(found[identifier], closure=closure, resources=resources)
+    return list(found.values())
 
 
 def _key(task: TaskExecutionIdentifier) -> dict[str, str | int]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from flyteidl.admin.event_pb2 import EventFailureReason
+from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 from flyteidl.event.event_pb2 import (
     ParentNodeExecutionMetadata,
@@ -156,6 +157,15 @@ def test_a_takeover_holds_for_the_rest_of_the_batch() -> None:
         ]
     )
     assert codes(changes) == ["OK", "OK", "FAILED_PRECONDITION"]
+
+
+def test_a_takeover_changes_the_cluster_in_the_spec_and_nothing_else_whatever_comes_with_it() -> None:
+    spec = ExecutionSpec(metadata={"principal": "me"})
+    stored = replace(execution_state(cluster="c1"), spec=spec.SerializeToString())
+    memory = Memory(executions=[stored])
+    memory.take([workflow_event("QUEUED", producer_id="c2"), workflow_event("RUNNING", producer_id="c2")])
+    spec.metadata.system_metadata.execution_cluster = "c2"
+    assert ExecutionSpec.FromString(memory.rows.executions[EXECUTION_KEY].spec) == spec
 
 
 def test_only_a_takeover_reads_the_spec() -> None:

@@ -7,7 +7,7 @@ from flyteidl.admin.event_pb2 import (
     TaskExecutionEventRequest,
     WorkflowExecutionEventRequest,
 )
-from flyteidl.admin.execution_pb2 import ExecutionClosure
+from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,11 +26,12 @@ from tests.support.event_values import MAX_OUTPUT_BYTES
 from tests.support.plain import Plain, plain
 
 ABORTING = ExecutionClosure(phase="ABORTING", abort_metadata={"cause": "enough", "principal": "me"})
+SPEC = ExecutionSpec(metadata={"principal": "me"}).SerializeToString()
 # Of a cluster without a name, of one with, one that a user is aborting. "gone" was never made.
 STORED = [
-    ExecutionState(ExecutionKey("p", "d", "e0"), "", ExecutionClosure()),
-    ExecutionState(ExecutionKey("p", "d", "e1"), "c1", ExecutionClosure()),
-    ExecutionState(ExecutionKey("p", "d", "e2"), "", ABORTING),
+    ExecutionState(ExecutionKey("p", "d", "e0"), "", ExecutionClosure(), SPEC),
+    ExecutionState(ExecutionKey("p", "d", "e1"), "c1", ExecutionClosure(), SPEC),
+    ExecutionState(ExecutionKey("p", "d", "e2"), "", ABORTING, SPEC),
 ]
 NAMES = ["e0", "e0", "e0", "e0", "e0", "e1", "e1", "e2", "gone"]
 
@@ -51,7 +52,8 @@ def new_memory(*, inline: bool = False) -> Memory:
 def new_model(*, inline: bool = False) -> Model:
     model = Model(MAX_OUTPUT_BYTES, inline=inline)
     for state in STORED:
-        model.create("/".join(state.key), state.cluster, plain(state.closure))
+        spec = plain(ExecutionSpec.FromString(state.spec))
+        model.create("/".join(state.key), state.cluster, plain(state.closure), spec)
     return model
 
 
@@ -89,10 +91,7 @@ def take_in_batches(memory: Memory, requests: Sequence[Request], sizes: Sequence
 
 
 def assert_same(memory: Memory, model: Model) -> None:
-    expected = {
-        name: {"cluster": entity["cluster"], "closure": entity["closure"]} for name, entity in model.executions.items()
-    }
-    assert memory.executions() == expected
+    assert memory.executions() == model.executions
     assert memory.nodes() == model.nodes
     assert memory.tasks() == model.tasks
     assert memory.data() == model.objects

@@ -65,7 +65,7 @@ def test_a_node_is_its_parts(*, children: bool, dynamic: bool) -> None:
 
 @pytest.mark.parametrize("attempt", [0, 300])
 def test_a_task_is_its_parts(attempt: int) -> None:
-    row = answers.StoredTaskExecution(PROJECT, DOMAIN, "t", "v1", attempt, "", b"", None, is_parent=True)
+    row = answers.StoredTaskExecution(PROJECT, DOMAIN, "t", "v1", attempt, "", b"", is_parent=True)
     found = TaskExecution.FromString(answers.task_execution(node_id("x", "n0").SerializeToString(), row))
     assert found == TaskExecution(
         id=task_id("x", "n0", attempt=attempt), closure=TaskExecutionClosure(), is_parent=True
