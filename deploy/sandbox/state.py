@@ -21,10 +21,10 @@ class PartState:
     since: float
     """Unix time of its last start."""
     ready: bool
-    held: bool
-    """Whether it was stopped on purpose and stays so."""
     restarts: int
     last_end: str
+    held: bool = False
+    """Whether it was stopped on purpose and stays so; a stack that was started by an earlier release does not say."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,12 @@ class Maps:
         await self.take(*(node_event("RUNNING", node=node, name=name) for node in nodes or ("n0",)))
         return name
 
+    def write_as_the_former_release(self, name: str, closure: bytes) -> None:
+        """Store `closure` for the execution's task, as a replica of another release does that takes a batch."""
+        with psycopg.connect(self.executions.url) as connection:
+            connection.execute("UPDATE task_executions SET closure = %s WHERE execution_name = %s", (closure, name))
+            connection.execute("UPDATE event_lanes SET stream_sequence = stream_sequence + 1")
+
     def chunks(self, name: str, columns: str = "chunk") -> list[tuple[Any, ...]]:
         """Rows of chunks of the execution's tasks, in order."""
         with psycopg.connect(self.executions.url) as connection:
@@ -265,8 +271,7 @@ async def test_rows_of_the_former_release_are_read_and_moved_by_their_next_event
     await maps.take(task_event("RUNNING", name=name))
     metadata = told(*(resource(index, external_id=f"pod-{index}") for index in range(MANY)))
     as_before = TaskExecutionClosure(phase="RUNNING", metadata=metadata).SerializeToString()
-    with psycopg.connect(maps.executions.url) as connection:
-        connection.execute("UPDATE task_executions SET closure = %s WHERE execution_name = %s", (as_before, name))
+    maps.write_as_the_former_release(name, as_before)
     assert (await found(admin, name)).closure.metadata == metadata
     await maps.take(report(name, "RUNNING", [resource(MANY)], 1))
     assert maps.chunks(name) == [(number,) for number in range(MANY // CHUNK_INDEXES + 1)]
@@ -275,10 +280,7 @@ async def test_rows_of_the_former_release_are_read_and_moved_by_their_next_event
     ((stored,),) = maps.executions.rows("task_executions", "closure", name)
     closure = TaskExecutionClosure.FromString(stored)  # type: ignore[arg-type]  # a row of unknown types
     closure.metadata.external_resources.append(resource(2, phase="RUNNING"))
-    with psycopg.connect(maps.executions.url) as connection:
-        connection.execute(
-            "UPDATE task_executions SET closure = %s WHERE execution_name = %s", (closure.SerializeToString(), name)
-        )
+    maps.write_as_the_former_release(name, closure.SerializeToString())
     merged = [*metadata.external_resources, resource(MANY)]
     merged[2] = resource(2, external_id="pod-2", phase="RUNNING")
     assert await resources(admin, name) == merged

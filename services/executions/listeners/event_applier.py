@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import islice
 
 from services.contracts.event_batches import (
+    EVENT_LANES,
     EVENT_REFUSED,
     Batch,
     Refusal,
@@ -23,7 +24,8 @@ from services.contracts.event_batches import (
     refusal,
     verdict,
 )
-from services.executions.rules.events.batch import Changes, Event, fold_batch, wanted
+from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, united, wanted
+from services.executions.rules.events.memory import LaneMemory
 from services.executions.rules.events.storage import Storage
 from services.executions.store.event_rows import Lane, mark_lanes, read, read_rows, savepoint, write_rows
 from services.kit.db import Connection, Database
@@ -74,6 +76,7 @@ class EventApplier:
         self._objects = objects
         self._outbox = outbox
         self._storage = storage
+        self._memories = [LaneMemory() for _ in range(EVENT_LANES)]
         self._waiting: deque[Arrived] = deque()
         self._appliers: set[asyncio.Task[None]] = set()
 
@@ -116,24 +119,55 @@ class EventApplier:
                 _tell(arrived, verdicts)
 
     async def _in_one_transaction(self, together: Sequence[Arrived]) -> list[bytes]:
-        need = wanted([event for arrived in together for event in arrived.events])
-        async with self._db.transaction(pipelined=True) as connection:
-            lanes, rows = await read(connection, [arrived.lane for arrived in together], need)
-            told = [_told_before(arrived, lanes[arrived.lane]) for arrived in together]
-            new = [arrived for arrived, known in zip(together, told, strict=True) if known is None]
-            changes = fold_batch([event for arrived in new for event in arrived.events], rows, self._storage)
-            await self._offload(changes)
-            await write_rows(connection, changes)
-            verdicts = iter(changes.verdicts)
-            marks = {
-                arrived.lane: await self._mark(connection, arrived, list(islice(verdicts, len(arrived.events))))
-                for arrived in new
-            }
-            await mark_lanes(connection, marks)
+        """Apply new batches; answers the verdicts of all."""
+        needs = [wanted(arrived.events) for arrived in together]
+        memories = [self._memories[arrived.lane] for arrived in together]
+        try:
+            async with self._db.transaction(pipelined=True) as connection:
+                lanes, rows = await self._rows(connection, together, needs)
+                told = [_told_before(arrived, lanes[arrived.lane]) for arrived in together]
+                new = [arrived for arrived, known in zip(together, told, strict=True) if known is None]
+                left = await self._write(connection, new, rows)
+        except BaseException:
+            for memory in memories:
+                memory.forget()
+            raise
+        for arrived, need, memory in zip(together, needs, memories, strict=True):
+            if arrived.lane in left:
+                memory.keep(need, rows, left[arrived.lane])
         return [
-            marks[arrived.lane].verdicts if known is None else known
+            left[arrived.lane].verdicts if known is None else known
             for arrived, known in zip(together, told, strict=True)
         ]
+
+    async def _rows(
+        self, connection: Connection, together: Sequence[Arrived], needs: Sequence[Wanted]
+    ) -> tuple[dict[int, Lane], Rows]:
+        """Lock the lanes and read what is not remembered; all of it when another replica had one of them meanwhile."""
+        memories = [self._memories[arrived.lane] for arrived in together]
+        rows = Rows()
+        missing = united([memory.recall(need, rows) for memory, need in zip(memories, needs, strict=True)])
+        lanes, found = await read(connection, [arrived.lane for arrived in together], missing)
+        for arrived, memory in zip(together, memories, strict=True):
+            if memory.left not in {None, lanes[arrived.lane]}:
+                for each in memories:
+                    each.forget()
+                return lanes, await read_rows(connection, united(needs))
+        rows.add(found)
+        return lanes, rows
+
+    async def _write(self, connection: Connection, new: Sequence[Arrived], rows: Rows) -> dict[int, Lane]:
+        """Fold and write `new` batches; answers where they leave their lanes."""
+        changes = fold_batch([event for arrived in new for event in arrived.events], rows, self._storage)
+        await self._offload(changes)
+        await write_rows(connection, changes)
+        verdicts = iter(changes.verdicts)
+        left = {
+            arrived.lane: await self._mark(connection, arrived, list(islice(verdicts, len(arrived.events))))
+            for arrived in new
+        }
+        await mark_lanes(connection, left)
+        return left
 
     async def _apply_one_by_one(self, arrived: Arrived) -> None:
         """Write each event in a savepoint, so that only the event that causes a failure suffers."""

@@ -4,7 +4,7 @@
 not reach the others, and later ones see what earlier ones made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -81,6 +81,17 @@ class Rows:
     free_node_ids: list[int] = field(default_factory=list)
     free_task_ids: list[int] = field(default_factory=list)
 
+    def add(self, other: "Rows") -> None:
+        """Take in what `other` has; it stands above what is here."""
+        self.executions |= other.executions
+        self.clusters |= other.clusters
+        self.nodes |= other.nodes
+        self.node_ids |= other.node_ids
+        self.tasks |= other.tasks
+        self.task_ids |= other.task_ids
+        self.free_node_ids += other.free_node_ids
+        self.free_task_ids += other.free_task_ids
+
 
 @dataclass
 class Changes:
@@ -112,6 +123,19 @@ def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
             need.task_events.setdefault(task, []).append(event)
     need.mentioned -= need.executions.keys()
     return need
+
+
+def united(needs: Iterable[Wanted]) -> Wanted:
+    """Return what batches of different lanes need together; they share nothing but what they mention."""
+    together = Wanted()
+    for need in needs:
+        together.executions |= need.executions
+        together.mentioned |= need.mentioned
+        together.nodes |= need.nodes
+        together.tasks |= need.tasks
+        together.task_events |= need.task_events
+    together.mentioned -= together.executions.keys()
+    return together
 
 
 def _want_node(need: Wanted, event: NodeExecutionEvent) -> None:

@@ -1,0 +1,106 @@
+"""What this process remembers of a lane's rows between two batches, so that it need not read them again.
+
+Rows of nodes and tasks are written by events only, and a lane's events only by whoever holds the lane's lock. So what
+was written with the last batch is what is stored, as long as the lane still stands where that batch left it; the lane's
+row, which is read under the lock, tells. Executions are changed by users too: of them only the cluster is remembered,
+which events alone change.
+
+What has ended is forgotten at once, since hardly an event follows; of the rest a bounded number is kept, the oldest
+goes first.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
+from services.executions.rules.events.batch import Rows, Wanted
+from services.executions.rules.events.state import ExecutionKey, NodeKey, NodeState, TaskKey, TaskState
+
+# Rows of each kind in each lane: some kilobytes each, so some tens of megabytes at worst.
+MOST_ROWS = 4_000
+
+Key = TypeVar("Key")
+Kept = TypeVar("Kept")
+
+
+@dataclass
+class LaneMemory:
+    """Rows of one lane; `left` is where the last batch left the lane, None when nothing is known."""
+
+    left: object = None
+    clusters: dict[ExecutionKey, str] = field(default_factory=dict)
+    node_ids: dict[NodeKey, int] = field(default_factory=dict)
+    nodes: dict[NodeKey, NodeState] = field(default_factory=dict)
+    task_ids: dict[TaskKey, int] = field(default_factory=dict)
+    tasks: dict[TaskKey, TaskState] = field(default_factory=dict)
+
+    def recall(self, need: Wanted, rows: Rows) -> Wanted:
+        """Put what is remembered of `need` into `rows`; answers what is left to read, which stands above it."""
+        rows.clusters |= _found(self.clusters, need.mentioned)
+        rows.node_ids |= _found(self.node_ids, need.nodes)
+        rows.nodes |= _found(self.nodes, need.nodes)
+        rows.task_ids |= _found(self.task_ids, need.tasks)
+        rows.tasks |= _found(self.tasks, need.tasks)
+        return Wanted(
+            executions=need.executions,
+            mentioned=need.mentioned - self.clusters.keys(),
+            nodes={key: full for key, full in need.nodes.items() if key not in (self.nodes if full else self.node_ids)},
+            tasks={key: full for key, full in need.tasks.items() if key not in (self.tasks if full else self.task_ids)},
+            task_events=need.task_events,
+        )
+
+    def keep(self, need: Wanted, rows: Rows, left: object) -> None:
+        """Remember what `rows` hold of `need` after a batch that is committed and left the lane at `left`."""
+        self.left = left
+        # Children are mentioned too, but their clusters change in lanes of their own.
+        self.clusters |= _found(rows.clusters, {node.execution for node in need.nodes})
+        for key in need.executions:
+            self._keep_execution(key, rows)
+        for node in need.nodes:
+            self._keep_node(node, rows)
+        for task in need.tasks:
+            self._keep_task(task, rows)
+        for kept in self._all():
+            while len(kept) > MOST_ROWS:
+                del kept[next(iter(kept))]
+
+    def forget(self) -> None:
+        """Remember nothing: another replica may have written, or nobody knows what was."""
+        self.left = None
+        for kept in self._all():
+            kept.clear()
+
+    def _all(self) -> tuple[dict[Any, Any], ...]:
+        return self.clusters, self.node_ids, self.nodes, self.task_ids, self.tasks
+
+    def _keep_execution(self, key: ExecutionKey, rows: Rows) -> None:
+        state = rows.executions.get(key)
+        self.clusters.pop(key, None)
+        if state is not None and state.closure.phase not in WORKFLOW_TERMINAL:
+            self.clusters[key] = state.cluster
+
+    def _keep_node(self, key: NodeKey, rows: Rows) -> None:
+        identifier, state = rows.node_ids.get(key), rows.nodes.get(key)
+        self.node_ids.pop(key, None)
+        self.nodes.pop(key, None)
+        if identifier is None or (state is not None and state.closure.phase in NODE_TERMINAL):
+            return
+        self.node_ids[key] = identifier
+        if state is not None:
+            self.nodes[key] = state
+
+    def _keep_task(self, key: TaskKey, rows: Rows) -> None:
+        identifier, state = rows.task_ids.get(key), rows.tasks.get(key)
+        self.task_ids.pop(key, None)
+        self.tasks.pop(key, None)
+        if identifier is None or (state is not None and state.closure.phase in TASK_TERMINAL):
+            return
+        self.task_ids[key] = identifier
+        # One with chunks holds only those that its last events touched.
+        if state is not None and state.chunks is None:
+            self.tasks[key] = state
+
+
+def _found(kept: Mapping[Key, Kept], keys: Iterable[Key]) -> dict[Key, Kept]:
+    return {key: kept[key] for key in keys if key in kept}

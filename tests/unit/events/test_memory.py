@@ -1,0 +1,117 @@
+"""What is remembered of a lane between its batches, and what is not."""
+
+from dataclasses import replace
+
+import pytest
+from flyteidl.event.event_pb2 import NodeExecutionEvent
+
+from services.executions.rules.events.batch import Event, Rows, fold_batch, united, wanted
+from services.executions.rules.events.memory import MOST_ROWS, LaneMemory
+from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks
+from tests.support.event_makers import EXECUTION_KEY as KEY
+from tests.support.event_makers import NODE_KEY as NODE
+from tests.support.event_makers import STORAGE, execution_state, node_event, task_event, workflow_event
+
+
+def remembering(*events: Event) -> tuple[LaneMemory, Rows]:
+    """A memory after a batch of `events` of the execution, whose cluster is known."""
+    memory, rows = LaneMemory(), Rows(clusters={KEY: "c"})
+    need = wanted(events)
+    memory.recall(need, rows)
+    rows.free_node_ids, rows.free_task_ids = [1, 2, 3], [1, 2, 3]
+    changes = fold_batch(events, rows, STORAGE)
+    assert not any(changes.verdicts)
+    memory.keep(need, rows, "here")
+    return memory, rows
+
+
+def test_what_a_batch_left_need_not_be_read_for_the_next() -> None:
+    memory, _ = remembering(node_event("QUEUED", producer_id="c"), task_event("QUEUED", producer_id="c"))
+    rows = Rows()
+    left = memory.recall(wanted([node_event("RUNNING"), task_event("RUNNING")]), rows)
+    assert (left.mentioned, left.nodes, left.tasks) == (set(), {}, {})
+    assert rows.clusters == {KEY: "c"}
+    assert rows.node_ids == {NODE: 1}
+    assert rows.nodes.keys() == {NODE}
+    assert set(rows.task_ids.values()) == {1}
+
+
+def test_what_is_not_remembered_is_left_to_read() -> None:
+    memory, _ = remembering(node_event("QUEUED"))
+    need = wanted([node_event("RUNNING", node="other"), task_event("QUEUED"), workflow_event("RUNNING")])
+    left = memory.recall(need, Rows())
+    assert left.nodes == {NodeKey(KEY, "other"): True}
+    assert left.tasks == need.tasks
+    assert left.executions == need.executions
+
+
+@pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "SKIPPED", "RECOVERED", "ABORTED", "TIMED_OUT"])
+def test_what_has_ended_is_forgotten(phase: str) -> None:
+    memory, _ = remembering(node_event("QUEUED"), node_event(phase))
+    assert memory.recall(wanted([node_event("RUNNING")]), Rows()).nodes == {NODE: True}
+
+
+def test_the_state_of_a_task_with_chunks_is_read_anew() -> None:
+    events: list[Event] = [node_event("QUEUED"), task_event("RUNNING")]
+    memory, rows = remembering(*events)
+    need = wanted(events)
+    (task,) = need.tasks
+    rows.tasks[task] = replace(rows.tasks[task], chunks=ResourceChunks({0: b""}))
+    memory.keep(need, rows, "here")
+    assert memory.recall(need, Rows()).tasks == {task: True}
+
+
+def launching(child: str) -> NodeExecutionEvent:
+    event = node_event("RUNNING", name="e")
+    event.workflow_node_metadata.execution_id.CopyFrom(workflow_event("RUNNING", name=child).execution_id)
+    return event
+
+
+def test_a_child_that_another_lane_may_change_is_not_remembered() -> None:
+    child = ExecutionKey("p", "d", "child")
+    memory, rows = LaneMemory(), Rows(clusters={KEY: "c", child: "old"})
+    event = launching("child")
+    memory.keep(wanted([event]), rows, "here")
+    assert memory.recall(wanted([event]), Rows()).mentioned == {child}
+
+
+def test_an_execution_that_was_taken_over_is_remembered_with_its_new_cluster() -> None:
+    memory, rows = remembering(node_event("QUEUED"))
+    need = wanted([workflow_event("QUEUED", producer_id="new")])
+    rows.executions[KEY] = execution_state("QUEUED", cluster="new")
+    memory.keep(need, rows, "here")
+    recalled = Rows()
+    memory.recall(wanted([node_event("RUNNING")]), recalled)
+    assert recalled.clusters == {KEY: "new"}
+
+
+def test_after_a_failure_nothing_is_known() -> None:
+    memory, _ = remembering(node_event("QUEUED"))
+    memory.forget()
+    need = wanted([node_event("RUNNING")])
+    assert memory.left is None
+    assert memory.recall(need, Rows()) == need
+
+
+def test_the_oldest_go_when_there_are_too_many() -> None:
+    memory, rows = LaneMemory(), Rows()
+    events = [node_event("QUEUED", node=f"n{number}") for number in range(MOST_ROWS + 1)]
+    need = wanted(events)
+    rows.node_ids = {key: number for number, key in enumerate(need.nodes)}
+    memory.keep(need, rows, "here")
+    assert len(memory.node_ids) == MOST_ROWS
+    assert NodeKey(KEY, "n0") not in memory.node_ids
+
+
+def test_lanes_need_together_what_each_needs() -> None:
+    one, other = wanted([workflow_event("RUNNING", name="a")]), wanted([node_event("QUEUED", name="b")])
+    both = united([one, other])
+    assert both.executions.keys() == {ExecutionKey("p", "d", "a")}
+    assert both.mentioned == {ExecutionKey("p", "d", "b")}
+    assert both.nodes.keys() == {NodeKey(ExecutionKey("p", "d", "b"), "n0")}
+
+
+def test_what_one_lane_changes_is_not_also_mentioned_by_another() -> None:
+    parent = wanted([launching("b")])
+    both = united([parent, wanted([workflow_event("RUNNING", name="b")])])
+    assert ExecutionKey("p", "d", "b") not in both.mentioned
