@@ -92,6 +92,8 @@ class Chaos:
     acts: Iterator[Act]
     chance: random.Random
     say: Callable[[str], None]
+    shapes: Sequence[Shape] = tuple(Shape)
+    pause: tuple[float, float] = PAUSE_SECONDS
     done: list[Act] = field(default_factory=list)
 
     async def run(self, *, seconds: float, rate: float) -> Outcome:
@@ -99,9 +101,9 @@ class Chaos:
         channel = Channel("127.0.0.1", self.stack.port, CONNECTIONS)
         over = asyncio.Event()
         try:
-            await register(channel, PLACE, list(Shape))
+            await register(channel, PLACE, self.shapes)
             run_id = f"{time.time_ns() // 1_000_000 % 10**9:09d}"
-            load = Load(channel, plays(PLACE, list(Shape)), seconds, run_id)
+            load = Load(channel, plays(PLACE, self.shapes), seconds, run_id)
             acting = asyncio.create_task(self._act(over))
             await load.at_rate(rate, over.set)
             over.set()
@@ -115,7 +117,7 @@ class Chaos:
     async def _act(self, over: asyncio.Event) -> None:
         began = time.monotonic()
         for act in self.acts:
-            if await _happens(over, within=self.chance.uniform(*PAUSE_SECONDS)):
+            if await _happens(over, within=self.chance.uniform(*self.pause)):
                 return
             self.say(f"{time.monotonic() - began:6.1f} s  {act}")
             self.done.append(act)
