@@ -65,8 +65,8 @@ class Outcome:
             for (path, code), number in self.tally.answers.items()
             if code != OK
         ]
-        slow = max(self.caught_up, self.read_from) > CATCH_UP_SECONDS
-        late = [f"that everything was applied took {self.caught_up:.1f} s"] if slow else []
+        certain = max(self.caught_up, self.read_from)
+        late = [f"everything was applied only after {certain:.1f} s"] if certain > CATCH_UP_SECONDS else []
         given_up = [f"{played.name} did not come to its end" for played in self.tally.given_up]
         return [*refused, *late, *given_up, *self.findings.wrong, *self.ends.wrong]
 
