@@ -29,6 +29,8 @@ from bench.stack import PLACE, Stack, running_stack
 
 PARTS = ("events", "executions", "nats", "postgres", "envoy")
 FROZEN = ("events", "executions")
+# For each time that a part is frozen, which takes longer than all of them.
+KILLS = 3
 # Longer than the patience of everybody who waits for the frozen process: the stream, the database, the gateway.
 FREEZE_SECONDS = 20.0
 # Time to work off what has waited, and then some in which all is well.
@@ -73,9 +75,9 @@ class Outcome:
 
 
 def every_act(stack: Stack, *, freeze: float = FREEZE_SECONDS) -> list[Act]:
-    """A kill of each part, and `freeze` seconds of standing still for each part of FROZEN unless that is 0."""
+    """Some kills of each part, and `freeze` seconds of standing still for each part of FROZEN unless that is 0."""
     kills = [Act(part) for name in PARTS for part in stack.replicas(name)]
-    return kills + [Act(part, freeze) for name in FROZEN for part in stack.replicas(name) if freeze]
+    return kills * KILLS + [Act(part, freeze) for name in FROZEN for part in stack.replicas(name) if freeze]
 
 
 def for_ever(acts: Sequence[Act], chance: random.Random) -> Iterator[Act]:
