@@ -29,6 +29,8 @@ from bench.stack import PLACE, Stack, running_stack
 
 PARTS = ("events", "executions", "nats", "postgres", "envoy")
 FROZEN = ("events", "executions")
+# For each time that a part is frozen, which takes longer than all of them.
+KILLS = 3
 # Longer than the patience of everybody who waits for the frozen process: the stream, the database, the gateway.
 FREEZE_SECONDS = 20.0
 # Time to work off what has waited, and then some in which all is well.
@@ -73,9 +75,9 @@ class Outcome:
 
 
 def every_act(stack: Stack, *, freeze: float = FREEZE_SECONDS) -> list[Act]:
-    """A kill of each part, and `freeze` seconds of standing still for each part of FROZEN unless that is 0."""
+    """Some kills of each part, and `freeze` seconds of standing still for each part of FROZEN unless that is 0."""
     kills = [Act(part) for name in PARTS for part in stack.replicas(name)]
-    return kills + [Act(part, freeze) for name in FROZEN for part in stack.replicas(name) if freeze]
+    return kills * KILLS + [Act(part, freeze) for name in FROZEN for part in stack.replicas(name) if freeze]
 
 
 def for_ever(acts: Sequence[Act], chance: random.Random) -> Iterator[Act]:
@@ -92,6 +94,8 @@ class Chaos:
     acts: Iterator[Act]
     chance: random.Random
     say: Callable[[str], None]
+    shapes: Sequence[Shape] = tuple(Shape)
+    pause: tuple[float, float] = PAUSE_SECONDS
     done: list[Act] = field(default_factory=list)
 
     async def run(self, *, seconds: float, rate: float) -> Outcome:
@@ -99,9 +103,9 @@ class Chaos:
         channel = Channel("127.0.0.1", self.stack.port, CONNECTIONS)
         over = asyncio.Event()
         try:
-            await register(channel, PLACE, list(Shape))
+            await register(channel, PLACE, self.shapes)
             run_id = f"{time.time_ns() // 1_000_000 % 10**9:09d}"
-            load = Load(channel, plays(PLACE, list(Shape)), seconds, run_id)
+            load = Load(channel, plays(PLACE, self.shapes), seconds, run_id)
             acting = asyncio.create_task(self._act(over))
             await load.at_rate(rate, over.set)
             over.set()
@@ -115,7 +119,7 @@ class Chaos:
     async def _act(self, over: asyncio.Event) -> None:
         began = time.monotonic()
         for act in self.acts:
-            if await _happens(over, within=self.chance.uniform(*PAUSE_SECONDS)):
+            if await _happens(over, within=self.chance.uniform(*self.pause)):
                 return
             self.say(f"{time.monotonic() - began:6.1f} s  {act}")
             self.done.append(act)

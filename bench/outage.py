@@ -65,8 +65,8 @@ class Outcome:
             for (path, code), number in self.tally.answers.items()
             if code != OK
         ]
-        slow = max(self.caught_up, self.read_from) > CATCH_UP_SECONDS
-        late = [f"that everything was applied took {self.caught_up:.1f} s"] if slow else []
+        certain = max(self.caught_up, self.read_from)
+        late = [f"everything was applied only after {certain:.1f} s"] if certain > CATCH_UP_SECONDS else []
         given_up = [f"{played.name} did not come to its end" for played in self.tally.given_up]
         return [*refused, *late, *given_up, *self.findings.wrong, *self.ends.wrong]
 
@@ -74,10 +74,19 @@ class Outcome:
 class Outage:
     """One run against `stack`."""
 
-    def __init__(self, stack: Stack, rate: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        rate: float,
+        say: Callable[[str], None],
+        *,
+        before: float = BEFORE_SECONDS,
+        after: float = AFTER_SECONDS,
+    ) -> None:
         self._stack = stack
         self._rate = rate
         self._say = say
+        self._before, self._after = before, after
         self._channel = Channel("127.0.0.1", stack.port, CONNECTIONS)
         self._tally = Tally()
         self._rounds = Rounds(self._channel, self._tally)
@@ -96,7 +105,7 @@ class Outage:
 
     async def _create(self, seconds: float) -> None:
         shape = play(PLACE, _SHAPE)
-        events = (BEFORE_SECONDS + seconds + _COMMANDS_SECONDS + AFTER_SECONDS) * self._rate
+        events = (self._before + seconds + _COMMANDS_SECONDS + self._after) * self._rate
         number = int(max(events / len(shape.steps), self._rate * _WAIT_SECONDS))
         run = f"o{time.time_ns() // 1_000_000 % 10**9:09d}"
         self._tally.executions = [Played(f"{run}{index:0{NAME_LENGTH - len(run)}d}", shape) for index in range(number)]
@@ -113,14 +122,14 @@ class Outage:
 
     async def _measure(self, seconds: float) -> Outcome:
         sending = asyncio.create_task(self._send_at_rate())
-        await asyncio.sleep(BEFORE_SECONDS)
+        await asyncio.sleep(self._before)
         parts = self._stack.replicas("executions")
         for part in parts:
             await asyncio.to_thread(self._stack.launcher, "stop", part)
         await asyncio.sleep(seconds)
         await asyncio.gather(*(asyncio.to_thread(self._stack.launcher, "start", part) for part in parts))
         back = time.perf_counter()
-        await asyncio.sleep(AFTER_SECONDS)
+        await asyncio.sleep(self._after)
         self._over.set()
         await sending
         read_from = time.perf_counter() - back
