@@ -34,6 +34,7 @@ from services.contracts.event_batches import (
     decode_verdicts,
     durable_of,
     encode_batch,
+    inbox_of,
     lane_of,
     parse_verdict,
     subject_of,
@@ -251,7 +252,8 @@ async def verdicts_of(
     async def hear(data: bytes) -> None:
         heard.set_result(data)
 
-    inbox = await bus.listen(hear)
+    inbox = inbox_of(uuid.uuid4().hex)
+    await bus.hear(inbox, hear)
     await take(lane, Delivery(sent.subject, sent.payload, sent.sequence, {INBOX_HEADER: inbox}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]
