@@ -72,7 +72,7 @@ Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
 class Command(Generic[Chosen]):
     """What `python -m services.<name> <command>` does beside serving: it takes the arguments after its name.
 
-    It prints its findings, answers the exit status and may raise a ServiceError; what it logs goes to standard error.
+    It prints its findings, answers the exit status and may raise a ServiceError; nothing is logged.
     """
 
     purpose: str
@@ -90,6 +90,9 @@ def main(
     command = sys.argv[1:]
     if command and command[0] in commands:
         raise SystemExit(_run_command(commands[command[0]], load(settings_class), command[1:]))
+    if command in (["-h"], ["--help"]):
+        sys.stdout.write(_usage(name, commands))
+        return
     if command not in ([], ["migrate"]):
         sys.stderr.write(_usage(name, commands))
         raise SystemExit(_USAGE)
@@ -105,7 +108,8 @@ def main(
 
 
 def _run_command(command: Command[Chosen], settings: Chosen, arguments: Sequence[str]) -> int:
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s")
+    # What libraries say on the way to a failure is told again, in our words, by the failure itself.
+    logging.disable()
     try:
         return uvloop.run(command.run(settings, arguments))
     except ServiceError as error:

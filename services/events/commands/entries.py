@@ -14,11 +14,14 @@ from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.objects import ObjectStore
 
+# Somebody waits at a terminal.
+_PATIENCE_SECONDS = 5.0
+
 
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[Database]:
     """The service's database, over one connection."""
-    db = await Database.open(settings.database_url, max_size=1)
+    db = await Database.open(settings.database_url, max_size=1, patience=_PATIENCE_SECONDS)
     try:
         yield db
     finally:
