@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
-HEADER = "Flyte-Executions"
+HEADER = "Flyte-Marks"
 """NATS header of a batch: what `tell_marks` wrote."""
 
 _BYTES = 8

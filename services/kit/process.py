@@ -35,9 +35,6 @@ from services.kit.telemetry import log_as_json
 
 log = logging.getLogger(__name__)
 
-# The exit status of a command line that nobody understands, as argparse has it.
-_USAGE = 2
-
 Chosen = TypeVar("Chosen", bound=ProcessSettings)
 
 
@@ -66,6 +63,9 @@ class App:
 
 
 Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
+
+# The exit status of a command line that nobody understands, as argparse has it.
+_USAGE = 2
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from nats.js.api import RetentionPolicy, StreamConfig
 
 from services.contracts.event_batches import SUBJECTS, parse_verdict, subject_of, verdict
+from services.contracts.event_marks import HEADER as MARKS_HEADER
 from services.events.listeners import log_writer
 from services.events.listeners.log_writer import LAG, LogWriter
 from services.events.listeners.missed_verdicts import MissedVerdicts
@@ -105,7 +106,7 @@ async def test_a_batch_is_written_with_the_verdicts_that_came_before_it_was_fetc
         await until(lambda: "b1" in writer._heard)
         await writer.round()
         assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK, Code.NOT_FOUND]
-        assert LAG._value.get() == 0
+        assert LAG._value.get() < 1
 
 
 async def test_a_verdict_that_comes_late_completes_its_batch(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ async def test_replicas_share_the_work_and_write_each_batch_once(log: EventLog) 
 async def test_a_batch_that_cannot_be_read_is_logged_and_does_not_stop_the_others(log: EventLog) -> None:
     name = new_name()
     async with log.writer() as writer:
-        await log.bus.append(subject_of(0), b"no batch", "garbage")
+        await log.bus.append("flyte.events.batch.no-lane", b"no batch", "garbage", {MARKS_HEADER: "no marks"})
         await log.append("good", name, workflow_event("RUNNING", name=name))
         await log.answer("good", b"")
 
@@ -293,6 +294,7 @@ async def test_the_former_releases_stream_is_replaced_once_it_is_empty(tmp_path:
             heard.put_nowait(delivery.payload)
 
         running = await Bus.connect(url, "executions")  # of the former release, on the former stream
+        await running.ensure(BATCHES)
         await running.consume(BATCHES, subject_of(3), "executions-event-lane-3", hear)
         await make_ready(bus)
         assert (await stream.stream_info("EVENT_BATCHES")).config.retention == "interest"

@@ -32,7 +32,8 @@ LAG = Gauge("flyteplane_event_log_lag_seconds", "Age of the oldest batch of even
 _ROUND_SECONDS = 1.0
 # How long a batch waits for its verdicts; executions needs milliseconds unless it is slow or away.
 _VERDICT_SECONDS = 2.0
-_BURST = 256
+# Of one fetch: what a process does for it keeps its calls waiting, some two milliseconds for so many single events.
+_BURST = 128
 # What is fetched and not yet written; with this much in hand (the database is away) the rest stays in the stream.
 _HELD_BATCHES = 1024
 _HELD_BYTES = 16 * 1024 * 1024
@@ -41,6 +42,9 @@ _HEARD_BYTES = 8 * 1024 * 1024
 # Batches that were written without verdicts, while executions is away; for more there is `missed_verdicts`.
 _UNANSWERED = 50_000
 _NOBODY_ANSWERS = b""
+_NO_LANE = -1
+# More is no lane, and no smallint.
+_LANE_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class LogWriter:
         self._unanswered: dict[str, datetime] = {}
         self._late: dict[str, tuple[datetime, str, bytes]] = {}
         self._days: set[date] = set()
+        self._reached = datetime.now(UTC)
         self._writing = asyncio.Lock()
 
     async def heard(self, verdicts: bytes) -> None:
@@ -87,10 +92,9 @@ class LogWriter:
                 await asyncio.sleep(_ROUND_SECONDS)
 
     async def drain(self) -> None:
-        """Write what is in hand and in the stream, so that a restart leaves no gap; with or without verdicts."""
+        """Write what is in hand, with or without verdicts; what is in the stream is for the next process."""
         with _told():
-            while await self.round(last=True):
-                pass
+            await self.round(last=True)
 
     async def round(self, *, last: bool = False) -> bool:
         """Fetch and write once; answers whether more is waiting. Raises a ServiceError with all still in hand."""
@@ -99,9 +103,12 @@ class LogWriter:
             more = False
             try:
                 if not self._full():
-                    for message in await self._batches.fetch(_BURST):
+                    fetched = await self._batches.fetch(_BURST)
+                    for message in fetched:
                         self._take(message, now)
                     more = self._batches.more
+                    # What is still in the stream is younger than this.
+                    self._reached = fetched[-1].received_at if more else datetime.now(UTC)
                 await self._write(now if last or self._full() else now - _VERDICT_SECONDS)
             finally:
                 LAG.set(self._lag())
@@ -147,15 +154,14 @@ class LogWriter:
         await self._batches.done(ready.values())
 
     def _row(self, identifier: str, message: Fetched) -> LoggedBatch:
-        marks = message.headers.get(MARKS_HEADER)
         verdicts = self._heard.get(identifier)
         if verdicts is None and identifier == _unreadable(message):
             verdicts = _NOBODY_ANSWERS
         return LoggedBatch(
             message.received_at,
             identifier,
-            int(message.subject.rpartition(".")[2]),
-            None if marks is None else read_marks(marks),
+            _lane(message.subject),
+            _marks(message.headers.get(MARKS_HEADER)),
             message.payload,
             verdicts,
         )
@@ -175,10 +181,21 @@ class LogWriter:
             self._late.pop(identifier, None)
 
     def _lag(self) -> float:
-        if not self._held:
-            return 0.0
-        oldest = min(held.message.received_at for held in self._held.values())
-        return max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+        oldest = min((held.message.received_at for held in self._held.values()), default=self._reached)
+        return max(0.0, (datetime.now(UTC) - min(oldest, self._reached)).total_seconds())
+
+
+def _lane(subject: str) -> int:
+    """Whatever was appended must be written, or it would be fetched for ever."""
+    token = subject.rpartition(".")[2]
+    return int(token) if token.isascii() and token.isdigit() and len(token) <= _LANE_DIGITS else _NO_LANE
+
+
+def _marks(header: str | None) -> bytes | None:
+    try:
+        return None if header is None else read_marks(header)
+    except ValueError:
+        return None
 
 
 def _identifier(message: Fetched) -> str:
