@@ -6,6 +6,8 @@ id and one verdict an event, in order.
 
 The framing is not protobuf because neither side ever needs one event without the whole batch, and the service in
 between must not parse what it only forwards.
+
+Each batch has two readers: executions applies it, the events service writes it into its log (`event_log`).
 """
 
 import struct
@@ -27,7 +29,7 @@ from services.kit.messages import Fact
 EVENT_LANES = 4
 
 STREAM_NAME = "EVENT_BATCHES"
-"""JetStream stream that keeps batches until they are applied."""
+"""JetStream stream that keeps batches until they are applied and logged."""
 
 SUBJECTS = "flyte.events.batch.*"
 """Every lane's subject: what the stream takes in."""
@@ -35,8 +37,20 @@ SUBJECTS = "flyte.events.batch.*"
 EVENT_REFUSED = Fact("flyte.executions.event.refused", Status)
 """An event was not applied, and not because it was recorded already: see `refusal`."""
 
+LOG_DURABLE = "events-log"
+"""Name of the durable consumer that logs every lane, shared by all replicas of events."""
+
 INBOX_HEADER = "Flyte-Verdict-Inbox"
 """NATS header of a batch: the subject to which its verdicts are sent."""
+
+VERDICTS_STREAM_NAME = "EVENT_VERDICTS"
+"""JetStream stream that keeps verdicts for a while, for a log that was away when they were sent."""
+
+VERDICTS = "flyte.events.verdicts.*"
+"""The verdicts to every sender."""
+
+WAITING_PLACES = ("metadata", "events", "waiting")
+"""Parts of the URI under which every event too large for a batch waits."""
 
 _VERSION = 1
 _HEAD = struct.Struct(">BBI")  # version, length of the batch id, number of items
@@ -60,6 +74,8 @@ class BatchedEvent:
     kind: Kind
     body: bytes
     by_reference: bool = False
+    mark: bytes = b""
+    """Of its execution (`event_marks`). Not in the frame: it travels in a header and is for the log only."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,11 @@ def subject_of(lane: int) -> str:
     return f"flyte.events.batch.{lane}"
 
 
+def inbox_of(sender: str) -> str:
+    """Return the subject of the verdicts to `sender`, which is one token."""
+    return f"flyte.events.verdicts.{sender}"
+
+
 def durable_of(lane: int) -> str:
     """Return the name of the durable consumer that applies `lane`, shared by all replicas of executions."""
     return f"executions-event-lane-{lane}"
@@ -105,7 +126,7 @@ def durable_of(lane: int) -> str:
 
 def waiting_place(batch_id: str, position: int) -> tuple[str, ...]:
     """Return the parts of the URI under which an event too large for a batch waits to be applied."""
-    return ("metadata", "events", "waiting", f"{batch_id}-{position}")
+    return (*WAITING_PLACES, f"{batch_id}-{position}")
 
 
 def parking_place(lane: int, sequence: int) -> tuple[str, ...]:
@@ -152,6 +173,15 @@ def encode_batch(batch: Batch) -> bytes:
         flags = _BY_REFERENCE if event.by_reference else 0
         parts += (_EVENT.pack(event.kind | flags, len(event.body)), event.body)
     return b"".join(parts)
+
+
+def framed_id(data: bytes) -> str:
+    """Return the id in a framed batch or in framed verdicts; raises InvalidArgument when it is neither."""
+    reader = _Reader(data)
+    try:
+        return reader.head()[0]
+    except (struct.error, ValueError) as error:
+        raise InvalidArgument("the frame of a batch of events is broken") from error
 
 
 def decode_batch(data: bytes) -> Batch:

@@ -1,9 +1,13 @@
-"""`python -m services.events` serves; `python -m services.events migrate` migrates its database."""
+"""`python -m services.events` serves; `--help` names its other commands."""
 
 from pathlib import Path
 
 from services.events.app import NAME, build
+from services.events.commands.replay import REPLAY
+from services.events.commands.show import LOG, REFUSED
 from services.events.config import Settings
 from services.kit.process import main
 
-main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations")
+COMMANDS = {"log": LOG, "refused": REFUSED, "replay": REPLAY}
+
+main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations", COMMANDS)

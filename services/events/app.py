@@ -5,10 +5,15 @@ from contextlib import AsyncExitStack
 
 from flyteidl.service import admin_pb2
 
+from services.contracts.event_batches import VERDICTS
 from services.events.config import Settings
 from services.events.handlers.events import EventHandlers
 from services.events.listeners.lanes import Lanes, Limits
+from services.events.listeners.log_keeping import LogKeeping
+from services.events.listeners.log_writer import LogWriter
+from services.events.listeners.missed_verdicts import MissedVerdicts
 from services.events.listeners.refusals import Refusals
+from services.events.listeners.stream import make_ready
 from services.kit.objects import ObjectStore
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
@@ -18,21 +23,27 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
 async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
-    """Build the service on `parts`; opens the inbox of verdicts and keeps refused events from here on."""
+    """Build the service on `parts`; hears verdicts and keeps refused events from here on."""
     # Nothing is signed here: events that wait in the store are read by the executions service only.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
-    limits = Limits(
-        verdict_wait=settings.verdict_wait_seconds,
-        append_wait=settings.append_wait_seconds,
-        lane_length=settings.lane_length,
-        batch_events=settings.batch_events,
-        batch_bytes=settings.batch_bytes,
-        large_event_bytes=settings.large_event_bytes,
-    )
-    lanes = Lanes(parts.bus, objects, limits, sender=uuid.uuid4().hex)
-    await lanes.listen()
+    writer = LogWriter(parts.db, await make_ready(parts.bus))
+    lanes = Lanes(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
+
+    async def hear(verdicts: bytes) -> None:
+        await lanes.heard(verdicts)
+        await writer.heard(verdicts)
+
+    # One subscription for both: what is for this process's callers is also for the log.
+    await parts.bus.hear(VERDICTS, hear)
     await Refusals(parts.db).listen(parts.bus)
 
     table = Table()
     table.bind(ADMIN_SERVICE, EventHandlers(lanes, settings.max_output_bytes))
-    return App(table, services=[ADMIN_SERVICE.full_name], drain=[lanes.drain])
+    keeping = LogKeeping(parts.db, parts.bus, objects, settings.event_log_days)
+    missed = MissedVerdicts(parts.db, parts.bus)
+    return App(
+        table,
+        services=[ADMIN_SERVICE.full_name],
+        loops=[writer.run, missed.run, keeping.run],
+        drain=[lanes.drain, writer.drain],
+    )

@@ -6,9 +6,9 @@ that another service answered with is raised as the class it was raised as there
 
 import asyncio
 import contextlib
+import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Self
 
@@ -18,13 +18,16 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NotFoundError
 
+from services.kit import streams
 from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
 from services.kit.messages import Question, Reply, Request
+from services.kit.pull import Fetched, Pull
+from services.kit.streams import ACK_WAIT_SECONDS, Delivery, Stream
+
+__all__ = ["APPEND_TIMEOUT_SECONDS", "Bus", "Delivery", "Stream"]
 
 log = logging.getLogger(__name__)
 
@@ -42,37 +45,11 @@ _START_SECONDS = 5.0
 APPEND_TIMEOUT_SECONDS = 1.0
 # For everything else that JetStream is asked.
 _API_TIMEOUT_SECONDS = 5.0
-# How long JetStream remembers message ids, to drop the second copy of a message that was sent twice.
-DUPLICATE_WINDOW_SECONDS = 120.0
-# A consumer that dies is replaced after this; one that works longer renews its claim in between.
-ACK_WAIT_SECONDS = 3.0
 _RENEW_SECONDS = ACK_WAIT_SECONDS / 3
+# Messages of one burst while a stream is read.
+_READ_AT_ONCE = 1000
 # After a failure the same message is tried again, first soon, then with patience.
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A JetStream stream on file; messages older than `max_age` seconds go, 0 keeps them for ever.
-
-    With `until_done` a message also goes once its consumer is done with it; each subject then has one consumer.
-    """
-
-    name: str
-    subjects: tuple[str, ...]
-    max_age: float
-    until_done: bool = False
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A message of a stream on its way to a consumer."""
-
-    subject: str
-    payload: bytes
-    sequence: int  # of the stream; the same at every redelivery
-    stored_at: datetime  # by the stream; the same at every redelivery
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bus:
@@ -165,19 +142,25 @@ class Bus:
 
     async def ensure(self, stream: Stream) -> None:
         """Create the stream, or bring it to this shape; safe to call from every replica."""
-        config = StreamConfig(
-            name=stream.name,
-            subjects=list(stream.subjects),
-            retention=RetentionPolicy.WORK_QUEUE if stream.until_done else RetentionPolicy.LIMITS,
-            discard=DiscardPolicy.OLD,
-            max_age=stream.max_age,
-            duplicate_window=DUPLICATE_WINDOW_SECONDS,
-        )
         with _unavailable("the stream cannot be made ready"):
-            try:
-                await self._stream.update_stream(config)
-            except NotFoundError:
-                await self._stream.add_stream(config)
+            await streams.ensure(self._stream, stream)
+
+    async def renew(self, stream: Stream) -> None:
+        """Replace a stream that a former release made for one consumer a message.
+
+        Raises FailedPrecondition when messages wait in it.
+        """
+        with _unavailable("the stream cannot be made anew"):
+            await streams.renew(self._stream, stream)
+
+    async def oldest(self, stream: Stream) -> datetime | None:
+        """When the oldest message of the stream was appended; None when it is empty."""
+        with _unavailable("the stream cannot be asked"):
+            answer = await self._client.request(f"$JS.API.STREAM.INFO.{stream.name}", b"")
+        state = json.loads(answer.data).get("state")
+        if state is None:
+            raise Unavailable(f"the stream {stream.name} is not there")
+        return datetime.fromisoformat(state["first_ts"]) if state["messages"] else None
 
     async def append(
         self, subject: str, payload: bytes, message_id: str, headers: Mapping[str, str] | None = None
@@ -221,29 +204,45 @@ class Bus:
             with contextlib.suppress(NatsError):
                 await message.ack()
 
-        config = ConsumerConfig(
-            durable_name=durable,
-            deliver_group=durable,
-            deliver_policy=DeliverPolicy.ALL,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_SECONDS,
-            max_ack_pending=1,
-            filter_subject=subject,
-        )
+        config = streams.one_after_the_other(subject, durable)
         with _unavailable("the consumer cannot be made ready"):
             await self._stream.subscribe(
                 subject, queue=durable, durable=durable, stream=stream.name, config=config, manual_ack=True, cb=work
             )
 
-    async def listen(self, handler: Callable[[bytes], Awaitable[None]]) -> str:
-        """Open an inbox of this process; answers its subject. Messages arrive one after the other."""
-        inbox: str = self._client.new_inbox()
+    async def ensure_consumer(self, stream: Stream, subject: str, durable: str) -> None:
+        """Make the consumer that `consume` uses, so that the stream keeps its messages before anybody does."""
+        with _unavailable("the consumer cannot be made ready"):
+            await streams.ensure_consumer(self._stream, stream, streams.one_after_the_other(subject, durable))
+
+    async def pull(self, stream: Stream, subject: str, durable: str) -> Pull:
+        """Fetch messages on `subject` in bursts from now on, sharing them with other replicas."""
+        with _unavailable("the consumer cannot be made ready"):
+            await streams.ensure_consumer(self._stream, stream, streams.fetched(subject, durable))
+            pull = Pull(self._client, stream.name, durable)
+            await pull.open()
+        return pull
+
+    async def read(self, stream: Stream, since: datetime) -> AsyncIterator[list[Fetched]]:
+        """What the stream holds from `since` on, in bursts, until there is no more; raises Unavailable."""
+        with _unavailable("the stream cannot be read"):
+            reader = await streams.add_reader(self._stream, stream, since)
+        pull = Pull(self._client, stream.name, reader.name)
+        await pull.open()
+        try:
+            while burst := await pull.fetch(_READ_AT_ONCE):
+                yield burst
+        finally:
+            await pull.close()
+
+    async def hear(self, subject: str, handler: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand what is sent to `subject`, which may hold wildcards, to `handler`, one after the other."""
 
         async def receive(message: Msg) -> None:
             await handler(message.data)
 
-        await self._client.subscribe(inbox, cb=receive)
-        return inbox
+        with _unavailable("NATS cannot be reached"):
+            await self._client.subscribe(subject, cb=receive)
 
     async def send(self, subject: str, payload: bytes) -> None:
         """Send to an inbox; nobody listening is no error. Raises Unavailable without a connection."""

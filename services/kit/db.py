@@ -37,6 +37,8 @@ LOCK_TIMEOUT_MILLISECONDS = 5_000
 IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 10_000
 # How long a call waits for a free connection before it is refused; shorter than any client's patience.
 POOL_WAIT_SECONDS = 5.0
+# How long a start waits for the database, which may be starting too.
+START_SECONDS = 30.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
@@ -57,8 +59,15 @@ class Database:
         self._pool = pool
 
     @classmethod
-    async def open(cls, url: str, *, min_size: int = POOL_MIN_SIZE, max_size: int = POOL_MAX_SIZE) -> Self:
-        """Open a pool on `url`; raises Unavailable when the database cannot be reached in time."""
+    async def open(
+        cls,
+        url: str,
+        *,
+        min_size: int = POOL_MIN_SIZE,
+        max_size: int = POOL_MAX_SIZE,
+        patience: float = START_SECONDS,
+    ) -> Self:
+        """Open a pool on `url`; raises Unavailable when the database cannot be reached within `patience` seconds."""
         timeouts = {
             "statement_timeout": STATEMENT_TIMEOUT_MILLISECONDS,
             "lock_timeout": LOCK_TIMEOUT_MILLISECONDS,
@@ -73,8 +82,11 @@ class Database:
             timeout=POOL_WAIT_SECONDS,
             open=False,
         )
-        with _translated():
-            await pool.open(wait=True)
+        try:
+            await pool.open(wait=True, timeout=patience)
+        except PoolTimeout as error:
+            await pool.close()
+            raise Unavailable("the database cannot be reached") from error
         return cls(pool)
 
     async def close(self) -> None:

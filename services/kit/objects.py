@@ -7,7 +7,7 @@ store cannot sign, so its URLs point at the gateway, carry an HMAC and are serve
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,6 +120,19 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not answer for {uri}") from error
         return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'), await self._kept_md5(path))
+
+    async def delete_older(self, place: Sequence[str], before: datetime) -> int:
+        """Delete the objects below `place` that were written before `before`; answers how many. Raises Unavailable."""
+        deleted = 0
+        try:
+            async for chunk in obstore.list(self._store, prefix="/".join(place)):
+                old = [meta["path"] for meta in chunk if meta["last_modified"] < before]
+                if old:
+                    await obstore.delete_async(self._store, old)
+                    deleted += len(old)
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the object store does not delete below {'/'.join(place)}") from error
+        return deleted
 
     async def keep_md5(self, uri: str, digest: bytes) -> None:
         """Remember the digest of an uploaded object of a file:// store."""

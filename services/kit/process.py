@@ -2,20 +2,23 @@
 
 A service's `__main__` is one call of `main`; its `app.build` makes everything by hand, top to bottom, registers what
 must be closed on the stack it is given, and answers with an `App`. `python -m services.<name>` serves,
-`python -m services.<name> migrate` brings the database to the release's schema.
+`python -m services.<name> migrate` brings the database to the release's schema. A service may have further commands,
+for operators.
 """
 
 import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -65,21 +68,69 @@ class App:
 
 Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
 
+# The exit status of a command line that nobody understands, as argparse has it.
+_USAGE = 2
 
-def main(name: str, settings_class: type[Chosen], build: Build[Chosen], migrations: Path) -> None:
-    """Run the service `name`, or its migrations; the whole of a service's `__main__`."""
+
+@dataclass(frozen=True)
+class Command(Generic[Chosen]):
+    """What `python -m services.<name> <command>` does beside serving: it takes the arguments after its name.
+
+    It prints its findings, answers the exit status and may raise a ServiceError; nothing is logged.
+    """
+
+    purpose: str
+    run: Callable[[Chosen, Sequence[str]], Coroutine[Any, Any, int]]
+
+
+def main(
+    name: str,
+    settings_class: type[Chosen],
+    build: Build[Chosen],
+    migrations: Path,
+    commands: Mapping[str, Command[Chosen]] = MappingProxyType({}),
+) -> None:
+    """Run the service `name`, its migrations or one of `commands`; the whole of a service's `__main__`."""
     command = sys.argv[1:]
+    if command and command[0] in commands:
+        raise SystemExit(_run_command(commands[command[0]], load(settings_class), command[1:]))
+    if command in (["-h"], ["--help"]):
+        sys.stdout.write(_usage(name, commands))
+        return
+    if command not in ([], ["migrate"]):
+        sys.stderr.write(_usage(name, commands))
+        raise SystemExit(_USAGE)
     settings = load(settings_class)
     log_as_json(name, settings.log_level)
-    if command == ["migrate"]:
+    if command:
         log.info("migrated", extra={"version": migrate(settings.database_url, migrations)})
-    elif command:
-        raise SystemExit(f"usage: python -m services.{name} [migrate]")
-    else:
-        try:
-            uvloop.run(serve(name, settings, build, migrations))
-        except ServiceError as error:
-            raise SystemExit(f"{name} cannot start: {error.message}") from error
+        return
+    try:
+        uvloop.run(serve(name, settings, build, migrations))
+    except ServiceError as error:
+        raise SystemExit(f"{name} cannot start: {error.message}") from error
+
+
+def _run_command(command: Command[Chosen], settings: Chosen, arguments: Sequence[str]) -> int:
+    # What libraries say on the way to a failure is told again, in our words, by the failure itself.
+    logging.disable()
+    try:
+        return uvloop.run(command.run(settings, arguments))
+    except ServiceError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; what is buffered for it must not fail at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _usage(name: str, commands: Mapping[str, Command[Chosen]]) -> str:
+    lines = {"": "serve", "migrate": "bring the database to the schema of this release"}
+    lines |= {command: described.purpose for command, described in commands.items()}
+    return "usage:\n" + "".join(
+        f"  {f'python -m services.{name} {command}'.rstrip():<40} {purpose}\n" for command, purpose in lines.items()
+    )
 
 
 async def serve(

@@ -29,6 +29,7 @@ from services.contracts.event_batches import (
     BatchedEvent,
     decode_verdicts,
     encode_batch,
+    inbox_of,
     lane_of,
     parse_verdict,
     subject_of,
@@ -123,7 +124,8 @@ async def verdicts_of(
     async def hear(data: bytes) -> None:
         heard.set_result(data)
 
-    inbox = await bus.listen(hear)
+    inbox = inbox_of(uuid.uuid4().hex)
+    await bus.hear(inbox, hear)
     await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]

@@ -7,31 +7,33 @@ are in. A lone event waits for nobody. A timer would cost both latency and throu
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
 from services.contracts.event_batches import (
     EVENT_LANES,
     INBOX_HEADER,
-    STREAM_NAME,
-    SUBJECTS,
     Batch,
     BatchedEvent,
     Kind,
     decode_verdicts,
     encode_batch,
+    framed_id,
+    inbox_of,
     lane_of,
     parse_verdict,
     size,
     subject_of,
     waiting_place,
 )
-from services.kit.bus import Bus, Stream
+from services.contracts.event_marks import HEADER as MARKS_HEADER
+from services.contracts.event_marks import mark_of, tell_marks
+from services.events.config import Settings
+from services.kit.bus import Bus
 from services.kit.errors import ResourceExhausted, Unavailable, from_status
 from services.kit.objects import ObjectStore
-
-STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
 # After this part of the verdict wait the next batch leaves although the verdicts of the last are not in: executions is
 # slow or away, the order is safe in the stream, and whoever waits behind should not wait twice as long.
@@ -53,6 +55,18 @@ class Limits:
     batch_bytes: int
     large_event_bytes: int
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take them from the settings."""
+        return cls(
+            verdict_wait=settings.verdict_wait_seconds,
+            append_wait=settings.append_wait_seconds,
+            lane_length=settings.lane_length,
+            batch_events=settings.batch_events,
+            batch_bytes=settings.batch_bytes,
+            large_event_bytes=settings.large_event_bytes,
+        )
+
 
 @dataclass(frozen=True)
 class _Waiting:
@@ -63,7 +77,10 @@ class _Waiting:
 
 
 class Lanes:
-    """Every lane of this process, and the inbox of their verdicts. `sender` is unique among all processes ever run."""
+    """Every lane of this process; whoever builds it lets `heard` hear `inbox` and has made the stream ready first.
+
+    `sender` is unique among all processes ever run.
+    """
 
     def __init__(self, bus: Bus, objects: ObjectStore, limits: Limits, sender: str) -> None:
         self._bus = bus
@@ -71,14 +88,9 @@ class Lanes:
         self._limits = limits
         self._sender = sender
         self._sent = 0
-        self._inbox = ""
+        self.inbox = inbox_of(sender)
         self._lanes = [_Lane(self, number) for number in range(EVENT_LANES)]
         self._answers: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
-
-    async def listen(self) -> None:
-        """Make the stream and the inbox ready; raises Unavailable."""
-        await self._bus.ensure(STREAM)
-        self._inbox = await self._bus.listen(self._heard)
 
     async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
         """Put an event on file and wait for its verdict, but not longer than the verdict wait.
@@ -86,7 +98,8 @@ class Lanes:
         Raises the verdict, ResourceExhausted when the lane is full, Unavailable when the event is not on file.
         """
         lane = self._lanes[lane_of(execution.project, execution.domain, execution.name)]
-        status = parse_verdict(await lane.take(BatchedEvent(kind, body)))
+        mark = mark_of(execution.project, execution.domain, execution.name)
+        status = parse_verdict(await lane.take(BatchedEvent(kind, body, mark=mark)))
         if status is not None:
             raise from_status(status)
 
@@ -115,14 +128,14 @@ class Lanes:
                 slim = await asyncio.gather(
                     *(self._slim(event, identifier, position) for position, event in enumerate(events))
                 )
-                await self._append(subject_of(lane), encode_batch(Batch(identifier, tuple(slim))), identifier)
+                headers = {INBOX_HEADER: self.inbox, MARKS_HEADER: tell_marks(event.mark for event in events)}
+                await self._append(subject_of(lane), encode_batch(Batch(identifier, tuple(slim))), identifier, headers)
         except (TimeoutError, Unavailable) as error:
             answer.cancel()
             raise Unavailable("the event cannot be put on file now") from error
         return answer
 
-    async def _append(self, subject: str, payload: bytes, identifier: str) -> None:
-        headers = {INBOX_HEADER: self._inbox}
+    async def _append(self, subject: str, payload: bytes, identifier: str, headers: dict[str, str]) -> None:
         while True:
             try:
                 await self._bus.append(subject, payload, identifier, headers)
@@ -137,13 +150,13 @@ class Lanes:
             return event
         uri = self._objects.uri(*waiting_place(batch_id, position))
         await self._objects.put(uri, event.body)
-        return BatchedEvent(event.kind, uri.encode(), by_reference=True)
+        return replace(event, body=uri.encode(), by_reference=True)
 
-    async def _heard(self, data: bytes) -> None:
-        verdicts = decode_verdicts(data)
-        answer = self._answers.get(verdicts.id)
+    async def heard(self, data: bytes) -> None:
+        """Take verdicts that were sent to `inbox`, or to another process: those are nobody's here."""
+        answer = self._answers.get(framed_id(data))
         if answer is not None and not answer.done():
-            answer.set_result(verdicts.statuses)
+            answer.set_result(decode_verdicts(data).statuses)
 
 
 class _Lane:

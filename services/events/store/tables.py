@@ -10,10 +10,12 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 
 metadata = MetaData()
@@ -36,3 +38,19 @@ refused_events = Table(
     UniqueConstraint("batch_id", "position", name="refused_events_key"),
 )
 Index("refused_events_by_time", refused_events.c.created_at)
+
+# Every batch of events that was received, as it travelled, with the verdicts on its events: one row a batch, so that
+# the log costs next to nothing an event. Partitions of one day each come and go with time (`log_days`).
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # by the stream, so the same at every delivery
+    Column("batch_id", Text, primary_key=True),
+    Column("lane", SmallInteger, nullable=False),
+    Column("marks", LargeBinary),  # 8 bytes an event: whose it is (`event_marks`); NULL: its sender did not say
+    Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
+    Column("verdicts", LargeBinary),  # as they travelled; NULL: not known yet, empty: there will be none
+    postgresql_partition_by="RANGE (received_at)",
+)
+Index("event_log_by_lane", event_log.c.lane, event_log.c.received_at)
+Index("event_log_unanswered", event_log.c.received_at, postgresql_where=text("verdicts IS NULL"))

@@ -1,0 +1,71 @@
+"""`log` and `refused`: show what was received and what became of it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from services.events.commands.arguments import EVER, add_json, add_since, execution, parser
+from services.events.commands.entries import database, is_of, logged, objects_of, refused_entry
+from services.events.config import Settings
+from services.events.rules.log_lines import as_json, fields_of, table
+from services.events.store.refused_events import refused_since
+from services.kit.process import Command
+
+_LOG_COLUMNS = ("received", "kind", "node", "attempt", "phase", "version", "verdict", "message")
+_REFUSED_COLUMNS = ("id", "refused", "execution", "kind", "node", "attempt", "phase", "version", "verdict", "message")
+NOTHING_FOUND = 1
+
+
+async def log(settings: Settings, arguments: Sequence[str]) -> int:
+    """Show every event received for an execution."""
+    options = parser(
+        "log",
+        "Shows every event received for an execution, in order, with the verdict that its sender was answered;\n"
+        "'waiting' while it is not known. Events appear a few seconds after they were received.",
+    )
+    options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
+    add_since(options)
+    add_json(options)
+    chosen = options.parse_args(arguments)
+    objects = objects_of(settings)
+    async with database(settings) as db:
+        rows = [fields_of(entry) async for entry in logged(db, objects, chosen.execution, chosen.since)]
+    return show(_LOG_COLUMNS, rows, f"no events of {'/'.join(chosen.execution)} in the log", as_lines=chosen.json)
+
+
+async def refused(settings: Settings, arguments: Sequence[str]) -> int:
+    """Show refused events."""
+    options = parser(
+        "refused",
+        "Shows events that were refused for another reason than that they were recorded already. Their senders\n"
+        "may have been answered OK before, while executions was away.",
+    )
+    options.add_argument("--execution", type=execution, metavar="PROJECT/DOMAIN/NAME", help="only of this one")
+    add_since(options)
+    add_json(options)
+    chosen = options.parse_args(arguments)
+    objects = objects_of(settings)
+    rows = []
+    async with database(settings) as db:
+        async for row in refused_since(db, chosen.since or EVER):
+            entry = await refused_entry(objects, row)
+            if chosen.execution is None or is_of(entry, chosen.execution):
+                fields = fields_of(entry)
+                rows.append({"id": row.id, "refused": fields.pop("received"), **fields})
+    return show(_REFUSED_COLUMNS, rows, "no refused events", as_lines=chosen.json)
+
+
+def show(
+    columns: Sequence[str], rows: Sequence[Mapping[str, str | int | None]], nothing: str, *, as_lines: bool
+) -> int:
+    """Write `rows` to standard output, or `nothing` to standard error; answers the exit status."""
+    if not rows:
+        sys.stderr.write(f"{nothing}\n")
+        return NOTHING_FOUND
+    for line in map(as_json, rows) if as_lines else table(columns, rows):
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+    return 0
+
+
+LOG = Command("show every event received for an execution", log)
+REFUSED = Command("show refused events", refused)

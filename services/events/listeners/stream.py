@@ -1,0 +1,39 @@
+"""The stream of batches and everybody who must hear of one, made ready before anything is appended.
+
+The stream keeps a batch until each of its consumers is done with it, and those who come later get nothing of what was
+there before. So whoever appends makes all of them first: the log's, and on behalf of executions, which may never have
+run, those of the lanes.
+"""
+
+from services.contracts.event_batches import (
+    EVENT_LANES,
+    LOG_DURABLE,
+    STREAM_NAME,
+    SUBJECTS,
+    VERDICTS,
+    VERDICTS_STREAM_NAME,
+    durable_of,
+    subject_of,
+)
+from services.kit.bus import Bus, Stream
+from services.kit.pull import Pull
+
+BATCHES = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
+
+# What the log may miss while it or its process is away: an hour of verdicts, or those of two hours at full load.
+VERDICTS_KEPT_SECONDS = 3600.0
+_VERDICTS_BYTES = 256 * 1024 * 1024
+SAID = Stream(VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES)
+
+
+async def make_ready(bus: Bus) -> Pull:
+    """Make the streams and consumers that are missing; answers the log's end of the batches.
+
+    Raises Unavailable without NATS, FailedPrecondition when the former release's stream is not empty.
+    """
+    await bus.renew(BATCHES)
+    await bus.ensure(BATCHES)
+    await bus.ensure(SAID)
+    for lane in range(EVENT_LANES):
+        await bus.ensure_consumer(BATCHES, subject_of(lane), durable_of(lane))
+    return await bus.pull(BATCHES, SUBJECTS, LOG_DURABLE)

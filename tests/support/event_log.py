@@ -1,0 +1,136 @@
+"""The event log as tests see it: its writer by hand, its rows, its commands."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+import services.events
+from services.contracts.event_batches import (
+    INBOX_HEADER,
+    VERDICTS,
+    Batch,
+    encode_batch,
+    encode_verdicts,
+    inbox_of,
+    lane_of,
+    subject_of,
+)
+from services.contracts.event_marks import HEADER as MARKS_HEADER
+from services.contracts.event_marks import mark_of, tell_marks
+from services.events.listeners.log_writer import LogWriter
+from services.events.listeners.stream import make_ready
+from services.events.rules.log_lines import Entry, ExecutionName, entries_of
+from services.events.store.event_log import of_execution
+from services.executions.rules.events.batch import Event
+from services.kit import migrations
+from services.kit.bus import Bus
+from services.kit.db import Database
+from tests.support.event_makers import batched
+from tests.support.parts import Parts
+
+MIGRATIONS = Path(str(services.events.__file__)).parent / "store" / "migrations"
+SENDER = "sender"
+
+
+@dataclass
+class EventLog:
+    """The events service's database and its end of the stream."""
+
+    url: str
+    db: Database
+    bus: Bus
+
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[LogWriter]:
+        """A writer whose rounds the test makes; it hears verdicts from here on."""
+        bus = await Bus.connect(self.bus_url, "events")
+        writer = LogWriter(self.db, await make_ready(bus))
+        await bus.hear(VERDICTS, writer.heard)
+        try:
+            yield writer
+        finally:
+            await bus.close()
+
+    @property
+    def bus_url(self) -> str:
+        """Where NATS listens."""
+        return str(self.bus._client.connected_url.geturl())  # type: ignore[union-attr]  # it is connected
+
+    async def append(self, batch_id: str, name: str, *events: Event) -> None:
+        """Append a batch of events of the execution `name`, as the lanes would."""
+        payload = encode_batch(Batch(batch_id, tuple(map(batched, events))))
+        marks = tell_marks([mark_of("p", "d", name)] * len(events))
+        headers = {INBOX_HEADER: inbox_of(SENDER), MARKS_HEADER: marks}
+        await self.bus.append(subject_of(lane_of("p", "d", name)), payload, batch_id, headers)
+
+    async def answer(self, batch_id: str, *statuses: bytes) -> None:
+        """Send verdicts, as executions would."""
+        await self.bus.send(inbox_of(SENDER), encode_verdicts(batch_id, statuses))
+
+    async def entries(self, name: str) -> list[Entry]:
+        """What the log holds of the execution `name`."""
+        mark = mark_of("p", "d", name)
+        return [
+            entry
+            async for batch in of_execution(self.db, lane_of("p", "d", name), mark, None)
+            for entry in entries_of(batch.received_at, batch.payload, batch.verdicts, mark, batch.marks)
+        ]
+
+    def days(self) -> list[str]:
+        """Names of the partitions."""
+        with psycopg.connect(self.url) as connection:
+            rows = connection.execute(
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_log'::regclass ORDER BY 1"
+            )
+            return [row[0] for row in rows]
+
+
+@asynccontextmanager
+async def event_log(parts: Parts, database: str) -> AsyncIterator[EventLog]:
+    """An empty log on a new `database`."""
+    url = parts.new_database(database)
+    await asyncio.to_thread(migrations.migrate, url, MIGRATIONS)
+    db = await Database.open(url)
+    bus = await Bus.connect(parts.nats_url, "test-event-log")
+    yield EventLog(url, db, bus)
+    await bus.close()
+    await db.close()
+
+
+def this_day() -> str:
+    """The name of today's partition."""
+    return f"event_log_{datetime.now(UTC):%Y_%m_%d}"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+async def command(*arguments: str, **settings: str) -> Ran:
+    """Run `python -m services.events` with these arguments and settings, as an operator does."""
+    environment = os.environ | {f"FLYTEPLANE_{name.upper()}": value for name, value in settings.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.events", *arguments),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return Ran(process.returncode or 0, out.decode(), err.decode())
+
+
+def execution(name: str) -> ExecutionName:
+    """The execution `name` of the tests' project and domain."""
+    return ExecutionName("p", "d", name)
