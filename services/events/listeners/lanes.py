@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.contracts.event_batches import (
     EVENT_LANES,
@@ -43,6 +44,18 @@ _APPEND_AGAIN_SECONDS = 0.1
 
 _OK = b""
 
+WAITING = Gauge("flyteplane_event_lane_waiting", "Events that wait in a lane to be put on file", ["lane"])
+OLDEST = Gauge("flyteplane_event_lane_oldest_seconds", "Age of the oldest event that waits in a lane", ["lane"])
+FULL = Counter("flyteplane_event_lane_full_total", "Events refused because their lane was full")
+BATCH_EVENTS = Histogram(
+    "flyteplane_event_batch_events", "Events in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+BATCH_SECONDS = Histogram(
+    "flyteplane_event_batch_seconds",
+    "From a batch leaving its lane until its verdicts are in, or nobody waits for them any more",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -73,6 +86,7 @@ class _Waiting:
     """An event and the caller who waits for its verdict: a serialized Status, or a failure to put it on file."""
 
     event: BatchedEvent
+    since: float  # the event loop's time
     verdict: asyncio.Future[bytes]
 
 
@@ -125,11 +139,9 @@ class Lanes:
         answer.add_done_callback(lambda _: self._answers.pop(identifier, None))
         try:
             async with asyncio.timeout(self._limits.append_wait):
-                slim = await asyncio.gather(
-                    *(self._slim(event, identifier, position) for position, event in enumerate(events))
-                )
+                batch = Batch(identifier, await self._slim(events, identifier))
                 headers = {INBOX_HEADER: self.inbox, MARKS_HEADER: tell_marks(event.mark for event in events)}
-                await self._append(subject_of(lane), encode_batch(Batch(identifier, tuple(slim))), identifier, headers)
+                await self._append(subject_of(lane), encode_batch(batch), identifier, headers)
         except (TimeoutError, Unavailable) as error:
             answer.cancel()
             raise Unavailable("the event cannot be put on file now") from error
@@ -144,13 +156,17 @@ class Lanes:
             else:
                 return
 
-    async def _slim(self, event: BatchedEvent, batch_id: str, position: int) -> BatchedEvent:
-        """Put a large event into the object store and a reference in its place."""
-        if len(event.body) <= self._limits.large_event_bytes:
-            return event
-        uri = self._objects.uri(*waiting_place(batch_id, position))
-        await self._objects.put(uri, event.body)
-        return replace(event, body=uri.encode(), by_reference=True)
+    async def _slim(self, events: Sequence[BatchedEvent], batch_id: str) -> tuple[BatchedEvent, ...]:
+        """Put large events into the object store and a reference in their place."""
+        slim = list(events)
+        large = [place for place, event in enumerate(events) if len(event.body) > self._limits.large_event_bytes]
+        if large:
+            uris = [self._objects.uri(*waiting_place(batch_id, place)) for place in large]
+            bodies = [events[place].body for place in large]
+            await asyncio.gather(*map(self._objects.put, uris, bodies))
+            for place, uri in zip(large, uris, strict=True):
+                slim[place] = replace(events[place], body=uri.encode(), by_reference=True)
+        return tuple(slim)
 
     async def heard(self, data: bytes) -> None:
         """Take verdicts that were sent to `inbox`, or to another process: those are nobody's here."""
@@ -167,11 +183,16 @@ class _Lane:
         self._number = number
         self._waiting: deque[_Waiting] = deque()
         self._loop: asyncio.Task[None] | None = None
+        # Looked at when somebody asks for metrics, at no cost to an event.
+        WAITING.labels(number).set_function(lambda: len(self._waiting))
+        OLDEST.labels(number).set_function(self._oldest)
 
     async def take(self, event: BatchedEvent) -> bytes:
         if len(self._waiting) >= self._lanes.limits.lane_length:
+            FULL.inc()
             raise ResourceExhausted("too many events are waiting")
-        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(event, loop.time(), loop.create_future())
         self._waiting.append(waiting)
         if self._loop is None:
             self._loop = asyncio.create_task(self._send_all())
@@ -180,6 +201,9 @@ class _Lane:
     async def drain(self) -> None:
         if self._loop is not None:
             await self._loop
+
+    def _oldest(self) -> float:
+        return asyncio.get_running_loop().time() - self._waiting[0].since if self._waiting else 0.0
 
     async def _send_all(self) -> None:
         try:
@@ -212,6 +236,8 @@ class _Lane:
 
     async def _send(self, batch: list[_Waiting]) -> None:
         limits = self._lanes.limits
+        began = asyncio.get_running_loop().time()
+        BATCH_EVENTS.observe(len(batch))
         try:
             answer = await self._lanes.send(self._number, [waiting.event for waiting in batch])
         except Unavailable as failed:
@@ -225,6 +251,7 @@ class _Lane:
 
         def tell(answered: asyncio.Future[tuple[bytes, ...]]) -> None:
             timer.cancel()
+            BATCH_SECONDS.observe(asyncio.get_running_loop().time() - began)
             # Without a verdict the event is on file and will be applied in order: OK is the truth that can be told.
             statuses = (_OK,) * len(batch) if answered.cancelled() else answered.result()
             for waiting, status in zip(batch, statuses, strict=True):

@@ -8,11 +8,14 @@ changes nothing either (docs/decisions/0005-batches-are-applied-once.md).
 
 import asyncio
 import logging
+from collections import Counter as Tally
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
+
+from prometheus_client import Counter, Histogram
 
 from services.contracts.event_batches import (
     EVENT_LANES,
@@ -31,6 +34,7 @@ from services.executions.store.event_rows import Lane, mark_lanes, read, read_ro
 from services.kit.db import Connection, Database
 from services.kit.errors import (
     AlreadyExists,
+    Code,
     DeadlineExceeded,
     Internal,
     ResourceExhausted,
@@ -54,6 +58,21 @@ _APPLIERS = 2
 _MOST_EVENTS = 1024
 
 Verdicts = Sequence[ServiceError | None]
+
+VERDICTS = Counter("flyteplane_event_verdicts_total", "Events by what became of them", ["code"])
+TRANSACTION_EVENTS = Histogram(
+    "flyteplane_event_transaction_events", "Events in one transaction", buckets=(1, 4, 16, 64, 256, 1024)
+)
+TRANSACTION_SECONDS = Histogram(
+    "flyteplane_event_transaction_seconds",
+    "Time to read, fold and commit the events of one transaction",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+BATCH_AGE = Histogram(
+    "flyteplane_event_batch_age_seconds",
+    "From a batch being on file until it is committed; long after executions or its database was away",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +122,8 @@ class EventApplier:
 
     async def _apply_together(self, together: Sequence[Arrived]) -> None:
         try:
-            told = await self._in_one_transaction(together)
+            with TRANSACTION_SECONDS.time():
+                told = await self._in_one_transaction(together)
         except _PART_DOWN as error:
             for arrived in together:
                 _fail(arrived, error)
@@ -115,6 +135,7 @@ class EventApplier:
             log.warning("a batch is applied one by one", extra={"batch": together[0].batch.id}, exc_info=True)
             await self._apply_one_by_one(together[0])
         else:
+            TRANSACTION_EVENTS.observe(sum(len(arrived.events) for arrived in together))
             for arrived, verdicts in zip(together, told, strict=True):
                 _tell(arrived, verdicts)
 
@@ -210,6 +231,8 @@ class EventApplier:
     async def _mark(self, connection: Connection, arrived: Arrived, verdicts: Verdicts) -> Lane:
         """What is kept of a batch. Refused events are also said: their callers may have been told that all is well."""
         batch = arrived.batch
+        for code, count in Tally(Code.OK if error is None else error.code for error in verdicts).items():
+            VERDICTS.labels(code.name).inc(count)
         for position, error in enumerate(verdicts):
             if error is None or isinstance(error, AlreadyExists):
                 continue
@@ -232,6 +255,7 @@ def _told_before(arrived: Arrived, lane: Lane) -> bytes | None:
 
 
 def _tell(arrived: Arrived, verdicts: bytes) -> None:
+    BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - arrived.stored_at).total_seconds()))
     if not arrived.verdicts.done():
         arrived.verdicts.set_result(verdicts)
 
