@@ -14,6 +14,7 @@ from nats.js.api import (
     ConsumerInfo,
     DeliverPolicy,
     DiscardPolicy,
+    PersistMode,
     RetentionPolicy,
     StreamConfig,
 )
@@ -43,7 +44,8 @@ class Stream:
     """A JetStream stream on file; messages older than `max_age` seconds go, 0 keeps them for ever.
 
     With `max_bytes` the oldest go when it is larger. With `until_done` a message also goes once every durable consumer
-    of its subject is done with it; a message that nobody consumes is not kept, so consumers are made first.
+    of its subject is done with it; a message that nobody consumes is not kept, so consumers are made first. With
+    `lossy` the last messages may be lost when the server is killed, and an append costs no wait for the disk.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stream:
     max_age: float
     until_done: bool = False
     max_bytes: int = 0
+    lossy: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,4 +166,5 @@ def _stream_config(stream: Stream) -> StreamConfig:
         max_age=stream.max_age,
         max_bytes=stream.max_bytes or _NO_LIMIT,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
+        persist_mode=PersistMode.ASYNC if stream.lossy else None,
     )

@@ -1,7 +1,9 @@
 """Lanes: events of one execution travel in order, many events travel in one message (architecture, section 3).
 
 A lane batches naturally: while a batch is on its way the next one collects, and leaves when the verdicts of the first
-are in. A lone event waits for nobody. A timer would cost both latency and throughput (architecture, section 4).
+are in. A lone event waits for nobody. A timer would cost both latency and throughput (architecture, section 4). A batch
+costs NATS and both services more than a millisecond whatever is in it, so only a few are on their way at a time over all
+lanes: under load the others grow meanwhile.
 """
 
 import asyncio
@@ -39,6 +41,8 @@ from services.kit.objects import ObjectStore
 # After this part of the verdict wait the next batch leaves although the verdicts of the last are not in: executions is
 # slow or away, the order is safe in the stream, and whoever waits behind should not wait twice as long.
 _PATIENCE = 0.25
+# Batches on their way at a time, of all lanes of this process: one is applied while the next one is put on file.
+_ON_THEIR_WAY = 2
 # Between two tries to append; a stream elects its leader or a server restarts within a few of them.
 _APPEND_AGAIN_SECONDS = 0.1
 
@@ -105,6 +109,9 @@ class Lanes:
         self.inbox = inbox_of(sender)
         self._lanes = [_Lane(self, number) for number in range(EVENT_LANES)]
         self._answers: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
+        self.turn = asyncio.Semaphore(_ON_THEIR_WAY)
+        self.answered = True
+        """Whether executions answered when it was last waited for."""
 
     async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
         """Put an event on file and wait for its verdict, but not longer than the verdict wait.
@@ -171,6 +178,7 @@ class Lanes:
     async def heard(self, data: bytes) -> None:
         """Take verdicts that were sent to `inbox`, or to another process: those are nobody's here."""
         answer = self._answers.get(framed_id(data))
+        self.answered = True
         if answer is not None and not answer.done():
             answer.set_result(decode_verdicts(data).statuses)
 
@@ -207,8 +215,10 @@ class _Lane:
 
     async def _send_all(self) -> None:
         try:
-            while batch := self._next_batch():
-                await self._send(batch)
+            while self._waiting:
+                async with self._lanes.turn:
+                    if batch := self._next_batch():
+                        await self._send(batch)
         finally:
             self._loop = None
 
@@ -259,4 +269,7 @@ class _Lane:
                     waiting.verdict.set_result(status)
 
         answer.add_done_callback(tell)
-        await asyncio.wait([answer], timeout=limits.verdict_wait * _PATIENCE)
+        # While executions is away nothing is gained by waiting: what is put on file meanwhile is applied in order later.
+        if self._lanes.answered:
+            done, _ = await asyncio.wait([answer], timeout=limits.verdict_wait * _PATIENCE)
+            self._lanes.answered = bool(done)

@@ -23,7 +23,7 @@ BATCHES = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 # What the log may miss while it or its process is away: an hour of verdicts, or those of two hours at full load.
 VERDICTS_KEPT_SECONDS = 3600.0
 _VERDICTS_BYTES = 256 * 1024 * 1024
-SAID = Stream(VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES)
+SAID = Stream(VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True)
 
 
 async def make_ready(bus: Bus) -> Pull:
