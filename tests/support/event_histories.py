@@ -38,7 +38,13 @@ _TASK_GOES_ON = ("QUEUED", "RUNNING", "RUNNING", "INITIALIZING", "WAITING_FOR_RE
 def any_request(pick: Random, executions: Sequence[str]) -> Request:
     """One request about one of `executions`; now and then it is not as it should be."""
     make = pick.choice((workflow_request, node_request, node_request, task_request, task_request, task_request))
-    return make(pick, pick.choice(executions))
+    request = make(pick, pick.choice(executions))
+    if isinstance(request, NodeExecutionEventRequest) and request.event.HasField("parent_task_metadata"):
+        # No engine names a task of another execution, but anybody may.
+        parent = request.event.parent_task_metadata.id.node_execution_id
+        if parent.HasField("execution_id") and pick.randrange(2):
+            parent.execution_id.name = pick.choice(executions)
+    return request
 
 
 def workflow_request(pick: Random, execution: str) -> WorkflowExecutionEventRequest:

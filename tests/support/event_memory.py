@@ -3,16 +3,27 @@
 It keeps the store's promises: ids are set aside for rows that are missing, and only what is wanted is there.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flyteidl.admin.execution_pb2 import ExecutionSpec
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from services.executions.rules.events.batch import Changes, Event, Rows, fold_batch, wanted
-from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
+from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, united, wanted
+from services.executions.rules.events.external_resources import chunks_needed, whole_closure
+from services.executions.rules.events.memory import LaneMemory
+from services.executions.rules.events.state import (
+    ExecutionKey,
+    ExecutionState,
+    NodeKey,
+    ResourceChunks,
+    TaskKey,
+    TaskState,
+)
 from services.executions.rules.events.storage import Storage
 from services.kit.errors import ServiceError
 from tests.support.event_makers import STORAGE, execution_state
@@ -34,9 +45,14 @@ class Memory:
 
     def take(self, events: Sequence[Event | ServiceError]) -> Changes:
         """Fold a batch and keep what it changed."""
-        need = wanted(events)
+        changes = fold_batch(events, self.read(wanted(events)), self._storage)
+        self.write(changes)
+        return changes
+
+    def read(self, need: Wanted) -> Rows:
+        """What the store answers."""
         kept = self.rows
-        rows = Rows(
+        return Rows(
             {
                 key: state if need.executions[key] else replace(state, spec=b"")
                 for key, state in kept.executions.items()
@@ -45,14 +61,22 @@ class Memory:
             {key: state.cluster for key, state in kept.executions.items() if key in need.mentioned},
             {key: state for key, state in kept.nodes.items() if need.nodes.get(key)},
             {key: number for key, number in kept.node_ids.items() if key in need.nodes},
-            {key: state for key, state in kept.tasks.items() if need.tasks.get(key)},
+            {
+                key: _with_chunks(state, chunks_needed(state, need.task_events[key]))
+                for key, state in kept.tasks.items()
+                if need.tasks.get(key)
+            },
             {key: number for key, number in kept.task_ids.items() if key in need.tasks},
             [self._next() for key, state in need.nodes.items() if state and key not in kept.node_ids],
             [self._next() for key, state in need.tasks.items() if state and key not in kept.task_ids],
         )
-        changes = fold_batch(events, rows, self._storage)
+
+    def write(self, changes: Changes) -> None:
+        """Keep what a batch changed."""
+        kept = self.rows
         assert not changes.new_nodes.keys() & kept.node_ids.values()
         assert changes.nodes.keys() <= set(kept.node_ids.values())
+        assert not changes.new_tasks.keys() & kept.task_ids.values()
         assert changes.tasks.keys() <= set(kept.task_ids.values())
         self.objects |= {offload.uri: offload.data for offload in changes.offloads}
         for key, execution in changes.executions.items():
@@ -60,8 +84,7 @@ class Memory:
         for number, node in (changes.new_nodes | changes.nodes).items():
             kept.nodes[node.key], kept.node_ids[node.key] = node, number
         for number, task in (changes.new_tasks | changes.tasks).items():
-            kept.tasks[task.key], kept.task_ids[task.key] = task, number
-        return changes
+            kept.tasks[task.key], kept.task_ids[task.key] = _saved(kept.tasks.get(task.key), task), number
 
     def _next(self) -> int:
         self._last_id += 1
@@ -98,7 +121,7 @@ class Memory:
     def tasks(self) -> dict[str, Plain]:
         """Attempts, with their external resources in their closures as clients see them."""
         return {
-            _text(key): {"closure": plain(state.closure), "input_uri": state.input_uri, "version": state.phase_version}
+            _text(key): {"closure": plain(_whole(state)), "input_uri": state.input_uri, "version": state.phase_version}
             for key, state in self.rows.tasks.items()
         }
 
@@ -110,12 +133,61 @@ class Memory:
         return plain(CompiledWorkflowClosure.FromString(self.objects[uri])) if uri else {}
 
 
+@dataclass
+class Replica:
+    """A replica of the executions service over `store`: what it remembers of each lane between batches."""
+
+    store: Memory
+    lanes: defaultdict[str, LaneMemory] = field(default_factory=lambda: defaultdict(LaneMemory))
+
+    def take(self, batches: Mapping[str, Sequence[Event | ServiceError]], left: dict[str, int]) -> Changes:
+        """Fold a batch of each lane together; `left` tells where the last batch left a lane, whoever took it."""
+        needs = {lane: wanted(events) for lane, events in batches.items()}
+        rows = Rows()
+        missing = united([self.lanes[lane].recall(need, rows) for lane, need in needs.items()])
+        if any(self.lanes[lane].left not in {None, left.get(lane)} for lane in batches):
+            for lane in batches:
+                self.lanes[lane].forget()
+            rows = self.store.read(united(needs.values()))
+        else:
+            rows.add(self.store.read(missing))
+        changes = fold_batch([event for events in batches.values() for event in events], rows, self.store._storage)
+        self.store.write(changes)
+        for lane, need in needs.items():
+            left[lane] = left.get(lane, 0) + 1
+            self.lanes[lane].keep(need, rows, left[lane])
+        return changes
+
+
 def answer(error: ServiceError | None) -> Answer:
     """What the sender of an event is told, as the model puts it."""
     if error is None:
         return OK
     reasons = [plain(detail) for detail in error.details]
     return error.code.name, reasons[0] if reasons else {}
+
+
+def _with_chunks(state: TaskState, numbers: set[int] | None) -> TaskState:
+    """`state` with the chunks of external resources that a batch asked for, None for all."""
+    if state.chunks is None or numbers is None:
+        return state
+    return replace(state, chunks=ResourceChunks({n: data for n, data in state.chunks.data.items() if n in numbers}))
+
+
+def _saved(before: TaskState | None, after: TaskState) -> TaskState:
+    """`after` with all its chunks; those that no event changed are the rows of `before`."""
+    if after.chunks is None:
+        return after
+    rows = dict(before.chunks.data) if before and before.chunks else {}
+    changed = {number: after.chunks.data[number] for number in after.chunks.unsaved}
+    return replace(after, chunks=ResourceChunks(rows | changed))
+
+
+def _whole(state: TaskState) -> TaskExecutionClosure:
+    if state.chunks is None:
+        return state.closure
+    chunks = b"".join(data for _, data in sorted(state.chunks.data.items()))
+    return TaskExecutionClosure.FromString(whole_closure(state.closure.SerializeToString(), chunks))
 
 
 def _names(ids: Mapping[Any, int]) -> dict[int | None, str]:

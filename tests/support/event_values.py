@@ -44,6 +44,8 @@ _LOGS = tuple(
     for uri, name in (("u1", "x"), ("u2", "x"), ("u2", "y"), ("u3", ""), ("u4", ""))
     for pending, hide in ((False, False), (True, False), (False, True))
 )
+_INDEXES = (0, 1, 7, 8, 9, 30)
+_SUBTASKS = (0, 1, 2, 3, 10)
 _REASONS = ("", "pulling", "started")
 
 
@@ -120,14 +122,14 @@ def _task_node(pick: Random) -> TaskNodeMetadata:
 
 
 def _metadata(pick: Random) -> TaskExecutionMetadata:
-    """A map task's round: no place twice, in any order."""
-    places = [(index, attempt) for index in range(3) for attempt in range(2)]
+    """A map task's round: a few subtasks or many, near and far, no place twice, in any order."""
+    places = [(index, attempt) for index in _INDEXES for attempt in range(2)]
     return TaskExecutionMetadata(
         generated_name=pick.choice(("", "g", "h")),
         plugin_identifier=pick.choice(("", "k8s-array")),
         instance_class=pick.choice(TaskExecutionMetadata.InstanceClass.keys()),
         resource_pool_info=[ResourcePoolInfo(namespace=name) for name in _some(pick, ("a", "b"))],
-        external_resources=[_resource(pick, *place) for place in _some(pick, places)],
+        external_resources=[_resource(pick, *place) for place in pick.sample(places, pick.choice(_SUBTASKS))],
     )
 
 

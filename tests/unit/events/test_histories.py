@@ -1,7 +1,9 @@
 """Histories of events at random: whatever the batches, the rules do what the page says, one event after the other."""
 
 from collections.abc import Sequence
+from random import Random
 
+import pytest
 from flyteidl.admin.event_pb2 import (
     NodeExecutionEventRequest,
     TaskExecutionEventRequest,
@@ -14,12 +16,13 @@ from hypothesis import strategies as st
 
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.events.rules.checks import check_node_event, check_task_event, check_workflow_event
+from services.executions.rules.events import memory as memory_rules
 from services.executions.rules.events.batch import read_event
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
 from services.kit.errors import ServiceError
 from tests.support.event_histories import Request, any_request
 from tests.support.event_makers import INLINE, STORAGE, batched, node_event, task_event, workflow_event
-from tests.support.event_memory import Memory, answer
+from tests.support.event_memory import Memory, Replica, answer
 from tests.support.event_model import Model
 from tests.support.event_model_checks import OK, Answer
 from tests.support.event_values import MAX_OUTPUT_BYTES
@@ -127,6 +130,42 @@ def test_where_a_history_is_cut_makes_no_difference(
     assert answers == take_in_batches(other, history, others)
     assert answers == take_in_batches(single, history, [1] * len(history))
     assert everything(one) == everything(other) == everything(single)
+
+
+@pytest.mark.parametrize("most_rows", [1, 2])
+def test_what_replicas_remember_makes_no_difference(monkeypatch: pytest.MonkeyPatch, most_rows: int) -> None:
+    """Two replicas take turns; a turn is a batch of each lane, and each replica remembers hardly anything."""
+    monkeypatch.setattr(memory_rules, "MOST_ROWS", most_rows)
+    for seed in range(200):
+        pick = Random(seed)  # noqa: S311  # the same histories at every run
+        requests = [request for request in (any_request(pick, NAMES) for _ in range(60)) if travels(request)]
+        store, model = new_memory(), new_model()
+        replicas, left = (Replica(store), Replica(store)), dict[str, int]()
+        while requests:
+            batches: dict[str, list[Request]] = {}
+            for request in requests[: pick.randrange(1, 8)]:
+                batches.setdefault(execution_of(request), []).append(requests.pop(0))
+            events = {lane: [read_event(batched(one.event)) for one in batch] for lane, batch in batches.items()}
+            replica = replicas[pick.choice((0, 0, 0, 1))]
+            answers = list(map(answer, replica.take(events, left).verdicts))
+            assert answers == [model.take(request) for batch in batches.values() for request in batch], seed
+        assert_same(store, model)
+
+
+def travels(request: Request) -> bool:
+    try:
+        check(request)
+    except ServiceError:
+        return False
+    return True
+
+
+def execution_of(request: Request) -> str:
+    if isinstance(request, WorkflowExecutionEventRequest):
+        return request.event.execution_id.name
+    if isinstance(request, NodeExecutionEventRequest):
+        return request.event.id.execution_id.name
+    return request.event.parent_node_execution_id.execution_id.name
 
 
 @settings(deadline=None)

@@ -103,6 +103,43 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
     assert NodeKey(KEY, "n0") not in memory.node_ids
 
 
+def test_a_row_goes_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state without the number of its row would be of no use, and the row would not be read again."""
+    monkeypatch.setattr("services.executions.rules.events.memory.MOST_ROWS", 1)
+    memory, rows = remembering(node_event("QUEUED"))
+    rows.node_ids[NodeKey(KEY, "n1")] = 2
+    memory.keep(wanted([task_event("QUEUED", node="n1")]), rows, "here")  # needs no more of n1 than that it exists
+    recalled = Rows()
+    left = memory.recall(wanted([node_event("RUNNING")]), recalled)
+    assert left.nodes == {NODE: True}
+    assert recalled.nodes == {}
+
+
+def naming_a_task_of(other: str) -> NodeExecutionEvent:
+    task = task_event("QUEUED", name=other)
+    event = node_event("QUEUED", name="child")
+    event.parent_task_metadata.id.task_id.CopyFrom(task.task_id)
+    event.parent_task_metadata.id.node_execution_id.CopyFrom(task.parent_node_execution_id)
+    return event
+
+
+def test_a_task_of_another_lane_is_not_remembered() -> None:
+    """Its own lane moves it on; what one lane remembers stands for all that are applied together."""
+    _, rows = remembering(node_event("QUEUED"), task_event("QUEUED"))
+    memory, need = LaneMemory(), wanted([naming_a_task_of("e")])
+    memory.keep(need, rows, "here")
+    recalled = Rows()
+    assert memory.recall(need, recalled).tasks == need.tasks
+    assert (recalled.tasks, recalled.task_ids) == ({}, {})
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_lane_gets_the_state_of_its_task_though_another_only_names_it(turn: int) -> None:
+    naming, changing = wanted([naming_a_task_of("e")]), wanted([task_event("RUNNING")])
+    (task,) = changing.tasks
+    assert united([naming, changing][::turn]).tasks == {task: True}
+
+
 def test_lanes_need_together_what_each_needs() -> None:
     one, other = wanted([workflow_event("RUNNING", name="a")]), wanted([node_event("QUEUED", name="b")])
     both = united([one, other])

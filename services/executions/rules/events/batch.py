@@ -132,7 +132,8 @@ def united(needs: Iterable[Wanted]) -> Wanted:
         together.executions |= need.executions
         together.mentioned |= need.mentioned
         together.nodes |= need.nodes
-        together.tasks |= need.tasks
+        # A node of one lane may name a task of another as its parent, while that lane needs the task's state.
+        together.tasks |= {key: full or together.tasks.get(key, False) for key, full in need.tasks.items()}
         together.task_events |= need.task_events
     together.mentioned -= together.executions.keys()
     return together

@@ -60,10 +60,11 @@ class LaneMemory:
         for node in need.nodes:
             self._keep_node(node, rows)
         for task in need.tasks:
-            self._keep_task(task, rows)
-        for kept in self._all():
-            while len(kept) > MOST_ROWS:
-                del kept[next(iter(kept))]
+            if task.node in need.nodes:  # else the parent of a node, maybe of another lane, whose state moves on there
+                self._keep_task(task, rows)
+        _bound(self.clusters)
+        _bound(self.node_ids, self.nodes)
+        _bound(self.task_ids, self.tasks)
 
     def forget(self) -> None:
         """Remember nothing: another replica may have written, or nobody knows what was."""
@@ -100,6 +101,15 @@ class LaneMemory:
         # One with chunks holds only those that its last events touched.
         if state is not None and state.chunks is None:
             self.tasks[key] = state
+
+
+def _bound(ids: dict[Any, Any], states: dict[Any, Any] | None = None) -> None:
+    """Forget the oldest of too many; never a row's id without its state."""
+    while len(ids) > MOST_ROWS:
+        oldest = next(iter(ids))
+        del ids[oldest]
+        if states is not None:
+            states.pop(oldest, None)
 
 
 def _found(kept: Mapping[Key, Kept], keys: Iterable[Key]) -> dict[Key, Kept]:
