@@ -26,7 +26,7 @@ from services.kit.messages import Fact
 # A lane has one batch on its way at a time: more lanes let replicas and round trips overlap, fewer make batches larger
 # and an event cheaper. A lane takes tens of thousands of events a second, so four are plenty for one database. Changing
 # the number reorders events that are on their way, so it is part of the contract and no setting.
-EVENT_LANES = 4
+EVENT_LANES = 2
 
 STREAM_NAME = "EVENT_BATCHES"
 """JetStream stream that keeps batches until they are applied and logged."""

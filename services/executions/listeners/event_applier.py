@@ -52,7 +52,7 @@ _PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
 # Transactions at a time: while the database works for one, the other is folded. A third would find the one thread of
 # this process busy and make batches smaller.
-_APPLIERS = 2
+_APPLIERS = 1
 # Events of one transaction at most, some 50 ms: far from the statement time-out, and the first caller waits for the
 # last event of it.
 _MOST_EVENTS = 1024
