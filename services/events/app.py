@@ -13,7 +13,7 @@ from services.events.listeners.log_keeping import LogKeeping
 from services.events.listeners.log_writer import LogWriter
 from services.events.listeners.missed_verdicts import MissedVerdicts
 from services.events.listeners.refusals import Refusals
-from services.events.listeners.stream import make_ready
+from services.events.listeners.stream import make_ready, replace_former
 from services.kit.objects import ObjectStore
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
@@ -26,6 +26,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     """Build the service on `parts`; hears verdicts and keeps refused events from here on."""
     # Nothing is signed here: events that wait in the store are read by the executions service only.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
+    await replace_former(parts.db, parts.bus)
     writer = LogWriter(parts.db, await make_ready(parts.bus))
     lanes = Lanes(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -26,7 +25,7 @@ from services.contracts.event_marks import HEADER as MARKS_HEADER
 from services.contracts.event_marks import mark_of, tell_marks
 from services.events.listeners.log_writer import LogWriter
 from services.events.listeners.stream import make_ready
-from services.events.rules.log_lines import Entry, ExecutionName, entries_of
+from services.events.rules.log_lines import Entry, entries_of
 from services.events.store.event_log import of_execution
 from services.executions.rules.events.batch import Event
 from services.kit import migrations
@@ -104,11 +103,6 @@ async def event_log(parts: Parts, database: str) -> AsyncIterator[EventLog]:
     await db.close()
 
 
-def this_day() -> str:
-    """The name of today's partition."""
-    return f"event_log_{datetime.now(UTC):%Y_%m_%d}"
-
-
 @dataclass(frozen=True)
 class Ran:
     """A command that has ended."""
@@ -129,8 +123,3 @@ async def command(*arguments: str, **settings: str) -> Ran:
     )
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return Ran(process.returncode or 0, out.decode(), err.decode())
-
-
-def execution(name: str) -> ExecutionName:
-    """The execution `name` of the tests' project and domain."""
-    return ExecutionName("p", "d", name)

@@ -15,7 +15,9 @@ from services.contracts.event_batches import (
     durable_of,
     subject_of,
 )
+from services.events.store.locks import alone
 from services.kit.bus import Bus, Stream
+from services.kit.db import Database
 from services.kit.pull import Pull
 
 BATCHES = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
@@ -26,12 +28,18 @@ _VERDICTS_BYTES = 256 * 1024 * 1024
 SAID = Stream(VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True)
 
 
-async def make_ready(bus: Bus) -> Pull:
-    """Make the streams and consumers that are missing; answers the log's end of the batches.
+async def replace_former(db: Database, bus: Bus) -> None:
+    """Replace the stream of a release that had no log; nothing to do on any later start.
 
-    Raises Unavailable without NATS, FailedPrecondition when the former release's stream is not empty.
+    Raises FailedPrecondition when messages wait in it. One replica at a time: the second to look must not take the new
+    stream for the old one.
     """
-    await bus.renew(BATCHES)
+    async with alone(db):
+        await bus.renew(BATCHES)
+
+
+async def make_ready(bus: Bus) -> Pull:
+    """Make the streams and consumers that are missing; answers the log's end of the batches. Raises Unavailable."""
     await bus.ensure(BATCHES)
     await bus.ensure(SAID)
     for lane in range(EVENT_LANES):

@@ -5,10 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 
 from psycopg import sql
 
+from services.events.store.locks import alone
 from services.kit.db import Connection, Database
 
-# Replicas make and drop partitions one after the other.
-_LOCK = sql.SQL("SELECT pg_advisory_xact_lock(0x6576656e74)")
 _DAYS = sql.SQL("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_log'::regclass")
 _MAKE = sql.SQL("CREATE TABLE {} PARTITION OF event_log FOR VALUES FROM ({}) TO ({})")
 _DROP = sql.SQL("DROP TABLE {}")
@@ -23,8 +22,7 @@ _NAME = "event_log_%Y_%m_%d"
 
 async def make_days(db: Database, days: Iterable[date]) -> None:
     """Make the partitions of `days` that are missing."""
-    async with db.transaction() as connection:
-        await connection.execute(_LOCK)
+    async with alone(db) as connection:
         there = await _made(connection)
         for day in sorted(set(days) - there.keys()):
             name = sql.Identifier(day.strftime(_NAME))
@@ -33,8 +31,7 @@ async def make_days(db: Database, days: Iterable[date]) -> None:
 
 async def drop_days(db: Database, before: date) -> list[date]:
     """Drop the partitions of the days before `before`; answers which."""
-    async with db.transaction() as connection:
-        await connection.execute(_LOCK)
+    async with alone(db) as connection:
         old = sorted(day for day in await _made(connection) if day < before)
         for day in old:
             await connection.execute(_DROP.format(sql.Identifier(day.strftime(_NAME))))

@@ -1,0 +1,17 @@
+"""What only one replica may do at a time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.kit.db import Connection, Database
+
+_LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
+_KEY = 0x6576656E74
+
+
+@asynccontextmanager
+async def alone(db: Database) -> AsyncIterator[Connection]:
+    """A transaction that waits for those of other replicas that were opened here; raises DeadlineExceeded."""
+    async with db.transaction() as connection:
+        await connection.execute(_LOCK, {"key": _KEY})
+        yield connection
