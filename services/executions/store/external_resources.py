@@ -30,22 +30,26 @@ ON CONFLICT (task_execution_id, chunk) DO UPDATE SET resources = excluded.resour
 
 async def read_chunks(connection: Connection, need: Wanted, rows: Rows) -> None:
     """Give those tasks of `rows` that have chunks the ones that the batch may touch."""
-    ranges: list[tuple[int, int, int]] = []
-    for key, state in rows.tasks.items():
-        if state.chunks is not None:
-            numbers = chunks_needed(state, need.task_events[key])
-            found = [(0, _END)] if numbers is None else [(number, number) for number in numbers]
-            ranges += [(rows.task_ids[key], *bounds) for bounds in found]
-    if not ranges:
+    chunked = {
+        rows.task_ids[key]: (state, events)
+        for key, events in need.task_events.items()
+        if (state := rows.tasks.get(key)) is not None and state.chunks is not None
+    }
+    if not chunked:
         return
-    ids, firsts, lasts = map(list, zip(*ranges, strict=True))
-    cursor = await connection.execute(_READ, {"ids": ids, "firsts": firsts, "lasts": lasts}, binary=True)
-    chunks: dict[int, dict[int, bytes]] = {identifier: {} for identifier in ids}
-    for identifier, number, data in await cursor.fetchall():
-        chunks[identifier][number] = data
-    for key, identifier in rows.task_ids.items():
-        if identifier in chunks:
-            rows.tasks[key] = replace(rows.tasks[key], chunks=ResourceChunks(chunks[identifier]))
+    chunks: dict[int, dict[int, bytes]] = {identifier: {} for identifier in chunked}
+    ranges = [
+        (identifier, *bounds)
+        for identifier, (state, events) in chunked.items()
+        for bounds in _ranges(chunks_needed(state, events))
+    ]
+    if ranges:
+        ids, firsts, lasts = map(list, zip(*ranges, strict=True))
+        cursor = await connection.execute(_READ, {"ids": ids, "firsts": firsts, "lasts": lasts}, binary=True)
+        for identifier, number, data in await cursor.fetchall():
+            chunks[identifier][number] = data
+    for identifier, (state, _) in chunked.items():
+        rows.tasks[state.key] = replace(state, chunks=ResourceChunks(chunks[identifier]))
 
 
 async def write_chunks(connection: Connection, tasks: Mapping[int, TaskState]) -> None:
@@ -59,3 +63,7 @@ async def write_chunks(connection: Connection, tasks: Mapping[int, TaskState]) -
     if changed:
         ids, numbers, chunks = map(list, zip(*changed, strict=True))
         await connection.execute(_WRITE, {"ids": ids, "numbers": numbers, "chunks": chunks})
+
+
+def _ranges(numbers: set[int] | None) -> list[tuple[int, int]]:
+    return [(0, _END)] if numbers is None else [(number, number) for number in numbers]

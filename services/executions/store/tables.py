@@ -208,7 +208,7 @@ task_executions = Table(
     _text("phase"),  # core.TaskExecution.Phase by name
     _number("phase_version", Integer),
     _text("input_uri"),
-    _message("closure"),  # admin.TaskExecutionClosure
+    _message("closure"),  # admin.TaskExecutionClosure; see resources_chunked
     _time("started_at"),
     _time("task_execution_created_at"),
     _time("task_execution_updated_at"),
