@@ -138,14 +138,16 @@ class _Running:
 
     def __init__(self, seconds: float, at_end: Callable[[], None], drain: float) -> None:
         self._tasks: list[asyncio.Task[None]] = []
-        self._at_end = asyncio.get_running_loop().call_later(seconds, at_end)
-        self._patience = seconds + drain
+        loop = asyncio.get_running_loop()
+        self._at_end = loop.call_later(seconds, at_end)
+        self._last = loop.time() + seconds + drain
 
     async def __aenter__(self) -> list[asyncio.Task[None]]:
         return self._tasks
 
     async def __aexit__(self, *_raised: object) -> None:
-        _, late = await asyncio.wait(self._tasks, timeout=self._patience)
+        patience = self._last - asyncio.get_running_loop().time()
+        _, late = await asyncio.wait(self._tasks, timeout=max(patience, 0))
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=bool(late))
