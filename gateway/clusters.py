@@ -70,8 +70,8 @@ HEALTH_TIMES = {
 }
 HEALTH_CHECK = {**HEALTH_TIMES, "grpc_health_check": {}}
 
-# The bridge's port answers any GET.
-BRIDGE_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
+# The bridge's port answers any GET, the object store's this one.
+HTTP_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -143,12 +143,12 @@ def bridge_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
-    return cluster | _judged(addresses, BRIDGE_HEALTH_CHECK)
+    return cluster | _judged(addresses, HTTP_HEALTH_CHECK)
 
 
 def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     """Return the cluster of a plain HTTP/1.1 server."""
-    return _cluster(name, addresses) | {
+    cluster = _cluster(name, addresses) | {
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {
                 "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
@@ -157,6 +157,7 @@ def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
+    return cluster | _judged(addresses, HTTP_HEALTH_CHECK)
 
 
 def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
