@@ -35,6 +35,8 @@ KILLS = 3
 FREEZE_SECONDS = 20.0
 # Time to work off what has waited, and then some in which all is well.
 PAUSE_SECONDS = (1.0, 5.0)
+# What waited while parts were away is worked off in the end, on a small machine not quickly.
+DRAIN_SECONDS = 900.0
 # What a call may be answered while a part is away; each of them is only a failed try.
 TOLERATED = frozenset((UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED))
 
@@ -62,7 +64,7 @@ class Outcome:
     def problems(self) -> list[str]:
         """All that must not be."""
         given_up = [
-            f"{played.name} was given up after {played.accepted} of {len(played.play.steps)} events and"
+            f"{played.name} did not come to its end: {played.accepted} of {len(played.play.steps)} events,"
             f" {played.failed_rounds} failed rounds"
             for played in self.tally.given_up
         ]
@@ -105,7 +107,7 @@ class Chaos:
         try:
             await register(channel, PLACE, self.shapes)
             run_id = f"{time.time_ns() // 1_000_000 % 10**9:09d}"
-            load = Load(channel, plays(PLACE, self.shapes), seconds, run_id)
+            load = Load(channel, plays(PLACE, self.shapes), seconds, run_id, drain=DRAIN_SECONDS)
             acting = asyncio.create_task(self._act(over))
             await load.at_rate(rate, over.set)
             over.set()

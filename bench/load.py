@@ -27,7 +27,7 @@ MIX = {Shape.SINGLE: 90, Shape.FANOUT: 3, Shape.DYNAMIC: 5, Shape.MAP: 2}
 
 # Events of one execution a second at a rate: an engine's evaluation rounds are no faster for long.
 PACE = 20.0
-# What is under way when the time is over may take this long to end.
+# Longer than the events of a whole fan-out take, one after the other.
 DRAIN_SECONDS = 120.0
 
 
@@ -44,11 +44,17 @@ def mixed(plays: Sequence[Play]) -> Iterator[Play]:
 
 
 class Load:
-    """A run of `seconds` against `channel`. `run_id` makes the names of its executions its own."""
+    """A run of `seconds` against `channel`. `run_id` makes the names of its executions its own.
 
-    def __init__(self, channel: Channel, plays: Sequence[Play], seconds: float, run_id: str) -> None:
+    What is under way when the time is over may take `drain` seconds to end.
+    """
+
+    def __init__(
+        self, channel: Channel, plays: Sequence[Play], seconds: float, run_id: str, *, drain: float = DRAIN_SECONDS
+    ) -> None:
         self._next_play = mixed(plays)
         self._seconds = seconds
+        self._drain = drain
         self._names = (f"b{run_id}{number:0{NAME_LENGTH - 1 - len(run_id)}d}" for number in count())
         self._clock = time.perf_counter  # uvloop's own clock stands still for a turn of the loop and knows whole ms
         self._end = 0.0
@@ -83,7 +89,7 @@ class Load:
             tasks += [asyncio.create_task(row()) for _ in range(in_flight)]
 
     def _running(self, at_end: Callable[[], None]) -> "_Running":
-        return _Running(self._end - self._clock(), at_end)
+        return _Running(self._end - self._clock(), at_end, self._drain)
 
     async def _play(self, play: Play, due: float | None, gap: float) -> None:
         """Play one execution; without `due` each call goes out as soon as it can."""
@@ -130,16 +136,18 @@ class Load:
 class _Running:
     """Tasks of a run: at the end of the block they are waited for, but not for ever."""
 
-    def __init__(self, seconds: float, at_end: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, at_end: Callable[[], None], drain: float) -> None:
         self._tasks: list[asyncio.Task[None]] = []
-        self._at_end = asyncio.get_running_loop().call_later(seconds, at_end)
-        self._seconds = seconds
+        loop = asyncio.get_running_loop()
+        self._at_end = loop.call_later(seconds, at_end)
+        self._last = loop.time() + seconds + drain
 
     async def __aenter__(self) -> list[asyncio.Task[None]]:
         return self._tasks
 
     async def __aexit__(self, *_raised: object) -> None:
-        _, late = await asyncio.wait(self._tasks, timeout=self._seconds + DRAIN_SECONDS)
+        patience = self._last - asyncio.get_running_loop().time()
+        _, late = await asyncio.wait(self._tasks, timeout=max(patience, 0))
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=bool(late))

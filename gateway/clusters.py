@@ -22,9 +22,10 @@ DNS = {
 # Bounds against a flood, far above what the services carry; without them Envoy's default of 1024 would answer
 # UNAVAILABLE in an ordinary burst of a large workflow.
 MOST_REQUESTS = 10_000
-# Of the requests under way so many may be repeats, and a few in any case, so that retries cannot multiply a load that
-# is already too high.
-RETRY_BUDGET = {"budget_percent": {"value": 50}, "min_retry_concurrency": 64}
+# All of them may wait for a repeat at a time, as they do while a service starts again. A budget would be a share of the
+# requests that a server has, which are none then, and tell most callers at once that it is away. What bounds the load
+# of repeats is that each request has few, with pauses (routes.toml).
+MOST_RETRIES = MOST_REQUESTS
 
 # The largest Envoy allows. It bounds headers and trailers, and an error's text travels there twice: as grpc-message
 # and in base64 among the details. The default of 60 KiB turned long errors into UNAVAILABLE (gateway.md B.5).
@@ -70,8 +71,8 @@ HEALTH_TIMES = {
 }
 HEALTH_CHECK = {**HEALTH_TIMES, "grpc_health_check": {}}
 
-# The bridge's port answers any GET.
-BRIDGE_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
+# The bridge's port answers any GET, the object store's this one.
+HTTP_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -143,12 +144,12 @@ def bridge_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
-    return cluster | _judged(addresses, BRIDGE_HEALTH_CHECK)
+    return cluster | _judged(addresses, HTTP_HEALTH_CHECK)
 
 
 def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     """Return the cluster of a plain HTTP/1.1 server."""
-    return _cluster(name, addresses) | {
+    cluster = _cluster(name, addresses) | {
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {
                 "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
@@ -157,6 +158,7 @@ def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
+    return cluster | _judged(addresses, HTTP_HEALTH_CHECK)
 
 
 def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int =
         "max_connections": most_connections,
         "max_pending_requests": MOST_REQUESTS,
         "max_requests": MOST_REQUESTS,
-        "retry_budget": RETRY_BUDGET,
+        "max_retries": MOST_RETRIES,
     }
     return {
         "name": name,

@@ -66,7 +66,7 @@ def route_table(routes: Routes, out: Path, *, bridged: Container[str], objects: 
                     _grpc_route("/grpc.", routes.health_and_reflection, routes),
                     _grpc_route("/", routes.unknown_methods, routes),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
-                    *([_objects_route(routes.objects_prefix)] if objects else []),
+                    *([_objects_route(routes)] if objects else []),
                     *(_rest_route(routes, out, name) for name in FLAVOURS),
                     _rest_route(routes, out),
                 ],
@@ -108,10 +108,12 @@ def _grpc_route(prefix: str, owner: str, routes: Routes) -> dict[str, Any]:
     }
 
 
-def _objects_route(prefix: str) -> dict[str, Any]:
-    # No time limit and no buffer: the size of an object is nobody's business here.
-    route = {"cluster": OBJECTS, "timeout": "0s", "idle_timeout": OBJECT_IDLE}
-    return {"match": {"prefix": prefix}, "route": route}
+def _objects_route(routes: Routes) -> dict[str, Any]:
+    # No time limit, and no bound on the size of an object: once more of an upload has passed than is kept for another
+    # try, there is none.
+    policy = _retry_policy(routes.retries["write"])
+    route = {"cluster": OBJECTS, "timeout": "0s", "idle_timeout": OBJECT_IDLE, "retry_policy": policy}
+    return {"match": {"prefix": routes.objects_prefix}, "route": route}
 
 
 def _rest_route(routes: Routes, out: Path, name: str | None = None) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_every_other_answer_is_a_problem(code: int) -> None:
 def test_an_execution_that_does_not_end_is_a_problem(accepted: int) -> None:
     tally = Tally(executions=[Played("x", SINGLE, created=True, accepted=accepted, failed_rounds=11)])
     (problem,) = Outcome([], tally, Findings()).problems
-    assert problem == f"x was given up after {accepted} of {len(SINGLE.steps)} events and 11 failed rounds"
+    assert problem == f"x did not come to its end: {accepted} of {len(SINGLE.steps)} events, 11 failed rounds"
 
 
 def test_what_reads_back_wrong_is_a_problem() -> None:

@@ -1,5 +1,6 @@
 """What is rendered: files that fit together, clusters for every kind of address, and clear refusals."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from gateway import filters
 from gateway.__main__ import main
 from gateway.bootstrap import CODES, Settings, bootstrap
-from gateway.clusters import Address, AddressError, grpc_cluster
+from gateway.clusters import Address, AddressError, bridge_cluster, grpc_cluster, http_cluster
 from gateway.render import render
 from gateway.routes import load
 
@@ -78,7 +79,9 @@ def test_objects_are_routed_only_when_there_is_a_store(tmp_path: Path, config: A
     assert "/objects/" not in str(routes_of(config))
     with_store = bootstrap(load(), tmp_path, settings(objects=[Address("127.0.0.1", 9000)]))
     (route,) = [route for route in routes_of(with_store) if route["match"].get("prefix") == "/objects/"]
+    retries = route["route"].pop("retry_policy")
     assert route["route"] == {"cluster": "objects", "timeout": "0s", "idle_timeout": "300s"}
+    assert retries["retry_on"] == "connect-failure,refused-stream,reset-before-request"
 
 
 def test_cors_and_access_log_are_choices(tmp_path: Path) -> None:
@@ -98,8 +101,11 @@ def test_cors_and_access_log_are_choices(tmp_path: Path) -> None:
         (["localhost"], True, True),
     ],
 )
-def test_a_single_server_is_never_judged(hosts: list[str], dns: bool, judged: bool) -> None:
-    cluster = grpc_cluster("registry", [Address(host, 80) for host in hosts])
+@pytest.mark.parametrize("make", [grpc_cluster, bridge_cluster, http_cluster])
+def test_a_single_server_is_never_judged(
+    make: Callable[[str, list[Address]], dict[str, Any]], hosts: list[str], dns: bool, judged: bool
+) -> None:
+    cluster = make("registry", [Address(host, 80) for host in hosts])
     assert ("cluster_type" in cluster) == dns
     assert (cluster.get("type") == "STATIC") != dns
     assert ("health_checks" in cluster) == ("outlier_detection" in cluster) == judged
