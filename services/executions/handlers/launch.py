@@ -8,7 +8,8 @@ whoever loses has touched nothing of the winner's (docs/decisions/0004-inputs-ne
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest
@@ -83,11 +84,11 @@ class Launcher:
         if request.name:
             await self._check_free(new.id)
         inputs_uri, user_inputs_uri = await self._write_inputs(new.id, complete, given)
-        async with self._db.transaction(pipelined=True) as connection:
-            await self._check_limit(connection, target)
-            if not await store.insert(connection, new, inputs_uri, user_inputs_uri):
+        fact = self._outbox.carried(EXECUTION_CREATED, new.id)
+        async with self._turn(target) as connection:
+            if not await store.insert(connection, new, inputs_uri, user_inputs_uri, fact):
                 raise lookups.taken(new.id)
-            await self._outbox.put(connection, EXECUTION_CREATED, new.id)
+        self._outbox.committed()
         return ExecutionCreateResponse(id=new.id)
 
     async def _project(self, request: ExecutionCreateRequest) -> Project:
@@ -148,11 +149,18 @@ class Launcher:
             if await store.exists(connection, identifier):
                 raise lookups.taken(identifier)
 
-    async def _check_limit(self, connection: Connection, target: create.Target) -> None:
+    @asynccontextmanager
+    async def _turn(self, target: create.Target) -> AsyncIterator[Connection]:
+        """A connection to launch with; where the launch plan is limited, in a transaction that others wait for."""
         policy = target.launch_plan.spec.concurrency_policy
-        if target.task_id is None and create.counts_concurrency(policy):
+        if target.task_id is not None or not create.counts_concurrency(policy):
+            async with self._db.read() as connection:
+                yield connection
+            return
+        async with self._db.transaction() as connection:
             active = await store.take_turn(connection, target.launch_plan.id)
             create.check_concurrency(policy, active, target.launch_plan.id.name)
+            yield connection
 
     async def _write_inputs(
         self, identifier: WorkflowExecutionIdentifier, complete: LiteralMap, given: LiteralMap

@@ -1,5 +1,6 @@
 """The executions table: rows are made once, answered from their stored bytes, and changed under a lock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyteidl.admin.execution_pb2 import ExecutionSpec
@@ -9,11 +10,14 @@ from services.executions.rules.answers import StoredExecution
 from services.executions.rules.create import NewExecution, Parent
 from services.executions.store.tables import ACTIVE_PHASES
 from services.kit.db import Connection
+from services.kit.outbox import PUT_WITH
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
 _READ = "execution_name, phase, spec, spec_inputs, closure, abort_cause, error_kind IS NOT NULL"
 
-_INSERT = """
+# The execution, its tags and the fact that makes an engine run it, all or nothing of them, in one round trip.
+_INSERT = f"""
+WITH created AS (
 INSERT INTO executions (
     execution_project, execution_domain, execution_name, phase, spec, spec_inputs, closure, execution_config,
     execution_created_at, execution_updated_at, mode, source_execution_id, parent_node_execution_id,
@@ -31,11 +35,14 @@ INSERT INTO executions (
 )
 ON CONFLICT (execution_project, execution_domain, execution_name) DO NOTHING
 RETURNING id
-"""
-_INSERT_TAGS = """
+), tagged AS (
 INSERT INTO execution_tags (execution_project, execution_domain, execution_name, key, value)
 SELECT %(project)s, %(domain)s, %(name)s, key, value
-FROM unnest(%(keys)s::text[], %(values)s::text[]) AS tags (key, value)
+FROM created, unnest(%(keys)s::text[], %(values)s::text[]) AS tags (key, value)
+), said AS (
+{PUT_WITH} FROM created
+)
+SELECT id FROM created
 """
 _EXISTS = f"SELECT 1 FROM executions WHERE {_KEY}"
 _GET = f"SELECT {_READ} FROM executions WHERE {_KEY}"
@@ -91,12 +98,21 @@ class Locked:
     closure: bytes
 
 
-async def insert(connection: Connection, new: NewExecution, inputs_uri: str, user_inputs_uri: str) -> bool:
-    """Add an execution and its tags; answers False, and changes nothing, when its name is taken."""
+async def insert(
+    connection: Connection, new: NewExecution, inputs_uri: str, user_inputs_uri: str, fact: Mapping[str, str | bytes]
+) -> bool:
+    """Add an execution, its tags and the `fact` (parameters of PUT_WITH) that tells of it.
+
+    Answers False, and changes nothing, when its name is taken. Needs no transaction of its own.
+    """
     key = _key(new.id)
     spec, target = new.spec, new.target
+    tags = sorted(new.tags)
     row = {
         **key,
+        **fact,
+        "keys": [key for key, _ in tags],
+        "values": [value for _, value in tags],
         **_named("launch_plan", None if target.task_id else target.launch_plan.id),
         **_named("workflow", target.workflow_id),
         **_named("task", target.task_id),
@@ -114,12 +130,7 @@ async def insert(connection: Connection, new: NewExecution, inputs_uri: str, use
         "user": spec.metadata.principal,
     }
     cursor = await connection.execute(_INSERT, row)
-    if await cursor.fetchone() is None:
-        return False
-    if new.tags:
-        keys, values = zip(*sorted(new.tags), strict=True)
-        await connection.execute(_INSERT_TAGS, {**key, "keys": list(keys), "values": list(values)})
-    return True
+    return await cursor.fetchone() is not None
 
 
 async def exists(connection: Connection, identifier: WorkflowExecutionIdentifier) -> bool:
