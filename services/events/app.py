@@ -8,6 +8,7 @@ from flyteidl.service import admin_pb2
 from services.events.config import Settings
 from services.events.handlers.events import EventHandlers
 from services.events.listeners.lanes import Lanes, Limits
+from services.events.listeners.pulse import Pulse
 from services.events.listeners.refusals import Refusals
 from services.kit.objects import ObjectStore
 from services.kit.process import App, Parts
@@ -33,6 +34,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     await lanes.listen()
     await Refusals(parts.db).listen(parts.bus)
 
+    pulse = Pulse()
     table = Table()
-    table.bind(ADMIN_SERVICE, EventHandlers(lanes, settings.max_output_bytes))
-    return App(table, services=[ADMIN_SERVICE.full_name], drain=[lanes.drain])
+    table.bind(ADMIN_SERVICE, EventHandlers(lanes, pulse, settings.max_output_bytes))
+    return App(table, services=[ADMIN_SERVICE.full_name], loops=[pulse.run], drain=[lanes.drain])
