@@ -12,6 +12,7 @@ from services.events.listeners.lanes import Lanes, Limits
 from services.events.listeners.log_keeping import LogKeeping
 from services.events.listeners.log_writer import LogWriter
 from services.events.listeners.missed_verdicts import MissedVerdicts
+from services.events.listeners.pulse import Pulse
 from services.events.listeners.refusals import Refusals
 from services.events.listeners.stream import make_ready, replace_former
 from services.kit.objects import ObjectStore
@@ -38,13 +39,14 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     await parts.bus.hear(VERDICTS, hear)
     await Refusals(parts.db).listen(parts.bus)
 
+    pulse = Pulse()
     table = Table()
-    table.bind(ADMIN_SERVICE, EventHandlers(lanes, settings.max_output_bytes))
+    table.bind(ADMIN_SERVICE, EventHandlers(lanes, pulse, settings.max_output_bytes))
     keeping = LogKeeping(parts.db, parts.bus, objects, settings.event_log_days)
     missed = MissedVerdicts(parts.db, parts.bus)
     return App(
         table,
         services=[ADMIN_SERVICE.full_name],
-        loops=[writer.run, missed.run, keeping.run],
+        loops=[pulse.run, writer.run, missed.run, keeping.run],
         drain=[lanes.drain, writer.drain],
     )
