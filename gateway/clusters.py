@@ -74,31 +74,43 @@ HEALTH_CHECK = {**HEALTH_TIMES, "grpc_health_check": {}}
 # The bridge's port answers any GET, the object store's this one.
 HTTP_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
 
+UNIX = "unix:"
+"""What the address of a socket in the file system begins with."""
+
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 class AddressError(ValueError):
-    """An address is not `host:port`."""
+    """An address is neither `host:port` nor `unix:PATH`."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where something listens: a DNS name or an IP address, and a port."""
+    """Where something listens: a DNS name or an IP address, and a port; or a socket at an absolute path, port 0."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `host:port`, `127.0.0.1:80` or `[::1]:80`; raise AddressError."""
+        """Read `host:port`, `127.0.0.1:80`, `[::1]:80` or `unix:/path`; raise AddressError."""
+        if text.startswith(UNIX + "/"):
+            return cls(text.removeprefix(UNIX), 0)
         host, _, port = text.rpartition(":")
         if not host or not port.isdecimal():
-            raise AddressError(f"{text!r} is not host:port")
+            raise AddressError(f"{text!r} is not host:port or {UNIX}/path")
         return cls(host.removeprefix("[").removesuffix("]"), int(port))
 
     @property
-    def is_ip(self) -> bool:
-        """Tell an IP address from a DNS name."""
+    def is_socket(self) -> bool:
+        """Tell a socket in the file system from an address in the network."""
+        return self.host.startswith("/")
+
+    @property
+    def is_fixed(self) -> bool:
+        """Tell an IP address or a socket from a DNS name."""
+        if self.is_socket:
+            return True
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
@@ -107,6 +119,8 @@ class Address:
 
     def as_envoy(self) -> dict[str, Any]:
         """Return Envoy's form."""
+        if self.is_socket:
+            return {"pipe": {"path": self.host}}
         return {"socket_address": {"address": self.host, "port_value": self.port}}
 
 
@@ -162,13 +176,13 @@ def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
 
 
 def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
-    if len(addresses) > 1 or not addresses[0].is_ip:
+    if len(addresses) > 1 or not addresses[0].is_fixed:
         return {"health_checks": [health_check], "outlier_detection": OUTLIERS}
     return {}
 
 
 def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int = MOST_REQUESTS) -> dict[str, Any]:
-    dns = not all(address.is_ip for address in addresses)
+    dns = not all(address.is_fixed for address in addresses)
     limits = {
         "max_connections": most_connections,
         "max_pending_requests": MOST_REQUESTS,
@@ -180,7 +194,7 @@ def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int =
         **({"cluster_type": {"name": "envoy.cluster.dns", "typed_config": DNS}} if dns else {"type": "STATIC"}),
         "connect_timeout": CONNECT_TIMEOUT,
         "circuit_breakers": {"thresholds": [limits]},
-        "upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE},
+        **({} if addresses[0].is_socket else {"upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE}}),
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [

@@ -28,8 +28,10 @@ DATABASES = ("registry", "executions", "events", "projects")
 # free; above the ports that well-known servers use.
 _PORTS = range(20_000, 32_000)
 _TRIES = 1_000
-# The kernel's limit for the path of a Unix socket, less PostgreSQL's file name in it.
-_SOCKET_FOLDER_MOST = 107 - len("/.s.PGSQL.5432")
+# The kernel's limit for the path of a Unix socket.
+SOCKET_PATH_MOST = 107
+# The same less PostgreSQL's file name in it.
+_SOCKET_FOLDER_MOST = SOCKET_PATH_MOST - len("/.s.PGSQL.5432")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class Layout:
         return self.root / "env"
 
     @property
+    def sockets(self) -> Path:
+        """Where services answer the gateway."""
+        return self.root / "sockets"
+
+    @property
     def client_config(self) -> Path:
         """For flytekit and flytectl."""
         return self.root / "config.yaml"
@@ -119,7 +126,7 @@ class Layout:
     @property
     def _folders(self) -> tuple[Path, ...]:
         kept = (self.logs, self.objects, self.postgres, self.stamps, self.nats)
-        return (*kept, self.gateway, self.environments, self.held)
+        return (*kept, self.gateway, self.environments, self.held, self.sockets)
 
     def prepare(self) -> None:
         """Make the folders; raises SandboxError when the folder holds something else or cannot be written."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from deploy.sandbox import postgres
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import REPOSITORY, Layout, Ports
+from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout, Ports
 from deploy.sandbox.part import Part, Stamp, Step
 from deploy.sandbox.ready import http, http_ok, postmaster_ready
 
@@ -127,7 +127,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
         "FLYTEPLANE_NATS_URL": f"nats://{ports.address('nats')}",
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
-        "FLYTEPLANE_BRIDGE_ADDRESS": ports.address(f"{instance}-bridge"),
+        "FLYTEPLANE_BRIDGE_ADDRESS": _bridge(layout, ports, instance),
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
@@ -154,7 +154,8 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
     for name in SERVICES:
         arguments += ["--upstream", f"{name}={_addresses(ports, name, 'grpc')}"]
         if _front() == "bridge":
-            arguments += ["--bridge", f"{name}={_addresses(ports, name, 'bridge')}"]
+            bridges = ",".join(_bridge(layout, ports, instance) for instance in instances(ports, name))
+            arguments += ["--bridge", f"{name}={bridges}"]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
@@ -180,6 +181,12 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
 def _addresses(ports: Ports, name: str, front: str) -> str:
     """Where the service's replicas answer, as the gateway is told."""
     return ",".join(ports.address(f"{instance}-{front}") for instance in instances(ports, name))
+
+
+def _bridge(layout: Layout, ports: Ports, instance: str) -> str:
+    """Where a second front answers: on a socket, which costs a call less than a port, if its path is not too long."""
+    path = layout.sockets / f"{instance}.sock"
+    return f"unix:{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-bridge")
 
 
 def _front() -> str:

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from services.kit.errors import InvalidArgument, ResourceExhausted, ServiceError, Unavailable, Unimplemented, to_status
 from services.kit.rpc import Call, Table
+from services.kit.settings import UNIX
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -48,11 +49,10 @@ _BLANK_AT_AN_END = re.compile(r"^ | $")
 
 
 class AsgiFront:
-    """An HTTP/1.1 server on `address` (host:port) that answers the gateway's bridge from `table`."""
+    """An HTTP/1.1 server on `address` (host:port or unix:PATH) that answers the gateway's bridge from `table`."""
 
     def __init__(self, table: Table, address: str, max_message_bytes: int) -> None:
-        host, _, port = address.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
+        self._address = address
         self._state = ServerState()
         self._config = uvicorn.Config(
             App(table, max_message_bytes),
@@ -69,11 +69,15 @@ class AsgiFront:
         )
 
     async def start(self) -> None:
-        """Listen; raises OSError when the port is taken."""
+        """Listen; raises OSError when the port is taken. A socket that a killed process left behind is replaced."""
         self._config.load()
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connection, self._host, self._port, backlog=_BACKLOG
-        )
+        loop = asyncio.get_running_loop()
+        if self._address.startswith(UNIX):
+            path = self._address.removeprefix(UNIX)
+            self._server = await loop.create_unix_server(self._connection, path, backlog=_BACKLOG)
+        else:
+            host, _, port = self._address.rpartition(":")
+            self._server = await loop.create_server(self._connection, host.strip("[]"), int(port), backlog=_BACKLOG)
 
     async def stop(self, seconds: float) -> None:
         """Refuse new connections, close idle ones, give the calls under way `seconds` to finish."""

@@ -14,6 +14,8 @@ from yaml import YAMLError
 
 PREFIX = "FLYTEPLANE_"
 CONFIG_FILE = PREFIX + "CONFIG"
+UNIX = "unix:"
+"""What the address of a socket in the file system begins with."""
 # The reference's receive limit, which is gRPC's own (gateway.md A.1).
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -38,7 +40,8 @@ class ProcessSettings(BaseSettings):
     """host:port of the gRPC server, for the gateway."""
 
     bridge_address: str = ""
-    """host:port of the second front, for the gateway's gRPC bridge (docs/decisions/0007-two-fronts.md); empty: off."""
+    """host:port of the second front, for the gateway's gRPC bridge (docs/decisions/0007-two-fronts.md), or unix:PATH of
+    a socket where the gateway runs on the same machine; empty: off."""
 
     http_address: str = "127.0.0.1:8082"
     """host:port of /healthz, /readyz and /metrics."""
@@ -55,7 +58,7 @@ class ProcessSettings(BaseSettings):
     @field_validator("bridge_address")
     @classmethod
     def _off_or_host_and_port(cls, value: str) -> str:
-        return cls._host_and_port(value) if value else value
+        return value if not value or value.startswith(UNIX) else cls._host_and_port(value)
 
     @field_validator("grpc_address", "http_address")
     @classmethod

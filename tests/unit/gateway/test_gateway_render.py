@@ -117,13 +117,22 @@ def test_a_single_server_is_never_judged(
         ("127.0.0.1:80", Address("127.0.0.1", 80)),
         ("[::1]:80", Address("::1", 80)),
         ("registry.flyte.svc:80", Address("registry.flyte.svc", 80)),
+        ("unix:/run/registry.sock", Address("/run/registry.sock", 0)),
     ],
 )
-def test_an_address_is_host_and_port(text: str, address: Address) -> None:
+def test_an_address_is_host_and_port_or_a_socket(text: str, address: Address) -> None:
     assert Address.parse(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "80", ":80", "host", "host:", "host:port", "host:-1"])
+def test_a_socket_is_a_fixed_address_without_a_network() -> None:
+    cluster = bridge_cluster("registry", [Address.parse("unix:/run/registry.sock")])
+    (endpoints,) = cluster["load_assignment"]["endpoints"]
+    assert endpoints["lb_endpoints"] == [{"endpoint": {"address": {"pipe": {"path": "/run/registry.sock"}}}}]
+    assert cluster["type"] == "STATIC"
+    assert "upstream_connection_options" not in cluster
+
+
+@pytest.mark.parametrize("text", ["", "80", ":80", "host", "host:", "host:port", "host:-1", "unix:", "unix:a.sock"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(AddressError, match="is not host:port"):
         Address.parse(text)

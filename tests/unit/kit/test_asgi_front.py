@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import gzip
+import socket
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -318,3 +320,19 @@ async def test_a_caller_that_leaves_in_mid_request_disturbs_nobody() -> None:
         reply = await client.post(url + COOK, content=frame(b""), headers=dict([GRPC]))
     assert reply.content == frame(b"")
     await front.stop(5)
+
+
+async def test_a_socket_serves_and_replaces_what_a_killed_process_left(tmp_path: Path) -> None:
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(tmp_path / "front.sock"))
+    left.close()
+    table = Table()
+    table.bind(KITCHEN, Kitchen(echo))
+    front = AsgiFront(table, f"unix:{tmp_path}/front.sock", LIMIT)
+    await front.start()
+    transport = httpx.AsyncHTTPTransport(uds=f"{tmp_path}/front.sock")
+    async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+        request = frame(TEXT(text="soup").SerializeToString())
+        answer = await client.post(COOK, content=request, headers=dict([GRPC]))
+        assert answer.content == request
+    await front.stop(0)
