@@ -115,11 +115,12 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "normalize_path": True,
         "merge_slashes": True,
         "http_protocol_options": {"accept_http_10": True},
+        "generate_request_id": settings.access_log,  # nobody else reads it
         "request_headers_timeout": HEADERS_TIMEOUT,
         "stream_idle_timeout": IDLE_TIMEOUT,
         "local_reply_config": {"mappers": [_bridge_mapper(), *_grpc_mappers(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
-        "http_filters": filters.chain(out, [method.name for method in routes.methods]),
+        "http_filters": filters.chain(out),
         "route_config": routing.route_table(
             routes, out, bridged=settings.bridges, objects=bool(settings.objects), cors=settings.cors
         ),

@@ -1,12 +1,11 @@
 """What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
 
-A gRPC request passes only CORS, gRPC-Web, counting, the bridge where its method is served by a second front, and the
+A gRPC request passes only CORS, gRPC-Web, the bridge where its method is served by a second front, and the
 router. The transcoder and the two scripts around it are switched off by default; the routes for REST switch them on.
 Envoy decides that once, when the request arrives, so a transcoded request keeps them although it then takes the route
 of its method, and never gets the bridge.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ GRPC_WEB = "envoy.filters.http.grpc_web"
 OUTER = "flyteplane.outer"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 INNER = "flyteplane.inner"
-GRPC_STATS = "envoy.filters.http.grpc_stats"
 BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 ROUTER = "envoy.filters.http.router"
 
@@ -33,10 +31,10 @@ _ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "confi
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
 
 
-def chain(out: Path, methods: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the filters in order.
+def chain(out: Path) -> list[dict[str, Any]]:
+    """Return the filters in order; their files are in `out`.
 
-    Their files are in `out`; `methods` ("package.Service/Method") get counters of their own.
+    Calls are not counted here: the services do it, by method and code, for a fraction of what it costs Envoy.
     """
     return [
         _filter(CORS, "cors.v3.Cors"),
@@ -44,7 +42,6 @@ def chain(out: Path, methods: Iterable[str]) -> list[dict[str, Any]]:
         _script(OUTER, out / "outer.lua"),
         {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON), "disabled": True},
         _script(INNER, out / "inner.lua"),
-        _filter(GRPC_STATS, "grpc_stats.v3.FilterConfig", **_counting(methods)),
         # It leaves the frames and the content type as they are: a service sees both, and Envoy's own replies to gRPC
         # calls pass as what they are. With another content type the bridge would make UNKNOWN of each of them.
         _filter(BRIDGE, "grpc_http1_reverse_bridge.v3.FilterConfig", content_type="application/grpc")
@@ -92,14 +89,3 @@ def _filter(name: str, kind: str, **settings: object) -> dict[str, Any]:
 def _script(name: str, file: Path) -> dict[str, Any]:
     config = {"@type": f"{EXTENSIONS}.lua.v3.Lua", "default_source_code": {"filename": str(file)}}
     return {"name": name, "typed_config": config, "disabled": True}
-
-
-def _counting(methods: Iterable[str]) -> dict[str, Any]:
-    # A list rather than "all methods": what a client makes up would stay in memory as a counter.
-    named: dict[str, list[str]] = {}
-    for method in methods:
-        service, _, name = method.partition("/")
-        named.setdefault(service, []).append(name)
-    services = [{"name": service, "method_names": names} for service, names in named.items()]
-    # How long calls take is told by the services themselves, per method; here it would cost each call a histogram.
-    return {"individual_method_stats_allowlist": {"services": services}}
