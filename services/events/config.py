@@ -21,6 +21,10 @@ class Settings(ProcessSettings):
     lane_length: int = Field(default=2000, ge=1)
     """Events that may wait in one lane; one more is RESOURCE_EXHAUSTED at once, which engines retry."""
 
+    execution_events: int = Field(default=200, ge=1)
+    """Of these, events of one execution; one more is RESOURCE_EXHAUSTED at once. An engine sends the events of an
+    execution one after the other, so only a flood meets this, and leaves the lane to the others."""
+
     batch_events: int = Field(default=256, ge=1)
     """Events in one batch at most: one transaction of the executions service, some 20 ms."""
 

@@ -18,12 +18,13 @@ from services.executions.rules.events.batch import Event
 from services.kit.bus import Bus
 from services.kit.errors import Code
 from tests.support.event_makers import batched, node_event, task_event, workflow_event
-from tests.support.event_model_checks import OK
+from tests.support.event_model_checks import OK, Answer
 from tests.support.event_path import SOON_SECONDS, Executions, delivery, told, verdicts_of
 from tests.support.parts import Parts, service
 from tests.support.waiting import until
 
 LANE_LENGTH = 20
+EXECUTION_EVENTS = 8
 NEWER = 77  # a value of an enum that only a newer engine knows
 
 
@@ -34,7 +35,12 @@ async def executions(parts: Parts) -> Executions:
 
 @pytest.fixture(scope="module")
 async def admin(parts: Parts, executions: Executions) -> AsyncIterator[AdminServiceStub]:
-    settings = {"objects_url": executions.objects.uri(), "verdict_wait_seconds": 14, "lane_length": LANE_LENGTH}
+    settings = {
+        "objects_url": executions.objects.uri(),
+        "verdict_wait_seconds": 14,
+        "lane_length": LANE_LENGTH,
+        "execution_events": EXECUTION_EVENTS,
+    }
     async with service("events", parts, "test_isolation_events", **settings) as running:
         yield AdminServiceStub(running.channel)
 
@@ -125,6 +131,13 @@ def names_of_other_lanes(executions: Executions, name: str) -> Iterator[str]:
             yield other
 
 
+def names_of_its_lane(executions: Executions, name: str) -> Iterator[str]:
+    while True:
+        other = executions.create()
+        if lane_of("p", "d", other) == lane_of("p", "d", name):
+            yield other
+
+
 def somebody_waits_for_a_lock(executions: Executions) -> bool:
     with psycopg.connect(executions.url) as connection:
         (waiting,) = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
@@ -135,7 +148,7 @@ def somebody_waits_for_a_lock(executions: Executions) -> bool:
 async def test_an_execution_that_is_held_up_and_busy_does_not_starve_the_rest(
     admin: AdminServiceStub, executions: Executions
 ) -> None:
-    """A user holds its row, and its engine sends more than its lane holds: what is too much is told at once."""
+    """A user holds its row, and its engine sends more than it may: what is too much is told at once."""
     busy = executions.create()
     async with await psycopg.AsyncConnection.connect(executions.url) as user:
         await user.execute("SELECT 1 FROM executions WHERE execution_name = %s FOR UPDATE", (busy,))
@@ -143,7 +156,7 @@ async def test_an_execution_that_is_held_up_and_busy_does_not_starve_the_rest(
         await until(lambda: somebody_waits_for_a_lock(executions))
         burst = [
             asyncio.create_task(told(admin, node_event("QUEUED", node=f"n{number}", name=busy)))
-            for number in range(LANE_LENGTH + 5)
+            for number in range(EXECUTION_EVENTS + 5)
         ]
         others = [name for name, _ in zip(names_of_other_lanes(executions, busy), range(10), strict=False)]
         async with asyncio.timeout(SOON_SECONDS):
@@ -155,8 +168,35 @@ async def test_an_execution_that_is_held_up_and_busy_does_not_starve_the_rest(
         await user.rollback()
     answers = await asyncio.gather(*burst)
     assert full == [("RESOURCE_EXHAUSTED", {})] * 5
-    assert (answers.count(OK), await held) == (LANE_LENGTH, OK)
-    assert executions.phases(busy) == ["RUNNING", *["QUEUED"] * LANE_LENGTH]
+    assert (answers.count(OK), await held) == (EXECUTION_EVENTS, OK)
+    assert executions.phases(busy) == ["RUNNING", *["QUEUED"] * EXECUTION_EVENTS]
+
+
+@pytest.mark.usefixtures("applied")
+async def test_a_busy_execution_leaves_room_in_its_lane_for_others(
+    admin: AdminServiceStub, executions: Executions
+) -> None:
+    """What it sends beyond its part is refused; a lane that is full refuses everybody's, at once."""
+    busy = executions.create()
+    second, third = (name for name, _ in zip(names_of_its_lane(executions, busy), range(2), strict=False))
+
+    def sends(name: str, number: int) -> list[asyncio.Task[Answer]]:
+        return [asyncio.create_task(told(admin, node_event("QUEUED", node=f"n{n}", name=name))) for n in range(number)]
+
+    async with await psycopg.AsyncConnection.connect(executions.url) as user:
+        await user.execute("SELECT 1 FROM executions WHERE execution_name = %s FOR UPDATE", (busy,))
+        held = asyncio.create_task(told(admin, workflow_event("RUNNING", name=busy)))
+        await until(lambda: somebody_waits_for_a_lock(executions))
+        burst = sends(busy, EXECUTION_EVENTS + 1)
+        await until(lambda: sum(task.done() for task in burst) == 1)
+        others = [*sends(second, EXECUTION_EVENTS), *sends(third, LANE_LENGTH - 2 * EXECUTION_EVENTS + 1)]
+        await until(lambda: sum(task.done() for task in others) == 1)
+        await user.rollback()
+    of_busy, of_others = await asyncio.gather(*burst), await asyncio.gather(*others)
+    assert await held == OK
+    assert of_busy.count(OK) == EXECUTION_EVENTS
+    assert of_others.count(OK) == LANE_LENGTH - EXECUTION_EVENTS
+    assert [answer for answer in (*of_busy, *of_others) if answer != OK] == [("RESOURCE_EXHAUSTED", {})] * 2
 
 
 async def test_an_event_larger_than_a_batch_travels_with_small_ones(
@@ -165,8 +205,8 @@ async def test_an_event_larger_than_a_batch_travels_with_small_ones(
     assert applied
     name = executions.create()
     uri = "x" * 1_500_000
-    events = [node_event("QUEUED", node=f"n{number}", name=name) for number in range(10)]
+    events = [node_event("QUEUED", node=f"n{number}", name=name) for number in range(EXECUTION_EVENTS)]
     events[5] = node_event("QUEUED", node="n5", name=name, input_uri=uri)
-    assert await asyncio.gather(*(told(admin, event) for event in events)) == [OK] * 10
+    assert await asyncio.gather(*(told(admin, event) for event in events)) == [OK] * EXECUTION_EVENTS
     ((stored,),) = [row for row in executions.rows("node_executions", "input_uri", name) if row != ("",)]
     assert stored == uri

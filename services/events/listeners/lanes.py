@@ -5,6 +5,7 @@ are in. A lone event waits for nobody. A timer would cost both latency and throu
 """
 
 import asyncio
+from collections import Counter as Tally
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ class Limits:
     verdict_wait: float
     append_wait: float
     lane_length: int
+    execution_events: int
     batch_events: int
     batch_bytes: int
     large_event_bytes: int
@@ -79,6 +81,7 @@ class Limits:
             verdict_wait=settings.verdict_wait_seconds,
             append_wait=settings.append_wait_seconds,
             lane_length=settings.lane_length,
+            execution_events=settings.execution_events,
             batch_events=settings.batch_events,
             batch_bytes=settings.batch_bytes,
             large_event_bytes=settings.large_event_bytes,
@@ -189,6 +192,7 @@ class _Lane:
         self._lanes = lanes
         self._number = number
         self._waiting: deque[_Waiting] = deque()
+        self._of_execution: Tally[bytes] = Tally()
         self._loop: asyncio.Task[None] | None = None
         # Looked at when somebody asks for metrics, at no cost to an event.
         WAITING.labels(number).set_function(lambda: len(self._waiting))
@@ -198,6 +202,10 @@ class _Lane:
         if len(self._waiting) >= self._lanes.limits.lane_length:
             FULL.inc()
             raise ResourceExhausted("too many events are waiting")
+        if self._of_execution[event.mark] >= self._lanes.limits.execution_events:
+            FULL.inc()
+            raise ResourceExhausted("too many events of this execution are waiting")
+        self._of_execution[event.mark] += 1
         loop = asyncio.get_running_loop()
         waiting = _Waiting(event, loop.time(), loop.create_future())
         self._waiting.append(waiting)
@@ -236,8 +244,14 @@ class _Lane:
                 if batch and total > limits.batch_bytes:
                     break
                 batch.append(self._waiting[0])
-            self._waiting.popleft()
+            self._left(self._waiting.popleft())
         return batch
+
+    def _left(self, waiting: _Waiting) -> None:
+        mark = waiting.event.mark
+        self._of_execution[mark] -= 1
+        if not self._of_execution[mark]:
+            del self._of_execution[mark]
 
     def _carried(self, waiting: _Waiting) -> int:
         """Bytes that the event takes in a batch; a large one leaves only its reference there."""
@@ -256,6 +270,7 @@ class _Lane:
                 if not waiting.verdict.done():
                     waiting.verdict.set_exception(Unavailable(failed.message))
             self._waiting.clear()
+            self._of_execution.clear()
             return
         timer = asyncio.get_running_loop().call_later(limits.verdict_wait, answer.cancel)
 

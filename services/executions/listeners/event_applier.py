@@ -1,10 +1,10 @@
 """Applies batches of events: read, fold, write in one transaction for all batches that wait (architecture, section 3).
 
 Batches collect while a transaction is under way, as events do in their lanes: by nothing but the work itself, never by
-a timer, so a lone batch waits for nobody. One transaction at a time: a second one beside it makes both smaller and
-costs a tenth more for each event (measured on two cores). A batch is applied once: its verdicts are stored with what it changed, and
-when it comes again they are given again. One that comes again after its successor, as from a replica that stood still,
-changes nothing either (docs/decisions/0005-batches-are-applied-once.md).
+a timer, so a lone batch waits for nobody. There is one transaction at a time, unless it is held up: a second one beside
+it makes both smaller and costs a tenth more for each event (measured on two cores). A batch is applied once: its
+verdicts are stored with what it changed, and when it comes again they are given again. One that comes again after its
+successor, as from a replica that stood still, changes nothing either (docs/decisions/0005-batches-are-applied-once.md).
 """
 
 import asyncio
@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 # A part is down or overloaded: the batch waits. Any other failure of a write is the fault of one of its events.
 _PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
+# A transaction that takes this long is held up, by a user who holds an execution's row or by an object store: others
+# need not wait for it. Ten times what one takes under load.
+_HELD_UP_SECONDS = 0.5
 # Events of one transaction at most, some 50 ms: far from the statement time-out, and the first caller waits for the
 # last event of it.
 _MOST_EVENTS = 1024
@@ -95,7 +98,7 @@ class EventApplier:
         self._storage = storage
         self._memories = [LaneMemory() for _ in range(EVENT_LANES)]
         self._waiting: deque[Arrived] = deque()
-        self._applying: asyncio.Task[None] | None = None
+        self._appliers: set[asyncio.Task[None]] = set()
 
     async def apply(self, arrived: Arrived) -> bytes:
         """Apply a batch with whatever waits beside it; answers its verdicts, framed; nothing when they are forgotten.
@@ -103,24 +106,36 @@ class EventApplier:
         A lane may have one batch here at a time. Raises a ServiceError while a part is down.
         """
         self._waiting.append(arrived)
-        if self._applying is None:
-            self._applying = asyncio.create_task(self._apply_waiting())
+        if not self._appliers:
+            self._start()
         return await arrived.verdicts
 
-    async def _apply_waiting(self) -> None:
-        try:
-            await self._apply_all()
-        finally:
-            self._applying = None
+    def _start(self) -> None:
+        if self._waiting:
+            task = asyncio.create_task(self._apply_waiting())
+            self._appliers.add(task)
+            task.add_done_callback(self._ended)
 
-    async def _apply_all(self) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._appliers.discard(task)
+        if not self._appliers:
+            self._start()
+
+    async def _apply_waiting(self) -> None:
+        """Apply until nothing waits; or, after being held up, until another one is there to go on."""
         while self._waiting:
             together = [self._waiting.popleft()]
             events = len(together[0].events)
             while self._waiting and events + len(self._waiting[0].events) <= _MOST_EVENTS:
                 together.append(self._waiting.popleft())
                 events += len(together[-1].events)
-            await self._apply_together(together)
+            relief = asyncio.get_running_loop().call_later(_HELD_UP_SECONDS, self._start)
+            try:
+                await self._apply_together(together)
+            finally:
+                relief.cancel()
+            if len(self._appliers) > 1:
+                return
 
     async def _apply_together(self, together: Sequence[Arrived]) -> None:
         try:
