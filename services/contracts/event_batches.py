@@ -23,9 +23,9 @@ from google.rpc.status_pb2 import Status
 from services.kit.errors import InvalidArgument, ServiceError, to_status
 from services.kit.messages import Fact
 
-# A lane has one batch on its way at a time: more lanes let replicas and round trips overlap, fewer make batches larger
-# and an event cheaper. A lane takes tens of thousands of events a second, so four are plenty for one database. Changing
-# the number reorders events that are on their way, so it is part of the contract and no setting.
+# A lane has one batch on its way at a time: more lanes let more replicas work at once, fewer make batches larger and an
+# event cheaper. Two are plenty for one database (docs/decisions/0010-two-lanes-one-transaction.md). Changing the number
+# reorders events that are on their way, so it is part of the contract and no setting.
 EVENT_LANES = 2
 
 STREAM_NAME = "EVENT_BATCHES"
