@@ -15,6 +15,7 @@ from services.executions.handlers.task_executions import TaskExecutionHandlers
 from services.executions.listeners.event_batches import EventBatches
 from services.executions.rules.configuration import platform
 from services.executions.rules.events.storage import Storage
+from services.kit.db import Database
 from services.kit.object_front import object_routes
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
@@ -22,11 +23,13 @@ from services.kit.process import App, Parts
 from services.kit.rpc import Table
 
 NAME = "executions"
+# One for the transaction of events that is under way, and some for those that are started while it is held up.
+_EVENT_CONNECTIONS = 4
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
 
 
-async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
+async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     """Build the service on `parts`; it takes batches of events from here on."""
     db, bus = parts.db, parts.bus
     objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
@@ -34,7 +37,9 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     relay = Relay(NAME, db, bus, outbox)
 
     storage = Storage(objects.uri, settings.inline_event_outputs, settings.closure_prefix)
-    await EventBatches(db, bus, objects, outbox, storage).listen()
+    by_key = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
+    stack.push_async_callback(by_key.close)
+    await EventBatches(by_key, bus, objects, outbox, storage).listen()
 
     launcher = Launcher(db, bus, outbox, objects, settings=settings, platform=platform(settings), clock=_now)
     table = Table()

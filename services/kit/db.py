@@ -42,6 +42,9 @@ START_SECONDS = 30.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
+# What is left is a nested loop over an index.
+_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
 
 # The server ended the session; whatever was under way in it was undone.
@@ -66,14 +69,20 @@ class Database:
         min_size: int = POOL_MIN_SIZE,
         max_size: int = POOL_MAX_SIZE,
         patience: float = START_SECONDS,
+        by_key: bool = False,
     ) -> Self:
-        """Open a pool on `url`; raises Unavailable when the database cannot be reached within `patience` seconds."""
+        """Open a pool on `url`; raises Unavailable when the database cannot be reached within `patience` seconds.
+
+        `by_key`: for statements that find every row by a key. PostgreSQL plans a prepared statement a few times and
+        then keeps the plan; one made while a table was new and empty would read all of it when it has grown.
+        """
         timeouts = {
             "statement_timeout": STATEMENT_TIMEOUT_MILLISECONDS,
             "lock_timeout": LOCK_TIMEOUT_MILLISECONDS,
             "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_MILLISECONDS,
         }
-        options = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in timeouts.items())
+        settings = timeouts | (_BY_KEY if by_key else {})
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             kwargs={"autocommit": True, "options": options, "application_name": "flyteplane"},
