@@ -5,6 +5,7 @@ way is applied together in the next one (`event_applier`), so the more there is 
 a part is down a batch is tried until it is back; nothing is dropped and nothing behind it in the lane overtakes it.
 """
 
+import asyncio
 import logging
 from functools import partial
 
@@ -59,9 +60,8 @@ class EventBatches:
             await self._objects.put(uri, delivery.payload)
             log.exception("a batch of events cannot be read", extra={"parked": uri})
             return
-        events = [
-            await self._fetched(batched) if batched.by_reference else read_event(batched) for batched in batch.events
-        ]
+        aside = iter(await asyncio.gather(*(self._fetched(event) for event in batch.events if event.by_reference)))
+        events = [next(aside) if event.by_reference else read_event(event) for event in batch.events]
         verdicts = await self._applier.apply(Arrived(lane, delivery.sequence, delivery.stored_at, batch, events))
         if verdicts and (inbox := delivery.headers.get(INBOX_HEADER)):
             await self._bus.send(inbox, verdicts)
