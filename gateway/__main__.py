@@ -8,6 +8,9 @@ from gateway import routes
 from gateway.bootstrap import Certificate, Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
+from gateway.routes import Front
+
+FRONTS = {Front.LEAN: "lean front", Front.BRIDGE: "HTTP/1.1 front"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,14 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="OWNER=HOST:PORT[,HOST:PORT]",
         help=f"the gRPC servers of one owner; needed once for each of {', '.join(owners)}",
     )
-    command.add_argument(
-        "--bridge",
-        type=_upstream,
-        action="append",
-        default=[],
-        metavar="OWNER=HOST:PORT[,HOST:PORT]",
-        help="the second front of one owner's servers, over HTTP/1.1; without it all its calls go to --upstream",
-    )
+    for front, what in FRONTS.items():
+        command.add_argument(
+            f"--{front}",
+            type=_upstream,
+            action="append",
+            default=[],
+            metavar="OWNER=HOST:PORT[,HOST:PORT]",
+            help=f"the {what} of one owner's servers; see routes.toml for what uses it",
+        )
     command.add_argument(
         "--objects", type=_addresses, default=(), metavar="HOST:PORT[,...]", help="HTTP servers of the object store"
     )
@@ -46,9 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if sorted(owner for owner, _ in chosen.upstream) != sorted(owners):
         command.error(f"--upstream is needed once for each of {', '.join(owners)}, and for no other")
-    bridged = [owner for owner, _ in chosen.bridge]
-    if len(set(bridged)) < len(bridged) or not set(bridged) <= set(owners):
-        command.error(f"--bridge is taken at most once for each of {', '.join(owners)}, and for no other")
+    fronts = {front: getattr(chosen, front) for front in FRONTS}
+    for front, told in fronts.items():
+        named = [owner for owner, _ in told]
+        if len(set(named)) < len(named) or not set(named) <= set(owners):
+            command.error(f"--{front} is taken at most once for each of {', '.join(owners)}, and for no other")
     if (chosen.tls_chain is None) != (chosen.tls_key is None):
         command.error("--tls-chain and --tls-key are needed together")
     print(  # noqa: T201 - the command's result
@@ -58,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 listen=chosen.listen,
                 admin=chosen.admin,
                 upstreams=dict(chosen.upstream),
-                bridges=dict(chosen.bridge),
+                fronts={front: dict(told) for front, told in fronts.items() if told},
                 objects=chosen.objects,
                 tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
                 cors=chosen.cors,

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway import clusters, filters, routing
 from gateway.clusters import Address
-from gateway.routes import Routes
+from gateway.routes import Front, Routes
 
 # Same as the reference: a client that does not finish its headers is cut off.
 HEADERS_TIMEOUT = "32s"
@@ -52,18 +52,23 @@ class Settings:
     listen: Address
     admin: Address
     upstreams: Mapping[str, Sequence[Address]]  # owner > its servers, gRPC
-    bridges: Mapping[str, Sequence[Address]] = field(default_factory=dict)  # owner > its second front, where it is on
+    fronts: Mapping[Front, Mapping[str, Sequence[Address]]] = field(default_factory=dict)  # the others that are on
     objects: Sequence[Address] = ()  # servers of the built-in object store, HTTP/1.1; none: no such route
     tls: Certificate | None = None  # none: clear text
     cors: bool = True
     access_log: bool = False  # one JSON line a request on standard output
 
 
+_CLUSTERS = {Front.LEAN: clusters.grpc_cluster, Front.BRIDGE: clusters.bridge_cluster}
+
+
 def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     """Return Envoy's configuration. The descriptor sets and scripts it names are in `out`."""
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
-    bridges = [
-        clusters.bridge_cluster(routing.bridge_of(owner), addresses) for owner, addresses in settings.bridges.items()
+    fronts = [
+        _CLUSTERS[front](routing.cluster_of(owner, front), addresses)
+        for front, owners in settings.fronts.items()
+        for owner, addresses in owners.items()
     ]
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
     return {
@@ -71,7 +76,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
         "admin": {"address": settings.admin.as_envoy()},
         "static_resources": {
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
-            "clusters": [*services, *bridges, *objects],
+            "clusters": [*services, *fronts, *objects],
         },
         "overload_manager": _connection_limit(),
     }
@@ -122,7 +127,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "access_log": [_access_log()] if settings.access_log else [],
         "http_filters": filters.chain(out),
         "route_config": routing.route_table(
-            routes, out, bridged=settings.bridges, objects=bool(settings.objects), cors=settings.cors
+            routes, out, fronts=settings.fronts, objects=bool(settings.objects), cors=settings.cors
         ),
     }
 

@@ -145,7 +145,7 @@ def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
 
 
 def bridge_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
-    """Return the cluster of a service's second front: gRPC calls over HTTP/1.1."""
+    """Return the cluster of a service's front behind the bridge: gRPC calls over HTTP/1.1."""
     cluster = _cluster(name, addresses, most_connections=BRIDGE_CONNECTIONS) | {
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {

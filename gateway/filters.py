@@ -1,6 +1,6 @@
 """What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
 
-A gRPC request passes only CORS, gRPC-Web, the bridge where its method is served by a second front, and the
+A gRPC request passes only CORS, gRPC-Web, the bridge where its method is served behind one, and the
 router. The transcoder and the two scripts around it are switched off by default; the routes for REST switch them on.
 Envoy decides that once, when the request arrives, so a transcoded request keeps them although it then takes the route
 of its method, and never gets the bridge.
@@ -78,7 +78,7 @@ def rest_switched_on(flavour: dict[str, Any]) -> dict[str, Any]:
 
 
 def bridge_switched_on() -> dict[str, Any]:
-    """Return the filter settings of a route to a service's second front."""
+    """Return the filter settings of a route behind the bridge."""
     return {BRIDGE: _ON}
 
 

@@ -17,10 +17,11 @@ OWNER_SETTINGS = ("timeout", "front")  # of an owner's entries, those that are n
 
 
 class Front(StrEnum):
-    """Which of a service's two fronts answers a gRPC call (docs/decisions/0007-two-fronts.md)."""
+    """Which of a service's fronts answers a gRPC call (docs/decisions/0007-two-fronts.md, 0011-lean-front.md)."""
 
-    GRPC = "grpc"
+    LEAN = "lean"
     BRIDGE = "bridge"
+    GRPC = "grpc"
 
 
 class RoutesError(ValueError):

@@ -1,6 +1,6 @@
 """Envoy's route table, made from the routing table: gRPC by method, then the plain pages, then REST by flavour."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,17 @@ NOT_REST = {
 }
 
 
-def bridge_of(owner: str) -> str:
-    """Return the name of the cluster of an owner's second front."""
-    return f"{owner}_bridge"
+def cluster_of(owner: str, front: Front) -> str:
+    """Return the name of the cluster of an owner's front."""
+    return owner if front is Front.GRPC else f"{owner}_{front}"
 
 
-def route_table(routes: Routes, out: Path, *, bridged: Container[str], objects: bool, cors: bool) -> dict[str, Any]:
+def route_table(
+    routes: Routes, out: Path, *, fronts: Mapping[Front, Container[str]], objects: bool, cors: bool
+) -> dict[str, Any]:
     """Return the route table.
 
-    `bridged` are the owners whose second front can be reached, `objects` tells whether there is an object store.
+    `fronts` tells which owners have the front beside "grpc", `objects` whether there is an object store.
     """
     return {
         "name": "flyteplane",
@@ -58,11 +60,10 @@ def route_table(routes: Routes, out: Path, *, bridged: Container[str], objects: 
                 "typed_per_filter_config": {filters.CORS: _cors_policy()} if cors else {},
                 "routes": [
                     *(
-                        _bridge_route(routes, method)
+                        route
                         for method in routes.methods
-                        if method.front == Front.BRIDGE and method.owner in bridged
+                        for route in _method_routes(routes, method, _front(method, fronts))
                     ),
-                    *(_method_route(routes, method) for method in routes.methods),
                     _grpc_route("/grpc.", routes.health_and_reflection, routes),
                     _grpc_route("/", routes.unknown_methods, routes),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
@@ -75,11 +76,25 @@ def route_table(routes: Routes, out: Path, *, bridged: Container[str], objects: 
     }
 
 
-def _method_route(routes: Routes, method: Method) -> dict[str, Any]:
+def _front(method: Method, fronts: Mapping[Front, Container[str]]) -> Front:
+    """The front that was chosen for the method, or the next one that its owner has."""
+    wanted = list(Front)[list(Front).index(Front(method.front)) :]
+    return next(front for front in wanted if front is Front.GRPC or method.owner in fronts.get(front, ()))
+
+
+def _method_routes(routes: Routes, method: Method, front: Front) -> Iterator[dict[str, Any]]:
+    if front is Front.BRIDGE:
+        yield _bridge_route(routes, method)
+        yield _method_route(routes, method, Front.GRPC)
+    else:
+        yield _method_route(routes, method, front)
+
+
+def _method_route(routes: Routes, method: Method, front: Front) -> dict[str, Any]:
     return {
         "match": {"path": f"/{method.name}", "headers": [GRPC]},
         "route": {
-            "cluster": method.owner,
+            "cluster": cluster_of(method.owner, front),
             "timeout": routes.timeouts[method.owner],
             "retry_policy": _retry_policy(routes.retries[method.kind]),
         },
@@ -91,10 +106,10 @@ def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
 
     It would answer the 503 that Envoy says to REST clients with its own 200.
     """
-    route = _method_route(routes, method)
+    route = _method_route(routes, method, Front.BRIDGE)
     return {
         "match": route["match"] | {"dynamic_metadata": [NOT_REST]},
-        "route": route["route"] | {"cluster": bridge_of(method.owner)},
+        "route": route["route"],
         "typed_per_filter_config": filters.bridge_switched_on(),
     }
 

@@ -31,8 +31,10 @@ OBJECT_STORE_SETTINGS = {
     "events": ("OBJECTS_URL",),
     "projects": (),
 }
-# Which front of the services the gateway uses: where routes.toml says so the bridge, or gRPC for everything.
-FRONTS = ("bridge", "grpc")
+# Which front of the services the gateway uses for gRPC calls, so that the tests can run against each.
+FRONTS = ("lean", "bridge", "grpc")
+# Those that the gateway can reach through a socket.
+_SOCKETS = ("lean", "bridge")
 # What may run several times, as in production; the others would only cost memory here.
 REPLICATED = ("executions", "events")
 # Each replica costs some 70 MB.
@@ -50,7 +52,7 @@ _POLL_SECONDS = 0.05
 def port_names() -> tuple[str, ...]:
     """What needs a port, for as many replicas as SANDBOX_REPLICAS says."""
     others = tuple(f"{name}-{number}" for number in REPLICAS[1 : _replicas()] for name in REPLICATED)
-    services = (f"{name}-{front}" for name in SERVICES + others for front in ("grpc", "bridge", "http"))
+    services = (f"{name}-{front}" for name in SERVICES + others for front in (*FRONTS, "http"))
     return ("nats", "nats-monitor", "envoy-admin", *services)
 
 
@@ -127,7 +129,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
         "FLYTEPLANE_NATS_URL": f"nats://{ports.address('nats')}",
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
-        "FLYTEPLANE_BRIDGE_ADDRESS": _bridge(layout, ports, instance),
+        **{f"FLYTEPLANE_{front.upper()}_ADDRESS": _socket(layout, ports, instance, front) for front in _SOCKETS},
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
@@ -153,9 +155,9 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
         arguments += ["--upstream", f"{name}={_addresses(ports, name, 'grpc')}"]
-        if _front() == "bridge":
-            bridges = ",".join(_bridge(layout, ports, instance) for instance in instances(ports, name))
-            arguments += ["--bridge", f"{name}={bridges}"]
+        if (front := _front()) in _SOCKETS:
+            addresses = ",".join(_socket(layout, ports, instance, front) for instance in instances(ports, name))
+            arguments += [f"--{front}", f"{name}={addresses}"]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
@@ -183,14 +185,13 @@ def _addresses(ports: Ports, name: str, front: str) -> str:
     return ",".join(ports.address(f"{instance}-{front}") for instance in instances(ports, name))
 
 
-def _bridge(layout: Layout, ports: Ports, instance: str) -> str:
-    """Where a second front answers: on a socket, which costs a call less than a port, if its path is not too long."""
-    path = layout.sockets / f"{instance}.sock"
-    return f"unix:{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-bridge")
+def _socket(layout: Layout, ports: Ports, instance: str, front: str) -> str:
+    """Where a front answers: on a socket, which costs a call less than a port, if its path is not too long."""
+    path = layout.sockets / f"{instance}-{front}.sock"
+    return f"unix:{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-{front}")
 
 
 def _front() -> str:
-    """The front of the services that the gateway uses for gRPC calls, so that the tests can run against each."""
     front = os.environ.get("SANDBOX_FRONT") or FRONTS[0]
     if front not in FRONTS:
         raise SandboxError(f"SANDBOX_FRONT is {front!r}; there are: {', '.join(FRONTS)}")

@@ -1,7 +1,7 @@
 """The gRPC front: a grpcio server that hands bytes to the table of methods, with health and reflection beside it.
 
-Used by the gateway for REST calls after transcoding, by direct callers and by probes; and for every call where the
-second front (`asgi_front`) is off.
+For direct callers, probes and reflection; and for the gateway's calls where no other front is on (`lean_front`,
+`asgi_front`).
 """
 
 import asyncio

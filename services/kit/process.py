@@ -29,6 +29,7 @@ from services.kit.db import Database
 from services.kit.errors import ServiceError
 from services.kit.grpc_front import GrpcFront
 from services.kit.http_front import HttpFront
+from services.kit.lean_front import LeanFront
 from services.kit.migrations import check_schema, migrate
 from services.kit.rpc import Table
 from services.kit.settings import ProcessSettings, load
@@ -168,20 +169,14 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
     async def ready() -> bool:
         return bus.connected and not ending.is_set()
 
-    fronts: list[GrpcFront | AsgiFront] = [
-        GrpcFront(app.table, app.services, settings.grpc_address, settings.max_message_bytes)
-    ]
-    if settings.bridge_address:
-        fronts.append(AsgiFront(app.table, settings.bridge_address, settings.max_message_bytes))
+    fronts = _fronts(settings, app)
     http_front = HttpFront(settings.http_address, ready, app.routes)
     for front in fronts:
         await front.start()
     http = asyncio.create_task(http_front.serve())
     loops = [asyncio.create_task(loop()) for loop in app.loops]
-    log.info(
-        "serving",
-        extra={"grpc": settings.grpc_address, "bridge": settings.bridge_address, "http": settings.http_address},
-    )
+    addresses = {front: getattr(settings, f"{front}_address") for front in ("grpc", "lean", "bridge", "http")}
+    log.info("serving", extra=addresses)
     ended = asyncio.create_task(ending.wait())
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
     ending.set()
@@ -197,6 +192,17 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+def _fronts(settings: ProcessSettings, app: App) -> list[GrpcFront | LeanFront | AsgiFront]:
+    fronts: list[GrpcFront | LeanFront | AsgiFront] = [
+        GrpcFront(app.table, app.services, settings.grpc_address, settings.max_message_bytes)
+    ]
+    if settings.lean_address:
+        fronts.append(LeanFront(app.table, settings.lean_address, settings.max_message_bytes))
+    if settings.bridge_address:
+        fronts.append(AsgiFront(app.table, settings.bridge_address, settings.max_message_bytes))
+    return fronts
 
 
 def _ended_by_signal() -> asyncio.Event:

@@ -39,9 +39,13 @@ class ProcessSettings(BaseSettings):
     grpc_address: str = "127.0.0.1:8081"
     """host:port of the gRPC server, for the gateway."""
 
+    lean_address: str = ""
+    """host:port of the lean front, for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of a
+    socket where the gateway runs on the same machine; empty: off."""
+
     bridge_address: str = ""
-    """host:port of the second front, for the gateway's gRPC bridge (docs/decisions/0007-two-fronts.md), or unix:PATH of
-    a socket where the gateway runs on the same machine; empty: off."""
+    """host:port or unix:PATH of the front for the gateway's gRPC bridge (docs/decisions/0007-two-fronts.md); empty:
+    off."""
 
     http_address: str = "127.0.0.1:8082"
     """host:port of /healthz, /readyz and /metrics."""
@@ -55,7 +59,7 @@ class ProcessSettings(BaseSettings):
     drain_seconds: float = Field(default=8.0, ge=0, le=300)
     """How long calls under way may take to finish after SIGTERM; below the 10 s in which all must be over."""
 
-    @field_validator("bridge_address")
+    @field_validator("lean_address", "bridge_address")
     @classmethod
     def _off_or_host_and_port(cls, value: str) -> str:
         return value if not value or value.startswith(UNIX) else cls._host_and_port(value)

@@ -1,8 +1,8 @@
 """Small real servers to stand behind the gateway in its tests: Flyte's gRPC services, and a plain HTTP server.
 
 `EchoServices` answers every method of the five services with an empty message unless told otherwise, and keeps what
-arrived. It is one server for one owner, so a test sees where a call went. It has both fronts: a gRPC server of its own,
-which allows whatever gRPC allows, and the kit's front for the gateway's bridge.
+arrived. It is one server for one owner, so a test sees where a call went. It has all fronts: a gRPC server of its own,
+which allows whatever gRPC allows, and the kit's two fronts for the gateway.
 """
 
 import asyncio
@@ -22,9 +22,12 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
+from gateway.clusters import Address
+from gateway.routes import Front
 from services.kit import rpc
 from services.kit.asgi_front import AsgiFront
 from services.kit.errors import from_status
+from services.kit.lean_front import LeanFront
 from tests.support.parts import free_port
 
 SERVICES = [
@@ -34,7 +37,7 @@ SERVICES = [
 ]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 UNLIMITED = -1
-LARGEST_BRIDGED = 16 << 20  # bytes; the kit's front wants a limit
+LARGEST = 16 << 20  # bytes; the kit's fronts want a limit
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", UNLIMITED),
     ("grpc.max_metadata_size", 1 << 20),
@@ -77,7 +80,7 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         self.calls: list[Call] = []
         self.answers: dict[str, Answer] = {}
         self.port = 0
-        self.bridge_port = free_port()
+        self.lean_port, self.bridge_port = free_port(), free_port()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a method, as grpc asks for it."""
@@ -107,11 +110,23 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         reply = self.answers.get(method.name, lambda _: GetMessageClass(method.output_type)())(call.request)
         return await reply if isinstance(reply, Awaitable) else reply
 
-    def _bridged(self, method: MethodDescriptor) -> Any:
+    def address(self, front: Front) -> Address:
+        """Return where one of the fronts listens."""
+        ports = {Front.LEAN: self.lean_port, Front.BRIDGE: self.bridge_port, Front.GRPC: self.port}
+        return Address("127.0.0.1", ports[front])
+
+    def _table(self, front: Front) -> rpc.Table:
+        table = rpc.Table()
+        for service in SERVICES:
+            methods = {method.name: self._handler(method, front) for method in service.methods}
+            table.bind(service, SimpleNamespace(**methods))
+        return table
+
+    def _handler(self, method: MethodDescriptor, front: Front) -> Any:
         async def answer(request: Message, call: rpc.Call) -> Message:
             left = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
             try:
-                return await self._answer(method, Call(method.name, request, call.metadata, left, "bridge"))
+                return await self._answer(method, Call(method.name, request, call.metadata, left, front))
             except Failure as failure:
                 raise from_status(failure.status) from failure
 
@@ -129,15 +144,13 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
-        table = rpc.Table()
-        for service in SERVICES:
-            table.bind(service, SimpleNamespace(**{method.name: self._bridged(method) for method in service.methods}))
-        self._bridge = AsgiFront(table, f"127.0.0.1:{self.bridge_port}", LARGEST_BRIDGED)
-        await self._bridge.start()
+        self._bridge = AsgiFront(self._table(Front.BRIDGE), f"127.0.0.1:{self.bridge_port}", LARGEST)
+        self._lean = LeanFront(self._table(Front.LEAN), f"127.0.0.1:{self.lean_port}", LARGEST)
+        await asyncio.gather(self._bridge.start(), self._lean.start())
 
     async def stop(self) -> None:
         """Vanish at once, calls under way included."""
-        await asyncio.gather(self._server.stop(None), self._bridge.stop(0))
+        await asyncio.gather(self._server.stop(None), self._bridge.stop(0), self._lean.stop(0))
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

@@ -27,8 +27,8 @@ END_SECONDS = 90
 
 # Where the fronts differ is how a call ends whose service dies; the other parts are behind both.
 KILLS = [
-    *(("bridge", part) for part in ("events", "executions", "registry", "projects", "nats", "postgres", "envoy")),
-    ("grpc", "events"),
+    *(("lean", part) for part in ("events", "executions", "registry", "projects", "nats", "postgres", "envoy")),
+    ("bridge", "events"),
 ]
 
 
