@@ -32,6 +32,8 @@ OPTIONS = {
     "max_logical_replication_workers": "0",
     "io_method": "sync",  # the other methods keep worker processes around
     "dynamic_shared_memory_type": "mmap",  # containers have little /dev/shm, and a hard kill would leave files in it
+    # A new table has no statistics until then, and without them joins take whichever index comes first.
+    "autovacuum_naptime": "5s",
     "autovacuum_max_workers": "1",
     "autovacuum_worker_slots": "1",
     "jit": "off",
