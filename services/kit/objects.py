@@ -7,7 +7,7 @@ store cannot sign, so its URLs point at the gateway, carry an HMAC and are serve
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,7 +61,7 @@ class ObjectStore:
         if url.startswith("file://"):
             folder = Path(urlsplit(url).path)
             folder.mkdir(parents=True, exist_ok=True)
-            return cls(url, LocalStore(folder, mkdir=True), public_url, signing_key.encode())
+            return cls(url, LocalStore(folder, mkdir=True, automatic_cleanup=True), public_url, signing_key.encode())
         return cls(url, from_url(url), public_url, signing_key.encode())
 
     def uri(self, *parts: str) -> str:
@@ -120,6 +120,13 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not answer for {uri}") from error
         return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'), await self._kept_md5(path))
+
+    async def delete(self, uris: Iterable[str]) -> None:
+        """Delete objects that are there. Raises Unavailable."""
+        try:
+            await obstore.delete_async(self._store, [self.path(uri) for uri in uris])
+        except (BaseError, OSError) as error:
+            raise Unavailable("the object store does not delete") from error
 
     async def delete_older(self, place: Sequence[str], before: datetime) -> int:
         """Delete the objects below `place` that were written before `before`; answers how many. Raises Unavailable."""

@@ -26,9 +26,7 @@ _BATCH = 100
 _IDLE_SECONDS = 1.0
 _RELAY_LOCK = 0x6F7574626F78
 
-PUT_WITH = "INSERT INTO outbox (subject, payload) SELECT %(fact_subject)s, %(fact_payload)b"
-"""A fact as part of a statement that makes the change, with the parameters `Outbox.carried`; add a FROM to make it
-depend on whether the change was made."""
+_PUT = "INSERT INTO outbox (subject, payload) VALUES (%(subject)s, %(payload)b)"
 _LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
 # The time makes the message id one of its own in a database that was made anew and counts from one again.
 _WAITING = """
@@ -59,18 +57,11 @@ class Outbox:
 
     def __init__(self) -> None:
         self.filled = asyncio.Event()
+        """Set by whoever has written a fact into the table with a statement of its own, to wake the relay."""
 
     async def put(self, connection: Connection, fact: Fact[Said], message: Said) -> None:
         """Keep `message` for publication, within the transaction open on `connection`."""
-        await connection.execute(PUT_WITH, self.carried(fact, message))
-        self.filled.set()
-
-    def carried(self, fact: Fact[Said], message: Said) -> dict[str, str | bytes]:
-        """Parameters of PUT_WITH; call `committed` when the statement has run."""
-        return {"fact_subject": fact.subject, "fact_payload": message.SerializeToString()}
-
-    def committed(self) -> None:
-        """Wake the relay: there is a fact to publish."""
+        await connection.execute(_PUT, {"subject": fact.subject, "payload": message.SerializeToString()})
         self.filled.set()
 
 

@@ -1,15 +1,16 @@
 """Launching: what CreateExecution, RelaunchExecution and RecoverExecution have in common.
 
 Check, ask, decide, then write: inputs first, under a path that no other launch has, then the row, its tags and the
-fact that makes an engine run it, in one transaction. The row's unique name decides between launches of one name, and
-whoever loses has touched nothing of the winner's (docs/decisions/0004-inputs-never-overwritten.md).
+fact that makes an engine run it, in one transaction. The row's unique name decides between launches of one name;
+whoever loses has touched nothing of the winner's and takes its own inputs away
+(docs/decisions/0004-inputs-never-overwritten.md).
 """
 
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest
@@ -23,10 +24,13 @@ from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.projects import GET_PROJECT, check_registered, unregistered
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
 from services.executions.config import Settings
+from services.executions.handlers.launch_batches import LaunchBatches
 from services.executions.rules import configuration, create, inputs, lookups, names
 from services.executions.store import executions as store
+from services.executions.store import launches
+from services.executions.store.launches import Launch
 from services.kit.bus import Bus
-from services.kit.db import Connection, Database
+from services.kit.db import Database
 from services.kit.errors import Internal, NotFound, Unavailable
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
@@ -34,8 +38,8 @@ from services.kit.outbox import Outbox
 # Registered versions never change, so what the registry said of one is kept: some hundred kilobytes each at worst, a
 # few kilobytes as a rule.
 _TARGETS_KEPT = 1000
-# Characters that make the folder of one launch's inputs its own: 27 to the power of these.
-_FOLDER_CHARACTERS = 12
+# Random bytes that make the folder of one launch's inputs its own, written as twice as many characters.
+_FOLDER_BYTES = 8
 
 
 class Launcher:
@@ -55,6 +59,7 @@ class Launcher:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._batches = LaunchBatches(db)
         self._objects = objects
         self._settings = settings
         self._platform = platform
@@ -81,14 +86,12 @@ class Launcher:
             now=self._clock(),
             namespace_=create.namespace(self._settings.namespace_template, request.project, request.domain),
         )
-        if request.name:
-            await self._check_free(new.id)
-        inputs_uri, user_inputs_uri = await self._write_inputs(new.id, complete, given)
-        fact = self._outbox.carried(EXECUTION_CREATED, new.id)
-        async with self._turn(target) as connection:
-            if not await store.insert(connection, new, inputs_uri, user_inputs_uri, fact):
-                raise lookups.taken(new.id)
-        self._outbox.committed()
+        uris = await self._write_inputs(new.id, complete, given)
+        if not await self._store(Launch(new, *uris, new.id.SerializeToString())):
+            with suppress(Unavailable):  # whoever launched the name first is as right as ever
+                await self._objects.delete(set(uris))
+            raise lookups.taken(new.id)
+        self._outbox.filled.set()
         return ExecutionCreateResponse(id=new.id)
 
     async def _project(self, request: ExecutionCreateRequest) -> Project:
@@ -143,30 +146,22 @@ class Launcher:
         create.check_cluster_pool(request.spec.cluster_assignment.cluster_pool_name, pool)
         return create.with_project_labels(config, project.labels)
 
-    async def _check_free(self, identifier: WorkflowExecutionIdentifier) -> None:
-        # The insert decides; asking first spares the second of two launches its writes.
-        async with self._db.read() as connection:
-            if await store.exists(connection, identifier):
-                raise lookups.taken(identifier)
-
-    @asynccontextmanager
-    async def _turn(self, target: create.Target) -> AsyncIterator[Connection]:
-        """A connection to launch with; where the launch plan is limited, in a transaction that others wait for."""
+    async def _store(self, launch: Launch) -> bool:
+        """Store a launch; where its launch plan is limited, in a transaction that the plan's others wait for."""
+        target = launch.new.target
         policy = target.launch_plan.spec.concurrency_policy
         if target.task_id is not None or not create.counts_concurrency(policy):
-            async with self._db.read() as connection:
-                yield connection
-            return
+            return await self._batches.store(launch)
         async with self._db.transaction() as connection:
             active = await store.take_turn(connection, target.launch_plan.id)
             create.check_concurrency(policy, active, target.launch_plan.id.name)
-            yield connection
+            return bool(await launches.insert(connection, [launch], EXECUTION_CREATED.subject))
 
     async def _write_inputs(
         self, identifier: WorkflowExecutionIdentifier, complete: LiteralMap, given: LiteralMap
     ) -> tuple[str, str]:
         """Write both maps; answers their URIs, which are the same when the maps are."""
-        own = names.random_text(secrets.choice, _FOLDER_CHARACTERS)
+        own = secrets.token_hex(_FOLDER_BYTES)
         folder = ("metadata", identifier.project, identifier.domain, identifier.name, own)
         inputs_uri, user_inputs_uri = self._objects.uri(*folder, "inputs"), self._objects.uri(*folder, "user_inputs")
         try:

@@ -1,50 +1,18 @@
 """The executions table: rows are made once, answered from their stored bytes, and changed under a lock."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
 from services.executions.rules.answers import StoredExecution
-from services.executions.rules.create import NewExecution, Parent
+from services.executions.rules.create import Parent
 from services.executions.store.tables import ACTIVE_PHASES
 from services.kit.db import Connection
-from services.kit.outbox import PUT_WITH
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
 _READ = "execution_name, phase, spec, spec_inputs, closure, abort_cause, error_kind IS NOT NULL"
 
-# The execution, its tags and the fact that makes an engine run it, all or nothing of them, in one round trip.
-_INSERT = f"""
-WITH created AS (
-INSERT INTO executions (
-    execution_project, execution_domain, execution_name, phase, spec, spec_inputs, closure, execution_config,
-    execution_created_at, execution_updated_at, mode, source_execution_id, parent_node_execution_id,
-    inputs_uri, user_inputs_uri, "user", state, launch_entity,
-    launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
-    workflow_project, workflow_domain, workflow_name, workflow_version,
-    task_project, task_domain, task_name, task_version
-) VALUES (
-    %(project)s, %(domain)s, %(name)s, 'UNDEFINED', %(spec)b, %(spec_inputs)b, %(closure)b, %(config)b,
-    %(now)s, %(now)s, %(mode)s, %(source)s, %(parent_node)s,
-    %(inputs_uri)s, %(user_inputs_uri)s, %(user)s, 0, %(launch_entity)s,
-    %(launch_plan_project)s, %(launch_plan_domain)s, %(launch_plan_name)s, %(launch_plan_version)s,
-    %(workflow_project)s, %(workflow_domain)s, %(workflow_name)s, %(workflow_version)s,
-    %(task_project)s, %(task_domain)s, %(task_name)s, %(task_version)s
-)
-ON CONFLICT (execution_project, execution_domain, execution_name) DO NOTHING
-RETURNING id
-), tagged AS (
-INSERT INTO execution_tags (execution_project, execution_domain, execution_name, key, value)
-SELECT %(project)s, %(domain)s, %(name)s, key, value
-FROM created, unnest(%(keys)s::text[], %(values)s::text[]) AS tags (key, value)
-), said AS (
-{PUT_WITH} FROM created
-)
-SELECT id FROM created
-"""
-_EXISTS = f"SELECT 1 FROM executions WHERE {_KEY}"
 _GET = f"SELECT {_READ} FROM executions WHERE {_KEY}"
 _GET_DATA = f"SELECT inputs_uri, closure FROM executions WHERE {_KEY}"
 _GET_SOURCE = f"SELECT id, spec, spec_inputs, user_inputs_uri FROM executions WHERE {_KEY}"
@@ -96,47 +64,6 @@ class Locked:
     id: int
     phase: str
     closure: bytes
-
-
-async def insert(
-    connection: Connection, new: NewExecution, inputs_uri: str, user_inputs_uri: str, fact: Mapping[str, str | bytes]
-) -> bool:
-    """Add an execution, its tags and the `fact` (parameters of PUT_WITH) that tells of it.
-
-    Answers False, and changes nothing, when its name is taken. Needs no transaction of its own.
-    """
-    key = _key(new.id)
-    spec, target = new.spec, new.target
-    tags = sorted(new.tags)
-    row = {
-        **key,
-        **fact,
-        "keys": [key for key, _ in tags],
-        "values": [value for _, value in tags],
-        **_named("launch_plan", None if target.task_id else target.launch_plan.id),
-        **_named("workflow", target.workflow_id),
-        **_named("task", target.task_id),
-        "launch_entity": "task" if target.task_id else "launch_plan",
-        "spec": spec.SerializeToString(),
-        "spec_inputs": new.spec_inputs.SerializeToString() if new.spec_inputs is not None else None,
-        "closure": new.closure.SerializeToString(),
-        "config": new.config.SerializeToString(),
-        "now": new.created_at,
-        "mode": spec.metadata.mode,
-        "source": new.source_execution_id,
-        "parent_node": new.parent_node_execution_id,
-        "inputs_uri": inputs_uri,
-        "user_inputs_uri": user_inputs_uri,
-        "user": spec.metadata.principal,
-    }
-    cursor = await connection.execute(_INSERT, row)
-    return await cursor.fetchone() is not None
-
-
-async def exists(connection: Connection, identifier: WorkflowExecutionIdentifier) -> bool:
-    """Whether the name is taken."""
-    cursor = await connection.execute(_EXISTS, _key(identifier))
-    return await cursor.fetchone() is not None
 
 
 async def get(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredExecution | None:
@@ -202,8 +129,3 @@ async def set_aborting(connection: Connection, number: int, cause: str, closure:
 
 def _key(identifier: WorkflowExecutionIdentifier | Identifier) -> dict[str, str]:
     return {"project": identifier.project, "domain": identifier.domain, "name": identifier.name}
-
-
-def _named(prefix: str, identifier: Identifier | None) -> dict[str, str | None]:
-    parts = ("project", "domain", "name", "version")
-    return {f"{prefix}_{part}": getattr(identifier, part) if identifier else None for part in parts}

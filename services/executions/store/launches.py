@@ -1,0 +1,113 @@
+"""New executions: their rows, tags and facts, for any number of launches in one statement.
+
+Two launches of one name meet in the unique key; whichever comes first has it. A launch is known by where its inputs
+lie, which no other launch has (docs/decisions/0004-inputs-never-overwritten.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.executions.rules.create import NewExecution
+from services.kit.db import Connection
+
+# The executions, their tags and the facts that make an engine run them, all or nothing of each, in one round trip.
+_INSERT = """
+WITH given AS (
+SELECT * FROM unnest(
+    %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(specs)b::bytea[], %(spec_inputs)b::bytea[],
+    %(closures)b::bytea[], %(configs)b::bytea[], %(created)b::timestamptz[], %(modes)b::int[], %(sources)b::bigint[],
+    %(parent_nodes)b::bigint[], %(inputs_uris)b::text[], %(user_inputs_uris)b::text[], %(users)b::text[],
+    %(launch_plan_projects)b::text[], %(launch_plan_domains)b::text[], %(launch_plan_names)b::text[],
+    %(launch_plan_versions)b::text[], %(workflow_projects)b::text[], %(workflow_domains)b::text[],
+    %(workflow_names)b::text[], %(workflow_versions)b::text[], %(task_projects)b::text[], %(task_domains)b::text[],
+    %(task_names)b::text[], %(task_versions)b::text[], %(facts)b::bytea[]
+) WITH ORDINALITY AS launch (
+    project, domain, name, spec, spec_inputs, closure, config, created_at, mode, source, parent_node, inputs_uri,
+    user_inputs_uri, "user", launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
+    workflow_project, workflow_domain, workflow_name, workflow_version, task_project, task_domain, task_name,
+    task_version, fact, place
+)
+), created AS (
+INSERT INTO executions (
+    execution_project, execution_domain, execution_name, phase, spec, spec_inputs, closure, execution_config,
+    execution_created_at, execution_updated_at, mode, source_execution_id, parent_node_execution_id,
+    inputs_uri, user_inputs_uri, "user", state, launch_entity,
+    launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
+    workflow_project, workflow_domain, workflow_name, workflow_version,
+    task_project, task_domain, task_name, task_version
+)
+SELECT project, domain, name, 'UNDEFINED', spec, spec_inputs, closure, config, created_at, created_at, mode, source,
+       parent_node, inputs_uri, user_inputs_uri, "user", 0,
+       CASE WHEN task_name IS NULL THEN 'launch_plan' ELSE 'task' END,
+       launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
+       workflow_project, workflow_domain, workflow_name, workflow_version,
+       task_project, task_domain, task_name, task_version
+FROM given ORDER BY place
+ON CONFLICT (execution_project, execution_domain, execution_name) DO NOTHING
+RETURNING execution_project, execution_domain, execution_name, inputs_uri
+), tagged AS (
+INSERT INTO execution_tags (execution_project, execution_domain, execution_name, key, value)
+SELECT created.execution_project, created.execution_domain, created.execution_name, tag.key, tag.value
+FROM created
+JOIN unnest(%(tagged)b::text[], %(tag_keys)b::text[], %(tag_values)b::text[]) AS tag (inputs_uri, key, value)
+    USING (inputs_uri)
+), said AS (
+INSERT INTO outbox (subject, payload)
+SELECT %(subject)s, given.fact FROM created JOIN given USING (inputs_uri) ORDER BY given.place
+)
+SELECT inputs_uri FROM created
+"""
+_ID_PARTS = ("project", "domain", "name", "version")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """An execution to be stored: what is new, where its inputs were written, and the fact that tells of it."""
+
+    new: NewExecution
+    inputs_uri: str
+    user_inputs_uri: str
+    fact: bytes
+
+
+async def insert(connection: Connection, launches: Sequence[Launch], subject: str) -> set[str]:
+    """Store `launches` and their facts, which go out on `subject`; answers the inputs URIs of those that were stored.
+
+    The others' names are taken and nothing of them is stored. Needs no transaction of its own.
+    """
+    news = [launch.new for launch in launches]
+    tags = [(launch.inputs_uri, *tag) for launch in launches for tag in sorted(launch.new.tags)]
+    columns = {
+        **_columns("", [new.id for new in news], _ID_PARTS[:-1]),
+        **_columns("launch_plan_", [None if new.target.task_id else new.target.launch_plan.id for new in news]),
+        **_columns("workflow_", [new.target.workflow_id for new in news]),
+        **_columns("task_", [new.target.task_id for new in news]),
+        "specs": [new.spec.SerializeToString() for new in news],
+        "spec_inputs": [None if new.spec_inputs is None else new.spec_inputs.SerializeToString() for new in news],
+        "closures": [new.closure.SerializeToString() for new in news],
+        "configs": [new.config.SerializeToString() for new in news],
+        "created": [new.created_at for new in news],
+        "modes": [new.spec.metadata.mode for new in news],
+        "sources": [new.source_execution_id for new in news],
+        "parent_nodes": [new.parent_node_execution_id for new in news],
+        "inputs_uris": [launch.inputs_uri for launch in launches],
+        "user_inputs_uris": [launch.user_inputs_uri for launch in launches],
+        "users": [new.spec.metadata.principal for new in news],
+        "tagged": [uri for uri, _, _ in tags],
+        "tag_keys": [key for _, key, _ in tags],
+        "tag_values": [value for _, _, value in tags],
+        "facts": [launch.fact for launch in launches],
+        "subject": subject,
+    }
+    cursor = await connection.execute(_INSERT, columns)
+    return {uri for (uri,) in await cursor.fetchall()}
+
+
+def _columns(prefix: str, ids: Sequence[Any], parts: Sequence[str] = _ID_PARTS) -> dict[str, list[str | None]]:
+    """A list for each part of the ids, None where there is none."""
+
+    def values(part: str) -> list[str | None]:
+        return [None if identifier is None else getattr(identifier, part) for identifier in ids]
+
+    return {f"{prefix}{part}s": values(part) for part in parts}
