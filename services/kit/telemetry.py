@@ -40,6 +40,7 @@ class Calls(Collector):
         self._stream: TextIO | None = None
         self._middle = ""
         self._lines: list[str] = []
+        self._now = ""
 
     def log_to(self, stream: TextIO | None, service: str) -> None:
         """Write a line a call to `stream` from now on; None ends that."""
@@ -55,10 +56,11 @@ class Calls(Collector):
             return
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._write)
+            self._now = _now()  # one time is enough for what is answered in one turn
         # Both come from outside and may hold anything.
         named, trace = json.dumps(path), json.dumps(traceparent) if traceparent else '""'
         self._lines.append(
-            f'{{"time": "{_now()}{self._middle}{named}, "code": "{code}", "ms": {seconds * 1000:.2f}, '
+            f'{{"time": "{self._now}{self._middle}{named}, "code": "{code}", "ms": {seconds * 1000:.2f}, '
             f'"traceparent": {trace}}}\n'
         )
 

@@ -16,15 +16,16 @@ from datetime import datetime
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionCreateResponse
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
-from flyteidl.admin.project_pb2 import Project, ProjectGetRequest
+from flyteidl.admin.project_pb2 import Project
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from services.contracts.executions import EXECUTION_CREATED
-from services.contracts.projects import GET_PROJECT, check_registered, unregistered
+from services.contracts.projects import check_registered, unregistered
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
 from services.executions.config import Settings
 from services.executions.handlers.launch_batches import LaunchBatches
+from services.executions.handlers.projects import Projects
 from services.executions.rules import configuration, create, inputs, lookups, names
 from services.executions.store import executions as store
 from services.executions.store import launches
@@ -60,6 +61,7 @@ class Launcher:
         self._bus = bus
         self._outbox = outbox
         self._batches = LaunchBatches(db)
+        self._projects = Projects(bus)
         self._objects = objects
         self._settings = settings
         self._platform = platform
@@ -96,7 +98,7 @@ class Launcher:
 
     async def _project(self, request: ExecutionCreateRequest) -> Project:
         try:
-            project = await self._bus.ask(GET_PROJECT, ProjectGetRequest(id=request.project))
+            project = await self._projects.get(request.project)
         except NotFound as error:
             raise unregistered(request.project, request.domain, error) from error
         check_registered(project, request.domain)
