@@ -1,6 +1,5 @@
 """Fold a node event into a node execution (events.md 3)."""
 
-from dataclasses import replace
 
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.core.execution_pb2 import NodeExecution
@@ -50,12 +49,15 @@ def fold_node(
     elif event.HasField("task_node_metadata"):
         _merge_task_node_metadata(closure, event)
         dynamic_closure_uri = _dynamic_closure(stored, event, storage, offloads) or dynamic_closure_uri
-    return replace(
-        stored,
+    return NodeState(
+        key=stored.key,
         closure=closure,
         metadata=_merged_metadata(stored.metadata, event),
         input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
         dynamic_closure_uri=dynamic_closure_uri,
+        event_version=stored.event_version,
+        parent_id=stored.parent_id,
+        parent_task_id=stored.parent_task_id,
     )
 
 
@@ -124,6 +126,8 @@ def _dynamic_closure(stored: NodeState, event: NodeExecutionEvent, storage: Stor
 
 
 def _merged_metadata(stored: NodeExecutionMetaData, event: NodeExecutionEvent) -> NodeExecutionMetaData:
+    if not (event.is_parent or event.is_dynamic or event.is_array or event.is_eager):
+        return stored
     return NodeExecutionMetaData(
         retry_group=stored.retry_group,
         spec_node_id=stored.spec_node_id,

@@ -1,6 +1,5 @@
 """Fold a task event into one attempt of a task (events.md 4)."""
 
-from dataclasses import replace
 
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.execution_pb2 import TaskExecution
@@ -81,8 +80,8 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, storage, offloads)
-    return replace(
-        stored,
+    return TaskState(
+        key=stored.key,
         closure=closure,
         phase_version=event.phase_version,
         input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
