@@ -12,10 +12,10 @@ from hpack import Decoder, HPACKError
 Headers = dict[str, str]
 
 NO_TABLE = 0
-# A client may remember this much until it has heard otherwise (RFC 9113, SETTINGS_HEADER_TABLE_SIZE).
-_FIRST_TABLE = 4096
-# Of all headers of a request; a token or a trace context takes a few thousand.
-MOST_HEADER_BYTES = 64 * 1024
+# Either side may remember this much until it has heard otherwise (RFC 9113, SETTINGS_HEADER_TABLE_SIZE).
+FIRST_TABLE = 4096
+# Of all headers of a request. Envoy lets 60 KiB pass and adds its own; 32 bytes are counted for each besides.
+MOST_HEADER_BYTES = 128 * 1024
 # Fields that are known by their bytes; when so many different ones were seen, most of them were of one call only.
 _FIELDS_KNOWN = 4096
 # A field longer than this is hardly one that every call has.
@@ -95,6 +95,9 @@ def encoded(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join(_literal(name, value) for name, value in headers)
 
 
+TABLE_EMPTIED = bytes((_RESIZE,))
+"""Says at the beginning of a block that nothing is remembered any more."""
+
 STATUS_200 = b"\x88"
 """`:status: 200` in a block; the eighth of the headers that everybody knows."""
 
@@ -134,8 +137,10 @@ def _fields(block: bytes) -> Iterator[bytes]:
             if first & _INDEXED:
                 at = _after_number(block, at, _INDEX_BITS)
             elif first & (_REMEMBERED | _RESIZE) == _RESIZE:
-                at = _after_number(block, at, _RESIZE - 1)
-                continue  # to no room at all, which is what there is
+                if first != _RESIZE:  # to more than no room at all, which is what there is
+                    raise HeaderError
+                at += 1
+                continue
             else:
                 bits = _REMEMBERED_BITS if first & _REMEMBERED else _PLAIN_BITS
                 named = first & bits

@@ -11,7 +11,8 @@ import asyncio
 from services.kit.errors import ServiceError, Unavailable
 from services.kit.grpc_http import CONTENT_TYPE, FRAME_HEAD, deadline, framed, message_of, refusal
 from services.kit.header_blocks import STATUS_200, Headers, KnownFields, encoded
-from services.kit.http2 import Connection, Reply
+from services.kit.http2 import Connection
+from services.kit.http2_answers import Reply
 from services.kit.listen import listen
 from services.kit.rpc import Call, Table
 
@@ -40,16 +41,10 @@ class LeanFront:
     async def stop(self, seconds: float) -> None:
         """Refuse new connections and calls, give the calls under way `seconds` to finish."""
         self._server.close()
-        for connection in self._connections:
-            connection.end()
-        tasks = [task for connection in self._connections for task in connection.tasks]
-        if tasks:
-            _, unfinished = await asyncio.wait(tasks, timeout=seconds)
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
-        for connection in list(self._connections):
-            connection.close()
+        ended = [connection.end() for connection in self._connections]
+        if ended:
+            await asyncio.wait(ended, timeout=seconds)
+        await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def _connection(self) -> asyncio.Protocol:
         return Connection(self._serve, FRAME_HEAD + self._max_message_bytes, self._known, self._connections)

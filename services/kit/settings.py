@@ -37,7 +37,7 @@ class ProcessSettings(BaseSettings):
     """NATS with JetStream; several servers with commas."""
 
     grpc_address: str = "127.0.0.1:8081"
-    """host:port of the gRPC server, for the gateway."""
+    """host:port of the gRPC server: for direct callers, and for the gateway where it is not told of another front."""
 
     lean_address: str = ""
     """host:port of the lean front, for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of a

@@ -1,101 +1,20 @@
-"""The front for the gateway's bridge: what it takes for a call, and how each outcome leaves it."""
+"""The front for the gateway's bridge: what it does beside what all fronts do (test_fronts.py)."""
 
-import asyncio
-import base64
-import gzip
-import socket
-import zlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote
 
 import httpx
-import pytest
-from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
-from google.rpc.error_details_pb2 import BadRequest
-from google.rpc.status_pb2 import Status
 
-from services.kit.asgi_front import App, AsgiFront
-from services.kit.errors import Code, NotFound, ResourceExhausted, ServiceError
-from services.kit.rpc import Call, Table
-from tests.support.parts import free_port
-
-LIMIT = 1000
-GRPC = ("content-type", "application/grpc")
+from services.kit.asgi_front import App
+from services.kit.errors import Code, NotFound
+from tests.support.front_calls import FRONTS, GRPC, LIMIT
+from tests.support.kitchen import COOK, Kitchen, echo, failing, frame
 
 
-def _kitchen() -> Any:
-    """A service with one method, of messages with one text."""
-    text = DescriptorProto(name="Text")
-    text.field.add(name="text", number=1, label=1, type=9)
-    file = FileDescriptorProto(name="kitchen.proto", package="test", syntax="proto3", message_type=[text])
-    service = file.service.add(name="Kitchen")
-    service.method.add(name="Cook", input_type=".test.Text", output_type=".test.Text")
-    pool = DescriptorPool()
-    pool.Add(file)
-    return pool.FindServiceByName("test.Kitchen")
-
-
-KITCHEN = _kitchen()
-TEXT: Any = GetMessageClass(KITCHEN.methods_by_name["Cook"].input_type)
-COOK = "/test.Kitchen/Cook"
-
-
-def frame(message: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:
-    return bytes([compressed]) + (len(message) if length is None else length).to_bytes(4, "big") + message
-
-
-@dataclass
-class Kitchen:
-    """Answers with `answer`; keeps the calls."""
-
-    answer: Callable[[Any], Awaitable[Any]]
-    calls: list[Call] = field(default_factory=list)
-
-    async def Cook(self, request: Message, call: Call) -> Any:
-        self.calls.append(call)
-        return await self.answer(request)
-
-
-async def echo(request: Any) -> Any:
-    return TEXT(text=request.text)
-
-
-def failing(error: Exception) -> Callable[[Any], Awaitable[Any]]:
-    async def fail(_: Any) -> Any:
-        raise error
-
-    return fail
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> Code:
-        return Code(int(self.headers["grpc-status"]))
-
-    @property
-    def message(self) -> str:
-        return unquote(self.headers["grpc-message"])
-
-
-async def ask(kitchen: Kitchen, *pieces: bytes, path: str = COOK, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """Send a request whose body arrives in `pieces`; the connection breaks off after an empty last one."""
-    table = Table()
-    table.bind(KITCHEN, kitchen)
-    events = [
-        {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
-        for number, piece in enumerate(pieces, 1)
-    ]
+async def ask(kitchen: Kitchen, *pieces: bytes) -> tuple[dict[str, str], bytes, Sequence[Any]]:
+    """Send a request in `pieces`; answers headers, body and what was left unread."""
+    events = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    events[-1]["more_body"] = False
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -104,235 +23,27 @@ async def ask(kitchen: Kitchen, *pieces: bytes, path: str = COOK, headers: tuple
     async def send(event: Any) -> None:
         sent.append(event)
 
-    raw = [(name.encode(), value.encode()) for name, value in (GRPC, *headers)]
-    await App(table, LIMIT)({"method": "POST", "path": path, "headers": raw}, receive, send)
+    raw = [(name.encode(), value.encode()) for name, value in (GRPC,)]
+    await App(kitchen.table, LIMIT)({"method": "POST", "path": COOK, "headers": raw}, receive, send)
     start, body = sent
-    return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"])
+    return {name.decode(): value.decode() for name, value in start["headers"]}, body["body"], events
 
 
-async def test_a_call_is_answered_with_one_frame() -> None:
-    for pieces in ([frame(b"\n\x01x")], [b"\0", b"\0\0\0\x03\n", b"\x01x", b""]):
-        answer = await ask(Kitchen(echo), *pieces)
-        assert (answer.status, answer.body) == (200, frame(b"\n\x01x"))
-        assert answer.headers == {"content-type": "application/grpc", "content-length": "8"}
-
-
-async def test_an_empty_answer_is_a_frame_too() -> None:
-    assert (await ask(Kitchen(echo), frame(b""))).body == frame(b"")
-
-
-async def test_stored_bytes_pass_through() -> None:
-    async def stored(_: Any) -> bytes:
-        return b"as it was"
-
-    assert (await ask(Kitchen(stored), frame(b""))).body == frame(b"as it was")
-
-
-@pytest.mark.parametrize("raised", ServiceError.__subclasses__(), ids=lambda raised: raised.__name__)
-async def test_a_failure_is_headers_without_a_body(raised: type[ServiceError]) -> None:
-    detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    answer = await ask(Kitchen(failing(raised("why", detail))), frame(b""))
-    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
-    assert (answer.code, answer.message) == (raised.code, "why")
-    details = answer.headers["grpc-status-details-bin"]
-    status = Status.FromString(base64.b64decode(details + "=" * (-len(details) % 4)))
-    assert (status.code, status.message) == (raised.code, "why")
-    assert status.details[0].type_url.endswith("/google.rpc.BadRequest")
-
-
-@pytest.mark.parametrize(
-    ("message", "header"),
-    [
-        ('plain, with [brackets] and: "quotes" ~', 'plain, with [brackets] and: "quotes" ~'),
-        ("100%", "100%25"),
-        ("é\n", "%C3%A9%0A"),
-        (" at both ends ", "%20at both ends%20"),
-        (" ", "%20"),
-        ("", ""),
-    ],
-)
-async def test_a_message_is_written_as_grpc_writes_it(message: str, header: str) -> None:
-    answer = await ask(Kitchen(failing(NotFound(message))), frame(b""))
-    assert (answer.headers["grpc-message"], answer.message) == (header, message)
-    assert "grpc-status-details-bin" not in answer.headers
-
-
-async def test_a_long_message_is_cut_and_its_details_kept() -> None:
-    detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    answer = await ask(Kitchen(failing(NotFound("é" * 40_000, detail))), frame(b""))
-    assert answer.message == "é" * 16_000
-    assert "grpc-status-details-bin" in answer.headers
-
-
-async def test_a_fault_of_ours_is_internal_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    answer = await ask(Kitchen(failing(KeyError("secret"))), frame(b""))
-    assert answer.code is Code.INTERNAL
-    assert "secret" not in answer.message
-    assert "secret" in caplog.text
-
-
-async def test_a_method_nobody_serves_is_unimplemented_by_name() -> None:
-    answer = await ask(Kitchen(echo), frame(b""), path="/test.Kitchen/Bake")
-    assert (answer.code, answer.message) == (Code.UNIMPLEMENTED, "test.Kitchen/Bake is not implemented")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        [b""],
-        [b"\0\0"],
-        [b"garbage that is no frame"],
-        [frame(b"\n\x01")],
-        [frame(b"\n\x01x", length=4)],
-        [frame(b"\n\x01x"), frame(b"\n\x01x")],
-        [frame(b"no gzip", compressed=True)],
-        [frame(gzip.compress(b"\n\x01x")[:-3], compressed=True)],
-    ],
-)
-async def test_what_is_not_one_whole_message_is_refused(body: list[bytes]) -> None:
-    kitchen = Kitchen(echo)
-    answer = await ask(kitchen, *body, headers=(("grpc-encoding", "gzip"),))
-    assert answer.code in {Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED}
-    assert not kitchen.calls
+async def test_every_answer_says_how_long_it_is() -> None:
+    headers, body, _ = await ask(Kitchen(echo), frame(b"\n\x01x"))
+    assert headers == {"content-type": "application/grpc", "content-length": str(len(body))}
+    headers, body, _ = await ask(Kitchen(failing(NotFound("x"))), frame(b""))
+    assert (headers["content-length"], body) == ("0", b"")
 
 
 async def test_a_request_over_the_limit_is_refused_before_it_is_read() -> None:
     kitchen = Kitchen(echo)
-    answer = await ask(kitchen, frame(b"first piece", length=LIMIT + 1), *[b"never asked for"] * 3)
-    assert answer.code is ResourceExhausted.code
-    assert answer.message == "Received message larger than max (1001 vs. 1000)"
+    headers, _, unread = await ask(kitchen, frame(b"first piece", length=LIMIT + 1), *[b"never asked for"] * 3)
+    assert headers["grpc-status"] == str(Code.RESOURCE_EXHAUSTED.value)
+    assert len(unread) == 3
     assert not kitchen.calls
-    largest = TEXT(text="x" * (LIMIT - 3)).SerializeToString()
-    assert len(largest) == LIMIT
-    assert (await ask(kitchen, frame(largest))).body == frame(largest)
 
 
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_a_compressed_message_is_read_up_to_the_limit(encoding: str, compress: Callable[[bytes], bytes]) -> None:
-    headers = (("grpc-encoding", encoding),)
-    plain = TEXT(text="x" * 900).SerializeToString()
-    assert (await ask(Kitchen(echo), frame(compress(plain), compressed=True), headers=headers)).body == frame(plain)
-    assert (await ask(Kitchen(echo), frame(plain), headers=headers)).body == frame(plain)
-    bomb = compress(bytes(10_000_000))
-    large = await ask(Kitchen(echo), frame(bomb[:LIMIT], compressed=True), headers=headers)
-    assert large.code is Code.RESOURCE_EXHAUSTED
-    assert "message larger than max" in large.message
-
-
-async def test_an_encoding_nobody_knows_is_unimplemented() -> None:
-    answer = await ask(Kitchen(echo), frame(b"x", compressed=True), headers=(("grpc-encoding", "br"),))
-    assert answer.code is Code.UNIMPLEMENTED
-
-
-@pytest.mark.parametrize(
-    ("asked", "seconds"),
-    [("2H", 7200.0), ("1M", 60.0), ("15S", 15.0), ("250m", 0.25), ("9u", 9e-6), ("99999999n", 0.099999999)]
-    + [(wrong, None) for wrong in ("", "15", "S", "-1S", "1.5S", "999999999S", "15s", "١S")],
-)
-async def test_grpc_timeout_is_read_as_grpc_writes_it(asked: str, seconds: float | None) -> None:
-    kitchen = Kitchen(echo)
-    began = asyncio.get_running_loop().time()
-    await ask(kitchen, frame(b""), headers=(("grpc-timeout", asked),))
-    (call,) = kitchen.calls
-    if seconds is None:
-        assert call.deadline is None
-    else:
-        assert call.deadline is not None
-        assert seconds <= call.deadline - began < seconds + 5
-
-
-async def test_at_the_deadline_the_caller_is_told_and_the_handler_ended() -> None:
-    ended = asyncio.Event()
-
-    async def never(_: Any) -> Any:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    answer = await ask(Kitchen(never), frame(b""), headers=(("grpc-timeout", "20m"),))
-    assert answer.code is Code.DEADLINE_EXCEEDED
-    assert ended.is_set()
-
-
-async def test_a_time_out_of_the_handler_s_own_is_not_the_caller_s() -> None:
-    answer = await ask(Kitchen(failing(TimeoutError())), frame(b""), headers=(("grpc-timeout", "15S"),))
-    assert answer.code is Code.INTERNAL
-
-
-async def test_headers_are_the_call_s_metadata() -> None:
-    kitchen = Kitchen(echo)
-    await ask(kitchen, frame(b""), headers=(("traceparent", "00-1-2-01"), ("authorization", "Bearer x")))
-    assert kitchen.calls[0].metadata["traceparent"] == "00-1-2-01"
-    assert kitchen.calls[0].metadata["authorization"] == "Bearer x"
-
-
-async def serving(kitchen: Kitchen) -> tuple[AsgiFront, str]:
-    table = Table()
-    table.bind(KITCHEN, kitchen)
-    address = f"127.0.0.1:{free_port()}"
-    front = AsgiFront(table, address, LIMIT)
-    await front.start()
-    return front, f"http://{address}"
-
-
-async def test_a_second_server_on_the_port_is_refused() -> None:
-    front, url = await serving(Kitchen(echo))
-    with pytest.raises(OSError, match="in use"):
-        await AsgiFront(Table(), url.removeprefix("http://"), LIMIT).start()
-    await front.stop(0)
-
-
-async def test_stopping_lets_calls_end_and_then_says_unavailable() -> None:
-    begun, may_end = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: Any) -> Any:
-        begun.set()
-        await may_end.wait()
-        return await echo(request)
-
-    for patience, grpc_status in ((5.0, None), (0.0, "14")):
-        begun.clear()
-        may_end.clear()
-        front, url = await serving(Kitchen(slow))
-        async with httpx.AsyncClient() as client:
-            assert (await client.get(f"{url}/healthz")).text == "ok"
-            call = asyncio.create_task(client.post(url + COOK, content=frame(b""), headers=dict([GRPC])))
-            await begun.wait()
-            stopping = asyncio.create_task(front.stop(patience))
-            if patience:
-                may_end.set()
-            assert (await call).headers.get("grpc-status") == grpc_status
-            await stopping
-            with pytest.raises(httpx.ConnectError):
-                await client.get(f"{url}/healthz")
-
-
-async def test_a_caller_that_leaves_in_mid_request_disturbs_nobody() -> None:
-    front, url = await serving(Kitchen(echo))
-    host, port = url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"POST {COOK} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n\0\0".encode())
-    await writer.drain()
-    writer.close()
-    await writer.wait_closed()
-    async with httpx.AsyncClient() as client:
-        reply = await client.post(url + COOK, content=frame(b""), headers=dict([GRPC]))
-    assert reply.content == frame(b"")
-    await front.stop(5)
-
-
-async def test_a_socket_serves_and_replaces_what_a_killed_process_left(tmp_path: Path) -> None:
-    left = socket.socket(socket.AF_UNIX)
-    left.bind(str(tmp_path / "front.sock"))
-    left.close()
-    table = Table()
-    table.bind(KITCHEN, Kitchen(echo))
-    front = AsgiFront(table, f"unix:{tmp_path}/front.sock", LIMIT)
-    await front.start()
-    transport = httpx.AsyncHTTPTransport(uds=f"{tmp_path}/front.sock")
-    async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
-        request = frame(TEXT(text="soup").SerializeToString())
-        answer = await client.post(COOK, content=request, headers=dict([GRPC]))
-        assert answer.content == request
-    await front.stop(0)
+async def test_any_other_request_is_a_probe() -> None:
+    async with FRONTS["bridge"].serving(Kitchen(echo)) as address, httpx.AsyncClient() as client:
+        assert (await client.get(f"http://{address}/healthz")).text == "ok"

@@ -1,0 +1,62 @@
+"""What travels over an HTTP/2 connection (RFC 9113): forms and names of frames, and the limits of the protocol."""
+
+import struct
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client says first."""
+
+FRAME = struct.Struct(">HBBBI")
+"""What stands before a payload: its length (16 and 8 bits), type, flags, stream."""
+SETTING = struct.Struct(">HI")
+NUMBER = struct.Struct(">I")
+
+# Types of frames.
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+# Flags.
+END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20
+# Settings.
+HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 1, 3, 4, 5, 6
+# Reasons for the end of a stream or of a connection.
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
+REFUSED_STREAM, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 9, 11
+
+PRIORITY_BYTES = 5
+FIXED_SIZES = {PRIORITY: PRIORITY_BYTES, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+"""Payloads that have one length only."""
+OF_THE_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
+"""Frames that belong to no stream."""
+
+# What both sides start from (6.5.2).
+FIRST_WINDOW = 65_535
+FRAME_SIZE = 16_384
+
+LARGEST_FRAME_SIZE = (1 << 24) - 1
+LARGEST_WINDOW = (1 << 31) - 1
+STREAM_BITS = (1 << 31) - 1
+"""A number of a stream or a step of a window; the bit above means nothing."""
+
+
+class Broken(Exception):
+    """The client does not keep to HTTP/2; the connection ends with this code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def unpadded(payload: bytes) -> bytes:
+    """A padded frame without its padding; raises Broken when that is longer than the frame."""
+    if not payload or payload[0] >= len(payload):
+        raise Broken(PROTOCOL_ERROR)
+    return payload[1 : len(payload) - payload[0]]
+
+
+def header_block(flags: int, payload: bytes) -> bytes:
+    """The piece of a block in a HEADERS frame; raises Broken when the frame ends before it."""
+    if flags & PADDED:
+        payload = unpadded(payload)
+    if not flags & PRIORITIZED:
+        return payload
+    if len(payload) < PRIORITY_BYTES:
+        raise Broken(FRAME_SIZE_ERROR)
+    return payload[PRIORITY_BYTES:]

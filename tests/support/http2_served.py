@@ -1,0 +1,81 @@
+"""A connection of HTTP/2 over a real socket: its client, and a small server that answers what tests want."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import uvloop
+
+from services.kit.header_blocks import STATUS_200, Headers, KnownFields, encoded
+from services.kit.http2 import Connection
+from services.kit.http2_answers import Reply
+from services.kit.http2_frames import NUMBER
+from tests.support.http2_client import Client
+from tests.support.waiting import until
+
+MOST = 100_000
+"""Bytes of the largest body."""
+CANCEL = NUMBER.pack(8)
+"""Why a client resets a stream."""
+SAYS = encoded([(b"says", b"all")])
+"""The trailers of an answer."""
+
+LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+"""The event loop of the tests and that of the services."""
+
+
+@dataclass
+class Served:
+    """Answers each request: `answers` by its body, otherwise with that body. Keeps what it was asked."""
+
+    answers: dict[bytes, Reply] = field(default_factory=dict)
+    asked: list[tuple[Headers, bytes]] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: int = 0
+    connections: set[Connection] = field(default_factory=set)
+
+    async def serve(self, headers: Headers, body: bytes | bytearray) -> Reply:
+        self.asked.append((headers, bytes(body)))
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+        return self.answers.get(bytes(body)) or Reply(STATUS_200, bytes(body), SAYS)
+
+    @property
+    def connection(self) -> Connection:
+        (connection,) = self.connections
+        return connection
+
+
+@asynccontextmanager
+async def connected(*, waits: bool = False) -> AsyncIterator[tuple[Client, Served]]:
+    """A client and what serves it, which `waits` until its may_answer is set."""
+    served = Served()
+    if not waits:
+        served.may_answer.set()
+    here, there = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: Connection(served.serve, MOST, KnownFields(), served.connections), sock=there)
+    reader, writer = await asyncio.open_connection(sock=here)
+    try:
+        yield Client(reader, writer), served
+    finally:
+        writer.close()
+        await until(lambda: not served.connections)
+
+
+@asynccontextmanager
+async def greeted(
+    settings: dict[int, int] | None = None, *, waits: bool = False
+) -> AsyncIterator[tuple[Client, Served]]:
+    async with connected(waits=waits) as (client, served):
+        await client.greet(settings)
+        yield client, served
+
+
+def padded(payload: bytes, padding: int) -> bytes:
+    return bytes([padding]) + payload + bytes(padding)
