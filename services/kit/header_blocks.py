@@ -2,12 +2,13 @@
 
 Once a client has heard that the table of remembered headers has no room, a block means the same wherever it stands, and
 so does each field of it. Clients say the same fields all the time, so that a field is decoded once and then known by
-its bytes; only what differs from call to call, such as a deadline, is decoded each time.
+its bytes. Of a field that differs from call to call, such as the deadline of a Go client, the name is known.
 """
 
 from collections.abc import Iterable, Iterator
 
 from hpack import Decoder, HPACKError
+from hpack.huffman_table import decode_huffman
 
 Headers = dict[str, str]
 
@@ -24,6 +25,7 @@ _KNOWN_FIELD_BYTES = 512
 # Of a field's first byte: which kind it is, and how many bits of it begin a number.
 _INDEXED, _REMEMBERED, _RESIZE = 0x80, 0x40, 0x20
 _INDEX_BITS, _REMEMBERED_BITS, _PLAIN_BITS, _STRING_BITS = 0x7F, 0x3F, 0x0F, 0x7F
+_HUFFMAN = 0x80  # of a string's first byte
 # A number's bytes: seven bits each, the lowest first, and one that says whether more follow.
 _MORE, _SEVEN = 0x80, 0x7F
 # Five bytes are enough for any length that there is.
@@ -39,6 +41,7 @@ class KnownFields:
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[str, str]] = {}
+        self._names: dict[bytes, str] = {}
         self._decoder = _decoder()
         self._decoder.header_table_size = NO_TABLE
         self._decoder.max_allowed_table_size = NO_TABLE
@@ -53,14 +56,22 @@ class KnownFields:
         return headers
 
     def _learn(self, field: bytes) -> tuple[str, str]:
+        begins = _value_begins(field)
         try:
-            ((name, value),) = _text(self._decoder.decode(field, raw=True))
+            name = self._names.get(field[:begins]) if begins else None
+            if name is None:
+                ((name, value),) = _text(self._decoder.decode(field, raw=True))
+            else:
+                value = _short_string(field, begins)
         except (HPACKError, ValueError) as error:
             raise HeaderError from error
         if len(field) <= _KNOWN_FIELD_BYTES:
             if len(self._known) >= _FIELDS_KNOWN:
                 self._known.clear()
+                self._names.clear()
             self._known[field] = (name, value)
+            if begins:
+                self._names[field[:begins]] = name
         return name, value
 
 
@@ -153,6 +164,20 @@ def _fields(block: bytes) -> Iterator[bytes]:
             yield block[began:at]
     except IndexError as error:
         raise HeaderError from error
+
+
+def _value_begins(field: bytes) -> int:
+    """Where the value of a field stands that spells its name out; 0 for other fields and for long values."""
+    if field[0] not in {0, _REMEMBERED}:
+        return 0
+    at = _after_string(field, 1)
+    return at if field[at] & _STRING_BITS != _STRING_BITS else 0
+
+
+def _short_string(field: bytes, at: int) -> str:
+    """The string whose one byte of length stands at `at`, and which ends the field."""
+    text = field[at + 1 :]
+    return (decode_huffman(text) if field[at] & _HUFFMAN else text).decode("latin-1")
 
 
 def _after_number(block: bytes, at: int, bits: int) -> int:
