@@ -1,5 +1,6 @@
 """Launch plans: registered, and one version of a name active (registry.md sections 7 and 8)."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -75,7 +76,8 @@ class LaunchPlanHandlers:
         """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
-        plan = rules.launch_plan(request.id, request.spec, interface, now)
+        # In a thread, for comparing many types keeps the processor busy and other calls should not wait for it.
+        plan = await asyncio.to_thread(rules.launch_plan, request.id, request.spec, interface, now)
         structure = launch_plan_digest(plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
@@ -91,7 +93,7 @@ class LaunchPlanHandlers:
             )
             stored = await self._insert(new, now)
         if stored is not None:
-            raise _duplicate(plan, structure, stored)
+            raise await asyncio.to_thread(_duplicate, plan, structure, stored)
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Keep a new plan; answers the one of a call that was first, if any."""

@@ -290,7 +290,7 @@ def test_aliases_take_the_place_of_output_names() -> None:
     node = run("n0", "make")
     node.output_aliases.append(Alias(var="o0", alias="better"))
     assert not codes(workflow(node, outputs={"o": (INTEGER, "n0.better")}))
-    assert ("VariableNameNotFound", "end-node") in codes(workflow(node, outputs={"o": (INTEGER, "n0.o0")}))
+    assert ("VariableNameNotFound", "n0") in codes(workflow(node, outputs={"o": (INTEGER, "n0.o0")}))
 
 
 def test_optional_inputs_and_outputs_may_be_left_out() -> None:
@@ -401,7 +401,7 @@ def test_outputs_of_a_branch_are_those_that_all_cases_have() -> None:
     inputs = {"x": INTEGER}
     assert not codes(workflow(node, inputs=inputs, outputs={"o": (INTEGER, "n0.o0")}), tasks=[more])
     lost = workflow(node, inputs=inputs, outputs={"o": (STRING, "n0.o1")})
-    assert ("VariableNameNotFound", "end-node") in codes(lost, tasks=[more])
+    assert ("VariableNameNotFound", "n0") in codes(lost, tasks=[more])
 
 
 def test_a_task_reference_without_type_means_no_stored_task() -> None:
