@@ -1,6 +1,5 @@
 """Tasks: registered once, read often (registry.md section 5)."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +21,7 @@ from services.kit.errors import ServiceError
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
 from services.registry.rules import duplicates
@@ -46,11 +46,19 @@ class TaskHandlers:
     """The RPCs about tasks."""
 
     def __init__(
-        self, db: Database, bus: Bus, outbox: Outbox, policy: TaskPolicy, clock: Callable[[], datetime]
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        *,
+        policy: TaskPolicy,
+        clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._beside = beside
         self._policy = policy
         self._clock = clock
 
@@ -59,14 +67,13 @@ class TaskHandlers:
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
         await check_place(self._bus, request.id)
         spec = request.spec
-        # In a thread, for a pod of many containers keeps the processor busy and other calls should not wait for it.
-        compiled, structure = await asyncio.to_thread(_compiled, request.id, spec, self._policy)
+        compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
             stored = await self._insert(compiled, structure, spec)
         if stored is not None:
-            raise await asyncio.to_thread(_duplicate, compiled, structure, stored)
+            raise await self._beside.run(_duplicate, compiled, structure, stored)
         return TaskCreateResponse()
 
     async def _insert(self, compiled: CompiledTask, structure: bytes, spec: TaskSpec) -> store.Stored | None:

@@ -1,6 +1,5 @@
 """Workflows: compiled and registered once, read often (registry.md section 6)."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -31,6 +30,7 @@ from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.closures import Closures, closure_bytes
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
@@ -68,6 +68,7 @@ class WorkflowHandlers:
         db: Database,
         bus: Bus,
         outbox: Outbox,
+        beside: Beside,
         closures: Closures,
         *,
         limits: Limits,
@@ -76,6 +77,7 @@ class WorkflowHandlers:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._beside = beside
         self._closures = closures
         self._limits = limits
         self._clock = clock
@@ -126,18 +128,13 @@ class WorkflowHandlers:
         if stored.digest == built.digest:
             raise duplicates.identical_workflow(identifier)
         before = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise await asyncio.to_thread(duplicates.different_workflow, identifier, before, built.compiled)
+        raise await self._beside.run(duplicates.different_workflow, identifier, before, built.compiled)
 
     async def _build(self, request: WorkflowCreateRequest) -> _Built:
-        """Fetch what the workflow refers to and compile; every failure of both is InvalidArgument (steps 5 to 8).
-
-        The work is done in threads: a large workflow takes a second or so, and other calls should not wait for it. They
-        take turns with it, for an interpreter runs one thread at a time; a process of its own would have to be sent and
-        to send back everything, and is not worth having for what comes rarely.
-        """
+        """Fetch what the workflow refers to and compile; every failure of both is InvalidArgument (steps 5 to 8)."""
         spec = request.spec
         try:
-            needed = await asyncio.to_thread(needed_by, spec)
+            needed = await self._beside.run(needed_by, spec)
             async with self._db.read() as connection:
                 found_tasks = await tasks.get_all(connection, needed.tasks)
                 found_plans = await launch_plans.get_all(connection, needed.launch_plans)
@@ -145,7 +142,7 @@ class WorkflowHandlers:
                 _all(ResourceType.TASK, needed.tasks, found_tasks),
                 _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, found_plans),
             )
-            return await asyncio.to_thread(_built, spec, needed, *library)
+            return await self._beside.run(_built, spec, needed, *library)
         except (InvalidArgument, NotFound) as error:
             raise uncompilable(request.id, error) from error
 
