@@ -122,7 +122,7 @@ def test_long_lists_of_values_are_compared_in_one_go() -> None:
 
 
 def test_a_class_handed_on_again_and_again_is_compared_once() -> None:
-    fields = {f"p{number}": INTEGER for number in range(100)}
+    fields: dict[str, Any] = {f"p{number}": INTEGER for number in range(100)}
     child, parent = struct(model("Child", **fields, more=STRING)), struct(model("Parent", **fields))
     comparison = Comparison(50_000)
     assert all(comparison.castable(child, parent) for _ in range(500))
