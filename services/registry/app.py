@@ -11,6 +11,7 @@ from services.kit.outbox import Outbox, Relay
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 from services.registry.config import Settings
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.closures import Closures
 from services.registry.handlers.launch_plans import LaunchPlanHandlers
 from services.registry.handlers.tasks import TaskHandlers, TaskPolicy
@@ -24,17 +25,19 @@ NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
-async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
+async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     """Build the service on `parts`; answers questions from here on."""
     objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
     closures = Closures(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
     limits = Limits(settings.max_workflow_nodes, settings.workflow_size_limit)
+    beside = Beside()
+    stack.callback(beside.close)
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, _policy(settings), _now)
-    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, closures, limits=limits, clock=_now)
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, _now)
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), clock=_now)
+    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, beside, closures, limits=limits, clock=_now)
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, _now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
     table = Table()

@@ -37,6 +37,7 @@ from services.kit.listing import Plan
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
 from services.registry.rules import duplicates
@@ -52,10 +53,11 @@ from services.registry.store import listings, schedules, workflows
 class LaunchPlanHandlers:
     """The RPCs about launch plans."""
 
-    def __init__(self, db: Database, bus: Bus, outbox: Outbox, clock: Callable[[], datetime]) -> None:
+    def __init__(self, db: Database, bus: Bus, outbox: Outbox, beside: Beside, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._beside = beside
         self._clock = clock
 
     async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
@@ -75,7 +77,7 @@ class LaunchPlanHandlers:
         """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
-        plan = rules.launch_plan(request.id, request.spec, interface, now)
+        plan = await self._beside.run(rules.launch_plan, request.id, request.spec, interface, now)
         structure = launch_plan_digest(plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
@@ -91,7 +93,7 @@ class LaunchPlanHandlers:
             )
             stored = await self._insert(new, now)
         if stored is not None:
-            raise _duplicate(plan, structure, stored)
+            raise await self._beside.run(_duplicate, plan, structure, stored)
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Keep a new plan; answers the one of a call that was first, if any."""
