@@ -4,9 +4,12 @@ from datetime import timedelta
 from functools import partial
 
 from flytekit import (
+    Annotations,
     Cache,
     Description,
     Documentation,
+    Labels,
+    Options,
     Resources,
     Workflow,
     WorkflowFailurePolicy,
@@ -20,6 +23,7 @@ from flytekit import (
     workflow,
 )
 from flytekit.core.node_creation import create_node
+from flytekit.extras.accelerators import T4
 from flytekit.types.error import FlyteError
 
 from shapes.tasks import area, cached, described, divide, documented, in_a_pod, silent
@@ -73,9 +77,10 @@ def middle(a: int) -> int:
     ),
     interruptible=True,
     failure_policy=WorkflowFailurePolicy.FAIL_AFTER_EXECUTABLE_NODES_COMPLETE,
+    default_options=Options(labels=Labels({"team": "a"}), annotations=Annotations({"note": "b"})),
 )
 def nested(a: int = 3) -> int:
-    """Overruled by what the decorator says."""
+    """The first line here comes before what the decorator says."""
     first, _ = inner(a=a, b=2)
     return described(a=middle(a=first), b=1)
 
@@ -147,6 +152,7 @@ def ordered(a: int) -> int:
     pod = in_a_pod(a=third.quotient).with_overrides(
         requests=Resources(cpu="500m"),
         limits=Resources(cpu="1"),
+        accelerator=T4,
         interruptible=False,
         retries=4,
         container_image="ghcr.io/example/other:2.0",

@@ -22,7 +22,7 @@ from flytekit.core.base_task import TaskMetadata
 from flytekit.extend import TaskPlugins
 from flytekit.extras.accelerators import T4
 from flytekit.extras.tasks.shell import OutputLocation, ShellTask
-from flytekit.models.task import K8sObjectMetadata, K8sPod
+from flytekit.models.task import K8sObjectMetadata, K8sPod, Sql
 from flytekit.types.file import FlyteFile
 
 
@@ -54,7 +54,7 @@ def documented(a: int, b: int = 2) -> int:
     )
 )
 def described(a: int, b: int) -> int:
-    """Overruled by what the decorator says."""
+    """The first line here comes before what the decorator says."""
     return a + b
 
 
@@ -176,7 +176,16 @@ count_lines = ShellTask(
     output_locs=[OutputLocation(var="count", var_type=FlyteFile, location="count.txt")],
 )
 
-query = SQLTask(
+
+class Query(SQLTask[None]):
+    """Runs where the engine has the data: no container, but the statement itself."""
+
+    def get_sql(self, settings: SerializationSettings) -> Sql:
+        """The statement, as it is."""
+        return Sql(statement=self.query_template, dialect=Sql.Dialect.ANSI)
+
+
+query = Query(
     name="shapes.tasks.query",
     query_template="SELECT * FROM a WHERE b = {{ .inputs.b }}",
     inputs=kwtypes(b=int),

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from flytekit import HashMethod, task, workflow
+from flytekit import Artifact, HashMethod, task, workflow
 from flytekit.types.directory import FlyteDirectory
 from flytekit.types.file import FlyteFile
 from flytekit.types.iterator import JSON
@@ -108,6 +108,15 @@ def structures(a: dict[str, Any], b: dict) -> dict:
 def streamed(a: JSON) -> list[str]:
     """An iterator over lines of JSON."""
     return [str(line) for line in a]
+
+
+Model = Artifact(name="shapes.model", partition_keys=["region"])
+
+
+@task
+def produced(a: int) -> Annotated[str, Model(region="north")]:
+    """An output that is an artifact."""
+    return str(a)
 
 
 @workflow

@@ -6,7 +6,7 @@ from tests.support import clients
 from tests.support.sandbox import Sandbox
 
 # As many as the package has of each kind.
-TASKS, WORKFLOWS, LAUNCH_PLANS = 41, 19, 28
+TASKS, WORKFLOWS, LAUNCH_PLANS = 42, 19, 28
 EVERYTHING = TASKS + WORKFLOWS + LAUNCH_PLANS
 # The older version has no code beside it, as in images that hold it; the newer one has been uploaded with it.
 OLDER, NEWER = "without-code", "with-code"
