@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast
+from sqlalchemy import BigInteger, ColumnElement, String, cast
 
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
@@ -35,8 +35,9 @@ ENTITY_CODES = {
 }
 
 DESCENDING, ASCENDING = 0, 1
-# PostgreSQL's bigint; a larger number can be in no column.
+# PostgreSQL's bigint and integer; a larger number can be in no such column.
 _MAX_BIGINT = 2**63 - 1
+_MAX_INTEGER = 2**31 - 1
 # Nineteen digits hold every bigint; Python refuses to convert texts of thousands of digits.
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 # RFC 3339 with up to nine fraction digits, of which PostgreSQL keeps six.
@@ -215,7 +216,8 @@ def _value(column: Column, name: str, text: str, function: str) -> Any:
 def _integer(column: Column, name: str, text: str) -> int:
     if text in column.names:
         return column.names[text]
-    if not _INTEGER.fullmatch(text) or abs(int(text)) > _MAX_BIGINT:
+    largest = _MAX_BIGINT if isinstance(column.expression.type, BigInteger) else _MAX_INTEGER
+    if not _INTEGER.fullmatch(text) or abs(int(text)) > largest:
         raise InvalidArgument(f"'{text}' is not a value of {name}")
     return int(text)
 
