@@ -66,4 +66,5 @@ class NamedEntityHandlers:
         check_listed(request.resource_type)
         async with self._db.read() as connection:
             found = await store.find(connection, plan, request.resource_type, request.project, request.domain)
-        return NamedEntityList(entities=found, token=plan.next_token(len(found)))
+        found.token = plan.next_token(len(found.entities))
+        return found
