@@ -193,7 +193,7 @@ def rows_of(made: List, stored: Tables) -> list[Row]:
         if "workflow" in made.tables and own != "workflow":
             whole["workflow"] = workflows[row["workflow_id"]]
         if made.is_of_names:
-            whole[OF_NAME] = whole[""] = names[row["name"]]
+            whole |= {OF_NAME: names[row["name"]], "": {"id": row["name"]}}
         rows.append(whole)
     return rows
 

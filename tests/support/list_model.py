@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 Row = Mapping[str, Mapping[str, Any]]
-"""Values by column, by the prefix of their entity; under "" the id by which equals are told apart."""
+"""Values by column, by the prefix of their entity; under "" what tells equals apart, as `id`."""
 
 PREFIXES = (
     "task",

@@ -45,7 +45,7 @@ _METADATA = Entity("nem", {**base(named_entities), **_NAME})
 NAMED_ENTITIES = Listing(
     "entities",
     Entity("nen", _NAME),
-    named_entities.c.id,
+    named_entities.c.name,
     joined={_OF_NAMES: _METADATA},
     unsorted=_BY_NAME,
     sort_keys=_PLACE_AND_NAME,
@@ -57,7 +57,7 @@ def _of_versions(listing: Listing) -> Listing:
     return Listing(
         listing.prefix,
         Entity(listing.primary.code, {**listing.primary.columns, **_PLACE_AND_NAME}),
-        named_entities.c.id,
+        named_entities.c.name,
         joined={**listing.joined, _OF_NAMES: _METADATA},
         unsorted=_BY_NAME,
         sort_keys=_PLACE_AND_NAME,
@@ -140,7 +140,8 @@ def _in_place(statement: Select[Any], resource_type: ResourceType, project: str,
 
 
 def _page(statement: Select[Any], plan: Plan) -> Select[Any]:
-    return statement.order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
+    # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
+    return statement.order_by(*plan.order_by, *_BY_NAME).limit(plan.limit).offset(plan.offset)
 
 
 def _key(resource_type: ResourceType, name: NamedEntityIdentifier) -> dict[str, object]:

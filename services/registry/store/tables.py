@@ -56,11 +56,11 @@ def _version() -> tuple[Column[str], Column[str], Column[str], Column[str]]:
 _KEY = ("project", "domain", "name", "version")
 
 
-def _newest_first(table: Table, *first: Column[int]) -> None:
+def _newest_first(table: Table) -> None:
     """Indexes for what clients ask of every version list: newest first, of one name or of a whole domain."""
     newest = (desc(table.c.created_at), desc(table.c.id))
-    Index(f"{table.name}_of_name", *first, table.c.project, table.c.domain, table.c.name, *newest)
-    Index(f"{table.name}_of_domain", *first, table.c.project, table.c.domain, *newest)
+    Index(f"{table.name}_of_name", table.c.project, table.c.domain, table.c.name, *newest)
+    Index(f"{table.name}_of_domain", table.c.project, table.c.domain, *newest)
 
 
 tasks = Table(
@@ -144,7 +144,10 @@ description_entities = Table(
     _bytes("message"),  # admin.DescriptionEntity as GetDescriptionEntity answers it
     UniqueConstraint("resource_type", *_KEY, name="description_entities_key"),
 )
-_newest_first(description_entities, description_entities.c.resource_type)
+_described = (description_entities.c.resource_type, description_entities.c.project, description_entities.c.domain)
+_latest = (desc(description_entities.c.created_at), desc(description_entities.c.id))
+Index("description_entities_of_name", *_described, description_entities.c.name, *_latest)
+Index("description_entities_of_domain", *_described, *_latest)
 
 # Schedules of launch plans that are or were active; the schedule clock reads them (sections 8 and 11).
 schedulable_entities = Table(
