@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast
+from sqlalchemy import BigInteger, ColumnElement, String, cast
 
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
+from services.kit.filter_text import Expression, expressions
 
 # Names by which filters prefix columns, and the short code that stands for the entity in messages (registry.md 4.4).
 ENTITY_CODES = {
@@ -34,9 +35,9 @@ ENTITY_CODES = {
 }
 
 DESCENDING, ASCENDING = 0, 1
-# PostgreSQL's bigint; a larger number can be in no column.
+# PostgreSQL's bigint and integer; a larger number can be in no such column.
 _MAX_BIGINT = 2**63 - 1
-_EXPRESSION = re.compile(r"(.+)\((.+),\s?(.+)\)")
+_MAX_INTEGER = 2**31 - 1
 # Nineteen digits hold every bigint; Python refuses to convert texts of thousands of digits.
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 # RFC 3339 with up to nine fraction digits, of which PostgreSQL keeps six.
@@ -118,6 +119,8 @@ class Listing:
     joined: Mapping[str, Entity] = field(default_factory=dict)
     unsorted: Sequence[ColumnElement[Any]] = ()
     """The order without `sort_by`; the tie-break when empty."""
+    sort_keys: Mapping[str, Column] | None = None
+    """What may be sorted by, where that is not what the own entity's filters may name."""
 
     def plan(
         self,
@@ -143,13 +146,13 @@ class Listing:
         """Parse and check a filter text; nothing for an empty one."""
         if not filters:
             return []
-        return [self._condition(expression) for expression in filters.split("+")]
+        return [self._condition(expression) for expression in expressions(filters)]
 
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
         """The order for a sort key, the tie-break in the same direction behind it."""
         if key is None:
             return list(self.unsorted) or [self.tie_break.asc()]
-        column = self.primary.columns.get(key)
+        column = (self.primary.columns if self.sort_keys is None else self.sort_keys).get(key)
         if column is None:
             raise InvalidArgument(f"invalid sort key '{key}'")
         if direction not in {ASCENDING, DESCENDING}:
@@ -157,23 +160,20 @@ class Listing:
         keys = (column.expression, self.tie_break)
         return [key.asc() if direction == ASCENDING else key.desc() for key in keys]
 
-    def _condition(self, expression: str) -> Condition:
-        match = _EXPRESSION.search(expression)
-        if match is None:
-            raise InvalidArgument("invalid value for filters")
-        function, name, value = match.groups()
-        prefix, entity, column_name = self._resolve(name)
+    def _condition(self, expression: Expression) -> Condition:
+        function = expression.function
+        prefix, entity, column_name = self._resolve(expression.field)
         column = entity.columns.get(column_name)
         if column is None:
             raise InvalidArgument(f"'{entity.code}.{column_name}' is invalid filter")
         if column.kind is Kind.BYTES:
             raise InvalidArgument(f"'{entity.code}.{column_name}' cannot be compared in filters")
-        values = [_value(column, column_name, item, function) for item in value.split(";")]
+        values = [_value(column, column_name, item, function) for item in expression.values]
         operator = _OPERATORS.get(function)
         if operator is None:
             raise InvalidArgument(f"unrecognized filter function: {function}")
         if len(values) > 1 and function not in _SEVERAL_VALUES:
-            raise InvalidArgument(f"invalid single value filter expression: {expression}")
+            raise InvalidArgument(f"invalid single value filter expression: {expression.text}")
         return Condition("" if prefix == self.prefix else prefix, column_name, operator(column, values))
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:
@@ -216,7 +216,8 @@ def _value(column: Column, name: str, text: str, function: str) -> Any:
 def _integer(column: Column, name: str, text: str) -> int:
     if text in column.names:
         return column.names[text]
-    if not _INTEGER.fullmatch(text) or abs(int(text)) > _MAX_BIGINT:
+    largest = _MAX_BIGINT if isinstance(column.expression.type, BigInteger) else _MAX_INTEGER
+    if not _INTEGER.fullmatch(text) or abs(int(text)) > largest:
         raise InvalidArgument(f"'{text}' is not a value of {name}")
     return int(text)
 

@@ -13,7 +13,9 @@ from services.kit.rpc import Table
 from services.registry.config import Settings
 from services.registry.handlers.beside import Beside
 from services.registry.handlers.closures import Closures
+from services.registry.handlers.descriptions import DescriptionHandlers
 from services.registry.handlers.launch_plans import LaunchPlanHandlers
+from services.registry.handlers.names import NamedEntityHandlers
 from services.registry.handlers.tasks import TaskHandlers, TaskPolicy
 from services.registry.handlers.workflows import WorkflowHandlers
 from services.registry.listeners.questions import RegistryQuestions
@@ -40,8 +42,10 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, _now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
+    names = NamedEntityHandlers(parts.db, _now)
+    descriptions = DescriptionHandlers(parts.db)
     table = Table()
-    table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans)
+    table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])
 
 

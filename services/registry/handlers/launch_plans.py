@@ -47,7 +47,7 @@ from services.registry.rules.lists import check_id_given, check_launch_plan_name
 from services.registry.rules.missing import missing
 from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
 from services.registry.store import launch_plans as store
-from services.registry.store import listings, schedules, workflows
+from services.registry.store import listings, names, schedules, workflows
 
 
 class LaunchPlanHandlers:
@@ -192,8 +192,9 @@ class LaunchPlanHandlers:
 
     async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names, of a project, a domain or both."""
+        # What it needs is checked last here; until then an absent limit stands for any.
+        plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request, limit=request.limit or 1)
         check_launch_plan_names(request.project, request.domain, request.limit)
-        plan = plan_of(listings.LAUNCH_PLAN_NAMES, "", request)
         return await names_page(self._db, plan, ResourceType.LAUNCH_PLAN, request)
 
 

@@ -30,7 +30,7 @@ from services.registry.rules.lists import check_id_given, check_place_given
 from services.registry.rules.missing import missing
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
-from services.registry.store import descriptions, listings
+from services.registry.store import descriptions, listings, names
 from services.registry.store import tasks as store
 
 
@@ -109,7 +109,7 @@ class TaskHandlers:
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
-        plan = plan_of(listings.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
+        plan = plan_of(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
         return await names_page(self._db, plan, ResourceType.TASK, request)
 
 

@@ -48,7 +48,7 @@ from services.registry.rules.workflows import (
     needed_by,
     uncompilable,
 )
-from services.registry.store import descriptions, launch_plans, listings, tasks
+from services.registry.store import descriptions, launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
 
 
@@ -176,7 +176,7 @@ class WorkflowHandlers:
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
-        plan = plan_of(listings.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
+        plan = plan_of(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
         return await names_page(self._db, plan, ResourceType.WORKFLOW, request)
 
 

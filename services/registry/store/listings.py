@@ -1,18 +1,18 @@
-"""What lists of the registry may filter and sort by (registry.md 4.5), and how a page is read."""
+"""What lists of versions may filter and sort by (registry.md 4.5), and how a page is read."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from flyteidl.core.identifier_pb2 import ResourceType
 from sqlalchemy import ColumnElement, DateTime, Select, Table, cast, null, select
 
 from services.kit.db import Connection, fetch
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.registry.store.launch_plans import message_of
-from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
+from services.registry.store.tables import launch_plans, tasks, workflows
 
 
-def _base(table: Table) -> dict[str, Column]:
+def base(table: Table) -> dict[str, Column]:
+    """Return the columns that every named thing of the registry has."""
     return {
         "id": Column(table.c.id, Kind.INTEGER),
         "created_at": Column(table.c.created_at, Kind.TIMESTAMP),
@@ -26,7 +26,7 @@ def _base(table: Table) -> dict[str, Column]:
 
 
 def _version(table: Table) -> dict[str, Column]:
-    return {**_base(table), "version": Column(table.c.version), "digest": Column(table.c.digest, Kind.BYTES)}
+    return {**base(table), "version": Column(table.c.version), "digest": Column(table.c.digest, Kind.BYTES)}
 
 
 def _newest_first(table: Table) -> Sequence[ColumnElement[Any]]:
@@ -75,19 +75,6 @@ LAUNCH_PLANS = Listing(
     unsorted=_newest_first(launch_plans),
 )
 
-# Lists of names know the place and the name alone; what only single versions have is no filter or sort key there.
-_PLACE_AND_NAME = {field: Column(named_entities.c[field]) for field in ("project", "domain", "name")}
-_BY_NAME = (named_entities.c.project, named_entities.c.domain, named_entities.c.name)
-
-
-def _names(prefix: str, code: str) -> Listing:
-    return Listing(prefix, Entity(code, _PLACE_AND_NAME), named_entities.c.id, unsorted=_BY_NAME)
-
-
-TASK_NAMES = _names("task", "t")
-WORKFLOW_NAMES = _names("workflow", "w")
-LAUNCH_PLAN_NAMES = _names("launch_plan", "l")
-
 
 async def find_tasks(connection: Connection, plan: Plan, project: str, domain: str, name: str) -> list[bytes]:
     """Return the serialized tasks of a page; an empty name is every name."""
@@ -112,14 +99,6 @@ async def find_launch_plans(
     if "workflow" in plan.entities:
         statement = statement.join(workflows, workflows.c.id == launch_plans.c.workflow_id)
     return [message_of(*row) for row in await fetch(connection, _page(statement, plan))]
-
-
-async def find_names(
-    connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
-) -> list[tuple[Any, ...]]:
-    """Return project, domain and name of each name of a page; an empty project or domain is every one."""
-    statement = select(*_BY_NAME).where(named_entities.c.resource_type == resource_type)
-    return await fetch(connection, _page(_in_place(statement, named_entities, project, domain, ""), plan))
 
 
 def _in_place(statement: Select[Any], table: Table, project: str, domain: str, name: str) -> Select[Any]:

@@ -144,6 +144,10 @@ description_entities = Table(
     _bytes("message"),  # admin.DescriptionEntity as GetDescriptionEntity answers it
     UniqueConstraint("resource_type", *_KEY, name="description_entities_key"),
 )
+_described = (description_entities.c.resource_type, description_entities.c.project, description_entities.c.domain)
+_latest = (desc(description_entities.c.created_at), desc(description_entities.c.id))
+Index("description_entities_of_name", *_described, description_entities.c.name, *_latest)
+Index("description_entities_of_domain", *_described, *_latest)
 
 # Schedules of launch plans that are or were active; the schedule clock reads them (sections 8 and 11).
 schedulable_entities = Table(

@@ -31,6 +31,7 @@ LISTING = Listing(
     Entity(
         "t",
         {
+            "id": listing.Column(tasks.c.id, Kind.INTEGER),
             "name": listing.Column(tasks.c.name),
             "version": listing.Column(tasks.c.version),
             "type": listing.Column(tasks.c.type),
@@ -76,6 +77,7 @@ def parameters(filters: str) -> list[object]:
         ("gt(created_at,yesterday)", "Timestamp yesterday must conform to RFC3339 Nano spec"),
         ("eq(state,many)", "'many' is not a value of state"),
         ("eq(state,99999999999999999999999999)", "'99999999999999999999999999' is not a value of state"),
+        ("eq(state,2147483648)", "'2147483648' is not a value of state"),
         ("eq(closure,x)", "'t.closure' cannot be compared in filters"),
     ],
 )
@@ -98,6 +100,8 @@ def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) 
         ("not_like(name,.flytegen%)", [".flytegen%"]),
         ("eq(state,1)", [1]),
         ("eq(state,ARCHIVED)", [1]),
+        ("gt(state,-2147483647)", [-2147483647]),
+        ("gt(id,9223372036854775807)", [2**63 - 1]),
         ("eq(duration,3600.5)", [3600500000000]),
         ("eq(duration,3600.5s)", [3600500000000]),
         ("gt(duration,1h5m)", [3900000000000]),
