@@ -4,14 +4,15 @@ A store declares a `Listing` beside its tables; a handler turns a request into a
 a bad request is refused first. Grammar, order of checks and texts: registry.md section 4, executions.md 1.2, 1.3, 5.2.
 """
 
+import operator as operators
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast
+from sqlalchemy import ARRAY, ColumnElement, String, all_, any_, bindparam, cast, not_
 
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
@@ -64,11 +65,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Condition:
-    """One checked expression of a filter text."""
+    """One checked expression of a filter text. Its clause names its value `parameter`."""
 
     prefix: str  # "" for the list's own entity
     column: str
+    function: str
     clause: ColumnElement[bool]
+    parameter: str
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Plan:
     order_by: Sequence[ColumnElement[Any]]
     limit: int
     offset: int
+    order: tuple[str | None, int] = (None, DESCENDING)
+    """The sort key and direction that `order_by` was made for."""
 
     @property
     def where(self) -> list[ColumnElement[bool]]:
@@ -97,6 +103,18 @@ class Plan:
     def entities(self) -> set[str]:
         """Prefixes of the joined entities that filters name."""
         return {condition.prefix for condition in self.conditions if condition.prefix}
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for plans of one listing whose statements have the same text and differ in `values` alone."""
+        conditions = tuple((condition.prefix, condition.column, condition.function) for condition in self.conditions)
+        return (conditions, self.order)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of all conditions by the names that their clauses give them, and `limit` and `offset`."""
+        values = {condition.parameter: condition.value for condition in self.conditions}
+        return {**values, "limit": self.limit, "offset": self.offset}
 
     @property
     def filtered_fields(self) -> set[str]:
@@ -137,13 +155,13 @@ class Listing:
             raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
-        return Plan(conditions, order_by, limit, offset_of(token, name))
+        return Plan(conditions, order_by, limit, offset_of(token, name), (sort_key, sort_direction))
 
     def conditions(self, filters: str) -> list[Condition]:
         """Parse and check a filter text; nothing for an empty one."""
         if not filters:
             return []
-        return [self._condition(expression) for expression in filters.split("+")]
+        return [self._condition(expression, f"filter_{at}") for at, expression in enumerate(filters.split("+"))]
 
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
         """The order for a sort key, the tie-break in the same direction behind it."""
@@ -157,7 +175,7 @@ class Listing:
         keys = (column.expression, self.tie_break)
         return [key.asc() if direction == ASCENDING else key.desc() for key in keys]
 
-    def _condition(self, expression: str) -> Condition:
+    def _condition(self, expression: str, parameter: str) -> Condition:
         match = _EXPRESSION.search(expression)
         if match is None:
             raise InvalidArgument("invalid value for filters")
@@ -174,7 +192,9 @@ class Listing:
             raise InvalidArgument(f"unrecognized filter function: {function}")
         if len(values) > 1 and function not in _SEVERAL_VALUES:
             raise InvalidArgument(f"invalid single value filter expression: {expression}")
-        return Condition("" if prefix == self.prefix else prefix, column_name, operator(column, values))
+        own = "" if prefix == self.prefix else prefix
+        clause, compared = operator(column, parameter, values)
+        return Condition(own, column_name, function, clause, parameter, compared)
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:
         prefix, dot, column = name.partition(".")
@@ -198,12 +218,38 @@ def offset_of(token: str, name: str) -> int:
     return offset
 
 
-Operator = Callable[[Column, list[Any]], ColumnElement[bool]]
+# Makes the clause for a column and a parameter, and the parameter's value of those in the filter.
+Operator = Callable[[Column, str, list[Any]], tuple[ColumnElement[bool], Any]]
 
 
-def _as_text(column: Column) -> ColumnElement[str]:
-    """The column as LIKE takes it."""
-    return cast(column.expression, String)
+def _one(compare: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]) -> Operator:
+    """Compare with the one value, in the column's own type."""
+
+    def operator(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
+        compared = bindparam(name, values[0], type_=column.expression.type)
+        return compare(column.expression, compared), values[0]
+
+    return operator
+
+
+def _pattern(pattern: str, *, matches: bool) -> Operator:
+    """Compare the column as text with the value put into `pattern`."""
+
+    def operator(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
+        text = pattern.format(values[0])
+        like = cast(column.expression, String).like(bindparam(name, text, type_=String))
+        return (like if matches else not_(like)), text
+
+    return operator
+
+
+def _any(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
+    """Compare with all values as one array: a statement's text then does not depend on how many there are."""
+    return column.expression == any_(bindparam(name, values, type_=ARRAY(column.expression.type))), values
+
+
+def _none(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
+    return column.expression != all_(bindparam(name, values, type_=ARRAY(column.expression.type))), values
 
 
 def _value(column: Column, name: str, text: str, function: str) -> Any:
@@ -247,14 +293,14 @@ _SEVERAL_VALUES = frozenset({"value_in", "value_not_in"})
 # `contains` takes % and _ in the value as wildcards, as the reference does (registry.md 4.3).
 _PATTERNS = frozenset({"contains", "not_like"})
 _OPERATORS: Mapping[str, Operator] = {
-    "contains": lambda column, values: _as_text(column).like(f"%{values[0]}%"),
-    "not_like": lambda column, values: _as_text(column).not_like(values[0]),
-    "gt": lambda column, values: column.expression > values[0],
-    "gte": lambda column, values: column.expression >= values[0],
-    "lt": lambda column, values: column.expression < values[0],
-    "lte": lambda column, values: column.expression <= values[0],
-    "eq": lambda column, values: column.expression == values[0],
-    "ne": lambda column, values: column.expression != values[0],
-    "value_in": lambda column, values: column.expression.in_(values),
-    "value_not_in": lambda column, values: column.expression.not_in(values),
+    "contains": _pattern("%{}%", matches=True),
+    "not_like": _pattern("{}", matches=False),
+    "gt": _one(operators.gt),
+    "gte": _one(operators.ge),
+    "lt": _one(operators.lt),
+    "lte": _one(operators.le),
+    "eq": _one(operators.eq),
+    "ne": _one(operators.ne),
+    "value_in": _any,
+    "value_not_in": _none,
 }

@@ -19,6 +19,7 @@ from services.registry.listeners.questions import RegistryQuestions
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Scope
 from services.registry.rules.workflows import Limits
+from services.registry.store.positions import Positions
 
 NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -31,10 +32,11 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     limits = Limits(settings.max_workflow_nodes, settings.workflow_size_limit)
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
+    positions = Positions(_now)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, _policy(settings), _now)
-    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, closures, limits=limits, clock=_now)
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, _now)
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, policy=_policy(settings), positions=positions, clock=_now)
+    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, closures, limits=limits, positions=positions, clock=_now)
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, positions=positions, clock=_now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
     table = Table()
