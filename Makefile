@@ -4,7 +4,7 @@ PYTHON ?= python3
 # The gateway's port and the folder of the local stack; tests use free ports and folders of their own.
 PORT ?= 30080
 SANDBOX_DIR ?= .sandbox
-# How many processes of events and of executions the local stack runs.
+# How many processes of registry, of events and of executions the local stack runs.
 REPLICAS ?= 1
 
 VENV := .venv

@@ -34,7 +34,7 @@ OBJECT_STORE_SETTINGS = {
 # Which front of the services the gateway uses: where routes.toml says so the bridge, or gRPC for everything.
 FRONTS = ("bridge", "grpc")
 # What may run several times, as in production; the others would only cost memory here.
-REPLICATED = ("executions", "events")
+REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
 REPLICAS = range(1, 10)
 
