@@ -85,13 +85,19 @@ def launch_plan(place: Place, name: str, version: str) -> LaunchPlanCreateReques
     return request
 
 
+def registrations(place: Place) -> Iterator[tuple[str, list[Message]]]:
+    """What is registered in bulk, by method: each with a name of its own, every launch plan for a workflow of these."""
+    yield "CreateTask", [task(place, f"bench.bulk.{number}", VERSION) for number in range(TASKS)]
+    yield "CreateWorkflow", [workflow(place, f"bench.bulk.{number}", VERSION) for number in range(WORKFLOWS)]
+    yield "CreateLaunchPlan", [launch_plan(place, f"bench.bulk.{number}", VERSION) for number in range(LAUNCH_PLANS)]
+
+
 def models(place: Place) -> Iterator[tuple[str, Message]]:
-    """Requests for what `bench.fill_registry` copies; the first launch plan is active."""
+    """Requests for what `bench.fill_registry` copies, and the task that workflows run."""
     yield "CreateTask", entities.task(place, WORK)
     yield "CreateTask", task(place, NAME, VERSION)
     yield "CreateWorkflow", workflow(place, NAME, VERSION)
-    plan = launch_plan(place, NAME, VERSION)
-    yield "CreateLaunchPlan", plan
+    yield "CreateLaunchPlan", launch_plan(place, NAME, VERSION)
 
 
 def activation(place: Place) -> LaunchPlanUpdateRequest:

@@ -60,11 +60,12 @@ def _newest_first(table: Table, *also: str) -> None:
     """Indexes for what clients ask of every version list: newest first, of one name, of a version or of a whole domain.
 
     `also` and what else filters often name stand in them too: what is filtered out, or skipped to come to a page, is
-    then never read from the table.
+    then never read from the table. A migration that adds an index which begins as the key does makes the key anew
+    after it: of indexes that seem equal PostgreSQL takes the youngest (0003_list_indexes.py).
     """
     place = (table.c.project, table.c.domain)
     newest = (desc(table.c.created_at), desc(table.c.id))
-    Index(f"{table.name}_of_name", *place, table.c.name, *newest, postgresql_include=["version", *also])
+    Index(f"{table.name}_of_name", *place, table.c.name, *newest, postgresql_include=list(also))
     Index(f"{table.name}_of_domain", *place, *newest, postgresql_include=["name", "version", *also])
     Index(f"{table.name}_of_version", *place, table.c.version, *newest)
 

@@ -1,7 +1,11 @@
 """Indexes for lists, and beside each launch plan what its workflow is called.
 
-The release before this one can go on: a trigger fills the new columns, whoever inserts. Rows are filled here in one
-statement, which lets an activation wait for the seconds that it takes.
+The release before this one can go on: a trigger fills the new columns, whoever inserts. Registrations and activations
+wait for the seconds that it takes to fill rows and to make indexes.
+
+The unique keys are made anew at the end, so that they are the youngest indexes. Where a plan is made for whatever name
+may come, PostgreSQL expects one row of each of several indexes, and takes the youngest of those: by another one than
+the key it would look at every version of a name to find one.
 """
 
 import sqlalchemy as sa
@@ -14,6 +18,10 @@ _NEWEST = (sa.text("created_at DESC"), sa.text("id DESC"))
 _PLACE = ("project", "domain")
 _WORKFLOW = ("workflow_project", "workflow_domain", "workflow_name", "workflow_version")
 _ACTIVE = sa.text("state = 1")
+_KEYS = {
+    **dict.fromkeys(("tasks", "workflows", "launch_plans"), (*_PLACE, "name", "version")),
+    "named_entities": ("resource_type", *_PLACE, "name"),
+}
 
 _TRIGGER = """
 CREATE FUNCTION launch_plan_workflow() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -41,7 +49,7 @@ def upgrade() -> None:
     for column in _WORKFLOW:
         op.alter_column("launch_plans", column, nullable=False)
     for table, also in (("tasks", ["type"]), ("workflows", []), ("launch_plans", [])):
-        _replace(f"{table}_of_name", table, ["name"], also=["version", *also])
+        _replace(f"{table}_of_name", table, ["name"], also=also)
         _replace(f"{table}_of_domain", table, [], also=["name", "version", *also])
         op.create_index(f"{table}_of_version", table, [*_PLACE, "version", *_NEWEST])
     workflow_name, workflow_version = _WORKFLOW[2:]
@@ -57,6 +65,9 @@ def upgrade() -> None:
         postgresql_where=_ACTIVE,
     )
     op.create_index("named_entities_of_state", "named_entities", ["resource_type", *_PLACE, "state", "name"])
+    for table, key in _KEYS.items():
+        op.drop_constraint(f"{table}_key", table)
+        op.create_unique_constraint(f"{table}_key", table, list(key))
 
 
 def downgrade() -> None:
