@@ -4,7 +4,6 @@ A store declares a `Listing` beside its tables; a handler turns a request into a
 a bad request is refused first. Grammar, order of checks and texts: registry.md section 4, executions.md 1.2, 1.3, 5.2.
 """
 
-import operator as operators
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, String, all_, any_, bindparam, cast, not_
+from sqlalchemy import ColumnElement
 
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
+from services.kit.operators import OPERATORS, PATTERNS, SEVERAL_VALUES
 
 # Names by which filters prefix columns, and the short code that stands for the entity in messages (registry.md 4.4).
 ENTITY_CODES = {
@@ -187,13 +187,13 @@ class Listing:
         if column.kind is Kind.BYTES:
             raise InvalidArgument(f"'{entity.code}.{column_name}' cannot be compared in filters")
         values = [_value(column, column_name, item, function) for item in value.split(";")]
-        operator = _OPERATORS.get(function)
+        operator = OPERATORS.get(function)
         if operator is None:
             raise InvalidArgument(f"unrecognized filter function: {function}")
-        if len(values) > 1 and function not in _SEVERAL_VALUES:
+        if len(values) > 1 and function not in SEVERAL_VALUES:
             raise InvalidArgument(f"invalid single value filter expression: {expression}")
         own = "" if prefix == self.prefix else prefix
-        clause, compared = operator(column, parameter, values)
+        clause, compared = operator(column.expression, parameter, values)
         return Condition(own, column_name, function, clause, parameter, compared)
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:
@@ -218,42 +218,8 @@ def offset_of(token: str, name: str) -> int:
     return offset
 
 
-# Makes the clause for a column and a parameter, and the parameter's value of those in the filter.
-Operator = Callable[[Column, str, list[Any]], tuple[ColumnElement[bool], Any]]
-
-
-def _one(compare: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]) -> Operator:
-    """Compare with the one value, in the column's own type."""
-
-    def operator(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
-        compared = bindparam(name, values[0], type_=column.expression.type)
-        return compare(column.expression, compared), values[0]
-
-    return operator
-
-
-def _pattern(pattern: str, *, matches: bool) -> Operator:
-    """Compare the column as text with the value put into `pattern`."""
-
-    def operator(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
-        text = pattern.format(values[0])
-        like = cast(column.expression, String).like(bindparam(name, text, type_=String))
-        return (like if matches else not_(like)), text
-
-    return operator
-
-
-def _any(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
-    """Compare with all values as one array: a statement's text then does not depend on how many there are."""
-    return column.expression == any_(bindparam(name, values, type_=ARRAY(column.expression.type))), values
-
-
-def _none(column: Column, name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
-    return column.expression != all_(bindparam(name, values, type_=ARRAY(column.expression.type))), values
-
-
 def _value(column: Column, name: str, text: str, function: str) -> Any:
-    if function in _PATTERNS:
+    if function in PATTERNS:
         return text
     convert = _CONVERSIONS.get(column.kind)
     return text if convert is None else convert(column, name, text)
@@ -286,21 +252,4 @@ _CONVERSIONS: Mapping[Kind, Callable[[Column, str, str], Any]] = {
     Kind.INTEGER: _integer,
     Kind.TIMESTAMP: _timestamp,
     Kind.DURATION: _duration,
-}
-
-
-_SEVERAL_VALUES = frozenset({"value_in", "value_not_in"})
-# `contains` takes % and _ in the value as wildcards, as the reference does (registry.md 4.3).
-_PATTERNS = frozenset({"contains", "not_like"})
-_OPERATORS: Mapping[str, Operator] = {
-    "contains": _pattern("%{}%", matches=True),
-    "not_like": _pattern("{}", matches=False),
-    "gt": _one(operators.gt),
-    "gte": _one(operators.ge),
-    "lt": _one(operators.lt),
-    "lte": _one(operators.le),
-    "eq": _one(operators.eq),
-    "ne": _one(operators.ne),
-    "value_in": _any,
-    "value_not_in": _none,
 }
