@@ -5,17 +5,18 @@ a bad request is refused first. Grammar, order of checks and texts: registry.md 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, String, cast
+from sqlalchemy import BigInteger, ColumnElement
 
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
 from services.kit.filter_text import Expression, expressions
+from services.kit.operators import OPERATORS, PATTERNS, SEVERAL_VALUES
 
 # Names by which filters prefix columns, and the short code that stands for the entity in messages (registry.md 4.4).
 ENTITY_CODES = {
@@ -65,11 +66,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Condition:
-    """One checked expression of a filter text."""
+    """One checked expression of a filter text. Its clause names its value `parameter`."""
 
     prefix: str  # "" for the list's own entity
     column: str
+    function: str
     clause: ColumnElement[bool]
+    parameter: str
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Plan:
     order_by: Sequence[ColumnElement[Any]]
     limit: int
     offset: int
+    order: tuple[str | None, int] = (None, DESCENDING)
+    """The sort key and direction that `order_by` was made for."""
 
     @property
     def where(self) -> list[ColumnElement[bool]]:
@@ -98,6 +104,18 @@ class Plan:
     def entities(self) -> set[str]:
         """Prefixes of the joined entities that filters name."""
         return {condition.prefix for condition in self.conditions if condition.prefix}
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for plans of one listing whose statements have the same text and differ in `values` alone."""
+        conditions = tuple((condition.prefix, condition.column, condition.function) for condition in self.conditions)
+        return (conditions, self.order)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of all conditions by the names that their clauses give them, and `limit` and `offset`."""
+        values = {condition.parameter: condition.value for condition in self.conditions}
+        return {**values, "limit": self.limit, "offset": self.offset}
 
     @property
     def filtered_fields(self) -> set[str]:
@@ -140,13 +158,13 @@ class Listing:
             raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
-        return Plan(conditions, order_by, limit, offset_of(token, name))
+        return Plan(conditions, order_by, limit, offset_of(token, name), (sort_key, sort_direction))
 
     def conditions(self, filters: str) -> list[Condition]:
         """Parse and check a filter text; nothing for an empty one."""
         if not filters:
             return []
-        return [self._condition(expression) for expression in expressions(filters)]
+        return [self._condition(expression, f"filter_{at}") for at, expression in enumerate(expressions(filters))]
 
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
         """The order for a sort key, the tie-break in the same direction behind it."""
@@ -160,7 +178,7 @@ class Listing:
         keys = (column.expression, self.tie_break)
         return [key.asc() if direction == ASCENDING else key.desc() for key in keys]
 
-    def _condition(self, expression: Expression) -> Condition:
+    def _condition(self, expression: Expression, parameter: str) -> Condition:
         function = expression.function
         prefix, entity, column_name = self._resolve(expression.field)
         column = entity.columns.get(column_name)
@@ -169,12 +187,14 @@ class Listing:
         if column.kind is Kind.BYTES:
             raise InvalidArgument(f"'{entity.code}.{column_name}' cannot be compared in filters")
         values = [_value(column, column_name, item, function) for item in expression.values]
-        operator = _OPERATORS.get(function)
+        operator = OPERATORS.get(function)
         if operator is None:
             raise InvalidArgument(f"unrecognized filter function: {function}")
-        if len(values) > 1 and function not in _SEVERAL_VALUES:
+        if len(values) > 1 and function not in SEVERAL_VALUES:
             raise InvalidArgument(f"invalid single value filter expression: {expression.text}")
-        return Condition("" if prefix == self.prefix else prefix, column_name, operator(column, values))
+        own = "" if prefix == self.prefix else prefix
+        clause, compared = operator(column.expression, parameter, values)
+        return Condition(own, column_name, function, clause, parameter, compared)
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:
         prefix, dot, column = name.partition(".")
@@ -198,16 +218,8 @@ def offset_of(token: str, name: str) -> int:
     return offset
 
 
-Operator = Callable[[Column, list[Any]], ColumnElement[bool]]
-
-
-def _as_text(column: Column) -> ColumnElement[str]:
-    """The column as LIKE takes it."""
-    return cast(column.expression, String)
-
-
 def _value(column: Column, name: str, text: str, function: str) -> Any:
-    if function in _PATTERNS:
+    if function in PATTERNS:
         return text
     convert = _CONVERSIONS.get(column.kind)
     return text if convert is None else convert(column, name, text)
@@ -241,21 +253,4 @@ _CONVERSIONS: Mapping[Kind, Callable[[Column, str, str], Any]] = {
     Kind.INTEGER: _integer,
     Kind.TIMESTAMP: _timestamp,
     Kind.DURATION: _duration,
-}
-
-
-_SEVERAL_VALUES = frozenset({"value_in", "value_not_in"})
-# `contains` takes % and _ in the value as wildcards, as the reference does (registry.md 4.3).
-_PATTERNS = frozenset({"contains", "not_like"})
-_OPERATORS: Mapping[str, Operator] = {
-    "contains": lambda column, values: _as_text(column).like(f"%{values[0]}%"),
-    "not_like": lambda column, values: _as_text(column).not_like(values[0]),
-    "gt": lambda column, values: column.expression > values[0],
-    "gte": lambda column, values: column.expression >= values[0],
-    "lt": lambda column, values: column.expression < values[0],
-    "lte": lambda column, values: column.expression <= values[0],
-    "eq": lambda column, values: column.expression == values[0],
-    "ne": lambda column, values: column.expression != values[0],
-    "value_in": lambda column, values: column.expression.in_(values),
-    "value_not_in": lambda column, values: column.expression.not_in(values),
 }

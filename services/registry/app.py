@@ -22,6 +22,7 @@ from services.registry.listeners.questions import RegistryQuestions
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Scope
 from services.registry.rules.workflows import Limits
+from services.registry.store.positions import Positions
 
 NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -36,10 +37,13 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     stack.callback(beside.close)
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
+    positions = Positions(_now)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), clock=_now)
-    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, beside, closures, limits=limits, clock=_now)
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, _now)
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), positions=positions, clock=_now)
+    workflows = WorkflowHandlers(
+        parts.db, parts.bus, outbox, beside, closures, limits=limits, positions=positions, clock=_now
+    )
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, positions=positions, clock=_now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
     names = NamedEntityHandlers(parts.db, _now)

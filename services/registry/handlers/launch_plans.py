@@ -48,16 +48,27 @@ from services.registry.rules.missing import missing
 from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
 from services.registry.store import launch_plans as store
 from services.registry.store import listings, names, schedules, workflows
+from services.registry.store.positions import Positions
 
 
 class LaunchPlanHandlers:
     """The RPCs about launch plans."""
 
-    def __init__(self, db: Database, bus: Bus, outbox: Outbox, beside: Beside, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        *,
+        positions: Positions,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
         self._beside = beside
+        self._positions = positions
         self._clock = clock
 
     async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
@@ -143,11 +154,11 @@ class LaunchPlanHandlers:
 
     async def _activate(self, identifier: Identifier) -> None:
         """Make this the one active version of its name and its schedule the one that fires."""
-        now = self._clock()
         async with self._db.transaction() as connection:
             plan = await store.lock(connection, identifier)
             if plan is None:
                 raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that changes of one name carry times in their order
             for other in await store.deactivate_others(connection, identifier, now):
                 await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, other)
             await store.set_state(connection, identifier, LaunchPlanState.ACTIVE, now)
@@ -158,11 +169,11 @@ class LaunchPlanHandlers:
 
     async def _deactivate(self, identifier: Identifier) -> None:
         """Leave this version inactive and its schedule silent; another version of the name stays as it is."""
-        now = self._clock()
         async with self._db.transaction() as connection:
             plan = await store.lock(connection, identifier)
             if plan is None:
                 raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that changes of one name carry times in their order
             was = await store.set_state(connection, identifier, LaunchPlanState.INACTIVE, now)
             await schedules.deactivate_version(connection, identifier, now)
             if was == LaunchPlanState.ACTIVE:
@@ -174,7 +185,9 @@ class LaunchPlanHandlers:
         plan = plan_of(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_launch_plans(connection, plan, where.project, where.domain, name=where.name)
+            found = await listings.find_launch_plans(
+                connection, self._positions, plan, where.project, where.domain, name=where.name
+            )
         return _page(plan, found)
 
     async def ListActiveLaunchPlans(self, request: ActiveLaunchPlanListRequest, _call: Call) -> bytes:
@@ -186,7 +199,7 @@ class LaunchPlanHandlers:
         plan = plan_of(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", every)
         async with self._db.read() as connection:
             found = await listings.find_launch_plans(
-                connection, plan, request.project, request.domain, state=LaunchPlanState.ACTIVE
+                connection, self._positions, plan, request.project, request.domain, active=True
             )
         return _page(plan, found)
 

@@ -32,6 +32,7 @@ from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
 from services.registry.store import descriptions, listings, names
 from services.registry.store import tasks as store
+from services.registry.store.positions import Positions
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class TaskHandlers:
         beside: Beside,
         *,
         policy: TaskPolicy,
+        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
@@ -60,6 +62,7 @@ class TaskHandlers:
         self._outbox = outbox
         self._beside = beside
         self._policy = policy
+        self._positions = positions
         self._clock = clock
 
     async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
@@ -101,8 +104,11 @@ class TaskHandlers:
         """Answer a page of versions, of one name or of all (4.9)."""
         check_id_given(request.id if request.HasField("id") else None)
         plan = plan_of(listings.TASKS, "ListTasks", request)
+        where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_tasks(connection, plan, request.id.project, request.id.domain, request.id.name)
+            found = await listings.find_tasks(
+                connection, self._positions, plan, where.project, where.domain, name=where.name
+            )
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
         return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
 

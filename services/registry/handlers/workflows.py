@@ -50,6 +50,7 @@ from services.registry.rules.workflows import (
 )
 from services.registry.store import descriptions, launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
+from services.registry.store.positions import Positions
 
 
 class _Built(NamedTuple):
@@ -72,6 +73,7 @@ class WorkflowHandlers:
         closures: Closures,
         *,
         limits: Limits,
+        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
@@ -80,6 +82,7 @@ class WorkflowHandlers:
         self._beside = beside
         self._closures = closures
         self._limits = limits
+        self._positions = positions
         self._clock = clock
 
     async def CreateWorkflow(self, request: WorkflowCreateRequest, _call: Call) -> WorkflowCreateResponse:
@@ -169,7 +172,9 @@ class WorkflowHandlers:
         plan = plan_of(listings.WORKFLOWS, "ListWorkflows", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_workflows(connection, plan, where.project, where.domain, where.name)
+            found = await listings.find_workflows(
+                connection, self._positions, plan, where.project, where.domain, name=where.name
+            )
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
         return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
 

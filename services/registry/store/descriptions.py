@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from services.kit.db import Connection, fetch
+from services.kit.db import Connection, fetch_text
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
+from services.registry.store.statements import TEXTS, given, paged, within
 from services.registry.store.tables import description_entities as table
 
 # One that was left over belongs to no version and may stay: nothing of a registration hangs on it (registry.md 5.3).
@@ -86,10 +88,16 @@ async def find(
     connection: Connection, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
 ) -> list[bytes]:
     """Return the serialized descriptions of a page; no type or an empty name is every one."""
-    statement = select(table.c.message).where(table.c.project == where.project, table.c.domain == where.domain)
-    if resource_type != ResourceType.UNSPECIFIED:
-        statement = statement.where(table.c.resource_type == resource_type)
-    if where.name:
-        statement = statement.where(table.c.name == where.name)
-    statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
-    return [row[0] for row in await fetch(connection, statement)]
+    place = {
+        "resource_type": resource_type,
+        "project": where.project,
+        "domain": where.domain,
+        "name": where.name,
+    }
+
+    def compose() -> Select[Any]:
+        chosen = select(table.c.message).where(*within(table, place), *plan.where)
+        return paged(chosen).order_by(*plan.order_by)
+
+    text = TEXTS.of(("descriptions", resource_type, plan.shape, given(place)), compose)
+    return [message for (message,) in await fetch_text(connection, text, {**place, **plan.values})]

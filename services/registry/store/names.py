@@ -4,7 +4,7 @@ Lists of names walk through these rows and never through versions; what a filter
 name. The metadata of a name (registry.md section 9) stands in its row, ACTIVE and without description at first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +12,13 @@ from flyteidl.admin.common_pb2 import NamedEntity, NamedEntityIdentifier, NamedE
 from flyteidl.core.identifier_pb2 import ResourceType
 from sqlalchemy import ColumnElement, Select, and_, select, true
 
-from services.kit.db import Connection, fetch
+from services.kit.db import Connection, fetch_text
 from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
+from services.registry.store.statements import TEXTS, given, paged, within
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
+from services.registry.store.version_pages import WORKFLOW_KEY
 
 _ROW = f"resource_type = %(resource_type)s AND {WHERE_NAME}"
 _GET = f"SELECT project, domain, name, description, state FROM named_entities WHERE {_ROW}"
@@ -93,11 +95,16 @@ async def find(
     connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
 ) -> NamedEntityList:
     """Return the names of a page with their metadata, without a token."""
-    columns = (*_BY_NAME, named_entities.c.description, named_entities.c.state)
-    statement = _in_place(select(*columns), resource_type, project, domain).where(*plan.where)
+    place = {"resource_type": resource_type, "project": project, "domain": domain}
+
+    def compose() -> Select[Any]:
+        columns = (*_BY_NAME, named_entities.c.description, named_entities.c.state)
+        return _page(select(*columns).where(*plan.where), place, plan)
+
+    text = TEXTS.of(("named entities", plan.shape, given(place)), compose)
     found = NamedEntityList()
     # Filled in place, the console's page of ten thousand costs half of what it does put together from messages.
-    for row in await fetch(connection, _page(statement, plan)):
+    for row in await fetch_text(connection, text, {**place, **plan.values}):
         _filled(found.entities.add(), resource_type, row)
     return found
 
@@ -109,12 +116,17 @@ async def find_ids(
 
     A name is found that has a version for which all holds that the filters say of versions.
     """
-    of_names = [condition.clause for condition in plan.conditions if _is_of_names(condition)]
-    of_versions = [condition for condition in plan.conditions if not _is_of_names(condition)]
-    statement = _in_place(select(*_BY_NAME), resource_type, project, domain).where(*of_names)
-    if of_versions:
-        statement = statement.where(_has_version(resource_type, of_versions))
-    return await fetch(connection, _page(statement, plan))
+    place = {"resource_type": resource_type, "project": project, "domain": domain}
+
+    def compose() -> Select[Any]:
+        names = select(*_BY_NAME).where(*(condition.clause for condition in plan.conditions if _is_of_names(condition)))
+        of_versions = [condition for condition in plan.conditions if not _is_of_names(condition)]
+        if of_versions:
+            names = names.where(_has_version(resource_type, of_versions))
+        return _page(names, place, plan)
+
+    text = TEXTS.of(("names", resource_type, plan.shape, given(place)), compose)
+    return await fetch_text(connection, text, {**place, **plan.values})
 
 
 def _is_of_names(condition: Condition) -> bool:
@@ -126,22 +138,14 @@ def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> Co
     table = _VERSIONS[resource_type]
     same_name = and_(*(table.c[field] == column.expression for field, column in _PLACE_AND_NAME.items()))
     version = select(true()).select_from(table).where(same_name, *(condition.clause for condition in conditions))
-    if any(condition.prefix == WORKFLOWS.prefix for condition in conditions):
+    if any(condition.prefix and condition.column not in WORKFLOW_KEY for condition in conditions):
         version = version.join(workflows, workflows.c.id == launch_plans.c.workflow_id)
     return version.correlate(named_entities).exists()
 
 
-def _in_place(statement: Select[Any], resource_type: ResourceType, project: str, domain: str) -> Select[Any]:
-    statement = statement.where(named_entities.c.resource_type == resource_type)
-    for column, value in ((named_entities.c.project, project), (named_entities.c.domain, domain)):
-        if value:
-            statement = statement.where(column == value)
-    return statement
-
-
-def _page(statement: Select[Any], plan: Plan) -> Select[Any]:
+def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan) -> Select[Any]:
     # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
-    return statement.order_by(*plan.order_by, *_BY_NAME).limit(plan.limit).offset(plan.offset)
+    return paged(names.where(*within(named_entities, place))).order_by(*plan.order_by, *_BY_NAME)
 
 
 def _key(resource_type: ResourceType, name: NamedEntityIdentifier) -> dict[str, object]:
