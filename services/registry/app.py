@@ -47,7 +47,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
     names = NamedEntityHandlers(parts.db, _now)
-    descriptions = DescriptionHandlers(parts.db)
+    descriptions = DescriptionHandlers(parts.db, positions)
     table = Table()
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from flyteidl.admin.common_pb2 import NamedEntityIdentifier
+from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db import Connection, Database
 from services.kit.listing import Listing, Plan
 from services.kit.migrations import migrate
 from services.registry import store
-from services.registry.store import listings
+from services.registry.store import descriptions, listings
 from services.registry.store.positions import Positions
 from tests.support.parts import Parts
 
@@ -37,6 +39,13 @@ INSERT INTO launch_plans (created_at, updated_at, project, domain, name, version
     digest, spec, closure)
 SELECT %(moment)s::timestamptz + number * interval '1 second', %(moment)s, 'p', 'd', 'n' || number, '1', made.id, 1,
     'NONE', '', '', '' FROM made, generate_series(1, %(plans)s) AS number
+"""
+_ADD_DESCRIPTIONS = """
+INSERT INTO description_entities (created_at, updated_at, resource_type, project, domain, name, version,
+    short_description, long_description, link, message)
+SELECT %(moment)s::timestamptz + number * interval '1 second', %(moment)s, kind, 'p', 'd', 'n', number::text, '', '',
+    '', number::text::bytea
+FROM generate_series(1, %(versions)s) AS number, generate_series(1, 2) AS kind
 """
 
 
@@ -138,3 +147,14 @@ async def test_a_deep_page_of_active_launch_plans_follows_their_states(connectio
     assert await rows() == 10
     await connection.execute("UPDATE launch_plans SET state = 0 WHERE name IN ('n2999', 'n2500', 'n1')")
     assert await rows() == 7
+
+
+async def test_deep_pages_of_descriptions_are_of_the_type_asked_for_and_come_to_again(connection: Connection) -> None:
+    await connection.execute(_ADD_DESCRIPTIONS, {"moment": BEGINNING, "versions": STORED})
+    positions = Positions(lambda: BEGINNING + timedelta(days=1))
+    where = NamedEntityIdentifier(project="p", domain="d")
+    for kind, each in ((ResourceType.TASK, 1), (ResourceType.UNSPECIFIED, 2), (ResourceType.WORKFLOW, 1)):
+        for offset in (5000, 4000, 5000):
+            plan = plan_of(descriptions.listing_of(kind), offset)
+            found = await descriptions.find(connection, positions, plan, kind, where)
+            assert found == [str(STORED - at // each).encode() for at in range(offset, offset + 50)]

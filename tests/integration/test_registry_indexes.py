@@ -85,7 +85,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         statements.append((text, parameters))
         return await db.fetch_text(connection, text, parameters)
 
-    for module in (version_pages, names, descriptions):
+    for module in (version_pages, names):
         monkeypatch.setattr(module, "fetch_text", fetch_text)
     return statements
 
@@ -160,7 +160,7 @@ async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
         await names.find(connection, page, ResourceType.WORKFLOW, "p", "d")
     elif listing is DESCRIBED:
         where = NamedEntityIdentifier(project="p", domain="d", name=name)
-        await descriptions.find(connection, page, ResourceType.WORKFLOW, where)
+        await descriptions.find(connection, positions, page, ResourceType.WORKFLOW, where)
     else:
         await names.find_ids(connection, page, ResourceType.WORKFLOW, "p", "d")
     (statement,) = asked

@@ -14,13 +14,15 @@ from services.registry.rules.lists import check_id_given
 from services.registry.rules.missing import no_entry
 from services.registry.rules.names import check_type_given
 from services.registry.store import descriptions as store
+from services.registry.store.positions import Positions
 
 
 class DescriptionHandlers:
     """The RPCs about descriptions."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, positions: Positions) -> None:
         self._db = db
+        self._positions = positions
 
     async def GetDescriptionEntity(self, request: ObjectGetRequest, _call: Call) -> bytes:
         """Answer the description of a version, a task's when no type is given. Raises InvalidArgument, NotFound."""
@@ -41,6 +43,6 @@ class DescriptionHandlers:
         if plan.conditions:
             check_filterable(request.resource_type)
         async with self._db.read() as connection:
-            found = await store.find(connection, plan, request.resource_type, request.id)
+            found = await store.find(connection, self._positions, plan, request.resource_type, request.id)
         listed = b"".join(message_field(DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER, one) for one in found)
         return listed + string_field(DescriptionEntityList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))

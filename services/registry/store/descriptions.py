@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
-from sqlalchemy import Select, select
 
-from services.kit.db import Connection, fetch_text
+from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
-from services.registry.store.statements import TEXTS, given, paged, within
+from services.registry.store.positions import Positions
 from services.registry.store.tables import description_entities as table
+from services.registry.store.version_pages import VersionPage
 
 # One that was left over belongs to no version and may stay: nothing of a registration hangs on it (registry.md 5.3).
 _INSERT = """
@@ -85,7 +84,7 @@ async def get(connection: Connection, identifier: Identifier) -> bytes | None:
 
 
 async def find(
-    connection: Connection, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
+    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
 ) -> list[bytes]:
     """Return the serialized descriptions of a page; no type or an empty name is every one."""
     place = {
@@ -94,10 +93,5 @@ async def find(
         "domain": where.domain,
         "name": where.name,
     }
-
-    def compose() -> Select[Any]:
-        chosen = select(table.c.message).where(*within(table, place), *plan.where)
-        return paged(chosen).order_by(*plan.order_by)
-
-    text = TEXTS.of(("descriptions", resource_type, plan.shape, given(place)), compose)
-    return [message for (message,) in await fetch_text(connection, text, {**place, **plan.values})]
+    page = VersionPage(table, (table.c.message,), place, plan)
+    return [message for (message,) in await page.read(connection, positions)]

@@ -1,4 +1,4 @@
-"""How a page of a list of versions is read: by indexes, at every depth for about the same."""
+"""How a page of versions, or of their descriptions, is read: by indexes, at every depth for about the same."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
