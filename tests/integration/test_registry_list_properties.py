@@ -223,7 +223,7 @@ def chosen_lists(draw: st.DrawFn) -> tuple[List, Asked]:
     return made, draw(REQUESTS[made.rpc])
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(chosen=chosen_lists())
 async def test_any_list_is_answered_rightly_or_refused(
     served: Served, stored: Tables, chosen: tuple[List, Asked]

@@ -86,7 +86,6 @@ def edges_of(closure: CompiledWorkflowClosure) -> set[tuple[str, str]]:
     return {(source, target) for source, targets in downstream.items() for target in targets}
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_the_connections_are_the_edges_that_bindings_draw_and_those_of_loose_ends(graph: Graph) -> None:
     closure = compiled(graph.template(), [INNER])
@@ -98,7 +97,6 @@ def test_the_connections_are_the_edges_that_bindings_draw_and_those_of_loose_end
     assert {(source, target) for source, target in upstream if target in own} == edges_of(closure)
 
 
-@settings(deadline=None)
 @given(graphs(2), st.permutations(range(MOST)))
 def test_the_order_of_nodes_changes_their_order_and_nothing_else(graph: Graph, shuffled: list[int]) -> None:
     order = [i for i in shuffled if i < len(graph.nodes)]
@@ -187,7 +185,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(graph=graphs(), place=st.integers(0, MOST))
 def test_one_fault_gives_just_its_error(
     fault: Callable[[Node], set[tuple[str, str]]], graph: Graph, place: int
@@ -201,7 +199,7 @@ def test_one_fault_gives_just_its_error(
     assert codes(template, [INNER]) == expected
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(graphs(), st.data())
 def test_bytes_spoilt_on_their_way_are_refused_politely(graph: Graph, data: st.DataObject) -> None:
     payload = bytearray(graph.template().SerializeToString())
