@@ -43,7 +43,8 @@ START_SECONDS = 30.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
-# Clients send some dozens of shapes; whoever makes up more gets each composed anew. A text has a kilobyte.
+# Clients send some dozens of shapes; whoever makes up more gets each composed anew. A text has a kilobyte, the longest
+# that filters can ask for 20.
 _TEXTS_KEPT = 500
 
 # What is left is a nested loop over an index.

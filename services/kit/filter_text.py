@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from services.kit.errors import InvalidArgument
 
-# PostgreSQL takes 65,535 parameters a statement and gives up on more. No client comes near these numbers; composing a
-# statement of that many conditions or values takes some 20 ms, during which no other call is served.
+# No client comes near these numbers. So many conditions take some 20 ms to check and to compose, so many values half of
+# that; during this no other call is served. PostgreSQL gives up on more than 65,535 conditions.
 MAX_EXPRESSIONS = 500
 MAX_VALUES = 10_000
 
