@@ -4,7 +4,7 @@ PYTHON ?= python3
 # The gateway's port and the folder of the local stack; tests use free ports and folders of their own.
 PORT ?= 30080
 SANDBOX_DIR ?= .sandbox
-# How many processes of events and of executions the local stack runs.
+# How many processes of registry, of events and of executions the local stack runs.
 REPLICAS ?= 1
 
 VENV := .venv
@@ -25,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench chaos outage test test-unit test-integration lint fmt typecheck lock
+.PHONY: help up down status logs reset bench bench-registry chaos outage test test-unit test-integration lint fmt typecheck lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ reset: ## Stop the local stack and delete its data
 bench: $(RUN_READY) ## Load on sandboxes of its own, some 15 minutes; writes bench/RESULTS.md (SECONDS, STORED)
 	@$(BIN)/python -m bench.sandbox --out bench/RESULTS.md \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORED),--stored $(STORED))
+
+bench-registry: $(RUN_READY) ## Registering in bulk and lists over a long history; writes bench/RESULTS-registry.md (SIZES)
+	@$(BIN)/python -m bench.registry --out bench/RESULTS-registry.md $(if $(SIZES),--sizes $(SIZES))
 
 chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
 	@$(BIN)/python -m bench.chaos --replicas $(REPLICAS) \

@@ -164,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--rate", type=float, default=500.0, help="events a second")
-    parser.add_argument("--replicas", type=int, default=1, help="of events and of executions")
+    parser.add_argument("--replicas", type=int, default=1, help="of registry, of events and of executions")
     parser.add_argument("--seed", type=int, default=None, help="of a run whose acts are to come again")
     parser.add_argument(
         "--freeze", type=float, default=FREEZE_SECONDS, help="seconds that a part stands still; 0: none"

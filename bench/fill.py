@@ -19,7 +19,7 @@ _WITH_TASKS = 5
 
 def fill(folder: Path, execution: str, nodes: int) -> None:
     """Copy `execution` of the sandbox in `folder` until `nodes` node executions are stored."""
-    with psycopg.connect(_database(folder), autocommit=True) as connection:
+    with psycopg.connect(database(folder, "executions"), autocommit=True) as connection:
         # What is lost in a crash here is made again.
         connection.execute("SET synchronous_commit = off")
         each = _count(connection, "node_executions", execution)
@@ -38,8 +38,9 @@ def fill(folder: Path, execution: str, nodes: int) -> None:
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))
 
 
-def _database(folder: Path) -> str:
-    lines = (folder / "env" / "executions.env").read_text().splitlines()
+def database(folder: Path, service: str) -> str:
+    """The URL of the database of `service` in the sandbox in `folder`."""
+    lines = (folder / "env" / f"{service}.env").read_text().splitlines()
     return next(line.removeprefix(_URL).strip("'") for line in lines if line.startswith(_URL))
 
 

@@ -195,7 +195,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.outage", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="that executions is away")
     parser.add_argument("--rate", type=float, default=200.0, help="events a second")
-    parser.add_argument("--replicas", type=int, default=1, help="of events and of executions")
+    parser.add_argument("--replicas", type=int, default=1, help="of registry, of events and of executions")
     parser.add_argument("--dir", type=Path, help="folder of the sandbox, which then stays; otherwise one that goes")
     arguments = parser.parse_args()
     with running_stack(replicas=arguments.replicas, folder=arguments.dir) as stack:

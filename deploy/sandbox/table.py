@@ -36,7 +36,7 @@ FRONTS = ("lean", "bridge", "grpc")
 # Those that the gateway can reach through a socket.
 _SOCKETS = ("lean", "bridge")
 # What may run several times, as in production; the others would only cost memory here.
-REPLICATED = ("executions", "events")
+REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
 REPLICAS = range(1, 10)
 

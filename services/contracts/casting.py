@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from flyteidl.core.types_pb2 import LiteralType, SchemaType, SimpleType, StructuredDatasetType
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
 from services.contracts.casting_structs import struct_castable
 
@@ -59,6 +61,8 @@ class Comparison:
         self._steps = steps
         # Unions in unions meet again and again; without memory the number of meetings is exponential in the depth.
         self._unions: dict[tuple[bytes, bytes], bool] = {}
+        # Many nodes hand on the same few dataclasses.
+        self._structs: dict[tuple[bytes, bytes], bool] = {}
 
     def castable(self, upstream: LiteralType, downstream: LiteralType) -> bool:
         """As the function of this name."""
@@ -104,10 +108,20 @@ class Comparison:
         if _is_simple(upstream, _STRUCT) and _is_simple(downstream, _STRUCT):
             if not (upstream.HasField("metadata") and downstream.HasField("metadata")):
                 return True
-            self.spend((upstream.metadata.ByteSize() + downstream.metadata.ByteSize()) // BYTES_PER_STEP)
-            return struct_castable(upstream.metadata, downstream.metadata, self.spend)
+            return self._struct(upstream.metadata, downstream.metadata)
         self.spend(len(upstream.enum_type.values))
         return upstream.simple == downstream.simple and upstream.enum_type == downstream.enum_type
+
+    def _struct(self, upstream: Struct, downstream: Struct) -> bool:
+        key = self._pair(upstream, downstream)
+        if key not in self._structs:
+            self._structs[key] = struct_castable(upstream, downstream, self.spend)
+        return self._structs[key]
+
+    def _pair(self, one: Message, other: Message) -> tuple[bytes, bytes]:
+        key = (one.SerializeToString(deterministic=True), other.SerializeToString(deterministic=True))
+        self.spend((len(key[0]) + len(key[1])) // BYTES_PER_STEP)
+        return key
 
     def _collection(self, downstream: LiteralType, upstream: LiteralType) -> bool:
         if not upstream.HasField("collection_type"):
@@ -126,8 +140,7 @@ class Comparison:
             # More than one fitting variant is as bad as none: nobody could tell which is meant.
             fits = (variant for variant in downstream.union_type.variants if self.castable(upstream, variant))
             return next(fits, None) is not None and next(fits, None) is None
-        key = (upstream.SerializeToString(deterministic=True), downstream.SerializeToString(deterministic=True))
-        self.spend((len(key[0]) + len(key[1])) // BYTES_PER_STEP)
+        key = self._pair(upstream, downstream)
         if key not in self._unions:
             self._unions[key] = all(
                 any(self.castable(given, wanted) for wanted in downstream.union_type.variants)

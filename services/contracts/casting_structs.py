@@ -4,6 +4,7 @@ Their types carry JSON Schemas as metadata. A larger class may be given for a sm
 expected must be there and fit. Titles, defaults, additional properties and the like make no difference.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -17,6 +18,9 @@ _TYPE_NAMES = frozenset(("array", "boolean", "integer", "null", "number", "objec
 
 # A chain of references longer than this is a loop.
 _MAX_REFERENCES = 100
+
+# Following a reference takes about a step for so many characters.
+_CHARACTERS_PER_STEP = 256
 
 # Classes nested deeper than this, through references, are not compared: Python's own stack is the limit behind it.
 _MAX_DEPTH = 50
@@ -72,7 +76,7 @@ class _Schemas:
 
     def fits(self, given: Json, wanted: Json) -> bool:
         self._spend(1)
-        one, other = _resolved(given, self._given), _resolved(wanted, self._wanted)
+        one, other = self._resolved(given, self._given), self._resolved(wanted, self._wanted)
         key = (id(one), id(other))
         if key not in self._verdicts:
             self._verdicts[key] = True
@@ -90,7 +94,7 @@ class _Schemas:
         return (
             all(self.fits(given, part) for part in _schemas(wanted, "allOf"))
             and _types_fit(given, wanted)
-            and _values_fit(given, wanted)
+            and self._values_fit(given, wanted)
             and ("format" not in wanted or given.get("format") == wanted["format"])
             and self._properties_fit(given, wanted)
             and self._items_fit(given, wanted)
@@ -120,22 +124,34 @@ class _Schemas:
                 return False
         return True
 
+    def _values_fit(self, given: Schema, wanted: Schema) -> bool:
+        allowed, possible = _values(wanted), _values(given)
+        if allowed is None or possible is None:
+            return allowed is None
+        return self._texts(possible) <= self._texts(allowed)
 
-def _resolved(schema: Json, document: Schema) -> Schema:
-    """Follow references, and wrappings of a single schema in `allOf`, to the schema that says something."""
-    for _ in range(_MAX_REFERENCES):
-        if isinstance(schema, bool):
-            return _ANYTHING if schema else _NOTHING
-        if not isinstance(schema, dict):
-            break
-        parts = schema.get("allOf")
-        if "$ref" in schema:
-            schema = _target(schema["$ref"], document)
-        elif isinstance(parts, list) and len(parts) == 1 and "type" not in schema and "properties" not in schema:
-            schema = parts[0]
-        else:
-            return schema
-    raise _NoSchema
+    def _texts(self, values: list[Json]) -> set[str]:
+        # As JSON, in which true is not the number 1, and which can be put into a set whatever its kind.
+        texts = [json.dumps(value, sort_keys=True) for value in values]
+        self._spend(len(texts) + sum(map(len, texts)) // _CHARACTERS_PER_STEP)
+        return set(texts)
+
+    def _resolved(self, schema: Json, document: Schema) -> Schema:
+        """Follow references, and wrappings of a single schema in `allOf`, to the schema that says something."""
+        for _ in range(_MAX_REFERENCES):
+            if isinstance(schema, bool):
+                return _ANYTHING if schema else _NOTHING
+            if not isinstance(schema, dict):
+                break
+            parts = schema.get("allOf")
+            if "$ref" in schema:
+                self._spend(1 + len(str(schema["$ref"])) // _CHARACTERS_PER_STEP)
+                schema = _target(schema["$ref"], document)
+            elif isinstance(parts, list) and len(parts) == 1 and "type" not in schema and "properties" not in schema:
+                schema = parts[0]
+            else:
+                return schema
+        raise _NoSchema
 
 
 # Objects of their own, so that `_verdicts` can tell them by identity.
@@ -183,12 +199,6 @@ def _types_fit(given: Schema, wanted: Schema) -> bool:
     # No widening, as everywhere: an integer is not taken for a number.
     one, other = _types(given), _types(wanted)
     return other is None or one == other
-
-
-def _values_fit(given: Schema, wanted: Schema) -> bool:
-    allowed = _values(wanted)
-    possible = _values(given)
-    return allowed is None or (possible is not None and all(value in allowed for value in possible))
 
 
 def _values(schema: Schema) -> list[Json] | None:

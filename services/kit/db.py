@@ -5,7 +5,8 @@ SQLAlchemy's own execution costs 220 to 360 us a statement more than the driver 
 statements are compiled to text here and hot ones are text from the start.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
 
@@ -41,6 +42,10 @@ POOL_WAIT_SECONDS = 5.0
 START_SECONDS = 30.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
+
+# Clients send some dozens of shapes; whoever makes up more gets each composed anew. A text has a kilobyte, the longest
+# that filters can ask for 20.
+_TEXTS_KEPT = 500
 
 # What is left is a nested loop over an index.
 _BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -128,10 +133,36 @@ class Database:
 
 async def fetch(connection: Connection, statement: Executable) -> list[TupleRow]:
     """Run a SQLAlchemy Core statement through the driver; rows are tuples in the order of its columns."""
-    text, parameters = compiled(statement)
-    cursor = await connection.execute(text, parameters, binary=True)
+    return await fetch_text(connection, *compiled(statement))
+
+
+async def fetch_text(connection: Connection, text: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
+    """Run the text of a composed statement; rows are tuples in the order of its columns.
+
+    It is never prepared: PostgreSQL would in the end plan it once for all values, and what is right for a name with
+    three versions takes a hundred times as long for one with a hundred thousand.
+    """
+    cursor = await connection.execute(text, parameters, binary=True, prepare=False)
     rows: list[TupleRow] = await cursor.fetchall()
     return rows
+
+
+class Texts:
+    """Texts of composed statements that were asked for lately; composing one costs as much as the rest of the call."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[Hashable, str] = OrderedDict()
+
+    def of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
+        """The text of what `compose` makes, which depends on `shape` alone: its values are named parameters."""
+        text = self._texts.get(shape)
+        if text is None:
+            text = self._texts[shape] = compiled(compose())[0]
+            if len(self._texts) > _TEXTS_KEPT:
+                self._texts.popitem(last=False)
+        else:
+            self._texts.move_to_end(shape)
+        return text
 
 
 def compiled(statement: Executable) -> tuple[str, dict[str, Any]]:

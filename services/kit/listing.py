@@ -5,16 +5,18 @@ a bad request is refused first. Grammar, order of checks and texts: registry.md 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast
+from sqlalchemy import BigInteger, ColumnElement
 
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
+from services.kit.filter_text import Expression, expressions
+from services.kit.operators import OPERATORS, PATTERNS, SEVERAL_VALUES
 
 # Names by which filters prefix columns, and the short code that stands for the entity in messages (registry.md 4.4).
 ENTITY_CODES = {
@@ -34,9 +36,9 @@ ENTITY_CODES = {
 }
 
 DESCENDING, ASCENDING = 0, 1
-# PostgreSQL's bigint; a larger number can be in no column.
+# PostgreSQL's bigint and integer; a larger number can be in no such column.
 _MAX_BIGINT = 2**63 - 1
-_EXPRESSION = re.compile(r"(.+)\((.+),\s?(.+)\)")
+_MAX_INTEGER = 2**31 - 1
 # Nineteen digits hold every bigint; Python refuses to convert texts of thousands of digits.
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 # RFC 3339 with up to nine fraction digits, of which PostgreSQL keeps six.
@@ -64,11 +66,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Condition:
-    """One checked expression of a filter text."""
+    """One checked expression of a filter text. Its clause names its value `parameter`."""
 
     prefix: str  # "" for the list's own entity
     column: str
+    function: str
     clause: ColumnElement[bool]
+    parameter: str
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Plan:
     order_by: Sequence[ColumnElement[Any]]
     limit: int
     offset: int
+    order: tuple[str | None, int] = (None, DESCENDING)
+    """The sort key and direction that `order_by` was made for."""
 
     @property
     def where(self) -> list[ColumnElement[bool]]:
@@ -97,6 +104,18 @@ class Plan:
     def entities(self) -> set[str]:
         """Prefixes of the joined entities that filters name."""
         return {condition.prefix for condition in self.conditions if condition.prefix}
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for plans of one listing whose statements have the same text and differ in `values` alone."""
+        conditions = tuple((condition.prefix, condition.column, condition.function) for condition in self.conditions)
+        return (conditions, self.order)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of all conditions by the names that their clauses give them, and `limit` and `offset`."""
+        values = {condition.parameter: condition.value for condition in self.conditions}
+        return {**values, "limit": self.limit, "offset": self.offset}
 
     @property
     def filtered_fields(self) -> set[str]:
@@ -118,6 +137,8 @@ class Listing:
     joined: Mapping[str, Entity] = field(default_factory=dict)
     unsorted: Sequence[ColumnElement[Any]] = ()
     """The order without `sort_by`; the tie-break when empty."""
+    sort_keys: Mapping[str, Column] | None = None
+    """What may be sorted by, where that is not what the own entity's filters may name."""
 
     def plan(
         self,
@@ -137,19 +158,19 @@ class Listing:
             raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
-        return Plan(conditions, order_by, limit, offset_of(token, name))
+        return Plan(conditions, order_by, limit, offset_of(token, name), (sort_key, sort_direction))
 
     def conditions(self, filters: str) -> list[Condition]:
         """Parse and check a filter text; nothing for an empty one."""
         if not filters:
             return []
-        return [self._condition(expression) for expression in filters.split("+")]
+        return [self._condition(expression, f"filter_{at}") for at, expression in enumerate(expressions(filters))]
 
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
         """The order for a sort key, the tie-break in the same direction behind it."""
         if key is None:
             return list(self.unsorted) or [self.tie_break.asc()]
-        column = self.primary.columns.get(key)
+        column = (self.primary.columns if self.sort_keys is None else self.sort_keys).get(key)
         if column is None:
             raise InvalidArgument(f"invalid sort key '{key}'")
         if direction not in {ASCENDING, DESCENDING}:
@@ -157,24 +178,23 @@ class Listing:
         keys = (column.expression, self.tie_break)
         return [key.asc() if direction == ASCENDING else key.desc() for key in keys]
 
-    def _condition(self, expression: str) -> Condition:
-        match = _EXPRESSION.search(expression)
-        if match is None:
-            raise InvalidArgument("invalid value for filters")
-        function, name, value = match.groups()
-        prefix, entity, column_name = self._resolve(name)
+    def _condition(self, expression: Expression, parameter: str) -> Condition:
+        function = expression.function
+        prefix, entity, column_name = self._resolve(expression.field)
         column = entity.columns.get(column_name)
         if column is None:
             raise InvalidArgument(f"'{entity.code}.{column_name}' is invalid filter")
         if column.kind is Kind.BYTES:
             raise InvalidArgument(f"'{entity.code}.{column_name}' cannot be compared in filters")
-        values = [_value(column, column_name, item, function) for item in value.split(";")]
-        operator = _OPERATORS.get(function)
+        values = [_value(column, column_name, item, function) for item in expression.values]
+        operator = OPERATORS.get(function)
         if operator is None:
             raise InvalidArgument(f"unrecognized filter function: {function}")
-        if len(values) > 1 and function not in _SEVERAL_VALUES:
-            raise InvalidArgument(f"invalid single value filter expression: {expression}")
-        return Condition("" if prefix == self.prefix else prefix, column_name, operator(column, values))
+        if len(values) > 1 and function not in SEVERAL_VALUES:
+            raise InvalidArgument(f"invalid single value filter expression: {expression.text}")
+        own = "" if prefix == self.prefix else prefix
+        clause, compared = operator(column.expression, parameter, values)
+        return Condition(own, column_name, function, clause, parameter, compared)
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:
         prefix, dot, column = name.partition(".")
@@ -198,16 +218,8 @@ def offset_of(token: str, name: str) -> int:
     return offset
 
 
-Operator = Callable[[Column, list[Any]], ColumnElement[bool]]
-
-
-def _as_text(column: Column) -> ColumnElement[str]:
-    """The column as LIKE takes it."""
-    return cast(column.expression, String)
-
-
 def _value(column: Column, name: str, text: str, function: str) -> Any:
-    if function in _PATTERNS:
+    if function in PATTERNS:
         return text
     convert = _CONVERSIONS.get(column.kind)
     return text if convert is None else convert(column, name, text)
@@ -216,7 +228,8 @@ def _value(column: Column, name: str, text: str, function: str) -> Any:
 def _integer(column: Column, name: str, text: str) -> int:
     if text in column.names:
         return column.names[text]
-    if not _INTEGER.fullmatch(text) or abs(int(text)) > _MAX_BIGINT:
+    largest = _MAX_BIGINT if isinstance(column.expression.type, BigInteger) else _MAX_INTEGER
+    if not _INTEGER.fullmatch(text) or abs(int(text)) > largest:
         raise InvalidArgument(f"'{text}' is not a value of {name}")
     return int(text)
 
@@ -240,21 +253,4 @@ _CONVERSIONS: Mapping[Kind, Callable[[Column, str, str], Any]] = {
     Kind.INTEGER: _integer,
     Kind.TIMESTAMP: _timestamp,
     Kind.DURATION: _duration,
-}
-
-
-_SEVERAL_VALUES = frozenset({"value_in", "value_not_in"})
-# `contains` takes % and _ in the value as wildcards, as the reference does (registry.md 4.3).
-_PATTERNS = frozenset({"contains", "not_like"})
-_OPERATORS: Mapping[str, Operator] = {
-    "contains": lambda column, values: _as_text(column).like(f"%{values[0]}%"),
-    "not_like": lambda column, values: _as_text(column).not_like(values[0]),
-    "gt": lambda column, values: column.expression > values[0],
-    "gte": lambda column, values: column.expression >= values[0],
-    "lt": lambda column, values: column.expression < values[0],
-    "lte": lambda column, values: column.expression <= values[0],
-    "eq": lambda column, values: column.expression == values[0],
-    "ne": lambda column, values: column.expression != values[0],
-    "value_in": lambda column, values: column.expression.in_(values),
-    "value_not_in": lambda column, values: column.expression.not_in(values),
 }

@@ -3,8 +3,8 @@
 Owns: tasks, workflows, launch plans and their schedules, named entities, description entities; compiled workflows in
 the object store.
 
-Serves: Create, Get and List of tasks, workflows and launch plans, GetActiveLaunchPlan, ListActiveLaunchPlans and
-UpdateLaunchPlan of AdminService.
+Serves: Create, Get, List and ListIds of tasks, workflows and launch plans, GetActiveLaunchPlan, ListActiveLaunchPlans
+and UpdateLaunchPlan; Get, List and Update of named entities; Get and List of description entities, of AdminService.
 
 Says: a version was registered, a launch plan was activated or deactivated (`services.contracts.registry`).
 

@@ -11,34 +11,45 @@ from services.kit.outbox import Outbox, Relay
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 from services.registry.config import Settings
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.closures import Closures
+from services.registry.handlers.descriptions import DescriptionHandlers
 from services.registry.handlers.launch_plans import LaunchPlanHandlers
+from services.registry.handlers.names import NamedEntityHandlers
 from services.registry.handlers.tasks import TaskHandlers, TaskPolicy
 from services.registry.handlers.workflows import WorkflowHandlers
 from services.registry.listeners.questions import RegistryQuestions
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Scope
 from services.registry.rules.workflows import Limits
+from services.registry.store.positions import Positions
 
 NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
-async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
+async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     """Build the service on `parts`; answers questions from here on."""
     objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
     closures = Closures(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
     limits = Limits(settings.max_workflow_nodes, settings.workflow_size_limit)
+    beside = Beside()
+    stack.callback(beside.close)
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
+    positions = Positions(_now)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, _policy(settings), _now)
-    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, closures, limits=limits, clock=_now)
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, _now)
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), positions=positions, clock=_now)
+    workflows = WorkflowHandlers(
+        parts.db, parts.bus, outbox, beside, closures, limits=limits, positions=positions, clock=_now
+    )
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, positions=positions, clock=_now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
+    names = NamedEntityHandlers(parts.db, _now)
+    descriptions = DescriptionHandlers(parts.db, positions)
     table = Table()
-    table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans)
+    table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])
 
 

@@ -1,7 +1,7 @@
 """What a data scientist does after `pyflyte register`, by FlyteRemote; run with the clients' own environment.
 
 `session.py launch PLAN VERSION [INPUT=NUMBER]` prints the new execution's name; `session.py read NAME` waits for it and
-prints phase, node tree and outputs as JSON. FLYTECTL_CONFIG names the sandbox's config file.
+prints phase, node tree and outputs, both as JSON. FLYTECTL_CONFIG names the sandbox's config file.
 """
 
 import json
@@ -18,7 +18,7 @@ def launch(remote: FlyteRemote, plan: str, version: str, *inputs: str) -> None:
     """Launch a version of a launch plan."""
     chosen = remote.fetch_launch_plan(name=plan, version=version)
     values = {key: int(value) for key, _, value in (item.partition("=") for item in inputs)}
-    print(remote.execute(chosen, inputs=values).id.name)
+    print(json.dumps(remote.execute(chosen, inputs=values).id.name))
 
 
 def read(remote: FlyteRemote, name: str) -> None:

@@ -19,6 +19,8 @@ from flyteidl.admin.workflow_pb2 import (
     WorkflowCreateRequest,
 )
 from flyteidl.core.identifier_pb2 import ResourceType
+from flyteidl.core.literals_pb2 import Binding, BindingData, Primitive, Scalar
+from flyteidl.core.types_pb2 import SimpleType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.registry import GET_WORKFLOW, LAUNCH_TASK, LOCATE_WORKFLOW_CLOSURE
@@ -33,6 +35,7 @@ OK = grpc.StatusCode.OK
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
+ONE = Scalar(primitive=Primitive(integer=1))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +156,52 @@ class TestCreate:
         node.workflow_node.launchplan_ref.name = "nothing"
         request.id.version = "v2"
         await refused(admin.CreateWorkflow(request), INVALID_ARGUMENT, "missing entity of type LAUNCH_PLAN")
+
+    async def test_launch_plan_may_be_referred_to_with_an_organisation_or_without_its_type(
+        self, admin: AdminServiceStub
+    ) -> None:
+        await admin.CreateWorkflow(workflow("referred"))
+        await admin.CreateLaunchPlan(launch_plan("referred", "referred"))
+        request = workflow("referring")
+        reference = request.spec.template.nodes[0].workflow_node.launchplan_ref
+        reference.CopyFrom(identifier(ResourceType.LAUNCH_PLAN, "referred"))
+        reference.org = "somebody"
+        await admin.CreateWorkflow(request)
+        reference.ClearField("org")
+        reference.ClearField("resource_type")
+        request.id.version = "v2"
+        await admin.CreateWorkflow(request)
+
+    async def test_what_is_nested_too_deeply_is_invalid_argument_and_changes_nothing(
+        self, admin: AdminServiceStub
+    ) -> None:
+        """Both what the compiler says and what no parser follows any more."""
+        codes = set()
+        for depth in range(1, 110):
+            request = workflow("deep", version=f"v{depth}")
+            of = request.spec.template.interface.inputs.variables["x"].type
+            for _ in range(depth):
+                of = of.collection_type
+            of.simple = SimpleType.NONE
+            del request.spec.template.nodes[0].inputs[:]
+            request.spec.template.nodes[0].inputs.append(Binding(var="x", binding=BindingData(scalar=ONE)))
+            code = await code_of(admin, request)
+            codes.add(code)
+            if code != OK:
+                await refused(admin.GetWorkflow(asked("deep", f"v{depth}")), NOT_FOUND, "missing entity")
+        assert codes == {OK, INVALID_ARGUMENT}
+
+    async def test_other_calls_are_answered_while_a_large_workflow_is_compiled(self, admin: AdminServiceStub) -> None:
+        """As many at once as there are threads and more; each would else hold up everything for its whole time."""
+        large = [asyncio.create_task(code_of(admin, workflow(f"large{i}", nodes=5000))) for i in range(4)]
+        answered = 0
+        while not all(call.done() for call in large):
+            await admin.GetTask(asked("double", kind=ResourceType.TASK))
+            answered += 1
+        # Too many nodes for this registry, which it knows only after compiling them.
+        assert [call.result() for call in large] == [INVALID_ARGUMENT] * 4
+        # Compiled on the loop they would let through one call each, or two.
+        assert answered > 10
 
     async def test_too_many_nodes_are_refused(self, admin: AdminServiceStub) -> None:
         await refused(admin.CreateWorkflow(workflow("long", nodes=4)), INVALID_ARGUMENT, "exceeds limit (4 > 3)")

@@ -27,6 +27,8 @@ class Sandbox:
     folder: Path
     front: str = FRONTS[0]
     """Which front of the services its gateway uses for gRPC calls."""
+    replicas: int = 1
+    """How many processes there are of what can run several times."""
 
     @property
     def target(self) -> str:
@@ -66,7 +68,7 @@ class Sandbox:
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of the launcher."""
         environment = {**os.environ, "PORT": str(self.port), "SANDBOX_DIR": str(self.folder)}
-        environment["SANDBOX_FRONT"] = self.front
+        environment |= {"SANDBOX_FRONT": self.front, "SANDBOX_REPLICAS": str(self.replicas)}
         return subprocess.run(
             [sys.executable, "-m", "deploy.sandbox", *command],
             cwd=ROOT,
@@ -79,9 +81,9 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path, front: str = FRONTS[0]) -> Iterator[Sandbox]:
+def running_sandbox(folder: Path, front: str = FRONTS[0], *, replicas: int = 1) -> Iterator[Sandbox]:
     """Start a sandbox in `folder`; stop it at the end of the block."""
-    sandbox = Sandbox(free_port(), folder, front)
+    sandbox = Sandbox(free_port(), folder, front, replicas)
     started = sandbox.run("up")
     try:
         if started.returncode:

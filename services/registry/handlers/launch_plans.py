@@ -37,6 +37,7 @@ from services.kit.listing import Plan
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
 from services.registry.rules import duplicates
@@ -46,16 +47,28 @@ from services.registry.rules.lists import check_id_given, check_launch_plan_name
 from services.registry.rules.missing import missing
 from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
 from services.registry.store import launch_plans as store
-from services.registry.store import listings, schedules, workflows
+from services.registry.store import listings, names, schedules, workflows
+from services.registry.store.positions import Positions
 
 
 class LaunchPlanHandlers:
     """The RPCs about launch plans."""
 
-    def __init__(self, db: Database, bus: Bus, outbox: Outbox, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        *,
+        positions: Positions,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._beside = beside
+        self._positions = positions
         self._clock = clock
 
     async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
@@ -75,7 +88,7 @@ class LaunchPlanHandlers:
         """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
-        plan = rules.launch_plan(request.id, request.spec, interface, now)
+        plan = await self._beside.run(rules.launch_plan, request.id, request.spec, interface, now)
         structure = launch_plan_digest(plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
@@ -91,7 +104,7 @@ class LaunchPlanHandlers:
             )
             stored = await self._insert(new, now)
         if stored is not None:
-            raise _duplicate(plan, structure, stored)
+            raise await self._beside.run(_duplicate, plan, structure, stored)
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Keep a new plan; answers the one of a call that was first, if any."""
@@ -141,11 +154,11 @@ class LaunchPlanHandlers:
 
     async def _activate(self, identifier: Identifier) -> None:
         """Make this the one active version of its name and its schedule the one that fires."""
-        now = self._clock()
         async with self._db.transaction() as connection:
             plan = await store.lock(connection, identifier)
             if plan is None:
                 raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that changes of one name carry times in their order
             for other in await store.deactivate_others(connection, identifier, now):
                 await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, other)
             await store.set_state(connection, identifier, LaunchPlanState.ACTIVE, now)
@@ -156,11 +169,11 @@ class LaunchPlanHandlers:
 
     async def _deactivate(self, identifier: Identifier) -> None:
         """Leave this version inactive and its schedule silent; another version of the name stays as it is."""
-        now = self._clock()
         async with self._db.transaction() as connection:
             plan = await store.lock(connection, identifier)
             if plan is None:
                 raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that changes of one name carry times in their order
             was = await store.set_state(connection, identifier, LaunchPlanState.INACTIVE, now)
             await schedules.deactivate_version(connection, identifier, now)
             if was == LaunchPlanState.ACTIVE:
@@ -172,7 +185,9 @@ class LaunchPlanHandlers:
         plan = plan_of(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_launch_plans(connection, plan, where.project, where.domain, name=where.name)
+            found = await listings.find_launch_plans(
+                connection, self._positions, plan, where.project, where.domain, name=where.name
+            )
         return _page(plan, found)
 
     async def ListActiveLaunchPlans(self, request: ActiveLaunchPlanListRequest, _call: Call) -> bytes:
@@ -184,14 +199,15 @@ class LaunchPlanHandlers:
         plan = plan_of(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", every)
         async with self._db.read() as connection:
             found = await listings.find_launch_plans(
-                connection, plan, request.project, request.domain, state=LaunchPlanState.ACTIVE
+                connection, self._positions, plan, request.project, request.domain, active=True
             )
         return _page(plan, found)
 
     async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names, of a project, a domain or both."""
+        # What it needs is checked last here; until then an absent limit stands for any.
+        plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request, limit=request.limit or 1)
         check_launch_plan_names(request.project, request.domain, request.limit)
-        plan = plan_of(listings.LAUNCH_PLAN_NAMES, "", request)
         return await names_page(self._db, plan, ResourceType.LAUNCH_PLAN, request)
 
 

@@ -4,20 +4,29 @@ from flyteidl.admin.common_pb2 import (
     NamedEntityIdentifier,
     NamedEntityIdentifierList,
     NamedEntityIdentifierListRequest,
+    NamedEntityListRequest,
     ResourceListRequest,
 )
+from flyteidl.admin.description_entity_pb2 import DescriptionEntityListRequest
 from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db import Database
 from services.kit.listing import Listing, Plan
-from services.registry.store import listings
+from services.registry.store import names
+
+ListRequest = (
+    ResourceListRequest | NamedEntityIdentifierListRequest | NamedEntityListRequest | DescriptionEntityListRequest
+)
 
 
-def plan_of(listing: Listing, name: str, request: ResourceListRequest | NamedEntityIdentifierListRequest) -> Plan:
-    """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument."""
+def plan_of(listing: Listing, name: str, request: ListRequest, limit: int | None = None) -> Plan:
+    """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument.
+
+    A `limit` stands in place of the request's own.
+    """
     return listing.plan(
         name=name,
-        limit=request.limit,
+        limit=request.limit if limit is None else limit,
         token=request.token,
         filters=request.filters,
         sort_key=request.sort_by.key if request.HasField("sort_by") else None,
@@ -30,6 +39,6 @@ async def names_page(
 ) -> bytes:
     """Read and answer a page of names."""
     async with db.read() as connection:
-        found = await listings.find_names(connection, plan, resource_type, request.project, request.domain)
-    names = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in found]
-    return NamedEntityIdentifierList(entities=names, token=plan.next_token(len(found))).SerializeToString()
+        found = await names.find_ids(connection, plan, resource_type, request.project, request.domain)
+    entities = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in found]
+    return NamedEntityIdentifierList(entities=entities, token=plan.next_token(len(found))).SerializeToString()

@@ -11,7 +11,7 @@ from flyteidl.admin.common_pb2 import (
 )
 from flyteidl.admin.task_pb2 import Task, TaskCreateRequest, TaskCreateResponse, TaskList, TaskSpec
 from flyteidl.core.compiler_pb2 import CompiledTask
-from flyteidl.core.identifier_pb2 import ResourceType
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier
 from services.contracts.registry import TASK_REGISTERED
@@ -21,6 +21,7 @@ from services.kit.errors import ServiceError
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
 from services.registry.rules import duplicates
@@ -29,8 +30,9 @@ from services.registry.rules.lists import check_id_given, check_place_given
 from services.registry.rules.missing import missing
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
-from services.registry.store import descriptions, listings
+from services.registry.store import descriptions, listings, names
 from services.registry.store import tasks as store
+from services.registry.store.positions import Positions
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,22 @@ class TaskHandlers:
     """The RPCs about tasks."""
 
     def __init__(
-        self, db: Database, bus: Bus, outbox: Outbox, policy: TaskPolicy, clock: Callable[[], datetime]
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        *,
+        policy: TaskPolicy,
+        positions: Positions,
+        clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._beside = beside
         self._policy = policy
+        self._positions = positions
         self._clock = clock
 
     async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
@@ -58,16 +70,13 @@ class TaskHandlers:
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
         await check_place(self._bus, request.id)
         spec = request.spec
-        check_task(request.id, spec, self._policy.whitelist, self._policy.limits)
-        spec.template.id.CopyFrom(request.id)
-        compiled = compiled_task(spec.template)
-        structure = task_digest(compiled)
+        compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
             stored = await self._insert(compiled, structure, spec)
         if stored is not None:
-            raise _duplicate(compiled, structure, stored)
+            raise await self._beside.run(_duplicate, compiled, structure, stored)
         return TaskCreateResponse()
 
     async def _insert(self, compiled: CompiledTask, structure: bytes, spec: TaskSpec) -> store.Stored | None:
@@ -95,16 +104,27 @@ class TaskHandlers:
         """Answer a page of versions, of one name or of all (4.9)."""
         check_id_given(request.id if request.HasField("id") else None)
         plan = plan_of(listings.TASKS, "ListTasks", request)
+        where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_tasks(connection, plan, request.id.project, request.id.domain, request.id.name)
+            found = await listings.find_tasks(
+                connection, self._positions, plan, where.project, where.domain, name=where.name
+            )
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
         return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
 
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
-        plan = plan_of(listings.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
+        plan = plan_of(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
         return await names_page(self._db, plan, ResourceType.TASK, request)
+
+
+def _compiled(task: Identifier, spec: TaskSpec, policy: TaskPolicy) -> tuple[CompiledTask, bytes]:
+    """Return what is registered as `task` and its digest (5.1, steps 3 to 12)."""
+    check_task(task, spec, policy.whitelist, policy.limits)
+    spec.template.id.CopyFrom(task)
+    compiled = compiled_task(spec.template)
+    return compiled, task_digest(compiled)
 
 
 def _duplicate(compiled: CompiledTask, structure: bytes, stored: store.Stored) -> ServiceError:

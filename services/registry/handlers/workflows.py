@@ -1,9 +1,9 @@
 """Workflows: compiled and registered once, read often (registry.md section 6)."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from flyteidl.admin.common_pb2 import (
     NamedEntityIdentifierListRequest,
@@ -11,14 +11,13 @@ from flyteidl.admin.common_pb2 import (
     ObjectGetRequest,
     ResourceListRequest,
 )
-from flyteidl.admin.launch_plan_pb2 import LaunchPlan
-from flyteidl.admin.task_pb2 import Task
 from flyteidl.admin.workflow_pb2 import (
     Workflow,
     WorkflowClosure,
     WorkflowCreateRequest,
     WorkflowCreateResponse,
     WorkflowList,
+    WorkflowSpec,
 )
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
@@ -31,10 +30,12 @@ from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
+from services.registry.handlers.beside import Beside
 from services.registry.handlers.closures import Closures, closure_bytes
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
 from services.registry.rules import duplicates
+from services.registry.rules.compiler import Requirements
 from services.registry.rules.digests import workflow_digest
 from services.registry.rules.lists import check_id_given, check_place_given
 from services.registry.rules.missing import missing
@@ -47,8 +48,17 @@ from services.registry.rules.workflows import (
     needed_by,
     uncompilable,
 )
-from services.registry.store import descriptions, launch_plans, listings, tasks
+from services.registry.store import descriptions, launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
+from services.registry.store.positions import Positions
+
+
+class _Built(NamedTuple):
+    """A compiled workflow, the content of its object and its digest."""
+
+    compiled: CompiledWorkflowClosure
+    closure: bytes
+    digest: bytes
 
 
 class WorkflowHandlers:
@@ -59,16 +69,20 @@ class WorkflowHandlers:
         db: Database,
         bus: Bus,
         outbox: Outbox,
+        beside: Beside,
         closures: Closures,
         *,
         limits: Limits,
+        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._beside = beside
         self._closures = closures
         self._limits = limits
+        self._positions = positions
         self._clock = clock
 
     async def CreateWorkflow(self, request: WorkflowCreateRequest, _call: Call) -> WorkflowCreateResponse:
@@ -89,16 +103,15 @@ class WorkflowHandlers:
         # Clients send the same registration several times; it was compiled when it came first.
         if stored is not None and stored.request_digest == sent:
             raise duplicates.identical_workflow(identifier)
-        compiled = await self._compile(request)
-        closure = closure_bytes(compiled)
-        check_size(identifier, compiled, len(closure), self._limits)
-        structure = workflow_digest(compiled)
+        built = await self._build(request)
+        check_size(identifier, built.compiled, len(built.closure), self._limits)
         if stored is None:
-            uri = await self._closures.put(identifier, structure, closure)
+            uri = await self._closures.put(identifier, built.digest, built.closure)
             light = light_workflow(identifier, request.spec)
-            stored = await self._insert(request, store.New(light, structure, sent, uri, len(closure), name_state))
+            new = store.New(light, built.digest, sent, uri, len(built.closure), name_state)
+            stored = await self._insert(request, new)
         if stored is not None:
-            await self._refuse(compiled, structure, stored)
+            await self._refuse(built, stored)
 
     async def _insert(self, request: WorkflowCreateRequest, new: store.New) -> store.Stored | None:
         """Keep a new workflow; answers the one of a call that was first, if any."""
@@ -112,31 +125,27 @@ class WorkflowHandlers:
             await self._outbox.put(connection, WORKFLOW_REGISTERED, new.light.id)
         return None
 
-    async def _refuse(self, compiled: CompiledWorkflowClosure, structure: bytes, stored: store.Stored) -> None:
+    async def _refuse(self, built: _Built, stored: store.Stored) -> None:
         """Raise the failure of registering again what is `stored` (6.1, step 12)."""
-        identifier = compiled.primary.template.id
-        if stored.digest == structure:
+        identifier = built.compiled.primary.template.id
+        if stored.digest == built.digest:
             raise duplicates.identical_workflow(identifier)
         before = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise duplicates.different_workflow(identifier, before, compiled)
+        raise await self._beside.run(duplicates.different_workflow, identifier, before, built.compiled)
 
-    async def _compile(self, request: WorkflowCreateRequest) -> CompiledWorkflowClosure:
+    async def _build(self, request: WorkflowCreateRequest) -> _Built:
         """Fetch what the workflow refers to and compile; every failure of both is InvalidArgument (steps 5 to 8)."""
         spec = request.spec
         try:
-            needed = needed_by(spec)
+            needed = await self._beside.run(needed_by, spec)
             async with self._db.read() as connection:
                 found_tasks = await tasks.get_all(connection, needed.tasks)
                 found_plans = await launch_plans.get_all(connection, needed.launch_plans)
             library = (
-                [Task.FromString(message) for message in _all(ResourceType.TASK, needed.tasks, found_tasks)],
-                [
-                    LaunchPlan.FromString(message)
-                    for message in _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, found_plans)
-                ],
+                _all(ResourceType.TASK, needed.tasks, found_tasks),
+                _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, found_plans),
             )
-            # In a thread, for a large one keeps the processor busy for a while and other calls should not wait for it.
-            return await asyncio.to_thread(compiled_workflow, spec, *library)
+            return await self._beside.run(_built, spec, needed, *library)
         except (InvalidArgument, NotFound) as error:
             raise uncompilable(request.id, error) from error
 
@@ -163,15 +172,22 @@ class WorkflowHandlers:
         plan = plan_of(listings.WORKFLOWS, "ListWorkflows", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_workflows(connection, plan, where.project, where.domain, where.name)
+            found = await listings.find_workflows(
+                connection, self._positions, plan, where.project, where.domain, name=where.name
+            )
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
         return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
 
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
-        plan = plan_of(listings.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
+        plan = plan_of(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
         return await names_page(self._db, plan, ResourceType.WORKFLOW, request)
+
+
+def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:
+    compiled = compiled_workflow(spec, needed, tasks, launch_plans)
+    return _Built(compiled, closure_bytes(compiled), workflow_digest(compiled))
 
 
 def _all(resource_type: ResourceType, identifiers: Sequence[Identifier], found: Sequence[bytes | None]) -> list[bytes]:

@@ -29,6 +29,8 @@ _DESCRIPTORS = {
 }
 _EVERY = "@every "
 _ZONE_PREFIXES = ("TZ=", "CRON_TZ=")
+# What people write has dozens; a list of a million items would only be a way to make us work.
+MAX_CHARACTERS = 1_000
 _NUMBER = re.compile(r"\d+", re.ASCII)
 # More digits than any field has would only be a way to make us work.
 _MAX_DIGITS = 6
@@ -124,6 +126,8 @@ class Cron:
 
 def parse(text: str) -> Cron | Every:
     """Parse an expression; raises CronError."""
+    if len(text) > MAX_CHARACTERS:
+        raise CronError(f"longer than {MAX_CHARACTERS} characters")
     zone, text = _zone(text)
     if text.startswith("@"):
         if text.startswith(_EVERY):

@@ -6,6 +6,7 @@ which every client shows and fails on (registry.md 5.3, 6.1, 7.1; clients.md L1,
 
 import json
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from flyteidl.admin.workflow_pb2 import (
     CreateWorkflowFailureReason,
@@ -23,6 +24,9 @@ from services.kit.errors import AlreadyExists, InvalidArgument
 MAX_LINES = 50
 _MAX_VALUE_CHARACTERS = 200
 
+# Not None, which is what JSON has for null.
+_ABSENT = object()
+
 TASK, WORKFLOW, LAUNCH_PLAN = "task", "workflow", "launch plan"
 
 
@@ -33,7 +37,7 @@ def identical(noun: str, *details: Message) -> AlreadyExists:
 
 def different(noun: str, name: str, stored: Message, sent: Message, *details: Message) -> InvalidArgument:
     """Return the failure for a version that is registered with another structure, saying what differs."""
-    lines = list(_differences("", _as_json(stored), _as_json(sent)))
+    lines = list(_differences("", *_comparable(stored, sent)))
     shown = lines[:MAX_LINES]
     if len(lines) > MAX_LINES:
         shown.append(f"... and {len(lines) - MAX_LINES} more")
@@ -58,12 +62,12 @@ def different_workflow(workflow: Identifier, stored: Message, sent: Message) -> 
     return different(WORKFLOW, workflow.name, stored, sent, detail)
 
 
-def _as_json(message: Message) -> object:
-    """Return the message as JSON; only its text when JSON has no form for it, such as for a number that is none."""
+def _comparable(stored: Message, sent: Message) -> tuple[object, object]:
+    """Return both as JSON; as lines of text when JSON has no form for one, such as for a number that is none."""
     try:
-        return MessageToDict(message)
+        return MessageToDict(stored), MessageToDict(sent)
     except SerializeToJsonError:
-        return str(message)
+        return str(stored).splitlines(), str(sent).splitlines()
 
 
 def _differences(path: str, old: object, new: object) -> Iterator[str]:
@@ -72,14 +76,26 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
         return
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            yield from _differences(f"{path}/{key}", old.get(key), new.get(key))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(f"{path}/{index}", before, after)
+            yield from _differences(f"{path}/{key}", old.get(key, _ABSENT), new.get(key, _ABSENT))
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _list_differences(path, old, new)
     else:
         yield f"{path or '/'}:\n\t- {_shown(old)} \n\t+ {_shown(new)}"
 
 
+def _list_differences(path: str, old: list[object], new: list[object]) -> Iterator[str]:
+    """Yield what differs between the ends that two lists share: what was put in or taken out shifts the rest."""
+    ends = 0 if len(old) == len(new) else _shared_end(old, new)
+    before, after = old[: len(old) - ends], new[: len(new) - ends]
+    for index, (one, other) in enumerate(zip_longest(before, after, fillvalue=_ABSENT)):
+        yield from _differences(f"{path}/{index}", one, other)
+
+
+def _shared_end(old: list[object], new: list[object]) -> int:
+    pairs = zip(reversed(old), reversed(new), strict=False)
+    return next((count for count, (one, other) in enumerate(pairs) if one != other), min(len(old), len(new)))
+
+
 def _shown(value: object) -> str:
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    text = "nothing" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[:_MAX_VALUE_CHARACTERS]}..."

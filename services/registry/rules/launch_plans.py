@@ -14,7 +14,7 @@ from flyteidl.core.literals_pb2 import Literal
 from flyteidl.core.types_pb2 import LiteralType
 from google.protobuf.message import DecodeError
 
-from services.contracts.casting import castable
+from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.labels import check_labels
 from services.contracts.literals import check_datetime, literal_type, type_text
 from services.contracts.notifications import check_notifications
@@ -22,6 +22,9 @@ from services.kit.errors import InvalidArgument
 from services.registry.rules.schedules import check_schedule
 
 Variables = Mapping[str, Variable]
+
+# Steps of comparing the types of all inputs of one plan: a second or so, which plans that people write stay far below.
+MAX_STEPS = 1_000_000
 
 
 def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedInterface, now: datetime) -> LaunchPlan:
@@ -32,9 +35,10 @@ def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedIn
     """
     inputs = interface.inputs.variables
     check_labels(spec.labels.values)
-    _check_fixed_inputs(spec.fixed_inputs.literals)
-    _check_default_inputs(spec.default_inputs.parameters)
-    _check_against_workflow(spec, inputs)
+    try:
+        _check_inputs(spec, inputs, Comparison(MAX_STEPS))
+    except TypesTooLarge as error:
+        raise InvalidArgument("the types of the launch plan's inputs are too large to compare") from error
     expected = expected_inputs(spec, inputs)
     check_schedule(spec.entity_metadata.schedule, expected.parameters, now)
     check_notifications(spec.entity_metadata.notifications)
@@ -92,6 +96,12 @@ def _check_answerable(plan: LaunchPlan) -> None:
         raise InvalidArgument("invalid value for spec: nested too deeply") from error
 
 
+def _check_inputs(spec: LaunchPlanSpec, inputs: Variables, comparison: Comparison) -> None:
+    _check_fixed_inputs(spec.fixed_inputs.literals)
+    _check_default_inputs(spec.default_inputs.parameters, comparison)
+    _check_against_workflow(spec, inputs, comparison)
+
+
 def _check_fixed_inputs(literals: Mapping[str, Literal]) -> None:
     for name in sorted(literals):
         if not name:
@@ -101,17 +111,17 @@ def _check_fixed_inputs(literals: Mapping[str, Literal]) -> None:
         check_datetime(literals[name])
 
 
-def _check_default_inputs(parameters: Mapping[str, Parameter]) -> None:
+def _check_default_inputs(parameters: Mapping[str, Parameter], comparison: Comparison) -> None:
     for name in sorted(parameters):
         if parameters[name].WhichOneof("behavior") == "artifact_query":
             raise InvalidArgument(f"artifact mode not enabled but query found default_inputs {name}")
     for name in sorted(parameters):
         if not name:
             raise InvalidArgument("missing key in default_inputs")
-        _check_parameter(name, parameters[name])
+        _check_parameter(name, parameters[name], comparison)
 
 
-def _check_parameter(name: str, parameter: Parameter) -> None:
+def _check_parameter(name: str, parameter: Parameter, comparison: Comparison) -> None:
     if not parameter.HasField("var") or not parameter.var.HasField("type"):
         raise InvalidArgument(
             f"The Variable component of the Parameter {name} in default_inputs either is missing, or has a missing Type"
@@ -124,7 +134,7 @@ def _check_parameter(name: str, parameter: Parameter) -> None:
             )
         return
     given, wanted = _type_of(name, parameter.default), parameter.var.type
-    if not castable(given, wanted):
+    if not comparison.castable(given, wanted):
         raise InvalidArgument(
             f"Type mismatch for Parameter {name} in default_inputs has type {type_text(given)}, "
             f"expected {type_text(wanted)}"
@@ -132,7 +142,7 @@ def _check_parameter(name: str, parameter: Parameter) -> None:
     check_datetime(parameter.default)
 
 
-def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables) -> None:
+def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables, comparison: Comparison) -> None:
     defaults, fixed = spec.default_inputs.parameters, spec.fixed_inputs.literals
     if not inputs:
         for kind, given in (("default", len(defaults)), ("fixed", len(fixed))):
@@ -141,12 +151,12 @@ def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables) -> None:
     for name in sorted(defaults):
         if name not in inputs:
             raise InvalidArgument(f"unexpected default_input {name}")
-        if not castable(defaults[name].var.type, inputs[name].type):
+        if not comparison.castable(defaults[name].var.type, inputs[name].type):
             raise InvalidArgument(f"invalid default_input wrong type {name}, expected {type_text(inputs[name].type)}")
     for name in sorted(fixed):
         if name not in inputs:
             raise InvalidArgument(f"unexpected fixed_input {name}")
-        if not castable(_type_of(name, fixed[name]), inputs[name].type):
+        if not comparison.castable(_type_of(name, fixed[name]), inputs[name].type):
             raise InvalidArgument(f"invalid fixed_input wrong type {name}, expected {type_text(inputs[name].type)}")
 
 

@@ -22,7 +22,7 @@ def check_id_given(identifier: NamedEntityIdentifier | None) -> None:
 
 def check_launch_plan_names(project: str, domain: str, limit: int) -> None:
     """Raise InvalidArgument as ListLaunchPlanIds does, which asks for a project or a domain only."""
-    if not project and not domain:
-        raise InvalidArgument("missing and/or invalid parameters: filters")
     if not limit:
         raise InvalidArgument("missing and/or invalid parameters: limit")
+    if not project and not domain:
+        raise InvalidArgument("missing and/or invalid parameters: filters")

@@ -1,4 +1,4 @@
-"""What a caller is told who asks for a version that is not registered (registry.md section 2)."""
+"""What a caller is told who asks for something that is not registered (registry.md section 2)."""
 
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
@@ -13,3 +13,8 @@ def missing(resource_type: ResourceType, identifier: Identifier) -> NotFound:
     )
     kind = ResourceType.Name(resource_type)
     return NotFound(f"missing entity of type {kind} with identifier {identifier_text(key)}")
+
+
+def no_entry() -> NotFound:
+    """Return the failure of a lookup of a name or a description."""
+    return NotFound("entry not found")

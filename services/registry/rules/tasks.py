@@ -10,6 +10,7 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources, TaskTemplate
 from google.protobuf.struct_pb2 import Struct
 
+from services.contracts.identifiers import MAX_FIELD_BYTES
 from services.kit.errors import InvalidArgument
 from services.registry.rules.compiler import CompilationFailed, compile_task
 from services.registry.rules.compiler.pods import NotAPodSpec, container_names
@@ -48,6 +49,8 @@ def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, pl
     template = spec.template
     if not template.type:
         raise InvalidArgument("missing type")
+    if len(template.type.encode()) > MAX_FIELD_BYTES:  # it stands in indexes, as the parts of an id do
+        raise InvalidArgument(f"size of type exceeded length {MAX_FIELD_BYTES}")
     scopes = whitelist.get(template.type, ())
     if scopes and not any(scope.covers(task.project, task.domain) for scope in scopes):
         raise InvalidArgument("task type must be whitelisted before use")

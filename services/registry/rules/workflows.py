@@ -47,12 +47,19 @@ def needed_by(spec: WorkflowSpec) -> Requirements:
 
 
 def compiled_workflow(
-    spec: WorkflowSpec, tasks: Iterable[Task], launch_plans: Iterable[LaunchPlan]
+    spec: WorkflowSpec, needed: Requirements, tasks: Iterable[bytes], launch_plans: Iterable[bytes]
 ) -> CompiledWorkflowClosure:
-    """Return the compiled form of `spec` with what it needs; raises InvalidArgument with all that is wrong with it."""
-    compiled = [task.closure.compiled_task for task in tasks]
+    """Return the compiled form of `spec` with what it needs; raises InvalidArgument with all that is wrong with it.
+
+    `tasks` and `launch_plans` are what is registered under the identifiers of `needed`, serialized.
+    """
+    compiled = [Task.FromString(task).closure.compiled_task for task in tasks]
+    plans = [LaunchPlan.FromString(plan) for plan in launch_plans]
+    for plan, identifier in zip(plans, needed.launch_plans, strict=True):
+        # A reference may name an organisation or leave out the type, which what is kept does not do.
+        plan.id.CopyFrom(identifier)
     try:
-        return compile_workflow(spec.template, spec.sub_workflows, compiled, launch_plans)
+        return compile_workflow(spec.template, spec.sub_workflows, compiled, plans)
     except CompilationFailed as error:
         raise InvalidArgument(str(error)) from error
 

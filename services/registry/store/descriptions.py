@@ -1,12 +1,19 @@
 """The description_entities table: what a task or workflow says of itself, kept with its registration."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
+from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity
-from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db import Connection
-from services.registry.store.keys import key_of
+from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.registry.store.keys import WHERE_KEY, key_of
+from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
+from services.registry.store.positions import Positions
+from services.registry.store.tables import description_entities as table
+from services.registry.store.version_pages import VersionPage
 
 # One that was left over belongs to no version and may stay: nothing of a registration hangs on it (registry.md 5.3).
 _INSERT = """
@@ -16,6 +23,39 @@ VALUES (%(now)s, %(now)s, %(resource_type)s, %(project)s, %(domain)s, %(name)s, 
     %(long_description)b, %(link)s, %(message)b)
 ON CONFLICT (resource_type, project, domain, name, version) DO NOTHING
 """
+_GET = f"SELECT message FROM description_entities WHERE resource_type = %(resource_type)s AND {WHERE_KEY}"
+
+_COLUMNS = {
+    **base(table),
+    "resource_type": Column(table.c.resource_type, Kind.INTEGER),
+    "version": Column(table.c.version),
+    "short_description": Column(table.c.short_description),
+    "long_description": Column(table.c.long_description, Kind.BYTES),
+    "link": Column(table.c.link),
+}
+
+
+def _listing(prefix: str, code: str, fields: Iterable[str]) -> Listing:
+    """Declare a list of descriptions whose filters may name those of `fields` that descriptions have (section 10)."""
+    columns = {field: _COLUMNS[field] for field in fields if field in _COLUMNS}
+    newest_first = (table.c.created_at.desc(), table.c.id.desc())
+    return Listing(prefix, Entity(code, columns), table.c.id, unsorted=newest_first, sort_keys=_COLUMNS)
+
+
+_LISTINGS = {
+    resource_type: _listing(versions.prefix, versions.primary.code, versions.primary.columns)
+    for resource_type, versions in (
+        (ResourceType.TASK, TASKS),
+        (ResourceType.WORKFLOW, WORKFLOWS),
+        (ResourceType.LAUNCH_PLAN, LAUNCH_PLANS),
+    )
+}
+_OF_NO_ENTITY = _listing("", "", _COLUMNS)
+
+
+def listing_of(resource_type: ResourceType) -> Listing:
+    """Return what a list of the descriptions of this type may filter and sort by."""
+    return _LISTINGS.get(resource_type, _OF_NO_ENTITY)
 
 
 async def insert(connection: Connection, identifier: Identifier, sent: DescriptionEntity, now: datetime) -> None:
@@ -33,3 +73,25 @@ async def insert(connection: Connection, identifier: Identifier, sent: Descripti
         "message": message.SerializeToString(),
     }
     await connection.execute(_INSERT, row, binary=True)
+
+
+async def get(connection: Connection, identifier: Identifier) -> bytes | None:
+    """Return the description of a version, serialized; None when it has none."""
+    values = key_of(identifier) | {"resource_type": identifier.resource_type}
+    cursor = await connection.execute(_GET, values, binary=True)
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def find(
+    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
+) -> list[bytes]:
+    """Return the serialized descriptions of a page; no type or an empty name is every one."""
+    place = {
+        "resource_type": resource_type,
+        "project": where.project,
+        "domain": where.domain,
+        "name": where.name,
+    }
+    page = VersionPage(table, (table.c.message,), place, plan)
+    return [message for (message,) in await page.read(connection, positions)]

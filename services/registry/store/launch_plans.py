@@ -2,11 +2,18 @@
 
 At most one version of a name is active. Whoever changes a state first locks the row of the name, so that changes of
 one name follow one another; the partial unique index would only turn a race into a failure.
+
+No two calls can wait for each other. A change of a state holds the row of the name when it comes to rows of versions
+and schedules, so whoever else wants those waits at the name and holds nothing. A registration writes the row of its
+version first, for which only registrations of the same version wait, holding nothing yet; it waits once more, when the
+row of a new name is being made by another registration, and that one waits for nobody any more: what it writes then,
+description and fact, is its own. The workflow's row, which a launch plan refers to, never changes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, LaunchPlanState
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
@@ -147,9 +154,15 @@ def message_of(spec: bytes, closure: bytes, state: int, updated_at: datetime) ->
 
     The closure is made one message: parsers of other languages do not all merge a field that comes twice.
     """
+    return spec + message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, closure + _changing(state, updated_at))
+
+
+# The same pages are asked for again and again, and making a time is most of what an element of a page costs.
+@lru_cache(maxsize=4096)
+def _changing(state: int, updated_at: datetime) -> bytes:
+    """Return what of a closure changes."""
     moment = Timestamp()
     moment.FromDatetime(updated_at)
-    changing = enum_field(LaunchPlanClosure.STATE_FIELD_NUMBER, state) + message_field(
+    return enum_field(LaunchPlanClosure.STATE_FIELD_NUMBER, state) + message_field(
         LaunchPlanClosure.UPDATED_AT_FIELD_NUMBER, moment.SerializeToString()
     )
-    return spec + message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, closure + changing)

@@ -1,18 +1,20 @@
-"""What lists of the registry may filter and sort by (registry.md 4.5), and how a page is read."""
+"""What lists of versions may filter and sort by (registry.md 4.5), and how a page is read."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from flyteidl.core.identifier_pb2 import ResourceType
-from sqlalchemy import ColumnElement, DateTime, Select, Table, cast, null, select
+from sqlalchemy import ColumnElement, DateTime, Table, cast, null
 
-from services.kit.db import Connection, fetch
+from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.registry.store.launch_plans import message_of
-from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
+from services.registry.store.positions import Positions
+from services.registry.store.tables import launch_plans, tasks, workflows
+from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage
 
 
-def _base(table: Table) -> dict[str, Column]:
+def base(table: Table) -> dict[str, Column]:
+    """Return the columns that every named thing of the registry has."""
     return {
         "id": Column(table.c.id, Kind.INTEGER),
         "created_at": Column(table.c.created_at, Kind.TIMESTAMP),
@@ -26,7 +28,7 @@ def _base(table: Table) -> dict[str, Column]:
 
 
 def _version(table: Table) -> dict[str, Column]:
-    return {**_base(table), "version": Column(table.c.version), "digest": Column(table.c.digest, Kind.BYTES)}
+    return {**base(table), "version": Column(table.c.version), "digest": Column(table.c.digest, Kind.BYTES)}
 
 
 def _newest_first(table: Table) -> Sequence[ColumnElement[Any]]:
@@ -65,69 +67,53 @@ _LAUNCH_PLAN = Entity(
     },
 )
 
+# What a launch plan's workflow is called stands beside the plan, so that filters by it need no join.
+_ITS_WORKFLOW = Entity(
+    "w",
+    {**_WORKFLOW.columns, **{part: Column(launch_plans.c[f"workflow_{part}"]) for part in WORKFLOW_KEY}},
+)
+
 TASKS = Listing("task", _TASK, tasks.c.id, unsorted=_newest_first(tasks))
 WORKFLOWS = Listing("workflow", _WORKFLOW, workflows.c.id, unsorted=_newest_first(workflows))
 LAUNCH_PLANS = Listing(
     "launch_plan",
     _LAUNCH_PLAN,
     launch_plans.c.id,
-    joined={"workflow": _WORKFLOW},
+    joined={"workflow": _ITS_WORKFLOW},
     unsorted=_newest_first(launch_plans),
 )
 
-# Lists of names know the place and the name alone; what only single versions have is no filter or sort key there.
-_PLACE_AND_NAME = {field: Column(named_entities.c[field]) for field in ("project", "domain", "name")}
-_BY_NAME = (named_entities.c.project, named_entities.c.domain, named_entities.c.name)
 
-
-def _names(prefix: str, code: str) -> Listing:
-    return Listing(prefix, Entity(code, _PLACE_AND_NAME), named_entities.c.id, unsorted=_BY_NAME)
-
-
-TASK_NAMES = _names("task", "t")
-WORKFLOW_NAMES = _names("workflow", "w")
-LAUNCH_PLAN_NAMES = _names("launch_plan", "l")
-
-
-async def find_tasks(connection: Connection, plan: Plan, project: str, domain: str, name: str) -> list[bytes]:
+async def find_tasks(
+    connection: Connection, positions: Positions, plan: Plan, project: str, domain: str, *, name: str
+) -> list[bytes]:
     """Return the serialized tasks of a page; an empty name is every name."""
-    statement = _in_place(select(tasks.c.message), tasks, project, domain, name)
-    return [row[0] for row in await fetch(connection, _page(statement, plan))]
+    place = {"project": project, "domain": domain, "name": name}
+    page = VersionPage(tasks, (tasks.c.message,), place, plan)
+    return [message for (message,) in await page.read(connection, positions)]
 
 
-async def find_workflows(connection: Connection, plan: Plan, project: str, domain: str, name: str) -> list[bytes]:
+async def find_workflows(
+    connection: Connection, positions: Positions, plan: Plan, project: str, domain: str, *, name: str
+) -> list[bytes]:
     """Return the serialized workflows of a page, with their interface for a closure; an empty name is every name."""
-    statement = _in_place(select(workflows.c.message), workflows, project, domain, name)
-    return [row[0] for row in await fetch(connection, _page(statement, plan))]
+    place = {"project": project, "domain": domain, "name": name}
+    page = VersionPage(workflows, (workflows.c.message,), place, plan)
+    return [message for (message,) in await page.read(connection, positions)]
 
 
 async def find_launch_plans(
-    connection: Connection, plan: Plan, project: str, domain: str, *, name: str = "", state: int | None = None
+    connection: Connection,
+    positions: Positions,
+    plan: Plan,
+    project: str,
+    domain: str,
+    *,
+    name: str = "",
+    active: bool = False,
 ) -> list[bytes]:
-    """Return the serialized launch plans of a page; an empty name and no state are all."""
+    """Return the serialized launch plans of a page, all or the active ones; an empty name is every name."""
     columns = (launch_plans.c.spec, launch_plans.c.closure, launch_plans.c.state, launch_plans.c.updated_at)
-    statement = _in_place(select(*columns), launch_plans, project, domain, name)
-    if state is not None:
-        statement = statement.where(launch_plans.c.state == state)
-    if "workflow" in plan.entities:
-        statement = statement.join(workflows, workflows.c.id == launch_plans.c.workflow_id)
-    return [message_of(*row) for row in await fetch(connection, _page(statement, plan))]
-
-
-async def find_names(
-    connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
-) -> list[tuple[Any, ...]]:
-    """Return project, domain and name of each name of a page; an empty project or domain is every one."""
-    statement = select(*_BY_NAME).where(named_entities.c.resource_type == resource_type)
-    return await fetch(connection, _page(_in_place(statement, named_entities, project, domain, ""), plan))
-
-
-def _in_place(statement: Select[Any], table: Table, project: str, domain: str, name: str) -> Select[Any]:
-    for column, value in ((table.c.project, project), (table.c.domain, domain), (table.c.name, name)):
-        if value:
-            statement = statement.where(column == value)
-    return statement
-
-
-def _page(statement: Select[Any], plan: Plan) -> Select[Any]:
-    return statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
+    place = {"project": project, "domain": domain, "name": name}
+    page = VersionPage(launch_plans, columns, place, plan, active=active)
+    return [message_of(*row) for row in await page.read(connection, positions)]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from flyteidl.core.identifier_pb2 import Identifier
@@ -10,6 +11,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
 from tests.integration.stack import launched
+from tests.integration.stack import shapes as package
 from tests.support.sandbox import Sandbox, running_sandbox
 
 # With these every front is passed: REST takes "grpc" where gRPC calls take the bridge.
@@ -60,3 +62,16 @@ async def data_proxy(sandbox: Sandbox) -> AsyncIterator[DataProxyServiceStub]:
 async def plums(admin: AdminServiceStub) -> Identifier:
     """A registered launch plan of a workflow of two tasks."""
     return await launched.register(admin)
+
+
+@pytest.fixture(scope="session")
+async def shapes(sandbox: Sandbox) -> dict[str, list[str]]:
+    """Every shape that flytekit knows, registered in two versions; answers the codes of the Create calls of each."""
+    return await package.register_all(sandbox)
+
+
+@pytest.fixture(scope="session")
+async def entities(sandbox: Sandbox, shapes: dict[str, list[str]]) -> Any:
+    """What was sent and what is read back of every shape, by kind and name."""
+    assert shapes
+    return await package.read_back(sandbox)

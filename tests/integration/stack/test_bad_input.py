@@ -8,6 +8,7 @@ import grpc
 import pytest
 from flyteidl.admin import (
     common_pb2,
+    description_entity_pb2,
     event_pb2,
     execution_pb2,
     launch_plan_pb2,
@@ -41,6 +42,7 @@ NOW = Timestamp(seconds=1_700_000_000)
 
 NOWHERE = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="nowhere")
 NO_NODE = NodeExecutionIdentifier(execution_id=NOWHERE, node_id="n0")
+NO_NAME = common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="bad_input.nothing")
 NO_TASK = TaskExecutionIdentifier(task_id=identifier(TASK, "t"), node_execution_id=NO_NODE, retry_attempt=0)
 
 
@@ -123,6 +125,21 @@ def listed(**fields: Any) -> common_pb2.ResourceListRequest:
     return common_pb2.ResourceListRequest(**{"id": scope, "limit": 10, **fields})
 
 
+def ids(**fields: Any) -> common_pb2.NamedEntityIdentifierListRequest:
+    return common_pb2.NamedEntityIdentifierListRequest(**{"project": PROJECT, "domain": DOMAIN, "limit": 10, **fields})
+
+
+def names(**fields: Any) -> common_pb2.NamedEntityListRequest:
+    whole = {"resource_type": TASK, "project": PROJECT, "domain": DOMAIN, "limit": 10, **fields}
+    return common_pb2.NamedEntityListRequest(**whole)
+
+
+def rename(description: str = "new", **fields: Any) -> common_pb2.NamedEntityUpdateRequest:
+    metadata = common_pb2.NamedEntityMetadata(description=description)
+    whole = {"resource_type": TASK, "id": NO_NAME, "metadata": metadata, **fields}
+    return common_pb2.NamedEntityUpdateRequest(**whole)
+
+
 Sort = common_pb2.Sort
 CASES = [
     # projects.md 4, 6
@@ -189,6 +206,32 @@ CASES = [
         launch_plan_pb2.LaunchPlanUpdateRequest(id=identifier(LAUNCH_PLAN, "nothing"), state=launch_plan_pb2.ACTIVE),
         MISSING,
         "missing entity of type LAUNCH_PLAN",
+    ),
+    # registry.md 4.9, 9, 10
+    Case("ListTaskIds", ids(project=""), INVALID, "missing project"),
+    Case("ListWorkflowIds", ids(domain=""), INVALID, "missing domain"),
+    Case("ListLaunchPlanIds", ids(project="", domain=""), INVALID, "missing and/or invalid parameters: filters"),
+    Case("ListLaunchPlanIds", ids(limit=0), INVALID, "missing and/or invalid parameters: limit"),
+    Case("ListTaskIds", ids(filters="eq(named_entity_metadata.state,x)"), INVALID, "'x' is not a value of state"),
+    Case("GetNamedEntity", common_pb2.NamedEntityGetRequest(), INVALID, "invalid value for resource_type"),
+    Case("GetNamedEntity", common_pb2.NamedEntityGetRequest(resource_type=TASK), INVALID, "missing id"),
+    Case(
+        "GetNamedEntity", common_pb2.NamedEntityGetRequest(resource_type=TASK, id=NO_NAME), MISSING, "entry not found"
+    ),
+    Case("UpdateNamedEntity", common_pb2.NamedEntityUpdateRequest(), INVALID, "invalid value for resource_type"),
+    Case("UpdateNamedEntity", rename(metadata=None), INVALID, "missing metadata"),
+    Case("UpdateNamedEntity", rename(description="x" * 301), INVALID, "description cannot exceed 300 characters"),
+    Case("UpdateNamedEntity", rename(), MISSING, "entry not found"),
+    Case("ListNamedEntities", common_pb2.NamedEntityListRequest(), INVALID, "missing project"),
+    Case("ListNamedEntities", names(resource_type=ResourceType.UNSPECIFIED), INVALID, "invalid value for resource_typ"),
+    Case("ListNamedEntities", names(resource_type=ResourceType.DATASET), INVALID, "Cannot list entity names for resou"),
+    Case("ListNamedEntities", names(filters="("), INVALID, "invalid value for filters"),
+    Case("ListNamedEntities", names(sort_by=Sort(key="state")), INVALID, "invalid sort key 'state'"),
+    Case("GetDescriptionEntity", common_pb2.ObjectGetRequest(), INVALID, "invalid value for resource_type"),
+    Case("GetDescriptionEntity", get(TASK, version=""), INVALID, "missing version"),
+    Case("GetDescriptionEntity", get(TASK), MISSING, "entry not found"),
+    Case(
+        "ListDescriptionEntities", description_entity_pb2.DescriptionEntityListRequest(limit=1), INVALID, "missing id"
     ),
     # executions.md 2.2
     Case("CreateExecution", execution_pb2.ExecutionCreateRequest(), INVALID, "missing project"),

@@ -1,65 +1,35 @@
 """The first session of a new user: `pyflyte register` and FlyteRemote of an unchanged flytekit."""
 
-import asyncio
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
+from tests.support import clients
 from tests.support.play import REPORT_TASKS, play
-from tests.support.sandbox import ROOT, Sandbox
+from tests.support.sandbox import Sandbox
 
-# flytekit lives in an environment of its own, made by `make test`: its dependencies are no business of the services.
-CLIENTS = ROOT / ".venv-client" / "bin"
-EXAMPLE = ROOT / "examples" / "first_session"
+EXAMPLE = clients.EXAMPLES / "first_session"
 SUCCEEDED, NODE_SUCCEEDED, TASK_SUCCEEDED = 4, 3, 3
 
 
-async def client(sandbox: Sandbox, *command: str | Path) -> str:
-    environment = {**os.environ, "FLYTECTL_CONFIG": str(sandbox.client_config), "PYTHONWARNINGS": "ignore"}
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [CLIENTS / command[0], *command[1:]],
-        cwd=EXAMPLE,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+async def register(sandbox: Sandbox) -> str:
+    done = await clients.register(sandbox, EXAMPLE, "--version", "first", "report.py")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-async def register(sandbox: Sandbox) -> str:
-    return await client(
-        sandbox, "pyflyte", "register", "-p", "flytesnacks", "-d", "development", "--version", "first", "report.py"
-    )
-
-
-def codes(sandbox: Sandbox) -> list[str]:
-    """Codes of the registry's answers to Create calls until now."""
-    lines = (sandbox.folder / "logs" / "registry.log").read_text().splitlines()
-    calls = [line for line in map(json.loads, lines) if line["message"] == "call" and "/Create" in line["method"]]
-    return [call["code"] for call in calls]
 
 
 @pytest.fixture(scope="module")
 async def registered(sandbox: Sandbox) -> int:
     """The example project, registered; answers how many Create calls that took."""
-    before = len(codes(sandbox))
+    before = len(clients.create_codes(sandbox))
     assert "Successfully registered 6 entities" in await register(sandbox)
-    answers = codes(sandbox)[before:]
+    answers = clients.create_codes(sandbox)[before:]
     assert answers == ["OK"] * 6
     return before + len(answers)
 
 
 async def test_registering_again_says_that_all_of_it_exists(sandbox: Sandbox, registered: int) -> None:
     assert "Successfully registered 6 entities" in await register(sandbox)
-    assert set(codes(sandbox)[registered:]) == {"ALREADY_EXISTS"}
+    assert set(clients.create_codes(sandbox)[registered:]) == {"ALREADY_EXISTS"}
 
 
 async def test_the_code_was_uploaded_through_the_signed_url(sandbox: Sandbox, registered: int) -> None:
@@ -84,10 +54,9 @@ async def test_an_execution_is_launched_run_and_read_back(
     sandbox: Sandbox,
     admin: AdminServiceStub,
 ) -> None:
-    session = ROOT / "tests" / "clients" / "session.py"
-    name = (await client(sandbox, "python", session, "launch", plan, "first", *inputs)).strip()
+    name = await clients.told(sandbox, "session.py", "launch", plan, "first", *inputs)
     await play(admin, sandbox.objects_url, name, REPORT_TASKS)
-    told = json.loads(await client(sandbox, "python", session, "read", name))
+    told = await clients.told(sandbox, "session.py", "read", name)
     assert told["phase"] == SUCCEEDED
     assert told["outputs"] == outputs
     assert set(told["nodes"]) == {"start-node", "n0", "n1", "n2", "end-node"}

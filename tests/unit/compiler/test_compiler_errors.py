@@ -147,15 +147,15 @@ REFUSED: dict[str, tuple[WorkflowTemplate, set[tuple[str, str]]]] = {
     "unknown upstream node": (workflow(run("n0", "nothing", ["n1"])), {("NodeReferenceNotFound", "n0")}),
     "unknown source": (
         workflow(run("n0", "double", x="n1.o0")),
-        {("NodeReferenceNotFound", "n0"), ("ParameterNotBound", "n0")},
+        {("NodeReferenceNotFound", "n1"), ("ParameterNotBound", "n0")},
     ),
     "unknown output": (
         workflow(run("n0", "make"), run("n1", "double", x="n0.o1")),
-        {("VariableNameNotFound", "n1"), ("ParameterNotBound", "n1")},
+        {("VariableNameNotFound", "n0"), ("ParameterNotBound", "n1")},
     ),
     "output of a node inside a branch": (
         workflow(branch("n0", run("i", "make"), x=".x"), run("n1", "double", x="n0-i.o0"), inputs=X),
-        {("NodeReferenceNotFound", "n1"), ("ParameterNotBound", "n1")},
+        {("NodeReferenceNotFound", "n0-i"), ("ParameterNotBound", "n1")},
     ),
     "unknown input": (workflow(run("n0", "nothing", x=1)), {("VariableNameNotFound", "n0")}),
     "unbound input": (workflow(run("n0", "double")), {("ParameterNotBound", "n0")}),
@@ -225,7 +225,7 @@ REFUSED: dict[str, tuple[WorkflowTemplate, set[tuple[str, str]]]] = {
         workflow(branch("n0", run("i", "make"), x="n0.o0")),
         {("CycleDetected", "start-node")},
     ),
-    "array of nothing": (workflow(Node(id="n0", array_node={})), {("ValueRequired", "")}),
+    "array of nothing": (workflow(Node(id="n0", array_node={})), {("ValueRequired", "n0")}),
     "branch without anything": (
         broken_branch("if_else"),
         {("ValueRequired", "n0"), ("BranchNodeHasNoCondition", "n0"), ("BranchNodeHasNoDefault", "n0")},

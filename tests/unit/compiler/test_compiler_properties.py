@@ -114,7 +114,7 @@ def templates(name: str) -> st.SearchStrategy[WorkflowTemplate]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(templates("wf"), st.lists(st.sampled_from(["one", "two"]).flatmap(templates), max_size=2))
 def test_random_workflows_compile_soundly_or_fail_politely(
     template: WorkflowTemplate, sub_workflows: list[WorkflowTemplate]

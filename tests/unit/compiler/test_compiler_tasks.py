@@ -1,12 +1,18 @@
 """Compiling a task (compiler.md 2)."""
 
+from contextlib import suppress
+
 import pytest
 from flyteidl.core.tasks_pb2 import Container, Resources, TaskTemplate
 from flyteidl.core.types_pb2 import SimpleType
 from google.protobuf.json_format import ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.registry.rules.compiler import CompilationFailed, compile_task
 from tests.unit.compiler.drawing import INTEGER, identifier, interface
+
+NAMES = ["containers", "name", "env", "resources", "limits", "volumes", "nodeSelector", "priority", "ports"]
 
 
 def template(**fields: object) -> TaskTemplate:
@@ -36,7 +42,41 @@ RIGHT = {
     "pod without a spec": template(k8sPod={}),
     "pod": pod({"containers": [{"name": "primary", "resources": {"limits": {"cpu": 1, "memory": "1Gi"}}}]}),
     "pod with nulls": pod({"containers": [{"name": "a", "env": None, "resources": None}], "volumes": None}),
+    "pod with much": pod(
+        {
+            "nodeSelector": {"zone": "a"},
+            "tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": 30}],
+            "securityContext": {"runAsUser": 1000, "fsGroup": 1},
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "a",
+                    "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"fieldRef": {}}}],
+                    "ports": [{"containerPort": 80}],
+                    "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True}],
+                }
+            ],
+        }
+    ),
     "pod with a field of the future": pod({"containers": [], "someThing": 1}),
+}
+
+# Of each kind of field one that Kubernetes' decoder stops at.
+UNDECODABLE: dict[str, dict[str, object]] = {
+    "a number for a text": {"hostname": 1},
+    "a text for a number": {"priority": "1"},
+    "half a number": {"priority": 0.5},
+    "a text for a switch": {"hostNetwork": "true"},
+    "a text for an object": {"affinity": "x"},
+    "a list for an object": {"nodeSelector": []},
+    "a number in a map of texts": {"nodeSelector": {"zone": 1}},
+    "an object for a list": {"volumes": {}},
+    "a number for the value of a variable": {"containers": [{"name": "a", "env": [{"name": "A", "value": 1}]}]},
+    "a text for a port": {"containers": [{"name": "a", "ports": [{"containerPort": "80"}]}]},
+    "a text for a user": {"containers": [{"name": "a", "securityContext": {"runAsUser": "root"}}]},
+    "an object for an amount": {"overhead": {"cpu": {}}},
+    "a text for a mount": {"initContainers": [{"name": "a", "volumeMounts": ["/v"]}]},
+    "a text for seconds": {"tolerations": [{"tolerationSeconds": "1"}]},
 }
 
 WRONG = {
@@ -87,6 +127,26 @@ def test_a_wrong_task_is_told_why(task: TaskTemplate, code: str, node_id: str, v
         compile_task(task)
     assert [(error.code, error.node_id) for error in failed.value.errors] == [(code, node_id)]
     assert f"[{value}]." in str(failed.value)
+
+
+@pytest.mark.parametrize("pod_spec", UNDECODABLE.values(), ids=UNDECODABLE)
+def test_what_kubernetes_would_not_decode_is_no_pod(pod_spec: dict[str, object]) -> None:
+    with pytest.raises(CompilationFailed, match=r"Error 0: Code: InvalidValue, Node Id: root, .*\[k8s pod spec\]"):
+        compile_task(pod(pod_spec))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
+def test_any_structure_is_a_pod_or_not(pod_spec: dict[str, object]) -> None:
+    task = pod(pod_spec)
+    with suppress(CompilationFailed):
+        assert compile_task(task).template == task
 
 
 def test_all_that_is_wrong_is_told_at_once_and_in_order() -> None:

@@ -7,8 +7,9 @@ from flyteidl.core.compiler_pb2 import CompiledTask
 from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.core.interface_pb2 import Parameter, Variable
 from flyteidl.core.literals_pb2 import BindingData, BindingDataCollection, Scalar, Void
+from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.core.types_pb2 import LiteralType, PromiseAttribute, SimpleType, TypeStructure
-from flyteidl.core.workflow_pb2 import Alias, Node, WorkflowTemplate
+from flyteidl.core.workflow_pb2 import Alias, ArrayNode, Node, WorkflowMetadata, WorkflowTemplate
 
 from services.registry.rules.compiler import requirements
 from tests.unit.compiler.drawing import (
@@ -233,6 +234,52 @@ def test_an_array_takes_and_gives_what_the_repeated_node_does() -> None:
     assert not compiled(template).primary.template.nodes[3].array_node.node.id
 
 
+def test_how_an_array_runs_is_kept_and_changes_nothing_about_its_interface() -> None:
+    """Its interface is that of what it repeats, even where a client says that this one takes no lists."""
+    template = workflow(run("n0", "many"), array("n1", run("", "sum"), xs="n0.o0"), outputs={"o": (INTEGER, "n1.o0")})
+    sent = template.nodes[1].array_node
+    sent.parallelism = 3
+    sent.min_success_ratio = 0.5
+    sent.execution_mode = ArrayNode.FULL_STATE
+    sent.data_mode = ArrayNode.INDIVIDUAL_INPUT_FILES
+    sent.is_original_sub_node_interface.value = True
+    sent.bound_inputs.append("xs")
+    assert compiled(template).primary.template.nodes[3].array_node == sent
+    sent.min_successes = 7
+    sent.parallelism = 2**32 - 1
+    assert compiled(template).primary.template.nodes[3].array_node == sent
+
+
+def test_what_a_node_says_about_its_run_is_kept_and_not_looked_at() -> None:
+    node = run("n0", "nothing")
+    node.metadata.interruptible = False
+    node.metadata.cacheable = True
+    node.metadata.cache_version = "7"
+    node.metadata.cache_serializable = True
+    node.metadata.timeout.seconds = -1
+    node.metadata.retries.retries = 9
+    node.task_node.overrides.resources.limits.add(name=Resources.CPU, value="much")
+    node.task_node.overrides.container_image = "other"
+    template = workflow(node)
+    template.metadata.on_failure = WorkflowMetadata.FAIL_AFTER_EXECUTABLE_NODES_COMPLETE
+    template.metadata_defaults.interruptible = True
+    primary = compiled(template).primary.template
+    assert primary.nodes[2] == node
+    assert (primary.metadata, primary.metadata_defaults) == (template.metadata, template.metadata_defaults)
+
+
+def test_a_branch_inside_an_array_puts_its_id_first_too() -> None:
+    template = workflow(array("n0", branch("b", run("i", "nothing"), x=".x"), x=".x"), inputs={"x": INTEGER})
+    repeated = compiled(template).primary.template.nodes[2].array_node.node
+    assert repeated.branch_node.if_else.case.then_node.id == "b-i"
+
+
+def test_an_upstream_node_without_a_name_is_the_start() -> None:
+    primary = compiled(workflow(run("n0", "nothing", [""]))).primary
+    assert arrows(primary.connections)["start-node"] == ["n0"]
+    assert list(primary.template.nodes[2].upstream_node_ids) == [""]
+
+
 def test_a_sub_workflow_inside_an_array_is_compiled() -> None:
     inner = workflow(run("n0", "nothing"), name="inner")
     closure = compiled(workflow(array("n0", sub("", "inner"))), [inner])
@@ -290,7 +337,7 @@ def test_aliases_take_the_place_of_output_names() -> None:
     node = run("n0", "make")
     node.output_aliases.append(Alias(var="o0", alias="better"))
     assert not codes(workflow(node, outputs={"o": (INTEGER, "n0.better")}))
-    assert ("VariableNameNotFound", "end-node") in codes(workflow(node, outputs={"o": (INTEGER, "n0.o0")}))
+    assert ("VariableNameNotFound", "n0") in codes(workflow(node, outputs={"o": (INTEGER, "n0.o0")}))
 
 
 def test_optional_inputs_and_outputs_may_be_left_out() -> None:
@@ -401,7 +448,7 @@ def test_outputs_of_a_branch_are_those_that_all_cases_have() -> None:
     inputs = {"x": INTEGER}
     assert not codes(workflow(node, inputs=inputs, outputs={"o": (INTEGER, "n0.o0")}), tasks=[more])
     lost = workflow(node, inputs=inputs, outputs={"o": (STRING, "n0.o1")})
-    assert ("VariableNameNotFound", "end-node") in codes(lost, tasks=[more])
+    assert ("VariableNameNotFound", "n0") in codes(lost, tasks=[more])
 
 
 def test_a_task_reference_without_type_means_no_stored_task() -> None:

@@ -6,7 +6,7 @@ import pytest
 from flyteidl.core.types_pb2 import LiteralType
 from google.protobuf.json_format import ParseDict
 
-from services.contracts.casting import castable
+from services.contracts.casting import Comparison, castable
 
 Json = dict[str, Any]
 
@@ -59,6 +59,7 @@ YES = {
     ),
     "fewer values": (model(p={"enum": ["a"]}), model(p={"enum": ["b", "a"]})),
     "constant": (model(p={"const": "a"}), model(p={"enum": ["b", "a"]})),
+    "values of any kind": (model(p={"enum": [1, None, {"a": [True]}]}), model(p={"enum": [{"a": [True]}, 1, None, 2]})),
     "optional": (model(p=OPTIONAL), model(p={"oneOf": [{"type": "null"}, INTEGER]})),
     "types in other order": (model(p={"type": ["null", "integer"]}), model(p={"type": ["integer", "null"]})),
     "anything expected": (model(p=INTEGER), model(p=True)),
@@ -84,6 +85,7 @@ NO = {
     ),
     "tuple for list": (model(p={"type": "array", "items": [INTEGER]}), model(p={"type": "array", "items": INTEGER})),
     "more values": (model(p={"enum": ["a", "b"]}), model(p={"enum": ["a"]})),
+    "true is not one": (model(p={"enum": [True]}), model(p={"enum": [1]})),
     "any value": (model(p=STRING), model(p={"type": "string", "enum": ["a"]})),
     "optional for required": (model(p=OPTIONAL), model(p=INTEGER)),
     "fewer variants": (model(p=INTEGER), model(p=OPTIONAL)),
@@ -111,6 +113,19 @@ def test_it_may_be_given(upstream: Json, downstream: Json) -> None:
 @pytest.mark.parametrize(("upstream", "downstream"), NO.values(), ids=NO)
 def test_it_may_not_be_given(upstream: Json, downstream: Json) -> None:
     assert not castable(struct(upstream), struct(downstream))
+
+
+def test_long_lists_of_values_are_compared_in_one_go() -> None:
+    values = [str(number) for number in range(20_000)]
+    one, other = model(p={"enum": values}), model("Other", p={"enum": list(reversed(values))})
+    assert castable(struct(one), struct(other))
+
+
+def test_a_class_handed_on_again_and_again_is_compared_once() -> None:
+    fields: dict[str, Any] = {f"p{number}": INTEGER for number in range(100)}
+    child, parent = struct(model("Child", **fields, more=STRING)), struct(model("Parent", **fields))
+    comparison = Comparison(50_000)
+    assert all(comparison.castable(child, parent) for _ in range(500))
 
 
 def test_a_chain_of_references_longer_than_the_stack_is_refused() -> None:

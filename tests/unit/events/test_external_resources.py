@@ -123,7 +123,7 @@ PHASE = st.sampled_from(("QUEUED", "INITIALIZING", "RUNNING", "RUNNING", "RUNNIN
 EVENTS = st.lists(st.builds(task_event, PHASE, version=st.integers(0, 5), metadata=TOLD), min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(EVENTS, st.lists(st.integers(1, 4), max_size=12))
 def test_clients_find_what_one_list_of_all_would_hold(events: list[TaskExecutionEvent], cuts: list[int]) -> None:
     row, expected = Row(), ResourceList()

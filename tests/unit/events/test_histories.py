@@ -109,7 +109,7 @@ def everything(memory: Memory) -> Plain:
     }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(HISTORIES, CUTS, st.booleans())
 def test_batches_do_what_the_page_says_of_one_event_after_the_other(
     history: list[Request], sizes: list[int], inline: bool
@@ -120,7 +120,6 @@ def test_batches_do_what_the_page_says_of_one_event_after_the_other(
     assert_same(memory, model)
 
 
-@settings(deadline=None)
 @given(HISTORIES, CUTS, CUTS)
 def test_where_a_history_is_cut_makes_no_difference(
     history: list[Request], sizes: list[int], others: list[int]
@@ -168,7 +167,6 @@ def execution_of(request: Request) -> str:
     return request.event.parent_node_execution_id.execution_id.name
 
 
-@settings(deadline=None)
 @given(HISTORIES, CUTS)
 def test_an_event_sent_twice_counts_once(history: list[Request], sizes: list[int]) -> None:
     """As the engine does when it got no answer. QUEUED and late phases of executions are OK again, without effect."""
@@ -184,7 +182,6 @@ def test_an_event_sent_twice_counts_once(history: list[Request], sizes: list[int
     assert everything(once) == everything(twice)
 
 
-@settings(deadline=None)
 @given(HISTORIES, CUTS)
 def test_what_is_over_takes_nothing_more(history: list[Request], sizes: list[int]) -> None:
     """Every event that was taken comes again after the end: it is recorded already or told, typed, that it is over."""

@@ -1,14 +1,15 @@
 """The grammar of filters, sorts and tokens (registry.md section 4)."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, select
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Select, String, Table, select
 
 from services.kit import listing
-from services.kit.db import compiled
+from services.kit.db import Texts, compiled
 from services.kit.errors import InvalidArgument
 from services.kit.listing import Entity, Kind, Listing, Plan
 
@@ -31,6 +32,7 @@ LISTING = Listing(
     Entity(
         "t",
         {
+            "id": listing.Column(tasks.c.id, Kind.INTEGER),
             "name": listing.Column(tasks.c.name),
             "version": listing.Column(tasks.c.version),
             "type": listing.Column(tasks.c.type),
@@ -76,6 +78,7 @@ def parameters(filters: str) -> list[object]:
         ("gt(created_at,yesterday)", "Timestamp yesterday must conform to RFC3339 Nano spec"),
         ("eq(state,many)", "'many' is not a value of state"),
         ("eq(state,99999999999999999999999999)", "'99999999999999999999999999' is not a value of state"),
+        ("eq(state,2147483648)", "'2147483648' is not a value of state"),
         ("eq(closure,x)", "'t.closure' cannot be compared in filters"),
     ],
 )
@@ -92,12 +95,14 @@ def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) 
         ("eq(name,  a)", [" a"]),
         ("eq(name,a(b))", ["a(b)"]),
         ("eq(task.name,a)", ["a"]),
-        ("value_in(type, 4;5;6)", ["4", "5", "6"]),
-        ("value_in(type,4)", ["4"]),
+        ("value_in(type, 4;5;6)", [["4", "5", "6"]]),
+        ("value_in(type,4)", [["4"]]),
         ("contains(name,50%)", ["%50%%"]),
         ("not_like(name,.flytegen%)", [".flytegen%"]),
         ("eq(state,1)", [1]),
         ("eq(state,ARCHIVED)", [1]),
+        ("gt(state,-2147483647)", [-2147483647]),
+        ("gt(id,9223372036854775807)", [2**63 - 1]),
         ("eq(duration,3600.5)", [3600500000000]),
         ("eq(duration,3600.5s)", [3600500000000]),
         ("gt(duration,1h5m)", [3900000000000]),
@@ -109,6 +114,51 @@ def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) 
 )
 def test_a_filter_compares_with_the_value_it_names(filters: str, values: list[object]) -> None:
     assert parameters(filters) == values
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("value_in(type,4)", "value_in(type,4;5;6)"),
+        ("value_not_in(state,1;2)", "value_not_in(state,3)"),
+        ("eq(name,a)+contains(version,b)", "eq(name,c)+contains(version,%_d)"),
+        ("gte(created_at,2024-01-01)", "gte(created_at,2025-01-01T10:00:00Z)"),
+        ("not_like(workflow.name,a%)", "not_like(workflow.name,)b)"),
+    ],
+)
+def test_statements_of_one_shape_differ_in_values_alone(one: str, other: str) -> None:
+    first, second = plan(one), plan(other)
+    assert first.shape == second.shape
+    texts = {compiled(select(tasks.c.id).where(*made.where).order_by(*made.order_by))[0] for made in (first, second)}
+    assert len(texts) == 1
+    assert first.values != second.values
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (plan("eq(name,a)"), plan("ne(name,a)")),
+        (plan("eq(name,a)"), plan("eq(version,a)")),
+        (plan("eq(name,a)"), plan("eq(workflow.name,a)")),
+        (plan("eq(name,a)"), plan("eq(name,a)+eq(name,a)")),
+        (plan(sort="name"), plan(sort="name", direction=1)),
+        (plan(sort="name"), plan()),
+    ],
+)
+def test_what_changes_the_text_of_a_statement_changes_its_shape(one: Plan, other: Plan) -> None:
+    assert one.shape != other.shape
+
+
+def test_a_text_is_composed_once_a_shape() -> None:
+    texts, composed = Texts(), []
+
+    def compose(name: str) -> Select[Any]:
+        composed.append(name)
+        return select(tasks.c[name])
+
+    for name in ("name", "type", "name"):
+        assert texts.of(name, lambda name=name: compose(name)) == compiled(select(tasks.c[name]))[0]  # type: ignore[misc]
+    assert composed == ["name", "type"]
 
 
 def test_a_plan_tells_which_entities_and_fields_its_filters_name() -> None:

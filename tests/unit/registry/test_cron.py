@@ -49,6 +49,10 @@ def test_next_time(expression: str, after: str, expected: str) -> None:
     assert parse(expression).following(at(after)) == at(expected)
 
 
+def test_the_longest_distance_that_can_be_written_is_still_a_time() -> None:
+    assert parse("@every 2562047h").following(at("2022-01-01T00:00")) == at("2314-04-12T23:00")
+
+
 @pytest.mark.parametrize("expression", ["0 0 31 2 *", "0 0 30 feb *", ", * * * *"])
 def test_impossible_date_never_fires(expression: str) -> None:
     assert parse(expression).following(at("2022-01-01T00:00")) is None
@@ -86,6 +90,16 @@ def test_hourly_job_catches_up_once_an_hour() -> None:
         ("@fortnightly", "unrecognized descriptor"),
         ("@every 5", "missing unit"),
         ("@every soon", "failed to parse duration"),
+        ("*," * 500_000 + " * * * *", "longer than 1000 characters"),
+        ("@every 9999999999h", "failed to parse duration"),
+        ("TZ=" + "a" * 900 + " 0 0 * * *", "bad location"),
+        ("TZ=\x00 0 0 * * *", "bad location"),
+        ("TZ=/etc/localtime 0 0 * * *", "bad location"),
+        ("0 0 1,15 * 1-", "failed to parse int"),
+        ("*/x * * * *", "failed to parse int"),
+        ("1/ * * * *", "failed to parse int"),
+        ("+1 * * * *", "failed to parse int"),
+        ("\u0661 * * * *", "failed to parse int"),
         ("TZ=Europe/Berlin", "no expression after the zone"),
         ("TZ=Atlantis 0 0 * * *", "bad location Atlantis"),
         ("TZ=../../etc/passwd 0 0 * * *", "bad location"),

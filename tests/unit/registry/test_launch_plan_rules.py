@@ -22,6 +22,8 @@ DATETIME = LiteralType(simple=SimpleType.DATETIME)
 ONE = Literal(scalar=Scalar(primitive=Primitive(integer=1)))
 TEXT = Literal(scalar=Scalar(primitive=Primitive(string_value="one")))
 LONG_AGO = Literal(scalar=Scalar(primitive=Primitive(datetime=Timestamp(seconds=-(10**11)))))
+MANY = Literal(collection=LiteralCollection(literals=[ONE]))
+UNKNOWN = Literal(scalar=Scalar())
 INTERFACE = TypedInterface(
     inputs=VariableMap(
         variables={
@@ -72,6 +74,14 @@ def test_required_input_takes_type_and_description_of_the_workflow() -> None:
     assert plan.closure.expected_inputs.parameters["a"] == Parameter(var=INTERFACE.inputs.variables["a"], required=True)
 
 
+def test_a_value_kept_elsewhere_counts_by_the_type_that_is_said_of_it() -> None:
+    elsewhere = Literal()
+    elsewhere.offloaded_metadata.uri = "s3://bucket/value"
+    elsewhere.offloaded_metadata.inferred_type.CopyFrom(INTEGER)
+    plan = launch_plan(PLAN, spec(fixed("a", elsewhere), default("b", parameter(default=elsewhere))), INTERFACE, NOW)
+    assert set(plan.closure.expected_inputs.parameters) == {"b", "when"}
+
+
 def test_default_wins_over_a_fixed_input_of_the_same_name() -> None:
     plan = launch_plan(PLAN, spec(default("a", parameter(default=ONE)), fixed("a", ONE)), INTERFACE, NOW)
     assert plan.closure.expected_inputs.parameters["a"].default == ONE
@@ -108,6 +118,12 @@ def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -
             [default("when", parameter(required=True))],
             "invalid default_input wrong type when, expected simple: DATETIME",
         ),
+        ([default("when", Parameter(var=Variable(type=DATETIME), default=LONG_AGO))], "before 0001-01-01"),
+        ([fixed("a", UNKNOWN)], "Failed to validate literal type for [a] with err:"),
+        ([fixed("a", MANY), default("b", parameter())], "Invalid variable b in default_inputs"),  # defaults come first
+        ([fixed("a", MANY)], "invalid fixed_input wrong type a, expected simple: INTEGER"),
+        ([default("a", parameter(artifact_id={}))], "Invalid variable a in default_inputs"),
+        ([default("c", parameter(required=True)), fixed("d", ONE)], "unexpected default_input c"),
         (
             [default("a", Parameter(artifact_query={}))],
             "artifact mode not enabled but query found default_inputs a",

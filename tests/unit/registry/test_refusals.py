@@ -1,9 +1,11 @@
 """What a caller is told of duplicates and of what is missing (registry.md 2, 5.3, 6.1, 7.1)."""
 
+import pytest
 from flyteidl.admin.workflow_pb2 import CreateWorkflowFailureReason
 from flyteidl.core.compiler_pb2 import CompiledTask
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.tasks_pb2 import Container, TaskTemplate
+from google.protobuf.struct_pb2 import NULL_VALUE
 
 from services.kit.errors import AlreadyExists, Code, InvalidArgument
 from services.registry.rules.duplicates import (
@@ -44,6 +46,34 @@ def test_absent_and_present_are_told_apart() -> None:
     assert "/template/container:\n\t- {} \n\t+ nothing" in error.message
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("ab", "aXb", ['1:\n\t- nothing \n\t+ "X"']),
+        ("aXb", "ab", ['1:\n\t- "X" \n\t+ nothing']),
+        ("ab", "abX", ['2:\n\t- nothing \n\t+ "X"']),
+        ("", "X", None),
+        ("aXYb", "aZb", ['1:\n\t- "X" \n\t+ "Z"', '2:\n\t- "Y" \n\t+ nothing']),
+        ("aXb", "aYb", ['1:\n\t- "X" \n\t+ "Y"']),
+        ("aaa", "aa", ['0:\n\t- "a" \n\t+ nothing']),
+    ],
+)
+def test_of_a_list_only_what_was_put_in_or_taken_out_is_told(before: str, after: str, lines: list[str] | None) -> None:
+    message = different(TASK, "n", compiled(*before), compiled(*after)).message
+    told = message.partition(":\n")[2]
+    if lines is None:
+        assert told == '/template/container/args:\n\t- nothing \n\t+ ["X"]'
+    else:
+        assert told == "\n".join(f"/template/container/args/{line}" for line in lines)
+
+
+def test_nothing_and_null_are_told_apart() -> None:
+    before, after = compiled("a"), compiled("a")
+    after.template.custom.fields["k"].null_value = NULL_VALUE
+    before.template.custom.SetInParent()
+    assert different(TASK, "n", before, after).message.endswith("/template/custom/k:\n\t- nothing \n\t+ null")
+
+
 def test_long_difference_is_cut() -> None:
     before = compiled(*(f"a{i}" for i in range(MAX_LINES + 5)))
     after = compiled(*(f"b{i}" for i in range(MAX_LINES + 5)))
@@ -54,10 +84,13 @@ def test_long_value_is_cut() -> None:
     assert len(different(TASK, "n", compiled("a" * 100_000), compiled("b")).message) < 1_000
 
 
-def test_structure_that_json_cannot_show_is_refused_without_a_difference() -> None:
-    before, after = compiled("a"), compiled("b")
+def test_structure_that_json_cannot_show_is_told_as_text() -> None:
+    before, after = compiled("a"), compiled("a")
     after.template.custom.fields["rate"].number_value = float("nan")
-    assert different(TASK, "n", before, after).code == Code.INVALID_ARGUMENT
+    before.template.metadata.timeout.seconds = after.template.metadata.timeout.seconds = 10**15
+    error = different(TASK, "n", before, after)
+    assert error.code == Code.INVALID_ARGUMENT
+    assert '+ "        number_value: nan"' in error.message
 
 
 def test_workflow_refusals_carry_their_reason() -> None:

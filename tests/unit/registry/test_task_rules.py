@@ -60,6 +60,7 @@ def test_complete_task_passes(good: TaskSpec) -> None:
         (None, "missing spec"),
         (TaskSpec(), "missing spec"),
         (spec(lambda template: template.ClearField("type")), "missing type"),
+        (spec(lambda template: setattr(template, "type", "x" * 256)), "size of type exceeded length 255"),
         (spec(lambda template: template.ClearField("metadata")), "missing metadata"),
         (spec(lambda template: template.metadata.runtime.ClearField("version")), "missing runtime version"),
         (spec(lambda template: template.ClearField("interface")), "missing typed interface"),

@@ -92,8 +92,8 @@ def test_the_gateway_is_told_every_replica_on_every_front(replicated: dict[str, 
     environments = [replicated[name].env for name in ("events", "events-2")]
     for front, addresses in zip(("GRPC", "LEAN"), fronts, strict=True):
         assert addresses == "events=" + ",".join(env[f"FLYTEPLANE_{front}_ADDRESS"] for env in environments)
-    assert "," not in told["registry"]
-    assert set(replicated["envoy"].in_front_of) == {*SERVICES, "events-2", "executions-2"}
+    assert "," not in told["projects"]
+    assert set(replicated["envoy"].in_front_of) == {*SERVICES, *(f"{name}-2" for name in REPLICATED)}
 
 
 @pytest.mark.parametrize("asked", ["0", "-1", "two", "10"])

@@ -4,16 +4,23 @@ compiler.md, sections 8.1 to 8.3.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from flyteidl.core.literals_pb2 import BindingData, Scalar
-from flyteidl.core.types_pb2 import LiteralType, OutputReference, SimpleType
+from flyteidl.core.types_pb2 import EnumType, LiteralType, OutputReference, SimpleType
 from flyteidl.core.workflow_pb2 import Node
 
-from services.contracts.casting import Comparison
+from services.contracts.casting import BYTES_PER_STEP, Comparison
 from services.contracts.literals import scalar_type
-from services.registry.rules.compiler.errors import Code, Errors, text, type_text
+from services.registry.rules.compiler.errors import (
+    MAX_TEXT_BYTES,
+    Code,
+    DoesNotFit,
+    Errors,
+    text,
+    type_text,
+)
 from services.registry.rules.compiler.graph import START_NODE
 from services.registry.rules.compiler.interfaces import Types
 
@@ -95,6 +102,7 @@ class _Attempt:
         self._node = node
         self._variable = variable
         self._typed = typed
+        self._input = f"Input [{variable}] on node [{node.id}]"
         self.upstream: list[str] = []
 
     def resolve(self, data: BindingData, expected: LiteralType, errors: Errors) -> LiteralType | None:
@@ -115,11 +123,10 @@ class _Attempt:
             for _, value in sorted(data.map.bindings.items()):
                 self.resolve(value, expected.map_value_type, errors)
             return expected
-        errors.add(
+        errors.tell(
             Code.MISMATCHING_BINDINGS,
             self._node.id,
-            f"Input [{self._variable}] on node [{self._node.id}] expects bindings of type [{type_text(expected)}].  "
-            f"Received [{text(data)}]",
+            lambda: f"{self._input} expects bindings of type [{type_text(expected)}].  Received [{text(data)}]",
         )
         return None
 
@@ -129,49 +136,45 @@ class _Attempt:
         outer = self.upstream
         for variant in expected.union_type.variants:
             self.upstream = []
-            trial = errors.apart()
-            if self.resolve(data, variant, trial) is not None and not trial:
-                fitting.append((variant, self.upstream))
+            try:
+                self.resolve(data, variant, errors.trial())
+            except DoesNotFit:
+                continue
+            fitting.append((variant, self.upstream))
         self.upstream = outer
         if len(fitting) == 1:
             self.upstream.extend(fitting[0][1])
             return fitting[0][0]
-        wanted = (
-            f"Input [{self._variable}] on node [{self._node.id}] expects bindings of union type "
-            f"[{type_text(expected)}].  Received [{text(data)}]"
-        )
-        if fitting:
-            first, second = type_text(fitting[0][0]), type_text(fitting[1][0])
-            errors.add(
-                Code.AMBIGUOUS_BINDING_UNION_VALUE,
-                self._node.id,
-                f"{wanted} which is ambiguous as both variants [{first}] and [{second}] match.",
-            )
-        else:
-            errors.add(
-                Code.INCOMPATIBLE_BINDING_UNION_VALUE,
-                self._node.id,
-                f"{wanted} which does not match any of the variants.",
-            )
+        variants = [variant for variant, _ in fitting]
+        code = Code.AMBIGUOUS_BINDING_UNION_VALUE if fitting else Code.INCOMPATIBLE_BINDING_UNION_VALUE
+        errors.tell(code, self._node.id, lambda: self._not_one(data, expected, variants))
         return None
 
+    def _not_one(self, data: BindingData, expected: LiteralType, fitting: Sequence[LiteralType]) -> str:
+        wanted = f"{self._input} expects bindings of union type [{type_text(expected)}].  Received [{text(data)}]"
+        if not fitting:
+            return f"{wanted} which does not match any of the variants."
+        first, second = type_text(fitting[0]), type_text(fitting[1])
+        return f"{wanted} which is ambiguous as both variants [{first}] and [{second}] match."
+
     def _scalar(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> LiteralType | None:
+        # A union's literal is looked at once for every variant that it may be for.
+        self._comparison.spend(scalar.ByteSize() // BYTES_PER_STEP + len(expected.enum_type.values))
         found = scalar_type(scalar)
         if found is None:
-            errors.add(
-                Code.UNRECOGNIZED_VALUE,
-                self._node.id,
-                f"Unrecognized value [{scalar.WhichOneof('value') or 'nothing'}].",
-            )
+            kind = scalar.WhichOneof("value") or "nothing"
+            errors.add(Code.UNRECOGNIZED_VALUE, self._node.id, f"Unrecognized value [{kind}].")
         elif self._typed and not self._comparison.castable(found, expected):
             errors.mismatch(self._node.id, self._variable, found, expected)
-        self._comparison.spend(len(expected.enum_type.values))
-        if expected.HasField("enum_type") and scalar.primitive.string_value not in expected.enum_type.values:
-            errors.add(
+        value = scalar.primitive.string_value
+        if expected.HasField("enum_type") and value not in expected.enum_type.values:
+            errors.tell(
                 Code.ILLEGAL_ENUM_VALUE,
                 self._node.id,
-                f"Input [{self._variable}] on node [{self._node.id}] is an Enum and expects value to be one of "
-                f"[{text(expected.enum_type)}].  Received [{scalar.primitive.string_value}]",
+                lambda: (
+                    f"{self._input} is an Enum and expects value to be one of [{_values_text(expected.enum_type)}].  "
+                    f"Received [{value}]"
+                ),
             )
         return found
 
@@ -179,7 +182,7 @@ class _Attempt:
         promise.node_id = promise.node_id or START_NODE
         source = self._sources.get(promise.node_id)
         if source is None:
-            errors.no_node(self._node.id, promise.node_id)
+            errors.no_node(promise.node_id, promise.node_id)
             errors.not_bound(self._node.id, self._variable)
             return None
         name = _VARIABLE.fullmatch(promise.var)
@@ -189,7 +192,7 @@ class _Attempt:
         output = (source.outputs or {}).get(name["name"])
         if output is None:
             if source.outputs is not None:
-                errors.no_variable(self._node.id, promise.node_id, name["name"])
+                errors.no_variable(promise.node_id, promise.node_id, name["name"])
             errors.not_bound(self._node.id, self._variable)
             return None
         self.upstream.append(promise.node_id)
@@ -212,15 +215,17 @@ class _Attempt:
                 output = output.map_value_type
             elif fields := output.structure.dataclass_type:
                 if attribute.string_value not in fields:
-                    errors.add(
-                        Code.FIELD_NOT_FOUND,
-                        self._node.id,
-                        f"Variable [{promise.var}] (type [{type_text(output)}]) doesn't have field "
-                        f"[{attribute.string_value}].",
-                    )
+                    self._no_field(promise.var, output, attribute.string_value, errors)
                     return None
                 output = fields[attribute.string_value]
         return output
+
+    def _no_field(self, variable: str, owner: LiteralType, field: str, errors: Errors) -> None:
+        errors.tell(
+            Code.FIELD_NOT_FOUND,
+            self._node.id,
+            lambda: f"Variable [{variable}] (type [{type_text(owner)}]) doesn't have field [{field}].",
+        )
 
     def _mismatch(
         self, promise: OutputReference, source: Source, given: LiteralType, wanted: LiteralType, errors: Errors
@@ -228,12 +233,19 @@ class _Attempt:
         giver = promise.var if source.title is None else f"{source.title}.{promise.var}"
         node = self._node
         taker = f"{node.metadata.name}.{self._variable}" if node.HasField("metadata") else self._variable
-        errors.add(
+        errors.tell(
             Code.MISMATCHING_TYPES,
             node.id,
-            f"The output variable '{giver}' has type [{type_text(given)}], but it's assigned to the input variable "
-            f"'{taker}' which has type type [{type_text(wanted)}].",
+            lambda: (
+                f"The output variable '{giver}' has type [{type_text(given)}], but it's assigned to the input variable "
+                f"'{taker}' which has type type [{type_text(wanted)}]."
+            ),
         )
+
+
+def _values_text(enum: EnumType) -> str:
+    size = enum.ByteSize()
+    return f"[{' '.join(enum.values)}]" if size <= MAX_TEXT_BYTES else f"{size} bytes"
 
 
 def _is_optional(literal_type: LiteralType) -> bool:

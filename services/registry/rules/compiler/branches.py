@@ -4,9 +4,9 @@ from flyteidl.core.condition_pb2 import BooleanExpression, Operand
 from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.core.workflow_pb2 import Node
 
-from services.contracts.casting import Comparison
+from services.contracts.casting import BYTES_PER_STEP, Comparison
 from services.contracts.literals import primitive_type, scalar_type
-from services.registry.rules.compiler.errors import Code, Errors
+from services.registry.rules.compiler.errors import Code, Errors, text
 from services.registry.rules.compiler.interfaces import Interface, Types
 from services.registry.rules.compiler.requirements import case_nodes
 
@@ -27,16 +27,28 @@ def missing_part(branch: Node) -> str | None:
     return None if all(block.HasField("then_node") for block in if_else.other) else "IfElse.Case.ThenNode"
 
 
-def common_outputs(cases: list[tuple[str, Interface]], errors: Errors) -> Types:
+def common_outputs(cases: list[tuple[str, Interface]], comparison: Comparison, errors: Errors) -> Types:
     """Return the outputs that all cases have; those of one name must be of one type in every detail."""
     first = cases[0][1].outputs
     shared = dict(first)
+    # Each case is held against the whole of what is shared so far.
+    steps = sum(1 + literal_type.ByteSize() // BYTES_PER_STEP for literal_type in first.values())
     for node_id, interface in cases[1:]:
+        comparison.spend(steps)
         shared = {name: literal_type for name, literal_type in shared.items() if name in interface.outputs}
         for name in sorted(shared):
             if first[name] != interface.outputs[name]:
-                errors.mismatch(node_id, name, interface.outputs[name], first[name])
+                _disagree(node_id, name, first[name], interface.outputs[name], errors)
     return shared
+
+
+def _disagree(node_id: str, variable: str, first: LiteralType, other: LiteralType, errors: Errors) -> None:
+    # Whole types: the difference may be in what is left out elsewhere.
+    errors.add(
+        Code.MISMATCHING_TYPES,
+        node_id,
+        f"Variable [{variable}] (type [{text(first)}]) doesn't match expected type [{text(other)}].",
+    )
 
 
 def check_branch(branch: Node, interface: Interface | None, comparison: Comparison, errors: Errors) -> None:
@@ -61,15 +73,15 @@ def check_branch(branch: Node, interface: Interface | None, comparison: Comparis
         )
 
 
-def rename_inner(branch: Node) -> list[Node]:
-    """Put the id of `branch` before those of the nodes in its cases, and theirs before their own; return them all.
+def rename_inner(node: Node) -> list[Node]:
+    """Put the id of a branch before those of the nodes in its cases, and theirs before their own; return them all.
 
-    Stops at an id longer than MAX_NODE_ID_BYTES, which no node may have.
+    Branches that an array repeats are among them. Stops at an id longer than MAX_NODE_ID_BYTES, which no node may have.
     """
     renamed: list[Node] = []
-    pending = [branch]
+    pending = [node]
     while pending:
-        outer = pending.pop()
+        outer = repeated(pending.pop())
         if len(outer.id.encode()) > MAX_NODE_ID_BYTES:
             continue
         for inner in case_nodes(outer):
@@ -77,6 +89,13 @@ def rename_inner(branch: Node) -> list[Node]:
             renamed.append(inner)
             pending.append(inner)
     return renamed
+
+
+def repeated(node: Node) -> Node:
+    """Return what `node` does in the end: itself, or what an array of arrays repeats."""
+    while node.WhichOneof("target") == "array_node":
+        node = node.array_node.node
+    return node
 
 
 class _Conditions:
@@ -104,10 +123,12 @@ class _Conditions:
             self._compare(right, left, errors)
 
     def _compare(self, right: Operand | None, left: Operand | None, errors: Errors) -> None:
-        self._comparison.spend()
         right_type = self._type("RightValue", right, errors)
         left_type = self._type("LeftValue", left, errors)
-        if right is None or left is None or right_type is None or left_type is None or right_type == left_type:
+        if right is None or left is None or right_type is None or left_type is None:
+            return
+        self._comparison.spend(1 + (right_type.ByteSize() + left_type.ByteSize()) // BYTES_PER_STEP)
+        if right_type == left_type:
             return
         # A scalar, such as nothing, may be one of the variants of a variable's type.
         if "scalar" in {right.WhichOneof("val"), left.WhichOneof("val")} and (

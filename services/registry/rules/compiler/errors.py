@@ -1,6 +1,6 @@
 """What can be wrong with a task or a workflow: collected as a set, told all at once (compiler.md 1 and 11)."""
 
-import sys
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from google.protobuf.text_format import MessageToString
 MAX_ERRORS = 500
 
 # Texts of larger messages cost seconds to write and help nobody.
-_MAX_TEXT_BYTES = 4096
+MAX_TEXT_BYTES = 4096
 
 ROOT = "root"
 
@@ -67,13 +67,17 @@ class CompilationFailed(Exception):
         )
 
 
+class DoesNotFit(Exception):
+    """A trial found something wrong."""
+
+
 class Errors:
     """Collects findings; a scope collects for its parent too, so that a step can ask how it went itself."""
 
-    def __init__(self, parent: "Errors | None" = None, *, limit: int = MAX_ERRORS) -> None:
+    def __init__(self, parent: "Errors | None" = None, *, trial: bool = False) -> None:
         self._found: set[CompileError] = set()
         self._parent = parent
-        self._limit = limit
+        self._trial = trial
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -82,13 +86,19 @@ class Errors:
         """Open a scope of its own for one step."""
         return Errors(self)
 
-    def apart(self) -> "Errors":
-        """Open a collection that tells nobody, to find out whether something would go wrong."""
-        return Errors(limit=sys.maxsize)
+    def trial(self) -> "Errors":
+        """Open a collection that tells nobody and is ended by the first finding, which raises DoesNotFit."""
+        return Errors(trial=True)
 
     def add(self, code: Code, node_id: str, description: str) -> None:
         """Collect a finding; raises CompilationFailed when there are more than anybody will read."""
-        self._collect(CompileError(code, node_id, description))
+        self.tell(code, node_id, lambda: description)
+
+    def tell(self, code: Code, node_id: str, describe: Callable[[], str]) -> None:
+        """As `add`; for a description that takes long to write and that a trial does not need."""
+        if self._trial:
+            raise DoesNotFit
+        self._collect(CompileError(code, node_id, describe()))
 
     def value_required(self, node_id: str, what: str) -> None:
         """Collect that something is missing."""
@@ -116,10 +126,12 @@ class Errors:
 
     def mismatch(self, node_id: str, variable: str, given: LiteralType, wanted: LiteralType) -> None:
         """Collect that a variable, or a value, is of another type than is wanted."""
-        self.add(
+        self.tell(
             Code.MISMATCHING_TYPES,
             node_id,
-            f"Variable [{variable}] (type [{type_text(given)}]) doesn't match expected type [{type_text(wanted)}].",
+            lambda: (
+                f"Variable [{variable}] (type [{type_text(given)}]) doesn't match expected type [{type_text(wanted)}]."
+            ),
         )
 
     def raise_any(self) -> None:
@@ -131,7 +143,7 @@ class Errors:
         self._found.add(error)
         if self._parent is not None:
             self._parent._collect(error)  # noqa: SLF001 - of the same class
-        elif len(self._found) >= self._limit:
+        elif len(self._found) >= MAX_ERRORS:
             self.raise_any()
 
 
@@ -148,4 +160,4 @@ def type_text(literal_type: LiteralType) -> str:
 def text(message: Message) -> str:
     """Write `message` on one line, or only its size when it is large."""
     size = message.ByteSize()
-    return MessageToString(message, as_one_line=True) if size <= _MAX_TEXT_BYTES else f"{size} bytes"
+    return MessageToString(message, as_one_line=True) if size <= MAX_TEXT_BYTES else f"{size} bytes"

@@ -83,6 +83,7 @@ def _workflow_interface(node: Node, template: WorkflowTemplate, library: Library
     if reference == "launchplan_ref":
         identifier = node.workflow_node.launchplan_ref
         if is_own(identifier, template):
+            library.comparison.spend(_size(template.interface))
             return typed_interface(template.interface, node.id, errors)
         return _launch_plan_interface(node, library.launch_plans[key_of(identifier)], library, errors)
     if reference is None:
@@ -130,10 +131,11 @@ def _gate_interface(node_id: str, gate: GateNode, errors: Errors) -> Interface |
     return Interface(outputs={gate.signal.output_variable_name: gate.signal.type})
 
 
-def effective_outputs(node: Node, interface: Interface, errors: Errors) -> Types:
+def effective_outputs(node: Node, interface: Interface, comparison: Comparison, errors: Errors) -> Types:
     """Return the outputs as promises name them: an alias takes the place of the name."""
     if not node.output_aliases:
         return interface.outputs
+    comparison.spend(len(interface.outputs) + len(node.output_aliases))
     outputs = dict(interface.outputs)
     renamed: set[str] = set()
     for alias in node.output_aliases:
@@ -144,7 +146,7 @@ def effective_outputs(node: Node, interface: Interface, errors: Errors) -> Types
                 f"Duplicate alias [{alias.alias}] found. An output alias can only be used once in the Workflow.",
             )
         elif alias.var not in interface.outputs:
-            errors.not_bound(node.id, alias.var)
+            errors.not_bound(node.id, alias.alias)
         else:
             outputs.pop(alias.var, None)
         renamed.add(alias.var)

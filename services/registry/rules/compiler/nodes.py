@@ -12,6 +12,7 @@ from services.registry.rules.compiler.branches import (
     common_outputs,
     missing_part,
     rename_inner,
+    repeated,
 )
 from services.registry.rules.compiler.errors import Code, Errors
 from services.registry.rules.compiler.graph import END_NODE, START_NODE, Connections, walk
@@ -48,8 +49,6 @@ class Nodes:
         self._name()
         failure = self._template.failure_node if self._template.HasField("failure_node") else None
         interfaces = self._interfaces()
-        if interfaces is None:
-            return
         for node_id in sorted(self._nodes):
             self._join(self._nodes[node_id], interfaces[node_id])
         end = self._template.nodes[1]
@@ -57,8 +56,6 @@ class Nodes:
             self.connections.add(upstream, END_NODE)
         if failure is not None and failure.id:
             interface = self._infer(failure, self._errors)
-            if interface is not None:
-                effective_outputs(failure, interface, self._errors)
             self._check_inside(failure, interface)
         self.connections.connect_loose_ends(sorted(self._nodes))
         self.connections.check(self._nodes, self._errors)
@@ -97,11 +94,10 @@ class Nodes:
     def _duplicate(self, node_id: str) -> None:
         self._errors.add(Code.DUPLICATE_ID, node_id, "Trying to insert two nodes with the same id.")
 
-    def _interfaces(self) -> Mapping[str, Interface | None] | None:
+    def _interfaces(self) -> Mapping[str, Interface | None]:
         """Return the interface of every node, None for those that have none to be found, which is an error.
 
         Nodes that pass on what they are given come after those that give it, in whatever order the client lists them.
-        None altogether when such nodes are given their own outputs.
         """
         waiting = {node_id: _given(node) for node_id, node in self._nodes.items() if _passes_on(node)}
         order = walk(sorted(waiting), lambda node_id: sorted(waiting[node_id] & waiting.keys()))
@@ -110,16 +106,21 @@ class Nodes:
             self._errors.add(
                 Code.CYCLE_DETECTED, START_NODE, f"A cycle has been detected while traversing the Workflow [{path}]."
             )
-            return None
         interfaces: dict[str, Interface | None] = {}
         for node_id in (*sorted(self._nodes.keys() - waiting.keys()), *order.finished):
-            node = self._nodes[node_id]
-            interface = self._infer(node, self._errors)
-            title = node.metadata.name if node.HasField("metadata") else None
-            outputs = None if interface is None else effective_outputs(node, interface, self._errors)
-            self._sources[node_id] = Source(title, outputs)
-            interfaces[node_id] = interface
+            interfaces[node_id] = self._infer(self._nodes[node_id], self._errors)
+            self._sources[node_id] = self._source(self._nodes[node_id], interfaces[node_id])
+        # Those that are given their own outputs, or wait for such.
+        for node_id in sorted(waiting.keys() - interfaces.keys()):
+            interfaces[node_id] = None
+            self._sources[node_id] = self._source(self._nodes[node_id], None)
         return interfaces
+
+    def _source(self, node: Node, interface: Interface | None) -> Source:
+        title = node.metadata.name if node.HasField("metadata") else None
+        if interface is None:
+            return Source(title, None)
+        return Source(title, effective_outputs(node, interface, self._library.comparison, self._errors))
 
     def _infer(self, node: Node, errors: Errors) -> Interface | None:
         scope = errors.scope()
@@ -131,8 +132,7 @@ class Nodes:
             passed = self._binder.infer(node, scope)
             interface = Interface(passed, passed)
         elif target == "array_node":
-            # Clients register what an array repeats with lists where the array has lists.
-            interface = self._infer(node.array_node.node, scope)
+            interface = self._array_interface(node, scope)
         else:
             interface = reference_interface(node, self._template, self._library, scope)
         return None if scope else interface
@@ -147,16 +147,24 @@ class Nodes:
             if interface is not None:
                 cases.append((node.id, interface))
         inputs = self._binder.infer(branch, errors)
-        return None if errors or not cases else Interface(inputs, common_outputs(cases, errors))
+        if errors or not cases:
+            return None
+        return Interface(inputs, common_outputs(cases, self._library.comparison, errors))
+
+    def _array_interface(self, array: Node, errors: Errors) -> Interface | None:
+        if not array.array_node.HasField("node"):
+            errors.value_required(array.id, "ArrayNode.Node")
+            return None
+        # Clients register what an array repeats with lists where the array has lists.
+        return self._infer(array.array_node.node, errors)
 
     def _join(self, node: Node, interface: Interface | None) -> None:
         """Check a node of the workflow's own and connect it both ways."""
         for upstream in node.upstream_node_ids:
-            if upstream in self._sources:
-                if interface is not None:
-                    self.connections.add(upstream, node.id)
-            else:
+            if upstream and upstream not in self._sources:
                 self._errors.no_node(node.id, upstream)
+            elif interface is not None:
+                self.connections.add(upstream or START_NODE, node.id)
         if interface is not None:
             for upstream in self._binder.check(node, interface.inputs, self._errors).upstream:
                 self.connections.add(upstream, node.id)
@@ -165,6 +173,7 @@ class Nodes:
     def _check_inside(self, node: Node, interface: Interface | None) -> None:
         """Check a node that is not one of the workflow's own and connect it to what it waits for."""
         if interface is not None:
+            effective_outputs(node, interface, self._library.comparison, self._errors)
             for upstream in self._binder.check(node, interface.inputs, self._errors).upstream:
                 self.connections.add_upstream(upstream, node.id)
         self._check_cases(node, interface)
@@ -175,32 +184,24 @@ class Nodes:
         check_branch(node, interface, self._library.comparison, self._errors)
         for inner in case_nodes(node):
             inner_interface = self._infer(inner, self._errors)
-            if inner_interface is not None:
-                effective_outputs(inner, inner_interface, self._errors)
             self._check_inside(inner, inner_interface)
-
-
-def _repeated(node: Node) -> Node:
-    while node.WhichOneof("target") == "array_node":
-        node = node.array_node.node
-    return node
 
 
 def _passes_on(node: Node) -> bool:
     """Return whether the outputs of `node` depend on what it is given."""
-    inside = _repeated(node)
+    inside = repeated(node)
     return inside.HasField("branch_node") or inside.gate_node.HasField("approve")
 
 
 def _given(node: Node) -> set[str]:
     """Return the nodes whose outputs decide those of `node`."""
     upstream: set[str] = set()
-    pending = [_repeated(node)]
+    pending = [repeated(node)]
     while pending:
         inside = pending.pop()
         if _passes_on(inside):
             upstream.update(promise.node_id for promise in _promises(inside))
-            pending.extend(_repeated(case) for case in case_nodes(inside))
+            pending.extend(repeated(case) for case in case_nodes(inside))
     return upstream
 
 

@@ -27,11 +27,11 @@ class Requirements:
 
 @dataclass(frozen=True)
 class References:
-    """Everything that one template refers to itself; a sub-workflow with the id of the node that does so first."""
+    """Everything that one template refers to itself; a sub-workflow with the ids of all nodes that do so."""
 
     tasks: Mapping[Key, Identifier]
     launch_plans: Mapping[Key, Identifier]
-    sub_workflows: Mapping[Key, tuple[str, Identifier]]
+    sub_workflows: Mapping[Key, tuple[Identifier, Sequence[str]]]
 
 
 def key_of(identifier: Identifier) -> Key:
@@ -95,7 +95,7 @@ def references(template: WorkflowTemplate) -> References:
     """Return what the nodes of `template` refer to, those inside branches and arrays and the failure node included."""
     tasks: dict[Key, Identifier] = {}
     launch_plans: dict[Key, Identifier] = {}
-    sub_workflows: dict[Key, tuple[str, Identifier]] = {}
+    sub_workflows: dict[Key, tuple[Identifier, list[str]]] = {}
     for node in every_node(template):
         target = node.WhichOneof("target")
         if target == "task_node" and node.task_node.HasField("reference_id"):
@@ -104,7 +104,7 @@ def references(template: WorkflowTemplate) -> References:
             launch_plans[key_of(node.workflow_node.launchplan_ref)] = node.workflow_node.launchplan_ref
         elif target == "workflow_node" and node.workflow_node.HasField("sub_workflow_ref"):
             reference = node.workflow_node.sub_workflow_ref
-            sub_workflows.setdefault(key_of(reference), (node.id, reference))
+            sub_workflows.setdefault(key_of(reference), (reference, []))[1].append(node.id)
     return References(tasks, launch_plans, sub_workflows)
 
 

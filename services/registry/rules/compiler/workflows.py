@@ -95,9 +95,10 @@ def _check_references(template: WorkflowTemplate, library: Library, errors: Erro
     templates = [template, *(library.sub_workflows[key] for key in reached)]
     for each in templates:
         found = references(each)
-        for key, (node_id, identifier) in found.sub_workflows.items():
+        for key, (identifier, node_ids) in found.sub_workflows.items():
             if key not in library.sub_workflows:
-                errors.no_workflow(node_id, identifier_text(identifier))
+                for node_id in node_ids:
+                    errors.no_workflow(node_id, identifier_text(identifier))
         for key, identifier in found.launch_plans.items():
             if key not in library.launch_plans and not is_own(identifier, each):
                 errors.no_workflow(START_NODE, identifier_text(identifier))

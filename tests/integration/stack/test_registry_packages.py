@@ -1,24 +1,28 @@
-"""Everything that `pyflyte package` writes can be registered as flytectl does it, twice."""
+"""Everything that `pyflyte package` writes can be registered as flytectl does it, through the gateway, twice."""
 
 import tarfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import grpc
 import pytest
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanCreateRequest, LaunchPlanState, LaunchPlanUpdateRequest
 from flyteidl.admin.task_pb2 import TaskCreateRequest, TaskSpec
 from flyteidl.admin.workflow_pb2 import WorkflowCreateRequest, WorkflowSpec
 from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.workflow_pb2 import WorkflowTemplate
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from grpc import StatusCode
+from grpc.aio import AioRpcError
 
+from tests.integration.stack.compiled import as_compiled, bare
 from tests.support.entities import DOMAIN, PROJECT
-from tests.support.parts import Parts, service
+from tests.support.sandbox import ROOT
 
-PACKAGES = Path(__file__).parents[2].parent / "shared/data/packages"
+PACKAGES = ROOT.parent / "shared/data/packages"
 PLACEHOLDERS = {
     "project": ("", "{{ registration.project }}", PROJECT),
     "domain": ("", "{{ registration.domain }}", DOMAIN),
@@ -26,15 +30,6 @@ PLACEHOLDERS = {
 }
 
 Request = TaskCreateRequest | WorkflowCreateRequest | LaunchPlanCreateRequest
-
-
-@pytest.fixture(scope="module")
-async def admin(parts: Parts) -> AsyncIterator[AdminServiceStub]:
-    objects = f"file://{parts.folder}/registry-packages"
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(service("projects", parts, "registry_packages_projects"))
-        registry = await stack.enter_async_context(service("registry", parts, "registry_packages", objects_url=objects))
-        yield AdminServiceStub(registry.channel)
 
 
 def requests(package: Path) -> Iterator[Request]:
@@ -78,7 +73,7 @@ def place(message: Message) -> None:
                 place(inner)
 
 
-async def code_of(admin: AdminServiceStub, registration: Request) -> tuple[grpc.StatusCode, str]:
+async def code_of(admin: AdminServiceStub, registration: Request) -> tuple[StatusCode, str]:
     call = {
         TaskCreateRequest: admin.CreateTask,
         WorkflowCreateRequest: admin.CreateWorkflow,
@@ -86,30 +81,59 @@ async def code_of(admin: AdminServiceStub, registration: Request) -> tuple[grpc.
     }[type(registration)]
     try:
         await call(registration)
-    except grpc.aio.AioRpcError as error:
+    except AioRpcError as error:
         return error.code(), error.details() or ""
-    return grpc.StatusCode.OK, ""
+    return StatusCode.OK, ""
 
 
 @pytest.mark.skipif(not PACKAGES.is_dir(), reason="the conformance data is not here (shared/data/packages)")
 @pytest.mark.parametrize("package", ["flytesnacks-core.tgz", "valid-register.tgz"])
-async def test_package_registers_and_registers_again(admin: AdminServiceStub, package: str) -> None:
-    # Some packages hold a task twice; once is enough here.
-    registrations = {registration.id.SerializeToString(): registration for registration in requests(PACKAGES / package)}
-    assert registrations
+async def test_package_registers_whole_and_again_all_of_it_exists(admin: AdminServiceStub, package: str) -> None:
     # In the package's own order, in which what is needed comes before what needs it.
-    for expected in (grpc.StatusCode.OK, grpc.StatusCode.ALREADY_EXISTS):
-        for registration in registrations.values():
-            code, text = await code_of(admin, registration)
-            assert code is expected, (registration.id.name, text)
-    for registration in registrations.values():
-        question = ObjectGetRequest(id=registration.id)
-        if isinstance(registration, TaskCreateRequest):
-            task = await admin.GetTask(question)
-            assert task.closure.compiled_task.template == registration.spec.template
-        elif isinstance(registration, WorkflowCreateRequest):
-            workflow = await admin.GetWorkflow(question)
-            assert workflow.closure.compiled_workflow.primary.template.id == registration.id
-        else:
-            await admin.UpdateLaunchPlan(LaunchPlanUpdateRequest(id=registration.id, state=LaunchPlanState.ACTIVE))
-            assert (await admin.GetLaunchPlan(question)).closure.state == LaunchPlanState.ACTIVE
+    registrations = list(requests(PACKAGES / package))
+    assert registrations
+    met: set[bytes] = set()
+    for registration in registrations:
+        code, text = await code_of(admin, registration)
+        # Some packages hold a task twice.
+        again = (key := registration.id.SerializeToString()) in met
+        assert code is (StatusCode.ALREADY_EXISTS if again else StatusCode.OK), (registration.id.name, text)
+        met.add(key)
+    for registration in registrations:
+        code, text = await code_of(admin, registration)
+        assert code is StatusCode.ALREADY_EXISTS, (registration.id.name, text)
+    for registration in registrations:
+        await read_back(admin, registration)
+
+
+async def read_back(admin: AdminServiceStub, sent: Request) -> None:
+    """Check that what was registered is read as it was sent, and that a launch plan can be switched on."""
+    question = ObjectGetRequest(id=sent.id)
+    if isinstance(sent, TaskCreateRequest):
+        task = await admin.GetTask(question)
+        assert task.closure.compiled_task.template == sent.spec.template
+    elif isinstance(sent, WorkflowCreateRequest):
+        closure = (await admin.GetWorkflow(question)).closure.compiled_workflow
+        assert bare(plain(closure.primary.template)) == as_compiled(plain(sent.spec.template))
+        templates = sorted((sub.template for sub in closure.sub_workflows), key=name_of)
+        expected = sorted(sent.spec.sub_workflows, key=name_of)
+        assert [bare(plain(template)) for template in templates] == [as_compiled(plain(one)) for one in expected]
+    else:
+        switch = LaunchPlanUpdateRequest(id=sent.id, state=LaunchPlanState.ACTIVE)
+        switch.id.ClearField("resource_type")  # as flytectl sends it
+        await admin.UpdateLaunchPlan(switch)
+        plan = await admin.GetLaunchPlan(question)
+        assert plan.closure.state == LaunchPlanState.ACTIVE
+        # What the workflow asks for beside what the plan gives is added to it (registry.md 7.3).
+        assert plan.spec.default_inputs == plan.closure.expected_inputs
+        plan.spec.default_inputs.CopyFrom(sent.spec.default_inputs)
+        assert plan.spec == sent.spec
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """A message as JSON has it."""
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+def name_of(template: WorkflowTemplate) -> str:
+    return str(template.id.name)

@@ -1,0 +1,165 @@
+"""The named_entities table: a row for each name of a task, workflow or launch plan, made with its first version.
+
+Lists of names walk through these rows and never through versions; what a filter says of versions is looked up name by
+name. The metadata of a name (registry.md section 9) stands in its row, ACTIVE and without description at first.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from flyteidl.admin.common_pb2 import NamedEntity, NamedEntityIdentifier, NamedEntityList, NamedEntityMetadata
+from flyteidl.core.identifier_pb2 import ResourceType
+from sqlalchemy import ColumnElement, Select, and_, select, true
+
+from services.kit.db import Connection, fetch_text
+from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
+from services.registry.store.keys import WHERE_NAME
+from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
+from services.registry.store.statements import TEXTS, given, paged, within
+from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
+from services.registry.store.version_pages import WORKFLOW_KEY
+
+_ROW = f"resource_type = %(resource_type)s AND {WHERE_NAME}"
+_GET = f"SELECT project, domain, name, description, state FROM named_entities WHERE {_ROW}"
+# The state is always taken over, a description only when there is one; an update also makes the description that was
+# never set an empty one, which filters find (section 9).
+_UPDATE = f"""
+UPDATE named_entities
+SET state = %(state)s, description = COALESCE(NULLIF(%(description)s::text, ''), description, ''), updated_at = %(now)s
+WHERE {_ROW}
+RETURNING id
+"""
+
+_VERSIONS = {ResourceType.TASK: tasks, ResourceType.WORKFLOW: workflows, ResourceType.LAUNCH_PLAN: launch_plans}
+_OF_NAMES = "named_entity_metadata"
+
+_PLACE_AND_NAME = {field: Column(named_entities.c[field]) for field in ("project", "domain", "name")}
+_BY_NAME = tuple(column.expression for column in _PLACE_AND_NAME.values())
+_KEY = (named_entities.c.resource_type, *(named_entities.c[field] for field in _PLACE_AND_NAME))
+_NAME = {
+    **_PLACE_AND_NAME,
+    "resource_type": Column(named_entities.c.resource_type, Kind.INTEGER),
+    "description": Column(named_entities.c.description),
+    "state": Column(named_entities.c.state, Kind.INTEGER),
+}
+_METADATA = Entity("nem", {**base(named_entities), **_NAME})
+
+NAMED_ENTITIES = Listing(
+    "entities",
+    Entity("nen", _NAME),
+    named_entities.c.name,
+    joined={_OF_NAMES: _METADATA},
+    unsorted=_BY_NAME,
+    sort_keys=_PLACE_AND_NAME,
+)
+
+
+def _of_versions(listing: Listing) -> Listing:
+    """Declare the list of the names that have a version in `listing`: by what filters say of versions, and of names."""
+    return Listing(
+        listing.prefix,
+        Entity(listing.primary.code, {**listing.primary.columns, **_PLACE_AND_NAME}),
+        named_entities.c.name,
+        joined={**listing.joined, _OF_NAMES: _METADATA},
+        unsorted=_BY_NAME,
+        sort_keys=_PLACE_AND_NAME,
+    )
+
+
+TASK_NAMES = _of_versions(TASKS)
+WORKFLOW_NAMES = _of_versions(WORKFLOWS)
+LAUNCH_PLAN_NAMES = _of_versions(LAUNCH_PLANS)
+
+
+async def get(connection: Connection, resource_type: ResourceType, name: NamedEntityIdentifier) -> NamedEntity | None:
+    """Return the name with its metadata; None when no version has it."""
+    cursor = await connection.execute(_GET, _key(resource_type, name), binary=True)
+    row = await cursor.fetchone()
+    return _filled(NamedEntity(), resource_type, row) if row else None
+
+
+async def update(
+    connection: Connection,
+    resource_type: ResourceType,
+    name: NamedEntityIdentifier,
+    metadata: NamedEntityMetadata,
+    now: datetime,
+) -> bool:
+    """Set the metadata of the name; answers whether there is such a name."""
+    values = {"state": metadata.state, "description": metadata.description, "now": now}
+    cursor = await connection.execute(_UPDATE, _key(resource_type, name) | values, binary=True)
+    return await cursor.fetchone() is not None
+
+
+async def find(
+    connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
+) -> NamedEntityList:
+    """Return the names of a page with their metadata, without a token."""
+    place = {"resource_type": resource_type, "project": project, "domain": domain}
+
+    def compose() -> Select[Any]:
+        # The page is chosen by keys, of which indexes tell: rows that an offset skips are never read.
+        page = _page(select(*_KEY).where(*plan.where), place, plan).subquery("page")
+        columns = (*_BY_NAME, named_entities.c.description, named_entities.c.state)
+        same = and_(*(page.c[column.key] == column for column in _KEY))
+        return select(*columns).join(page, same).order_by(*plan.order_by, *_BY_NAME)
+
+    text = TEXTS.of(("named entities", plan.shape, given(place)), compose)
+    found = NamedEntityList()
+    # Filled in place, the console's page of ten thousand costs half of what it does put together from messages.
+    for row in await fetch_text(connection, text, {**place, **plan.values}):
+        _filled(found.entities.add(), resource_type, row)
+    return found
+
+
+async def find_ids(
+    connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
+) -> list[tuple[Any, ...]]:
+    """Return project, domain and name of each name of a page; an empty project or domain is every one.
+
+    A name is found that has a version for which all holds that the filters say of versions.
+    """
+    place = {"resource_type": resource_type, "project": project, "domain": domain}
+
+    def compose() -> Select[Any]:
+        names = select(*_BY_NAME).where(*(condition.clause for condition in plan.conditions if _is_of_names(condition)))
+        of_versions = [condition for condition in plan.conditions if not _is_of_names(condition)]
+        if of_versions:
+            names = names.where(_has_version(resource_type, of_versions))
+        return _page(names, place, plan)
+
+    text = TEXTS.of(("names", resource_type, plan.shape, given(place)), compose)
+    return await fetch_text(connection, text, {**place, **plan.values})
+
+
+def _is_of_names(condition: Condition) -> bool:
+    return condition.prefix == _OF_NAMES or (not condition.prefix and condition.column in _PLACE_AND_NAME)
+
+
+def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> ColumnElement[bool]:
+    """Whether one version of the name meets all `conditions`."""
+    table = _VERSIONS[resource_type]
+    same_name = and_(*(table.c[field] == column.expression for field, column in _PLACE_AND_NAME.items()))
+    version = select(true()).select_from(table).where(same_name, *(condition.clause for condition in conditions))
+    if any(condition.prefix and condition.column not in WORKFLOW_KEY for condition in conditions):
+        version = version.join(workflows, workflows.c.id == launch_plans.c.workflow_id)
+    return version.correlate(named_entities).exists()
+
+
+def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan) -> Select[Any]:
+    # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
+    return paged(names.where(*within(named_entities, place))).order_by(*plan.order_by, *_BY_NAME)
+
+
+def _key(resource_type: ResourceType, name: NamedEntityIdentifier) -> dict[str, object]:
+    return {"resource_type": resource_type, "project": name.project, "domain": name.domain, "name": name.name}
+
+
+def _filled(entity: NamedEntity, resource_type: ResourceType, row: Sequence[Any]) -> NamedEntity:
+    entity.resource_type = resource_type
+    identity, metadata = entity.id, entity.metadata
+    identity.project, identity.domain, identity.name, description, metadata.state = row
+    metadata.description = description or ""
+    metadata.SetInParent()  # also when it holds nothing but defaults
+    return entity

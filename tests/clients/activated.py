@@ -1,0 +1,71 @@
+"""Launch plans registered, activated and fetched by FlyteRemote, as JSON; run with the clients' own environment.
+
+`activated.py FIRST SECOND`, two versions of the shapes, typed in the folder that holds them. Prints what each step saw.
+FLYTECTL_CONFIG names the sandbox's config file.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flytekit import CronSchedule, LaunchPlan
+from flytekit.configuration import Config
+from flytekit.exceptions.user import FlyteEntityNotExistException, FlyteInvalidInputException
+from flytekit.remote import FlyteRemote
+
+PROJECT, DOMAIN = "flytesnacks", "development"
+SCHEDULED, REMOTE = "shapes.hourly", "shapes.from_remote"
+
+
+def active(remote: FlyteRemote, name: str) -> str | None:
+    """The active version of a launch plan."""
+    plan = remote.fetch_active_launchplan(name=name)
+    return plan.id.version if plan else None
+
+
+def activations(remote: FlyteRemote, first: str, second: str) -> Iterable[tuple[str, Any]]:
+    """Which version is active, step by step."""
+    one = remote.fetch_launch_plan(name=SCHEDULED, version=first)
+    other = remote.fetch_launch_plan(name=SCHEDULED, version=second)
+    yield "latest", remote.fetch_launch_plan(name=SCHEDULED).id.version
+    yield "scheduled", one.is_scheduled
+    yield "none", active(remote, SCHEDULED)
+    for step, plan in (("activated", one), ("again", one), ("replaced", other)):
+        remote.activate_launchplan(plan.id)
+        yield step, active(remote, SCHEDULED)
+    remote.deactivate_launchplan(one.id)
+    yield "another deactivated", active(remote, SCHEDULED)
+    remote.deactivate_launchplan(other.id)
+    yield "deactivated", active(remote, SCHEDULED)
+
+
+def registrations(remote: FlyteRemote, first: str) -> Iterable[tuple[str, Any]]:
+    """A launch plan of a workflow that is registered already, by itself; again; and another under its name."""
+    sys.path.insert(0, str(Path.cwd()))
+    from shapes.plans import timed
+
+    schedule = CronSchedule(schedule="*/5 * * * *", kickoff_time_input_arg="at")
+    plan = LaunchPlan.create(REMOTE, timed, fixed_inputs={"times": 7}, schedule=schedule, auto_activate=True)
+    for step in ("registered", "registered again"):
+        fetched = remote.register_launch_plan(plan, version=first)
+        times = fetched.fixed_inputs.literals["times"].scalar.primitive.integer
+        every = fetched.entity_metadata.schedule.cron_schedule.schedule
+        yield step, [fetched.id.version, fetched.workflow_id.name, times, every]
+    yield "activated by itself", active(remote, REMOTE)
+    LaunchPlan.CACHE.pop(REMOTE)
+    try:
+        remote.register_launch_plan(LaunchPlan.create(REMOTE, timed, fixed_inputs={"times": 8}), version=first)
+    except FlyteInvalidInputException as error:
+        yield "another", str(error.__cause__.details())
+    try:
+        remote.fetch_launch_plan(name=REMOTE, version="absent")
+    except FlyteEntityNotExistException as error:
+        yield "absent", str(error.__cause__.details())
+
+
+if __name__ == "__main__":
+    remote = FlyteRemote(Config.auto(), PROJECT, DOMAIN)
+    told = dict([*activations(remote, *sys.argv[1:]), *registrations(remote, sys.argv[1])])
+    print(json.dumps(told))

@@ -1,0 +1,171 @@
+"""Lists as the reference describes them (registry.md section 4), in plain Python over a handful of rows.
+
+Written from the page and not from the code, to compare the two. What the page leaves open raises Unjudged.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Any
+
+Row = Mapping[str, Mapping[str, Any]]
+"""Values by column, by the prefix of their entity; under "" what tells equals apart, as `id`."""
+
+PREFIXES = (
+    "task",
+    "workflow",
+    "launch_plan",
+    "execution",
+    "node_execution",
+    "task_execution",
+    "entities",
+    "named_entity_metadata",
+    "project",
+    "signal",
+    "admin_tag",
+    "execution_admin_tag",
+    "execution_tag",
+)
+_EXPRESSION = re.compile(r"(.+)\((.+),[ \t\f\r]?(.+)\)")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d))?", re.ASCII)
+
+
+class Refused(Exception):
+    """The list is INVALID_ARGUMENT."""
+
+
+class Unjudged(Exception):
+    """The page does not say what the answer is; INVALID_ARGUMENT is as good as any."""
+
+
+class Kind(Enum):
+    """What a column holds."""
+
+    TEXT = auto()
+    NUMBER = auto()  # of 32 bits
+    ID = auto()  # of 64
+    MOMENT = auto()
+    BYTES = auto()
+
+
+_BOUNDS = {Kind.NUMBER: 2**31, Kind.ID: 2**63}
+
+Columns = Mapping[str, Kind]
+
+
+def columns(texts: str, numbers: str = "", blobs: str = "", ids: str = "", *, base: bool = True) -> Columns:
+    """Columns by their names, with those that every table has."""
+    kinds = dict.fromkeys(texts.split(), Kind.TEXT) | dict.fromkeys(numbers.split(), Kind.NUMBER)
+    kinds |= dict.fromkeys(blobs.split(), Kind.BYTES) | dict.fromkeys(ids.split(), Kind.ID)
+    if base:
+        kinds |= {"id": Kind.ID} | dict.fromkeys(("created_at", "updated_at", "deleted_at"), Kind.MOMENT)
+    return kinds
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one list may be filtered and sorted by."""
+
+    own: str  # the prefix of its own entity
+    entities: Mapping[str, Columns]  # by prefix
+    sort_keys: Columns
+    unsorted: Callable[[Row], Any]  # by what rows are ordered when no order is asked for
+
+
+def select(shape: Shape, rows: Sequence[Row], filters: str) -> list[Row]:
+    """Return the rows that `filters` let through; raises Refused, Unjudged."""
+    tests = [_test(shape, text) for text in filters.split("+")] if filters else []
+    return [row for row in rows if all(test(row) for test in tests)]
+
+
+def order(shape: Shape, rows: Sequence[Row], key: str | None, *, descending: bool) -> list[Row]:
+    """Return the rows in the order of a sort key, that of their ids among equals; raises Refused, Unjudged."""
+    if key is None:
+        return sorted(rows, key=shape.unsorted)
+    if key not in shape.sort_keys:
+        raise Refused(key)
+    if shape.sort_keys[key] is Kind.BYTES:
+        raise Unjudged("the order of bytes")
+    return sorted(rows, key=lambda row: (_rank(row[shape.own][key]), row[""]["id"]), reverse=descending)
+
+
+def _rank(value: Any) -> tuple[bool, Any]:
+    """Nulls count as the largest."""
+    return (True, 0) if value is None else (False, value)
+
+
+def _test(shape: Shape, text: str) -> Callable[[Row], bool]:
+    match = _EXPRESSION.search(text)
+    if match is None:
+        raise Refused(text)
+    function, name, value = match.groups()
+    prefix, dot, column = name.partition(".")
+    if not dot or prefix not in PREFIXES:
+        prefix, column = shape.own, name
+    kind = shape.entities.get(prefix, {}).get(column)
+    if kind is None or kind is Kind.BYTES:
+        raise Refused(name)
+    holds = _holding(function, kind, value.split(";"))
+    # Nothing compares with a null.
+    return lambda row: row[prefix][column] is not None and holds(row[prefix][column])
+
+
+def _holding(function: str, kind: Kind, items: list[str]) -> Callable[[Any], bool]:
+    several = {"value_in": True, "value_not_in": False}
+    if function in several:
+        values = [_value(kind, item) for item in items]
+        return lambda found: (found in values) is several[function]
+    if function not in _COMPARISONS and function not in {"contains", "not_like"}:
+        raise Refused(function)
+    if len(items) > 1:
+        raise Refused("several values")
+    if function in _COMPARISONS:
+        value, compare = _value(kind, items[0]), _COMPARISONS[function]
+        return lambda found: compare(found, value)
+    if "\0" in items[0]:
+        raise Refused("a text no database can hold")
+    if kind is Kind.MOMENT:
+        raise Unjudged("how a moment reads")
+    like = _like(f"%{items[0]}%" if function == "contains" else items[0])
+    return lambda found: like(str(found)) is (function == "contains")
+
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda found, value: found == value,
+    "ne": lambda found, value: found != value,
+    "gt": lambda found, value: found > value,
+    "gte": lambda found, value: found >= value,
+    "lt": lambda found, value: found < value,
+    "lte": lambda found, value: found <= value,
+}
+
+
+def _value(kind: Kind, text: str) -> Any:
+    if kind in _BOUNDS:
+        if not _INTEGER.fullmatch(text) or abs(int(text)) >= _BOUNDS[kind]:
+            raise Refused(text)
+        return int(text)
+    if kind is Kind.MOMENT:
+        if not _MOMENT.fullmatch(text):
+            raise Unjudged("other writings of a moment")
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise Refused(text) from error
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if "\0" in text:
+        raise Refused("a text no database can hold")
+    return text
+
+
+def _like(pattern: str) -> Callable[[str], bool]:
+    """SQL's LIKE, its backslash included; one at the end is an error, but not when nothing gets that far."""
+    parts = re.findall(r"\\.|\\$|[^\\]", pattern, re.DOTALL)
+    if parts and parts[-1] == "\\":
+        raise Unjudged("a pattern that ends within an escape")
+    wild = {"%": ".*", "_": "."}
+    regex = "".join(wild.get(part) or re.escape(part[-1]) for part in parts)
+    return lambda text: re.fullmatch(regex, text, re.DOTALL) is not None
