@@ -131,6 +131,14 @@ class Database:
                         yield connection
 
 
+@asynccontextmanager
+async def snapshot(connection: Connection) -> AsyncIterator[None]:
+    """Reads that see the rows of one moment, whatever others commit meanwhile."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
 async def fetch(connection: Connection, statement: Executable) -> list[TupleRow]:
     """Run a SQLAlchemy Core statement through the driver; rows are tuples in the order of its columns."""
     return await fetch_text(connection, *compiled(statement))

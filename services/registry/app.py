@@ -46,7 +46,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, positions=positions, clock=_now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
-    names = NamedEntityHandlers(parts.db, _now)
+    names = NamedEntityHandlers(parts.db, positions, _now)
     descriptions = DescriptionHandlers(parts.db, positions)
     table = Table()
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)

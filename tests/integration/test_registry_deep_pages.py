@@ -1,4 +1,4 @@
-"""A page deep in a list of versions is what walking there would find, whatever is registered meanwhile."""
+"""A page deep in a list is what walking there would find, whatever is registered meanwhile."""
 
 import random
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from services.kit.db import Connection, Database
 from services.kit.listing import Listing, Plan
 from services.kit.migrations import migrate
 from services.registry import store
-from services.registry.store import descriptions, listings
+from services.registry.store import descriptions, listings, names
 from services.registry.store.positions import Positions
 from tests.support.parts import Parts
 
@@ -46,6 +46,11 @@ INSERT INTO description_entities (created_at, updated_at, resource_type, project
 SELECT %(moment)s::timestamptz + number * interval '1 second', %(moment)s, kind, 'p', 'd', 'n', number::text, '', '',
     '', number::text::bytea
 FROM generate_series(1, %(versions)s) AS number, generate_series(1, 2) AS kind
+"""
+_ADD_NAMES = """
+INSERT INTO named_entities (created_at, updated_at, resource_type, project, domain, name)
+SELECT %(moment)s, %(moment)s, kind, 'p', 'd', name
+FROM unnest(%(names)s::text[]) AS name, unnest(ARRAY[1, 2]) AS kind
 """
 
 
@@ -158,3 +163,34 @@ async def test_deep_pages_of_descriptions_are_of_the_type_asked_for_and_come_to_
             plan = plan_of(descriptions.listing_of(kind), offset)
             found = await descriptions.find(connection, positions, plan, kind, where)
             assert found == [str(STORED - at // each).encode() for at in range(offset, offset + 50)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_deep_page_of_names_is_what_walking_there_finds(connection: Connection, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311  # of a test
+    now = BEGINNING
+    positions = Positions(lambda: now)
+    stored: set[str] = set()
+
+    async def add(number: int, late: float = 0) -> None:
+        new = {f"{chance.randrange(10**9):09d}" for _ in range(number)} - stored
+        moment = now - timedelta(seconds=late)
+        await connection.execute(_ADD_NAMES, {"moment": moment, "names": sorted(new)})
+        stored.update(new)
+
+    await add(STORED)
+    for _ in range(150):
+        now += timedelta(seconds=chance.choice((0, 1, 5, 70)))
+        if chance.random() < 0.6:
+            await add(chance.choice((1, 7, 400)), chance.choice((0, 30)))
+        beyond = chance.choice(("", "500000000"))
+        offset = chance.randrange(0, len(stored) + 100)
+        filters = f"gt(name,{beyond})" if beyond else ""
+        plan = names.TASK_NAMES.plan(
+            name="List", limit=50, token=str(offset), filters=filters, sort_key="name", sort_direction=1
+        )
+        expected = [name for name in sorted(stored) if name > beyond][offset : offset + 50]
+        ids = await names.find_ids(connection, positions, plan, ResourceType.TASK, project="p", domain="d")
+        assert [name for _, _, name in ids] == expected
+        listed = await names.find(connection, positions, plan, ResourceType.TASK, project="p", domain="d")
+        assert [entity.id.name for entity in listed.entities] == expected

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,17 @@ from services.kit.db import Connection, Database
 from services.kit.listing import Listing
 from services.kit.migrations import migrate
 from services.registry import store
-from services.registry.store import descriptions, keys, launch_plans, listings, names, tasks, version_pages, workflows
+from services.registry.store import (
+    descriptions,
+    keys,
+    launch_plans,
+    listings,
+    name_pages,
+    names,
+    tasks,
+    version_pages,
+    workflows,
+)
 from services.registry.store.positions import Positions
 from tests.support.parts import Parts
 
@@ -85,7 +95,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         statements.append((text, parameters))
         return await db.fetch_text(connection, text, parameters)
 
-    for module in (version_pages, names):
+    for module in (version_pages, name_pages):
         monkeypatch.setattr(module, "fetch_text", fetch_text)
     return statements
 
@@ -157,12 +167,12 @@ async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
             connection, positions, page, "p", "d", name="" if active else name, active=active
         )
     elif listing is names.NAMED_ENTITIES:
-        await names.find(connection, page, ResourceType.WORKFLOW, "p", "d")
+        await names.find(connection, positions, page, ResourceType.WORKFLOW, project="p", domain="d")
     elif listing is DESCRIBED:
         where = NamedEntityIdentifier(project="p", domain="d", name=name)
         await descriptions.find(connection, positions, page, ResourceType.WORKFLOW, where)
     else:
-        await names.find_ids(connection, page, ResourceType.WORKFLOW, "p", "d")
+        await names.find_ids(connection, positions, page, ResourceType.WORKFLOW, project="p", domain="d")
     (statement,) = asked
     found = list(steps(await plan(connection, *statement)))
     assert index in {step.get("Index Name") for step in found}
@@ -183,6 +193,20 @@ async def test_a_deep_page_is_come_to_again_without_walking(
     for _ in range(2):
         asked.clear()
         await listings.find_tasks(connection, positions, page, "p", "d", name="")
+    rows = [sum(step["Actual Rows"] for step in steps(await plan(connection, *one))) for one in asked]
+    assert sum(rows) <= 5 * MOST_ROWS
+
+
+@pytest.mark.parametrize("offset", [3000, 9000])
+async def test_a_deep_page_of_names_is_come_to_again_without_walking(
+    connection: Connection, asked: list[tuple[str, dict[str, Any]]], offset: int
+) -> None:
+    page = names.WORKFLOW_NAMES.plan(name="x", limit=100, token=str(offset), filters="", sort_key=None)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    positions = Positions(lambda: later)
+    for _ in range(2):
+        asked.clear()
+        await names.find_ids(connection, positions, page, ResourceType.WORKFLOW, project="p", domain="d")
     rows = [sum(step["Actual Rows"] for step in steps(await plan(connection, *one))) for one in asked]
     assert sum(rows) <= 5 * MOST_ROWS
 

@@ -208,7 +208,7 @@ class LaunchPlanHandlers:
         # What it needs is checked last here; until then an absent limit stands for any.
         plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request, limit=request.limit or 1)
         check_launch_plan_names(request.project, request.domain, request.limit)
-        return await names_page(self._db, plan, ResourceType.LAUNCH_PLAN, request)
+        return await names_page(self._db, self._positions, plan, ResourceType.LAUNCH_PLAN, request)
 
 
 def _implied(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier | None:

@@ -26,13 +26,15 @@ from services.registry.rules.names import (
     check_type_given,
 )
 from services.registry.store import names as store
+from services.registry.store.positions import Positions
 
 
 class NamedEntityHandlers:
     """The RPCs about names."""
 
-    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, db: Database, positions: Positions, clock: Callable[[], datetime]) -> None:
         self._db = db
+        self._positions = positions
         self._clock = clock
 
     async def GetNamedEntity(self, request: NamedEntityGetRequest, _call: Call) -> NamedEntity:
@@ -65,6 +67,8 @@ class NamedEntityHandlers:
         plan = plan_of(store.NAMED_ENTITIES, "ListNamedEntities", request)
         check_listed(request.resource_type)
         async with self._db.read() as connection:
-            found = await store.find(connection, plan, request.resource_type, request.project, request.domain)
+            found = await store.find(
+                connection, self._positions, plan, request.resource_type, project=request.project, domain=request.domain
+            )
         found.token = plan.next_token(len(found.entities))
         return found

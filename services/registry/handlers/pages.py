@@ -13,6 +13,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from services.kit.db import Database
 from services.kit.listing import Listing, Plan
 from services.registry.store import names
+from services.registry.store.positions import Positions
 
 ListRequest = (
     ResourceListRequest | NamedEntityIdentifierListRequest | NamedEntityListRequest | DescriptionEntityListRequest
@@ -35,10 +36,16 @@ def plan_of(listing: Listing, name: str, request: ListRequest, limit: int | None
 
 
 async def names_page(
-    db: Database, plan: Plan, resource_type: ResourceType, request: NamedEntityIdentifierListRequest
+    db: Database,
+    positions: Positions,
+    plan: Plan,
+    resource_type: ResourceType,
+    request: NamedEntityIdentifierListRequest,
 ) -> bytes:
     """Read and answer a page of names."""
     async with db.read() as connection:
-        found = await names.find_ids(connection, plan, resource_type, request.project, request.domain)
+        found = await names.find_ids(
+            connection, positions, plan, resource_type, project=request.project, domain=request.domain
+        )
     entities = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in found]
     return NamedEntityIdentifierList(entities=entities, token=plan.next_token(len(found))).SerializeToString()

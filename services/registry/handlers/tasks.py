@@ -116,7 +116,7 @@ class TaskHandlers:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
         plan = plan_of(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
-        return await names_page(self._db, plan, ResourceType.TASK, request)
+        return await names_page(self._db, self._positions, plan, ResourceType.TASK, request)
 
 
 def _compiled(task: Identifier, spec: TaskSpec, policy: TaskPolicy) -> tuple[CompiledTask, bytes]:

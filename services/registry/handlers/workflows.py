@@ -182,7 +182,7 @@ class WorkflowHandlers:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
         plan = plan_of(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
-        return await names_page(self._db, plan, ResourceType.WORKFLOW, request)
+        return await names_page(self._db, self._positions, plan, ResourceType.WORKFLOW, request)
 
 
 def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:

@@ -10,13 +10,15 @@ from typing import Any
 
 from flyteidl.admin.common_pb2 import NamedEntity, NamedEntityIdentifier, NamedEntityList, NamedEntityMetadata
 from flyteidl.core.identifier_pb2 import ResourceType
-from sqlalchemy import ColumnElement, Select, and_, select, true
+from sqlalchemy import ColumnElement, Select, and_, bindparam, select, true
 
-from services.kit.db import Connection, fetch_text
+from services.kit.db import Connection
 from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
-from services.registry.store.statements import TEXTS, given, paged, within
+from services.registry.store.name_pages import FROM, NamePage
+from services.registry.store.positions import Positions
+from services.registry.store.statements import paged, within
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY
 
@@ -93,28 +95,27 @@ async def update(
 
 
 async def find(
-    connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
+    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
 ) -> NamedEntityList:
     """Return the names of a page with their metadata, without a token."""
     place = {"resource_type": resource_type, "project": project, "domain": domain}
 
-    def compose() -> Select[Any]:
+    def compose(*, going_on: bool) -> Select[Any]:
         # The page is chosen by keys, of which indexes tell: rows that an offset skips are never read.
-        page = _page(select(*_KEY).where(*plan.where), place, plan).subquery("page")
+        page = _page(select(*_KEY).where(*plan.where), place, plan, going_on=going_on).subquery("page")
         columns = (*_BY_NAME, named_entities.c.description, named_entities.c.state)
         same = and_(*(page.c[column.key] == column for column in _KEY))
         return select(*columns).join(page, same).order_by(*plan.order_by, *_BY_NAME)
 
-    text = TEXTS.of(("named entities", plan.shape, given(place)), compose)
     found = NamedEntityList()
     # Filled in place, the console's page of ten thousand costs half of what it does put together from messages.
-    for row in await fetch_text(connection, text, {**place, **plan.values}):
+    for row in await NamePage(plan, place, "named entities", compose).read(connection, positions):
         _filled(found.entities.add(), resource_type, row)
     return found
 
 
 async def find_ids(
-    connection: Connection, plan: Plan, resource_type: ResourceType, project: str, domain: str
+    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
 ) -> list[tuple[Any, ...]]:
     """Return project, domain and name of each name of a page; an empty project or domain is every one.
 
@@ -122,15 +123,14 @@ async def find_ids(
     """
     place = {"resource_type": resource_type, "project": project, "domain": domain}
 
-    def compose() -> Select[Any]:
+    def compose(*, going_on: bool) -> Select[Any]:
         names = select(*_BY_NAME).where(*(condition.clause for condition in plan.conditions if _is_of_names(condition)))
         of_versions = [condition for condition in plan.conditions if not _is_of_names(condition)]
         if of_versions:
             names = names.where(_has_version(resource_type, of_versions))
-        return _page(names, place, plan)
+        return _page(names, place, plan, going_on=going_on)
 
-    text = TEXTS.of(("names", resource_type, plan.shape, given(place)), compose)
-    return await fetch_text(connection, text, {**place, **plan.values})
+    return await NamePage(plan, place, "names", compose).read(connection, positions)
 
 
 def _is_of_names(condition: Condition) -> bool:
@@ -147,7 +147,9 @@ def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> Co
     return version.correlate(named_entities).exists()
 
 
-def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan) -> Select[Any]:
+def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan, *, going_on: bool) -> Select[Any]:
+    if going_on:
+        names = names.where(named_entities.c.name >= bindparam(FROM))
     # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
     return paged(names.where(*within(named_entities, place))).order_by(*plan.order_by, *_BY_NAME)
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # A version carries the time at which its registration began. That takes seconds at most (services/kit/db.py has the
 # time-outs); the rest is for replicas whose clocks differ.
@@ -28,11 +28,12 @@ _LISTS_KEPT = 200
 
 
 class Place(NamedTuple):
-    """A version, and how many stand before it without those newer than the list's moment."""
+    """An entry, and how many stand before it without those newer than the list's moment."""
 
     rank: int
     created_at: datetime
-    id: int
+    key: Any
+    """By what the list goes on from it: the id of a version, a name."""
 
 
 @dataclass
@@ -50,9 +51,13 @@ class Known:
 
     def add(self, place: Place) -> None:
         """Remember `place`, unless one close to it is known or its rank may still change."""
-        before = self.nearest(place.rank + _APART - 1)
-        if place.created_at <= self.since and (before is None or place.rank - before.rank >= _APART):
+        if place.created_at <= self.since and self.lacks(place.rank):
             insort(self.places, place, key=_rank)
+
+    def lacks(self, rank: int) -> bool:
+        """Whether no place close to `rank` is known."""
+        before = self.nearest(rank + _APART - 1)
+        return before is None or rank - before.rank >= _APART
 
     def moved(self, since: datetime, newer: int) -> "Known":
         """The same counted from a later moment, by which there were `newer` more."""

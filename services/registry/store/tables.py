@@ -147,6 +147,10 @@ named_entities = Table(
     Column("state", Integer, nullable=False, server_default="0"),  # admin.NamedEntityState
     UniqueConstraint("resource_type", "project", "domain", "name", name="named_entities_key"),
     # The console's lists: active or archived ones, by name.
+    # What is newer than the moment that places of deep pages are counted from.
+    Index(
+        "named_entities_by_creation", "resource_type", "project", "domain", "created_at", postgresql_include=["name"]
+    ),
     Index("named_entities_of_state", "resource_type", "project", "domain", "state", "name"),
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, bindparam, func, select, text, tuple_
 
-from services.kit.db import Connection, fetch_text
+from services.kit.db import Connection, fetch_text, snapshot
 from services.kit.listing import DESCENDING, Plan
 from services.registry.store.positions import MOST_NEWER, Place, Positions
 from services.registry.store.statements import TEXTS, given, paged, within
@@ -34,7 +34,9 @@ class VersionPage:
     async def read(self, connection: Connection, positions: Positions) -> list[tuple[Any, ...]]:
         """Return the columns of the page's rows."""
         if self.plan.offset >= _DEEP and self._stays():
-            return await self._read_deep(connection, positions)
+            # A version that comes between two statements would shift what is remembered.
+            async with snapshot(connection):
+                return await self._read_deep(connection, positions)
         text = self._text("page", lambda: self._page(self.columns))
         return await fetch_text(connection, text, self._values)
 
@@ -56,7 +58,7 @@ class VersionPage:
             "page from" if start else "page and place",
             lambda: self._page((*self.columns, *moment), going_on=start is not None),
         )
-        begin = {"offset": rank - start.rank, "from": start.created_at, "from_id": start.id} if start else {}
+        begin = {"offset": rank - start.rank, "from": start.created_at, "from_id": start.key} if start else {}
         rows = await fetch_text(connection, text, {**self._values, **begin})
         if rows:
             known.add(Place(rank, *rows[0][-len(moment) :]))

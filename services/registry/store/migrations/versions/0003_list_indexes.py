@@ -64,6 +64,12 @@ def upgrade() -> None:
         [*_PLACE, workflow_name, *_NEWEST],
         postgresql_where=_ACTIVE,
     )
+    op.create_index(
+        "named_entities_by_creation",
+        "named_entities",
+        ["resource_type", *_PLACE, "created_at"],
+        postgresql_include=["name"],
+    )
     op.create_index("named_entities_of_state", "named_entities", ["resource_type", *_PLACE, "state", "name"])
     for table, key in _KEYS.items():
         op.drop_constraint(f"{table}_key", table)
@@ -72,6 +78,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("named_entities_of_state", "named_entities")
+    op.drop_index("named_entities_by_creation", "named_entities")
     for name in ("active_of_workflow", "active_of_domain", "of_workflow_version", "of_workflow_name"):
         op.drop_index(f"launch_plans_{name}", "launch_plans")
     for table in ("tasks", "workflows", "launch_plans"):
