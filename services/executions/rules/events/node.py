@@ -1,6 +1,5 @@
 """Fold a node event into a node execution (events.md 3)."""
 
-
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.core.execution_pb2 import NodeExecution
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowNodeMetadata

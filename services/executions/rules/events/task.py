@@ -1,6 +1,5 @@
 """Fold a task event into one attempt of a task (events.md 4)."""
 
-
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.execution_pb2 import TaskExecution
 from flyteidl.event.event_pb2 import TaskExecutionEvent
