@@ -7,5 +7,6 @@ executions, node executions and task executions, and their data; the signed URLs
 
 Says: that an execution was created (which engines run) or terminated (`services.contracts.executions`).
 
-Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event.
+Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event. The
+question for the configuration that executions have by default.
 """

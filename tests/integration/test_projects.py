@@ -10,8 +10,7 @@ import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from flyteidl.admin.common_pb2 import Labels, Sort
-from flyteidl.admin.project_attributes_pb2 import ProjectAttributesGetRequest
+from flyteidl.admin.common_pb2 import Labels, ObjectGetRequest, Sort
 from flyteidl.admin.project_pb2 import (
     GetDomainRequest,
     InactiveProject,
@@ -317,10 +316,8 @@ class TestSystem:
         assert response.control_plane_version.BuildTime.endswith(" +0000 UTC")
 
     async def test_a_method_nobody_serves_names_itself(self, admin: AdminServiceStub) -> None:
-        error = await refused(
-            admin.GetProjectAttributes(ProjectAttributesGetRequest(project="potato")), grpc.StatusCode.UNIMPLEMENTED
-        )
-        assert "GetProjectAttributes" in (error.details() or "")
+        error = await refused(admin.GetTask(ObjectGetRequest()), grpc.StatusCode.UNIMPLEMENTED)
+        assert "GetTask" in (error.details() or "")
 
     async def test_the_service_is_ready(self, served: Served) -> None:
         async with httpx.AsyncClient() as client:
@@ -360,7 +357,7 @@ async def test_every_change_is_reported_once_in_order(admin: AdminServiceStub, b
         if project.id == "last":
             complete.set()
 
-    await bus.consume(facts_of("projects"), "flyte.projects.>", "test-projects", hear)
+    await bus.consume(facts_of("projects"), "flyte.projects.project.>", "test-projects", hear)
     await register(admin, "reported")
     await refused(
         admin.RegisterProject(ProjectRegisterRequest(project=Project(id="reported", name="r"))),
