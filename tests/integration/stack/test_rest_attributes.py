@@ -115,7 +115,7 @@ async def test_the_list_is_the_same_over_rest_and_grpc(admin: AdminServiceStub, 
     ],
 )
 async def test_what_is_wrong_is_400_in_rest(rest: httpx.AsyncClient, verb: str, where: str, message: str) -> None:
-    body = {"attributes": {}} if verb == "PUT" else None
+    body: dict[str, Any] | None = {"attributes": {}} if verb == "PUT" else None
     answer = await rest.request(verb, where, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, 3), answer.text
     assert message in answer.json()["message"]

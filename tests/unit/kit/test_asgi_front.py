@@ -173,7 +173,12 @@ async def test_a_fault_of_ours_is_internal_without_its_text(caplog: pytest.LogCa
 
 async def test_a_method_nobody_serves_is_unimplemented_by_name() -> None:
     answer = await ask(Kitchen(echo), frame(b""), path="/test.Kitchen/Bake")
-    assert (answer.code, answer.message) == (Code.UNIMPLEMENTED, "test.Kitchen/Bake is not implemented")
+    assert (answer.code, answer.message) == (Code.UNIMPLEMENTED, "unknown method Bake for service test.Kitchen")
+
+
+async def test_a_service_nobody_serves_is_unimplemented_by_name() -> None:
+    answer = await ask(Kitchen(echo), frame(b""), path="/test.Cellar/Bake")
+    assert (answer.code, answer.message) == (Code.UNIMPLEMENTED, "unknown service test.Cellar")
 
 
 @pytest.mark.parametrize(
