@@ -22,12 +22,12 @@ from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import names_page, plan_of
-from services.registry.handlers.where import check_place
+from services.registry.handlers.where import task_resources
 from services.registry.rules import duplicates
 from services.registry.rules.digests import task_digest
 from services.registry.rules.lists import check_id_given, check_place_given
 from services.registry.rules.missing import missing
-from services.registry.rules.resources import PlatformLimits
+from services.registry.rules.resources import PlatformLimits, limits_of
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
 from services.registry.store import descriptions, listings
 from services.registry.store import tasks as store
@@ -56,9 +56,10 @@ class TaskHandlers:
     async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
         """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (5.1)."""
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
-        await check_place(self._bus, request.id)
+        attributes = await task_resources(self._bus, request.id)
+        limits = self._policy.limits if attributes is None else limits_of(attributes.limits)
         spec = request.spec
-        check_task(request.id, spec, self._policy.whitelist, self._policy.limits)
+        check_task(request.id, spec, self._policy.whitelist, limits)
         spec.template.id.CopyFrom(request.id)
         compiled = compiled_task(spec.template)
         structure = task_digest(compiled)
