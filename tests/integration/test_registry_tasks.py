@@ -49,9 +49,8 @@ async def served(parts: Parts, projects: AdminServiceStub) -> AsyncIterator[Serv
     assert projects  # which the registry asks
     whitelist = {"sparkonk8s": [{"project": "elsewhere"}]}
     objects = f"file://{parts.folder}/registry-tasks"
-    async with service(
-        "registry", parts, "registry_tasks", objects_url=objects, task_type_whitelist=whitelist
-    ) as running:
+    settings = {"objects_url": objects, "task_type_whitelist": whitelist}
+    async with service("registry", parts, "registry_tasks", **settings) as running:
         yield running
 
 

@@ -32,6 +32,8 @@ projects = Table(
     Column("message", LargeBinary, nullable=False),
     # The cluster resource controller pages through all projects by time of creation, again and again.
     Index("projects_created_at_identifier", "created_at", "identifier"),
+    Index("projects_updated_at_identifier", "updated_at", "identifier"),
+    Index("projects_name_identifier", "name", "identifier"),
 )
 
 # What a row's scope has no part for is an empty text. No RPC writes rows without a project or for a launch plan; they

@@ -26,7 +26,7 @@ async def check_place(bus: Bus, identifier: Identifier) -> None:
 
 
 async def task_resources(bus: Bus, identifier: Identifier) -> TaskResourceAttributes | None:
-    """Do as `check_place` and answer what attributes say there of the resources of tasks (projects.md 12), if any do."""
+    """Do as `check_place`, and answer what attributes say there of tasks' resources (projects.md 12), if any do."""
     scope = MatchableAttributesConfiguration(project=identifier.project, domain=identifier.domain)
     try:
         place = await bus.ask(GET_PROJECT_AND_ATTRIBUTES, scope)
