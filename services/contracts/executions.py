@@ -1,11 +1,16 @@
-"""What the executions service reports.
+"""What the executions service answers and reports.
 
 A fact carries the execution's name only: whoever acts on it reads the rest where it is kept, as it is by then.
 """
 
+from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+from google.protobuf.empty_pb2 import Empty
 
-from services.kit.messages import Fact
+from services.kit.messages import Fact, Question
+
+GET_DEFAULT_CONFIG = Question("ask.executions.get_default_config", Empty, WorkflowExecutionConfig)
+"""What executions run with where no request, launch plan or attribute says otherwise, without the environment."""
 
 EXECUTION_CREATED = Fact("flyte.executions.execution.created", WorkflowExecutionIdentifier)
 """An execution is durable, its inputs too; an engine is to run it. Said again after a crash: run it once."""

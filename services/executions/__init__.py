@@ -5,7 +5,11 @@ Owns: executions, node executions, task executions, signals, tags; its outbox; t
 Serves: CreateExecution, RelaunchExecution, RecoverExecution, UpdateExecution, TerminateExecution; reads and lists of
 executions, node executions and task executions, and their data; the signed URLs of DataProxyService.
 
+Asks: projects, for a project and the attributes that hold for a workflow, once a launch; the registry, for what is
+launched.
+
 Says: that an execution was created (which engines run) or terminated (`services.contracts.executions`).
 
-Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event.
+Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event. The
+question for the configuration that executions have by default.
 """

@@ -13,6 +13,7 @@ from services.executions.handlers.launch import Launcher
 from services.executions.handlers.node_executions import NodeExecutionHandlers
 from services.executions.handlers.task_executions import TaskExecutionHandlers
 from services.executions.listeners.event_batches import EventBatches
+from services.executions.listeners.questions import ExecutionQuestions
 from services.executions.rules.configuration import platform
 from services.executions.rules.events.storage import Storage
 from services.kit.db import Database
@@ -41,7 +42,10 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     stack.push_async_callback(by_key.close)
     await EventBatches(by_key, bus, objects, outbox, storage).listen()
 
-    launcher = Launcher(db, bus, outbox, objects, settings=settings, platform=platform(settings), clock=_now)
+    defaults = platform(settings)
+    await ExecutionQuestions(defaults).listen(bus)
+
+    launcher = Launcher(db, bus, outbox, objects, settings=settings, platform=defaults, clock=_now)
     table = Table()
     table.bind(
         ADMIN_SERVICE,

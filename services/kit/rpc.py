@@ -118,7 +118,7 @@ class Table:
     async def _serve(self, path: str, payload: bytes, call: Call) -> bytes:
         method = self._methods.get(path)
         if method is None:
-            raise Unimplemented(f"{path.lstrip('/')} is not implemented")
+            raise Unimplemented(self._unserved(path))
         request = method.request()
         try:
             request.ParseFromString(payload)
@@ -126,3 +126,10 @@ class Table:
             raise InvalidArgument(f"the request to {path.lstrip('/')} cannot be parsed") from error
         reply = await method.handler(request, call)
         return reply if isinstance(reply, bytes) else reply.SerializeToString()
+
+    def _unserved(self, path: str) -> str:
+        """Say what is not there, as servers in Go do: the whole service, or a method of it."""
+        service, _, method = path.lstrip("/").rpartition("/")
+        if any(known.startswith(f"/{service}/") for known in self._methods):
+            return f"unknown method {method} for service {service}"
+        return f"unknown service {service}"

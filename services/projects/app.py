@@ -13,6 +13,7 @@ from services.kit.outbox import Outbox, Relay
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 from services.projects.config import Settings
+from services.projects.handlers.attributes import AttributeHandlers
 from services.projects.handlers.projects import ProjectHandlers
 from services.projects.handlers.version import VersionHandlers
 from services.projects.listeners.questions import ProjectQuestions
@@ -36,6 +37,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     table.bind(
         ADMIN_SERVICE,
         ProjectHandlers(parts.db, outbox, domains, _now),
+        AttributeHandlers(parts.db, parts.bus, outbox, domains, _now),
         VersionHandlers(settings, started=_now()),
     )
     return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])

@@ -1,11 +1,11 @@
 """Settings of the projects service."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from services.kit.build import running
 from services.kit.settings import ProcessSettings
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
@@ -28,13 +28,6 @@ class ConfiguredDomain(BaseModel):
         return {"id": identifier, "name": name or identifier}
 
 
-def _installed_version() -> str:
-    try:
-        return version("flyteplane")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
-
-
 class Settings(ProcessSettings):
     """What the projects service needs beyond what every service needs. Lists are commas in the environment."""
 
@@ -48,14 +41,15 @@ class Settings(ProcessSettings):
     seed_projects: Annotated[tuple[NonEmpty, ...], NoDecode] = ("flytesnacks",)
     """Ids of projects that are made at start if they are absent. One that exists stays as it is, archived too."""
 
-    version: str = Field(default_factory=_installed_version)
+    version: str = Field(default_factory=lambda: running().version)
     """What GetVersion answers as Version; the console shows it."""
 
-    build: str = "unknown"
-    """What GetVersion answers as Build: the commit that an image was made from."""
+    build: str = Field(default_factory=lambda: running().commit)
+    """What GetVersion answers as Build: the commit that an image was made from. A checkout knows its own."""
 
-    build_time: str = ""
-    """What GetVersion answers as BuildTime; when empty, the time at which the process started."""
+    build_time: str = Field(default_factory=lambda: running().time)
+    """What GetVersion answers as BuildTime; when empty, the time at which the process started. A checkout knows when
+    its commit was made."""
 
     @field_validator("domains", "seed_projects", mode="before")
     @classmethod

@@ -10,5 +10,5 @@ Says: a version was registered, a launch plan was activated or deactivated (`ser
 
 Hears: questions for registered versions, and for the launch plan by which a single task runs.
 
-Asks: the projects service, before anything is registered in a project.
+Asks: the projects service, before anything is registered in a project, and for what it lets tasks ask for there.
 """

@@ -10,8 +10,7 @@ import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from flyteidl.admin.common_pb2 import Labels, Sort
-from flyteidl.admin.project_attributes_pb2 import ProjectAttributesGetRequest
+from flyteidl.admin.common_pb2 import Labels, ObjectGetRequest, Sort
 from flyteidl.admin.project_pb2 import (
     GetDomainRequest,
     InactiveProject,
@@ -26,6 +25,7 @@ from sqlalchemy import create_engine
 
 from services.contracts.projects import GET_PROJECT, PROJECT_REGISTERED, PROJECT_UPDATED, check_registered
 from services.kit import process
+from services.kit.build import running
 from services.kit.bus import Bus, Delivery
 from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound
@@ -155,12 +155,29 @@ class TestUpdate:
         await admin.UpdateProject(Project(id="cleared", labels=Labels()))
         assert not (await admin.GetProject(ProjectGetRequest(id="cleared"))).labels.values
 
-    async def test_an_update_that_leaves_the_state_out_revives_the_project(self, admin: AdminServiceStub) -> None:
-        await register(admin, "revived")
-        await admin.UpdateProject(Project(id="revived", state=Project.ARCHIVED))
-        assert (await admin.GetProject(ProjectGetRequest(id="revived"))).state == Project.ARCHIVED
-        await admin.UpdateProject(Project(id="revived", description="d"))
-        assert (await admin.GetProject(ProjectGetRequest(id="revived"))).state == Project.ACTIVE
+    @pytest.mark.parametrize(
+        "change",
+        [{"name": "n"}, {"description": "d"}, {"labels": Labels(values={"a": "b"})}],
+        ids=lambda one: next(iter(one)),
+    )
+    async def test_a_partial_update_leaves_an_archived_project_archived(
+        self, admin: AdminServiceStub, change: dict[str, Any]
+    ) -> None:
+        identifier = f"asleep-{next(iter(change))}"
+        await register(admin, identifier)
+        await admin.UpdateProject(Project(id=identifier, state=Project.ARCHIVED))
+        await admin.UpdateProject(Project(id=identifier, **change))
+        project = await admin.GetProject(ProjectGetRequest(id=identifier))
+        assert project.state == Project.ARCHIVED
+        assert {name: getattr(project, name) for name in change} == change
+
+    @pytest.mark.parametrize("labels", [None, Labels()], ids=["alone", "as flytectl sends it"])
+    async def test_the_state_alone_revives_a_project(self, admin: AdminServiceStub, labels: Labels | None) -> None:
+        identifier = f"revived-{labels is None}".lower()
+        await register(admin, identifier)
+        await admin.UpdateProject(Project(id=identifier, state=Project.ARCHIVED))
+        await admin.UpdateProject(Project(id=identifier, state=Project.ACTIVE, labels=labels))
+        assert (await admin.GetProject(ProjectGetRequest(id=identifier))).state == Project.ACTIVE
 
     async def test_an_unknown_project_is_not_found_before_its_labels_are_looked_at(
         self, admin: AdminServiceStub
@@ -313,14 +330,14 @@ class TestSystem:
 
     async def test_the_version_is_answered(self, admin: AdminServiceStub, served: Served) -> None:
         response = await admin.GetVersion(GetVersionRequest())
-        assert response.control_plane_version.Version == served.settings.version
-        assert response.control_plane_version.BuildTime.endswith(" +0000 UTC")
+        version = response.control_plane_version
+        assert (version.Version, version.Build) == (served.settings.version, served.settings.build)
+        assert version.Version == running().version
+        assert version.BuildTime
 
     async def test_a_method_nobody_serves_names_itself(self, admin: AdminServiceStub) -> None:
-        error = await refused(
-            admin.GetProjectAttributes(ProjectAttributesGetRequest(project="potato")), grpc.StatusCode.UNIMPLEMENTED
-        )
-        assert "GetProjectAttributes" in (error.details() or "")
+        error = await refused(admin.GetTask(ObjectGetRequest()), grpc.StatusCode.UNIMPLEMENTED)
+        assert "GetTask" in (error.details() or "")
 
     async def test_the_service_is_ready(self, served: Served) -> None:
         async with httpx.AsyncClient() as client:
@@ -360,7 +377,7 @@ async def test_every_change_is_reported_once_in_order(admin: AdminServiceStub, b
         if project.id == "last":
             complete.set()
 
-    await bus.consume(facts_of("projects"), "flyte.projects.>", "test-projects", hear)
+    await bus.consume(facts_of("projects"), "flyte.projects.project.>", "test-projects", hear)
     await register(admin, "reported")
     await refused(
         admin.RegisterProject(ProjectRegisterRequest(project=Project(id="reported", name="r"))),

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -14,15 +13,18 @@ from flyteidl.admin.common_pb2 import (
     Sort,
 )
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity
+from flyteidl.admin.matchable_resource_pb2 import MatchingAttributes, TaskResourceAttributes, TaskResourceSpec
 from flyteidl.admin.project_pb2 import InactiveProject, Project
 from flyteidl.admin.task_pb2 import Task, TaskCreateRequest
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.registry import GET_TASK, TASK_REGISTERED
 from services.kit.bus import Bus, Delivery
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import facts_of
+from tests.support import attributes
 from tests.support.entities import INTEGER, PROJECT, STRING, identifier
 from tests.support.entities import task as container_task
 from tests.support.parts import Parts, Served, service
@@ -35,17 +37,21 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 
 
 @pytest.fixture(scope="module")
-async def served(parts: Parts) -> AsyncIterator[Served]:
+async def projects(parts: Parts) -> AsyncIterator[AdminServiceStub]:
+    async with service("projects", parts, "registry_tasks_projects", seed_projects=(PROJECT, "old")) as running:
+        admin = AdminServiceStub(running.channel)
+        await admin.UpdateProject(Project(id="old", state=Project.ARCHIVED))
+        yield admin
+
+
+@pytest.fixture(scope="module")
+async def served(parts: Parts, projects: AdminServiceStub) -> AsyncIterator[Served]:
+    assert projects  # which the registry asks
     whitelist = {"sparkonk8s": [{"project": "elsewhere"}]}
     objects = f"file://{parts.folder}/registry-tasks"
-    async with AsyncExitStack() as stack:
-        projects = await stack.enter_async_context(
-            service("projects", parts, "registry_tasks_projects", seed_projects=(PROJECT, "old"))
-        )
-        await AdminServiceStub(projects.channel).UpdateProject(Project(id="old", state=Project.ARCHIVED))
-        yield await stack.enter_async_context(
-            service("registry", parts, "registry_tasks", objects_url=objects, task_type_whitelist=whitelist)
-        )
+    settings = {"objects_url": objects, "task_type_whitelist": whitelist}
+    async with service("registry", parts, "registry_tasks", **settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -310,3 +316,28 @@ async def code_of(admin: AdminServiceStub, request: TaskCreateRequest) -> grpc.S
     except grpc.aio.AioRpcError as error:
         return error.code()
     return OK
+
+
+async def test_task_resource_attributes_take_the_place_of_the_platforms_limits_at_once(
+    admin: AdminServiceStub, projects: AdminServiceStub
+) -> None:
+    def asking(name: str, cpu: str) -> TaskCreateRequest:
+        request = task(name)
+        request.id.domain = "production"
+        request.spec.template.container.resources.requests.add(name=Resources.CPU, value=cpu)
+        return request
+
+    scope = (PROJECT, "production")
+    await refused(admin.CreateTask(asking("large", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
+    generous = TaskResourceAttributes(limits=TaskResourceSpec(cpu="4"))
+    await attributes.put(projects, attributes.PROJECT, scope, MatchingAttributes(task_resource_attributes=generous))
+    await admin.CreateTask(asking("large", "3"))
+    strict = TaskResourceAttributes(limits=TaskResourceSpec(cpu="1"))
+    await attributes.put(
+        projects, attributes.PROJECT_DOMAIN, scope, MatchingAttributes(task_resource_attributes=strict)
+    )
+    await refused(admin.CreateTask(asking("middling", "2")), INVALID_ARGUMENT, "Requested CPU default [2]")
+    await attributes.delete(projects, attributes.PROJECT_DOMAIN, scope, "TASK_RESOURCE")
+    await admin.CreateTask(asking("middling", "2"))
+    await attributes.delete(projects, attributes.PROJECT, scope, "TASK_RESOURCE")
+    await refused(admin.CreateTask(asking("larger", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")

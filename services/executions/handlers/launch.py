@@ -15,24 +15,29 @@ from datetime import datetime
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionCreateResponse
-from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
-from flyteidl.admin.project_pb2 import Project
+from flyteidl.admin.matchable_resource_pb2 import (
+    ListMatchableAttributesResponse,
+    MatchableAttributesConfiguration,
+    WorkflowExecutionConfig,
+)
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
+from services.contracts.attributes import ProjectAndAttributes
 from services.contracts.executions import EXECUTION_CREATED
+from services.contracts.identifiers import GENERATED_PREFIX
 from services.contracts.projects import check_registered, unregistered
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
 from services.executions.config import Settings
 from services.executions.handlers.launch_batches import LaunchBatches
 from services.executions.handlers.projects import Projects
-from services.executions.rules import configuration, create, inputs, lookups, names
+from services.executions.rules import attributes, configuration, create, inputs, lookups, names
 from services.executions.store import executions as store
 from services.executions.store import launches
 from services.executions.store.launches import Launch
 from services.kit.bus import Bus
 from services.kit.db import Database
-from services.kit.errors import Internal, NotFound, Unavailable
+from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
 
@@ -73,7 +78,7 @@ class Launcher:
     ) -> ExecutionCreateResponse:
         """Launch what `request` asks for; raises InvalidArgument, NotFound, AlreadyExists (executions.md 2.1)."""
         create.check_place(request)
-        project = await self._project(request)
+        place = await self._place(request)
         create.check_spec(request)
         target = await self._target(request.spec.launch_plan)
         given = create.inputs_of(request)
@@ -83,7 +88,8 @@ class Launcher:
             request,
             name=request.name or names.generated_name(secrets.choice),
             target=target,
-            config=self._config(request, target, project, principal),
+            config=self._config(request, target, place, principal),
+            attributes=self._attributes(request, target, place, parent),
             origin=create.Origin(principal, parent, source_execution_id),
             now=self._clock(),
             namespace_=create.namespace(self._settings.namespace_template, request.project, request.domain),
@@ -96,13 +102,27 @@ class Launcher:
         self._outbox.filled.set()
         return ExecutionCreateResponse(id=new.id)
 
-    async def _project(self, request: ExecutionCreateRequest) -> Project:
+    async def _place(self, request: ExecutionCreateRequest) -> ProjectAndAttributes:
+        scope = await self._scope(request)
         try:
-            project = await self._projects.get(request.project)
+            place = await self._projects.get(scope)
         except NotFound as error:
             raise unregistered(request.project, request.domain, error) from error
-        check_registered(project, request.domain)
-        return project
+        check_registered(place.project, request.domain)
+        return place
+
+    async def _scope(self, request: ExecutionCreateRequest) -> MatchableAttributesConfiguration:
+        """Where attributes that concern a launch may have been set."""
+        scope = MatchableAttributesConfiguration(project=request.project, domain=request.domain)
+        identifier = request.spec.launch_plan
+        if identifier.resource_type == ResourceType.TASK:
+            # Of a task the name is known, and nothing may be generated before the project was looked at.
+            scope.workflow = GENERATED_PREFIX + identifier.name
+        elif identifier.resource_type == ResourceType.LAUNCH_PLAN:
+            with suppress(InvalidArgument, NotFound):  # which is told when project and spec are found good
+                target = await self._target(identifier)
+                scope.workflow, scope.launch_plan = target.workflow_id.name, identifier.name
+        return scope
 
     async def _target(self, identifier: Identifier) -> create.Target:
         key = identifier.SerializeToString(deterministic=True)
@@ -138,15 +158,26 @@ class Launcher:
         return parent
 
     def _config(
-        self, request: ExecutionCreateRequest, target: create.Target, project: Project, principal: str
+        self, request: ExecutionCreateRequest, target: create.Target, place: ProjectAndAttributes, principal: str
     ) -> WorkflowExecutionConfig:
         settings = self._settings
-        launch_plan = None if target.task_id else target.launch_plan.spec
-        config = configuration.merged(request.spec, launch_plan, (), self._platform, principal)
+        levels = attributes.config_levels(place.attributes)
+        config = configuration.merged(request.spec, target.own_spec, levels, self._platform, principal)
         create.check_entries(config, settings.max_label_entries, settings.max_annotation_entries)
-        pool = settings.cluster_pools.get(request.domain, "")
+        return create.with_project_labels(config, place.project.labels)
+
+    def _attributes(
+        self,
+        request: ExecutionCreateRequest,
+        target: create.Target,
+        place: ProjectAndAttributes,
+        parent: create.Parent | None,
+    ) -> ListMatchableAttributesResponse:
+        configured = self._settings.cluster_pools.get(request.domain, "")
+        pool = attributes.cluster_pool(place.attributes, configured)
         create.check_cluster_pool(request.spec.cluster_assignment.cluster_pool_name, pool)
-        return create.with_project_labels(config, project.labels)
+        parent_spec = parent.spec if parent else None
+        return attributes.acting(place.attributes, request.spec, target.own_spec, parent_spec)
 
     async def _store(self, launch: Launch) -> bool:
         """Store a launch; where its launch plan is limited, in a transaction that the plan's others wait for."""

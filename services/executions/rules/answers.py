@@ -17,6 +17,7 @@ from flyteidl.core.identifier_pb2 import (
     WorkflowExecutionIdentifier,
 )
 
+from services.executions.rules.attributes import shown
 from services.executions.rules.events.external_resources import whole_closure
 from services.kit.wire import enum_field, message_field, string_field
 
@@ -35,6 +36,7 @@ class StoredExecution:
     closure: bytes
     abort_cause: str
     failed: bool  # the closure holds an error
+    attributes: bytes = b""  # that act on it, which the spec does not tell
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class StoredTaskExecution:
 
 def execution(project: str, domain: str, row: StoredExecution) -> bytes:
     """Return the admin.Execution of `row`, whole."""
-    spec = row.spec
+    spec = row.spec + _of_attributes(row)
     if row.spec_inputs is not None:
         spec += message_field(ExecutionSpec.INPUTS_FIELD_NUMBER, row.spec_inputs)
     return _execution(execution_id(project, domain, row.name), spec, _closure(row, listed=False))
@@ -75,7 +77,9 @@ def execution(project: str, domain: str, row: StoredExecution) -> bytes:
 
 def listed_execution(project: str, domain: str, row: StoredExecution) -> bytes:
     """Return the admin.Execution of `row` as lists show it: no inputs, errors cut short."""
-    return _execution(execution_id(project, domain, row.name), row.spec, _closure(row, listed=True))
+    return _execution(
+        execution_id(project, domain, row.name), row.spec + _of_attributes(row), _closure(row, listed=True)
+    )
 
 
 def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) -> bytes:
@@ -155,6 +159,11 @@ def _execution(identifier: bytes, spec: bytes, closure: bytes) -> bytes:
         + message_field(Execution.SPEC_FIELD_NUMBER, spec)
         + message_field(Execution.CLOSURE_FIELD_NUMBER, closure)
     )
+
+
+def _of_attributes(row: StoredExecution) -> bytes:
+    # They act only where the spec says nothing, so no field comes twice but one that is there and empty.
+    return shown(row.attributes) if row.attributes else b""
 
 
 def _closure(row: StoredExecution, *, listed: bool) -> bytes:

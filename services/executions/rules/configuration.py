@@ -14,10 +14,8 @@ from flyteidl.core.literals_pb2 import KeyValuePair
 from flyteidl.core.security_pb2 import Identity, SecurityContext
 from google.protobuf.wrappers_pb2 import BoolValue
 
+from services.contracts.execution_config import fill
 from services.executions.config import Settings
-
-# They have the fields of the configuration in common, under the same names.
-Level = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
 
 
 def platform(settings: Settings) -> WorkflowExecutionConfig:
@@ -48,45 +46,21 @@ def merged(
     `security_context.run_as` is always present in the result and names `principal` unless a level names somebody.
     """
     config = WorkflowExecutionConfig()
-    _add(config, request)
+    fill(config, request)
     if launch_plan is not None:
-        _add(config, launch_plan)
+        fill(config, launch_plan)
     for level in attributes:
-        _add(config, level)
+        fill(config, level)
     if not config.HasField("security_context"):
         role = _role(request, launch_plan)
         if role.assumable_iam_role or role.kubernetes_service_account:
             config.security_context.run_as.iam_role = role.assumable_iam_role
             config.security_context.run_as.k8s_service_account = role.kubernetes_service_account
-    _add(config, platform_)
+    fill(config, platform_)
     run_as = config.security_context.run_as
     run_as.SetInParent()
     run_as.execution_identity = run_as.execution_identity or principal
     return config
-
-
-def _add(config: WorkflowExecutionConfig, level: Level) -> None:
-    config.max_parallelism = config.max_parallelism or level.max_parallelism
-    config.overwrite_cache = config.overwrite_cache or level.overwrite_cache
-    if not config.HasField("security_context") and _says_anything(level.security_context.run_as):
-        config.security_context.CopyFrom(level.security_context)
-    if not config.raw_output_data_config.output_location_prefix and level.raw_output_data_config.output_location_prefix:
-        config.raw_output_data_config.CopyFrom(level.raw_output_data_config)
-    # Maps and lists are taken whole: nothing is merged by key.
-    if not config.labels.values and level.labels.values:
-        config.labels.CopyFrom(level.labels)
-    if not config.annotations.values and level.annotations.values:
-        config.annotations.CopyFrom(level.annotations)
-    if not config.envs.values and level.envs.values:
-        config.envs.CopyFrom(level.envs)
-    # An explicit false counts as said, so presence matters and not the value.
-    if not config.HasField("interruptible") and level.HasField("interruptible"):
-        config.interruptible.CopyFrom(level.interruptible)
-
-
-def _says_anything(identity: Identity) -> bool:
-    # The console sends an empty security context with every launch; it must not hide what the launch plan says.
-    return bool(identity.iam_role or identity.k8s_service_account or identity.execution_identity)
 
 
 def _role(request: ExecutionSpec, launch_plan: LaunchPlanSpec | None) -> AuthRole:

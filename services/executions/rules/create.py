@@ -20,8 +20,9 @@ from flyteidl.admin.launch_plan_pb2 import (
     CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED,
     ConcurrencyPolicy,
     LaunchPlan,
+    LaunchPlanSpec,
 )
-from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
+from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesResponse, WorkflowExecutionConfig
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
@@ -43,6 +44,11 @@ class Target:
     launch_plan: LaunchPlan
     workflow_id: Identifier
     task_id: Identifier | None = None
+
+    @property
+    def own_spec(self) -> LaunchPlanSpec | None:
+        """What the launch plan says of its executions; one that was generated for a task says nothing (2.5)."""
+        return None if self.task_id else self.launch_plan.spec
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class NewExecution:
     spec_inputs: LiteralMap | None
     closure: ExecutionClosure
     config: WorkflowExecutionConfig
+    attributes: ListMatchableAttributesResponse
     target: Target
     tags: frozenset[tuple[str, str]]
     created_at: datetime
@@ -169,6 +176,7 @@ def new_execution(
     name: str,
     target: Target,
     config: WorkflowExecutionConfig,
+    attributes: ListMatchableAttributesResponse,
     origin: Origin,
     now: datetime,
     namespace_: str,
@@ -190,6 +198,7 @@ def new_execution(
         spec_inputs=request.spec.inputs if request.spec.HasField("inputs") else None,
         closure=closure,
         config=config,
+        attributes=attributes,
         target=target,
         tags=frozenset([*request.spec.labels.values.items(), *((tag, "") for tag in request.spec.tags)]),
         created_at=now,

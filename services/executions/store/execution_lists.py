@@ -116,6 +116,7 @@ async def find(connection: Connection, plan: Plan, project: str, domain: str, na
             table.closure,
             table.abort_cause,
             table.error_kind.is_not(None),
+            table.execution_attributes,
         )
         .join(chosen, chosen.c.id == table.id)
         .order_by(*plan.order_by)

@@ -11,7 +11,7 @@ from services.executions.store.tables import ACTIVE_PHASES
 from services.kit.db import Connection
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
-_READ = "execution_name, phase, spec, spec_inputs, closure, abort_cause, error_kind IS NOT NULL"
+_READ = "execution_name, phase, spec, spec_inputs, closure, abort_cause, error_kind IS NOT NULL, execution_attributes"
 
 _GET = f"SELECT {_READ} FROM executions WHERE {_KEY}"
 _GET_DATA = f"SELECT inputs_uri, closure FROM executions WHERE {_KEY}"

@@ -16,29 +16,30 @@ _INSERT = """
 WITH given AS (
 SELECT * FROM unnest(
     %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(specs)b::bytea[], %(spec_inputs)b::bytea[],
-    %(closures)b::bytea[], %(configs)b::bytea[], %(created)b::timestamptz[], %(modes)b::int[], %(sources)b::bigint[],
-    %(parent_nodes)b::bigint[], %(inputs_uris)b::text[], %(user_inputs_uris)b::text[], %(users)b::text[],
-    %(launch_plan_projects)b::text[], %(launch_plan_domains)b::text[], %(launch_plan_names)b::text[],
-    %(launch_plan_versions)b::text[], %(workflow_projects)b::text[], %(workflow_domains)b::text[],
-    %(workflow_names)b::text[], %(workflow_versions)b::text[], %(task_projects)b::text[], %(task_domains)b::text[],
-    %(task_names)b::text[], %(task_versions)b::text[], %(facts)b::bytea[]
+    %(closures)b::bytea[], %(configs)b::bytea[], %(attributes)b::bytea[], %(created)b::timestamptz[],
+    %(modes)b::int[], %(sources)b::bigint[], %(parent_nodes)b::bigint[], %(inputs_uris)b::text[],
+    %(user_inputs_uris)b::text[], %(users)b::text[], %(launch_plan_projects)b::text[],
+    %(launch_plan_domains)b::text[], %(launch_plan_names)b::text[], %(launch_plan_versions)b::text[],
+    %(workflow_projects)b::text[], %(workflow_domains)b::text[], %(workflow_names)b::text[],
+    %(workflow_versions)b::text[], %(task_projects)b::text[], %(task_domains)b::text[], %(task_names)b::text[],
+    %(task_versions)b::text[], %(facts)b::bytea[]
 ) WITH ORDINALITY AS launch (
-    project, domain, name, spec, spec_inputs, closure, config, created_at, mode, source, parent_node, inputs_uri,
-    user_inputs_uri, "user", launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
+    project, domain, name, spec, spec_inputs, closure, config, attributes, created_at, mode, source, parent_node,
+    inputs_uri, user_inputs_uri, "user", launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
     workflow_project, workflow_domain, workflow_name, workflow_version, task_project, task_domain, task_name,
     task_version, fact, place
 )
 ), created AS (
 INSERT INTO executions (
     execution_project, execution_domain, execution_name, phase, spec, spec_inputs, closure, execution_config,
-    execution_created_at, execution_updated_at, mode, source_execution_id, parent_node_execution_id,
-    inputs_uri, user_inputs_uri, "user", state, launch_entity,
+    execution_attributes, execution_created_at, execution_updated_at, mode, source_execution_id,
+    parent_node_execution_id, inputs_uri, user_inputs_uri, "user", state, launch_entity,
     launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
     workflow_project, workflow_domain, workflow_name, workflow_version,
     task_project, task_domain, task_name, task_version
 )
-SELECT project, domain, name, 'UNDEFINED', spec, spec_inputs, closure, config, created_at, created_at, mode, source,
-       parent_node, inputs_uri, user_inputs_uri, "user", 0,
+SELECT project, domain, name, 'UNDEFINED', spec, spec_inputs, closure, config, attributes, created_at, created_at, mode,
+       source, parent_node, inputs_uri, user_inputs_uri, "user", 0,
        CASE WHEN task_name IS NULL THEN 'launch_plan' ELSE 'task' END,
        launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
        workflow_project, workflow_domain, workflow_name, workflow_version,
@@ -87,6 +88,7 @@ async def insert(connection: Connection, launches: Sequence[Launch], subject: st
         "spec_inputs": [None if new.spec_inputs is None else new.spec_inputs.SerializeToString() for new in news],
         "closures": [new.closure.SerializeToString() for new in news],
         "configs": [new.config.SerializeToString() for new in news],
+        "attributes": [new.attributes.SerializeToString() for new in news],
         "created": [new.created_at for new in news],
         "modes": [new.spec.metadata.mode for new in news],
         "sources": [new.source_execution_id for new in news],

@@ -87,6 +87,9 @@ executions = Table(
     # admin.WorkflowExecutionConfig after the merge of executions.md 2.5, labels and annotations complete: what an
     # engine runs with. The spec keeps what the client sent.
     Column("execution_config", LargeBinary, nullable=False, server_default=text("''::bytea")),
+    # admin.ListMatchableAttributesResponse: the other matchable attributes that act on it, one of a kind at most, each
+    # with the scope it was set for. Answers show of them what a spec has a place for.
+    Column("execution_attributes", LargeBinary, nullable=False, server_default=text("''::bytea")),
     _time("started_at"),
     _time("execution_created_at"),
     _time("execution_updated_at"),

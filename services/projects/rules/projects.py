@@ -80,12 +80,17 @@ def updated(current: Project, change: Project) -> Project:
     """Return `current` as `change` leaves it (projects.md 5).
 
     An empty name or description keeps the old one and absent labels keep the old ones, while present labels replace
-    them all. The state is always taken over: leaving it out means active.
+    them all. A state that is left out reads as active, so it is taken for one only when nothing else is changed: a new
+    description must not revive an archived project, and `flytectl update project --activate` must. The labels of the
+    latter are there and empty.
     """
     result = kept(current)
     result.name = change.name or current.name
     result.description = change.description or current.description
-    result.state = change.state
+    if change.labels.values:
+        result.labels.CopyFrom(change.labels)
+    if change.state != Project.ACTIVE or result == kept(current):
+        result.state = change.state
     if change.HasField("labels"):
         result.labels.CopyFrom(change.labels)
     return result

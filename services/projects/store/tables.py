@@ -1,6 +1,18 @@
 """The tables of the projects database."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from services.kit.outbox import outbox_table
 
@@ -20,6 +32,28 @@ projects = Table(
     Column("message", LargeBinary, nullable=False),
     # The cluster resource controller pages through all projects by time of creation, again and again.
     Index("projects_created_at_identifier", "created_at", "identifier"),
+    Index("projects_updated_at_identifier", "updated_at", "identifier"),
+    Index("projects_name_identifier", "name", "identifier"),
+)
+
+# What a row's scope has no part for is an empty text. No RPC writes rows without a project or for a launch plan; they
+# are read all the same, as data that was taken over from elsewhere may have them.
+matchable_attributes = Table(
+    "matchable_attributes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("launch_plan", Text, nullable=False),
+    Column("resource_type", Integer, nullable=False),  # admin.MatchableResource
+    Column("priority", Integer, nullable=False),  # of rows that match, the one with the highest counts
+    Column("attributes", LargeBinary, nullable=False),  # admin.MatchingAttributes
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint(
+        "project", "domain", "workflow", "launch_plan", "resource_type", name="matchable_attributes_scope"
+    ),
 )
 
 outbox = outbox_table(metadata)

@@ -23,12 +23,12 @@ from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
-from services.registry.handlers.where import check_place
+from services.registry.handlers.where import task_resources
 from services.registry.rules import duplicates
 from services.registry.rules.digests import task_digest
 from services.registry.rules.lists import check_id_given, check_place_given
 from services.registry.rules.missing import missing
-from services.registry.rules.resources import PlatformLimits
+from services.registry.rules.resources import PlatformLimits, limits_of
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
 from services.registry.store import descriptions, listings, names
 from services.registry.store import tasks as store
@@ -68,9 +68,10 @@ class TaskHandlers:
     async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
         """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (5.1)."""
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
-        await check_place(self._bus, request.id)
+        attributes = await task_resources(self._bus, request.id)
+        limits = self._policy.limits if attributes is None else limits_of(attributes.limits)
         spec = request.spec
-        compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy)
+        compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy.whitelist, limits)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
@@ -119,9 +120,11 @@ class TaskHandlers:
         return await names_page(self._db, self._positions, plan, ResourceType.TASK, request)
 
 
-def _compiled(task: Identifier, spec: TaskSpec, policy: TaskPolicy) -> tuple[CompiledTask, bytes]:
+def _compiled(
+    task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: PlatformLimits
+) -> tuple[CompiledTask, bytes]:
     """Return what is registered as `task` and its digest (5.1, steps 3 to 12)."""
-    check_task(task, spec, policy.whitelist, policy.limits)
+    check_task(task, spec, whitelist, limits)
     spec.template.id.CopyFrom(task)
     compiled = compiled_task(spec.template)
     return compiled, task_digest(compiled)

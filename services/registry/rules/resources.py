@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from flyteidl.admin.matchable_resource_pb2 import TaskResourceSpec
 from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
@@ -46,6 +47,17 @@ class PlatformLimits:
     def of(self, resource: Resources.ResourceName) -> Entry | None:
         """Return the limit of `resource`, if there is one."""
         return self._limits.get(resource)
+
+
+def limits_of(attributes: TaskResourceSpec) -> PlatformLimits:
+    """Return the limits that attributes set, in place of all the platform's; what is no quantity is no limit."""
+    quantities = {
+        Resources.CPU: attributes.cpu,
+        Resources.GPU: attributes.gpu,
+        Resources.MEMORY: attributes.memory,
+        Resources.EPHEMERAL_STORAGE: attributes.ephemeral_storage,
+    }
+    return PlatformLimits({resource: value for resource, value in quantities.items() if _is_quantity(value)})
 
 
 def check_resources(
@@ -107,6 +119,14 @@ def _above(ceiling: Entry, entry: Entry, what: str) -> InvalidArgument:
         f"configuration [{ceiling.value}]. Please contact Flyte Admins to change these limits or consult the "
         "configuration"
     )
+
+
+def _is_quantity(text: str) -> bool:
+    try:
+        parse_quantity(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _size(entry: Entry) -> Fraction:

@@ -8,8 +8,9 @@ from flyteidl.core.literals_pb2 import KeyValuePair
 from flyteidl.core.security_pb2 import Identity, SecurityContext
 from google.protobuf.wrappers_pb2 import BoolValue
 
+from services.contracts.execution_config import Level
 from services.executions.config import Settings
-from services.executions.rules.configuration import Level, merged, platform
+from services.executions.rules.configuration import merged, platform
 
 SETTINGS = Settings(signing_key="k")
 

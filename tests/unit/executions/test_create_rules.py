@@ -13,7 +13,7 @@ from flyteidl.admin.launch_plan_pb2 import (
     ConcurrencyPolicy,
     LaunchPlanMetadata,
 )
-from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
+from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesResponse, WorkflowExecutionConfig
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
@@ -41,6 +41,7 @@ def made(request: ExecutionCreateRequest, **changes: Any) -> create.NewExecution
         "name": "n",
         "target": create.Target(launch_plan, launch_plan.spec.workflow_id),
         "config": WorkflowExecutionConfig(max_parallelism=9),
+        "attributes": ListMatchableAttributesResponse(),
         "origin": create.Origin("ann"),
         "now": NOW,
         "namespace_": "ns",

@@ -88,7 +88,7 @@ async def test_a_failure_needs_no_details(make: Make) -> None:
 
 async def test_a_method_nobody_serves_is_unimplemented_by_name(make: Make) -> None:
     async with channel_to(make, echo) as channel:
-        said = "test.Kitchen/Bake is not implemented"
+        said = "unknown method Bake for service test.Kitchen"
         await refused(cook(channel, "/test.Kitchen/Bake")(TEXT()), grpc.StatusCode.UNIMPLEMENTED, said)
 
 

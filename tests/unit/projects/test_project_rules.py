@@ -135,27 +135,48 @@ def test_an_empty_id_is_missing() -> None:
     [
         (
             Project(id="potato", name="tuber"),
-            project(name="tuber", description="root", labels=Labels(values={"a": "b"})),
+            project(name="tuber", description="root", labels=Labels(values={"a": "b"}), state=Project.ARCHIVED),
         ),
         (
             Project(id="potato", description="leaf"),
-            project(description="leaf", labels=Labels(values={"a": "b"})),
+            project(description="leaf", labels=Labels(values={"a": "b"}), state=Project.ARCHIVED),
         ),
         (
             Project(id="potato", labels=Labels(values={"c": "d"})),
-            project(description="root", labels=Labels(values={"c": "d"})),
+            project(description="root", labels=Labels(values={"c": "d"}), state=Project.ARCHIVED),
         ),
         (Project(id="potato", labels=Labels()), project(description="root", labels=Labels())),
         (
-            Project(id="potato", state=Project.ARCHIVED),
-            project(description="root", labels=Labels(values={"a": "b"}), state=Project.ARCHIVED),
+            Project(id="potato", state=Project.SYSTEM_GENERATED),
+            project(description="root", labels=Labels(values={"a": "b"}), state=Project.SYSTEM_GENERATED),
         ),
+        (
+            Project(id="potato", name="tuber", state=Project.SYSTEM_GENERATED),
+            project(name="tuber", description="root", labels=Labels(values={"a": "b"}), state=Project.SYSTEM_GENERATED),
+        ),
+        (Project(id="potato"), project(description="root", labels=Labels(values={"a": "b"}))),
         (Project(id="potato", org="acme"), project(description="root", labels=Labels(values={"a": "b"}))),
+        (
+            project(description="root", labels=Labels(values={"a": "b"})),
+            project(description="root", labels=Labels(values={"a": "b"})),
+        ),
     ],
-    ids=["name", "description", "labels", "no labels", "archive", "organisation"],
+    ids=[
+        "name",
+        "description",
+        "labels",
+        "no labels",
+        "state",
+        "name and state",
+        "nothing",
+        "organisation",
+        "the same",
+    ],
 )
-def test_an_update_changes_what_it_names_and_always_the_state(change: Project, expected: Project) -> None:
-    current = project(description="root", labels=Labels(values={"a": "b"}), state=Project.SYSTEM_GENERATED)
+def test_an_update_changes_what_it_names_and_revives_only_when_it_names_nothing_else(
+    change: Project, expected: Project
+) -> None:
+    current = project(description="root", labels=Labels(values={"a": "b"}), state=Project.ARCHIVED)
     before = Project.FromString(current.SerializeToString())
     assert updated(current, change) == expected
     assert current == before

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from flyteidl.admin.version_pb2 import GetVersionRequest, Version
 
+from services.kit.build import running
 from services.kit.rpc import Call
 from services.kit.settings import load
 from services.projects.config import ConfiguredDomain, Settings
@@ -56,8 +57,8 @@ def test_wrong_domains_stop_the_start(monkeypatch: pytest.MonkeyPatch, wrong: st
 
 async def test_a_build_without_a_time_shows_when_the_process_started() -> None:
     started = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-    version = await _version(Settings(version="1.2.3"), started)
-    assert (version.Version, version.Build) == ("1.2.3", "unknown")
+    version = await _version(Settings(version="1.2.3", build_time=""), started)
+    assert (version.Version, version.Build) == ("1.2.3", running().commit)
     assert version.BuildTime == "2026-01-02 03:04:05.000678 +0000 UTC"
 
 

@@ -1,11 +1,12 @@
 """What a task may ask for of a machine (registry.md 5.2)."""
 
 import pytest
+from flyteidl.admin.matchable_resource_pb2 import TaskResourceSpec
 from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.resources import Entry, PlatformLimits, check_resources
+from services.registry.rules.resources import Entry, PlatformLimits, check_resources, limits_of
 
 CPU, GPU, MEMORY, DISK = Resources.CPU, Resources.GPU, Resources.MEMORY, Resources.EPHEMERAL_STORAGE
 TASK = Identifier(project="p", domain="d", name="n", version="v")
@@ -62,6 +63,12 @@ def test_what_does_not_fit_is_refused(requests: list[Entry], limits: list[Entry]
     with pytest.raises(InvalidArgument) as caught:
         check_resources(TASK, requests, limits, PLATFORM)
     assert text in caught.value.message
+
+
+def test_limits_of_attributes_leave_out_what_is_no_quantity() -> None:
+    limits = limits_of(TaskResourceSpec(cpu="3", memory="much", ephemeral_storage="0", storage="1"))
+    assert limits.of(CPU) == Entry(CPU, "3")
+    assert [limits.of(resource) for resource in (MEMORY, GPU, DISK, Resources.STORAGE)] == [None] * 4
 
 
 def test_platform_limit_that_is_no_quantity_is_refused_at_start() -> None:

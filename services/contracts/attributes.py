@@ -1,0 +1,95 @@
+"""Matchable attributes: what platform teams set for a project, a domain of it or a workflow, and how others ask for it.
+
+Whoever obeys an attribute asks for those of its scope together with the project, in one question, each time: a change
+acts at once. A configuration without attributes is a scope: project, domain, workflow and launch plan, "" where it has
+none.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flyteidl.admin.matchable_resource_pb2 import (
+    CLUSTER_ASSIGNMENT,
+    CLUSTER_RESOURCE,
+    EXECUTION_CLUSTER_LABEL,
+    EXECUTION_QUEUE,
+    PLUGIN_OVERRIDE,
+    QUALITY_OF_SERVICE_SPECIFICATION,
+    TASK_RESOURCE,
+    WORKFLOW_EXECUTION_CONFIG,
+    MatchableAttributesConfiguration,
+    MatchableResource,
+    MatchingAttributes,
+)
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.message_factory import GetMessageClass
+
+from services.kit.messages import Fact, Question
+
+KINDS: Mapping[str, MatchableResource] = {
+    "task_resource_attributes": TASK_RESOURCE,
+    "cluster_resource_attributes": CLUSTER_RESOURCE,
+    "execution_queue_attributes": EXECUTION_QUEUE,
+    "execution_cluster_label": EXECUTION_CLUSTER_LABEL,
+    "quality_of_service": QUALITY_OF_SERVICE_SPECIFICATION,
+    "plugin_overrides": PLUGIN_OVERRIDE,
+    "workflow_execution_config": WORKFLOW_EXECUTION_CONFIG,
+    "cluster_assignment": CLUSTER_ASSIGNMENT,
+}
+"""The kind of each member of MatchingAttributes (projects.md 10)."""
+
+
+def kind_of(attributes: MatchingAttributes) -> MatchableResource | None:
+    """Return the kind of `attributes`, which their set member tells; None when none is set."""
+    member = attributes.WhichOneof("target")
+    return None if member is None else KINDS[member]
+
+
+def _project_and_attributes() -> Any:
+    """Make the message class of the answer: Flyte has none that holds a project and attributes."""
+    file = FileDescriptorProto(
+        name="flyteplane/projects.proto",
+        package="flyteplane",
+        syntax="proto3",
+        dependency=["flyteidl/admin/project.proto", "flyteidl/admin/matchable_resource.proto"],
+    )
+    message = file.message_type.add(name="ProjectAndAttributes")
+    field = FieldDescriptorProto
+    message.field.add(
+        name="project",
+        number=1,
+        type=field.TYPE_MESSAGE,
+        label=field.LABEL_OPTIONAL,
+        type_name=".flyteidl.admin.Project",
+    )
+    message.field.add(
+        name="attributes",
+        number=2,
+        type=field.TYPE_MESSAGE,
+        label=field.LABEL_REPEATED,
+        type_name=".flyteidl.admin.MatchableAttributesConfiguration",
+    )
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName("flyteplane.ProjectAndAttributes"))
+
+
+ProjectAndAttributes: Any = _project_and_attributes()
+"""`project`, as GET_PROJECT answers it, and `attributes`: MatchableAttributesConfiguration, most specific first."""
+
+# Questions stay outside `flyte.projects.>`: the stream of facts would take them in and acknowledge them as an answer.
+GET_PROJECT_AND_ATTRIBUTES: Question[MatchableAttributesConfiguration, Any] = Question(
+    "ask.projects.get_project_and_attributes", MatchableAttributesConfiguration, ProjectAndAttributes
+)
+"""The project of a scope, and every stored attribute that matches the scope, of all kinds, most specific first.
+
+So the first one of a kind is the one that counts (projects.md 11); its own scope tells where it was set. Raises
+NotFound as GET_PROJECT does.
+"""
+
+ATTRIBUTES_UPDATED = Fact("flyte.projects.attributes.updated", MatchableAttributesConfiguration)
+"""Attributes were set. Carries their scope and all of them as they are now."""
+
+ATTRIBUTES_DELETED = Fact("flyte.projects.attributes.deleted", MatchableAttributesConfiguration)
+"""Attributes are gone. Carries their scope and what they were, which tells their kind."""

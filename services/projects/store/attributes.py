@@ -1,0 +1,116 @@
+"""The matchable_attributes table: a row a scope and kind."""
+
+from datetime import datetime
+
+from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration, MatchingAttributes
+
+from services.kit.db import Connection
+from services.projects.rules.attributes import Scope
+
+_SCOPE = "project = %(project)s AND domain = %(domain)s AND workflow = %(workflow)s AND launch_plan = ''"
+# Rows that name less than the scope match it too; among equals the oldest goes first (projects.md 11).
+_MATCHES = """project IN ('', %(project)s) AND domain IN ('', %(domain)s) AND workflow IN ('', %(workflow)s)
+    AND launch_plan IN ('', %(launch_plan)s)"""
+_SPECIFIC_FIRST = "priority DESC, matchable_attributes.id"
+_COLUMNS = "project, domain, workflow, launch_plan, attributes"
+
+_GET = f"SELECT attributes FROM matchable_attributes WHERE {_SCOPE} AND resource_type = %(kind)s"
+_PUT = """
+INSERT INTO matchable_attributes (
+    project, domain, workflow, launch_plan, resource_type, priority, attributes, created_at, updated_at
+)
+VALUES (
+    %(project)s, %(domain)s, %(workflow)s, '', %(kind)s, %(priority)s, %(attributes)b, %(now)s, %(now)s
+)
+ON CONFLICT (project, domain, workflow, launch_plan, resource_type)
+DO UPDATE SET attributes = excluded.attributes, updated_at = excluded.updated_at
+"""
+_DELETE = f"DELETE FROM matchable_attributes WHERE {_SCOPE} AND resource_type = %(kind)s RETURNING attributes"
+_MATCH = f"""
+SELECT {_COLUMNS} FROM matchable_attributes
+WHERE {_MATCHES} AND resource_type = %(kind)s ORDER BY {_SPECIFIC_FIRST} LIMIT 1
+"""
+_OF_KIND = f"""
+SELECT {_COLUMNS} FROM matchable_attributes WHERE resource_type = %(kind)s ORDER BY {_SPECIFIC_FIRST}
+"""
+_PROJECT_AND_MATCHES = f"""
+SELECT message, matching.* FROM projects
+LEFT JOIN (SELECT priority, id AS number, {_COLUMNS} FROM matchable_attributes WHERE {_MATCHES}) AS matching ON true
+WHERE identifier = %(project)s ORDER BY priority DESC, number
+"""
+
+
+async def get(connection: Connection, scope: Scope, kind: int) -> MatchingAttributes | None:
+    """Return what is set exactly at `scope`."""
+    cursor = await connection.execute(_GET, _parameters(scope, kind), binary=True)
+    row = await cursor.fetchone()
+    return MatchingAttributes.FromString(row[0]) if row else None
+
+
+async def put(connection: Connection, scope: Scope, kind: int, attributes: MatchingAttributes, now: datetime) -> None:
+    """Set `attributes` at `scope`, in place of those of their kind."""
+    row = {"priority": int(scope.level), "attributes": attributes.SerializeToString(), "now": now}
+    await connection.execute(_PUT, _parameters(scope, kind) | row, binary=True)
+
+
+async def delete(connection: Connection, scope: Scope, kind: int) -> MatchingAttributes | None:
+    """Take away what is set exactly at `scope`; returns it, None when there was nothing."""
+    cursor = await connection.execute(_DELETE, _parameters(scope, kind), binary=True)
+    row = await cursor.fetchone()
+    return MatchingAttributes.FromString(row[0]) if row else None
+
+
+async def match(connection: Connection, scope: Scope, kind: int) -> MatchableAttributesConfiguration | None:
+    """Return the most specific attributes that match `scope`, with the scope of their own."""
+    cursor = await connection.execute(_MATCH, _parameters(scope, kind), binary=True)
+    row = await cursor.fetchone()
+    return _configuration(*row) if row else None
+
+
+async def of_kind(connection: Connection, kind: int) -> list[MatchableAttributesConfiguration]:
+    """Return all attributes of a kind, most specific first."""
+    cursor = await connection.execute(_OF_KIND, {"kind": kind}, binary=True)
+    return [_configuration(*row) for row in await cursor.fetchall()]
+
+
+async def project_and_matches(
+    connection: Connection, scope: MatchableAttributesConfiguration
+) -> tuple[bytes, list[MatchableAttributesConfiguration]] | None:
+    """Return the serialized project of `scope` without its domains, and what matches the scope, most specific first.
+
+    None when there is no such project.
+    """
+    parameters = {
+        "project": scope.project,
+        "domain": scope.domain,
+        "workflow": scope.workflow,
+        "launch_plan": scope.launch_plan,
+    }
+    cursor = await connection.execute(_PROJECT_AND_MATCHES, parameters, binary=True)
+    rows = await cursor.fetchall()
+    if not rows:
+        return None
+    # A project without attributes is one row whose other columns are null.
+    return rows[0][0], [_configuration(*row[3:]) for row in rows if row[1] is not None]
+
+
+def _parameters(scope: Scope, kind: int) -> dict[str, object]:
+    return {
+        "project": scope.project,
+        "domain": scope.domain,
+        "workflow": scope.workflow,
+        "launch_plan": "",
+        "kind": kind,
+    }
+
+
+def _configuration(
+    project: str, domain: str, workflow: str, launch_plan: str, attributes: bytes
+) -> MatchableAttributesConfiguration:
+    return MatchableAttributesConfiguration(
+        project=project,
+        domain=domain,
+        workflow=workflow,
+        launch_plan=launch_plan,
+        attributes=MatchingAttributes.FromString(attributes),
+    )

@@ -1,0 +1,121 @@
+"""Matchable attributes through the gateway: set, read, listed and deleted over REST as over gRPC."""
+
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from flyteidl.admin import matchable_resource_pb2
+from flyteidl.admin.project_pb2 import Project, ProjectRegisterRequest
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf import json_format
+
+from tests.support.attributes import (
+    LEVELS,
+    PROJECT,
+    PROJECT_DOMAIN,
+    WORKFLOW,
+    attributes,
+    delete,
+    get,
+    put,
+    scoped,
+)
+from tests.support.refusals import refused
+from tests.support.sandbox import Sandbox
+
+KINDS = matchable_resource_pb2.MatchableResource.keys()
+SCOPE = ("rest-attributes", "development", "peel")
+FOLDERS = {
+    PROJECT: "project_attributes",
+    PROJECT_DOMAIN: "project_domain_attributes",
+    WORKFLOW: "workflow_attributes",
+}
+CAMEL: dict[str, str] = {}
+SNAKE = {"Accept": "application/json"}
+BINARY = {"Accept": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def project(admin: AdminServiceStub) -> None:
+    await admin.RegisterProject(ProjectRegisterRequest(project=Project(id=SCOPE[0], name=SCOPE[0])))
+
+
+@pytest.fixture
+async def rest(sandbox: Sandbox) -> Any:
+    async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+        yield client
+
+
+def path(level: str, scope: tuple[str, ...] = SCOPE) -> str:
+    return "/".join((FOLDERS[level], *scoped(level, scope).values()))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_rest_sets_and_deletes_grpc_sees(
+    admin: AdminServiceStub, rest: httpx.AsyncClient, level: str, kind: str
+) -> None:
+    given = attributes(kind, 5)
+    body = {"attributes": {"matchingAttributes": json_format.MessageToDict(given)}}
+    assert (await rest.put(path(level), json=body)).json() == {}
+    member = given.WhichOneof("target") or ""
+    told = (await get(admin, level, SCOPE, kind)).matching_attributes
+    assert told.WhichOneof("target") == member
+    if (level, kind) != (PROJECT, "WORKFLOW_EXECUTION_CONFIG"):  # which is completed with the platform's defaults
+        assert told == given
+
+    query = {"resource_type": kind}
+    answers = [await rest.get(path(level), params=query, headers=headers) for headers in (CAMEL, SNAKE, BINARY)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    answered = await get(admin, level, SCOPE, kind)
+    for answer in answers[:2]:
+        assert json_format.ParseDict(answer.json()["attributes"], type(answered)()) == answered
+    assert answered.SerializeToString() in answers[2].content
+
+    gone = await rest.request("DELETE", path(level), json={"resource_type": kind})
+    assert (gone.status_code, gone.json()) == (200, {})
+    if (level, kind) != (PROJECT, "WORKFLOW_EXECUTION_CONFIG"):
+        await refused(get(admin, level, SCOPE, kind), grpc.StatusCode.NOT_FOUND)
+        missing = await rest.get(path(level), params=query)
+        assert (missing.status_code, missing.json()["code"]) == (404, 5)
+        assert missing.json()["message"].endswith(f"ResourceType:{kind}}}] not found")
+
+
+async def test_the_console_reads_the_platforms_defaults_of_a_project(rest: httpx.AsyncClient) -> None:
+    """By the number of the kind, as the console asks (clients.md L19)."""
+    answer = await rest.get(path(PROJECT), params={"resource_type": 6})
+    config = answer.json()["attributes"]["matchingAttributes"]["workflowExecutionConfig"]
+    assert config["maxParallelism"] == 25
+    below = await rest.get(path(PROJECT_DOMAIN), params={"resource_type": 6})
+    assert below.status_code == 404
+
+
+async def test_the_list_is_the_same_over_rest_and_grpc(admin: AdminServiceStub, rest: httpx.AsyncClient) -> None:
+    await put(admin, WORKFLOW, SCOPE, attributes("CLUSTER_RESOURCE", 2))
+    await put(admin, PROJECT, SCOPE, attributes("CLUSTER_RESOURCE", 1))
+    listed = await rest.get("matchable_attributes", params={"resource_type": "CLUSTER_RESOURCE"})
+    asked = matchable_resource_pb2.ListMatchableAttributesRequest(resource_type="CLUSTER_RESOURCE")
+    told = await admin.ListMatchableAttributes(asked)
+    assert json_format.Parse(listed.text, type(told)()) == told
+    assert [one.workflow for one in told.configurations if one.project == SCOPE[0]] == ["peel", ""]
+    for level in (WORKFLOW, PROJECT):
+        await delete(admin, level, SCOPE, "CLUSTER_RESOURCE")
+
+
+@pytest.mark.parametrize(
+    ("verb", "where", "message"),
+    [
+        ("PUT", path(PROJECT_DOMAIN, ("nowhere", "staging")), "project [nowhere] and domain [staging] are registered"),
+        ("PUT", path(PROJECT_DOMAIN, (SCOPE[0], "mars")), "domain [mars] is unrecognized by system"),
+        ("GET", path(PROJECT, ("nowhere",)), "failed to validate that project [nowhere] exists"),
+        ("PUT", path(PROJECT), "missing matching_attributes"),
+        ("DELETE", path(PROJECT, ("nowhere",)), "failed to validate that project [nowhere] is registered"),
+        ("GET", "matchable_attributes?resource_type=99", 'resource_type: invalid value "99"'),
+    ],
+)
+async def test_what_is_wrong_is_400_in_rest(rest: httpx.AsyncClient, verb: str, where: str, message: str) -> None:
+    body: dict[str, Any] | None = {"attributes": {}} if verb == "PUT" else None
+    answer = await rest.request(verb, where, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, 3), answer.text
+    assert message in answer.json()["message"]

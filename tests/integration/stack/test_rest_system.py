@@ -1,0 +1,56 @@
+"""What clients ask of the control plane itself: its version, and who they are when nobody has to say."""
+
+import grpc
+import httpx
+import pytest
+from flyteidl.admin.version_pb2 import GetVersionRequest
+from flyteidl.service import auth_pb2, identity_pb2
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
+from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
+
+from services.kit.build import running
+from tests.support.refusals import refused
+from tests.support.sandbox import Sandbox
+
+UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_the_version_is_that_of_the_code_and_commit_that_run(admin: AdminServiceStub, sandbox: Sandbox) -> None:
+    told = (await admin.GetVersion(GetVersionRequest())).control_plane_version
+    assert (told.Version, told.Build) == (running().version, running().commit)
+    assert told.BuildTime
+    async with httpx.AsyncClient(base_url=sandbox.url) as client:
+        answers = [
+            await client.get("/api/v1/version", headers=accept) for accept in ({}, {"Accept": "application/json"})
+        ]
+    expected = {"Build": told.Build, "Version": told.Version, "BuildTime": told.BuildTime}
+    assert answers[0].json() == {"controlPlaneVersion": expected}
+    assert answers[1].json() == {"control_plane_version": expected}
+
+
+async def test_without_authentication_nobody_serves_its_services(sandbox: Sandbox) -> None:
+    """Clients ask them only after an UNAUTHENTICATED, which nothing answers (clients.md L4)."""
+    async with sandbox.channel() as channel:
+        metadata, identity = AuthMetadataServiceStub(channel), IdentityServiceStub(channel)
+        for call, service in (
+            (metadata.GetOAuth2Metadata(auth_pb2.OAuth2MetadataRequest()), "AuthMetadataService"),
+            (metadata.GetPublicClientConfig(auth_pb2.PublicClientAuthConfigRequest()), "AuthMetadataService"),
+            (identity.UserInfo(identity_pb2.UserInfoRequest()), "IdentityService"),
+        ):
+            await refused(call, UNIMPLEMENTED, f"unknown service flyteidl.service.{service}")
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/me", "IdentityService"),
+        ("/.well-known/oauth-authorization-server", "AuthMetadataService"),
+        ("/config/v1/flyte_client", "AuthMetadataService"),
+    ],
+)
+async def test_their_rest_paths_are_501(sandbox: Sandbox, path: str, service: str) -> None:
+    async with httpx.AsyncClient(base_url=sandbox.url) as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (501, 12)
+    assert answer.json()["message"] == f"unknown service flyteidl.service.{service}"

@@ -1,0 +1,167 @@
+"""Where matchable attributes may be set and read, and what is kept of them."""
+
+import pytest
+from flyteidl.admin.matchable_resource_pb2 import MatchableResource, MatchingAttributes, PluginOverrides
+from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
+
+from services.contracts.attributes import KINDS, ProjectAndAttributes, kind_of
+from services.kit.errors import InvalidArgument
+from services.projects.rules import attributes as rules
+from services.projects.rules.attributes import Level, Scope
+from tests.support.attributes import attributes, overrides
+
+DOMAINS = [Domain(id="development"), Domain(id="production")]
+ACTIVE = Project(id="potato", domains=DOMAINS)
+ARCHIVED = Project(id="potato", state=Project.ARCHIVED, domains=DOMAINS)
+SYSTEM = Project(id="potato", state=Project.SYSTEM_GENERATED, domains=DOMAINS)
+
+OF_PROJECT = Scope(Level.PROJECT, "potato")
+OF_DOMAIN = Scope(Level.PROJECT_DOMAIN, "potato", "development")
+OF_WORKFLOW = Scope(Level.WORKFLOW, "potato", "development", "peel")
+PEEL = "Project:potato Domain:development Workflow:peel LaunchPlan:"
+
+UNREGISTERED = (
+    "failed to validate that project [potato] and domain [development] are registered, "
+    "err: [project [potato] not found]"
+)
+NOT_ACTIVE = "project [potato] is not active"
+
+
+@pytest.mark.parametrize(
+    ("scope", "project", "message"),
+    [
+        (OF_PROJECT, None, "failed to validate that project [potato] is registered, err: [project [potato] not found]"),
+        (OF_PROJECT, ARCHIVED, NOT_ACTIVE),
+        (OF_PROJECT, SYSTEM, NOT_ACTIVE),
+        (OF_DOMAIN, None, UNREGISTERED),
+        (OF_DOMAIN, ARCHIVED, NOT_ACTIVE),
+        (Scope(Level.PROJECT_DOMAIN, "potato", "mars"), ACTIVE, "domain [mars] is unrecognized by system"),
+        (Scope(Level.PROJECT_DOMAIN, "potato"), ACTIVE, "domain [] is unrecognized by system"),
+        (OF_WORKFLOW, None, UNREGISTERED),
+        (OF_WORKFLOW, ARCHIVED, NOT_ACTIVE),
+        (Scope(Level.WORKFLOW, "potato", "mars"), ARCHIVED, NOT_ACTIVE),
+        (Scope(Level.WORKFLOW, "potato", "mars"), ACTIVE, "domain [mars] is unrecognized by system"),
+        (Scope(Level.WORKFLOW, "potato", "development"), ACTIVE, "missing name"),
+    ],
+)
+def test_a_place_where_nothing_may_be_set_is_refused(scope: Scope, project: Project | None, message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        rules.check_scope(scope, project)
+    assert refused.value.message == message
+    told = message == NOT_ACTIVE and scope.level is not Level.PROJECT
+    assert refused.value.details == ((InactiveProject(id="potato"),) if told else ())
+
+
+@pytest.mark.parametrize("scope", [OF_PROJECT, OF_DOMAIN, OF_WORKFLOW])
+def test_attributes_may_be_set_and_read_in_an_active_project(scope: Scope) -> None:
+    rules.check_scope(scope, ACTIVE)
+    rules.check_read(scope, ACTIVE)
+
+
+def test_of_an_archived_project_its_own_attributes_are_read_and_no_others() -> None:
+    rules.check_read(OF_PROJECT, ARCHIVED)
+    for scope in (OF_DOMAIN, OF_WORKFLOW):
+        with pytest.raises(InvalidArgument) as refused:
+            rules.check_read(scope, ARCHIVED)
+        assert refused.value.message == NOT_ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("scope", "message"),
+    [
+        (OF_PROJECT, "failed to validate that project [potato] exists, err: [project [potato] not found]"),
+        (OF_DOMAIN, UNREGISTERED),
+        (OF_WORKFLOW, UNREGISTERED),
+    ],
+)
+def test_nothing_is_read_in_a_project_that_is_not_there(scope: Scope, message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        rules.check_read(scope, None)
+    assert refused.value.message == message
+
+
+def test_every_kind_is_known_by_its_member() -> None:
+    assert set(KINDS) == {field.name for field in MatchingAttributes.DESCRIPTOR.fields}
+    assert sorted(KINDS.values()) == sorted(MatchableResource.values())
+    for name in MatchableResource.keys():  # noqa: SIM118  # an enum is no mapping
+        assert kind_of(attributes(name, 1)) == MatchableResource.Value(name)
+
+
+@pytest.mark.parametrize("name", MatchableResource.keys())
+def test_every_kind_can_be_set(name: str) -> None:
+    assert rules.kind_given(OF_PROJECT, attributes(name, 1)) == MatchableResource.Value(name)
+
+
+@pytest.mark.parametrize(
+    ("scope", "given", "message"),
+    [
+        (OF_PROJECT, None, "missing matching_attributes"),
+        (OF_PROJECT, MatchingAttributes(), "Unrecognized matching attributes type for request potato"),
+        (OF_DOMAIN, MatchingAttributes(), "Unrecognized matching attributes type for request potato-development"),
+        (
+            OF_WORKFLOW,
+            MatchingAttributes(),
+            "Unrecognized matching attributes type for request potato-development-peel",
+        ),
+    ],
+)
+def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | None, message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        rules.kind_given(scope, given)
+    assert refused.value.message == message
+
+
+def _plugins(kept: MatchingAttributes) -> dict[str, list[str]]:
+    return {override.task_type: list(override.plugin_id) for override in kept.plugin_overrides.overrides}
+
+
+def test_plugin_overrides_replace_those_of_their_task_types_only() -> None:
+    current = MatchingAttributes(plugin_overrides=overrides(python="a", spark="b"))
+    kept = rules.merged(current, MatchingAttributes(plugin_overrides=overrides(spark="c", ray="d")))
+    assert _plugins(kept) == {"python": ["a"], "spark": ["c"], "ray": ["d"]}
+    assert len(kept.plugin_overrides.overrides) == 3
+
+
+def test_the_first_plugin_overrides_are_kept_as_given() -> None:
+    given = MatchingAttributes(plugin_overrides=overrides(python="a", spark="b"))
+    assert rules.merged(None, given) == given
+    assert rules.merged(None, MatchingAttributes(plugin_overrides=PluginOverrides())).HasField("plugin_overrides")
+
+
+@pytest.mark.parametrize("name", [name for name in MatchableResource.keys() if name != "PLUGIN_OVERRIDE"])  # noqa: SIM118  # as above
+def test_other_kinds_are_replaced_whole(name: str) -> None:
+    assert rules.merged(attributes(name, 1), attributes(name, 2)) == attributes(name, 2)
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind", "message"),
+    [
+        (
+            OF_WORKFLOW,
+            MatchableResource.CLUSTER_RESOURCE,
+            f"Resource [{{{PEEL} ResourceType:CLUSTER_RESOURCE}}] not found",
+        ),
+        (
+            OF_PROJECT,
+            MatchableResource.CLUSTER_ASSIGNMENT,
+            "Resource [{Project:potato Domain: Workflow: LaunchPlan: ResourceType:CLUSTER_ASSIGNMENT}] not found",
+        ),
+        (OF_PROJECT, 77, "Resource [{Project:potato Domain: Workflow: LaunchPlan: ResourceType:77}] not found"),
+    ],
+)
+def test_what_is_not_found_is_named(scope: Scope, kind: int, message: str) -> None:
+    assert rules.nothing_found(scope, kind).message == message
+
+
+@pytest.mark.parametrize("kind", [8, -1])
+def test_a_kind_nobody_knows_is_refused_in_lists(kind: int) -> None:
+    with pytest.raises(InvalidArgument, match=r"^invalid value for resource_type$"):
+        rules.check_kind_known(kind)
+
+
+def test_the_answer_with_a_project_and_attributes_survives_the_wire() -> None:
+    told = ProjectAndAttributes(
+        project=ACTIVE, attributes=[rules.configuration(OF_WORKFLOW, attributes("TASK_RESOURCE", 1))]
+    )
+    assert ProjectAndAttributes.FromString(told.SerializeToString()) == told
+    assert told.attributes[0].workflow == "peel"
