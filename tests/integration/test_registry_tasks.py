@@ -1,6 +1,7 @@
 """Tasks as clients of the registry see them: over gRPC, on real parts, beside the real projects service."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
 import grpc
@@ -177,6 +178,12 @@ class TestCreate:
         request = task("spark")
         request.spec.template.type = "sparkonk8s"
         await refused(admin.CreateTask(request), INVALID_ARGUMENT, "task type must be whitelisted before use")
+
+    async def test_what_json_has_no_form_for_is_refused_and_not_stored(self, admin: AdminServiceStub) -> None:
+        request = task("endless")
+        request.spec.template.custom.update({"limit": math.inf})
+        await refused(admin.CreateTask(request), INVALID_ARGUMENT, "a number that is not finite")
+        await refused(admin.GetTask(asked("endless")), grpc.StatusCode.NOT_FOUND)
 
     async def test_what_does_not_compile_is_refused(self, admin: AdminServiceStub) -> None:
         request = task("no-command")

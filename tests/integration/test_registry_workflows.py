@@ -131,6 +131,11 @@ class TestCreate:
         nodes = (await admin.GetWorkflow(asked("raced-apart"))).closure.compiled_workflow.primary.template.nodes
         assert len(nodes) - 2 == codes.index(OK) + 1
 
+    async def test_what_json_has_no_form_for_is_refused(self, admin: AdminServiceStub) -> None:
+        request = workflow("timeless")
+        request.spec.template.nodes[0].metadata.timeout.seconds = 10**15
+        await refused(admin.CreateWorkflow(request), INVALID_ARGUMENT, "invalid value for timeout: a duration of more")
+
     async def test_missing_task_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         request = workflow("dangling")
         request.spec.template.nodes[0].task_node.reference_id.name = "nothing"
