@@ -219,7 +219,12 @@ def offset_of(token: str, name: str) -> int:
 
 
 def _value(column: Column, name: str, text: str, function: str) -> Any:
+    if "\0" in text:
+        raise InvalidArgument(f"a value of {name} cannot hold a NUL character")
     if function in PATTERNS:
+        # An escape needs something to escape, which `contains` adds; PostgreSQL would find out row by row.
+        if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:
+            raise InvalidArgument(f"'{text}' is not a pattern for {name}: it ends with an escape character")
         return text
     convert = _CONVERSIONS.get(column.kind)
     return text if convert is None else convert(column, name, text)

@@ -79,6 +79,9 @@ def parameters(filters: str) -> list[object]:
         ("eq(state,many)", "'many' is not a value of state"),
         ("eq(state,99999999999999999999999999)", "'99999999999999999999999999' is not a value of state"),
         ("eq(state,2147483648)", "'2147483648' is not a value of state"),
+        ("eq(name,a\0b)", "a value of name cannot hold a NUL character"),
+        ("contains(name,\0)", "a value of name cannot hold a NUL character"),
+        ("not_like(name,a\\\\\\)", "'a\\\\\\' is not a pattern for name: it ends with an escape character"),
         ("eq(closure,x)", "'t.closure' cannot be compared in filters"),
     ],
 )
