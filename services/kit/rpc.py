@@ -21,6 +21,9 @@ from services.kit.telemetry import CALLS
 
 log = logging.getLogger(__name__)
 
+# Of messages within messages; protobuf's own limit when it parses.
+_MOST_LEVELS = 100
+
 
 @dataclass(frozen=True)
 class Call:
@@ -123,7 +126,8 @@ class Table:
         try:
             request.ParseFromString(payload)
         except DecodeError as error:
-            raise InvalidArgument(f"the request to {path.lstrip('/')} cannot be parsed") from error
+            said = f"the request to {path.lstrip('/')} cannot be parsed"
+            raise InvalidArgument(f"{said}: not its message, or nested more than {_MOST_LEVELS} levels deep") from error
         reply = await method.handler(request, call)
         return reply if isinstance(reply, bytes) else reply.SerializeToString()
 

@@ -198,7 +198,7 @@ class TestCreate:
 
     async def test_other_calls_are_answered_while_a_large_workflow_is_compiled(self, admin: AdminServiceStub) -> None:
         """As many at once as there are threads and more; each would else hold up everything for its whole time."""
-        large = [asyncio.create_task(code_of(admin, workflow(f"large{i}", nodes=5000))) for i in range(4)]
+        large = [asyncio.create_task(code_of(admin, workflow(f"large{i}", nodes=12000))) for i in range(4)]
         answered = 0
         while not all(call.done() for call in large):
             await admin.GetTask(asked("double", kind=ResourceType.TASK))
