@@ -52,9 +52,12 @@ class NamePage:
             known = positions.known(self._of)
             newer = await self._newer(connection, known)
             if newer > MOST_NEWER:
-                known = Known(positions.settled(), known.until)
-                positions.keep(self._of, known)
-                newer = await self._newer(connection, known)
+                later = Known(positions.settled(), known.until)
+                left = await self._newer(connection, later)
+                # Places are counted anew from there, which is worth it only when most have settled meanwhile.
+                if left <= newer // 2:
+                    known, newer = later, left
+                    positions.keep(self._of, known)
             rows = await self._rows(connection, await self._start(connection, known, newer))
             if rows:
                 await self._remember(connection, known, rows[0][_NAME])
