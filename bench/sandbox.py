@@ -52,7 +52,7 @@ def _results(seconds: float, stored: int) -> Iterator[Result]:
         yield _run(stack, "sustained", seconds)
         yield _run(stack, "at a rate", _RATE_SECONDS, _RATE)
     with _front("grpc"), running_stack() as stack:
-        yield _run(stack, "without the second front", _COMPARED_SECONDS)
+        yield _run(stack, "over grpcio alone", _COMPARED_SECONDS)
     with running_stack() as stack:
         before = _run(stack, "with little history", _COMPARED_SECONDS)
         yield before

@@ -15,12 +15,11 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contracts.literals import FIRST_SECOND, LAST_SECOND, NANOS_PER_SECOND
 from services.kit.errors import InvalidArgument
 
-# Ten thousand years, and the years 1 and 9999: the bounds that protobuf sets.
+# Ten thousand years, the bound that protobuf sets.
 _LONGEST_SECONDS = 315_576_000_000
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-_NANOS_PER_SECOND = 1_000_000_000
 
 
 def check_json_form(message: Message) -> None:
@@ -48,12 +47,12 @@ def _within(message: Message) -> Iterable[tuple[str, Message]]:
 
 def _fault(value: Message) -> str:
     if isinstance(value, Duration):
-        if abs(value.seconds) > _LONGEST_SECONDS or abs(value.nanos) >= _NANOS_PER_SECOND:
+        if abs(value.seconds) > _LONGEST_SECONDS or abs(value.nanos) >= NANOS_PER_SECOND:
             return "a duration of more than ten thousand years"
         if value.seconds * value.nanos < 0:
             return "a duration whose parts have different signs"
     elif isinstance(value, Timestamp):
-        if not _FIRST_SECOND <= value.seconds <= _LAST_SECOND or not 0 <= value.nanos < _NANOS_PER_SECOND:
+        if not FIRST_SECOND <= value.seconds <= LAST_SECOND or not 0 <= value.nanos < NANOS_PER_SECOND:
             return "a time outside the years 1 to 9999"
     elif isinstance(value, Value) and value.HasField("number_value") and not math.isfinite(value.number_value):
         return "a number that is not finite"

@@ -20,9 +20,9 @@ from services.kit.errors import InvalidArgument
 MESSAGEPACK_TAG = "msgpack"
 
 # Seconds of 0001-01-01T00:00:00Z and of 9999-12-31T23:59:59Z: what a protobuf timestamp, and JSON, can express.
-_FIRST_SECOND = -62_135_596_800
-_LAST_SECOND = 253_402_300_799
-_NANOS_PER_SECOND = 1_000_000_000
+FIRST_SECOND = -62_135_596_800
+LAST_SECOND = 253_402_300_799
+NANOS_PER_SECOND = 1_000_000_000
 
 _PRIMITIVES = {
     "integer": SimpleType.INTEGER,
@@ -102,11 +102,11 @@ def check_datetime(literal: Literal) -> None:
 
 def _check_timestamp(timestamp: Timestamp) -> None:
     text = f"timestamp (seconds:{timestamp.seconds} nanos:{timestamp.nanos})"
-    if timestamp.seconds < _FIRST_SECOND:
+    if timestamp.seconds < FIRST_SECOND:
         raise InvalidArgument(f"{text} before 0001-01-01")
-    if timestamp.seconds > _LAST_SECOND:
+    if timestamp.seconds > LAST_SECOND:
         raise InvalidArgument(f"{text} after 9999-12-31")
-    if not 0 <= timestamp.nanos < _NANOS_PER_SECOND:
+    if not 0 <= timestamp.nanos < NANOS_PER_SECOND:
         raise InvalidArgument(f"{text} has out-of-range nanos")
 
 

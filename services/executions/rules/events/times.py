@@ -5,19 +5,16 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contracts.literals import FIRST_SECOND, LAST_SECOND, NANOS_PER_SECOND
 from services.kit.errors import InvalidArgument
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NANOS_PER_SECOND = 1_000_000_000
 _NANOS_PER_MICROSECOND = 1_000
-# The years 1 and 9999, which protobuf sets as the bounds of a timestamp and Python of a datetime.
-_FIRST_SECOND = -62_135_596_800
-_LAST_SECOND = 253_402_300_799
 
 
 def valid(timestamp: Timestamp) -> bool:
     """Whether `timestamp` lies in the years 1 to 9999 and its nanoseconds in one second."""
-    return _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND and 0 <= timestamp.nanos < _NANOS_PER_SECOND
+    return FIRST_SECOND <= timestamp.seconds <= LAST_SECOND and 0 <= timestamp.nanos < NANOS_PER_SECOND
 
 
 def check_occurred_at(timestamp: Timestamp, *, present: bool) -> None:
@@ -37,13 +34,13 @@ def between(start: Timestamp, end: Timestamp) -> Duration:
     """`end` less `start`; negative when the clocks say so. Both parts carry one sign, as protobuf asks."""
     total = nanoseconds(end) - nanoseconds(start)
     sign = -1 if total < 0 else 1
-    seconds, nanos = divmod(abs(total), _NANOS_PER_SECOND)
+    seconds, nanos = divmod(abs(total), NANOS_PER_SECOND)
     return Duration(seconds=sign * seconds, nanos=sign * nanos)
 
 
 def nanoseconds(value: Timestamp | Duration) -> int:
     """`value` in nanoseconds."""
-    return value.seconds * _NANOS_PER_SECOND + value.nanos
+    return value.seconds * NANOS_PER_SECOND + value.nanos
 
 
 def column(timestamp: Timestamp, *, present: bool) -> datetime | None:
