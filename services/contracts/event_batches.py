@@ -24,9 +24,9 @@ from services.kit.errors import InvalidArgument, ServiceError, to_status
 from services.kit.messages import Fact
 
 # A lane has one batch on its way at a time: more lanes let more replicas work at once, fewer make batches larger and an
-# event cheaper. Two are plenty for one database (docs/decisions/0010-two-lanes-one-transaction.md). Changing the number
-# reorders events that are on their way, so it is part of the contract and no setting.
-EVENT_LANES = 2
+# event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing
+# the number reorders events that are on their way, so it is part of the contract and no setting.
+EVENT_LANES = 1
 
 STREAM_NAME = "EVENT_BATCHES"
 """JetStream stream that keeps batches until they are applied and logged."""

@@ -18,7 +18,7 @@ class Settings(ProcessSettings):
     append_wait_seconds: float = Field(default=5.0, gt=0, le=14)
     """How long an event is tried to be put on file before its caller is told UNAVAILABLE. A restart of NATS fits in."""
 
-    lane_length: int = Field(default=2000, ge=1)
+    lane_length: int = Field(default=4000, ge=1)
     """Events that may wait in one lane; one more is RESOURCE_EXHAUSTED at once, which engines retry."""
 
     execution_events: int = Field(default=200, ge=1)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors as pg
@@ -26,6 +27,7 @@ from services.kit.errors import (
     ServiceError,
     Unavailable,
 )
+from services.kit.pipeline import BEGIN, COMMIT, ROLLBACK, Pipeline
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -65,6 +67,7 @@ class Database:
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
+        self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
     @classmethod
     async def open(
@@ -115,20 +118,32 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self, *, pipelined: bool = False) -> AsyncIterator[Connection]:
-        """A connection inside a transaction: committed at the end of the block, rolled back when it raises.
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction: committed at the end of the block, rolled back when it raises."""
+        with _translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                yield connection
 
-        `pipelined`: statements are sent without waiting for the answers of those before, until one is fetched; a
-        failure may then be raised by a later statement. No savepoints inside.
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[Pipeline]:
+        """A transaction of statements that travel together: its end goes with what the block has put last.
+
+        A statement fails when the pipeline runs, and the last ones when the block ends.
         """
         with _translated():
-            async with self._pool.connection() as connection:
-                if pipelined:
-                    async with connection.pipeline(), connection.transaction():
-                        yield connection
-                else:
-                    async with connection.transaction():
-                        yield connection
+            connection = await self._pool.getconn()
+            try:
+                pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
+                pipeline.put(BEGIN)
+                try:
+                    yield pipeline
+                    pipeline.put(COMMIT)
+                    await pipeline.run()
+                except BaseException:
+                    await pipeline.undo(ROLLBACK)
+                    raise
+            finally:
+                await self._pool.putconn(connection)
 
 
 @asynccontextmanager

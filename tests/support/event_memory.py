@@ -12,9 +12,10 @@ from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.event.event_pb2 import TaskExecutionEvent
 
 from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, united, wanted
-from services.executions.rules.events.external_resources import chunks_needed, whole_closure
+from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
 from services.executions.rules.events.memory import LaneMemory
 from services.executions.rules.events.state import (
     ExecutionKey,
@@ -62,7 +63,7 @@ class Memory:
             {key: state for key, state in kept.nodes.items() if need.nodes.get(key)},
             {key: number for key, number in kept.node_ids.items() if key in need.nodes},
             {
-                key: _with_chunks(state, chunks_needed(state, need.task_events[key]))
+                key: _with_chunks(state, need.task_events[key])
                 for key, state in kept.tasks.items()
                 if need.tasks.get(key)
             },
@@ -70,6 +71,13 @@ class Memory:
             [self._next() for key, state in need.nodes.items() if state and key not in kept.node_ids],
             [self._next() for key, state in need.tasks.items() if state and key not in kept.task_ids],
         )
+
+    def complete(self, need: Wanted, rows: Rows) -> None:
+        """Give tasks that a replica remembers the chunks that they lack."""
+        for key, events in need.task_events.items():
+            state, stored = rows.tasks.get(key), self.rows.tasks.get(key)
+            if state and state.chunks and stored and stored.chunks:
+                rows.tasks[key] = _completed(state, stored.chunks, events)
 
     def write(self, changes: Changes) -> None:
         """Keep what a batch changed."""
@@ -150,6 +158,7 @@ class Replica:
                 self.lanes[lane].forget()
             rows = self.store.read(united(needs.values()))
         else:
+            self.store.complete(missing, rows)
             rows.add(self.store.read(missing))
         changes = fold_batch([event for events in batches.values() for event in events], rows, self.store._storage)
         self.store.write(changes)
@@ -167,11 +176,17 @@ def answer(error: ServiceError | None) -> Answer:
     return error.code.name, reasons[0] if reasons else {}
 
 
-def _with_chunks(state: TaskState, numbers: set[int] | None) -> TaskState:
-    """`state` with the chunks of external resources that a batch asked for, None for all."""
-    if state.chunks is None or numbers is None:
-        return state
-    return replace(state, chunks=ResourceChunks({n: data for n, data in state.chunks.data.items() if n in numbers}))
+def _with_chunks(state: TaskState, events: Iterable[TaskExecutionEvent]) -> TaskState:
+    """`state` as it is read for `events`: with the chunks of external resources that they ask for."""
+    return (
+        state if state.chunks is None else _completed(replace(state, chunks=ResourceChunks({})), state.chunks, events)
+    )
+
+
+def _completed(state: TaskState, stored: ResourceChunks, events: Iterable[TaskExecutionEvent]) -> TaskState:
+    numbers = chunks_needed(state, events)
+    found = {number: data for number, data in stored.data.items() if numbers is None or number in numbers}
+    return with_chunks(state, numbers, found)
 
 
 def _saved(before: TaskState | None, after: TaskState) -> TaskState:

@@ -32,7 +32,7 @@ from services.executions.rules.events.batch import Changes, Event, Rows, Wanted,
 from services.executions.rules.events.memory import LaneMemory
 from services.executions.rules.events.storage import Storage
 from services.executions.store.event_rows import Lane, mark_lanes, read, read_rows, savepoint, write_rows
-from services.kit.db import Connection, Database
+from services.kit.db import Database
 from services.kit.errors import (
     AlreadyExists,
     Code,
@@ -45,6 +45,7 @@ from services.kit.errors import (
 )
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
+from services.kit.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +162,11 @@ class EventApplier:
         needs = [wanted(arrived.events) for arrived in together]
         memories = [self._memories[arrived.lane] for arrived in together]
         try:
-            async with self._db.transaction(pipelined=True) as connection:
-                lanes, rows = await self._rows(connection, together, needs)
+            async with self._db.pipeline() as pipeline:
+                lanes, rows = await self._rows(pipeline, together, needs)
                 told = [_told_before(arrived, lanes[arrived.lane]) for arrived in together]
                 new = [arrived for arrived, known in zip(together, told, strict=True) if known is None]
-                left = await self._write(connection, new, rows)
+                left = await self._write(pipeline, new, rows)
         except BaseException:
             for memory in memories:
                 memory.forget()
@@ -179,56 +180,57 @@ class EventApplier:
         ]
 
     async def _rows(
-        self, connection: Connection, together: Sequence[Arrived], needs: Sequence[Wanted]
+        self, pipeline: Pipeline, together: Sequence[Arrived], needs: Sequence[Wanted]
     ) -> tuple[dict[int, Lane], Rows]:
         """Lock the lanes and read what is not remembered; all of it when another replica had one of them meanwhile."""
         memories = [self._memories[arrived.lane] for arrived in together]
         rows = Rows()
         missing = united([memory.recall(need, rows) for memory, need in zip(memories, needs, strict=True)])
-        lanes, found = await read(connection, [arrived.lane for arrived in together], missing)
+        lanes, found = await read(pipeline, [arrived.lane for arrived in together], missing, rows)
         for arrived, memory in zip(together, memories, strict=True):
             if memory.left not in {None, lanes[arrived.lane]}:
                 for each in memories:
                     each.forget()
-                return lanes, await read_rows(connection, united(needs))
+                return lanes, await read_rows(pipeline, united(needs), Rows())
         rows.add(found)
         return lanes, rows
 
-    async def _write(self, connection: Connection, new: Sequence[Arrived], rows: Rows) -> dict[int, Lane]:
+    async def _write(self, pipeline: Pipeline, new: Sequence[Arrived], rows: Rows) -> dict[int, Lane]:
         """Fold and write `new` batches; answers where they leave their lanes."""
         changes = fold_batch([event for arrived in new for event in arrived.events], rows, self._storage)
         await self._offload(changes)
-        await write_rows(connection, changes)
+        write_rows(pipeline, changes)
         verdicts = iter(changes.verdicts)
         left = {
-            arrived.lane: await self._mark(connection, arrived, list(islice(verdicts, len(arrived.events))))
+            arrived.lane: await self._mark(pipeline, arrived, list(islice(verdicts, len(arrived.events))))
             for arrived in new
         }
-        await mark_lanes(connection, left)
+        mark_lanes(pipeline, left)
         return left
 
     async def _apply_one_by_one(self, arrived: Arrived) -> None:
         """Write each event in a savepoint, so that only the event that causes a failure suffers."""
         try:
-            async with self._db.transaction() as connection:
-                lanes, _ = await read(connection, [arrived.lane], wanted([]))
+            async with self._db.pipeline() as pipeline:
+                lanes, _ = await read(pipeline, [arrived.lane], wanted([]), Rows())
                 told = _told_before(arrived, lanes[arrived.lane])
                 if told is None:
-                    verdicts = [await self._write_alone(connection, event) for event in arrived.events]
-                    mark = await self._mark(connection, arrived, verdicts)
-                    await mark_lanes(connection, {arrived.lane: mark})
+                    verdicts = [await self._write_alone(pipeline, event) for event in arrived.events]
+                    mark = await self._mark(pipeline, arrived, verdicts)
+                    mark_lanes(pipeline, {arrived.lane: mark})
                     told = mark.verdicts
         except Exception as error:  # noqa: BLE001  # the consumer logs it and brings the batch again
             _fail(arrived, error)
         else:
             _tell(arrived, told)
 
-    async def _write_alone(self, connection: Connection, event: Event | ServiceError) -> ServiceError | None:
+    async def _write_alone(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
         try:
-            async with savepoint(connection):
-                changes = fold_batch([event], await read_rows(connection, wanted([event])), self._storage)
+            async with savepoint(pipeline):
+                rows = await read_rows(pipeline, wanted([event]), Rows())
+                changes = fold_batch([event], rows, self._storage)
                 await self._offload(changes)
-                await write_rows(connection, changes)
+                write_rows(pipeline, changes)
         except _PART_DOWN:
             raise
         except ServiceError as error:
@@ -245,7 +247,7 @@ class EventApplier:
             objects = {offload.uri: offload.data for offload in changes.offloads}
             await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
 
-    async def _mark(self, connection: Connection, arrived: Arrived, verdicts: Verdicts) -> Lane:
+    async def _mark(self, pipeline: Pipeline, arrived: Arrived, verdicts: Verdicts) -> Lane:
         """What is kept of a batch. Refused events are also said: their callers may have been told that all is well."""
         batch = arrived.batch
         for code, count in Tally(Code.OK if error is None else error.code for error in verdicts).items():
@@ -256,7 +258,7 @@ class EventApplier:
             if error.__cause__ is not None:
                 log.error("an event failed", exc_info=error.__cause__, extra={"batch": batch.id, "position": position})
             refused = Refusal(batch.id, position, batch.events[position], to_status(error))
-            await self._outbox.put(connection, EVENT_REFUSED, refusal(refused))
+            await self._outbox.put(pipeline.connection, EVENT_REFUSED, refusal(refused))
         framed = encode_verdicts(batch.id, list(map(verdict, verdicts)))
         return Lane(framed, arrived.sequence, arrived.stored_at)
 

@@ -18,7 +18,6 @@ from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.catalog_pb2 import CatalogCacheStatus
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from psycopg import errors as pg
-from psycopg.rows import TupleRow
 
 from services.executions.rules.events.batch import Changes, Rows, Wanted
 from services.executions.rules.events.state import (
@@ -30,13 +29,28 @@ from services.executions.rules.events.state import (
     TaskKey,
     TaskState,
 )
-from services.executions.rules.events.times import column, nanoseconds
+from services.executions.rules.events.times import microseconds, nanoseconds
 from services.executions.store import event_statements as statements
-from services.executions.store.external_resources import read_chunks, write_chunks
-from services.kit.db import Connection
+from services.executions.store.external_resources import ask_chunks, write_chunks
 from services.kit.errors import Internal, InvalidArgument, Unavailable
+from services.kit.pg_values import (
+    bigints,
+    bools,
+    byteas,
+    ints,
+    read_bool,
+    read_int,
+    read_text,
+    read_timestamp,
+    texts,
+    timestamps,
+)
+from services.kit.pg_values import microseconds as microseconds_of
+from services.kit.pipeline import Answer, Pipeline
 from services.kit.wire import enum_field
 
+Row = tuple[bytes | None, ...]
+Values = dict[str, bytes]
 Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
@@ -56,42 +70,52 @@ class Lane:
         return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
 
 
-async def read(connection: Connection, lanes: Sequence[int], need: Wanted) -> tuple[dict[int, Lane], Rows]:
+async def read(
+    pipeline: Pipeline, lanes: Sequence[int], need: Wanted, remembered: Rows
+) -> tuple[dict[int, Lane], Rows]:
     """Keep every other replica from `lanes` until the transaction ends, then read what `need` names.
 
-    Answers how far each lane has been applied, and the rows.
+    Answers how far each lane has been applied, and the rows; tasks of `remembered` get the chunks that they lack.
     """
-    cursor = await connection.execute(statements.LANES, {"lanes": list(lanes)}, binary=True)
-    rows = await read_rows(connection, need)
-    found = {number: Lane(*state) for number, *state in await cursor.fetchall()}
+    numbers = {"lanes": ints(lanes)}
+    locked = pipeline.put(statements.LANES, numbers)
+    rows = await read_rows(pipeline, need, remembered)
+    found = {read_int(row[0]): _lane(row) for row in locked.rows}
     if len(found) < len(lanes):
-        await connection.execute(statements.NEW_LANES, {"lanes": list(lanes)})
-        return await read(connection, lanes, need)
+        pipeline.put(statements.NEW_LANES, numbers)
+        return await read(pipeline, lanes, need, remembered)
     return found, rows
 
 
-async def mark_lanes(connection: Connection, lanes: Mapping[int, Lane]) -> None:
+def mark_lanes(pipeline: Pipeline, lanes: Mapping[int, Lane]) -> None:
     """Record how far lanes have been applied, by their numbers."""
     if lanes:
         columns = {
-            "lanes": list(lanes),
-            "sequences": [lane.sequence for lane in lanes.values()],
-            "stored": [lane.stored_at for lane in lanes.values()],
-            "verdicts": [lane.verdicts for lane in lanes.values()],
+            "lanes": ints(lanes),
+            "sequences": bigints(lane.sequence for lane in lanes.values()),
+            "stored": timestamps(microseconds_of(lane.stored_at) for lane in lanes.values()),
+            "verdicts": byteas(lane.verdicts for lane in lanes.values()),
         }
-        await connection.execute(statements.MARK_LANES, columns)
+        pipeline.put(statements.MARK_LANES, columns)
 
 
 @asynccontextmanager
-async def savepoint(connection: Connection) -> AsyncIterator[None]:
+async def savepoint(pipeline: Pipeline) -> AsyncIterator[None]:
     """A part of the transaction that is undone alone when it raises.
 
     Raises InvalidArgument when a value cannot be stored, Unavailable when the whole transaction is hit (a lost
     connection, a time-out), Internal for other faults of a statement.
     """
+    pipeline.put(statements.SAVEPOINT)
+    await pipeline.run()
     try:
-        async with connection.transaction():
+        try:
             yield
+            await pipeline.run()
+            pipeline.put(statements.RELEASE_SAVEPOINT)
+        except BaseException:
+            await pipeline.undo(statements.BACK_TO_SAVEPOINT)
+            raise
     except (pg.DataError, pg.ProgramLimitExceeded) as error:
         raise InvalidArgument("a value of the event cannot be stored") from error
     except psycopg.OperationalError as error:
@@ -100,181 +124,205 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
         raise Internal("the event could not be stored") from error
 
 
-async def read_rows(connection: Connection, need: Wanted) -> Rows:
+async def read_rows(pipeline: Pipeline, need: Wanted, remembered: Rows) -> Rows:
     """Read what `need` names; what does not exist is not in the answer, but has an id set aside.
 
-    Everything is asked for before the first answer is taken: in a pipeline that is one round trip.
+    Tasks of `remembered` get the chunks that they lack. What was put before runs in the same round trip, and only
+    chunks of tasks that were read just now take a second one.
     """
     rows = Rows()
-    executions = mentioned = nodes = tasks = None
+    executions = mentioned = nodes = tasks = Answer()
     if need.executions:
-        parameters = _execution_keys(need.executions) | {"specs": list(need.executions.values())}
-        executions = await connection.execute(statements.EXECUTIONS_TO_CHANGE, parameters, binary=True)
+        parameters = _execution_keys(need.executions) | {"specs": bools(need.executions.values())}
+        executions = pipeline.put(statements.EXECUTIONS_TO_CHANGE, parameters)
     if need.mentioned:
-        parameters = _execution_keys(need.mentioned)
-        mentioned = await connection.execute(statements.EXECUTIONS_MENTIONED, parameters, binary=True)
+        mentioned = pipeline.put(statements.EXECUTIONS_MENTIONED, _execution_keys(need.mentioned))
     if need.nodes:
-        parameters = _node_keys(need.nodes) | {"states": list(need.nodes.values())}
-        nodes = await connection.execute(statements.NODES, parameters, binary=True)
+        nodes = pipeline.put(statements.NODES, _node_keys(need.nodes) | {"states": bools(need.nodes.values())})
     if need.tasks:
-        parameters = _task_keys(need.tasks) | {"states": list(need.tasks.values())}
-        tasks = await connection.execute(statements.TASKS, parameters, binary=True)
-    if executions:
-        _take_executions(await executions.fetchall(), rows)
-    if mentioned:
-        rows.clusters = {ExecutionKey(*row[:3]): row[3] for row in await mentioned.fetchall()}
-    if nodes:
-        _take_nodes(await nodes.fetchall(), rows)
-    if tasks:
-        _take_tasks(await tasks.fetchall(), rows)
-        await read_chunks(connection, need, rows)
+        tasks = pipeline.put(statements.TASKS, _task_keys(need.tasks) | {"states": bools(need.tasks.values())})
+    lacking = ask_chunks(pipeline, need, remembered)
+    await pipeline.run()
+    if lacking:
+        lacking.take(remembered)
+    _take_executions(executions, rows)
+    rows.clusters = {_execution_key(row): read_text(row[3]) for row in mentioned.rows}
+    _take_nodes(nodes, rows)
+    _take_tasks(tasks, rows)
+    if chunks := ask_chunks(pipeline, need, rows):
+        await pipeline.run()
+        chunks.take(rows)
     return rows
 
 
-async def write_rows(connection: Connection, changes: Changes) -> None:
-    """Write every state that changed, parents before what refers to them."""
+def write_rows(pipeline: Pipeline, changes: Changes) -> None:
+    """Write every state that changed, parents before what refers to them, when the pipeline runs."""
     if changes.executions:
-        await connection.execute(statements.CHANGE_EXECUTIONS, _execution_columns(list(changes.executions.values())))
+        pipeline.put(statements.CHANGE_EXECUTIONS, _execution_columns(list(changes.executions.values())))
     if changes.new_nodes:
         states = list(changes.new_nodes.values())
-        await connection.execute(statements.NEW_NODES, _node_columns(changes.new_nodes) | _new_node_columns(states))
+        pipeline.put(statements.NEW_NODES, _node_columns(changes.new_nodes) | _new_node_columns(states))
     if changes.nodes:
-        await connection.execute(statements.CHANGE_NODES, _node_columns(changes.nodes))
+        pipeline.put(statements.CHANGE_NODES, _node_columns(changes.nodes))
     if changes.new_tasks:
-        created = _times(changes.new_tasks.values(), "created_at")
+        created = {"created": _times(changes.new_tasks.values(), "created_at")}
         keys = _task_keys([state.key for state in changes.new_tasks.values()])
-        await connection.execute(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | {"created": created})
+        pipeline.put(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | created)
     if changes.tasks:
-        await connection.execute(statements.CHANGE_TASKS, _task_columns(changes.tasks))
-    await write_chunks(connection, changes.new_tasks | changes.tasks)
+        pipeline.put(statements.CHANGE_TASKS, _task_columns(changes.tasks))
+    write_chunks(pipeline, changes.new_tasks | changes.tasks)
 
 
-def _take_executions(found: Iterable[TupleRow], rows: Rows) -> None:
-    for project, domain, name, cluster, closure, spec in found:
-        key = ExecutionKey(project, domain, name)
-        rows.executions[key] = ExecutionState(key, cluster, ExecutionClosure.FromString(closure), spec)
+def _lane(row: Row) -> Lane:
+    return Lane(row[1] or b"", read_int(row[2]), read_timestamp(row[3]))
 
 
-def _take_nodes(found: Iterable[TupleRow], rows: Rows) -> None:
-    for project, domain, name, node_id, stored, free, closure, metadata, inputs, dynamic in found:
-        key = NodeKey(ExecutionKey(project, domain, name), node_id)
+def _execution_key(row: Row) -> ExecutionKey:
+    return ExecutionKey(read_text(row[0]), read_text(row[1]), read_text(row[2]))
+
+
+def _node_key(row: Row) -> NodeKey:
+    return NodeKey(_execution_key(row), read_text(row[3]))
+
+
+def _task_key(row: Row) -> TaskKey:
+    project, domain, name, version = map(read_text, row[4:8])
+    return TaskKey(_node_key(row), project, domain, name, version, read_int(row[8]))
+
+
+def _take_executions(found: Answer, rows: Rows) -> None:
+    for row in found.rows:
+        key = _execution_key(row)
+        cluster, closure, spec = row[3:]
+        rows.executions[key] = ExecutionState(
+            key, read_text(cluster), ExecutionClosure.FromString(closure or b""), spec or b""
+        )
+
+
+def _take_nodes(found: Answer, rows: Rows) -> None:
+    for row in found.rows:
+        stored, free, closure, metadata, inputs, dynamic = row[4:]
         if free is not None:
-            rows.free_node_ids.append(free)
+            rows.free_node_ids.append(read_int(free))
         elif stored is not None:
-            rows.node_ids[key] = stored
+            key = _node_key(row)
+            rows.node_ids[key] = read_int(stored)
             if closure is not None:
                 rows.nodes[key] = NodeState(
                     key,
                     NodeExecutionClosure.FromString(closure),
-                    NodeExecutionMetaData.FromString(metadata),
-                    inputs,
-                    dynamic,
+                    NodeExecutionMetaData.FromString(metadata or b""),
+                    read_text(inputs),
+                    read_text(dynamic),
                 )
     rows.free_node_ids.sort()
 
 
-def _take_tasks(found: Iterable[TupleRow], rows: Rows) -> None:
-    for *place, stored, free, closure, version, inputs, chunked in found:
-        project, domain, name, node_id, *task = place
-        key = TaskKey(NodeKey(ExecutionKey(project, domain, name), node_id), *task)
+def _take_tasks(found: Answer, rows: Rows) -> None:
+    for row in found.rows:
+        stored, free, closure, version, inputs, chunked = row[9:]
         if free is not None:
-            rows.free_task_ids.append(free)
+            rows.free_task_ids.append(read_int(free))
         elif stored is not None:
-            rows.task_ids[key] = stored
+            key = _task_key(row)
+            rows.task_ids[key] = read_int(stored)
             if closure is not None:
-                chunks = ResourceChunks({}) if chunked else None
-                rows.tasks[key] = TaskState(key, TaskExecutionClosure.FromString(closure), version, inputs, chunks)
+                chunks = ResourceChunks({}) if read_bool(chunked) else None
+                state = TaskExecutionClosure.FromString(closure)
+                rows.tasks[key] = TaskState(key, state, read_int(version), read_text(inputs), chunks)
     rows.free_task_ids.sort()
 
 
-def _execution_keys(keys: Iterable[ExecutionKey]) -> dict[str, Any]:
-    projects, domains, names = map(list, zip(*keys, strict=True))
-    return {"projects": projects, "domains": domains, "names": names}
+def _execution_keys(keys: Iterable[ExecutionKey]) -> Values:
+    projects, domains, names = zip(*keys, strict=True)
+    return {"projects": texts(projects), "domains": texts(domains), "names": texts(names)}
 
 
-def _node_keys(keys: Iterable[NodeKey]) -> dict[str, Any]:
+def _node_keys(keys: Iterable[NodeKey]) -> Values:
     kept = list(keys)
-    return _execution_keys(key.execution for key in kept) | {"nodes": [key.node_id for key in kept]}
+    return _execution_keys(key.execution for key in kept) | {"nodes": texts(key.node_id for key in kept)}
 
 
-def _task_keys(keys: Iterable[TaskKey]) -> dict[str, Any]:
+def _task_keys(keys: Iterable[TaskKey]) -> Values:
     kept = list(keys)
     return _node_keys(key.node for key in kept) | {
-        "task_projects": [key.project for key in kept],
-        "task_domains": [key.domain for key in kept],
-        "task_names": [key.name for key in kept],
-        "task_versions": [key.version for key in kept],
-        "attempts": [key.retry_attempt for key in kept],
+        "task_projects": texts(key.project for key in kept),
+        "task_domains": texts(key.domain for key in kept),
+        "task_names": texts(key.name for key in kept),
+        "task_versions": texts(key.version for key in kept),
+        "attempts": ints(key.retry_attempt for key in kept),
     }
 
 
-def _execution_columns(states: list[ExecutionState]) -> dict[str, Any]:
+def _execution_columns(states: list[ExecutionState]) -> Values:
     return (
         _execution_keys(state.key for state in states)
         | _closure_columns(states, WorkflowExecution.Phase.Name)
         | _error_columns(states)
-        | {"clusters": [state.cluster for state in states], "specs": [state.spec for state in states]}
+        | {"clusters": texts(state.cluster for state in states), "specs": byteas(state.spec for state in states)}
     )
 
 
-def _node_columns(states: dict[int, NodeState]) -> dict[str, Any]:
+def _node_columns(states: dict[int, NodeState]) -> Values:
     values = list(states.values())
     return (
         _closure_columns(values, NodeExecution.Phase.Name)
         | _error_columns(values)
         | {
-            "ids": list(states),
-            "inputs": [state.input_uri for state in values],
-            "metadata": [state.metadata.SerializeToString() for state in values],
-            "caches": [_cache_status(state.closure) for state in values],
-            "dynamics": [state.dynamic_closure_uri for state in values],
+            "ids": bigints(states),
+            "inputs": texts(state.input_uri for state in values),
+            "metadata": byteas(state.metadata.SerializeToString() for state in values),
+            "caches": texts(_cache_status(state.closure) for state in values),
+            "dynamics": texts(state.dynamic_closure_uri for state in values),
         }
     )
 
 
-def _new_node_columns(states: list[NodeState]) -> dict[str, Any]:
+def _new_node_columns(states: list[NodeState]) -> Values:
     return _node_keys(state.key for state in states) | {
         "created": _times(states, "created_at"),
-        "parents": [state.parent_id for state in states],
-        "parent_tasks": [state.parent_task_id for state in states],
+        "parents": bigints(state.parent_id for state in states),
+        "parent_tasks": bigints(state.parent_task_id for state in states),
         # Field 1 of the reference's NodeExecutionInternalData: event_version.
-        "internals": [enum_field(1, max(state.event_version, 0)) for state in states],
+        "internals": byteas(enum_field(1, max(state.event_version, 0)) for state in states),
     }
 
 
-def _task_columns(states: dict[int, TaskState]) -> dict[str, Any]:
+def _task_columns(states: dict[int, TaskState]) -> Values:
     values = list(states.values())
     return _closure_columns(values, TaskExecution.Phase.Name) | {
-        "ids": list(states),
-        "versions": [state.phase_version for state in values],
-        "inputs": [state.input_uri for state in values],
-        "chunked": [state.chunks is not None for state in values],
+        "ids": bigints(states),
+        "versions": ints(state.phase_version for state in values),
+        "inputs": texts(state.input_uri for state in values),
+        "chunked": bools(state.chunks is not None for state in values),
     }
 
 
 def _closure_columns(
     states: Sequence[ExecutionState] | Sequence[NodeState] | Sequence[TaskState], name: Callable[[Any], str]
-) -> dict[str, Any]:
+) -> Values:
     closures: list[Closure] = [state.closure for state in states]
     return {
-        "phases": [name(closure.phase) for closure in closures],
-        "closures": [closure.SerializeToString() for closure in closures],
+        "phases": texts(name(closure.phase) for closure in closures),
+        "closures": byteas(closure.SerializeToString() for closure in closures),
         "started": _times(states, "started_at"),
         "recorded": _times(states, "updated_at"),
-        "durations": [nanoseconds(closure.duration) for closure in closures],
+        "durations": bigints(nanoseconds(closure.duration) for closure in closures),
     }
 
 
-def _error_columns(states: Sequence[ExecutionState] | Sequence[NodeState]) -> dict[str, Any]:
+def _error_columns(states: Sequence[ExecutionState] | Sequence[NodeState]) -> Values:
     errors = [state.closure.error if state.closure.HasField("error") else None for state in states]
+    kinds = (None if error is None else _name(ExecutionError.ErrorKind, error.kind) for error in errors)
     return {
-        "error_kinds": [None if error is None else _name(ExecutionError.ErrorKind, error.kind) for error in errors],
-        "error_codes": [None if error is None else error.code for error in errors],
+        "error_kinds": texts(kinds),
+        "error_codes": texts(None if error is None else error.code for error in errors),
     }
 
 
-def _times(states: Iterable[ExecutionState | NodeState | TaskState], name: str) -> list[Any]:
-    return [column(getattr(state.closure, name), present=state.closure.HasField(name)) for state in states]
+def _times(states: Iterable[ExecutionState | NodeState | TaskState], name: str) -> bytes:
+    closures = (state.closure for state in states)
+    return timestamps(microseconds(getattr(one, name)) if one.HasField(name) else None for one in closures)
 
 
 def _cache_status(closure: NodeExecutionClosure) -> str | None:

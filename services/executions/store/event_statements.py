@@ -1,26 +1,32 @@
 """The statements of `event_rows`: every kind of row in one, with arrays for parameters.
 
-Hot, so they are text that the driver prepares once (architecture, section 4).
+Hot, so they are text that a connection prepares once (architecture, section 4).
 """
 
+from services.kit.pipeline import Statement
+
+SAVEPOINT = Statement("SAVEPOINT event")
+RELEASE_SAVEPOINT = Statement("RELEASE SAVEPOINT event")
+BACK_TO_SAVEPOINT = Statement("ROLLBACK TO SAVEPOINT event")
+
 # In the order of their numbers, so that two transactions with lanes in common cannot wait for each other.
-LANES = """
+LANES = Statement("""
 SELECT lane, verdicts, stream_sequence, stored_at FROM event_lanes WHERE lane = ANY(%(lanes)b::int[])
 ORDER BY lane FOR UPDATE
-"""
-NEW_LANES = """
+""")
+NEW_LANES = Statement("""
 INSERT INTO event_lanes (lane, stream_sequence, verdicts)
 SELECT lane, 0, ''::bytea FROM unnest(%(lanes)b::int[]) AS lane
 ON CONFLICT DO NOTHING
-"""
-MARK_LANES = """
+""")
+MARK_LANES = Statement("""
 UPDATE event_lanes e SET stream_sequence = u.sequence, stored_at = u.stored, verdicts = u.verdicts
 FROM unnest(%(lanes)b::int[], %(sequences)b::bigint[], %(stored)b::timestamptz[], %(verdicts)b::bytea[])
      AS u (lane, sequence, stored, verdicts)
 WHERE e.lane = u.lane
-"""
+""")
 
-EXECUTIONS_TO_CHANGE = """
+EXECUTIONS_TO_CHANGE = Statement("""
 SELECT e.execution_project, e.execution_domain, e.execution_name, e.cluster, e.closure,
        CASE WHEN k.spec THEN e.spec ELSE ''::bytea END
 FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(specs)b::bool[])
@@ -28,16 +34,16 @@ FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(spec
 JOIN executions e ON (e.execution_project, e.execution_domain, e.execution_name) = (k.project, k.domain, k.name)
 ORDER BY e.id
 FOR UPDATE OF e
-"""
+""")
 
-EXECUTIONS_MENTIONED = """
+EXECUTIONS_MENTIONED = Statement("""
 SELECT e.execution_project, e.execution_domain, e.execution_name, e.cluster
 FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[]) AS k (project, domain, name)
 JOIN executions e ON (e.execution_project, e.execution_domain, e.execution_name) = (k.project, k.domain, k.name)
-"""
+""")
 
 # A row that is missing gets its id here: within a batch a node may become the parent of the next.
-NODES = """
+NODES = Statement("""
 SELECT k.project, k.domain, k.name, k.node_id, n.id,
        CASE WHEN n.id IS NULL AND k.state THEN nextval(pg_get_serial_sequence('node_executions', 'id')) END,
        CASE WHEN k.state THEN n.closure END,
@@ -47,9 +53,9 @@ FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(node
 LEFT JOIN node_executions n
      ON (n.execution_project, n.execution_domain, n.execution_name, n.node_id)
       = (k.project, k.domain, k.name, k.node_id)
-"""
+""")
 
-TASKS = """
+TASKS = Statement("""
 SELECT k.project, k.domain, k.name, k.node_id, k.task_project, k.task_domain, k.task_name, k.task_version,
        k.retry_attempt, t.id,
        CASE WHEN t.id IS NULL AND k.state THEN nextval(pg_get_serial_sequence('task_executions', 'id')) END,
@@ -63,10 +69,10 @@ LEFT JOIN task_executions t
          t.project, t.domain, t.name, t.version)
       = (k.project, k.domain, k.name, k.node_id, k.retry_attempt,
          k.task_project, k.task_domain, k.task_name, k.task_version)
-"""
+""")
 
 # The cause of a former error stays in its columns when a later event brings none, as the closure keeps other results.
-CHANGE_EXECUTIONS = """
+CHANGE_EXECUTIONS = Statement("""
 UPDATE executions e
 SET phase = u.phase, closure = u.closure, started_at = u.started_at, execution_updated_at = u.recorded_at,
     duration = u.duration, cluster = u.cluster, spec = CASE WHEN u.spec = ''::bytea THEN e.spec ELSE u.spec END,
@@ -78,7 +84,7 @@ FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(phas
      AS u (project, domain, name, phase, closure, started_at, recorded_at, duration, cluster, spec,
            error_kind, error_code)
 WHERE (e.execution_project, e.execution_domain, e.execution_name) = (u.project, u.domain, u.name)
-"""
+""")
 
 NODE_STATE = """
 %(ids)b::bigint[], %(phases)b::text[], %(inputs)b::text[], %(closures)b::bytea[], %(started)b::timestamptz[],
@@ -86,7 +92,7 @@ NODE_STATE = """
 %(error_codes)b::text[], %(caches)b::text[], %(dynamics)b::text[]
 """
 
-CHANGE_NODES = f"""
+CHANGE_NODES = Statement(f"""
 UPDATE node_executions n
 SET phase = u.phase, input_uri = u.input_uri, closure = u.closure, started_at = u.started_at,
     node_execution_updated_at = u.recorded_at, duration = u.duration, node_execution_metadata = u.metadata,
@@ -96,9 +102,9 @@ FROM unnest({NODE_STATE})
      AS u (id, phase, input_uri, closure, started_at, recorded_at, duration, metadata, error_kind, error_code,
            cache_status, dynamic)
 WHERE n.id = u.id
-"""
+""")
 
-NEW_NODES = f"""
+NEW_NODES = Statement(f"""
 INSERT INTO node_executions (
     id, phase, input_uri, closure, started_at, node_execution_updated_at, duration, node_execution_metadata,
     error_kind, error_code, cache_status, dynamic_workflow_remote_closure_reference,
@@ -108,14 +114,14 @@ OVERRIDING SYSTEM VALUE
 SELECT * FROM unnest({NODE_STATE},
     %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[], %(created)b::timestamptz[],
     %(parents)b::bigint[], %(parent_tasks)b::bigint[], %(internals)b::bytea[])
-"""
+""")
 
 TASK_STATE = """
 %(ids)b::bigint[], %(phases)b::text[], %(versions)b::int[], %(inputs)b::text[], %(closures)b::bytea[],
 %(started)b::timestamptz[], %(recorded)b::timestamptz[], %(durations)b::bigint[], %(chunked)b::bool[]
 """
 
-CHANGE_TASKS = f"""
+CHANGE_TASKS = Statement(f"""
 UPDATE task_executions t
 SET phase = u.phase, phase_version = u.phase_version, input_uri = u.input_uri, closure = u.closure,
     started_at = u.started_at, task_execution_updated_at = u.recorded_at, duration = u.duration,
@@ -123,9 +129,9 @@ SET phase = u.phase, phase_version = u.phase_version, input_uri = u.input_uri, c
 FROM unnest({TASK_STATE})
      AS u (id, phase, phase_version, input_uri, closure, started_at, recorded_at, duration, chunked)
 WHERE t.id = u.id
-"""
+""")
 
-NEW_TASKS = f"""
+NEW_TASKS = Statement(f"""
 INSERT INTO task_executions (
     id, phase, phase_version, input_uri, closure, started_at, task_execution_updated_at, duration,
     resources_chunked, execution_project, execution_domain, execution_name, node_id,
@@ -135,4 +141,4 @@ SELECT * FROM unnest({TASK_STATE},
     %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[],
     %(task_projects)b::text[], %(task_domains)b::text[], %(task_names)b::text[], %(task_versions)b::text[],
     %(attempts)b::int[], %(created)b::timestamptz[])
-"""
+""")

@@ -1,59 +1,72 @@
 """The external_resources table: chunks of what a map task's events tell of its subtasks, beside its row.
 
-A batch reads the chunks it may touch in one statement and writes those it changed in another, and neither when none of
-its tasks has chunks.
+A batch reads the chunks it may touch, and that are not remembered, in one statement and writes those it changed in
+another, and neither when none of its tasks has chunks.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
 from services.executions.rules.events.batch import Rows, Wanted
-from services.executions.rules.events.external_resources import chunks_needed
-from services.executions.rules.events.state import ResourceChunks, TaskState
-from services.kit.db import Connection
+from services.executions.rules.events.external_resources import chunks_needed, with_chunks
+from services.executions.rules.events.state import TaskState
+from services.kit.pg_values import bigints, byteas, ints, read_int
+from services.kit.pipeline import Answer, Pipeline, Statement
 
 # Beyond the last chunk of any task: indexes have 32 bits, and several of them share a chunk.
 _END = 2**31 - 1
 
-_READ = """
+_READ = Statement("""
 SELECT r.task_execution_id, r.chunk, r.resources
 FROM unnest(%(ids)b::bigint[], %(firsts)b::int[], %(lasts)b::int[]) AS k (id, first, last)
 JOIN external_resources r ON r.task_execution_id = k.id AND r.chunk BETWEEN k.first AND k.last
-"""
+""")
 
-_WRITE = """
+_WRITE = Statement("""
 INSERT INTO external_resources (task_execution_id, chunk, resources)
 SELECT * FROM unnest(%(ids)b::bigint[], %(numbers)b::int[], %(chunks)b::bytea[])
 ON CONFLICT (task_execution_id, chunk) DO UPDATE SET resources = excluded.resources
-"""
+""")
 
 
-async def read_chunks(connection: Connection, need: Wanted, rows: Rows) -> None:
-    """Give those tasks of `rows` that have chunks the ones that the batch may touch."""
-    chunked = {
-        rows.task_ids[key]: (state, events)
-        for key, events in need.task_events.items()
-        if (state := rows.tasks.get(key)) is not None and state.chunks is not None
-    }
-    if not chunked:
-        return
-    chunks: dict[int, dict[int, bytes]] = {identifier: {} for identifier in chunked}
-    ranges = [
-        (identifier, *bounds)
-        for identifier, (state, events) in chunked.items()
-        for bounds in _ranges(chunks_needed(state, events))
-    ]
-    if ranges:
-        ids, firsts, lasts = map(list, zip(*ranges, strict=True))
-        cursor = await connection.execute(_READ, {"ids": ids, "firsts": firsts, "lasts": lasts}, binary=True)
-        for identifier, number, data in await cursor.fetchall():
-            chunks[identifier][number] = data
-    for identifier, (state, _) in chunked.items():
-        rows.tasks[state.key] = replace(state, chunks=ResourceChunks(chunks[identifier]))
+@dataclass(frozen=True)
+class Asked:
+    """Chunks under way: by the row id of their task its state and their numbers (None for all), and the answer."""
+
+    wanted: Mapping[int, tuple[TaskState, set[int] | None]]
+    answer: Answer
+
+    def take(self, rows: Rows) -> None:
+        """Give the tasks of `rows` what was read, once the pipeline has run."""
+        found: dict[int, dict[int, bytes]] = {identifier: {} for identifier in self.wanted}
+        for row in self.answer.rows:
+            found[read_int(row[0])][read_int(row[1])] = row[2] or b""
+        for identifier, (state, numbers) in self.wanted.items():
+            rows.tasks[state.key] = with_chunks(state, numbers, found[identifier])
 
 
-async def write_chunks(connection: Connection, tasks: Mapping[int, TaskState]) -> None:
-    """Write the chunks that changed of `tasks`, by their row ids."""
+def ask_chunks(pipeline: Pipeline, need: Wanted, rows: Rows) -> Asked | None:
+    """Ask for the chunks that the batch may touch and `rows` lacks; None when it lacks none."""
+    wanted: dict[int, tuple[TaskState, set[int] | None]] = {}
+    ranges: list[tuple[int, int, int]] = []
+    for key, events in need.task_events.items():
+        state = rows.tasks.get(key)
+        if state is None or state.chunks is None:
+            continue
+        numbers = chunks_needed(state, events)
+        bounds = [(0, _END)] if numbers is None else [(number, number) for number in numbers]
+        if bounds:
+            identifier = rows.task_ids[key]
+            wanted[identifier] = state, numbers
+            ranges += [(identifier, *bound) for bound in bounds]
+    if not ranges:
+        return None
+    ids, firsts, lasts = zip(*ranges, strict=True)
+    return Asked(wanted, pipeline.put(_READ, {"ids": bigints(ids), "firsts": ints(firsts), "lasts": ints(lasts)}))
+
+
+def write_chunks(pipeline: Pipeline, tasks: Mapping[int, TaskState]) -> None:
+    """Write the chunks that changed of `tasks`, by their row ids, when the pipeline runs."""
     changed = [
         (identifier, number, state.chunks.data[number])
         for identifier, state in tasks.items()
@@ -61,9 +74,5 @@ async def write_chunks(connection: Connection, tasks: Mapping[int, TaskState]) -
         for number in state.chunks.unsaved
     ]
     if changed:
-        ids, numbers, chunks = map(list, zip(*changed, strict=True))
-        await connection.execute(_WRITE, {"ids": ids, "numbers": numbers, "chunks": chunks})
-
-
-def _ranges(numbers: set[int] | None) -> list[tuple[int, int]]:
-    return [(0, _END)] if numbers is None else [(number, number) for number in numbers]
+        ids, numbers, chunks = zip(*changed, strict=True)
+        pipeline.put(_WRITE, {"ids": bigints(ids), "numbers": ints(numbers), "chunks": byteas(chunks)})

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from flyteidl.event.event_pb2 import NodeExecutionEvent
 
-from services.executions.rules.events.batch import Event, Rows, fold_batch, united, wanted
-from services.executions.rules.events.memory import MOST_ROWS, LaneMemory
-from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks
+from services.executions.rules.events import memory as memory_rules
+from services.executions.rules.events.batch import Event, Rows, Wanted, fold_batch, united, wanted
+from services.executions.rules.events.memory import MOST_CHUNK_BYTES, MOST_ROWS, LaneMemory
+from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey
 from tests.support.event_makers import EXECUTION_KEY as KEY
 from tests.support.event_makers import NODE_KEY as NODE
 from tests.support.event_makers import STORAGE, execution_state, node_event, task_event, workflow_event
@@ -51,14 +52,45 @@ def test_what_has_ended_is_forgotten(phase: str) -> None:
     assert memory.recall(wanted([node_event("RUNNING")]), Rows()).nodes == {NODE: True}
 
 
-def test_the_state_of_a_task_with_chunks_is_read_anew() -> None:
-    events: list[Event] = [node_event("QUEUED"), task_event("RUNNING")]
-    memory, rows = remembering(*events)
-    need = wanted(events)
-    (task,) = need.tasks
-    rows.tasks[task] = replace(rows.tasks[task], chunks=ResourceChunks({0: b""}))
-    memory.keep(need, rows, "here")
-    assert memory.recall(need, Rows()).tasks == {task: True}
+def remembering_chunks(*sizes: int) -> tuple[LaneMemory, list[TaskKey]]:
+    """A memory of tasks that have one chunk each, of so many bytes."""
+    memory = LaneMemory()
+    tasks = []
+    for number, size in enumerate(sizes):
+        events: list[Event] = [node_event("QUEUED", name=f"e{number}"), task_event("RUNNING", name=f"e{number}")]
+        need, rows = wanted(events), Rows(clusters={ExecutionKey("p", "d", f"e{number}"): ""})
+        rows.free_node_ids, rows.free_task_ids = [number], [number]
+        assert not any(fold_batch(events, rows, STORAGE).verdicts)
+        (task,) = need.tasks
+        rows.tasks[task] = replace(rows.tasks[task], chunks=ResourceChunks({7: bytes(size)}, frozenset({7})))
+        memory.keep(need, rows, "here")
+        tasks.append(task)
+    return memory, tasks
+
+
+def recalled(memory: LaneMemory, task: TaskKey) -> ResourceChunks | None:
+    rows = Rows()
+    left = memory.recall(Wanted(tasks={task: True}), rows)
+    assert (task in left.tasks) is (task not in rows.tasks)
+    return rows.tasks[task].chunks if task in rows.tasks else None
+
+
+def test_chunks_are_remembered_as_they_were_saved() -> None:
+    memory, (task,) = remembering_chunks(10)
+    assert recalled(memory, task) == ResourceChunks({7: bytes(10)})
+
+
+def test_of_a_task_with_too_many_chunks_the_state_is_read_anew() -> None:
+    memory, (small, large) = remembering_chunks(MOST_CHUNK_BYTES, MOST_CHUNK_BYTES + 1)
+    assert recalled(memory, small) is not None
+    assert recalled(memory, large) is None
+
+
+def test_of_too_many_tasks_with_chunks_the_oldest_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_rules, "MOST_CHUNKED", 2)
+    memory, (oldest, *others) = remembering_chunks(1, 1, 1)
+    assert recalled(memory, oldest) is None
+    assert all(recalled(memory, task) is not None for task in others)
 
 
 def launching(child: str) -> NodeExecutionEvent:

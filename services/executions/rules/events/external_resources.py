@@ -7,7 +7,7 @@ TaskExecutionMetadata with nothing but external resources in it, ordered by (ind
 are again such a message.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
@@ -31,14 +31,21 @@ INLINE_RESOURCES = CHUNK_INDEXES
 
 
 def chunks_needed(stored: TaskState, events: Iterable[TaskExecutionEvent]) -> set[int] | None:
-    """Return which chunks of `stored` the fold of `events` needs, None for all of them.
+    """Return which chunks the fold of `events` needs beyond those that `stored` holds, None for all of them.
 
     It needs all when the task's phase may change, which filters the logs of every resource, and when the closure holds
     resources although there are chunks (see `_gather`).
     """
     if stored.closure.metadata.external_resources or any(event.phase != stored.closure.phase for event in events):
         return None
-    return {resource.index // CHUNK_INDEXES for event in events for resource in event.metadata.external_resources}
+    told = {resource.index // CHUNK_INDEXES for event in events for resource in event.metadata.external_resources}
+    return told - stored.chunks.data.keys() if stored.chunks else told
+
+
+def with_chunks(stored: TaskState, numbers: Iterable[int] | None, found: Mapping[int, bytes]) -> TaskState:
+    """Return `stored` with the chunks `found` when `numbers` were looked for; those that are not there are empty."""
+    known = stored.chunks.data if stored.chunks else {}
+    return replace(stored, chunks=ResourceChunks({**known, **dict.fromkeys(numbers or (), b""), **found}))
 
 
 def fold_resources(

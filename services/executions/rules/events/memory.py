@@ -10,15 +10,26 @@ goes first.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.executions.rules.events.batch import Rows, Wanted
-from services.executions.rules.events.state import ExecutionKey, NodeKey, NodeState, TaskKey, TaskState
+from services.executions.rules.events.state import (
+    ExecutionKey,
+    NodeKey,
+    NodeState,
+    ResourceChunks,
+    TaskKey,
+    TaskState,
+)
 
 # Rows of each kind in each lane: some kilobytes each, so some tens of megabytes at worst.
 MOST_ROWS = 4_000
+# Tasks with chunks among them, and bytes of one's chunks: 1,000 subtasks with a log each have 200 KB, so fifty
+# megabytes at worst.
+MOST_CHUNKED = 200
+MOST_CHUNK_BYTES = 256 * 1024
 
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
@@ -34,6 +45,7 @@ class LaneMemory:
     nodes: dict[NodeKey, NodeState] = field(default_factory=dict)
     task_ids: dict[TaskKey, int] = field(default_factory=dict)
     tasks: dict[TaskKey, TaskState] = field(default_factory=dict)
+    _chunked: dict[TaskKey, TaskState] = field(default_factory=dict)
 
     def recall(self, need: Wanted, rows: Rows) -> Wanted:
         """Put what is remembered of `need` into `rows`; answers what is left to read, which stands above it."""
@@ -73,7 +85,7 @@ class LaneMemory:
             kept.clear()
 
     def _all(self) -> tuple[dict[Any, Any], ...]:
-        return self.clusters, self.node_ids, self.nodes, self.task_ids, self.tasks
+        return self.clusters, self.node_ids, self.nodes, self.task_ids, self.tasks, self._chunked
 
     def _keep_execution(self, key: ExecutionKey, rows: Rows) -> None:
         state = rows.executions.get(key)
@@ -95,12 +107,21 @@ class LaneMemory:
         identifier, state = rows.task_ids.get(key), rows.tasks.get(key)
         self.task_ids.pop(key, None)
         self.tasks.pop(key, None)
+        self._chunked.pop(key, None)
         if identifier is None or (state is not None and state.closure.phase in TASK_TERMINAL):
             return
         self.task_ids[key] = identifier
-        # One with chunks holds only those that its last events touched.
-        if state is not None and state.chunks is None:
+        if state is None:
+            return
+        if state.chunks is None:
             self.tasks[key] = state
+        elif sum(map(len, state.chunks.data.values())) <= MOST_CHUNK_BYTES:
+            # All that is unsaved was saved with the batch.
+            self.tasks[key] = self._chunked[key] = replace(state, chunks=ResourceChunks(state.chunks.data))
+            while len(self._chunked) > MOST_CHUNKED:
+                oldest = next(iter(self._chunked))
+                del self._chunked[oldest]
+                self.tasks.pop(oldest, None)
 
 
 def _bound(ids: dict[Any, Any], states: dict[Any, Any] | None = None) -> None:
