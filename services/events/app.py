@@ -8,7 +8,8 @@ from flyteidl.service import admin_pb2
 from services.contracts.event_batches import VERDICTS
 from services.events.config import Settings
 from services.events.handlers.events import EventHandlers
-from services.events.listeners.lanes import Lanes, Limits
+from services.events.listeners.lane import Limits
+from services.events.listeners.lanes import Lanes
 from services.events.listeners.log_keeping import LogKeeping
 from services.events.listeners.log_writer import LogWriter
 from services.events.listeners.missed_verdicts import MissedVerdicts

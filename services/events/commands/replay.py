@@ -16,7 +16,8 @@ from services.events.commands.arguments import add_json, add_since, execution, p
 from services.events.commands.entries import database, logged, objects_of, refused_entry
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
-from services.events.listeners.lanes import Lanes, Limits
+from services.events.listeners.lane import Limits
+from services.events.listeners.lanes import Lanes
 from services.events.listeners.stream import make_ready
 from services.events.rules.log_lines import Entry, about, fields_of
 from services.events.store.refused_events import refused_named

@@ -1,0 +1,94 @@
+"""When the next batch leaves a lane, told by a sender that answers when the test says so."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from services.contracts.event_batches import BatchedEvent, Kind
+from services.events.config import Settings
+from services.events.listeners.lane import AHEAD, Lane, Limits
+
+VERDICT_WAIT = 0.4
+
+
+@dataclass
+class Recorder:
+    """Puts nothing on file; `sent` are the batches that left, `answers` the futures of their verdicts."""
+
+    limits: Limits
+    answered: bool = True
+    sent: list[Sequence[BatchedEvent]] = field(default_factory=list)
+    answers: list[asyncio.Future[tuple[bytes, ...]]] = field(default_factory=list)
+
+    async def send(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+        self.sent.append(events)
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+    def answer(self, number: int) -> None:
+        self.answers[number].set_result((b"",) * len(self.sent[number]))
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.sent]
+
+
+def lane() -> tuple[Lane, Recorder]:
+    settings = Settings(database_url="postgresql://none", nats_url="nats://none", verdict_wait_seconds=VERDICT_WAIT)
+    recorder = Recorder(Limits.of(settings))
+    return Lane(recorder, 0), recorder
+
+
+def takes(into: Lane, events: int) -> list[asyncio.Task[bytes]]:
+    marks = (b"%d" % number for number in range(events))
+    return [asyncio.create_task(into.take(BatchedEvent(Kind.NODE, b"", mark=mark))) for mark in marks]
+
+
+async def turns(condition: Callable[[], bool]) -> bool:
+    """Let others run for a while; answers whether `condition` came true."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+        if condition():
+            return True
+    return False
+
+
+async def test_a_lone_event_leaves_at_once_and_the_next_ones_together_when_it_is_answered() -> None:
+    tested, recorder = lane()
+    first = takes(tested, 1)
+    assert await turns(lambda: recorder.sizes == [1])
+    others = takes(tested, AHEAD - 1)
+    assert not await turns(lambda: len(recorder.sent) > 1)
+    recorder.answer(0)
+    assert await turns(lambda: recorder.sizes == [1, AHEAD - 1])
+    recorder.answer(1)
+    assert await asyncio.gather(*first, *others) == [b""] * AHEAD
+
+
+async def test_a_large_batch_leaves_while_one_is_on_its_way_but_not_while_two_are() -> None:
+    tested, recorder = lane()
+    waiting = takes(tested, 1)
+    assert await turns(lambda: recorder.sizes == [1])
+    waiting += takes(tested, AHEAD)
+    assert await turns(lambda: recorder.sizes == [1, AHEAD])
+    waiting += takes(tested, 2 * AHEAD)
+    assert not await turns(lambda: len(recorder.sent) > 2)
+    recorder.answer(0)
+    assert await turns(lambda: recorder.sizes == [1, AHEAD, 2 * AHEAD])
+    recorder.answer(1)
+    recorder.answer(2)
+    assert await asyncio.gather(*waiting) == [b""] * len(waiting)
+
+
+async def test_while_nobody_answers_events_leave_after_a_part_of_the_wait_and_are_told_ok_after_all_of_it() -> None:
+    tested, recorder = lane()
+    first, second = takes(tested, 1), takes(tested, 1)
+    assert await turns(lambda: recorder.sizes == [2])
+    third = takes(tested, 1)
+    async with asyncio.timeout(VERDICT_WAIT):
+        while len(recorder.sent) < 2:  # noqa: ASYNC110  # the lane tells nobody
+            await asyncio.sleep(0.01)
+    assert not recorder.answered
+    fourth = takes(tested, 1)
+    assert await turns(lambda: len(recorder.sent) == 3)
+    assert await asyncio.gather(*first, *second, *third, *fourth) == [b""] * 4
