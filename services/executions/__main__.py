@@ -1,9 +1,10 @@
-"""`python -m services.executions` serves; `python -m services.executions migrate` migrates its database."""
+"""`python -m services.executions` serves; `--help` names its other commands."""
 
 from pathlib import Path
 
 from services.executions.app import NAME, build
+from services.executions.commands.phases import PHASES
 from services.executions.config import Settings
 from services.kit.process import main
 
-main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations")
+main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations", {"phases": PHASES})

@@ -15,6 +15,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.executions.listeners.event_batches import EventBatches
 from services.kit.db import Database
+from tests.integration.test_phase_counts import assert_counted
 from tests.support.event_histories import Request, any_request, node_request, task_request
 from tests.support.event_model import Model
 from tests.support.event_path import Executions, told
@@ -134,4 +135,5 @@ async def test_histories_end_as_the_model_says(admins: Sequence[AdminServiceStub
     reading = Reading(executions, db)
     for name, model in play.models.items():
         await reading.assert_as_told(name, model)
+    assert_counted(executions)
     await db.close()

@@ -17,6 +17,7 @@ from flyteidl.event.event_pb2 import TaskExecutionEvent
 from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, united, wanted
 from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
 from services.executions.rules.events.memory import LaneMemory
+from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
     ExecutionKey,
     ExecutionState,
@@ -70,6 +71,7 @@ class Memory:
             {key: number for key, number in kept.task_ids.items() if key in need.tasks},
             [self._next() for key, state in need.nodes.items() if state and key not in kept.node_ids],
             [self._next() for key, state in need.tasks.items() if state and key not in kept.task_ids],
+            {key: kept.counts.get(key, PhaseCounts()).copied() for key in need.counted},
         )
 
     def complete(self, need: Wanted, rows: Rows) -> None:
@@ -87,6 +89,7 @@ class Memory:
         assert not changes.new_tasks.keys() & kept.task_ids.values()
         assert changes.tasks.keys() <= set(kept.task_ids.values())
         self.objects |= {offload.uri: offload.data for offload in changes.offloads}
+        kept.counts |= changes.counts
         for key, execution in changes.executions.items():
             kept.executions[key] = replace(execution, spec=execution.spec or kept.executions[key].spec)
         for number, node in (changes.new_nodes | changes.nodes).items():
@@ -132,6 +135,15 @@ class Memory:
             _text(key): {"closure": plain(_whole(state)), "input_uri": state.input_uri, "version": state.phase_version}
             for key, state in self.rows.tasks.items()
         }
+
+    def recounted(self) -> dict[ExecutionKey, PhaseCounts]:
+        """How many nodes and tasks of each execution are in each phase, counted anew."""
+        counts: defaultdict[ExecutionKey, PhaseCounts] = defaultdict(PhaseCounts)
+        for node, state in self.rows.nodes.items():
+            counts[node.execution].move_node(None, state.closure.phase)
+        for task, attempt in self.rows.tasks.items():
+            counts[task.node.execution].move_task(None, attempt.closure.phase)
+        return dict(counts)
 
     def data(self) -> dict[str, Plain]:
         """Inputs and outputs that came inline, by URI."""

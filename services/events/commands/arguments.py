@@ -1,10 +1,8 @@
-"""What the commands take: executions, points in time."""
+"""What the commands take beside executions: points in time, forms of output."""
 
 import argparse
 import re
 from datetime import UTC, datetime, timedelta
-
-from services.events.rules.log_lines import ExecutionName
 
 EVER = datetime(1, 1, 1, tzinfo=UTC)
 """Before every event."""
@@ -36,14 +34,6 @@ def add_since(to: argparse.ArgumentParser) -> None:
 def add_json(to: argparse.ArgumentParser) -> None:
     """Add --json."""
     to.add_argument("--json", action="store_true", help="a line of JSON an event")
-
-
-def execution(text: str) -> ExecutionName:
-    """Read an argument that names an execution."""
-    try:
-        return ExecutionName.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _since(text: str) -> datetime:

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from services.contracts.event_batches import lane_of
 from services.contracts.event_marks import mark_of
+from services.contracts.execution_names import ExecutionName
 from services.events.config import Settings
-from services.events.rules.log_lines import Entry, ExecutionName, about, entries_of
+from services.events.rules.log_lines import Entry, about, entries_of
 from services.events.store.event_log import of_execution
 from services.events.store.refused_events import RefusedEvent
 from services.kit.db import Database

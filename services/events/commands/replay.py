@@ -12,7 +12,8 @@ from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 
 from services.contracts.event_batches import BatchedEvent, lane_of, size
 from services.contracts.event_marks import mark_of
-from services.events.commands.arguments import add_json, add_since, execution, parser
+from services.contracts.execution_names import execution
+from services.events.commands.arguments import add_json, add_since, parser
 from services.events.commands.entries import database, logged, objects_of, refused_entry
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-from services.events.commands.arguments import EVER, add_json, add_since, execution, parser
+from services.contracts.execution_names import execution
+from services.events.commands.arguments import EVER, add_json, add_since, parser
 from services.events.commands.entries import database, is_of, logged, objects_of, refused_entry
 from services.events.config import Settings
 from services.events.rules.log_lines import as_json, fields_of, table

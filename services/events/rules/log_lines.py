@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from flyteidl.admin.event_pb2 import (
     NodeExecutionEventRequest,
@@ -18,6 +18,7 @@ from google.rpc.code_pb2 import Code
 
 from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, decode_verdicts, parse_verdict
 from services.contracts.event_marks import places_of
+from services.contracts.execution_names import ExecutionName
 from services.kit.errors import InvalidArgument
 
 WAITING = "waiting"
@@ -26,22 +27,6 @@ WAITING = "waiting"
 _GONE = "the event was large, and its object is gone"
 # Planes of characters that take two columns of a terminal, as East Asian ones do.
 _WIDE = frozenset("WF")
-
-
-class ExecutionName(NamedTuple):
-    """An execution."""
-
-    project: str
-    domain: str
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `project/domain/name`; raises ValueError."""
-        parts = text.split("/")
-        if len(parts) != len(cls._fields) or not all(parts):
-            raise ValueError(f"{text!r} is no project/domain/name")
-        return cls(*parts)
 
 
 @dataclass(frozen=True)

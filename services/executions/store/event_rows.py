@@ -32,6 +32,7 @@ from services.executions.rules.events.state import (
 from services.executions.rules.events.times import microseconds, nanoseconds
 from services.executions.store import event_statements as statements
 from services.executions.store.external_resources import ask_chunks, write_chunks
+from services.executions.store.phase_counts import ask_counts, take_counts, write_counts
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 from services.kit.pg_values import (
     bigints,
@@ -141,12 +142,14 @@ async def read_rows(pipeline: Pipeline, need: Wanted, remembered: Rows) -> Rows:
         nodes = pipeline.put(statements.NODES, _node_keys(need.nodes) | {"states": bools(need.nodes.values())})
     if need.tasks:
         tasks = pipeline.put(statements.TASKS, _task_keys(need.tasks) | {"states": bools(need.tasks.values())})
+    counts = ask_counts(pipeline, need.counted) if need.counted else Answer()
     lacking = ask_chunks(pipeline, need, remembered)
     await pipeline.run()
     if lacking:
         lacking.take(remembered)
     _take_executions(executions, rows)
     rows.clusters = {_execution_key(row): read_text(row[3]) for row in mentioned.rows}
+    rows.counts = take_counts(counts)
     _take_nodes(nodes, rows)
     _take_tasks(tasks, rows)
     if chunks := ask_chunks(pipeline, need, rows):
@@ -171,6 +174,7 @@ def write_rows(pipeline: Pipeline, changes: Changes) -> None:
     if changes.tasks:
         pipeline.put(statements.CHANGE_TASKS, _task_columns(changes.tasks))
     write_chunks(pipeline, changes.new_tasks | changes.tasks)
+    write_counts(pipeline, changes.counts)
 
 
 def _lane(row: Row) -> Lane:

@@ -28,6 +28,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from services.kit.outbox import outbox_table
 
@@ -233,6 +234,16 @@ external_resources = Table(
     Column("task_execution_id", BigInteger, primary_key=True, autoincrement=False),
     Column("chunk", Integer, primary_key=True, autoincrement=False),
     _message("resources"),
+)
+
+# How many nodes and tasks of an execution are in each phase, by the phase's name. The fillfactor lets a row be
+# rewritten in its page with every event.
+phase_counts = Table(
+    "phase_counts",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in _KEY),
+    Column("nodes", JSONB, nullable=False),
+    Column("tasks", JSONB, nullable=False),
 )
 
 execution_tags = Table(

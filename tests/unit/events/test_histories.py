@@ -98,6 +98,7 @@ def assert_same(memory: Memory, model: Model) -> None:
     assert memory.nodes() == model.nodes
     assert memory.tasks() == model.tasks
     assert memory.data() == model.objects
+    assert memory.rows.counts == memory.recounted()
 
 
 def everything(memory: Memory) -> Plain:
@@ -106,6 +107,7 @@ def everything(memory: Memory) -> Plain:
         "nodes": memory.nodes(),
         "tasks": memory.tasks(),
         "objects": dict(memory.objects),
+        "counts": memory.rows.counts,
     }
 
 

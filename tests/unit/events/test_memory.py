@@ -8,6 +8,7 @@ from flyteidl.event.event_pb2 import NodeExecutionEvent
 from services.executions.rules.events import memory as memory_rules
 from services.executions.rules.events.batch import Event, Rows, Wanted, fold_batch, united, wanted
 from services.executions.rules.events.memory import MOST_CHUNK_BYTES, MOST_ROWS, LaneMemory
+from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey
 from tests.support.event_makers import EXECUTION_KEY as KEY
 from tests.support.event_makers import NODE_KEY as NODE
@@ -16,7 +17,7 @@ from tests.support.event_makers import STORAGE, execution_state, node_event, tas
 
 def remembering(*events: Event) -> tuple[LaneMemory, Rows]:
     """A memory after a batch of `events` of the execution, whose cluster is known."""
-    memory, rows = LaneMemory(), Rows(clusters={KEY: "c"})
+    memory, rows = LaneMemory(), Rows(clusters={KEY: "c"}, counts={KEY: PhaseCounts()})
     need = wanted(events)
     memory.recall(need, rows)
     rows.free_node_ids, rows.free_task_ids = [1, 2, 3], [1, 2, 3]
@@ -58,7 +59,8 @@ def remembering_chunks(*sizes: int) -> tuple[LaneMemory, list[TaskKey]]:
     tasks = []
     for number, size in enumerate(sizes):
         events: list[Event] = [node_event("QUEUED", name=f"e{number}"), task_event("RUNNING", name=f"e{number}")]
-        need, rows = wanted(events), Rows(clusters={ExecutionKey("p", "d", f"e{number}"): ""})
+        key = ExecutionKey("p", "d", f"e{number}")
+        need, rows = wanted(events), Rows(clusters={key: ""}, counts={key: PhaseCounts()})
         rows.free_node_ids, rows.free_task_ids = [number], [number]
         assert not any(fold_batch(events, rows, STORAGE).verdicts)
         (task,) = need.tasks

@@ -20,6 +20,7 @@ from services.contracts.event_batches import BatchedEvent, Kind
 from services.contracts.identifiers import check_task_execution_identifier, identifier_text
 from services.executions.rules.events import node as nodes
 from services.executions.rules.events import task as tasks
+from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
     ExecutionKey,
     ExecutionState,
@@ -66,6 +67,7 @@ class Wanted:
     nodes: dict[NodeKey, bool] = field(default_factory=dict)  # with the state?
     tasks: dict[TaskKey, bool] = field(default_factory=dict)  # with the state?
     task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)  # tell what else of the state
+    counted: set[ExecutionKey] = field(default_factory=set)  # how many of their nodes and tasks are in which phase
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Rows:
     task_ids: dict[TaskKey, int] = field(default_factory=dict)
     free_node_ids: list[int] = field(default_factory=list)
     free_task_ids: list[int] = field(default_factory=list)
+    counts: dict[ExecutionKey, PhaseCounts] = field(default_factory=dict)
 
     def add(self, other: "Rows") -> None:
         """Take in what `other` has; it stands above what is here."""
@@ -91,6 +94,7 @@ class Rows:
         self.task_ids |= other.task_ids
         self.free_node_ids += other.free_node_ids
         self.free_task_ids += other.free_task_ids
+        self.counts |= other.counts
 
 
 @dataclass
@@ -103,6 +107,7 @@ class Changes:
     nodes: dict[int, NodeState] = field(default_factory=dict)
     new_tasks: dict[int, TaskState] = field(default_factory=dict)
     tasks: dict[int, TaskState] = field(default_factory=dict)
+    counts: dict[ExecutionKey, PhaseCounts] = field(default_factory=dict)
     offloads: list[Offload] = field(default_factory=list)
 
 
@@ -118,6 +123,7 @@ def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
         elif isinstance(event, TaskExecutionEvent):
             task = task_key(event.parent_node_execution_id, event.task_id, event.retry_attempt)
             need.mentioned.add(task.node.execution)
+            need.counted.add(task.node.execution)
             need.nodes.setdefault(task.node, False)
             need.tasks[task] = True
             need.task_events.setdefault(task, []).append(event)
@@ -135,6 +141,7 @@ def united(needs: Iterable[Wanted]) -> Wanted:
         # A node of one lane may name a task of another as its parent, while that lane needs the task's state.
         together.tasks |= {key: full or together.tasks.get(key, False) for key, full in need.tasks.items()}
         together.task_events |= need.task_events
+        together.counted |= need.counted
     together.mentioned -= together.executions.keys()
     return together
 
@@ -142,6 +149,7 @@ def united(needs: Iterable[Wanted]) -> Wanted:
 def _want_node(need: Wanted, event: NodeExecutionEvent) -> None:
     key = node_key(event.id)
     need.mentioned.add(key.execution)
+    need.counted.add(key.execution)
     need.nodes[key] = True
     if event.parent_node_metadata.node_id:
         need.nodes.setdefault(NodeKey(key.execution, event.parent_node_metadata.node_id), False)
@@ -227,6 +235,7 @@ class _Fold:
             state = nodes.fold_node(stored, event, self._storage, offloads)
             identifier = self._rows.node_ids[key]
             _replace(self.changes.new_nodes, self.changes.nodes, identifier, state)
+        self._counts(key.execution).move_node(None if stored is None else stored.closure.phase, state.closure.phase)
         self._rows.nodes[key] = state
 
     def _parent_id(self, event: NodeExecutionEvent) -> int | None:
@@ -269,7 +278,15 @@ class _Fold:
             tasks.check_move(stored, event)
             state = tasks.fold_task(stored, event, self._storage, offloads)
             _replace(self.changes.new_tasks, self.changes.tasks, self._rows.task_ids[key], state)
+        before = None if stored is None else stored.closure.phase
+        self._counts(key.node.execution).move_task(before, state.closure.phase)
         self._rows.tasks[key] = state
+
+    def _counts(self, key: ExecutionKey) -> PhaseCounts:
+        counts = self.changes.counts.get(key)
+        if counts is None:
+            counts = self._rows.counts[key] = self.changes.counts[key] = self._rows.counts[key].copied()
+        return counts
 
 
 def _replace(new: dict[int, State], old: dict[int, State], identifier: int, state: State) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.executions.rules.events.batch import Rows, Wanted
+from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
     ExecutionKey,
     NodeKey,
@@ -41,6 +42,7 @@ class LaneMemory:
 
     left: object = None
     clusters: dict[ExecutionKey, str] = field(default_factory=dict)
+    counts: dict[ExecutionKey, PhaseCounts] = field(default_factory=dict)
     node_ids: dict[NodeKey, int] = field(default_factory=dict)
     nodes: dict[NodeKey, NodeState] = field(default_factory=dict)
     task_ids: dict[TaskKey, int] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class LaneMemory:
     def recall(self, need: Wanted, rows: Rows) -> Wanted:
         """Put what is remembered of `need` into `rows`; answers what is left to read, which stands above it."""
         rows.clusters |= _found(self.clusters, need.mentioned)
+        rows.counts |= _found(self.counts, need.counted)
         rows.node_ids |= _found(self.node_ids, need.nodes)
         rows.nodes |= _found(self.nodes, need.nodes)
         rows.task_ids |= _found(self.task_ids, need.tasks)
@@ -60,6 +63,7 @@ class LaneMemory:
             nodes={key: full for key, full in need.nodes.items() if key not in (self.nodes if full else self.node_ids)},
             tasks={key: full for key, full in need.tasks.items() if key not in (self.tasks if full else self.task_ids)},
             task_events=need.task_events,
+            counted=need.counted - self.counts.keys(),
         )
 
     def keep(self, need: Wanted, rows: Rows, left: object) -> None:
@@ -67,6 +71,7 @@ class LaneMemory:
         self.left = left
         # Children are mentioned too, but their clusters change in lanes of their own.
         self.clusters |= _found(rows.clusters, {node.execution for node in need.nodes})
+        self.counts |= _found(rows.counts, need.counted)
         for key in need.executions:
             self._keep_execution(key, rows)
         for node in need.nodes:
@@ -75,6 +80,7 @@ class LaneMemory:
             if task.node in need.nodes:  # else the parent of a node, maybe of another lane, whose state moves on there
                 self._keep_task(task, rows)
         _bound(self.clusters)
+        _bound(self.counts)
         _bound(self.node_ids, self.nodes)
         _bound(self.task_ids, self.tasks)
 
@@ -85,13 +91,15 @@ class LaneMemory:
             kept.clear()
 
     def _all(self) -> tuple[dict[Any, Any], ...]:
-        return self.clusters, self.node_ids, self.nodes, self.task_ids, self.tasks, self._chunked
+        return self.clusters, self.counts, self.node_ids, self.nodes, self.task_ids, self.tasks, self._chunked
 
     def _keep_execution(self, key: ExecutionKey, rows: Rows) -> None:
         state = rows.executions.get(key)
         self.clusters.pop(key, None)
         if state is not None and state.closure.phase not in WORKFLOW_TERMINAL:
             self.clusters[key] = state.cluster
+        else:
+            self.counts.pop(key, None)
 
     def _keep_node(self, key: NodeKey, rows: Rows) -> None:
         identifier, state = rows.node_ids.get(key), rows.nodes.get(key)

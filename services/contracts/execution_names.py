@@ -1,0 +1,28 @@
+"""How an operator names an execution on the command line: project/domain/name."""
+
+import argparse
+from typing import NamedTuple, Self
+
+
+class ExecutionName(NamedTuple):
+    """An execution."""
+
+    project: str
+    domain: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `project/domain/name`; raises ValueError."""
+        parts = text.split("/")
+        if len(parts) != len(cls._fields) or not all(parts):
+            raise ValueError(f"{text!r} is no project/domain/name")
+        return cls(*parts)
+
+
+def execution(text: str) -> ExecutionName:
+    """Read an argument that names an execution; raises ArgumentTypeError."""
+    try:
+        return ExecutionName.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

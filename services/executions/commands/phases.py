@@ -1,0 +1,56 @@
+"""`phases`: how far an execution is, from the counts that events keep."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from services.contracts.execution_names import execution
+from services.executions.config import Settings
+from services.executions.rules.events.state import ExecutionKey
+from services.executions.store.phase_counts import Progress, progress
+from services.kit.db import Database
+from services.kit.process import Command
+
+# Somebody waits at a terminal.
+_PATIENCE_SECONDS = 5.0
+NOT_FOUND = 1
+
+
+async def phases(settings: Settings, arguments: Sequence[str]) -> int:
+    """Show the phase of an execution and how many of its nodes and tasks are in each phase."""
+    options = argparse.ArgumentParser(
+        prog="python -m services.executions phases",
+        description="Shows the phase of an execution and how many of its nodes and tasks are in each phase.",
+    )
+    options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
+    options.add_argument("--json", action="store_true", help="a line of JSON")
+    chosen = options.parse_args(arguments)
+    db = await Database.open(settings.database_url, max_size=1, patience=_PATIENCE_SECONDS)
+    try:
+        async with db.pipeline() as pipeline:
+            found = await progress(pipeline, ExecutionKey(*chosen.execution))
+    finally:
+        await db.close()
+    if found is None:
+        sys.stderr.write(f"no execution {'/'.join(chosen.execution)}\n")
+        return NOT_FOUND
+    sys.stdout.write(_as_json(found) if chosen.json else _as_table(found))
+    return 0
+
+
+def _as_json(found: Progress) -> str:
+    told = {"phase": found.phase, "nodes": found.counts.nodes, "tasks": found.counts.tasks}
+    return json.dumps(told, sort_keys=True) + "\n"
+
+
+def _as_table(found: Progress) -> str:
+    rows = [("execution", found.phase, "")]
+    for kind, counts in (("nodes", found.counts.nodes), ("tasks", found.counts.tasks)):
+        rows += [(kind, phase, str(number)) for phase, number in sorted(counts.items())]
+    phase_width, number_width = (max(len(row[column]) for row in rows) for column in (1, 2))
+    lines = (f"{kind:9}  {phase:{phase_width}}  {number:>{number_width}}" for kind, phase, number in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+PHASES = Command("show how many nodes and tasks of an execution are in each phase", phases)

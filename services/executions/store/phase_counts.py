@@ -1,0 +1,86 @@
+"""The phase_counts table: a row an execution that has nodes, written with the events that change it.
+
+An execution without a row, because none of its events came since there is the table, is counted.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from services.executions.rules.events.phase_counts import PhaseCounts
+from services.executions.rules.events.state import ExecutionKey
+from services.kit.pg_values import read_text, texts
+from services.kit.pipeline import Answer, Pipeline, Statement
+
+_READ = Statement("""
+SELECT k.project, k.domain, k.name,
+       COALESCE(c.nodes, (SELECT jsonb_object_agg(phase, number) FROM (
+           SELECT phase, count(*) AS number FROM node_executions
+           WHERE (execution_project, execution_domain, execution_name) = (k.project, k.domain, k.name)
+           GROUP BY phase) p), '{}')::text,
+       COALESCE(c.tasks, (SELECT jsonb_object_agg(phase, number) FROM (
+           SELECT phase, count(*) AS number FROM task_executions
+           WHERE (execution_project, execution_domain, execution_name) = (k.project, k.domain, k.name)
+           GROUP BY phase) p), '{}')::text
+FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[]) AS k (project, domain, name)
+LEFT JOIN phase_counts c
+     ON (c.execution_project, c.execution_domain, c.execution_name) = (k.project, k.domain, k.name)
+""")
+
+_WRITE = Statement("""
+INSERT INTO phase_counts (execution_project, execution_domain, execution_name, nodes, tasks)
+SELECT project, domain, name, nodes::jsonb, tasks::jsonb
+FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(nodes)b::text[], %(tasks)b::text[])
+     AS u (project, domain, name, nodes, tasks)
+ON CONFLICT (execution_project, execution_domain, execution_name)
+DO UPDATE SET nodes = excluded.nodes, tasks = excluded.tasks
+""")
+
+
+_PHASE = Statement("""
+SELECT phase FROM executions
+WHERE (execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)
+""")
+
+
+class Progress(NamedTuple):
+    """How far an execution is."""
+
+    phase: str
+    counts: PhaseCounts
+
+
+async def progress(pipeline: Pipeline, key: ExecutionKey) -> Progress | None:
+    """The phase of an execution and its counts, from a row each; None when there is no such execution."""
+    found = pipeline.put(_PHASE, {name: value.encode() for name, value in key._asdict().items()})
+    counts = ask_counts(pipeline, [key])
+    await pipeline.run()
+    return Progress(read_text(found.rows[0][0]), take_counts(counts)[key]) if found.rows else None
+
+
+def ask_counts(pipeline: Pipeline, keys: Iterable[ExecutionKey]) -> Answer:
+    """Ask for the counts of executions, of which there is at least one."""
+    return pipeline.put(_READ, _columns(keys))
+
+
+def take_counts(answer: Answer) -> dict[ExecutionKey, PhaseCounts]:
+    """The counts that were asked for, once the pipeline has run; an execution that is not there has none."""
+    return {
+        ExecutionKey(read_text(row[0]), read_text(row[1]), read_text(row[2])): PhaseCounts(
+            json.loads(row[3] or b"{}"), json.loads(row[4] or b"{}")
+        )
+        for row in answer.rows
+    }
+
+
+def write_counts(pipeline: Pipeline, counts: Mapping[ExecutionKey, PhaseCounts]) -> None:
+    """Write counts that changed, when the pipeline runs."""
+    if counts:
+        nodes = texts(json.dumps(each.nodes) for each in counts.values())
+        tasks = texts(json.dumps(each.tasks) for each in counts.values())
+        pipeline.put(_WRITE, _columns(counts) | {"nodes": nodes, "tasks": tasks})
+
+
+def _columns(keys: Iterable[ExecutionKey]) -> dict[str, bytes]:
+    projects, domains, names = zip(*keys, strict=True)
+    return {"projects": texts(projects), "domains": texts(domains), "names": texts(names)}
