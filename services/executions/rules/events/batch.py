@@ -235,7 +235,9 @@ class _Fold:
             state = nodes.fold_node(stored, event, self._storage, offloads)
             identifier = self._rows.node_ids[key]
             _replace(self.changes.new_nodes, self.changes.nodes, identifier, state)
-        self._counts(key.execution).move_node(None if stored is None else stored.closure.phase, state.closure.phase)
+        before, after = None if stored is None else stored.closure.phase, state.closure.phase
+        if before != after:
+            self._counts(key.execution).move_node(before, after)
         self._rows.nodes[key] = state
 
     def _parent_id(self, event: NodeExecutionEvent) -> int | None:
@@ -278,8 +280,9 @@ class _Fold:
             tasks.check_move(stored, event)
             state = tasks.fold_task(stored, event, self._storage, offloads)
             _replace(self.changes.new_tasks, self.changes.tasks, self._rows.task_ids[key], state)
-        before = None if stored is None else stored.closure.phase
-        self._counts(key.node.execution).move_task(before, state.closure.phase)
+        before, after = None if stored is None else stored.closure.phase, state.closure.phase
+        if before != after:
+            self._counts(key.node.execution).move_task(before, after)
         self._rows.tasks[key] = state
 
     def _counts(self, key: ExecutionKey) -> PhaseCounts:

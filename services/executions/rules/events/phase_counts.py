@@ -33,8 +33,6 @@ class PhaseCounts:
 
 
 def _move(counts: dict[str, int], names: Mapping[int, str], before: int | None, after: int) -> None:
-    if before == after:
-        return
     arrived = _name(names, after)
     counts[arrived] = counts.get(arrived, 0) + 1
     if before is not None:
