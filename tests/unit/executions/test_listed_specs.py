@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.contracts.casting import TypesTooLarge
 from services.executions.rules import create, inputs
 from services.kit.errors import InvalidArgument
-from tests.support.entities import integer
+from tests.support.entities import INTEGER, integer
 from tests.support.executions import launch, registered_launch_plan
 
 ENDLESS = Duration(seconds=10**15)
@@ -130,7 +130,7 @@ def test_all_inputs_of_a_launch_share_one_allowance() -> None:
 
 def test_types_that_are_put_in_order_again_at_every_depth_use_up_the_allowance() -> None:
     value = Literal()
-    value.scalar.union.type.union_type.variants.extend(enums(20_000))
+    value.scalar.union.type.union_type.variants.extend(enums(2000))
     value.scalar.union.value.CopyFrom(integer(1))
     for _ in range(30):
         value, inner = Literal(), value
@@ -138,7 +138,7 @@ def test_types_that_are_put_in_order_again_at_every_depth_use_up_the_allowance()
     request = launch()
     beside_spec(request, value)
     with pytest.raises(TypesTooLarge):
-        inputs.resolved(request.inputs, registered_launch_plan())
+        inputs.resolved(request.inputs, registered_launch_plan(), 100_000)
 
 
 def test_what_a_refusal_would_have_to_write_down_counts() -> None:
@@ -154,7 +154,7 @@ def test_what_a_refusal_would_have_to_write_down_counts() -> None:
 
 def test_a_long_list_is_no_effort() -> None:
     plan = registered_launch_plan()
-    plan.closure.expected_inputs.parameters["a"].var.type.collection_type.simple = 1
+    plan.closure.expected_inputs.parameters["a"].var.type.collection_type.CopyFrom(INTEGER)
     request = launch()
     request.inputs.literals["a"].collection.literals.extend([integer(1)] * 20_000)
     assert inputs.resolved(request.inputs, plan, 100).literals["a"] == request.inputs.literals["a"]
