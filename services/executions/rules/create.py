@@ -11,10 +11,8 @@ from datetime import datetime
 from flyteidl.admin.common_pb2 import Labels, Notification
 from flyteidl.admin.execution_pb2 import (
     EXECUTION_ACTIVE,
-    Execution,
     ExecutionClosure,
     ExecutionCreateRequest,
-    ExecutionList,
     ExecutionSpec,
     ExecutionStateChangeDetails,
 )
@@ -29,7 +27,6 @@ from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesRespons
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
-from google.protobuf.message import DecodeError
 
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_complete
 from services.contracts.json_form import check_json_form
@@ -115,8 +112,9 @@ def check_place(request: ExecutionCreateRequest) -> None:
 def check_spec(request: ExecutionCreateRequest) -> None:
     """Raise InvalidArgument for what is wrong in the spec and the inputs (2.2, rules 9 to 15).
 
-    The spec is answered in lists, so nothing may stand in it that would make them unreadable. Inputs beside it are
-    answered by themselves and may hold what JSON cannot tell: clients that speak gRPC read them back.
+    The spec is part of every answer about the execution, so nothing may stand in it that JSON cannot tell: one such
+    row would make a list unreadable over REST. Inputs beside it are answered by themselves, and clients that speak gRPC
+    read them back whatever they are.
     """
     if not request.HasField("spec"):
         raise InvalidArgument("missing spec")
@@ -132,7 +130,6 @@ def check_spec(request: ExecutionCreateRequest) -> None:
     check_labels(spec.labels.values)
     _check_tags(spec.tags)
     check_json_form(spec)
-    _check_answerable(spec)
 
 
 def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels) -> WorkflowExecutionConfig:
@@ -262,19 +259,6 @@ def _check_tags(tags: Sequence[str]) -> None:
             raise InvalidArgument(f"invalid value for tags: [{tag}] exceeds {MAX_FIELD_BYTES} bytes")
         if "\0" in tag:
             raise InvalidArgument("invalid value for tags: a tag cannot hold the character 0")
-
-
-def _check_answerable(spec: ExecutionSpec) -> None:
-    """Raise InvalidArgument unless clients can parse a list that holds `spec`: it wraps it once more than a request.
-
-    Only inputs can be nested so deeply.
-    """
-    if not spec.HasField("inputs"):
-        return
-    try:
-        ExecutionList.FromString(ExecutionList(executions=[Execution(spec=spec)]).SerializeToString())
-    except DecodeError as error:
-        raise InvalidArgument("invalid value for spec: nested too deeply") from error
 
 
 def _notifications(spec: ExecutionSpec, launch_plan: LaunchPlan) -> list[Notification]:

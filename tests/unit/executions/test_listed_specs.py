@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable
 
 import pytest
-from flyteidl.admin.execution_pb2 import Execution, ExecutionCreateRequest, ExecutionList
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
 from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
 from flyteidl.core.types_pb2 import EnumType, LiteralType, UnionType
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.contracts.casting import TypesTooLarge
@@ -19,8 +18,6 @@ from tests.support.entities import INTEGER, integer
 from tests.support.executions import launch, registered_launch_plan
 
 ENDLESS = Duration(seconds=10**15)
-# More than a parser follows.
-BEYOND = 110
 
 
 def in_spec(request: ExecutionCreateRequest, value: Literal) -> None:
@@ -84,30 +81,6 @@ def test_what_lists_can_tell_or_do_not_hold_passes(change: Callable[[ExecutionCr
     change(request)
     create.check_spec(request)
     assert MessageToJson(request.spec)
-
-
-def test_inputs_in_a_spec_are_nested_no_deeper_than_a_list_can_be_read() -> None:
-    said: list[str] = []
-    value = integer(1)
-    for _ in range(BEYOND):
-        value, inner = Literal(), value
-        value.collection.literals.append(inner)
-        request = launch()
-        in_spec(request, value)
-        try:
-            request = ExecutionCreateRequest.FromString(request.SerializeToString())
-        except DecodeError:
-            break
-        try:
-            create.check_spec(request)
-        except InvalidArgument as error:
-            said.append(error.message)
-        else:
-            assert not said
-            ExecutionList.FromString(ExecutionList(executions=[Execution(spec=request.spec)]).SerializeToString())
-    else:
-        pytest.fail("more arrives than a parser follows")
-    assert set(said) == {"invalid value for spec: nested too deeply"}
 
 
 def enums(names: int, prefix: str = "") -> list[LiteralType]:
