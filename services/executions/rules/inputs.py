@@ -9,7 +9,7 @@ from flyteidl.core.interface_pb2 import Parameter
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.contracts.casting import Comparison
-from services.contracts.literals import TEXT_BYTES_PER_STEP, check_datetime, literal_type, type_text
+from services.contracts.literals import check_datetime, literal_type, type_text
 from services.kit.errors import InvalidArgument
 
 # Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
@@ -60,7 +60,7 @@ def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: C
         raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: its type cannot be told")
     wanted = parameter.var.type
     if not comparison.castable(given, wanted):
-        comparison.spend((given.ByteSize() + wanted.ByteSize()) // TEXT_BYTES_PER_STEP)
+        comparison.spend(given.ByteSize() + wanted.ByteSize())
         raise InvalidArgument(
             f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {type_text(given)}"
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
-from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
+from flyteidl.core.literals_pb2 import Literal, LiteralMap, Primitive, Scalar
 from flyteidl.core.types_pb2 import EnumType, LiteralType, UnionType
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToJson
@@ -123,6 +123,17 @@ def test_what_a_refusal_would_have_to_write_down_counts() -> None:
         inputs.resolved(launch().inputs, plan, 2000)
     with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
         inputs.resolved(launch().inputs, plan)
+
+
+def test_many_rows_of_the_same_large_types_are_paid_for_once() -> None:
+    value = Literal()
+    for _ in range(200):
+        row = value.collection.literals.add().collection
+        row.literals.add().scalar.union.type.union_type.variants.extend(enums(20))
+        row.literals.add().scalar.none_type.SetInParent()
+    plan = registered_launch_plan()
+    with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
+        inputs.resolved(LiteralMap(literals={"a": value}), plan, 2000)
 
 
 def test_a_long_list_is_no_effort() -> None:
