@@ -167,6 +167,13 @@ def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() ->
     assert request.spec.metadata.principal == "placeholder"
 
 
+def test_nesting_ends_where_its_field_does() -> None:
+    parent_spec = ExecutionSpec()
+    parent_spec.metadata.nesting = 2**32 - 1
+    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    assert made(launch(), origin=create.Origin("ann", parent)).spec.metadata.nesting == 2**32 - 1
+
+
 def test_a_child_inherits_from_its_parent() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2
