@@ -1,6 +1,6 @@
 """Of which type a literal is, and whether its dates can be written down (compiler.md 7, executions.md 2.4)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
 from flyteidl.core.types_pb2 import (
@@ -24,6 +24,8 @@ FIRST_SECOND = -62_135_596_800
 LAST_SECOND = 253_402_300_799
 NANOS_PER_SECOND = 1_000_000_000
 
+Spend = Callable[[int], None]
+
 _PRIMITIVES = {
     "integer": SimpleType.INTEGER,
     "float_value": SimpleType.FLOAT,
@@ -34,21 +36,50 @@ _PRIMITIVES = {
 }
 
 
+def _freely(_steps: int) -> None:
+    """Let it take as long as it takes."""
+
+
 def type_text(literal_type: LiteralType) -> str:
-    """Write a type for a message, on one line: `collection_type { simple: INTEGER }`."""
+    """Write a type for a message, on one line: `collection_type { simple: INTEGER }`.
+
+    A byte of the serialized type takes as long as a step of a comparison of types.
+    """
     return MessageToString(literal_type, as_one_line=True)
 
 
-def literal_type(literal: Literal) -> LiteralType | None:
-    """Return the type that `literal` itself tells, or None when it, or anything inside it, tells none."""
+def literal_type(literal: Literal, spend: Spend = _freely) -> LiteralType | None:
+    """Return the type that `literal` itself tells, or None when it, or anything inside it, tells none.
+
+    `spend` is asked for what takes longer than the literal is large: the steps of putting large types in an order.
+    """
+    return _type_of(literal, _Texts(spend))
+
+
+class _Texts:
+    """Texts of types, by which they are put in an order. Each is written once: rows of a list have the same few."""
+
+    def __init__(self, spend: Spend) -> None:
+        self._spend = spend
+        self._texts: dict[bytes, str] = {}
+
+    def of(self, key: bytes, literal_type: LiteralType) -> str:
+        """The text of a type; `key` is the type serialized."""
+        if key not in self._texts:
+            self._spend(len(key))
+            self._texts[key] = type_text(literal_type)
+        return self._texts[key]
+
+
+def _type_of(literal: Literal, texts: _Texts) -> LiteralType | None:
     kind = literal.WhichOneof("value")
     if kind == "scalar":
         return scalar_type(literal.scalar)
     if kind == "collection":
-        inner = _combined(literal.collection.literals)
+        inner = _combined(literal.collection.literals, texts)
         return LiteralType(collection_type=inner) if inner is not None else None
     if kind == "map":
-        inner = _combined(literal.map.literals.values())
+        inner = _combined(literal.map.literals.values(), texts)
         return LiteralType(map_value_type=inner) if inner is not None else None
     if kind == "offloaded_metadata" and literal.offloaded_metadata.HasField("inferred_type"):
         return literal.offloaded_metadata.inferred_type
@@ -122,7 +153,7 @@ def _dataset_type(scalar: Scalar) -> StructuredDatasetType:
     return metadata.structured_dataset_type if metadata.HasField("structured_dataset_type") else StructuredDatasetType()
 
 
-def _combined(literals: Iterable[Literal]) -> LiteralType | None:
+def _combined(literals: Iterable[Literal], texts: _Texts) -> LiteralType | None:
     """Return the one type that all of `literals` have, or the union of their types.
 
     An empty list among them fits whatever the others hold and so counts only when there is nothing else.
@@ -130,7 +161,7 @@ def _combined(literals: Iterable[Literal]) -> LiteralType | None:
     types: dict[bytes, LiteralType] = {}
     empty: LiteralType | None = None
     for literal in literals:
-        inner = literal_type(literal)
+        inner = _type_of(literal, texts)
         if inner is None:
             return None
         if literal.WhichOneof("value") == "collection" and not literal.collection.literals:
@@ -141,7 +172,7 @@ def _combined(literals: Iterable[Literal]) -> LiteralType | None:
         return empty or LiteralType(simple=SimpleType.NONE)
     if len(types) == 1:
         return next(iter(types.values()))
-    return _union(sorted(types.values(), key=type_text))
+    return _union([types[key] for key in sorted(types, key=lambda key: texts.of(key, types[key]))])
 
 
 def _union(types: list[LiteralType]) -> LiteralType:

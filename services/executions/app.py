@@ -16,6 +16,7 @@ from services.executions.listeners.event_batches import EventBatches
 from services.executions.listeners.questions import ExecutionQuestions
 from services.executions.rules.configuration import platform
 from services.executions.rules.events.storage import Storage
+from services.kit.beside import Beside
 from services.kit.db import Database
 from services.kit.object_front import object_routes
 from services.kit.objects import ObjectStore
@@ -45,7 +46,9 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     defaults = platform(settings)
     await ExecutionQuestions(defaults).listen(bus)
 
-    launcher = Launcher(db, bus, outbox, objects, settings=settings, platform=defaults, clock=_now)
+    beside = Beside()
+    stack.callback(beside.close)
+    launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
     table = Table()
     table.bind(
         ADMIN_SERVICE,

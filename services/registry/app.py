@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service import admin_pb2
 
+from services.kit.beside import Beside
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 from services.registry.config import Settings
-from services.registry.handlers.beside import Beside
 from services.registry.handlers.closures import Closures
 from services.registry.handlers.descriptions import DescriptionHandlers
 from services.registry.handlers.launch_plans import LaunchPlanHandlers

@@ -25,12 +25,13 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.security_pb2 import Identity, SecurityContext
+from flyteidl.core.types_pb2 import EnumType, LiteralType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.executions import EXECUTION_CREATED
 from services.kit.bus import Bus, Delivery
 from services.kit.outbox import facts_of
-from tests.support.entities import PROJECT, identifier, literals
+from tests.support.entities import PROJECT, identifier, integer, literals
 from tests.support.executions import (
     execution_id,
     generated_launch_plan,
@@ -183,6 +184,26 @@ async def test_a_launched_execution_is_reported(parts: Parts, admin: AdminServic
 async def test_wrong_inputs_are_refused(admin: AdminServiceStub, inputs: LiteralMap, message: str) -> None:
     await refused(admin.CreateExecution(launch("wrong", inputs)), grpc.StatusCode.INVALID_ARGUMENT, message)
     await refused(admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id("wrong"))), grpc.StatusCode.NOT_FOUND)
+
+
+async def test_inputs_that_are_much_to_look_at_are_launched_and_hostile_ones_refused(admin: AdminServiceStub) -> None:
+    """Both are looked at beside the event loop."""
+    many = literals(a=1)
+    many.literals["c"].collection.literals.extend([integer(1)] * 5000)
+    await refused(admin.CreateExecution(launch("much", many)), grpc.StatusCode.INVALID_ARGUMENT, "invalid input c")
+    request = launch("much", LiteralMap())
+    request.spec.inputs.CopyFrom(literals(a=1))
+    request.spec.annotations.values["long"] = "x" * 100_000
+    await admin.CreateExecution(request)
+    assert await inputs_of(admin, "much") == literals(a=1, b=7, c="fixed")
+
+    hostile = literals(a=1)
+    union = hostile.literals["b"].scalar.union
+    union.value.CopyFrom(integer(1))
+    enums = [LiteralType(enum_type=EnumType(values=[f"{number} {'x' * 90}"])) for number in range(12_000)]
+    union.type.union_type.variants.extend(enums)
+    message = "the types of the inputs are too large to compare"
+    await refused(admin.CreateExecution(launch("huge", hostile)), grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 async def test_an_archived_project_is_refused_with_the_detail_schedulers_look_for(admin: AdminServiceStub) -> None:

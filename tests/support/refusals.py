@@ -1,6 +1,7 @@
 """Calls that a service refuses, and what it says of the reason."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar, cast
 
 import grpc
@@ -18,6 +19,19 @@ async def refused(call: Awaitable[object], code: grpc.StatusCode, message: str =
     assert error.value.code() is code, error.value.details()
     assert message in (error.value.details() or "")
     return error.value
+
+
+async def codes(calls: Sequence[Awaitable[object]]) -> list[grpc.StatusCode]:
+    """Make all calls at once; answers the code of each."""
+
+    async def code(call: Awaitable[object]) -> grpc.StatusCode:
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+    return await asyncio.gather(*map(code, calls))
 
 
 def detail_of(error: grpc.aio.AioRpcError, detail: Detail) -> Detail:

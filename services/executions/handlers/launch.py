@@ -24,6 +24,7 @@ from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, Re
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from services.contracts.attributes import ProjectAndAttributes
+from services.contracts.casting import TypesTooLarge
 from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.identifiers import GENERATED_PREFIX
 from services.contracts.projects import check_registered, unregistered
@@ -35,9 +36,18 @@ from services.executions.rules import attributes, configuration, create, inputs,
 from services.executions.store import executions as store
 from services.executions.store import launches
 from services.executions.store.launches import Launch
+from services.kit.beside import Beside
 from services.kit.bus import Bus
 from services.kit.db import Database
-from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
+from services.kit.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
 
@@ -46,6 +56,11 @@ from services.kit.outbox import Outbox
 _TARGETS_KEPT = 1000
 # Random bytes that make the folder of one launch's inputs its own, written as twice as many characters.
 _FOLDER_BYTES = 8
+# What is checked on the event loop, some milliseconds at most; more is checked beside it.
+_SMALL_BYTES = 16 * 1024
+_FEW_STEPS = 2000
+# After these the row is not there. After others nobody knows, and it may name the inputs that were written.
+_NOT_STORED = (InvalidArgument, AlreadyExists, ResourceExhausted, DeadlineExceeded)
 
 
 class Launcher:
@@ -58,6 +73,7 @@ class Launcher:
         outbox: Outbox,
         objects: ObjectStore,
         *,
+        beside: Beside,
         settings: Settings,
         platform: WorkflowExecutionConfig,
         clock: Callable[[], datetime],
@@ -68,6 +84,7 @@ class Launcher:
         self._batches = LaunchBatches(db)
         self._projects = Projects(bus)
         self._objects = objects
+        self._beside = beside
         self._settings = settings
         self._platform = platform
         self._clock = clock
@@ -79,10 +96,10 @@ class Launcher:
         """Launch what `request` asks for; raises InvalidArgument, NotFound, AlreadyExists (executions.md 2.1)."""
         create.check_place(request)
         place = await self._place(request)
-        create.check_spec(request)
+        await self._check_spec(request)
         target = await self._target(request.spec.launch_plan)
         given = create.inputs_of(request)
-        complete = inputs.resolved(given, target.launch_plan)
+        complete = await self._complete(given, target)
         parent = await self._parent(request)
         new = create.new_execution(
             request,
@@ -94,13 +111,32 @@ class Launcher:
             now=self._clock(),
             namespace_=create.namespace(self._settings.namespace_template, request.project, request.domain),
         )
+        limited = create.limited(target)
         uris = await self._write_inputs(new.id, complete, given)
-        if not await self._store(Launch(new, *uris, new.id.SerializeToString())):
-            with suppress(Unavailable):  # whoever launched the name first is as right as ever
+        try:
+            await self._store(Launch(new, *uris, new.id.SerializeToString()), limited=limited)
+        except _NOT_STORED:
+            with suppress(Unavailable):  # the answer is as right as ever
                 await self._objects.delete(set(uris))
-            raise lookups.taken(new.id)
+            raise
         self._outbox.filled.set()
         return ExecutionCreateResponse(id=new.id)
+
+    async def _check_spec(self, request: ExecutionCreateRequest) -> None:
+        if request.ByteSize() > _SMALL_BYTES:
+            await self._beside.run(create.check_spec, request)
+        else:
+            create.check_spec(request)
+
+    async def _complete(self, given: LiteralMap, target: create.Target) -> LiteralMap:
+        """Complete and check inputs, beside the event loop when they turn out to be much work."""
+        if given.ByteSize() <= _SMALL_BYTES:
+            with suppress(TypesTooLarge):
+                return inputs.resolved(given, target.launch_plan, _FEW_STEPS)
+        try:
+            return await self._beside.run(inputs.resolved, given, target.launch_plan)
+        except TypesTooLarge as error:
+            raise InvalidArgument("the types of the inputs are too large to compare") from error
 
     async def _place(self, request: ExecutionCreateRequest) -> ProjectAndAttributes:
         scope = await self._scope(request)
@@ -179,16 +215,21 @@ class Launcher:
         parent_spec = parent.spec if parent else None
         return attributes.acting(place.attributes, request.spec, target.own_spec, parent_spec)
 
-    async def _store(self, launch: Launch) -> bool:
-        """Store a launch; where its launch plan is limited, in a transaction that the plan's others wait for."""
-        target = launch.new.target
-        policy = target.launch_plan.spec.concurrency_policy
-        if target.task_id is not None or not create.counts_concurrency(policy):
-            return await self._batches.store(launch)
-        async with self._db.transaction() as connection:
-            active = await store.take_turn(connection, target.launch_plan.id)
-            create.check_concurrency(policy, active, target.launch_plan.id.name)
-            return bool(await launches.insert(connection, [launch], EXECUTION_CREATED.subject))
+    async def _store(self, launch: Launch, *, limited: bool) -> None:
+        """Store a launch; raises AlreadyExists for a name in use or a limit that is reached.
+
+        Where its launch plan is limited, in a transaction that the plan's others wait for.
+        """
+        if not limited:
+            stored = await self._batches.store(launch)
+        else:
+            launch_plan = launch.new.target.launch_plan
+            async with self._db.transaction() as connection:
+                active = await store.take_turn(connection, launch_plan.id)
+                create.check_concurrency(launch_plan.spec.concurrency_policy, active, launch_plan.id.name)
+                stored = bool(await launches.insert(connection, [launch], EXECUTION_CREATED.subject))
+        if not stored:
+            raise lookups.taken(launch.new.id)
 
     async def _write_inputs(
         self, identifier: WorkflowExecutionIdentifier, complete: LiteralMap, given: LiteralMap

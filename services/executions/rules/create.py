@@ -4,6 +4,7 @@ executions.md 2.1, 2.2, 2.6, 2.7, 2.10 and 2.12. Inputs, names and configuration
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,12 +28,18 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from services.contracts.identifiers import check_complete
+from services.contracts.identifiers import MAX_FIELD_BYTES, check_complete
+from services.contracts.json_form import check_json_form
 from services.contracts.labels import check_labels
 from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
 from services.executions.rules.names import check_name
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument
+
+# A row each, with an index entry of its own; people use a handful.
+MAX_TAGS = 1000
+# What its field holds.
+_DEEPEST = 2**32 - 1
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
 
@@ -103,7 +110,12 @@ def check_place(request: ExecutionCreateRequest) -> None:
 
 
 def check_spec(request: ExecutionCreateRequest) -> None:
-    """Raise InvalidArgument for what is wrong in the spec and the inputs (2.2, rules 9 to 15)."""
+    """Raise InvalidArgument for what is wrong in the spec and the inputs (2.2, rules 9 to 15).
+
+    The spec is part of every answer about the execution, so nothing may stand in it that JSON cannot tell: one such
+    row would make a list unreadable over REST. Inputs beside it are answered by themselves, and clients that speak gRPC
+    read them back whatever they are.
+    """
     if not request.HasField("spec"):
         raise InvalidArgument("missing spec")
     spec = request.spec
@@ -116,6 +128,8 @@ def check_spec(request: ExecutionCreateRequest) -> None:
     check_literals(inputs_of(request))
     check_notifications(spec.notifications.notifications)
     check_labels(spec.labels.values)
+    _check_tags(spec.tags)
+    check_json_form(spec)
 
 
 def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels) -> WorkflowExecutionConfig:
@@ -147,8 +161,11 @@ def check_cluster_pool(requested: str, assigned: str) -> None:
         )
 
 
-def counts_concurrency(policy: ConcurrencyPolicy) -> bool:
-    """Whether `policy` limits anything; without a behavior it never does (2.10)."""
+def limited(target: Target) -> bool:
+    """Whether executions of `target` are limited in number; a policy without a behavior never does (2.10)."""
+    if target.task_id is not None:
+        return False
+    policy = target.launch_plan.spec.concurrency_policy
     if policy.behavior == CONCURRENCY_LIMIT_BEHAVIOR_SKIP:
         return True
     if policy.behavior == CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED:
@@ -226,12 +243,22 @@ def _stored_spec(
     metadata.ClearField("artifact_ids")
     if origin.parent is not None:
         metadata.principal = origin.parent.user
-        metadata.nesting = origin.parent.spec.metadata.nesting + 1
+        metadata.nesting = min(origin.parent.spec.metadata.nesting + 1, _DEEPEST)
         if origin.parent.spec.HasField("execution_cluster_label"):
             spec.execution_cluster_label.CopyFrom(origin.parent.spec.execution_cluster_label)
     metadata.system_metadata.Clear()
     metadata.system_metadata.namespace = namespace_
     return spec
+
+
+def _check_tags(tags: Sequence[str]) -> None:
+    if len(tags) > MAX_TAGS:
+        raise InvalidArgument(f"tags cannot exceed {MAX_TAGS} entries")
+    for tag in tags:
+        if len(tag.encode()) > MAX_FIELD_BYTES:
+            raise InvalidArgument(f"invalid value for tags: [{tag}] exceeds {MAX_FIELD_BYTES} bytes")
+        if "\0" in tag:
+            raise InvalidArgument("invalid value for tags: a tag cannot hold the character 0")
 
 
 def _notifications(spec: ExecutionSpec, launch_plan: LaunchPlan) -> list[Notification]:

@@ -1,15 +1,20 @@
 """What an execution runs with: inputs given, the launch plan's defaults and its fixed inputs (executions.md 2.4).
 
-Names are looked at in their order, so that of several mistakes always the same one is reported.
+Names are looked at in their order, so that of several mistakes always the same one is reported. All inputs share one
+allowance for the comparing of their types, which clients may nest as they like.
 """
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.core.interface_pb2 import Parameter
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
-from services.contracts.casting import castable
+from services.contracts.casting import Comparison
 from services.contracts.literals import check_datetime, literal_type, type_text
 from services.kit.errors import InvalidArgument
+
+# Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
+# below.
+MAX_STEPS = 1_000_000
 
 
 def check_literals(inputs: LiteralMap) -> None:
@@ -22,11 +27,13 @@ def check_literals(inputs: LiteralMap) -> None:
         check_datetime(literal)
 
 
-def resolved(given: LiteralMap, launch_plan: LaunchPlan) -> LiteralMap:
+def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
     """Complete `given` with defaults and fixed inputs; raises InvalidArgument for what does not fit.
 
-    A fixed input that is given is reported as unknown: the expected inputs leave it out.
+    A fixed input that is given is reported as unknown: the expected inputs leave it out. Raises TypesTooLarge when
+    comparing takes more than `steps`.
     """
+    comparison = Comparison(steps)
     expected = launch_plan.closure.expected_inputs.parameters
     result = LiteralMap()
     for name in sorted(given.literals):
@@ -35,7 +42,7 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan) -> LiteralMap:
         result.literals[name].CopyFrom(given.literals[name])
     for name, parameter in sorted(expected.items()):
         if name in result.literals:
-            _check_type(name, result.literals[name], parameter)
+            _check_type(name, result.literals[name], parameter, comparison)
         elif parameter.required:
             raise InvalidArgument(f"expected_inputs {name} missing")
         else:
@@ -47,11 +54,13 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan) -> LiteralMap:
     return result
 
 
-def _check_type(name: str, literal: Literal, parameter: Parameter) -> None:
-    given = literal_type(literal)
+def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: Comparison) -> None:
+    given = literal_type(literal, comparison.spend)
     if given is None:
         raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: its type cannot be told")
-    if not castable(given, parameter.var.type):
+    wanted = parameter.var.type
+    if not comparison.castable(given, wanted):
+        comparison.spend(given.ByteSize() + wanted.ByteSize())
         raise InvalidArgument(
-            f"invalid {name} input wrong type. Expected {type_text(parameter.var.type)}, but got {type_text(given)}"
+            f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {type_text(given)}"
         )

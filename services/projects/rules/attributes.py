@@ -1,8 +1,8 @@
 """Matchable attributes: where they may be set and read, and what is kept (projects.md 9 to 11).
 
-Checks run in the order in which they stand; the first failure wins. Values are not looked at. A scope is exact: what is
-written or deleted at one never touches another. A read at a scope finds the row of the highest level that matches it;
-rows are not merged with one another.
+Checks run in the order in which they stand; the first failure wins. Of values nothing is asked but that JSON can tell
+them: they are answered over REST, and with executions. A scope is exact: what is written or deleted at one never
+touches another. A read at a scope finds the row of the highest level that matches it; rows are not merged.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.admin.project_pb2 import Project
 
 from services.contracts.attributes import kind_of
+from services.contracts.json_form import check_json_form
 from services.contracts.projects import check_registered, unregistered
 from services.kit.errors import InvalidArgument, NotFound
 from services.projects.rules.projects import missing
@@ -79,12 +80,16 @@ def check_kind_known(kind: int) -> None:
 
 
 def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
-    """Return the kind of the `attributes` to set at `scope`; raises InvalidArgument when there is nothing to set."""
+    """Return the kind of the `attributes` to set at `scope`.
+
+    Raises InvalidArgument when there is nothing to set, or a value that JSON has no form for.
+    """
     if attributes is None:
         raise InvalidArgument("missing matching_attributes")
     kind = kind_of(attributes)
     if kind is None:
         raise InvalidArgument(f"Unrecognized matching attributes type for request {scope.text}")
+    check_json_form(attributes)
     return kind
 
 

@@ -31,6 +31,7 @@ from services.contracts.registry import (
     LAUNCH_PLAN_DEACTIVATED,
     LAUNCH_PLAN_REGISTERED,
 )
+from services.kit.beside import Beside
 from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
@@ -38,7 +39,6 @@ from services.kit.listing import Plan
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
-from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import check_place
 from services.registry.rules import duplicates

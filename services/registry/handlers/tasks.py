@@ -16,13 +16,13 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from services.contracts.identifiers import check_complete, check_identifier
 from services.contracts.json_form import check_json_form
 from services.contracts.registry import TASK_REGISTERED
+from services.kit.beside import Beside
 from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import ServiceError
 from services.kit.outbox import Outbox
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
-from services.registry.handlers.beside import Beside
 from services.registry.handlers.pages import names_page, plan_of
 from services.registry.handlers.where import task_resources
 from services.registry.rules import duplicates

@@ -133,7 +133,7 @@ def _check_parameter(name: str, parameter: Parameter, comparison: Comparison) ->
                 "One must be specified"
             )
         return
-    given, wanted = _type_of(name, parameter.default), parameter.var.type
+    given, wanted = _type_of(name, parameter.default, comparison), parameter.var.type
     if not comparison.castable(given, wanted):
         raise InvalidArgument(
             f"Type mismatch for Parameter {name} in default_inputs has type {type_text(given)}, "
@@ -156,12 +156,12 @@ def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables, comparison:
     for name in sorted(fixed):
         if name not in inputs:
             raise InvalidArgument(f"unexpected fixed_input {name}")
-        if not comparison.castable(_type_of(name, fixed[name]), inputs[name].type):
+        if not comparison.castable(_type_of(name, fixed[name], comparison), inputs[name].type):
             raise InvalidArgument(f"invalid fixed_input wrong type {name}, expected {type_text(inputs[name].type)}")
 
 
-def _type_of(name: str, literal: Literal) -> LiteralType:
-    kind = literal_type(literal)
+def _type_of(name: str, literal: Literal, comparison: Comparison) -> LiteralType:
+    kind = literal_type(literal, comparison.spend)
     if kind is None:
         raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: it has no known type")
     return kind

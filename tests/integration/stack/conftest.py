@@ -44,6 +44,16 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Sandbox]:
+    """A sandbox of a module's own, with two replicas of the registry and of executions."""
+    with (
+        TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
+        running_sandbox(Path(folder), replicas=2) as made,
+    ):
+        yield made
+
+
 @pytest.fixture(scope="session")
 async def admin(sandbox: Sandbox) -> AsyncIterator[AdminServiceStub]:
     """AdminService through the gateway."""

@@ -77,17 +77,6 @@ def plan(
     return request
 
 
-def execution(change: Callable[[execution_pb2.ExecutionCreateRequest], object]) -> execution_pb2.ExecutionCreateRequest:
-    request = execution_pb2.ExecutionCreateRequest(
-        project=PROJECT,
-        domain=DOMAIN,
-        name="badinput",
-        spec=execution_pb2.ExecutionSpec(launch_plan=identifier(LAUNCH_PLAN, "bad_input.never")),
-    )
-    change(request)
-    return request
-
-
 def project(**fields: Any) -> project_pb2.ProjectRegisterRequest:
     return project_pb2.ProjectRegisterRequest(project=project_pb2.Project(**{"id": "bad-input", "name": "x", **fields}))
 
@@ -233,26 +222,7 @@ CASES = [
     Case(
         "ListDescriptionEntities", description_entity_pb2.DescriptionEntityListRequest(limit=1), INVALID, "missing id"
     ),
-    # executions.md 2.2
-    Case("CreateExecution", execution_pb2.ExecutionCreateRequest(), INVALID, "missing project"),
-    Case("CreateExecution", execution(lambda r: r.ClearField("domain")), INVALID, "missing domain"),
-    Case("CreateExecution", execution(lambda r: setattr(r, "name", "a" * 64)), INVALID, "exceeded"),
-    Case("CreateExecution", execution(lambda r: setattr(r, "name", "no spaces")), INVALID, "invalid name format"),
-    Case("CreateExecution", execution(lambda r: setattr(r, "name", "Upper")), INVALID, "invalid name format"),
-    Case("CreateExecution", execution(lambda r: setattr(r, "project", "nothing")), INVALID, "failed to validate that"),
-    Case("CreateExecution", execution(lambda r: r.ClearField("spec")), INVALID, "missing spec"),
-    Case("CreateExecution", execution(lambda r: r.spec.ClearField("launch_plan")), INVALID, "missing id"),
-    Case(
-        "CreateExecution",
-        execution(lambda r: setattr(r.spec.launch_plan, "resource_type", WORKFLOW)),
-        INVALID,
-        "Invalid reference entity resource type",
-    ),
-    Case(
-        "CreateExecution", execution(lambda r: r.inputs.literals["x"].SetInParent()), INVALID, "missing valid literal"
-    ),
-    Case("CreateExecution", execution(lambda r: r.spec.labels.values.update({"-": "x"})), INVALID, "invalid label key"),
-    Case("CreateExecution", execution(lambda _: None), MISSING, "missing entity of type LAUNCH_PLAN"),
+    # executions.md 4 and 5; for 2 and 3 see test_bad_launches.py
     Case("GetExecution", execution_pb2.WorkflowExecutionGetRequest(), INVALID, "missing"),
     Case("GetExecution", execution_pb2.WorkflowExecutionGetRequest(id=NOWHERE), MISSING, "missing entity of type exec"),
     Case("GetExecutionData", execution_pb2.WorkflowExecutionGetDataRequest(), INVALID, "missing"),
@@ -329,10 +299,6 @@ async def test_what_was_refused_is_not_stored(admin: AdminServiceStub) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as missing:
             await getattr(admin, rpc)(common_pb2.ObjectGetRequest(id=identifier(kind, name)))
         assert missing.value.code() is MISSING
-    wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="badinput")
-    with pytest.raises(grpc.aio.AioRpcError) as missing:
-        await admin.GetExecution(execution_pb2.WorkflowExecutionGetRequest(id=wanted))
-    assert missing.value.code() is MISSING
 
 
 async def test_a_request_that_is_no_message_is_invalid_argument(sandbox: Sandbox) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -39,7 +37,8 @@ from tests.support.entities import (
     task_node,
     workflow,
 )
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.refusals import codes
+from tests.support.sandbox import Sandbox
 
 OK = grpc.StatusCode.OK
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
@@ -48,16 +47,6 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 
 VERSIONS = tuple(f"v{number}" for number in range(10))
 ROUNDS = 15
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Sandbox]:
-    """A sandbox with two replicas of the registry."""
-    with (
-        TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
-        running_sandbox(Path(folder), replicas=2) as made,
-    ):
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +72,6 @@ def scheduled(name: str, version: str) -> LaunchPlanCreateRequest:
 
 def activation(name: str, version: str) -> LaunchPlanUpdateRequest:
     return LaunchPlanUpdateRequest(id=identifier(ResourceType.LAUNCH_PLAN, name, version), state=LaunchPlanState.ACTIVE)
-
-
-async def codes(calls: Sequence[Awaitable[object]]) -> list[grpc.StatusCode]:
-    """Make all calls at once; answers the code of each."""
-
-    async def code(call: Awaitable[object]) -> grpc.StatusCode:
-        try:
-            await call
-        except grpc.aio.AioRpcError as error:
-            return error.code()
-        return OK
-
-    return await asyncio.gather(*map(code, calls))
 
 
 async def active_versions(admin: AdminServiceStub, name: str) -> list[str]:

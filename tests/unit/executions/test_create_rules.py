@@ -49,6 +49,11 @@ def made(request: ExecutionCreateRequest, **changes: Any) -> create.NewExecution
     return create.new_execution(request, **{**arguments, **changes})
 
 
+def limited_target(behavior: Any, task: Identifier | None = None) -> create.Target:
+    launch_plan = registered_launch_plan(concurrency_policy=ConcurrencyPolicy(max=1, behavior=behavior))
+    return create.Target(launch_plan, launch_plan.spec.workflow_id, task)
+
+
 @pytest.mark.parametrize("name", ["a", "my-exec-1", "a" * 63, "a-"])
 def test_good_names_pass(name: str) -> None:
     names.check_name(name)
@@ -162,6 +167,13 @@ def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() ->
     assert request.spec.metadata.principal == "placeholder"
 
 
+def test_nesting_ends_where_its_field_does() -> None:
+    parent_spec = ExecutionSpec()
+    parent_spec.metadata.nesting = 2**32 - 1
+    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    assert made(launch(), origin=create.Origin("ann", parent)).spec.metadata.nesting == 2**32 - 1
+
+
 def test_a_child_inherits_from_its_parent() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2
@@ -226,12 +238,17 @@ def test_a_pool_that_is_not_the_domains_is_refused() -> None:
     ("behavior", "counts"), [(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, True), (CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED, False)]
 )
 def test_only_skipping_counts(behavior: Any, *, counts: bool) -> None:
-    assert create.counts_concurrency(ConcurrencyPolicy(max=1, behavior=behavior)) is counts
+    assert create.limited(limited_target(behavior)) is counts
+
+
+def test_a_single_task_is_never_limited() -> None:
+    task = identifier(ResourceType.TASK, "t")
+    assert not create.limited(limited_target(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, task))
 
 
 def test_an_unknown_behavior_is_our_fault() -> None:
     with pytest.raises(Internal):
-        create.counts_concurrency(ConcurrencyPolicy(max=1, behavior=7))  # type: ignore[arg-type]  # not in the enum
+        create.limited(limited_target(7))
 
 
 @pytest.mark.parametrize(("active", "refusal"), [(0, None), (1, None), (2, AlreadyExists), (3, AlreadyExists)])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.registry.handlers.beside import THREADS, Beside
+from services.kit.beside import THREADS, Beside
 from tests.support.waiting import until
 
 

@@ -1,6 +1,6 @@
-"""Work that keeps the processor busy, done in threads beside the event loop: compiling, comparing types, differences.
+"""Work that keeps the processor busy, done in threads beside the event loop: compiling, comparing, checking.
 
-A large workflow takes a second or so, and other calls should not wait for it. Threads take turns with the loop, for an
+What is large takes a second or so, and other calls should not wait for it. Threads take turns with the loop, for an
 interpreter runs one at a time; the fewer there are, the sooner the loop's turn comes: it waits some 5 ms with one at
 work, 15 ms with two, 300 ms with six, and all of them together get no more done. A process of its own would have to be
 sent everything and to send it back, and is not worth having for what comes rarely.

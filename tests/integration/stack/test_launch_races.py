@@ -1,0 +1,144 @@
+"""Many launches at the same moment, through the gateway, with two replicas of executions."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import psycopg
+import pytest
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, WorkflowExecutionGetDataRequest
+from flyteidl.admin.launch_plan_pb2 import CONCURRENCY_LIMIT_BEHAVIOR_SKIP, ConcurrencyPolicy
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+
+from bench.fill import database
+from services.contracts.executions import EXECUTION_CREATED
+from services.kit.bus import Bus, Delivery
+from services.kit.outbox import facts_of
+from tests.integration.stack import launched
+from tests.support import entities
+from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier, literals
+from tests.support.refusals import codes
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
+
+OK, ALREADY_EXISTS = grpc.StatusCode.OK, grpc.StatusCode.ALREADY_EXISTS
+RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+CROWD = 200
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+async def admin(pair: Sandbox) -> AsyncIterator[AdminServiceStub]:
+    async with pair.channel() as channel:
+        yield AdminServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+async def plums(admin: AdminServiceStub) -> Identifier:
+    return await launched.register(admin)
+
+
+@pytest.fixture(scope="module")
+async def facts(pair: Sandbox, admin: AdminServiceStub) -> AsyncIterator[Counter[str]]:
+    """How often an engine was told to run each execution, by its name."""
+    assert admin
+    url = next(line.partition("=")[2].strip("'") for line in environment(pair) if "NATS_URL" in line)
+    bus = await Bus.connect(url, "test-launch-races")
+    told: Counter[str] = Counter()
+
+    async def take(delivery: Delivery) -> None:
+        told[EXECUTION_CREATED.message.FromString(delivery.payload).name] += 1
+
+    await bus.consume(facts_of("executions"), EXECUTION_CREATED.subject, "test-launch-races", take)
+    yield told
+    await bus.close()
+
+
+def environment(pair: Sandbox) -> list[str]:
+    return (pair.folder / "env" / "executions.env").read_text().splitlines()
+
+
+def request(name: str, launches: Identifier, count: int) -> ExecutionCreateRequest:
+    spec = ExecutionSpec(launch_plan=launches, tags=["t"])
+    return ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, name=name, spec=spec, inputs=literals(count=count))
+
+
+def written(pair: Sandbox, name: str) -> list[Path]:
+    """The objects that launches of this name have left."""
+    folder = pair.folder / "objects" / "metadata" / PROJECT / DOMAIN / name
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+async def published(pair: Sandbox) -> None:
+    """Wait until nothing waits in the outbox."""
+    with psycopg.connect(database(pair.folder, "executions"), autocommit=True) as connection:
+        await until(lambda: connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None)
+
+
+async def test_of_two_hundred_launches_of_one_name_one_succeeds_and_leaves_its_inputs_alone(
+    pair: Sandbox, admin: AdminServiceStub, plums: Identifier, facts: Counter[str]
+) -> None:
+    answers = await codes([admin.CreateExecution(request("crowd", plums, number)) for number in range(CROWD)])
+    assert Counter(answers) == {OK: 1, ALREADY_EXISTS: CROWD - 1}
+    inputs, user_inputs = written(pair, "crowd")
+    assert (inputs.name, user_inputs.name, inputs.parent) == ("inputs", "user_inputs", user_inputs.parent)
+    wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="crowd")
+    data = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=wanted))
+    assert data.full_inputs.literals["count"] == entities.integer(answers.index(OK))
+    await until(lambda: facts["crowd"] > 0)
+    await published(pair)
+    assert facts["crowd"] == 1
+    with psycopg.connect(database(pair.folder, "executions")) as connection:
+        tags = connection.execute("SELECT key FROM execution_tags WHERE execution_name = 'crowd'").fetchall()
+    assert tags == [("t",)]
+
+
+async def test_a_thousand_launches_at_once_all_succeed_or_are_told_to_come_again(
+    pair: Sandbox, admin: AdminServiceStub, plums: Identifier, facts: Counter[str]
+) -> None:
+    names = [f"many-{number}" for number in range(MANY)]
+    answers = await codes([admin.CreateExecution(request(name, plums, 1)) for name in names])
+    assert set(answers) <= {OK, RESOURCE_EXHAUSTED}
+    started = {name for name, code in zip(names, answers, strict=True) if code is OK}
+    assert len(started) >= CROWD
+    await until(lambda: started <= facts.keys())
+    await published(pair)
+    assert {name for name in facts if name.startswith("many-")} == started
+    assert {facts[name] for name in started} == {1}
+    assert {name for name in names if written(pair, name)} == started
+
+
+async def test_a_limit_holds_across_replicas_and_what_it_refuses_leaves_nothing(
+    pair: Sandbox, admin: AdminServiceStub, plums: Identifier
+) -> None:
+    assert plums
+    plan = entities.launch_plan(
+        "stack.limited", "stack.report", {"count": (INTEGER, entities.integer(3))}, literals(unit="plums")
+    )
+    policy = ConcurrencyPolicy(max=3, behavior=CONCURRENCY_LIMIT_BEHAVIOR_SKIP)
+    plan.spec.concurrency_policy.CopyFrom(policy)
+    await admin.CreateLaunchPlan(plan)
+    names = [f"limited-{number}" for number in range(30)]
+    answers = await codes([admin.CreateExecution(request(name, plan.id, 1)) for name in names])
+    assert Counter(answers) == {OK: 3, ALREADY_EXISTS: 27}
+    started = {name for name, code in zip(names, answers, strict=True) if code is OK}
+    assert {name for name in names if written(pair, name)} == started
+
+
+async def test_a_task_launched_for_the_first_time_by_many_at_once_runs_for_all_of_them(
+    admin: AdminServiceStub, plums: Identifier
+) -> None:
+    assert plums
+    task = identifier(ResourceType.TASK, "stack.double")
+    calls = [
+        admin.CreateExecution(
+            ExecutionCreateRequest(
+                project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=task), inputs=literals(a=number)
+            )
+        )
+        for number in range(50)
+    ]
+    assert Counter(await codes(calls)) == {OK: 50}

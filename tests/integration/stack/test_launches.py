@@ -1,0 +1,288 @@
+"""Launches, relaunches and recoveries through the gateway: what is stored and answered, field by field.
+
+executions.md 2.5, 2.6, 2.7, 2.9, 2.12 and 3.
+"""
+
+import math
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from flyteidl.admin.common_pb2 import (
+    Annotations,
+    Envs,
+    Labels,
+    NamedEntityGetRequest,
+    NamedEntityIdentifier,
+    NamedEntityListRequest,
+    NamedEntityState,
+    Notification,
+    ObjectGetRequest,
+    RawOutputDataConfig,
+)
+from flyteidl.admin.execution_pb2 import (
+    EXECUTION_ACTIVE,
+    Execution,
+    ExecutionCreateRequest,
+    ExecutionMetadata,
+    ExecutionRecoverRequest,
+    ExecutionRelaunchRequest,
+    ExecutionSpec,
+    NotificationList,
+    WorkflowExecutionGetDataRequest,
+    WorkflowExecutionGetRequest,
+)
+from flyteidl.core.execution_pb2 import WorkflowExecution
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
+from flyteidl.core.literals_pb2 import KeyValuePair, Literal, LiteralMap, Primitive, Scalar
+from flyteidl.core.security_pb2 import Identity, SecurityContext
+from flyteidl.core.types_pb2 import LiteralType, SimpleType
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from bench.fill import database
+from tests.support import entities
+from tests.support.entities import DOMAIN, PROJECT, identifier, integer, literals
+from tests.support.executions import execution_id
+from tests.support.sandbox import Sandbox
+
+SINGLE = identifier(ResourceType.TASK, "my.launched_task")
+
+# Lists in lists, as inputs in a spec; a request with one more cannot be parsed.
+DEEPEST = 47
+
+
+def mail(address: str) -> Notification:
+    notification = Notification(phases=[WorkflowExecution.FAILED])
+    notification.email.recipients_email.append(address)
+    return notification
+
+
+def full_spec(plan: Identifier) -> ExecutionSpec:
+    """A spec in which everything is said that a client may say."""
+    return ExecutionSpec(
+        launch_plan=plan,
+        metadata=ExecutionMetadata(
+            mode=ExecutionMetadata.SCHEDULED,
+            principal="placeholder",
+            nesting=2,
+            scheduled_at=Timestamp(seconds=1_700_000_000),
+        ),
+        notifications=NotificationList(notifications=[mail("a@example.com")]),
+        labels=Labels(values={"team": "a"}),
+        annotations=Annotations(values={"note": "ünïcode"}),
+        security_context=SecurityContext(run_as=Identity(k8s_service_account="robot")),
+        max_parallelism=4,
+        raw_output_data_config=RawOutputDataConfig(output_location_prefix="s3://raw"),
+        interruptible=BoolValue(value=False),
+        overwrite_cache=True,
+        envs=Envs(values=[KeyValuePair(key="E", value="1")]),
+        tags=["nightly", "ナイト"],
+    )
+
+
+async def got(admin: AdminServiceStub, id_: WorkflowExecutionIdentifier) -> Execution:
+    execution: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=id_))
+    return execution
+
+
+async def inputs_of(admin: AdminServiceStub, id_: WorkflowExecutionIdentifier) -> LiteralMap:
+    inputs: LiteralMap = (await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=id_))).full_inputs
+    return inputs
+
+
+def tags_of(sandbox: Sandbox, name: str) -> set[tuple[Any, ...]]:
+    with psycopg.connect(database(sandbox.folder, "executions")) as connection:
+        return set(
+            connection.execute("SELECT key, value FROM execution_tags WHERE execution_name = %s", [name]).fetchall()
+        )
+
+
+def as_stored(id_: WorkflowExecutionIdentifier, spec: ExecutionSpec, stored: Execution) -> Execution:
+    """What is stored for `spec`, at the time that `stored` says."""
+    expected = Execution(id=id_, spec=spec)
+    expected.spec.metadata.principal = ""
+    expected.spec.metadata.system_metadata.namespace = f"{PROJECT}-{DOMAIN}"
+    closure = expected.closure
+    closure.phase = WorkflowExecution.UNDEFINED
+    closure.workflow_id.CopyFrom(identifier(ResourceType.WORKFLOW, "stack.report"))
+    closure.notifications.extend(spec.notifications.notifications)
+    closure.state_change_details.state = EXECUTION_ACTIVE
+    for moment in (closure.created_at, closure.updated_at, closure.state_change_details.occurred_at):
+        moment.CopyFrom(stored.closure.created_at)
+    return expected
+
+
+async def test_what_a_launch_says_is_stored_as_the_page_says(
+    admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
+) -> None:
+    spec = full_spec(plums)
+    request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec, inputs=literals(count=5))
+    request.spec.metadata.artifact_ids.add(version="1")
+    id_ = (await admin.CreateExecution(request)).id
+    stored = await got(admin, id_)
+    assert stored == as_stored(id_, spec, stored)
+    assert stored.closure.created_at.seconds > 0
+    assert await inputs_of(admin, id_) == literals(count=5, unit="plums")
+    assert tags_of(sandbox, id_.name) == {("team", "a"), ("nightly", ""), ("ナイト", "")}
+
+
+async def test_what_a_launch_leaves_open_is_filled_in_where_the_page_says(
+    admin: AdminServiceStub, plums: Identifier
+) -> None:
+    request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=plums))
+    id_ = (await admin.CreateExecution(request)).id
+    stored = await got(admin, id_)
+    spec = ExecutionSpec(launch_plan=plums, max_parallelism=25)
+    spec.security_context.run_as.SetInParent()
+    assert stored == as_stored(id_, spec, stored)
+    assert await inputs_of(admin, id_) == literals(count=3, unit="plums")
+
+
+async def test_the_console_launches_over_rest_with_inputs_in_the_spec(
+    admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
+) -> None:
+    spec = full_spec(plums)
+    spec.inputs.CopyFrom(literals(count=8))
+    body = json_format.MessageToDict(ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec))
+    async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+        answer = await client.post("executions", json=body)
+        assert answer.status_code == 200, answer.text
+        id_ = execution_id(answer.json()["id"]["name"])
+        shown = await client.get(f"executions/{PROJECT}/{DOMAIN}/{id_.name}")
+    stored = await got(admin, id_)
+    assert stored == as_stored(id_, spec, stored)
+    assert json_format.Parse(shown.text, Execution()) == stored
+    assert await inputs_of(admin, id_) == literals(count=8, unit="plums")
+
+
+@pytest.mark.parametrize("over", ["grpc", "rest"])
+async def test_a_relaunch_copies_all_but_what_the_request_says(
+    over: str, admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
+) -> None:
+    spec = full_spec(plums)
+    create = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec, inputs=literals(count=5))
+    source = (await admin.CreateExecution(create)).id
+    request = ExecutionRelaunchRequest(id=source)
+    if over == "grpc":
+        id_ = (await admin.RelaunchExecution(request)).id
+    else:
+        async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+            answer = await client.post("executions/relaunch", json=json_format.MessageToDict(request))
+        id_ = execution_id(answer.json()["id"]["name"])
+    stored = await got(admin, id_)
+    spec.metadata.mode = ExecutionMetadata.RELAUNCH
+    spec.metadata.reference_execution.CopyFrom(source)
+    spec.overwrite_cache = False
+    assert stored == as_stored(id_, spec, stored)
+    assert await inputs_of(admin, id_) == literals(count=5, unit="plums")
+    assert tags_of(sandbox, id_.name) == tags_of(sandbox, source.name)
+
+
+@pytest.mark.parametrize("over", ["grpc", "rest"])
+async def test_a_recovery_copies_everything(
+    over: str, admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
+) -> None:
+    spec = full_spec(plums)
+    create = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec, inputs=literals(count=5))
+    source = (await admin.CreateExecution(create)).id
+    request = ExecutionRecoverRequest(id=source)
+    if over == "grpc":
+        id_ = (await admin.RecoverExecution(request)).id
+    else:
+        async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+            answer = await client.post("executions/recover", json=json_format.MessageToDict(request))
+        id_ = execution_id(answer.json()["id"]["name"])
+    stored = await got(admin, id_)
+    spec.metadata.mode = ExecutionMetadata.RECOVERED
+    spec.metadata.reference_execution.CopyFrom(source)
+    assert stored == as_stored(id_, spec, stored)
+    assert await inputs_of(admin, id_) == literals(count=5, unit="plums")
+
+
+async def test_a_single_task_runs_in_a_workflow_that_lists_of_names_hide(admin: AdminServiceStub) -> None:
+    create = entities.task(SINGLE.name, {"a": entities.INTEGER}, {"b": entities.INTEGER})
+    create.spec.template.metadata.retries.retries = 7
+    await admin.CreateTask(create)
+    request = ExecutionCreateRequest(
+        project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=SINGLE), inputs=literals(a=1)
+    )
+    id_ = (await admin.CreateExecution(request)).id
+    stored = await got(admin, id_)
+    workflow = identifier(ResourceType.WORKFLOW, f".flytegen.{SINGLE.name}")
+    assert stored.spec.launch_plan == SINGLE
+    assert stored.closure.workflow_id == workflow
+    compiled = (await admin.GetWorkflow(ObjectGetRequest(id=workflow))).closure.compiled_workflow.primary.template
+    (node,) = (node for node in compiled.nodes if node.HasField("task_node"))
+    assert (node.id, node.metadata.name, node.metadata.retries.retries) == ("mylaunchedtask", "mylaunchedtask", 7)
+    plan_id = identifier(ResourceType.LAUNCH_PLAN, workflow.name)
+    plan = await admin.GetLaunchPlan(ObjectGetRequest(id=plan_id))
+    assert plan.spec.workflow_id.name == SINGLE.name
+    for kind in (ResourceType.WORKFLOW, ResourceType.LAUNCH_PLAN):
+        named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=workflow.name)
+        entity = await admin.GetNamedEntity(NamedEntityGetRequest(resource_type=kind, id=named))
+        assert entity.metadata.state == NamedEntityState.SYSTEM_GENERATED
+        page = NamedEntityListRequest(resource_type=kind, project=PROJECT, domain=DOMAIN, limit=1000)
+        listed = (await admin.ListNamedEntities(page)).entities
+        assert listed
+        assert workflow.name not in {entity.id.name for entity in listed}
+
+
+def odd_values() -> list[Literal]:
+    struct = Literal()
+    struct.scalar.generic.update({"x": math.inf})
+    return [
+        struct,
+        Literal(scalar=Scalar(primitive=Primitive(float_value=math.nan))),
+        Literal(scalar=Scalar(primitive=Primitive(duration=Duration(seconds=10**15)))),
+    ]
+
+
+async def test_odd_inputs_are_kept_for_who_can_read_them_and_break_no_list(
+    admin: AdminServiceStub, sandbox: Sandbox
+) -> None:
+    types = {
+        "s": LiteralType(simple=SimpleType.STRUCT),
+        "f": LiteralType(simple=SimpleType.FLOAT),
+        "d": LiteralType(simple=SimpleType.DURATION),
+    }
+    task = entities.task("odd.inputs", types, {})
+    await admin.CreateTask(task)
+    inputs = LiteralMap(literals=dict(zip(types, odd_values(), strict=True)))
+    request = ExecutionCreateRequest(
+        project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=task.id), inputs=inputs
+    )
+    id_ = (await admin.CreateExecution(request)).id
+    kept = await inputs_of(admin, id_)
+    assert kept.SerializeToString(deterministic=True) == inputs.SerializeToString(deterministic=True)
+    assert await listed_over_rest(sandbox, id_) == await got(admin, id_)
+
+
+async def listed_over_rest(sandbox: Sandbox, id_: WorkflowExecutionIdentifier) -> Execution:
+    """The execution as REST answers it; a list that holds it is answered too."""
+    path = f"executions/{PROJECT}/{DOMAIN}"
+    async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+        page = await client.get(path, params={"limit": 5, "filters": f"eq(execution_name,{id_.name})"})
+        one = await client.get(f"{path}/{id_.name}")
+    assert (page.status_code, one.status_code) == (200, 200), (page.text, one.text)
+    assert [listed["id"] for listed in page.json()["executions"]] == [one.json()["id"]]
+    return json_format.Parse(one.text, Execution(), max_recursion_depth=1000)
+
+
+async def test_however_deep_the_inputs_in_a_spec_what_was_launched_can_be_read_over_rest(
+    admin: AdminServiceStub, sandbox: Sandbox
+) -> None:
+    value, of = integer(1), entities.INTEGER
+    for _ in range(DEEPEST):
+        value, inner = Literal(), value
+        value.collection.literals.append(inner)
+        of = LiteralType(collection_type=of)
+    task = entities.task("deep.inputs", {"a": of}, {})
+    await admin.CreateTask(task)
+    spec = ExecutionSpec(launch_plan=task.id, inputs=LiteralMap(literals={"a": value}))
+    created = await admin.CreateExecution(ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec))
+    assert await listed_over_rest(sandbox, created.id) == await got(admin, created.id)

@@ -1,0 +1,92 @@
+"""The executions service with points where it dies: run in place of `services.executions`, started again when it died.
+
+    python -m tests.support.fault_points FOLDER
+
+A point is a step of the service and a side of it: `after launches.insert`. When the file FOLDER/armed holds its name,
+the process kills itself there, once, as a crash would; FOLDER/deaths then tells how often that has happened. Everything
+is imported before the process forks, so that the service is back at once.
+"""
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from services.executions import app
+from services.executions.config import Settings
+from services.executions.handlers.executions import ExecutionHandlers
+from services.executions.handlers.launch import Launcher
+from services.executions.handlers.launch_batches import LaunchBatches
+from services.executions.handlers.projects import Projects
+from services.executions.store import executions, launches
+from services.kit.bus import Bus
+from services.kit.objects import ObjectStore
+from services.kit.outbox import Outbox
+from services.kit.process import main
+
+Step = Callable[..., Awaitable[Any]]
+
+STEPS = (
+    (ExecutionHandlers, "_source"),
+    (ExecutionHandlers, "TerminateExecution"),
+    (Launcher, "_target"),
+    (Launcher, "_write_inputs"),
+    (LaunchBatches, "store"),
+    (Projects, "get"),
+    (executions, "lock"),
+    (launches, "insert"),
+    (Bus, "append"),
+    (ObjectStore, "get"),
+    (ObjectStore, "put"),
+    (Outbox, "put"),
+)
+
+
+def deadly(step: Step, name: str, armed: Path) -> Step:
+    """`step`, at which the process dies when `armed` says so."""
+
+    def pass_point(side: str) -> None:
+        if armed.exists() and armed.read_text() == f"{side} {name}":
+            armed.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @functools.wraps(step)
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        pass_point("before")
+        result = await step(*args, **kwargs)
+        pass_point("after")
+        return result
+
+    return wrapped
+
+
+def serve(folder: Path) -> None:
+    """Serve until SIGTERM; a process that killed itself is followed by another."""
+    for owner, attribute in STEPS:
+        name = f"{owner.__name__.rpartition('.')[2]}.{attribute}"
+        setattr(owner, attribute, deadly(getattr(owner, attribute), name, folder / "armed"))
+    deaths = 0
+    while True:
+        child = os.fork()
+        if not child:
+            sys.argv[1:] = []
+            main(app.NAME, Settings, app.build, Path(app.__file__).parent / "store" / "migrations")
+            return
+
+        def end(number: int, _frame: FrameType | None, child: int = child) -> None:
+            os.kill(child, number)
+
+        signal.signal(signal.SIGTERM, end)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+            return
+        deaths += 1
+        (folder / "deaths").write_text(str(deaths))
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

@@ -1,0 +1,144 @@
+"""A spec that lists could not answer is refused, and inputs that cost much to look at stay within their allowance."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
+from flyteidl.core.literals_pb2 import Literal, LiteralMap, Primitive, Scalar
+from flyteidl.core.types_pb2 import EnumType, LiteralType, UnionType
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.contracts.casting import TypesTooLarge
+from services.executions.rules import create, inputs
+from services.kit.errors import InvalidArgument
+from tests.support.entities import INTEGER, integer
+from tests.support.executions import launch, registered_launch_plan
+
+ENDLESS = Duration(seconds=10**15)
+
+
+def in_spec(request: ExecutionCreateRequest, value: Literal) -> None:
+    request.spec.inputs.literals["a"].CopyFrom(value)
+
+
+def beside_spec(request: ExecutionCreateRequest, value: Literal) -> None:
+    request.inputs.literals["a"].CopyFrom(value)
+
+
+def duration() -> Literal:
+    return Literal(scalar=Scalar(primitive=Primitive(duration=ENDLESS)))
+
+
+def number(value: float) -> Literal:
+    return Literal(scalar=Scalar(primitive=Primitive(float_value=value)))
+
+
+def struct(value: float) -> Literal:
+    literal = Literal()
+    literal.scalar.generic.update({"x": value})
+    return literal
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.spec.metadata.scheduled_at.CopyFrom(Timestamp(seconds=10**15)), "invalid value for scheduled_at"),
+        (lambda r: r.spec.metadata.scheduled_at.CopyFrom(Timestamp(nanos=-1)), "invalid value for scheduled_at"),
+        (lambda r: r.spec.quality_of_service.spec.queueing_budget.CopyFrom(ENDLESS), "invalid value for queueing_budg"),
+        (lambda r: in_spec(r, duration()), "invalid value for duration"),
+        (lambda r: in_spec(r, struct(math.nan)), "a number that is not finite"),
+        (lambda r: r.spec.tags.extend(["t"] * 1001), "tags cannot exceed 1000 entries"),
+        (lambda r: r.spec.tags.append("ä" * 128), "exceeds 255 bytes"),
+        (lambda r: r.spec.tags.append("a\0b"), "invalid value for tags"),
+    ],
+)
+def test_what_lists_or_their_filters_cannot_hold_is_refused(
+    change: Callable[[ExecutionCreateRequest], object], message: str
+) -> None:
+    request = launch()
+    change(request)
+    with pytest.raises(InvalidArgument, match=message):
+        create.check_spec(request)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: beside_spec(r, duration()),
+        lambda r: beside_spec(r, struct(math.nan)),
+        lambda r: beside_spec(r, number(math.nan)),
+        lambda r: in_spec(r, number(math.nan)),
+        lambda r: in_spec(r, number(-math.inf)),
+        lambda r: r.spec.tags.extend(["ä" * 127, "", "ナイトリー"]),
+        lambda r: r.spec.metadata.scheduled_at.CopyFrom(Timestamp(seconds=1)),
+    ],
+)
+def test_what_lists_can_tell_or_do_not_hold_passes(change: Callable[[ExecutionCreateRequest], object]) -> None:
+    request = launch()
+    change(request)
+    create.check_spec(request)
+    assert MessageToJson(request.spec)
+
+
+def enums(names: int, prefix: str = "") -> list[LiteralType]:
+    return [LiteralType(enum_type=EnumType(values=[f"{prefix}{number}"])) for number in range(names)]
+
+
+def test_all_inputs_of_a_launch_share_one_allowance() -> None:
+    """Each alone may be compared; as many as fit into a request would keep the service busy for minutes."""
+    plan = registered_launch_plan()
+    request = launch()
+    for name in map("x{} ".format, range(60)):
+        union = request.inputs.literals[name].scalar.union
+        union.value.CopyFrom(integer(1))
+        union.type.union_type.variants.extend(enums(250, name))
+        wanted = plan.closure.expected_inputs.parameters[name]
+        wanted.var.type.union_type.variants.extend(reversed(enums(250, name)))
+    with pytest.raises(TypesTooLarge):
+        inputs.resolved(request.inputs, plan)
+
+
+def test_types_that_are_put_in_order_again_at_every_depth_use_up_the_allowance() -> None:
+    value = Literal()
+    value.scalar.union.type.union_type.variants.extend(enums(2000))
+    value.scalar.union.value.CopyFrom(integer(1))
+    for _ in range(30):
+        value, inner = Literal(), value
+        value.collection.literals.extend([inner, integer(1)])
+    request = launch()
+    beside_spec(request, value)
+    with pytest.raises(TypesTooLarge):
+        inputs.resolved(request.inputs, registered_launch_plan(), 100_000)
+
+
+def test_what_a_refusal_would_have_to_write_down_counts() -> None:
+    plan = registered_launch_plan()
+    plan.closure.expected_inputs.parameters["a"].var.type.CopyFrom(
+        LiteralType(collection_type=LiteralType(union_type=UnionType(variants=enums(5000))))
+    )
+    with pytest.raises(TypesTooLarge):
+        inputs.resolved(launch().inputs, plan, 2000)
+    with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
+        inputs.resolved(launch().inputs, plan)
+
+
+def test_many_rows_of_the_same_large_types_are_paid_for_once() -> None:
+    value = Literal()
+    for _ in range(200):
+        row = value.collection.literals.add().collection
+        row.literals.add().scalar.union.type.union_type.variants.extend(enums(20))
+        row.literals.add().scalar.none_type.SetInParent()
+    plan = registered_launch_plan()
+    with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
+        inputs.resolved(LiteralMap(literals={"a": value}), plan, 2000)
+
+
+def test_a_long_list_is_no_effort() -> None:
+    plan = registered_launch_plan()
+    plan.closure.expected_inputs.parameters["a"].var.type.collection_type.CopyFrom(INTEGER)
+    request = launch()
+    request.inputs.literals["a"].collection.literals.extend([integer(1)] * 20_000)
+    assert inputs.resolved(request.inputs, plan, 100).literals["a"] == request.inputs.literals["a"]
