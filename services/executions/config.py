@@ -3,11 +3,22 @@
 from datetime import timedelta
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.kit.settings import ProcessSettings
 
 _MEBIBYTE = 1024 * 1024
+
+
+class ResourceAmounts(BaseModel):
+    """Amounts of what tasks ask for, as Kubernetes quantities; empty or zero is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu: str = ""
+    memory: str = ""
+    gpu: str = ""
+    ephemeral_storage: str = ""
 
 
 class Settings(ProcessSettings):
@@ -58,6 +69,19 @@ class Settings(ProcessSettings):
 
     cluster_pools: dict[str, str] = Field(default_factory=dict)
     """Cluster pool of each domain; a request that names another one is refused. A JSON object in the environment."""
+
+    task_resource_defaults: ResourceAmounts = ResourceAmounts(cpu="2", memory="200Mi")
+    """What a task is given that asks for nothing, unless attributes say; JSON in the environment."""
+
+    task_resource_limits: ResourceAmounts = ResourceAmounts(cpu="2", memory="1Gi", gpu="1")
+    """The most that a task is given, unless attributes say; the registry has the same setting and refuses tasks that
+    ask for more."""
+
+    queues: dict[str, list[str]] = Field(default_factory=dict)
+    """Queues for tasks that tasks make themselves, each with its tags; a JSON object in the environment."""
+
+    queue_tags: dict[str, list[str]] = Field(default_factory=dict)
+    """Tags of the queues of each domain, unless attributes say; those of "" are for all other domains."""
 
     namespace_template: str = "{{ project }}-{{ domain }}"
     """Namespace in which the executions of a project and domain run."""

@@ -1,6 +1,9 @@
 """What matchable attributes do to executions: every kind at every level, with the real services on real databases."""
 
 import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -28,9 +31,12 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.admin.project_pb2 import Project, ProjectRegisterRequest
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf.json_format import MessageToDict
 
 from services.contracts.attributes import GET_PROJECT_AND_ATTRIBUTES
+from services.executions.config import Settings
 from services.executions.handlers.projects import Projects
+from services.executions.rules.engine_work import EngineWork, engine_work, platform_resources
 from services.kit.bus import Bus
 from tests.support.attributes import LEVELS, PROJECT, PROJECT_DOMAIN, WORKFLOW, attributes, delete, put
 from tests.support.entities import DOMAIN, identifier, literals
@@ -54,6 +60,7 @@ SETS = [chosen for size in (1, 2, 3) for chosen in combinations(LEVELS, size)]
 DEFAULT_PARALLELISM = 25
 WORKFLOW_NAME = "wf_lp"  # of the launch plan `lp`
 TASK = identifier(ResourceType.TASK, "my.task")
+PLAIN = Settings(database_url="postgresql://none", nats_url="nats://none", signing_key="key")
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,10 @@ class Stack:
         shown: ExecutionSpec = (await self.executions.GetExecution(request)).spec
         return shown
 
-    async def stored(self, project: str, name: str) -> tuple[WorkflowExecutionConfig, list[MatchingAttributes]]:
-        """What is kept for an engine."""
+    async def stored(
+        self, project: str, name: str
+    ) -> tuple[WorkflowExecutionConfig, list[MatchingAttributes], EngineWork]:
+        """What is kept for an engine, and what it is handed of that."""
         async with await psycopg.AsyncConnection.connect(self.database) as connection:
             cursor = await connection.execute(
                 "SELECT execution_config, execution_attributes FROM executions"
@@ -84,7 +93,8 @@ class Stack:
             row = await cursor.fetchone()
         assert row is not None
         acting = ListMatchableAttributesResponse.FromString(row[1]).configurations
-        return WorkflowExecutionConfig.FromString(row[0]), [one.attributes for one in acting]
+        handed = engine_work(row[1], DOMAIN, PLAIN)
+        return WorkflowExecutionConfig.FromString(row[0]), [one.attributes for one in acting], handed
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +138,7 @@ def winner(kind: str, levels: Sequence[str]) -> int | None:
 async def check(stack: Stack, project: str, name: str, kind: str, mark: int | None) -> None:
     """Check that the execution shows what is set with `mark` of a kind, and shows nothing for None."""
     spec = await stack.spec(project, name)
-    config, acting = await stack.stored(project, name)
+    config, acting, handed = await stack.stored(project, name)
     expected = MatchingAttributes() if mark is None else attributes(kind, mark)
     if kind == CONFIG:
         parallelism = expected.workflow_execution_config.max_parallelism or DEFAULT_PARALLELISM
@@ -142,6 +152,15 @@ async def check(stack: Stack, project: str, name: str, kind: str, mark: int | No
         assert spec.execution_cluster_label == expected.execution_cluster_label
     if kind == POOL:
         assert spec.cluster_assignment == expected.cluster_assignment
+    if kind == "TASK_RESOURCE":
+        default = platform_resources(PLAIN)
+        assert handed.task_resources == (default if mark is None else expected.task_resource_attributes)
+    if kind == "EXECUTION_QUEUE":
+        assert list(handed.queue_tags) == list(expected.execution_queue_attributes.tags)
+    if kind == "PLUGIN_OVERRIDE":
+        assert list(handed.plugin_overrides) == list(expected.plugin_overrides.overrides)
+    if kind == "CLUSTER_RESOURCE":
+        assert handed.cluster_resources == dict(expected.cluster_resource_attributes.attributes)
 
 
 @pytest.mark.parametrize("levels", SETS, ids="+".join)
@@ -181,6 +200,21 @@ async def test_all_kinds_act_together_each_from_its_own_level(
     await stack.launch(project, "together", launches)
     for kind, mark in marks.items():
         await check(stack, project, "together", kind, mark)
+    told = await command(stack, f"{project}/{DOMAIN}/together")
+    _, _, handed = await stack.stored(project, "together")
+    assert (told["queue_tags"], told["cluster_resources"]) == (list(handed.queue_tags), handed.cluster_resources)
+    assert told["task_resources"] == MessageToDict(handed.task_resources)
+    assert len(told["plugin_overrides"]) == len(handed.plugin_overrides)
+
+
+async def command(stack: Stack, execution: str) -> dict[str, Any]:
+    """What an operator is shown."""
+    environment = os.environ | {"FLYTEPLANE_DATABASE_URL": stack.database, "FLYTEPLANE_SIGNING_KEY": "key"}
+    run = [sys.executable, "-m", "services.executions", "attributes", execution]
+    process = await asyncio.create_subprocess_exec(*run, env=environment, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    told: dict[str, Any] = json.loads(printed)
+    return told
 
 
 async def test_below_the_winner_only_the_projects_configuration_fills_gaps(stack: Stack, project: str) -> None:
@@ -195,10 +229,10 @@ async def test_below_the_winner_only_the_projects_configuration_fills_gaps(stack
     ):
         await put(stack.projects, level, scope, MatchingAttributes(workflow_execution_config=config))
     await stack.launch(project, "merged")
-    config, _ = await stack.stored(project, "merged")
+    config, _, _ = await stack.stored(project, "merged")
     assert (config.max_parallelism, config.labels) == (3, labelled("project"))
     await stack.launch(project, "own", max_parallelism=7, labels=labelled("request"))
-    config, _ = await stack.stored(project, "own")
+    config, _, _ = await stack.stored(project, "own")
     assert (config.max_parallelism, config.labels) == (7, labelled("request"))
 
 

@@ -6,15 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from services.contracts.execution_names import execution
+from services.executions.commands.opened import NOT_FOUND, database
 from services.executions.config import Settings
 from services.executions.rules.events.state import ExecutionKey
 from services.executions.store.phase_counts import Progress, progress
-from services.kit.db import Database
 from services.kit.process import Command
-
-# Somebody waits at a terminal.
-_PATIENCE_SECONDS = 5.0
-NOT_FOUND = 1
 
 
 async def phases(settings: Settings, arguments: Sequence[str]) -> int:
@@ -26,12 +22,8 @@ async def phases(settings: Settings, arguments: Sequence[str]) -> int:
     options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
     options.add_argument("--json", action="store_true", help="a line of JSON")
     chosen = options.parse_args(arguments)
-    db = await Database.open(settings.database_url, max_size=1, patience=_PATIENCE_SECONDS)
-    try:
-        async with db.pipeline() as pipeline:
-            found = await progress(pipeline, ExecutionKey(*chosen.execution))
-    finally:
-        await db.close()
+    async with database(settings) as db, db.pipeline() as pipeline:
+        found = await progress(pipeline, ExecutionKey(*chosen.execution))
     if found is None:
         sys.stderr.write(f"no execution {'/'.join(chosen.execution)}\n")
         return NOT_FOUND

@@ -13,8 +13,8 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
 from services.contracts.identifiers import identifier_text
+from services.contracts.quantities import parse_quantity
 from services.kit.errors import InvalidArgument
-from services.registry.rules.quantities import parse_quantity
 
 GPU = Resources.GPU
 # What is checked, in the order in which failures are told. STORAGE is an old name that nothing reads.

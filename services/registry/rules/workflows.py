@@ -9,9 +9,9 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier
 
 from services.contracts.identifiers import identifier_text
+from services.contracts.quantities import parse_quantity
 from services.kit.errors import InvalidArgument, ServiceError
 from services.registry.rules.compiler import CompilationFailed, Requirements, compile_workflow, requirements
-from services.registry.rules.quantities import parse_quantity
 
 # The compiler adds a start node and an end node.
 _OWN_NODES = 2

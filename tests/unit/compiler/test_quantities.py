@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.registry.rules.quantities import canonical_quantity, parse_quantity
+from services.contracts.quantities import canonical_quantity, parse_quantity
 
 VALUES = {
     "0": (Fraction(0), "0"),

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from google.protobuf.struct_pb2 import Struct, Value
 
-from services.registry.rules.quantities import parse_quantity
+from services.contracts.quantities import parse_quantity
 
 
 class _Kind(Enum):

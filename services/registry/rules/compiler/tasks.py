@@ -10,9 +10,9 @@ from flyteidl.core.compiler_pb2 import CompiledTask
 from flyteidl.core.tasks_pb2 import Container, Resources, TaskTemplate
 from google.protobuf.message import DecodeError
 
+from services.contracts.quantities import parse_quantity
 from services.registry.rules.compiler.errors import ROOT, Code, Errors
 from services.registry.rules.compiler.pods import NotAPodSpec, container_names
-from services.registry.rules.quantities import parse_quantity
 
 _CONTAINER = "container"
 _MAX_CONTAINER_NAME = 63

@@ -1,6 +1,7 @@
 """Kubernetes quantities (`500m`, `1.5Gi`, `2e3`): read exactly, and written in Kubernetes' canonical form.
 
-Used by the compiler (compiler.md 2) and by the resource checks of tasks (registry.md 5.2).
+Used by the compiler (compiler.md 2), by the resource checks of tasks (registry.md 5.2) and by what executions hand to
+engines (executions.md 2.8).
 """
 
 import re
