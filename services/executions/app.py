@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from flyteidl.service import admin_pb2, dataproxy_pb2
+from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
 from services.executions.config import Settings
 from services.executions.handlers.data import DataHandlers
@@ -11,6 +11,7 @@ from services.executions.handlers.data_proxy import DataProxyHandlers
 from services.executions.handlers.executions import ExecutionHandlers
 from services.executions.handlers.launch import Launcher
 from services.executions.handlers.node_executions import NodeExecutionHandlers
+from services.executions.handlers.signals import SignalHandlers
 from services.executions.handlers.task_executions import TaskExecutionHandlers
 from services.executions.listeners.event_batches import EventBatches
 from services.executions.listeners.questions import ExecutionQuestions
@@ -29,6 +30,7 @@ NAME = "executions"
 _EVENT_CONNECTIONS = 4
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
+SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
 
 
 async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
@@ -58,9 +60,10 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         DataHandlers(db, objects, settings),
     )
     table.bind(DATA_PROXY_SERVICE, DataProxyHandlers(db, objects, settings, _now))
+    table.bind(SIGNAL_SERVICE, SignalHandlers(db))
     return App(
         table,
-        services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name],
+        services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name, SIGNAL_SERVICE.full_name],
         loops=[relay.run],
         routes=object_routes(objects),
     )

@@ -1,0 +1,105 @@
+"""The signals table: made when a gate first asks, set by whoever answers (executions.md section 10)."""
+
+from dataclasses import dataclass
+
+from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
+from sqlalchemy import DateTime, cast, null, select
+
+from services.executions.store.tables import signals
+from services.kit.db import Connection, fetch
+from services.kit.listing import Column, Entity, Kind, Listing, Plan
+
+_KEY = """
+execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s
+    AND signal_id = %(signal_id)s
+"""
+_GET = f"SELECT type, value FROM signals WHERE {_KEY}"
+_LOCK = f"SELECT type, value FROM signals WHERE {_KEY} FOR UPDATE"
+_CREATE = """
+INSERT INTO signals (execution_project, execution_domain, execution_name, signal_id, type)
+VALUES (%(project)s, %(domain)s, %(name)s, %(signal_id)s, %(type)b)
+ON CONFLICT DO NOTHING
+"""
+_SET = f"UPDATE signals SET value = %(value)b, updated_at = now() WHERE {_KEY}"
+
+LISTING = Listing(
+    "signal",
+    Entity(
+        "s",
+        {
+            "id": Column(signals.c.id, Kind.INTEGER),
+            "created_at": Column(signals.c.created_at, Kind.TIMESTAMP),
+            "updated_at": Column(signals.c.updated_at, Kind.TIMESTAMP),
+            "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+            "execution_project": Column(signals.c.execution_project),
+            "execution_domain": Column(signals.c.execution_domain),
+            "execution_name": Column(signals.c.execution_name),
+            "signal_id": Column(signals.c.signal_id),
+            "type": Column(signals.c.type, Kind.BYTES),
+            "value": Column(signals.c.value, Kind.BYTES),
+        },
+    ),
+    signals.c.id,
+)
+
+
+@dataclass(frozen=True)
+class StoredSignal:
+    """A signal as its row holds it: serialized core.LiteralType and core.Literal, None until it is set."""
+
+    signal_id: str
+    type: bytes
+    value: bytes | None
+
+
+async def get(connection: Connection, identifier: SignalIdentifier) -> StoredSignal | None:
+    """Return a signal; None when no gate has asked for it."""
+    return await _read(connection, _GET, identifier)
+
+
+async def lock(connection: Connection, identifier: SignalIdentifier) -> StoredSignal | None:
+    """Return a signal that nobody else can change until the transaction ends; None when there is none."""
+    return await _read(connection, _LOCK, identifier)
+
+
+async def create(connection: Connection, identifier: SignalIdentifier, type_: bytes) -> None:
+    """Make a signal; one that is there already stays as it is."""
+    await connection.execute(_CREATE, _key(identifier) | {"type": type_})
+
+
+async def set_value(connection: Connection, identifier: SignalIdentifier, value: bytes) -> None:
+    """Give a signal its value, in place of a former one."""
+    await connection.execute(_SET, _key(identifier) | {"value": value})
+
+
+async def find(connection: Connection, plan: Plan, execution: WorkflowExecutionIdentifier) -> list[StoredSignal]:
+    """Return the page of an execution's signals that `plan` asks for."""
+    statement = (
+        select(signals.c.signal_id, signals.c.type, signals.c.value)
+        .where(
+            signals.c.execution_project == execution.project,
+            signals.c.execution_domain == execution.domain,
+            signals.c.execution_name == execution.name,
+            *plan.where,
+        )
+        .order_by(*plan.order_by)
+        .limit(plan.limit)
+        .offset(plan.offset)
+    )
+    return [StoredSignal(*row) for row in await fetch(connection, statement)]
+
+
+async def _read(connection: Connection, statement: str, identifier: SignalIdentifier) -> StoredSignal | None:
+    cursor = await connection.execute(statement, _key(identifier), binary=True)
+    row = await cursor.fetchone()
+    return None if row is None else StoredSignal(identifier.signal_id, *row)
+
+
+def _key(identifier: SignalIdentifier) -> dict[str, object]:
+    execution = identifier.execution_id
+    return {
+        "project": execution.project,
+        "domain": execution.domain,
+        "name": execution.name,
+        "signal_id": identifier.signal_id,
+    }

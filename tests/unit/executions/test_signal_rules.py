@@ -1,0 +1,133 @@
+"""What may be asked of signals and what they may be set to (executions.md section 10)."""
+
+from typing import Any
+
+import pytest
+from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest, SignalListRequest, SignalSetRequest
+from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
+from flyteidl.core.literals_pb2 import Blob, Literal, LiteralCollection, Primitive, Scalar, Union, Void
+from flyteidl.core.types_pb2 import LiteralType, SimpleType, UnionType
+from google.protobuf.struct_pb2 import Struct, Value
+
+from services.executions.rules import signals
+from services.kit.errors import InvalidArgument
+
+EXECUTION = WorkflowExecutionIdentifier(project="p", domain="d", name="n")
+ID = SignalIdentifier(signal_id="approve", execution_id=EXECUTION)
+BOOLEAN, INTEGER, STRING, FLOAT = (
+    LiteralType(simple=simple)
+    for simple in (SimpleType.BOOLEAN, SimpleType.INTEGER, SimpleType.STRING, SimpleType.FLOAT)
+)
+
+
+def value(**primitive: Any) -> Literal:
+    return Literal(scalar=Scalar(primitive=Primitive(**primitive)))
+
+
+YES = value(boolean=True)
+NAN = Literal(scalar=Scalar(generic=Struct(fields={"a": Value(number_value=float("nan"))})))
+IDS: list[tuple[SignalIdentifier | None, str]] = [
+    (None, "missing id"),
+    (SignalIdentifier(signal_id="s"), "missing execution_id"),
+    (SignalIdentifier(execution_id=EXECUTION), "missing signal_id"),
+    (SignalIdentifier(signal_id="é" * 128, execution_id=EXECUTION), "size of signal_id exceeded length 255"),
+    (
+        SignalIdentifier(signal_id="s", execution_id=WorkflowExecutionIdentifier(domain="d", name="n")),
+        "missing project",
+    ),
+    (
+        SignalIdentifier(signal_id="s", execution_id=WorkflowExecutionIdentifier(project="p", name="n")),
+        "missing domain",
+    ),
+    (
+        SignalIdentifier(signal_id="s", execution_id=WorkflowExecutionIdentifier(project="p", domain="d")),
+        "missing name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("identifier", "message"), IDS)
+def test_a_signal_is_named_whole(identifier: SignalIdentifier | None, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        signals.check_wanted(SignalGetOrCreateRequest(id=identifier))
+    with pytest.raises(InvalidArgument, match=message):
+        signals.check_set(SignalSetRequest(id=identifier))
+
+
+def test_a_list_names_its_execution() -> None:
+    with pytest.raises(InvalidArgument, match="missing execution_id"):
+        signals.check_listed(SignalListRequest())
+    nameless = SignalListRequest(workflow_execution_id=WorkflowExecutionIdentifier(project="p", domain="d"))
+    with pytest.raises(InvalidArgument, match="missing name"):
+        signals.check_listed(nameless)
+    signals.check_listed(SignalListRequest(workflow_execution_id=EXECUTION))
+
+
+def test_a_gate_says_its_type_and_an_answer_its_value() -> None:
+    with pytest.raises(InvalidArgument, match="missing type"):
+        signals.check_wanted(SignalGetOrCreateRequest(id=ID))
+    with pytest.raises(InvalidArgument, match="missing value"):
+        signals.check_set(SignalSetRequest(id=ID))
+    signals.check_wanted(SignalGetOrCreateRequest(id=ID, type=BOOLEAN))
+    signals.check_set(SignalSetRequest(id=ID, value=YES))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (value(string_value="x" * signals.MAX_VALUE_BYTES), "size of value exceeded 262144 bytes"),
+        (NAN, "invalid value for "),
+        (value(datetime={"seconds": 10**15}), "invalid value for datetime"),
+    ],
+)
+def test_a_value_that_lists_could_not_show_is_refused(bad: Literal, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        signals.check_set(SignalSetRequest(id=ID, value=bad))
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "fits"),
+    [
+        (BOOLEAN, YES, True),
+        (BOOLEAN, value(integer=1), False),
+        (STRING, value(string_value="é"), True),
+        (STRING, YES, False),
+        (FLOAT, value(integer=1), False),
+        # The declared type must go into the value's: a union of one fits, the union of several does not.
+        (LiteralType(union_type=UnionType(variants=[INTEGER])), value(integer=1), True),
+        (LiteralType(union_type=UnionType(variants=[INTEGER, STRING])), value(integer=1), False),
+        (
+            LiteralType(union_type=UnionType(variants=[INTEGER])),
+            Literal(scalar=Scalar(union=Union(value=value(integer=1), type=INTEGER))),
+            True,
+        ),
+        (
+            LiteralType(collection_type=INTEGER),
+            Literal(collection=LiteralCollection(literals=[value(integer=1)])),
+            True,
+        ),
+        (INTEGER, Literal(scalar=Scalar(none_type=Void())), False),
+    ],
+)
+def test_a_value_fits_when_the_declared_type_can_be_cast_to_its_own(
+    declared: LiteralType, given: Literal, fits: bool
+) -> None:
+    if fits:
+        signals.check_fits(given, declared)
+    else:
+        with pytest.raises(InvalidArgument, match="is not castable to existing signal type"):
+            signals.check_fits(given, declared)
+
+
+def test_a_value_without_a_type_is_refused() -> None:
+    for given in (Literal(), Literal(scalar=Scalar(blob=Blob(uri="s3://b/k")))):
+        with pytest.raises(InvalidArgument, match="its type cannot be told"):
+            signals.check_fits(given, BOOLEAN)
+
+
+def test_a_type_too_large_to_compare_is_refused_soon() -> None:
+    given = value(integer=1)
+    for _ in range(40):
+        given = Literal(collection=LiteralCollection(literals=[given, value(string_value="s"), YES]))
+    with pytest.raises(InvalidArgument, match=r"too large to compare|is not castable"):
+        signals.check_fits(given, BOOLEAN)
