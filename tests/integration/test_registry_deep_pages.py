@@ -15,7 +15,7 @@ from services.kit.listing import Listing, Plan
 from services.kit.migrations import migrate
 from services.registry import store
 from services.registry.store import descriptions, listings, names
-from services.registry.store.positions import Positions
+from services.kit.positions import Positions
 from tests.support.parts import Parts
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
