@@ -103,7 +103,7 @@ class ExecutionHandlers:
             rows = await execution_lists.find(connection, self._positions, plan, request.id)
         return answers.page(
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
-            (answers.listed_execution(project, domain, row) for row in rows),
+            answers.listed_executions(project, domain, rows),
             ExecutionList.TOKEN_FIELD_NUMBER,
             plan.next_token(len(rows)),
         )

@@ -125,7 +125,7 @@ _LISTED = (
 async def find(
     connection: Connection, positions: Positions, plan: Plan, where: NamedEntityIdentifier
 ) -> list[StoredExecution]:
-    """Return the executions that `plan` chooses, active ones only unless it filters by state; `where` may be any name."""
+    """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
     given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
     place = {column: value for column, value in given if value}
 
@@ -142,7 +142,7 @@ async def find(
 
     stay = Stay(positions, executions.c[moment], changes) if (moment := _stays(plan)) else None
     page = RowPage(executions, _LISTED, plan, chosen, about=None, values=place, stay=stay)
-    return [StoredExecution(*row) for row in await page.read(connection)]
+    return [StoredExecution._make(row) for row in await page.read(connection)]
 
 
 def _stays(plan: Plan) -> str:

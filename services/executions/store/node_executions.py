@@ -150,7 +150,7 @@ async def find(
         return statement
 
     page = RowPage(node_executions, _LISTED, plan, chosen, about=None, values=place)
-    return [StoredNodeExecution(*row) for row in await page.read(connection)]
+    return [StoredNodeExecution._make(row) for row in await page.read(connection)]
 
 
 def _key(node: NodeExecutionIdentifier) -> dict[str, str]:
