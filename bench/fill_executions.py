@@ -26,7 +26,7 @@ _SECONDS = sql.SQL("{} - copy * interval '1 second'")
 # By column, what a copy has in place of the model's value.
 _EXECUTION: Mapping[str, str] = {
     "execution_name": "'h' || lpad(copy::text, 19, '0')",
-    "phase": "CASE WHEN copy % 50 = 0 THEN 'FAILED' WHEN copy % 500 = 1 THEN 'RUNNING' ELSE 'SUCCEEDED' END",
+    "phase": "CASE WHEN copy % 50 = 7 THEN 'FAILED' WHEN copy % 500 = 1 THEN 'RUNNING' ELSE 'SUCCEEDED' END",
     "state": "(copy % 10 = 0)::int",
     "mode": "(copy % 50 > 0)::int",
     "user": "'user' || copy % 50",
