@@ -46,7 +46,7 @@ def main() -> int:
     calls = [Listed(call) for call in list_calls(PLACE)]
     bulks: dict[int, list[Bulk]] = {}
     with running_stack() as stack:
-        uvloop.run(_play(stack.port))
+        uvloop.run(play_models(stack.port))
         for size in arguments.sizes:
             fill(stack.folder, size)
             bulks[size] = uvloop.run(_in_bulk(stack.port, size))
@@ -58,8 +58,8 @@ def main() -> int:
     return int(bool(grown or any(one.refused for size in bulks.values() for one in size)))
 
 
-async def _play(port: int) -> None:
-    """Play the execution that is copied, and begin the one that gets many nodes."""
+async def play_models(port: int) -> None:
+    """Play the execution that `bench.fill_executions` copies, and begin the one that gets many nodes."""
     channel = Channel("127.0.0.1", port, 1)
     try:
         await register(channel, PLACE, [Shape.SINGLE])
