@@ -1,4 +1,4 @@
-"""A running executions service and its database, for all tests of this folder."""
+"""A running executions service and its database, for the tests of one file here: it takes events as long as it runs."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 from tests.support.parts import Parts, Served, service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def objects(parts: Parts) -> Path:
     return parts.folder / "read-objects"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def served(parts: Parts, objects: Path) -> AsyncIterator[Served]:
     async with service(
         "executions", parts, "read_executions", objects_url=f"file://{objects}", signing_key="key"
@@ -25,17 +25,17 @@ async def served(parts: Parts, objects: Path) -> AsyncIterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def admin(served: Served) -> AdminServiceStub:
     return AdminServiceStub(served.channel)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def proxy(served: Served) -> DataProxyServiceStub:
     return DataProxyServiceStub(served.channel)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def database(served: Served) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     async with await psycopg.AsyncConnection.connect(served.settings.database_url, autocommit=True) as connection:
         yield connection
