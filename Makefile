@@ -25,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry chaos outage test test-unit test-integration lint fmt typecheck lock
+.PHONY: help up down status logs reset bench bench-registry bench-executions chaos outage test test-unit test-integration lint fmt typecheck lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ bench: $(RUN_READY) ## Load on sandboxes of its own, some 15 minutes; writes ben
 
 bench-registry: $(RUN_READY) ## Registering in bulk and lists over a long history; writes bench/RESULTS-registry.md (SIZES)
 	@$(BIN)/python -m bench.registry --out bench/RESULTS-registry.md $(if $(SIZES),--sizes $(SIZES))
+
+bench-executions: $(RUN_READY) ## Launches and reads of executions over a long history; writes bench/RESULTS-executions.md (SIZES)
+	@$(BIN)/python -m bench.executions --out bench/RESULTS-executions.md $(if $(SIZES),--sizes $(SIZES))
 
 chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
 	@$(BIN)/python -m bench.chaos --replicas $(REPLICAS) \

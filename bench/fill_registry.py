@@ -59,7 +59,7 @@ def fill(folder: Path, versions: int) -> None:
         for table in _TABLES:
             _copy_all(connection, table, versions)
         for table in (*_TABLES, "named_entities"):
-            _tidy(connection, table)
+            tidy(connection, table)
 
 
 def filled_name(number: int) -> str:
@@ -67,7 +67,7 @@ def filled_name(number: int) -> str:
     return NAME if number % 2 else f"{NAME[:_NUMBER_AT]}{number:07}"
 
 
-def _tidy(connection: psycopg.Connection[tuple[object, ...]], table: str) -> None:
+def tidy(connection: psycopg.Connection[tuple[object, ...]], table: str) -> None:
     """Let indexes alone tell which rows there are, as they do of what is not quite new.
 
     That is only so when no dead row is left in an index, be there few of them, and when nobody could still see the

@@ -1,7 +1,6 @@
 """What `bench.registry` registers, and the lists it asks for: those of the console, flytectl and flytekit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from flyteidl.admin.common_pb2 import (
     NamedEntityIdentifier,
@@ -29,38 +28,11 @@ from google.protobuf.message import Message
 from bench import entities
 from bench.entities import WORK, Place, Shape
 from bench.fill_registry import NAME, VERSION
+from bench.repeated import PAGE, ListCall
 
 TASKS, WORKFLOWS, LAUNCH_PLANS = 1000, 200, 200
-# A page as flytectl asks for it; every list here has more to tell at every size, so that pages are full and comparable.
-PAGE = 100
-DEEP_PAGE = 1000
 
 _NEWEST_FIRST = Sort(key="created_at", direction=Sort.DESCENDING)
-
-
-@dataclass(frozen=True)
-class ListCall:
-    """A list, or a get, as it is called again and again; `paged` when its page 1,000 is asked for too."""
-
-    what: str
-    method: str
-    request: Message
-    answer: type[Message]
-    paged: bool = False
-
-    def page(self, number: int) -> bytes:
-        """The request for that page, the first being 1; tokens are offsets."""
-        request = type(self.request)()
-        request.CopyFrom(self.request)
-        if number > 1:
-            request.token = str((number - 1) * PAGE)  # type: ignore[attr-defined]  # every list request has one
-        return request.SerializeToString()
-
-    def rows(self, body: bytes) -> int:
-        """How many things an answer tells of."""
-        answer = self.answer.FromString(body)
-        (of,) = [field.name for field in answer.DESCRIPTOR.fields if field.message_type and field.is_repeated] or [""]
-        return len(getattr(answer, of)) if of else 1
 
 
 def task(place: Place, name: str, version: str) -> TaskCreateRequest:

@@ -22,6 +22,7 @@ from services.kit.db import Database
 from services.kit.object_front import object_routes
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
+from services.kit.positions import Positions
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 
@@ -54,7 +55,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     table = Table()
     table.bind(
         ADMIN_SERVICE,
-        ExecutionHandlers(db, outbox, objects, launcher, _now),
+        ExecutionHandlers(db, outbox, objects, launcher, positions=Positions(_now), clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
         DataHandlers(db, objects, settings),

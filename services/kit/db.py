@@ -149,9 +149,12 @@ class Database:
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
     """Reads that see the rows of one moment, whatever others commit meanwhile."""
-    async with connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    # In one statement, where the driver's own block takes two and would have to be told the level besides.
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    try:
         yield
+    finally:
+        await connection.execute("ROLLBACK")  # nothing was written
 
 
 async def fetch(connection: Connection, statement: Executable) -> list[TupleRow]:

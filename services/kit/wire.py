@@ -12,8 +12,6 @@ _CONTINUE = 0x80
 _LOW_BITS = 0x7F
 
 
-# A list has two for each element, of few values: making them took a third of its time.
-@lru_cache(maxsize=4096)
 def varint(value: int) -> bytes:
     """`value` (not negative) as a base-128 varint."""
     out = bytearray()
@@ -26,7 +24,13 @@ def varint(value: int) -> bytes:
 
 def message_field(number: int, payload: bytes) -> bytes:
     """Field `number` holding the serialized message (or raw bytes) `payload`."""
-    return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(payload)) + payload
+    return _head(number, len(payload)) + payload
+
+
+# A list has several for each element, of few values: making them took a third of its time.
+@lru_cache(maxsize=4096)
+def _head(number: int, length: int) -> bytes:
+    return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)
 
 
 def string_field(number: int, text: str) -> bytes:
@@ -36,4 +40,9 @@ def string_field(number: int, text: str) -> bytes:
 
 def enum_field(number: int, value: int) -> bytes:
     """Field `number` holding an enum or a not negative integer; nothing for zero."""
-    return varint(number << 3) + varint(value) if value else b""
+    return _number(number, value) if value else b""
+
+
+@lru_cache(maxsize=4096)
+def _number(number: int, value: int) -> bytes:
+    return varint(number << 3) + varint(value)

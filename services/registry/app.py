@@ -9,6 +9,7 @@ from flyteidl.service import admin_pb2
 from services.kit.beside import Beside
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
+from services.kit.positions import Positions
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 from services.registry.config import Settings
@@ -22,7 +23,6 @@ from services.registry.listeners.questions import RegistryQuestions
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Scope
 from services.registry.rules.workflows import Limits
-from services.registry.store.positions import Positions
 
 NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]

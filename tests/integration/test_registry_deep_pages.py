@@ -13,9 +13,9 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from services.kit.db import Connection, Database
 from services.kit.listing import Listing, Plan
 from services.kit.migrations import migrate
+from services.kit.positions import Positions
 from services.registry import store
 from services.registry.store import descriptions, listings, names
-from services.registry.store.positions import Positions
 from tests.support.parts import Parts
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,10 +11,11 @@ import pytest
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.core.identifier_pb2 import ResourceType
 
-from services.kit import db
+from services.kit import db, row_pages
 from services.kit.db import Connection, Database
 from services.kit.listing import Listing
 from services.kit.migrations import migrate
+from services.kit.positions import Positions
 from services.registry import store
 from services.registry.store import (
     descriptions,
@@ -24,10 +25,8 @@ from services.registry.store import (
     name_pages,
     names,
     tasks,
-    version_pages,
     workflows,
 )
-from services.registry.store.positions import Positions
 from tests.support.parts import Parts
 
 VERSIONS = 20_000
@@ -95,7 +94,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         statements.append((text, parameters))
         return await db.fetch_text(connection, text, parameters)
 
-    for module in (version_pages, name_pages):
+    for module in (row_pages, name_pages):
         monkeypatch.setattr(module, "fetch_text", fetch_text)
     return statements
 

@@ -31,6 +31,7 @@ from services.kit.db import Database
 from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
+from services.kit.positions import Positions
 from services.kit.rpc import Call
 
 
@@ -38,12 +39,20 @@ class ExecutionHandlers:
     """The RPCs about executions."""
 
     def __init__(
-        self, db: Database, outbox: Outbox, objects: ObjectStore, launcher: Launcher, clock: Callable[[], datetime]
+        self,
+        db: Database,
+        outbox: Outbox,
+        objects: ObjectStore,
+        launcher: Launcher,
+        *,
+        positions: Positions,
+        clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._outbox = outbox
         self._objects = objects
         self._launcher = launcher
+        self._positions = positions
         self._clock = clock
 
     async def CreateExecution(self, request: ExecutionCreateRequest, call: Call) -> ExecutionCreateResponse:
@@ -91,10 +100,10 @@ class ExecutionHandlers:
             sort_direction=request.sort_by.direction,
         )
         async with self._db.read() as connection:
-            rows = await execution_lists.find(connection, plan, project, domain, request.id.name)
+            rows = await execution_lists.find(connection, self._positions, plan, request.id)
         return answers.page(
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
-            (answers.listed_execution(project, domain, row) for row in rows),
+            answers.listed_executions(project, domain, rows),
             ExecutionList.TOKEN_FIELD_NUMBER,
             plan.next_token(len(rows)),
         )

@@ -3,8 +3,9 @@
 executions.md 4.1, 5.1, 7.1, 7.2, 8.1 and 8.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flyteidl.admin.execution_pb2 import Execution, ExecutionClosure, ExecutionSpec
 from flyteidl.admin.node_execution_pb2 import NodeExecution, NodeExecutionClosure, NodeExecutionMetaData
@@ -25,8 +26,7 @@ from services.kit.wire import enum_field, message_field, string_field
 LISTED_ERROR_BYTES = 100
 
 
-@dataclass(frozen=True)
-class StoredExecution:
+class StoredExecution(NamedTuple):
     """An execution as its row holds it."""
 
     name: str
@@ -39,8 +39,7 @@ class StoredExecution:
     attributes: bytes = b""  # that act on it, which the spec does not tell
 
 
-@dataclass(frozen=True)
-class StoredNodeExecution:
+class StoredNodeExecution(NamedTuple):
     """A node execution as its row holds it; the two flags are filled for event version 0 only (7.1)."""
 
     node_id: str
@@ -75,11 +74,12 @@ def execution(project: str, domain: str, row: StoredExecution) -> bytes:
     return _execution(execution_id(project, domain, row.name), spec, _closure(row, listed=False))
 
 
-def listed_execution(project: str, domain: str, row: StoredExecution) -> bytes:
-    """Return the admin.Execution of `row` as lists show it: no inputs, errors cut short."""
-    return _execution(
-        execution_id(project, domain, row.name), row.spec + _of_attributes(row), _closure(row, listed=True)
-    )
+def listed_executions(project: str, domain: str, rows: Iterable[StoredExecution]) -> Iterator[bytes]:
+    """Yield the admin.Execution of each row as lists show it: no inputs, errors cut short."""
+    place = execution_id(project, domain, "")
+    for row in rows:
+        identifier = place + string_field(WorkflowExecutionIdentifier.NAME_FIELD_NUMBER, row.name)
+        yield _execution(identifier, row.spec + _of_attributes(row), _closure(row, listed=True))
 
 
 def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) -> bytes:
@@ -132,7 +132,7 @@ def page(field: int, items: Iterable[bytes], token_field: int, token: str) -> by
 
 
 def execution_id(project: str, domain: str, name: str) -> bytes:
-    """Return a serialized WorkflowExecutionIdentifier."""
+    """Return a serialized WorkflowExecutionIdentifier; the name comes last."""
     return (
         string_field(WorkflowExecutionIdentifier.PROJECT_FIELD_NUMBER, project)
         + string_field(WorkflowExecutionIdentifier.DOMAIN_FIELD_NUMBER, domain)

@@ -5,14 +5,19 @@ columns of the execution. A launch plan's or task's other columns cannot be comp
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.execution_pb2 import EXECUTION_ACTIVE, ExecutionMetadata, ExecutionState
-from sqlalchemy import ColumnElement, DateTime, and_, cast, exists, null, select
+from sqlalchemy import ColumnElement, DateTime, Select, Table, and_, cast, exists, literal_column, null
 
 from services.executions.rules.answers import StoredExecution
-from services.executions.store.tables import execution_tags, executions
-from services.kit.db import Connection, fetch
-from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
+from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
+from services.kit.db import Connection, fetch_text
+from services.kit.listing import DESCENDING, Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.positions import Positions
+from services.kit.row_pages import RowPage, Stay
+from services.kit.statements import within
 
 _TAG_ENTITIES = frozenset({"execution_tag", "admin_tag"})
 _NEVER = Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP)  # nothing is ever deleted
@@ -93,35 +98,58 @@ LISTING = Listing(
 )
 
 
-async def find(connection: Connection, plan: Plan, project: str, domain: str, name: str) -> list[StoredExecution]:
-    """Return the executions that `plan` chooses, active ones only unless it filters by state; any `name` when empty."""
-    table = executions.c
-    # The page is chosen by indexed columns alone. Rows that an offset skips would otherwise be read, and sorted, with
-    # their messages: a quarter of a second for a page deep in a long list.
-    page = select(table.id).where(table.execution_project == project, table.execution_domain == domain)
-    if name:
-        page = page.where(table.execution_name == name)
-    if "state" not in plan.filtered_fields:
-        page = page.where(table.state == EXECUTION_ACTIVE)
-    tags = [condition for condition in plan.conditions if condition.prefix in _TAG_ENTITIES]
-    own = [condition.clause for condition in plan.conditions if condition.prefix not in _TAG_ENTITIES]
-    page = page.where(*own, *_tagged(tags)).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
-    chosen = page.subquery("page")
-    statement = (
-        select(
-            table.execution_name,
-            table.phase,
-            table.spec,
-            null(),  # lists show no inputs
-            table.closure,
-            table.abort_cause,
-            table.error_kind.is_not(None),
-            table.execution_attributes,
-        )
-        .join(chosen, chosen.c.id == table.id)
-        .order_by(*plan.order_by)
-    )
-    return [StoredExecution(*row) for row in await fetch(connection, statement)]
+# Of an execution, what its making settles; `state` changes too, but seldom, and is counted (`execution_state_changes`).
+_STAYING = frozenset(
+    {
+        "id", "created_at", "execution_project", "execution_domain", "execution_name", "spec", "execution_created_at",
+        "mode", "source_execution_id", "parent_node_execution_id", "user", "state", "launch_entity",
+    }
+)  # fmt: skip
+_MOMENTS = frozenset({"created_at", "execution_created_at"})
+_STATE_CHANGES = """
+SELECT changes FROM execution_state_changes
+WHERE execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s
+"""
+_LISTED = (
+    executions.c.execution_name,
+    executions.c.phase,
+    executions.c.spec,
+    null(),  # lists show no inputs
+    executions.c.closure,
+    executions.c.abort_cause,
+    executions.c.error_kind.is_not(None),
+    executions.c.execution_attributes,
+)
+
+
+async def find(
+    connection: Connection, positions: Positions, plan: Plan, where: NamedEntityIdentifier
+) -> list[StoredExecution]:
+    """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
+    given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
+    place = {column: value for column, value in given if value}
+
+    def chosen(statement: Select[Any]) -> Select[Any]:
+        statement = statement.where(*within(executions, place))
+        if "state" not in plan.filtered_fields:
+            statement = statement.where(executions.c.state == literal_column(str(EXECUTION_ACTIVE)))
+        tags = [condition for condition in plan.conditions if condition.prefix in _TAG_ENTITIES]
+        own = [condition.clause for condition in plan.conditions if condition.prefix not in _TAG_ENTITIES]
+        return statement.where(*own, *_tagged(tags))
+
+    async def changes(connection: Connection) -> int:
+        return sum(changes for (changes,) in await fetch_text(connection, _STATE_CHANGES, place))
+
+    stay = Stay(positions, executions.c[moment], changes) if (moment := _stays(plan)) else None
+    page = RowPage(executions, _LISTED, plan, chosen, about=None, values=place, stay=stay)
+    return [StoredExecution._make(row) for row in await page.read(connection)]
+
+
+def _stays(plan: Plan) -> str:
+    """Return the column by which the list is newest first; empty when executions may leave it or come in between."""
+    order, direction = plan.order
+    changing = (not condition.prefix and condition.column not in _STAYING for condition in plan.conditions)
+    return order if order in _MOMENTS and direction == DESCENDING and not any(changing) else ""
 
 
 def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:
@@ -135,9 +163,10 @@ def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:
         if not groups or column in groups[-1]:
             groups.append({})
         groups[-1][column] = condition.clause
-    same = and_(
-        execution_tags.c.execution_project == executions.c.execution_project,
-        execution_tags.c.execution_domain == executions.c.execution_domain,
-        execution_tags.c.execution_name == executions.c.execution_name,
-    )
-    return [exists().where(same, *group.values()) for group in groups]
+    own = same_execution(execution_tags, executions)
+    return [exists().where(own, *group.values()) for group in groups]
+
+
+def same_execution(one: Table, other: Table) -> ColumnElement[bool]:
+    """Whether two rows beside each other belong to one execution."""
+    return and_(*(one.c[part] == other.c[part] for part in EXECUTION_KEY))

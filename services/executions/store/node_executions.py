@@ -1,15 +1,18 @@
 """The node_executions table, as reads see it (executions.md section 7)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
-from sqlalchemy import DateTime, and_, cast, exists, null, select
+from sqlalchemy import DateTime, Select, and_, cast, exists, literal_column, null
 
 from services.executions.rules.answers import StoredNodeExecution
-from services.executions.store.execution_lists import EXECUTION
+from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.tables import executions, node_executions
-from services.kit.db import Connection, fetch
+from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.kit.row_pages import RowPage
+from services.kit.statements import within
 
 _KEY = (
     "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s "
@@ -62,7 +65,30 @@ NODE_EXECUTION = Entity(
     },
 )
 
-LISTING = Listing("node_execution", NODE_EXECUTION, node_executions.c.id, {"execution": EXECUTION})
+_CHILD = node_executions.alias("child")
+# Of event version 0 only, as for one node (7.1).
+_CHILDREN = and_(
+    node_executions.c.internal_data == literal_column("''::bytea"),
+    exists().where(_CHILD.c.parent_id == node_executions.c.id),
+)
+_LISTED = (
+    node_executions.c.node_id,
+    node_executions.c.input_uri,
+    node_executions.c.closure,
+    node_executions.c.node_execution_metadata,
+    node_executions.c.error_kind.is_not(None),
+    _CHILDREN,
+    and_(_CHILDREN, node_executions.c.dynamic_workflow_remote_closure_reference != literal_column("''")),
+)
+
+LISTING = Listing(
+    "node_execution",
+    NODE_EXECUTION,
+    node_executions.c.id,
+    {"execution": EXECUTION},
+    # As they were inserted (1.3): the events of an execution are applied one after the other.
+    unsorted=(node_executions.c.created_at, node_executions.c.id),
+)
 
 
 @dataclass(frozen=True)
@@ -105,38 +131,26 @@ async def find(
 ) -> list[StoredNodeExecution]:
     """Return the nodes of `execution` that `plan` chooses: children of one parent, or else the top level (7.2, 7.3)."""
     table = node_executions.c
-    child = node_executions.alias("child")
-    children = and_(table.internal_data == b"", exists().where(child.c.parent_id == table.id))
-    statement = select(
-        table.node_id,
-        table.input_uri,
-        table.closure,
-        table.node_execution_metadata,
-        table.error_kind.is_not(None),
-        children,
-        and_(children, table.dynamic_workflow_remote_closure_reference != ""),
-    ).where(
-        table.execution_project == execution.project,
-        table.execution_domain == execution.domain,
-        table.execution_name == execution.name,
-    )
+    place: dict[str, Any] = {
+        "execution_project": execution.project,
+        "execution_domain": execution.domain,
+        "execution_name": execution.name,
+    }
     if parent_task_execution_id is not None:
-        statement = statement.where(table.parent_task_execution_id == parent_task_execution_id)
+        place["parent_task_execution_id"] = parent_task_execution_id
     elif parent_id is not None:
-        statement = statement.where(table.parent_id == parent_id)
-    else:
-        statement = statement.where(table.parent_id.is_(None), table.parent_task_execution_id.is_(None))
-    if "execution" in plan.entities:
-        statement = statement.join(
-            executions,
-            and_(
-                executions.c.execution_project == table.execution_project,
-                executions.c.execution_domain == table.execution_domain,
-                executions.c.execution_name == table.execution_name,
-            ),
-        )
-    statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
-    return [StoredNodeExecution(*row) for row in await fetch(connection, statement)]
+        place["parent_id"] = parent_id
+
+    def chosen(statement: Select[Any]) -> Select[Any]:
+        statement = statement.where(*within(node_executions, place), *plan.where)
+        if parent_task_execution_id is None and parent_id is None:
+            statement = statement.where(table.parent_id.is_(None), table.parent_task_execution_id.is_(None))
+        if "execution" in plan.entities:
+            statement = statement.join(executions, same_execution(executions, node_executions))
+        return statement
+
+    page = RowPage(node_executions, _LISTED, plan, chosen, about=None, values=place)
+    return [StoredNodeExecution._make(row) for row in await page.read(connection)]
 
 
 def _key(node: NodeExecutionIdentifier) -> dict[str, str]:

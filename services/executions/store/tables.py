@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     desc,
     false,
     func,
@@ -71,7 +72,7 @@ def _execution_key() -> tuple[Column[str], Column[str], Column[str]]:
     )
 
 
-_KEY = ("execution_project", "execution_domain", "execution_name")
+EXECUTION_KEY = ("execution_project", "execution_domain", "execution_name")
 
 
 executions = Table(
@@ -119,7 +120,17 @@ executions = Table(
     Column("task_domain", Text),
     Column("task_name", Text),
     Column("task_version", Text),
-    UniqueConstraint(*_KEY, name="executions_key"),
+    UniqueConstraint(*EXECUTION_KEY, name="executions_key"),
+)
+
+# How often executions of a domain were archived or revived, kept by a trigger: whoever remembers places in lists of
+# them sees that they have shifted.
+execution_state_changes = Table(
+    "execution_state_changes",
+    metadata,
+    Column("execution_project", Text, primary_key=True),
+    Column("execution_domain", Text, primary_key=True),
+    _number("changes"),
 )
 
 _PLACE = (executions.c.execution_project, executions.c.execution_domain)
@@ -150,6 +161,9 @@ Index(
     postgresql_where=executions.c.task_name.is_not(None),
 )
 Index("executions_by_user", *_PLACE, executions.c.user, *_NEWEST)
+Index("executions_by_mode", *_PLACE, executions.c.mode, *_NEWEST)
+# A change of phase is no HOT update anyhow, as the index of active executions is by phase; here it costs an entry more.
+Index("executions_by_phase", *_PLACE, executions.c.phase, *_NEWEST)
 Index(
     "executions_active_by_launch_plan",
     executions.c.launch_plan_project,
@@ -181,11 +195,21 @@ node_executions = Table(
     Column("cache_status", Text),  # core.CatalogCacheStatus by name
     _text("dynamic_workflow_remote_closure_reference"),
     Column("internal_data", LargeBinary, nullable=False, server_default=text("''::bytea")),
-    UniqueConstraint(*_KEY, "node_id", name="node_executions_key"),
+    UniqueConstraint(*EXECUTION_KEY, "node_id", name="node_executions_key"),
+)
+# Clients read the nodes of one level in the order in which they came. These columns never change: what an event writes
+# of a node that is there touches no index, and a new node has one more entry, in one of the two.
+Index(
+    "node_executions_of_top_level",
+    *(node_executions.c[part] for part in EXECUTION_KEY),
+    node_executions.c.created_at,
+    node_executions.c.id,
+    postgresql_where=and_(node_executions.c.parent_id.is_(None), node_executions.c.parent_task_execution_id.is_(None)),
 )
 Index(
-    "node_executions_by_parent",
+    "node_executions_of_parent",
     node_executions.c.parent_id,
+    node_executions.c.created_at,
     node_executions.c.id,
     postgresql_where=node_executions.c.parent_id.is_not(None),
 )
@@ -221,7 +245,7 @@ task_executions = Table(
     Column("resources_chunked", Boolean, nullable=False, server_default=false()),
     # The node's columns come first: every list and every event asks by node.
     UniqueConstraint(
-        *_KEY, "node_id", "retry_attempt", "project", "domain", "name", "version", name="task_executions_key"
+        *EXECUTION_KEY, "node_id", "retry_attempt", "project", "domain", "name", "version", name="task_executions_key"
     ),
 )
 
@@ -241,7 +265,7 @@ external_resources = Table(
 phase_counts = Table(
     "phase_counts",
     metadata,
-    *(Column(name, Text, primary_key=True) for name in _KEY),
+    *(Column(name, Text, primary_key=True) for name in EXECUTION_KEY),
     Column("nodes", JSONB, nullable=False),
     Column("tasks", JSONB, nullable=False),
 )
@@ -255,7 +279,7 @@ execution_tags = Table(
     *_execution_key(),
     _text("key", None),
     _text("value"),
-    UniqueConstraint(*_KEY, "key", "value", name="execution_tags_key"),
+    UniqueConstraint(*EXECUTION_KEY, "key", "value", name="execution_tags_key"),
 )
 Index("execution_tags_by_key", execution_tags.c.key, execution_tags.c.value)
 
@@ -269,7 +293,7 @@ signals = Table(
     _text("signal_id", None),
     _message("type"),  # core.LiteralType
     Column("value", LargeBinary),  # core.Literal; null until set
-    UniqueConstraint(*_KEY, "signal_id", name="signals_key"),
+    UniqueConstraint(*EXECUTION_KEY, "signal_id", name="signals_key"),
 )
 
 outbox = outbox_table(metadata)

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
 from psycopg.rows import TupleRow
-from sqlalchemy import DateTime, and_, cast, exists, null, select
+from sqlalchemy import DateTime, Select, and_, cast, exists, null
 
 from services.executions.rules.answers import StoredTaskExecution
-from services.executions.store.execution_lists import EXECUTION
+from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.node_executions import NODE_EXECUTION
 from services.executions.store.tables import executions, node_executions, task_executions
-from services.kit.db import Connection, fetch
+from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.kit.row_pages import RowPage
+from services.kit.statements import within
 
 _KEY = """
 execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s
@@ -81,6 +84,20 @@ LISTING = Listing(
     },
 )
 
+_CHILD = node_executions.alias("child")
+_LISTED = (
+    task_executions.c.id,
+    task_executions.c.resources_chunked,
+    task_executions.c.project,
+    task_executions.c.domain,
+    task_executions.c.name,
+    task_executions.c.version,
+    task_executions.c.retry_attempt,
+    task_executions.c.input_uri,
+    task_executions.c.closure,
+    exists().where(_CHILD.c.parent_task_execution_id == task_executions.c.id),
+)
+
 
 @dataclass(frozen=True)
 class StoredData:
@@ -113,39 +130,25 @@ async def get_data(connection: Connection, task: TaskExecutionIdentifier) -> Sto
 
 async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier) -> list[StoredTaskExecution]:
     """Return the attempts and tasks of `node` that `plan` chooses."""
-    table = task_executions.c
-    same_execution = [
-        task_executions.c[part] == executions.c[part]
-        for part in ("execution_project", "execution_domain", "execution_name")
-    ]
-    same_node = [
-        task_executions.c[part] == node_executions.c[part]
-        for part in ("execution_project", "execution_domain", "execution_name", "node_id")
-    ]
-    child = node_executions.alias("child")
-    statement = select(
-        table.id,
-        table.resources_chunked,
-        table.project,
-        table.domain,
-        table.name,
-        table.version,
-        table.retry_attempt,
-        table.input_uri,
-        table.closure,
-        exists().where(child.c.parent_task_execution_id == table.id),
-    ).where(
-        table.execution_project == node.execution_id.project,
-        table.execution_domain == node.execution_id.domain,
-        table.execution_name == node.execution_id.name,
-        table.node_id == node.node_id,
-    )
-    if "execution" in plan.entities:
-        statement = statement.join(executions, and_(*same_execution))
-    if "node_execution" in plan.entities:
-        statement = statement.join(node_executions, and_(*same_node))
-    statement = statement.where(*plan.where).order_by(*plan.order_by).limit(plan.limit).offset(plan.offset)
-    return await _stored(connection, await fetch(connection, statement))
+    place = {
+        "execution_project": node.execution_id.project,
+        "execution_domain": node.execution_id.domain,
+        "execution_name": node.execution_id.name,
+        "node_id": node.node_id,
+    }
+
+    def chosen(statement: Select[Any]) -> Select[Any]:
+        statement = statement.where(*within(task_executions, place), *plan.where)
+        if "execution" in plan.entities:
+            statement = statement.join(executions, same_execution(executions, task_executions))
+        if "node_execution" in plan.entities:
+            same_node = node_executions.c.node_id == task_executions.c.node_id
+            of_node = and_(same_execution(node_executions, task_executions), same_node)
+            statement = statement.join(node_executions, of_node)
+        return statement
+
+    page = RowPage(task_executions, _LISTED, plan, chosen, about=None, values=place)
+    return await _stored(connection, await page.read(connection))
 
 
 async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[StoredTaskExecution]:

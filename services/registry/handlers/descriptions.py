@@ -6,6 +6,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.contracts.identifiers import check_complete
 from services.kit.db import Database
+from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import plan_of
@@ -14,7 +15,6 @@ from services.registry.rules.lists import check_id_given
 from services.registry.rules.missing import no_entry
 from services.registry.rules.names import check_type_given
 from services.registry.store import descriptions as store
-from services.registry.store.positions import Positions
 
 
 class DescriptionHandlers:

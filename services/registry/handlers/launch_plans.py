@@ -37,6 +37,7 @@ from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.listing import Plan
 from services.kit.outbox import Outbox
+from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import names_page, plan_of
@@ -49,7 +50,6 @@ from services.registry.rules.missing import missing
 from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
 from services.registry.store import launch_plans as store
 from services.registry.store import listings, names, schedules, workflows
-from services.registry.store.positions import Positions
 
 
 class LaunchPlanHandlers:

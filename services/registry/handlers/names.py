@@ -13,6 +13,7 @@ from flyteidl.admin.common_pb2 import (
 )
 
 from services.kit.db import Database
+from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.registry.handlers.pages import plan_of
 from services.registry.rules.lists import check_place_given
@@ -26,7 +27,6 @@ from services.registry.rules.names import (
     check_type_given,
 )
 from services.registry.store import names as store
-from services.registry.store.positions import Positions
 
 
 class NamedEntityHandlers:

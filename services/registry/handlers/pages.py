@@ -12,8 +12,8 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db import Database
 from services.kit.listing import Listing, Plan
+from services.kit.positions import Positions
 from services.registry.store import names
-from services.registry.store.positions import Positions
 
 ListRequest = (
     ResourceListRequest | NamedEntityIdentifierListRequest | NamedEntityListRequest | DescriptionEntityListRequest

@@ -21,6 +21,7 @@ from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import ServiceError
 from services.kit.outbox import Outbox
+from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import names_page, plan_of
@@ -33,7 +34,6 @@ from services.registry.rules.resources import PlatformLimits, limits_of
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
 from services.registry.store import descriptions, listings, names
 from services.registry.store import tasks as store
-from services.registry.store.positions import Positions
 
 
 @dataclass(frozen=True)

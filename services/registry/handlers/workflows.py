@@ -30,6 +30,7 @@ from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import Outbox
+from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.closures import Closures, closure_bytes
@@ -51,7 +52,6 @@ from services.registry.rules.workflows import (
 )
 from services.registry.store import descriptions, launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
-from services.registry.store.positions import Positions
 
 
 class _Built(NamedTuple):

@@ -9,9 +9,9 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.kit.positions import Positions
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
-from services.registry.store.positions import Positions
 from services.registry.store.tables import description_entities as table
 from services.registry.store.version_pages import VersionPage
 

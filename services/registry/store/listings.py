@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement, DateTime, Table, cast, null
 
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.kit.positions import Positions
 from services.registry.store.launch_plans import message_of
-from services.registry.store.positions import Positions
 from services.registry.store.tables import launch_plans, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage
 

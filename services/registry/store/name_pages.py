@@ -13,8 +13,8 @@ from sqlalchemy import Select, bindparam, func, select
 
 from services.kit.db import Connection, fetch_text, snapshot
 from services.kit.listing import ASCENDING, Plan
-from services.registry.store.positions import MOST_NEWER, Known, Place, Positions
-from services.registry.store.statements import TEXTS, given, within
+from services.kit.positions import MOST_NEWER, Known, Place, Positions
+from services.kit.statements import TEXTS, given, within
 from services.registry.store.tables import named_entities
 
 FROM = "from"

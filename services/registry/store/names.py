@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, select, true
 
 from services.kit.db import Connection
 from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.positions import Positions
+from services.kit.statements import paged, within
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.name_pages import FROM, NamePage
-from services.registry.store.positions import Positions
-from services.registry.store.statements import paged, within
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY
 

@@ -4,8 +4,8 @@ import math
 
 from flyteidl.admin.task_pb2 import Task, TaskList
 
-from bench.registry import Listed, _listed
-from bench.registry_calls import DEEP_PAGE, PAGE, list_calls
+from bench.registry_calls import list_calls
+from bench.repeated import DEEP_PAGE, PAGE, Listed, table
 from bench.stack import PLACE
 
 SIZES = (1_000, 50_000, 200_000)
@@ -28,17 +28,17 @@ def test_growth_and_depth_are_multiples_of_the_first_page() -> None:
 
 
 def test_a_list_that_grows_too_much_is_said_to() -> None:
-    assert "| 1.50 |" in _listed([listed(0.002, 0.002, 0.003)], SIZES)[-1]
-    assert "| **1.55, too much** |" in _listed([listed(0.002, 0.002, 0.0031)], SIZES)[-1]
+    assert "| 1.50 |" in table([listed(0.002, 0.002, 0.003)], SIZES)[-1]
+    assert "| **1.55, too much** |" in table([listed(0.002, 0.002, 0.0031)], SIZES)[-1]
 
 
 def test_a_call_that_fails_is_reported_with_its_answer() -> None:
     one = Listed(CALL, failure="code 12: not implemented")
-    assert "**failed**: code 12: not implemented" in _listed([one], SIZES)[-1]
+    assert "**failed**: code 12: not implemented" in table([one], SIZES)[-1]
 
 
 def test_every_line_of_the_table_has_as_many_cells_as_its_head() -> None:
-    lines = _listed([listed(1, 1, 1), listed(1, 1, 1, deep=1), Listed(CALL, failure="x")], SIZES)
+    lines = table([listed(1, 1, 1), listed(1, 1, 1, deep=1), Listed(CALL, failure="x")], SIZES)
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -39,7 +39,7 @@ def test_an_execution_is_its_parts() -> None:
     assert whole == Execution(
         id=execution_id("x"), spec=ExecutionSpec(max_parallelism=3, inputs=literals(a=1)), closure=CLOSURE
     )
-    page = answers.page(1, [answers.listed_execution(PROJECT, DOMAIN, STORED)] * 2, 2, "2")
+    page = answers.page(1, answers.listed_executions(PROJECT, DOMAIN, [STORED] * 2), 2, "2")
     one = Execution(id=execution_id("x"), spec=SPEC, closure=CLOSURE)
     assert ExecutionList.FromString(page) == ExecutionList(executions=[one, one], token="2")
 

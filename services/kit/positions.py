@@ -1,10 +1,10 @@
-"""Where pages deep in a list of versions begin, so that nobody has to count from its start.
+"""Where pages deep in a list of rows that stay begin, so that nobody has to count from its start.
 
 A token is an offset, and PostgreSQL comes to an offset by walking there: 10 ms for 100,000 entries of an index, some
-ten times what a page costs. But versions stay what they are, and new ones come on top: counted from a moment that has
-settled, which is one before which no version can appear any more, a version's place in a list newest first is its own
-for ever. So a replica remembers the places of some it has answered, and finds a page by counting what is newer than
-that moment and going on from the nearest place. Replicas need not agree: each answers what walking would have found.
+ten times what a page costs. But such rows stay what they are, and new ones come on top: counted from a moment that has
+settled, which is one before which no row can appear any more, a row's place in a list newest first is its own for
+ever. So a replica remembers the places of some it has answered, and finds a page by counting what is newer than that
+moment and going on from the nearest place. Replicas need not agree: each answers what walking would have found.
 """
 
 from bisect import bisect_right, insort
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-# A version carries the time at which its registration began. That takes seconds at most (services/kit/db.py has the
-# time-outs); the rest is for replicas whose clocks differ.
+# A row carries the time at which its making began. That takes seconds at most (services/kit/db.py has the time-outs);
+# the rest is for replicas whose clocks differ.
 _SETTLED = timedelta(seconds=60)
 # What somebody writes into the tables by hand, with a time long ago, is found again after this.
 _KEPT = timedelta(minutes=10)
-# Newer versions are counted at every call. After this many the moment is moved.
+# Newer rows are counted at every call. After this many the moment is moved.
 MOST_NEWER = 1000
-# Between two places there are at least as many versions as are walked through in a tenth of a millisecond.
+# Between two places there are at least as many rows as are walked through in a tenth of a millisecond.
 _APART = 1000
-# Of lists, each for one set of filters; a list's places are a hundred bytes for every thousand versions.
+# Of lists, each for one set of filters; a list's places are a hundred bytes for every thousand rows.
 _LISTS_KEPT = 200
 
 
@@ -31,9 +31,9 @@ class Place(NamedTuple):
     """An entry, and how many stand before it without those newer than the list's moment."""
 
     rank: int
-    created_at: datetime
+    moment: datetime
     key: Any
-    """By what the list goes on from it: the id of a version, a name."""
+    """By what the list goes on from it: the id of a row, a name."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Known:
 
     def add(self, place: Place) -> None:
         """Remember `place`, unless one close to it is known or its rank may still change."""
-        if place.created_at <= self.since and self.lacks(place.rank):
+        if place.moment <= self.since and self.lacks(place.rank):
             insort(self.places, place, key=_rank)
 
     def lacks(self, rank: int) -> bool:
@@ -73,7 +73,7 @@ class Positions:
         self._lists: OrderedDict[Hashable, Known] = OrderedDict()
 
     def known(self, of: Hashable) -> Known:
-        """What is known of the list `of`: its filters, their values, and the versions it is about."""
+        """What is known of the list `of`: its filters, their values, and the rows it is about."""
         now = self._clock()
         found = self._lists.get(of)
         if found is None or found.until < now:
@@ -83,7 +83,7 @@ class Positions:
         return found
 
     def settled(self) -> datetime:
-        """The latest moment before which no version can appear any more."""
+        """The latest moment before which no row can appear any more."""
         return self._clock() - _SETTLED
 
     def keep(self, of: Hashable, known: Known) -> None:

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0008"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 # A row is rewritten with every event of its execution, which fits into its page when half of that is free.
 _FILLFACTOR = 50

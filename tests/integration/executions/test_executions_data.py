@@ -1,0 +1,136 @@
+"""Inputs and outputs of executions and nodes: inline, signed, missing and unreadable."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+from flyteidl.admin.execution_pb2 import (
+    ExecutionClosure,
+    WorkflowExecutionGetDataRequest,
+)
+from flyteidl.admin.node_execution_pb2 import (
+    GetDynamicNodeWorkflowRequest,
+    NodeExecutionClosure,
+    NodeExecutionGetDataRequest,
+)
+from flyteidl.admin.task_execution_pb2 import (
+    TaskExecutionClosure,
+    TaskExecutionGetDataRequest,
+)
+from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
+from flyteidl.core.identifier_pb2 import ResourceType
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+
+from tests.support.entities import DOMAIN, PROJECT, identifier, literals
+from tests.support.execution_rows import execution, node, stored, task
+from tests.support.executions import execution_id, node_id, task_id
+from tests.support.parts import Parts, service
+from tests.support.refusals import refused
+
+
+async def test_data_is_answered_inline(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    inputs = stored(objects, "data/inputs", literals(a=1).SerializeToString())
+    outputs = stored(objects, "data/outputs", literals(o=2).SerializeToString())
+    closure = ExecutionClosure(outputs={"uri": outputs})
+    await execution(database, "data", inputs_uri=inputs, closure=closure)
+    found = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("data")))
+    assert (found.full_inputs, found.full_outputs) == (literals(a=1), literals(o=2))
+    assert found.HasField("inputs")
+    assert found.HasField("outputs")
+
+
+async def test_without_data_maps_are_present_and_empty(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await execution(database, "nodata")
+    await node(database, "nodata", "n0")
+    await task(database, "nodata", "n0")
+    for found in (
+        await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("nodata"))),
+        await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("nodata", "n0"))),
+        await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task_id("nodata", "n0"))),
+    ):
+        assert all(found.HasField(field) for field in ("inputs", "outputs", "full_inputs", "full_outputs"))
+
+
+async def test_unreadable_data_is_an_error_and_not_empty(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    broken = stored(objects, "broken", b"\xff\xff")
+    for name, uri in (("lost", f"file://{objects}/nowhere"), ("broken", broken), ("foreign", "s3://other/outputs")):
+        await execution(database, name, closure=ExecutionClosure(outputs={"uri": uri}))
+        request = WorkflowExecutionGetDataRequest(id=execution_id(name))
+        await refused(admin.GetExecutionData(request), grpc.StatusCode.INTERNAL, "cannot be read")
+
+
+async def test_signed_urls_stand_beside_small_data_and_in_place_of_large(parts: Parts, objects: Path) -> None:
+    small, large = literals(a=1), literals(a=1, b="x" * 100)
+    async with (
+        service(
+            "executions",
+            parts,
+            "signed_executions",
+            objects_url=f"file://{objects}",
+            signing_key="key",
+            signed_data_urls=True,
+            inline_data_max_bytes=50,
+        ) as running,
+        await psycopg.AsyncConnection.connect(running.settings.database_url, autocommit=True) as database,
+    ):
+        inputs = stored(objects, "signed/inputs", small.SerializeToString())
+        outputs = stored(objects, "signed/outputs", large.SerializeToString())
+        await execution(database, "signed", inputs_uri=inputs, closure=ExecutionClosure(outputs={"uri": outputs}))
+        await execution(database, "unsigned", closure=ExecutionClosure(output_data=large))
+        admin = AdminServiceStub(running.channel)
+        found = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("signed")))
+        of_values = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("unsigned")))
+    assert found.inputs.bytes == small.ByteSize()
+    assert found.inputs.url.startswith("http://localhost:30080/objects/signed/inputs?")
+    assert found.full_inputs == small
+    assert found.outputs.bytes == large.ByteSize()
+    assert found.outputs.url
+    assert not found.HasField("full_outputs")
+    assert not of_values.HasField("full_outputs")
+    assert of_values.HasField("full_inputs")
+
+
+async def test_a_nodes_data_comes_with_its_dynamic_workflow_and_urls(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    compiled = CompiledWorkflowClosure()
+    compiled.primary.template.id.CopyFrom(identifier(ResourceType.WORKFLOW, "dyn"))
+    await execution(database, "dynamic")
+    await node(
+        database,
+        "dynamic",
+        "n0",
+        closure=NodeExecutionClosure(output_data=literals(o=1), deck_uri="deck", dynamic_job_spec_uri="spec"),
+        dynamic_workflow_remote_closure_reference=stored(objects, "closure", compiled.SerializeToString()),
+    )
+    await task(database, "dynamic", "n0", closure=TaskExecutionClosure(output_data=literals(o=2)), retry_attempt=3)
+    found = await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("dynamic", "n0")))
+    assert found.full_outputs == literals(o=1)
+    assert found.dynamic_workflow.id == compiled.primary.template.id
+    assert found.dynamic_workflow.compiled_workflow == compiled
+    assert found.dynamic_workflow.dynamic_job_spec_uri == "spec"
+    base = f"flyte://v1/{PROJECT}/{DOMAIN}/dynamic/n0"
+    urls = found.flyte_urls
+    assert [urls.inputs, urls.outputs, urls.deck] == [f"{base}/i", f"{base}/o", f"{base}/d"]
+    alone = await admin.GetDynamicNodeWorkflow(GetDynamicNodeWorkflowRequest(id=node_id("dynamic", "n0")))
+    assert alone.compiled_workflow == compiled
+    of_task = await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task_id("dynamic", "n0", attempt=3)))
+    assert of_task.full_outputs == literals(o=2)
+    assert (of_task.flyte_urls.outputs, of_task.flyte_urls.deck) == (f"{base}/3/o", "")
+
+
+async def test_a_plain_node_has_no_dynamic_workflow(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await execution(database, "plain")
+    await node(database, "plain", "n0")
+    request = GetDynamicNodeWorkflowRequest(id=node_id("plain", "n0"))
+    code = grpc.StatusCode.NOT_FOUND
+    await refused(admin.GetDynamicNodeWorkflow(request), code, "node does not contain dynamic workflow")

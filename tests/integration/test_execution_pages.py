@@ -1,0 +1,215 @@
+"""Lists of executions: deep pages are what walking would find, indexes serve what clients ask, no value breaks one."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from flyteidl.admin.common_pb2 import NamedEntityIdentifier
+from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
+
+from services.executions import store
+from services.executions.store import execution_lists, node_executions, task_executions
+from services.kit import db, row_pages
+from services.kit.db import Connection, Database
+from services.kit.errors import InvalidArgument
+from services.kit.listing import Listing, Plan
+from services.kit.migrations import migrate
+from services.kit.operators import OPERATORS
+from services.kit.positions import Positions
+from tests.support.parts import Parts
+
+STORED, NODES = 20_000, 3_000
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+WHERE = NamedEntityIdentifier(project="p", domain="d")
+RUN = WorkflowExecutionIdentifier(project="p", domain="d", name="run")
+NODE = NodeExecutionIdentifier(execution_id=RUN, node_id="n1")
+NEWEST, OLDEST = 0, 1
+# What a page and what it skips may cost; everything there is takes a hundred times as much.
+MOST_ROWS = 2 * 100
+_FILL = f"""
+INSERT INTO executions (created_at, execution_created_at, execution_project, execution_domain, execution_name, spec,
+    closure, phase, mode, "user", workflow_name, launch_plan_name, task_name, state)
+SELECT moment, moment - interval '1 day', 'p', 'd', 'x' || number, '', repeat('m', 300)::bytea,
+    CASE mod(number, 50) WHEN 0 THEN 'FAILED' ELSE 'SUCCEEDED' END, CASE mod(number, 50) WHEN 0 THEN 0 ELSE 1 END,
+    'u' || mod(number, 50), 'w' || mod(number, 50), CASE WHEN mod(number, 50) > 5 THEN 'l' || mod(number, 50) END,
+    CASE WHEN mod(number, 50) < 5 THEN 't' END, (mod(number, 10) = 0)::int
+FROM (SELECT number, %(moment)s::timestamptz + number * interval '1 second' AS moment
+      FROM generate_series(1, {STORED}) AS number) AS made;
+INSERT INTO node_executions (created_at, execution_project, execution_domain, execution_name, node_id, closure,
+    node_execution_metadata, parent_id)
+SELECT %(moment)s::timestamptz + number * interval '1 second', 'p', 'd',
+    CASE WHEN number <= {NODES} THEN 'run' ELSE 'x' || number / 3 END, 'n' || number, repeat('m', 300)::bytea, '',
+    CASE WHEN number > {NODES} AND mod(number, 3) = 0 THEN 1 END
+FROM generate_series(1, {STORED}) AS number
+"""
+
+
+@pytest.fixture(scope="module")
+def url(parts: Parts) -> str:
+    made = parts.new_database("execution_pages")
+    migrate(made, Path(store.__path__[0]) / "migrations")
+    with psycopg.connect(made, autocommit=True) as connection:
+        for statement in _FILL.split(";"):
+            connection.execute(statement, {"moment": BEGINNING})
+        connection.execute("VACUUM (ANALYZE)")
+    return made
+
+
+@pytest.fixture
+async def connection(url: str) -> AsyncIterator[Connection]:
+    opened = await Database.open(url)
+    async with opened.read() as connection:
+        yield connection
+    await opened.close()
+
+
+def positions() -> Positions:
+    return Positions(lambda: datetime.now(UTC))
+
+
+def planned(
+    listing: Listing, filters: str = "", sort: tuple[str, int] | None = ("created_at", NEWEST), offset: int = 0
+) -> Plan:
+    key, direction = sort or (None, NEWEST)
+    return listing.plan(name="x", limit=100, token=str(offset), filters=filters, sort_key=key, sort_direction=direction)
+
+
+@pytest.mark.parametrize("key", ["created_at", "execution_created_at"])
+@pytest.mark.parametrize("filters", ["", "value_in(state,0;1)+eq(mode,1)"])
+async def test_a_deep_page_is_what_walking_finds_whatever_is_archived_or_launched(
+    connection: Connection, filters: str, key: str
+) -> None:
+    known = positions()
+
+    async def check(offset: int) -> None:
+        page = await execution_lists.find(
+            connection, known, planned(execution_lists.LISTING, filters, (key, NEWEST), offset), WHERE
+        )
+        whole = execution_lists.LISTING.plan(
+            name="x", limit=3 * STORED, token="", filters=filters, sort_key=key, sort_direction=NEWEST
+        )
+        walked = await execution_lists.find(connection, positions(), whole, WHERE)
+        assert [row.name for row in page] == [row.name for row in walked[offset : offset + 100]]
+
+    for offset in (9_000, 6_000, 9_100, 2_000):
+        await check(offset)
+    # Archived and revived: everything deep in the list shifts by one, and back.
+    change = "UPDATE executions SET state = 1 - state WHERE execution_name = 'x19999'"
+    launch = """
+    INSERT INTO executions (execution_project, execution_domain, execution_name, spec, closure, mode, workflow_name,
+        execution_created_at)
+    SELECT 'p', 'd', 'new' || gen_random_uuid(), '', '', 1, 'w7', now() FROM generate_series(1, 30)
+    """
+    for statement in (change, launch, change):
+        await connection.execute(statement)
+        for offset in (9_000, 3_000):
+            await check(offset)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """The statements that lists run, as they run."""
+    statements: list[tuple[str, dict[str, Any]]] = []
+
+    async def fetch_text(connection: Connection, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        statements.append((text, parameters))
+        return await db.fetch_text(connection, text, parameters)
+
+    monkeypatch.setattr(row_pages, "fetch_text", fetch_text)
+    return statements
+
+
+def steps(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield of
+    for step in of.get("Plans", ()):
+        yield from steps(step)
+
+
+async def cost(connection: Connection, statement: tuple[str, dict[str, Any]]) -> tuple[set[str], int]:
+    """Which indexes a statement uses, and the most rows that one step of it looks at."""
+    text, parameters = statement
+    cursor = await connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", parameters, prepare=False)
+    ((found,),) = await cursor.fetchall()
+    plan = list(steps((json.loads(found) if isinstance(found, str) else found)[0]["Plan"]))
+    rows = (step["Actual Rows"] + step.get("Rows Removed by Filter", 0) for step in plan if step["Actual Loops"] == 1)
+    return {step["Index Name"] for step in plan if "Index Name" in step}, int(max(rows))
+
+
+@pytest.mark.parametrize(
+    ("filters", "sort", "index"),
+    [
+        ("", ("created_at", NEWEST), "executions_by_creation"),
+        ("", ("created_at", OLDEST), "executions_by_creation"),
+        ("", ("execution_created_at", NEWEST), "executions_by_execution_creation"),
+        ("eq(state,1)", ("created_at", NEWEST), "executions_by_creation"),
+        ("eq(state,1)", ("execution_created_at", NEWEST), "executions_by_execution_creation"),
+        ("gte(created_at,2026-01-01T01:00:00Z)", ("created_at", NEWEST), "executions_by_creation"),
+        ("eq(phase,FAILED)+value_in(state,0;1)", ("created_at", NEWEST), "executions_by_phase"),
+        ("eq(mode,MANUAL)+value_in(state,0;1)", ("created_at", NEWEST), "executions_by_mode"),
+        ("eq(user,u7)", ("created_at", NEWEST), "executions_by_user"),
+        ("eq(workflow.name,w7)", ("created_at", NEWEST), "executions_by_workflow"),
+        ("eq(launch_plan.name,l7)", ("created_at", NEWEST), "executions_by_launch_plan"),
+        ("eq(task.name,t)", ("created_at", NEWEST), "executions_by_task"),
+    ],
+)
+async def test_an_index_serves_what_clients_ask_of_executions(
+    *,
+    connection: Connection,
+    asked: list[tuple[str, dict[str, Any]]],
+    filters: str,
+    sort: tuple[str, int],
+    index: str,
+) -> None:
+    await execution_lists.find(connection, positions(), planned(execution_lists.LISTING, filters, sort), WHERE)
+    indexes, rows = await cost(connection, asked[-1])
+    assert index in indexes
+    assert rows <= MOST_ROWS
+
+
+@pytest.mark.parametrize("sort", [("created_at", OLDEST), ("created_at", NEWEST), None])
+async def test_an_index_serves_a_level_of_nodes(
+    connection: Connection, asked: list[tuple[str, dict[str, Any]]], sort: tuple[str, int] | None
+) -> None:
+    page = planned(node_executions.LISTING, sort=sort)
+    await node_executions.find(connection, page, RUN)
+    indexes, rows = await cost(connection, asked[-1])
+    assert "node_executions_of_top_level" in indexes
+    assert rows <= MOST_ROWS
+
+
+VALUES = (
+    *("1", "-1", "x", "é", "%", "\\", "null", "\0", "1;2", "x;y", "1e400", "NaN", "9223372036854775808", "2147483648"),
+    *("2026-01-01T00:00:00Z", "2026-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "infinity"),
+    *("1h", "9999999999h", "RUNNING", "EXECUTION_ARCHIVED", "MANUAL"),
+)
+
+
+@pytest.mark.parametrize("listing", [execution_lists.LISTING, node_executions.LISTING, task_executions.LISTING])
+async def test_no_value_of_any_column_breaks_a_list(connection: Connection, listing: Listing) -> None:
+    # Lists of few rows: every one is compared with the value.
+    one = NamedEntityIdentifier(project="p", domain="d", name="x1")
+    few = WorkflowExecutionIdentifier(project="p", domain="d", name="x1001")
+    finds: dict[str, Callable[[Plan], Awaitable[Any]]] = {
+        "execution": lambda plan: execution_lists.find(connection, positions(), plan, one),
+        "node_execution": lambda plan: node_executions.find(connection, plan, few),
+        "task_execution": lambda plan: task_executions.find(connection, plan, NODE),
+    }
+    columns = {(listing.primary.columns[name].kind, type(listing.primary.columns[name].expression.type)): name
+               for name in listing.primary.columns}  # fmt: skip
+    joined = [f"{prefix}.{name}" for prefix, entity in listing.joined.items() for name in list(entity.columns)[-2:]]
+    answered = 0
+    for column, function, value in product([*columns.values(), *joined], OPERATORS, VALUES):
+        try:
+            plan = planned(listing, f"{function}({column},{value})")
+        except InvalidArgument:
+            continue
+        await finds[listing.prefix](plan)
+        answered += 1
+    for key in listing.primary.columns:
+        await finds[listing.prefix](planned(listing, sort=(key, OLDEST)))
+    assert answered > len(VALUES)
