@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
 from services.executions.config import Settings
+from services.executions.handlers.artifacts import ArtifactHandlers
 from services.executions.handlers.data import DataHandlers
 from services.executions.handlers.data_proxy import DataProxyHandlers
 from services.executions.handlers.executions import ExecutionHandlers
@@ -52,15 +53,17 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     beside = Beside()
     stack.callback(beside.close)
     launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
+    values = DataHandlers(db, objects, settings)
+    links = DataProxyHandlers(db, objects, settings, _now)
     table = Table()
     table.bind(
         ADMIN_SERVICE,
         ExecutionHandlers(db, outbox, objects, launcher, positions=Positions(_now), clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
-        DataHandlers(db, objects, settings),
+        values,
     )
-    table.bind(DATA_PROXY_SERVICE, DataProxyHandlers(db, objects, settings, _now))
+    table.bind(DATA_PROXY_SERVICE, links, ArtifactHandlers(db, values, links))
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))
     return App(
         table,

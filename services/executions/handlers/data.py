@@ -100,10 +100,10 @@ class DataHandlers:
         return await self._answer(TaskExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
 
     async def _answer(self, kind: type[rules.Answer], input_uri: str, outputs: rules.Location) -> bytes:
-        inputs, found = await asyncio.gather(self._fetched(rules.Location(input_uri)), self._fetched(outputs))
+        inputs, found = await asyncio.gather(self.fetched(rules.Location(input_uri)), self.fetched(outputs))
         return rules.answer(kind, inputs, found)
 
-    async def _fetched(self, location: rules.Location) -> rules.Data:
+    async def fetched(self, location: rules.Location) -> rules.Data:
         """Fetch data as far as it is answered inline (6.2); raises Internal when there is neither data nor a URL."""
         uri = location.uri
         if not uri:

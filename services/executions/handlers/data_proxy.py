@@ -76,14 +76,17 @@ class DataProxyHandlers:
         rules.check_link(request)
         asked = request.expires_in if request.HasField("expires_in") else None
         life = rules.life(asked, self._settings.download_max_expiry)
-        uri = await self._deck(request.node_execution_id)
-        urls = [await self._objects.sign_get(uri, life)]
-        expires_at = self._after(life)
+        urls, expires_at = await self.signed(await self._deck(request.node_execution_id), life)
         return CreateDownloadLinkResponse(
             signed_url=urls,
             expires_at=expires_at,
             pre_signed_urls=PreSignedURLs(signed_url=urls, expires_at=expires_at),
         )
+
+    async def signed(self, uri: str, life: timedelta | None = None) -> tuple[list[str], Timestamp]:
+        """Sign downloads of an object for `life`, else for as long as may be asked for; answers when they end, too."""
+        life = life or self._settings.download_max_expiry
+        return [await self._objects.sign_get(uri, life)], self._after(life)
 
     async def _deck(self, node: NodeExecutionIdentifier) -> str:
         async with self._db.read() as connection:

@@ -38,6 +38,12 @@ WHERE id = ANY(%(ids)b)
 """
 _GET_ID = f"SELECT id FROM task_executions WHERE {_KEY}"
 _GET_DATA = f"SELECT input_uri, closure FROM task_executions WHERE {_KEY}"
+_GET_ATTEMPT = """
+SELECT input_uri, closure FROM task_executions
+WHERE execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s
+    AND node_id = %(node_id)s AND retry_attempt = %(attempt)s
+ORDER BY id LIMIT 1
+"""
 
 LISTING = Listing(
     "task_execution",
@@ -124,6 +130,15 @@ async def get_id(connection: Connection, task: TaskExecutionIdentifier) -> int |
 async def get_data(connection: Connection, task: TaskExecutionIdentifier) -> StoredData | None:
     """Return what GetTaskExecutionData answers from; None when there is none."""
     cursor = await connection.execute(_GET_DATA, _key(task), binary=True)
+    row = await cursor.fetchone()
+    return StoredData(*row) if row else None
+
+
+async def get_attempt(connection: Connection, node: NodeExecutionIdentifier, attempt: int) -> StoredData | None:
+    """Return the data of the attempt `attempt` at `node`, of the oldest task there; None when there is none."""
+    execution = node.execution_id
+    key = {"project": execution.project, "domain": execution.domain, "name": execution.name, "node_id": node.node_id}
+    cursor = await connection.execute(_GET_ATTEMPT, key | {"attempt": attempt}, binary=True)
     row = await cursor.fetchone()
     return StoredData(*row) if row else None
 

@@ -14,7 +14,9 @@ from flyteidl.core.identifier_pb2 import (
     TaskExecutionIdentifier,
     WorkflowExecutionIdentifier,
 )
+from flyteidl.service import dataproxy_pb2
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 from google.protobuf import json_format
 from google.rpc.status_pb2 import Status
 
@@ -72,6 +74,11 @@ def reads(name: str) -> list[Read]:
             f"data/task_executions/{attempt}",
             task_execution_pb2.TaskExecutionGetDataRequest(id=task),
         ),
+        Read(
+            "GetData",
+            f"data?flyte_url=flyte://v1/{scope}/n0/o",
+            dataproxy_pb2.GetDataRequest(flyte_url=f"flyte://v1/{scope}/n0/o"),
+        ),
     ]
 
 
@@ -83,12 +90,13 @@ async def name(admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier) -> 
     return str(execution.name)
 
 
-@pytest.mark.parametrize("index", range(9), ids=lambda index: reads("x")[index].rpc)
+@pytest.mark.parametrize("index", range(10), ids=lambda index: reads("x")[index].rpc)
 async def test_rest_answers_in_three_encodings_what_grpc_answers(
-    index: int, name: str, admin: AdminServiceStub, sandbox: Sandbox
+    index: int, name: str, admin: AdminServiceStub, data_proxy: DataProxyServiceStub, sandbox: Sandbox
 ) -> None:
     read = reads(name)[index]
-    told = await getattr(admin, read.rpc)(read.request)
+    call = getattr(admin, read.rpc, None) or getattr(data_proxy, read.rpc)
+    told = await call(read.request)
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         camel = await client.get(read.path, headers=CAMEL)
         snake = await client.get(read.path, headers=SNAKE)
@@ -129,10 +137,11 @@ MISSING = [read for read in reads("nowhere") if not read.rpc.startswith("List")]
 
 @pytest.mark.parametrize("read", MISSING, ids=lambda read: read.rpc)
 async def test_what_is_not_there_is_an_error_in_each_encoding(
-    read: Read, admin: AdminServiceStub, sandbox: Sandbox
+    read: Read, admin: AdminServiceStub, data_proxy: DataProxyServiceStub, sandbox: Sandbox
 ) -> None:
+    call = getattr(admin, read.rpc, None) or getattr(data_proxy, read.rpc)
     with pytest.raises(grpc.aio.AioRpcError) as missing:
-        await getattr(admin, read.rpc)(read.request)
+        await call(read.request)
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         camel = await client.get(read.path, headers=CAMEL)
         snake = await client.get(read.path, headers=SNAKE)
