@@ -9,6 +9,8 @@ SignalService.
 Asks: projects, for a project and the attributes that hold for a workflow, once a launch; the registry, for what is
 launched.
 
+Ends by itself: executions that were terminated and whose engine does not confirm it in time.
+
 Says: that an execution was created (which engines run) or terminated (`services.contracts.executions`).
 
 Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event. The

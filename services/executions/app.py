@@ -1,7 +1,7 @@
 """Builds the executions service, by hand, top to bottom; nothing else here makes parts."""
 
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
@@ -16,6 +16,7 @@ from services.executions.handlers.signals import SignalHandlers
 from services.executions.handlers.task_executions import TaskExecutionHandlers
 from services.executions.listeners.event_batches import EventBatches
 from services.executions.listeners.questions import ExecutionQuestions
+from services.executions.listeners.reconciler import Reconciler
 from services.executions.rules.configuration import platform
 from services.executions.rules.events.storage import Storage
 from services.kit.beside import Beside
@@ -52,6 +53,9 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
 
     beside = Beside()
     stack.callback(beside.close)
+    patience = timedelta(seconds=settings.abort_patience_seconds)
+    reconciler = Reconciler(by_key, storage, patience, _now)
+
     launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
     values = DataHandlers(db, objects, settings)
     links = DataProxyHandlers(db, objects, settings, _now)
@@ -68,7 +72,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     return App(
         table,
         services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name, SIGNAL_SERVICE.full_name],
-        loops=[relay.run],
+        loops=[relay.run, reconciler.run],
         routes=object_routes(objects),
     )
 

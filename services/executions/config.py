@@ -77,6 +77,10 @@ class Settings(ProcessSettings):
     """The most that a task is given, unless attributes say; the registry has the same setting and refuses tasks that
     ask for more."""
 
+    abort_patience_seconds: float = Field(default=60.0, gt=0)
+    """How long an execution that somebody terminated waits for its engine's word that it has ended. After that it is
+    ABORTED without: its engine is gone, or never took it up. What the engine says later changes nothing."""
+
     queues: dict[str, list[str]] = Field(default_factory=dict)
     """Queues for tasks that tasks make themselves, each with its tags; a JSON object in the environment."""
 

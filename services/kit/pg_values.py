@@ -57,6 +57,16 @@ def timestamps(values: Iterable[int | None]) -> bytes:
     return _numbers(_TIMESTAMPTZ, _LONG, from_2000)
 
 
+def bigint(value: int) -> bytes:
+    """A bigint."""
+    return _LONG.pack(value)
+
+
+def timestamp(moment: datetime) -> bytes:
+    """A timestamptz."""
+    return _LONG.pack((moment - _FIRST) // _MICROSECOND)
+
+
 def microseconds(moment: datetime | None) -> int | None:
     """`moment` as `timestamps` takes it."""
     return None if moment is None else (moment - _FIRST) // _MICROSECOND + _FIRST_MICROSECOND

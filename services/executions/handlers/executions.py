@@ -126,6 +126,7 @@ class ExecutionHandlers:
     async def TerminateExecution(self, request: ExecutionTerminateRequest, call: Call) -> ExecutionTerminateResponse:
         """Make an execution ABORTING and tell its engine; FailedPrecondition for one that has ended (4.3)."""
         identifier = _identifier(request)
+        lookups.check_cause(request.cause)
         async with self._db.transaction() as connection:
             row = await store.lock(connection, identifier)
             if row is None:

@@ -12,13 +12,15 @@ from flyteidl.core.identifier_pb2 import (
 
 from services.contracts.identifiers import check_task_execution_identifier, identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
-from services.kit.errors import AlreadyExists, FailedPrecondition, NotFound
+from services.kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 _ENTITIES = {
     WorkflowExecutionIdentifier: "execution",
     NodeExecutionIdentifier: "node execution",
     TaskExecutionIdentifier: "task execution",
 }
+# A person's sentences, or an engine's message; lists and the console show it whole.
+MAX_CAUSE_BYTES = 4096
 
 
 def check_task(identifier: TaskExecutionIdentifier | None) -> None:
@@ -55,6 +57,12 @@ def check_running(phase: str) -> None:
             "Cannot abort an already terminated workflow execution",
             EventFailureReason(already_in_terminal_state=EventErrorAlreadyInTerminalState(current_phase=phase)),
         )
+
+
+def check_cause(cause: str) -> None:
+    """Raise InvalidArgument for a cause that nobody would read to its end."""
+    if len(cause.encode()) > MAX_CAUSE_BYTES:
+        raise InvalidArgument(f"cause cannot exceed {MAX_CAUSE_BYTES} bytes")
 
 
 def aborting(closure: ExecutionClosure, cause: str, principal: str) -> None:

@@ -27,7 +27,8 @@ _LOCK = f"SELECT id, phase, closure FROM executions WHERE {_KEY} FOR UPDATE"
 _SET_STATE = "UPDATE executions SET state = %(state)s, closure = %(closure)b, updated_at = now() WHERE id = %(id)s"
 _SET_ABORTING = """
 UPDATE executions
-SET phase = 'ABORTING', closure = %(closure)b, abort_cause = %(cause)s, updated_at = now()
+SET phase = 'ABORTING', closure = %(closure)b, abort_cause = %(cause)s, updated_at = now(),
+    aborting_since = COALESCE(aborting_since, now())
 WHERE id = %(id)s
 """
 # Launches of one launch plan that is limited take turns, whatever its version: between the count and the insert nobody

@@ -97,6 +97,7 @@ executions = Table(
     _time("execution_updated_at"),
     _number("duration"),  # nanoseconds; 0 until known
     _text("abort_cause"),
+    _time("aborting_since"),  # when it was asked for first; null unless it was
     _number("mode", Integer),
     _number("source_execution_id"),  # executions.id of the parent or of what was relaunched; 0 for none
     _number("parent_node_execution_id"),  # node_executions.id; 0 for none
@@ -122,6 +123,9 @@ executions = Table(
     Column("task_version", Text),
     UniqueConstraint(*EXECUTION_KEY, name="executions_key"),
 )
+
+# Few at a time, as each ends within minutes.
+Index("executions_aborting", executions.c.aborting_since, postgresql_where=executions.c.phase == "ABORTING")
 
 # How often executions of a domain were archived or revived, kept by a trigger: whoever remembers places in lists of
 # them sees that they have shifted.

@@ -1,0 +1,180 @@
+"""TerminateExecution, and the end of what nobody confirms (executions.md 4.3)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from flyteidl.admin.event_pb2 import EventFailureReason
+from flyteidl.admin.execution_pb2 import (
+    Execution,
+    ExecutionClosure,
+    ExecutionTerminateRequest,
+    WorkflowExecutionGetRequest,
+)
+from flyteidl.core.execution_pb2 import WorkflowExecution
+from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.executions.listeners.reconciler import Reconciler
+from services.executions.rules.events.storage import Storage
+from services.executions.rules.lookups import MAX_CAUSE_BYTES
+from services.kit.db import Database
+from tests.support.execution_rows import execution
+from tests.support.executions import execution_id
+from tests.support.parts import Parts, Served, service
+from tests.support.refusals import detail_of, refused
+from tests.support.waiting import until
+
+PATIENCE = timedelta(minutes=1)
+STARTED = Timestamp(seconds=1_700_000_000)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def later() -> datetime:
+    return now() + PATIENCE + timedelta(seconds=5)
+
+
+async def get(admin: AdminServiceStub, name: str) -> Execution:
+    found: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id(name)))
+    return found
+
+
+def terminate(name: str, cause: str = "wrong data — 停止") -> ExecutionTerminateRequest:
+    return ExecutionTerminateRequest(id=execution_id(name), cause=cause)
+
+
+@pytest.fixture(scope="module")
+async def db(served: Served) -> AsyncIterator[Database]:
+    opened = await Database.open(served.settings.database_url)
+    yield opened
+    await opened.close()
+
+
+def reconciler(db: Database, clock: Any = later) -> Reconciler:
+    return Reconciler(db, Storage(lambda *parts: "/".join(parts)), PATIENCE, clock)
+
+
+@pytest.mark.parametrize("phase", ["UNDEFINED", "QUEUED", "RUNNING", "SUCCEEDING", "FAILING"])
+async def test_what_nobody_confirms_ends_aborted_with_its_cause(
+    phase: str, admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
+) -> None:
+    name = f"unconfirmed-{phase.lower()}"
+    started = phase not in {"UNDEFINED", "QUEUED"}
+    closure = ExecutionClosure(phase=phase, started_at=STARTED if started else None)
+    await execution(database, name, phase=phase, closure=closure)
+    await admin.TerminateExecution(terminate(name))
+    assert (await get(admin, name)).closure.phase == WorkflowExecution.ABORTING
+    assert await reconciler(db, now).end_overdue() == 0
+    assert await reconciler(db).end_overdue() == 1
+    ended = (await get(admin, name)).closure
+    assert ended.phase == WorkflowExecution.ABORTED
+    assert ended.abort_metadata.cause == "wrong data — 停止"
+    assert ended.HasField("duration") is started
+    cursor = await database.execute(
+        "SELECT phase, abort_cause, duration > 0, execution_updated_at IS NOT NULL FROM executions"
+        " WHERE execution_name = %s",
+        (name,),
+    )
+    assert await cursor.fetchone() == ("ABORTED", "wrong data — 停止", started, True)
+    error = await refused(
+        admin.TerminateExecution(terminate(name)), grpc.StatusCode.FAILED_PRECONDITION, "already term"
+    )
+    assert detail_of(error, EventFailureReason()).already_in_terminal_state.current_phase == "ABORTED"
+    assert await reconciler(db).end_overdue() == 0
+
+
+async def test_terminated_again_it_keeps_its_time_and_takes_the_new_cause(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
+) -> None:
+    await execution(database, "twice")
+    await admin.TerminateExecution(terminate("twice", "first"))
+    since = await database.execute("SELECT aborting_since FROM executions WHERE execution_name = 'twice'")
+    first = await since.fetchone()
+    await admin.TerminateExecution(terminate("twice", "second"))
+    since = await database.execute("SELECT aborting_since FROM executions WHERE execution_name = 'twice'")
+    assert await since.fetchone() == first
+    assert await reconciler(db).end_overdue() == 1
+    assert (await get(admin, "twice")).closure.abort_metadata.cause == "second"
+
+
+async def test_who_runs_for_long_is_left_alone(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
+) -> None:
+    old = now() - timedelta(days=90)
+    for phase in ("UNDEFINED", "QUEUED", "RUNNING"):
+        await execution(database, f"long-{phase.lower()}", phase=phase, created_at=old, updated_at=old)
+    assert await reconciler(db).end_overdue() == 0
+    assert (await get(admin, "long-running")).closure.phase == WorkflowExecution.RUNNING
+
+
+async def test_rows_of_a_release_that_did_not_say_since_when_wait_from_their_last_change(
+    database: psycopg.AsyncConnection[Any], db: Database
+) -> None:
+    closure = ExecutionClosure(phase="ABORTING")
+    await execution(database, "former", phase="ABORTING", closure=closure)
+    assert await reconciler(db, now).end_overdue() == 0
+    assert await reconciler(db).end_overdue() == 1
+
+
+async def test_replicas_share_the_work_and_pass_over_what_is_held(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database, served: Served
+) -> None:
+    closure = ExecutionClosure(phase="ABORTING")
+    for number in range(250):
+        await execution(database, f"shared-{number}", phase="ABORTING", closure=closure)
+    async with await psycopg.AsyncConnection.connect(served.settings.database_url) as user:
+        await user.execute("SELECT 1 FROM executions WHERE execution_name = 'shared-7' FOR UPDATE")
+        rounds = [await asyncio.gather(*(reconciler(db).end_overdue() for _ in range(2))) for _ in range(3)]
+        assert sum(map(sum, rounds)) == 249
+        assert (await get(admin, "shared-7")).closure.phase == WorkflowExecution.ABORTING
+        await user.rollback()
+    assert await reconciler(db).end_overdue() == 1
+
+
+async def test_a_running_service_ends_them_by_itself(parts: Parts) -> None:
+    settings = {
+        "objects_url": f"file://{parts.folder / 'objects'}",
+        "signing_key": "key",
+        "abort_patience_seconds": 0.5,
+    }
+    async with (
+        service("executions", parts, "terminations", **settings) as running,
+        await psycopg.AsyncConnection.connect(running.settings.database_url, autocommit=True) as connection,
+    ):
+        await execution(connection, "alone", phase="UNDEFINED", closure=ExecutionClosure())
+        admin = AdminServiceStub(running.channel)
+        await admin.TerminateExecution(terminate("alone"))
+
+        def ended() -> bool:
+            with psycopg.connect(running.settings.database_url) as other:
+                row = other.execute("SELECT phase FROM executions WHERE execution_name = 'alone'").fetchone()
+            return row == ("ABORTED",)
+
+        await until(ended)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        (ExecutionTerminateRequest(), grpc.StatusCode.INVALID_ARGUMENT, "missing id"),
+        (
+            ExecutionTerminateRequest(id=WorkflowExecutionIdentifier(project="p")),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "missing domain",
+        ),
+        (terminate("never"), grpc.StatusCode.NOT_FOUND, "missing entity of type execution"),
+        (terminate("never", "é" * MAX_CAUSE_BYTES), grpc.StatusCode.INVALID_ARGUMENT, "cause cannot exceed 4096 bytes"),
+    ],
+)
+async def test_a_bad_termination_is_refused(
+    request_: ExecutionTerminateRequest, code: grpc.StatusCode, message: str, admin: AdminServiceStub
+) -> None:
+    await refused(admin.TerminateExecution(request_), code, message)
