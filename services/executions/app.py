@@ -9,6 +9,7 @@ from services.executions.config import Settings
 from services.executions.handlers.artifacts import ArtifactHandlers
 from services.executions.handlers.data import DataHandlers
 from services.executions.handlers.data_proxy import DataProxyHandlers
+from services.executions.handlers.execution_metrics import ExecutionMetricsHandlers
 from services.executions.handlers.executions import ExecutionHandlers
 from services.executions.handlers.launch import Launcher
 from services.executions.handlers.node_executions import NodeExecutionHandlers
@@ -66,6 +67,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
         values,
+        ExecutionMetricsHandlers(db, bus, objects, beside),
     )
     table.bind(DATA_PROXY_SERVICE, links, ArtifactHandlers(db, values, links))
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))

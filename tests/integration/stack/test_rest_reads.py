@@ -75,6 +75,11 @@ def reads(name: str) -> list[Read]:
             task_execution_pb2.TaskExecutionGetDataRequest(id=task),
         ),
         Read(
+            "GetExecutionMetrics",
+            f"metrics/executions/{scope}?depth=10",
+            execution_pb2.WorkflowExecutionGetMetricsRequest(id=execution, depth=10),
+        ),
+        Read(
             "GetData",
             f"data?flyte_url=flyte://v1/{scope}/n0/o",
             dataproxy_pb2.GetDataRequest(flyte_url=f"flyte://v1/{scope}/n0/o"),
@@ -90,7 +95,7 @@ async def name(admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier) -> 
     return str(execution.name)
 
 
-@pytest.mark.parametrize("index", range(10), ids=lambda index: reads("x")[index].rpc)
+@pytest.mark.parametrize("index", range(11), ids=lambda index: reads("x")[index].rpc)
 async def test_rest_answers_in_three_encodings_what_grpc_answers(
     index: int, name: str, admin: AdminServiceStub, data_proxy: DataProxyServiceStub, sandbox: Sandbox
 ) -> None:
@@ -117,6 +122,28 @@ async def test_the_three_encodings_spell_names_differently(name: str, sandbox: S
     assert (camel["phase"], snake["phase"]) == ("SUCCEEDED", "SUCCEEDED")
     assert "startedAt" in camel
     assert "started_at" in snake
+
+
+async def test_the_spans_of_an_execution_tell_of_its_nodes_and_tasks(name: str, admin: AdminServiceStub) -> None:
+    wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
+    request = execution_pb2.WorkflowExecutionGetMetricsRequest(id=wanted, depth=-1)
+    span = (await admin.GetExecutionMetrics(request)).span
+    assert span.workflow_id == wanted
+    assert [child.operation_id or child.node_id.node_id for child in span.spans] == [
+        "WORKFLOW_SETUP",
+        "n0",
+        "n1",
+        "WORKFLOW_TEARDOWN",
+    ]
+    for node in span.spans[1:3]:
+        assert [child.WhichOneof("id") for child in node.spans] == [
+            *["operation_id"] * 2,
+            "task_id",
+            "operation_id",
+        ]
+        assert [child.operation_id for child in node.spans[2].spans][:2] == ["TASK_SETUP", "TASK_RUNTIME"]
+    request.depth = 0
+    assert not (await admin.GetExecutionMetrics(request)).span.spans
 
 
 async def test_the_data_of_an_execution_holds_resolved_inputs_and_outputs(name: str, admin: AdminServiceStub) -> None:

@@ -1,0 +1,227 @@
+"""Spans of an execution and its nodes, by what each node stands for (executions.md 9.2 to 9.4)."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from flyteidl.core.compiler_pb2 import CompiledWorkflow, CompiledWorkflowClosure
+from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
+from flyteidl.core.metrics_pb2 import Span
+from flyteidl.core.workflow_pb2 import BranchNode
+from flyteidl.core.workflow_pb2 import Node as NodeTemplate
+
+from services.executions.rules.spans.forms import nanoseconds, operation, operation_if_ordered
+from services.executions.rules.spans.tasks import gate_spans, task_spans
+from services.executions.rules.spans.wanted import (
+    Found,
+    Node,
+    OneSpan,
+    Run,
+    Spans,
+    Wanted,
+    WantedDynamic,
+    WantedRun,
+    WantedWorkflow,
+)
+from services.kit.errors import Internal, ResourceExhausted
+
+START, END = "start-node", "end-node"
+# A client cannot parse messages that are nested more than 100 levels; the answer itself is one.
+MOST_LEVELS = 95
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the tree a node stands: its execution, the workflow around it, and those above."""
+
+    run: Run
+    closure: CompiledWorkflowClosure
+    workflow: CompiledWorkflow
+    above: frozenset[tuple[str, str, str]]
+    level: int
+
+    def below(self) -> "_Place":
+        if self.level >= MOST_LEVELS:
+            raise ResourceExhausted("the spans are nested too deep; ask for a smaller depth")
+        return replace(self, level=self.level + 1)
+
+
+def execution_span(
+    run: Run, depth: int, above: frozenset[tuple[str, str, str]] = frozenset(), level: int = 0
+) -> OneSpan:
+    """Build the span of an execution. A negative depth is unlimited; an execution within itself has no children.
+
+    Raises what whoever finds raises, Internal for a tree that does not fit its workflow, ResourceExhausted for one
+    that no client could read.
+    """
+    closure = run.closure
+    span = Span(start_time=closure.created_at, end_time=closure.updated_at, workflow_id=run.id)
+    if depth == 0 or _key(run.id) in above:
+        return span
+    nodes = _by_spec_id(run.nodes.get(None, ()))
+    start = nodes.get(START)
+    if start is None or not nanoseconds(start.closure.updated_at):
+        span.spans.append(operation("WORKFLOW_SETUP", closure.created_at, closure.updated_at))
+        return span
+    compiled = yield from _workflow(closure.workflow_id)
+    place = _Place(run, compiled, compiled.primary, above | {_key(run.id)}, level).below()
+    span.spans.append(operation("WORKFLOW_SETUP", closure.created_at, start.closure.updated_at))
+    span.spans.extend((yield from _nodes(place, nodes, depth - 1)))
+    last = _latest_upstream(place.workflow, nodes, END)
+    if last is not None:
+        span.spans.extend(operation_if_ordered("WORKFLOW_TEARDOWN", last.closure.updated_at, closure.updated_at))
+    return span
+
+
+def _nodes(place: _Place, nodes: Mapping[str, Node], depth: int) -> Spans:
+    templates = {template.id: template for template in place.workflow.template.nodes}
+    spans = []
+    for spec_id, node in sorted(nodes.items(), key=lambda item: nanoseconds(item[1].closure.created_at)):
+        if spec_id in {START, END}:
+            continue
+        if spec_id not in templates:
+            raise Internal(f"failed to discover workflow node {spec_id}")
+        span = yield from _node(place, node, templates[spec_id], depth)
+        before = _latest_upstream(place.workflow, nodes, spec_id)
+        if before is not None:
+            transition = operation("NODE_TRANSITION", before.closure.updated_at, node.closure.created_at)
+            children = [transition, *span.spans]
+            del span.spans[:]
+            span.spans.extend(children)
+        spans.append(span)
+    return spans
+
+
+def _node(place: _Place, node: Node, template: NodeTemplate, depth: int) -> OneSpan:
+    span = Span(start_time=node.closure.created_at, end_time=node.closure.updated_at, node_id=node.id)
+    if depth == 0:
+        return span
+    below = place.below()
+    target = template.WhichOneof("target")
+    if target == "branch_node":
+        spans = yield from _branch(below, node, template.branch_node, depth)
+    elif target == "gate_node":
+        spans = gate_spans(node.closure)
+    elif target == "task_node":
+        spans = yield from _task(below, node, depth)
+    elif target == "workflow_node" and template.workflow_node.WhichOneof("reference") == "launchplan_ref":
+        spans = yield from _launch_plan(below, node, depth)
+    elif target == "workflow_node":
+        spans = yield from _sub_workflow(below, node, template.workflow_node.sub_workflow_ref, depth)
+    else:
+        spans = []
+    span.spans.extend(spans)
+    return span
+
+
+def _branch(place: _Place, node: Node, branch: BranchNode, depth: int) -> Spans:
+    children = place.run.nodes.get(node.row, ())
+    if not children:
+        return [_setup(node)]
+    if len(children) > 1:
+        raise Internal(f"invalid branch node execution: expected 1 but found {len(children)}")
+    (child,) = children
+    template = next((one for one in _alternatives(branch) if one.id == child.spec_id), None)
+    if template is None:
+        raise Internal(f"failed to discover workflow node {child.spec_id}")
+    return [
+        operation("NODE_SETUP", node.closure.created_at, child.closure.created_at),
+        (yield from _node(place, child, template, depth - 1)),
+        *operation_if_ordered("NODE_TEARDOWN", child.closure.updated_at, node.closure.updated_at),
+    ]
+
+
+def _task(place: _Place, node: Node, depth: int) -> Spans:
+    if not node.tasks:
+        return [_setup(node)]
+    last = max(node.tasks, key=lambda task: nanoseconds(task.closure.created_at)).closure.updated_at
+    spans = [
+        operation("NODE_SETUP", node.closure.created_at, node.tasks[0].closure.created_at),
+        *task_spans(node.tasks, depth - 1),
+    ]
+    if not node.metadata.is_parent_node:
+        return [*spans, *operation_if_ordered("NODE_TEARDOWN", last, node.closure.updated_at)]
+    children = _by_spec_id(place.run.nodes.get(node.row, ()))
+    if START not in children:
+        return [*spans, *operation_if_ordered("NODE_RESET", last, node.closure.updated_at)]
+    spans.append(operation("NODE_RESET", last, children[START].closure.updated_at))
+    compiled = yield from _dynamic(node)
+    inside = replace(place, closure=compiled, workflow=compiled.primary)
+    return spans + (yield from _children(inside, node, children, depth))
+
+
+def _launch_plan(place: _Place, node: Node, depth: int) -> Spans:
+    if not node.closure.workflow_node_metadata.HasField("executionId"):
+        return [_setup(node)]
+    run = yield WantedRun(node.closure.workflow_node_metadata.executionId, with_nodes=depth != 1)
+    if not isinstance(run, Run):
+        raise TypeError("an execution was wanted")
+    return [
+        operation("NODE_SETUP", node.closure.created_at, run.closure.created_at),
+        (yield from execution_span(run, depth - 1, place.above, place.level)),
+        *operation_if_ordered("NODE_TEARDOWN", run.closure.updated_at, node.closure.updated_at),
+    ]
+
+
+def _sub_workflow(place: _Place, node: Node, reference: Identifier, depth: int) -> Spans:
+    children = _by_spec_id(place.run.nodes.get(node.row, ()))
+    if START not in children:
+        return [_setup(node)]
+    spans = [operation("NODE_SETUP", node.closure.created_at, children[START].closure.updated_at)]
+    closure = place.closure
+    workflow = next((one for one in closure.sub_workflows if one.template.id == reference), None)
+    if workflow is None:
+        closure = yield from _workflow(reference)
+        workflow = closure.primary
+    inside = replace(place, closure=closure, workflow=workflow)
+    return spans + (yield from _children(inside, node, children, depth))
+
+
+def _children(place: _Place, node: Node, children: Mapping[str, Node], depth: int) -> Spans:
+    spans = yield from _nodes(place, children, depth - 1)
+    last = _latest_upstream(place.workflow, children, END)
+    if last is not None:
+        spans += operation_if_ordered("NODE_TEARDOWN", last.closure.updated_at, node.closure.updated_at)
+    return spans
+
+
+def _workflow(identifier: Identifier) -> Generator[Wanted, Found, CompiledWorkflowClosure]:
+    return _closure((yield WantedWorkflow(identifier)))
+
+
+def _dynamic(node: Node) -> Generator[Wanted, Found, CompiledWorkflowClosure]:
+    if not node.dynamic_uri:
+        raise Internal(f"the node {node.id.node_id} has children and no dynamic workflow")
+    return _closure((yield WantedDynamic(node.dynamic_uri)))
+
+
+def _closure(found: Found) -> CompiledWorkflowClosure:
+    if isinstance(found, Run):
+        raise TypeError("a workflow was wanted")
+    return found
+
+
+def _setup(node: Node) -> Span:
+    return operation("NODE_SETUP", node.closure.created_at, node.closure.updated_at)
+
+
+def _by_spec_id(nodes: Iterable[Node]) -> dict[str, Node]:
+    return {node.spec_id: node for node in nodes}
+
+
+def _latest_upstream(workflow: CompiledWorkflow, nodes: Mapping[str, Node], spec_id: str) -> Node | None:
+    upstream = workflow.connections.upstream
+    if spec_id not in upstream:
+        return None
+    found = [nodes[one] for one in upstream[spec_id].ids if one in nodes]
+    return max(found, key=lambda node: nanoseconds(node.closure.updated_at), default=None)
+
+
+def _alternatives(branch: BranchNode) -> Iterator[NodeTemplate]:
+    if_else = branch.if_else
+    yield if_else.case.then_node
+    yield from (block.then_node for block in if_else.other)
+    yield if_else.else_node
+
+
+def _key(execution: WorkflowExecutionIdentifier) -> tuple[str, str, str]:
+    return execution.project, execution.domain, execution.name

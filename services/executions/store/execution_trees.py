@@ -1,0 +1,44 @@
+"""An execution with all its nodes and attempts, read whole (executions.md section 9)."""
+
+from typing import NamedTuple
+
+from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+
+from services.executions.rules.spans.wanted import NodeRow, TaskRow
+from services.kit.db import Connection
+
+_KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
+_CLOSURE = f"SELECT closure FROM executions WHERE {_KEY}"
+_NODES = f"""
+SELECT id, node_id, parent_id, closure, node_execution_metadata, dynamic_workflow_remote_closure_reference
+FROM node_executions WHERE {_KEY} ORDER BY id LIMIT %(most)s
+"""
+_TASKS = f"""
+SELECT node_id, project, domain, name, version, retry_attempt, closure
+FROM task_executions WHERE {_KEY} ORDER BY id LIMIT %(most)s
+"""
+
+
+class Tree(NamedTuple):
+    """The rows of an execution, in the order in which they are listed; closures are serialized."""
+
+    closure: bytes
+    nodes: list[NodeRow]
+    tasks: list[TaskRow]
+
+
+async def read_tree(
+    connection: Connection, execution: WorkflowExecutionIdentifier, most: int, *, with_nodes: bool
+) -> Tree | None:
+    """Read an execution, of nodes and of attempts `most` at most; None when there is none."""
+    key: dict[str, object] = {"project": execution.project, "domain": execution.domain, "name": execution.name}
+    cursor = await connection.execute(_CLOSURE, key, binary=True)
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    if not with_nodes:
+        return Tree(row[0], [], [])
+    limited = key | {"most": most}
+    nodes = await (await connection.execute(_NODES, limited, binary=True)).fetchall()
+    tasks = await (await connection.execute(_TASKS, limited, binary=True)).fetchall()
+    return Tree(row[0], nodes, tasks)
