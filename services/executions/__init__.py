@@ -3,8 +3,8 @@
 Owns: executions, node executions, task executions, signals, tags; its outbox; the name of every execution.
 
 Serves: CreateExecution, RelaunchExecution, RecoverExecution, UpdateExecution, TerminateExecution; reads and lists of
-executions, node executions and task executions, their data and spans; the signed URLs and flyte:// URLs of DataProxyService;
-SignalService.
+executions, node executions and task executions, their data and spans; the signed URLs and flyte:// URLs of
+DataProxyService; SignalService.
 
 Asks: projects, for a project and the attributes that hold for a workflow, once a launch; the registry, for what is
 launched.
