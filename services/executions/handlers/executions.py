@@ -126,15 +126,15 @@ class ExecutionHandlers:
     async def TerminateExecution(self, request: ExecutionTerminateRequest, call: Call) -> ExecutionTerminateResponse:
         """Make an execution ABORTING and tell its engine; FailedPrecondition for one that has ended (4.3)."""
         identifier = _identifier(request)
-        lookups.check_cause(request.cause)
+        cause = lookups.kept_cause(request.cause)
         async with self._db.transaction() as connection:
             row = await store.lock(connection, identifier)
             if row is None:
                 raise lookups.missing(identifier)
             lookups.check_running(row.phase)
             closure = ExecutionClosure.FromString(row.closure)
-            lookups.aborting(closure, request.cause, call.principal)
-            await store.set_aborting(connection, row.id, request.cause, closure.SerializeToString())
+            lookups.aborting(closure, cause, call.principal)
+            await store.set_aborting(connection, row.id, cause, closure.SerializeToString())
             await self._outbox.put(connection, EXECUTION_TERMINATED, identifier)
         return ExecutionTerminateResponse()
 

@@ -18,10 +18,10 @@ from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
-from services.executions.store.aborting import take_overdue
-from services.executions.store.event_rows import write_rows
+from services.executions.store.aborting import postpone, take_overdue
+from services.executions.store.event_rows import savepoint, write_rows
 from services.kit.db import Database
-from services.kit.errors import ServiceError
+from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ _MOST = 100
 _SHARE = 0.25
 _SHORTEST_SECONDS = 1.0
 _LONGEST_SECONDS = 15.0
+
+# Nothing is wrong with any of the executions.
+_PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
 ABORTED = Counter("flyteplane_executions_aborted_unconfirmed_total", "Terminated executions ended without their engine")
 
@@ -45,7 +48,7 @@ class Reconciler:
         self._clock = clock
 
     async def run(self) -> None:
-        """Look for ever; a database that is away is waited for."""
+        """Look for ever; a database that is away is waited for, and nothing that one row holds ends the loop."""
         pause = min(max(self._patience.total_seconds() * _SHARE, _SHORTEST_SECONDS), _LONGEST_SECONDS)
         while True:
             try:
@@ -53,19 +56,51 @@ class Reconciler:
                     pass
             except ServiceError as error:
                 log.warning("terminated executions wait: %s", error.message)
+            except Exception:
+                log.exception("terminated executions wait")
             await asyncio.sleep(pause)
 
     async def end_overdue(self) -> int:
-        """End executions whose engines had time enough; answers how many. Raises a ServiceError with none changed."""
+        """End executions whose engines had time enough; answers how many were looked at.
+
+        One that cannot be written waits as long again and holds up no other. Raises a ServiceError when a part is down,
+        with none changed.
+        """
         now = self._clock()
-        async with self._db.pipeline() as pipeline:
-            overdue = await take_overdue(pipeline, now - self._patience, _MOST)
-            if overdue:
-                write_rows(pipeline, self._ended(overdue, now))
+        try:
+            overdue = await self._end(now)
+        except _PART_DOWN:
+            raise
+        except Exception:
+            log.warning("terminated executions are ended one by one", exc_info=True)
+            overdue = await self._end_one_by_one(now)
         for state in overdue:
             log.warning("execution ended without a word of its engine", extra={"execution": "/".join(state.key)})
         ABORTED.inc(len(overdue))
         return len(overdue)
+
+    async def _end(self, now: datetime) -> list[ExecutionState]:
+        async with self._db.pipeline() as pipeline:
+            overdue = await take_overdue(pipeline, now - self._patience, _MOST)
+            if overdue:
+                write_rows(pipeline, self._ended(overdue, now))
+        return overdue
+
+    async def _end_one_by_one(self, now: datetime) -> list[ExecutionState]:
+        ended = []
+        async with self._db.pipeline() as pipeline:
+            for state in await take_overdue(pipeline, now - self._patience, _MOST):
+                try:
+                    async with savepoint(pipeline):
+                        write_rows(pipeline, self._ended([state], now))
+                except _PART_DOWN:
+                    raise
+                except Exception:
+                    log.exception("execution cannot be ended", extra={"execution": "/".join(state.key)})
+                    postpone(pipeline, state.key)
+                else:
+                    ended.append(state)
+        return ended
 
     def _ended(self, overdue: Sequence[ExecutionState], now: datetime) -> Changes:
         changes = Changes()

@@ -12,14 +12,14 @@ from flyteidl.core.identifier_pb2 import (
 
 from services.contracts.identifiers import check_task_execution_identifier, identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
-from services.kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from services.kit.errors import AlreadyExists, FailedPrecondition, NotFound
 
 _ENTITIES = {
     WorkflowExecutionIdentifier: "execution",
     NodeExecutionIdentifier: "node execution",
     TaskExecutionIdentifier: "task execution",
 }
-# A person's sentences, or an engine's message; lists and the console show it whole.
+# A person's sentences, or the beginning of an engine's report; lists and the console show it whole.
 MAX_CAUSE_BYTES = 4096
 
 
@@ -59,10 +59,9 @@ def check_running(phase: str) -> None:
         )
 
 
-def check_cause(cause: str) -> None:
-    """Raise InvalidArgument for a cause that nobody would read to its end."""
-    if len(cause.encode()) > MAX_CAUSE_BYTES:
-        raise InvalidArgument(f"cause cannot exceed {MAX_CAUSE_BYTES} bytes")
+def kept_cause(cause: str) -> str:
+    """Return what is kept of a cause: an engine's whole report is cut, not refused, as it must get its abort."""
+    return cause.encode()[:MAX_CAUSE_BYTES].decode(errors="ignore")
 
 
 def aborting(closure: ExecutionClosure, cause: str, principal: str) -> None:

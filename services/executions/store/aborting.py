@@ -18,6 +18,16 @@ LIMIT %(most)b::bigint
 FOR UPDATE SKIP LOCKED
 """)
 
+_POSTPONE = Statement("""
+UPDATE executions SET aborting_since = now()
+WHERE (execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)
+""")
+
+
+def postpone(pipeline: Pipeline, key: ExecutionKey) -> None:
+    """Let an execution wait anew, when the pipeline runs."""
+    pipeline.put(_POSTPONE, {name: value.encode() for name, value in key._asdict().items()})
+
 
 async def take_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
     """Lock executions that have been ABORTING since before `before`, `most` at most and the longest first."""

@@ -50,6 +50,10 @@ from services.kit.pg_values import microseconds as microseconds_of
 from services.kit.pipeline import Answer, Pipeline
 from services.kit.wire import enum_field
 
+# A column of nanoseconds holds 292 years. Beyond that lie only clocks that are wrong, such as a start in the year 1,
+# and the closure tells what they say.
+_LONGEST = 2**63 - 1
+
 Row = tuple[bytes | None, ...]
 Values = dict[str, bytes]
 Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
@@ -311,7 +315,7 @@ def _closure_columns(
         "closures": byteas(closure.SerializeToString() for closure in closures),
         "started": _times(states, "started_at"),
         "recorded": _times(states, "updated_at"),
-        "durations": bigints(nanoseconds(closure.duration) for closure in closures),
+        "durations": bigints(min(max(nanoseconds(closure.duration), -_LONGEST), _LONGEST) for closure in closures),
     }
 
 
