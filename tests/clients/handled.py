@@ -1,9 +1,9 @@
 """What a user does with executions beside waiting for them, by FlyteRemote; run with the clients' own environment.
 
-`handled.py again NAME` launches an execution again in every way and prints the names; `data NAME` prints what its
-flyte:// URLs hold; `signals NAME` lists its signals, answers them and lists them again; `terminate NAME CAUSE` ends it
-and prints how it is told; `task NAME VERSION` launches a single task; `recent` prints the names of recent executions.
-All as JSON.
+`handled.py again NAME VERSION` launches an execution again in every way, and a single task by a name of its own, and
+prints the names. `ended NAME CAUSE OTHER...` terminates one and prints how it is told, what others came to, and which
+executions were recent. `inside NAME` prints what the flyte:// URLs of an execution hold, and its signals before and
+after they are answered. All as JSON; a process of flytekit takes seconds to start, so each does much.
 """
 
 import json
@@ -17,31 +17,39 @@ from google.protobuf.json_format import MessageToDict
 PROJECT, DOMAIN = "flytesnacks", "development"
 
 
-def again(remote: FlyteRemote, name: str) -> dict[str, str]:
-    """Launch it again, and recover it."""
+def again(remote: FlyteRemote, name: str, version: str) -> dict[str, str]:
+    """Launch it again, recover it, and launch a task alone."""
     identifier = remote.fetch_execution(name=name).id
+    task = remote.fetch_task(name="report.double", version=version)
     return {
         "relaunched": remote.client.relaunch_execution(identifier).name,
         "named": remote.client.relaunch_execution(identifier, f"{name}-again").name,
         "recovered": remote.client.recover_execution(identifier).name,
+        "task": remote.execute(task, inputs={"count": 4}, execution_name=f"{name}-task").id.name,
     }
 
 
-def data(remote: FlyteRemote, name: str) -> dict[str, object]:
-    """Read outputs by URL."""
-    base = f"flyte://v1/{PROJECT}/{DOMAIN}/{name}"
-    outputs = remote.get(f"{base}/n1/o")
-    attempt = remote.get(f"{base}/n1/0/o")
-    single = remote.get(f"{base}/n1/o/o0")
+def ended(remote: FlyteRemote, name: str, cause: str, *others: str) -> dict[str, object]:
+    """End it; see what became of others."""
+    remote.terminate(remote.fetch_execution(name=name), cause)
+    closure = remote.fetch_execution(name=name).closure
+    come_to = {}
+    for other in others:
+        execution = remote.sync(remote.fetch_execution(name=other), sync_nodes=True)
+        outputs = {key: execution.outputs.get(key) for key in execution.outputs}
+        come_to[other] = {"phase": execution.closure.phase, "outputs": outputs}
     return {
-        "outputs": outputs.get("o0", int) if isinstance(outputs, LiteralsResolver) else None,
-        "attempt": attempt.get("o0", int) if isinstance(attempt, LiteralsResolver) else None,
-        "single": single.scalar.primitive.integer,
+        "phase": closure.phase,
+        "cause": closure.abort_metadata.cause,
+        "others": come_to,
+        "recent": [execution.id.name for execution in remote.recent_executions(limit=50)],
     }
 
 
-def signals(remote: FlyteRemote, name: str) -> dict[str, object]:
-    """Answer what gates wait for."""
+def inside(remote: FlyteRemote, name: str) -> dict[str, object]:
+    """Read outputs by URL; answer what gates wait for."""
+    base = f"flyte://v1/{PROJECT}/{DOMAIN}/{name}"
+    outputs, attempt, single = (remote.get(f"{base}/{rest}") for rest in ("n1/o", "n1/0/o", "n1/o/o0"))
 
     def listed() -> dict[str, object]:
         found = remote.list_signals(name)
@@ -55,34 +63,16 @@ def signals(remote: FlyteRemote, name: str) -> dict[str, object]:
     remote.set_input("how many", name, 7, python_type=int)
     after = listed()
     remote.reject("go", name)
-    return {"before": before, "after": after, "rejected": listed()["go"]}
-
-
-def terminate(remote: FlyteRemote, name: str, cause: str) -> dict[str, object]:
-    """End it."""
-    remote.terminate(remote.fetch_execution(name=name), cause)
-    closure = remote.fetch_execution(name=name).closure
-    return {"phase": closure.phase, "cause": closure.abort_metadata.cause}
-
-
-def task(remote: FlyteRemote, name: str, version: str) -> str:
-    """Launch a single task, by a name of its own."""
-    chosen = remote.fetch_task(name=name, version=version)
-    return remote.execute(chosen, inputs={"count": 4}, execution_name="handled-task").id.name
-
-
-def recent(remote: FlyteRemote) -> list[str]:
-    """Which executions there were lately."""
-    return [execution.id.name for execution in remote.recent_executions(limit=50)]
+    return {
+        "outputs": outputs.get("o0", int) if isinstance(outputs, LiteralsResolver) else None,
+        "attempt": attempt.get("o0", int) if isinstance(attempt, LiteralsResolver) else None,
+        "single": single.scalar.primitive.integer,
+        "before": before,
+        "after": after,
+        "rejected": listed()["go"],
+    }
 
 
 if __name__ == "__main__":
-    commands = {
-        "again": again,
-        "data": data,
-        "signals": signals,
-        "terminate": terminate,
-        "task": task,
-        "recent": recent,
-    }
-    print(json.dumps(commands[sys.argv[1]](FlyteRemote(Config.auto(), PROJECT, DOMAIN), *sys.argv[2:])))
+    commands = {"again": again, "ended": ended, "inside": inside}
+    print(json.dumps(commands[sys.argv[1]](FlyteRemote(Config.auto(), PROJECT, DOMAIN), *sys.argv[2:]), default=str))

@@ -26,45 +26,31 @@ async def ended(sandbox: Sandbox, admin: AdminServiceStub) -> str:
     return name
 
 
-async def test_an_execution_is_launched_again_recovered_and_ended(
+async def test_executions_are_launched_again_recovered_and_ended_and_tasks_launched_alone(
     ended: str, sandbox: Sandbox, admin: AdminServiceStub
 ) -> None:
-    names = await clients.told(sandbox, "handled.py", "again", ended)
-    assert names["named"] == f"{ended}-again"
-    for name in (names["relaunched"], names["recovered"]):
+    names = await clients.told(sandbox, "handled.py", "again", ended, "handled")
+    assert (names["named"], names["task"]) == (f"{ended}-again", f"{ended}-task")
+    others = [names[kind] for kind in ("relaunched", "recovered", "task")]
+    for name in others:
         await play(admin, sandbox.objects_url, name, REPORT_TASKS)
-        told = await clients.told(sandbox, "session.py", "read", name)
-        assert (told["phase"], told["outputs"]) == (SUCCEEDED, {"total": 9, "text": "9 apples"})
-    told = await clients.told(sandbox, "handled.py", "terminate", names["named"], "not — nötig")
-    assert told == {"phase": ABORTING, "cause": "not — nötig"}
-    recent = await clients.told(sandbox, "handled.py", "recent")
-    assert {ended, *names.values()} <= set(recent)
+    told = await clients.told(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
+    assert (told["phase"], told["cause"]) == (ABORTING, "not — nötig")
+    report = {"phase": SUCCEEDED, "outputs": {"total": 9, "text": "9 apples"}}
+    alone = {"phase": SUCCEEDED, "outputs": {"o0": 8}}
+    assert told["others"] == dict(zip(others, (report, report, alone), strict=True))
+    assert {ended, *names.values()} <= set(told["recent"])
 
 
-async def test_outputs_are_read_by_their_urls(ended: str, sandbox: Sandbox) -> None:
-    told = await clients.told(sandbox, "handled.py", "data", ended)
-    assert told == {"outputs": 9, "attempt": 9, "single": 9}
-
-
-async def test_gates_are_listed_approved_answered_and_rejected(ended: str, sandbox: Sandbox) -> None:
+async def test_outputs_are_read_by_their_urls_and_gates_answered(ended: str, sandbox: Sandbox) -> None:
     execution = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=ended)
     async with sandbox.channel() as channel:
         engine = SignalServiceStub(channel)
         for signal, simple in (("go", SimpleType.BOOLEAN), ("how many", SimpleType.INTEGER)):
             identifier = SignalIdentifier(signal_id=signal, execution_id=execution)
             await engine.GetOrCreateSignal(SignalGetOrCreateRequest(id=identifier, type=LiteralType(simple=simple)))
-    told = await clients.told(sandbox, "handled.py", "signals", ended)
+    told = await clients.told(sandbox, "handled.py", "inside", ended)
+    assert (told["outputs"], told["attempt"], told["single"]) == (9, 9, 9)
     assert told["before"] == {"go": None, "how many": None}
     assert told["after"] == {"go": {"boolean": True}, "how many": {"integer": "7"}}
     assert told["rejected"] == {"boolean": False}
-
-
-async def test_a_single_task_is_launched_by_a_name_of_its_own(
-    ended: str, sandbox: Sandbox, admin: AdminServiceStub
-) -> None:
-    assert ended
-    name = await clients.told(sandbox, "handled.py", "task", "report.double", "handled")
-    assert name == "handled-task"
-    await play(admin, sandbox.objects_url, name, REPORT_TASKS)
-    told = await clients.told(sandbox, "session.py", "read", name)
-    assert (told["phase"], told["outputs"]) == (SUCCEEDED, {"o0": 8})
