@@ -42,6 +42,8 @@ IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 10_000
 POOL_WAIT_SECONDS = 5.0
 # How long a start waits for the database, which may be starting too.
 START_SECONDS = 30.0
+# How long somebody at a terminal waits for it.
+_TERMINAL_SECONDS = 5.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
@@ -144,6 +146,16 @@ class Database:
                     raise
             finally:
                 await self._pool.putconn(connection)
+
+
+@asynccontextmanager
+async def at_terminal(url: str) -> AsyncIterator[Database]:
+    """A database over one connection for a command: somebody waits for it; raises Unavailable soon."""
+    db = await Database.open(url, max_size=1, patience=_TERMINAL_SECONDS)
+    try:
+        yield db
+    finally:
+        await db.close()
 
 
 @asynccontextmanager

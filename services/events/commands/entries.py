@@ -1,7 +1,6 @@
 """Reads what the commands are about: an execution's logged events, refused events, and the objects of large ones."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 
 from services.contracts.event_batches import lane_of
@@ -14,19 +13,6 @@ from services.events.store.refused_events import RefusedEvent
 from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.objects import ObjectStore
-
-# Somebody waits at a terminal.
-_PATIENCE_SECONDS = 5.0
-
-
-@asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[Database]:
-    """The service's database, over one connection."""
-    db = await Database.open(settings.database_url, max_size=1, patience=_PATIENCE_SECONDS)
-    try:
-        yield db
-    finally:
-        await db.close()
 
 
 def objects_of(settings: Settings) -> ObjectStore:

@@ -14,7 +14,7 @@ from services.contracts.event_batches import BatchedEvent, lane_of, size
 from services.contracts.event_marks import mark_of
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import add_json, add_since, parser
-from services.events.commands.entries import database, logged, objects_of, refused_entry
+from services.events.commands.entries import logged, objects_of, refused_entry
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
 from services.events.listeners.lane import Limits
@@ -23,7 +23,7 @@ from services.events.listeners.stream import make_ready
 from services.events.rules.log_lines import Entry, about, fields_of
 from services.events.store.refused_events import refused_named
 from services.kit.bus import Bus
-from services.kit.db import Database
+from services.kit.db import Database, at_terminal
 from services.kit.errors import Unavailable
 from services.kit.objects import ObjectStore
 from services.kit.process import Command
@@ -49,7 +49,7 @@ async def replay(settings: Settings, arguments: Sequence[str]) -> int:
     """Send events again and show their verdicts."""
     chosen = _chosen(arguments)
     objects = objects_of(settings)
-    async with database(settings) as db:
+    async with at_terminal(settings.database_url) as db:
         entries = await _entries(db, objects, chosen)
     if not entries:
         sys.stderr.write("nothing found to send again\n")

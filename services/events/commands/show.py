@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import EVER, add_json, add_since, parser
-from services.events.commands.entries import database, is_of, logged, objects_of, refused_entry
+from services.events.commands.entries import is_of, logged, objects_of, refused_entry
 from services.events.config import Settings
 from services.events.rules.log_lines import as_json, fields_of, table
 from services.events.store.refused_events import refused_since
+from services.kit.db import at_terminal
 from services.kit.process import Command
 
 _LOG_COLUMNS = ("received", "kind", "node", "attempt", "phase", "version", "verdict", "message")
@@ -28,7 +29,7 @@ async def log(settings: Settings, arguments: Sequence[str]) -> int:
     add_json(options)
     chosen = options.parse_args(arguments)
     objects = objects_of(settings)
-    async with database(settings) as db:
+    async with at_terminal(settings.database_url) as db:
         rows = [fields_of(entry) async for entry in logged(db, objects, chosen.execution, chosen.since)]
     return show(_LOG_COLUMNS, rows, f"no events of {'/'.join(chosen.execution)} in the log", as_lines=chosen.json)
 
@@ -46,7 +47,7 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
     chosen = options.parse_args(arguments)
     objects = objects_of(settings)
     rows = []
-    async with database(settings) as db:
+    async with at_terminal(settings.database_url) as db:
         async for row in refused_since(db, chosen.since or EVER):
             entry = await refused_entry(objects, row)
             if chosen.execution is None or is_of(entry, chosen.execution):

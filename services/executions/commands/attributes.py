@@ -9,10 +9,11 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from google.protobuf.json_format import MessageToDict
 
 from services.contracts.execution_names import execution
-from services.executions.commands.opened import NOT_FOUND, database
+from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
 from services.executions.rules.engine_work import EngineWork, engine_work
 from services.executions.store import executions
+from services.kit.db import at_terminal
 from services.kit.process import Command
 
 
@@ -27,7 +28,7 @@ async def attributes(settings: Settings, arguments: Sequence[str]) -> int:
     options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
     chosen = options.parse_args(arguments).execution
     identifier = WorkflowExecutionIdentifier(project=chosen.project, domain=chosen.domain, name=chosen.name)
-    async with database(settings) as db, db.read() as connection:
+    async with at_terminal(settings.database_url) as db, db.read() as connection:
         row = await executions.get(connection, identifier)
     if row is None:
         sys.stderr.write(f"no execution {'/'.join(chosen)}\n")

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from services.contracts.execution_names import execution
-from services.executions.commands.opened import NOT_FOUND, database
+from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
 from services.executions.rules.events.state import ExecutionKey
 from services.executions.store.phase_counts import Progress, progress
+from services.kit.db import at_terminal
 from services.kit.process import Command
 
 
@@ -22,7 +23,7 @@ async def phases(settings: Settings, arguments: Sequence[str]) -> int:
     options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
     options.add_argument("--json", action="store_true", help="a line of JSON")
     chosen = options.parse_args(arguments)
-    async with database(settings) as db, db.pipeline() as pipeline:
+    async with at_terminal(settings.database_url) as db, db.pipeline() as pipeline:
         found = await progress(pipeline, ExecutionKey(*chosen.execution))
     if found is None:
         sys.stderr.write(f"no execution {'/'.join(chosen.execution)}\n")
