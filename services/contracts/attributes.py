@@ -21,6 +21,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
     MatchableResource,
     MatchingAttributes,
 )
+from flyteidl.admin.project_pb2 import Project
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
@@ -52,7 +53,7 @@ def _project_and_attributes() -> Any:
         name="flyteplane/projects.proto",
         package="flyteplane",
         syntax="proto3",
-        dependency=["flyteidl/admin/project.proto", "flyteidl/admin/matchable_resource.proto"],
+        dependency=[Project.DESCRIPTOR.file.name, MatchableAttributesConfiguration.DESCRIPTOR.file.name],
     )
     message = file.message_type.add(name="ProjectAndAttributes")
     field = FieldDescriptorProto
@@ -61,14 +62,14 @@ def _project_and_attributes() -> Any:
         number=1,
         type=field.TYPE_MESSAGE,
         label=field.LABEL_OPTIONAL,
-        type_name=".flyteidl.admin.Project",
+        type_name=f".{Project.DESCRIPTOR.full_name}",
     )
     message.field.add(
         name="attributes",
         number=2,
         type=field.TYPE_MESSAGE,
         label=field.LABEL_REPEATED,
-        type_name=".flyteidl.admin.MatchableAttributesConfiguration",
+        type_name=f".{MatchableAttributesConfiguration.DESCRIPTOR.full_name}",
     )
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
