@@ -77,11 +77,6 @@ def read_int(value: bytes | None) -> int:
     return int.from_bytes(value or b"", signed=True)
 
 
-def read_optional_int(value: bytes | None) -> int | None:
-    """A number, or null."""
-    return None if value is None else int.from_bytes(value, signed=True)
-
-
 def read_text(value: bytes | None) -> str:
     """A text that is not null."""
     return (value or b"").decode()

@@ -19,7 +19,6 @@ from services.kit.pg_values import (
     microseconds,
     read_bool,
     read_int,
-    read_optional_int,
     read_text,
     read_timestamp,
     texts,
@@ -199,7 +198,7 @@ async def test_every_value_comes_back_as_it_was_sent(
             row[1],
             read_bool(row[2]),
             read_int(row[3]),
-            read_optional_int(row[4]),
+            None if row[4] is None else read_int(row[4]),
             read_timestamp(row[5]),
         )
         for row in answer.rows
