@@ -37,6 +37,8 @@ FREEZE_SECONDS = 20.0
 PAUSE_SECONDS = (1.0, 5.0)
 # What waited while parts were away is worked off in the end, on a small machine not quickly.
 DRAIN_SECONDS = 900.0
+# What was accepted while executions stood still or fell behind must be applied within this time after the load.
+SETTLE_SECONDS = 120.0
 # What a call may be answered while a part is away; each of them is only a failed try.
 TOLERATED = frozenset((UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED))
 
@@ -113,7 +115,7 @@ class Chaos:
             over.set()
             await acting
             await self.stack.until_ready()
-            findings = await check(channel, PLACE, load.tally.executions)
+            findings = await check(channel, PLACE, load.tally.executions, patience=SETTLE_SECONDS)
         finally:
             channel.close()
         return Outcome(self.done, load.tally, findings)

@@ -1,7 +1,11 @@
-"""Reads back what was reported: every execution, node and task must be in the phase of its last accepted event."""
+"""Reads back what was reported: every execution, node and task must be in the phase of its last accepted event.
+
+Accepted means on file: while executions is away or has fallen behind, events are answered OK before they are applied.
+Whoever reads back after that says how long may be waited for it.
+"""
 
 import asyncio
-from collections import Counter
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,6 +25,10 @@ from bench.sequences import Entity
 # Enough to keep a small server busy, and nothing is measured here.
 _AT_ONCE = 32
 _PAGE = 100
+# The design's promise: what waited is applied within this time after executions is ready again.
+CATCH_UP_SECONDS = 30.0
+# Between two looks at an execution that may still be behind.
+_AGAIN_SECONDS = 0.5
 # Findings beyond these are counted, not told.
 _TOLD = 20
 
@@ -33,7 +41,11 @@ class Findings:
 
     entities: int = 0
     wrong: list[str] = field(default_factory=list)
-    by_kind: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Findings") -> None:
+        """Take in what was found elsewhere."""
+        self.entities += other.entities
+        self.wrong += other.wrong
 
     def told(self) -> list[str]:
         """The first of what was wrong."""
@@ -52,19 +64,33 @@ def expected(played: Played) -> dict[Entity, int]:
     return phases
 
 
-async def check(channel: Channel, place: Place, executions: Iterable[Played]) -> Findings:
-    """Read every execution of `executions` that was created, with its nodes and tasks."""
+async def check(channel: Channel, place: Place, executions: Iterable[Played], *, patience: float = 0.0) -> Findings:
+    """Read every execution of `executions` that was created, with its nodes and tasks.
+
+    One that is not as it must be is read again until `patience` seconds after the call, together for all.
+    """
     findings = Findings()
+    end = time.perf_counter() + patience
     waiting = iter([played for played in executions if played.created])
 
     async def reader() -> None:
         for played in waiting:
-            try:
-                await _Reader(channel, place, played, findings).read()
-            except _ReadError as error:
-                findings.wrong.append(f"{played.name}: {error}")
+            found = await _read(channel, place, played)
+            while found.wrong and time.perf_counter() < end:
+                await asyncio.sleep(_AGAIN_SECONDS)
+                found = await _read(channel, place, played)
+            findings.add(found)
 
     await asyncio.gather(*(reader() for _ in range(_AT_ONCE)))
+    return findings
+
+
+async def _read(channel: Channel, place: Place, played: Played) -> Findings:
+    findings = Findings()
+    try:
+        await _Reader(channel, place, played, findings).read()
+    except _ReadError as error:
+        findings.wrong.append(f"{played.name}: {error}")
     return findings
 
 

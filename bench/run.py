@@ -4,7 +4,7 @@ import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.check import check
+from bench.check import CATCH_UP_SECONDS, check
 from bench.entities import Place, Shape, register
 from bench.http2 import Channel
 from bench.load import Load
@@ -51,7 +51,7 @@ async def run(
         else:
             await load.at_rate(rate, lambda: after.update(cpu_seconds(target.pids)))
             title = f"{_named(shapes)}, {rate:g} events/s"
-        findings = await check(channel, target.place, load.tally.executions)
+        findings = await check(channel, target.place, load.tally.executions, patience=CATCH_UP_SECONDS)
     finally:
         channel.close()
     return Result(title, seconds, load.tally, findings, {name: after[name] - before[name] for name in before})
