@@ -8,7 +8,7 @@ in, or earlier when it has grown large. A lone event waits for nobody. A timer w
 import asyncio
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -25,6 +25,10 @@ _PATIENCE = 0.25
 # they reach their lanes. That costs microseconds when there are none; under load it doubles a batch, and a batch costs
 # NATS and both services more than a millisecond whatever is in it.
 _TURNS = 3
+# While executions is away or behind, a batch collects for this long before it leaves: callers wait in vain for verdicts
+# then, and what piles up on file is worked off a batch at a time. Batches of one or two events, each with a commit on a
+# slow disk, would come in faster than they go.
+_COLLECT_SECONDS = 0.1
 # With so many waiting the next batch leaves although one is on its way: executions then finds it when it is done, and
 # a batch of that size costs an event hardly more than a larger one.
 AHEAD = 32
@@ -118,7 +122,7 @@ class Lane:
         self._waiting.append(waiting)
         if self._loop is None:
             self._loop = asyncio.create_task(self._send_all())
-        elif len(self._waiting) == AHEAD:
+        elif len(self._waiting) in {AHEAD, self._sender.limits.batch_events}:
             self._wake()
         return await waiting.verdict
 
@@ -197,22 +201,29 @@ class Lane:
 
         answer.add_done_callback(tell)
         self._unanswered += 1
-        # While executions is away nothing is gained by waiting: what is on file is applied in order later.
         if self._sender.answered:
-            await self._until_next(limits.verdict_wait * _PATIENCE)
+            self._sender.answered = await self._until(self._may_go_on, limits.verdict_wait * _PATIENCE)
+        else:
+            await self._until(self._is_worth_it, _COLLECT_SECONDS)
 
-    async def _until_next(self, patience: float) -> None:
-        """Wait until the next batch may leave: all are answered, or it is a large one and just one is not."""
+    def _may_go_on(self) -> bool:
+        """Whether all batches are answered, or the next one is large and just one is not."""
+        return self._unanswered <= (len(self._waiting) >= AHEAD)
+
+    def _is_worth_it(self) -> bool:
+        """Whether a full batch waits, or executions answers again."""
+        return self._sender.answered or len(self._waiting) >= self._sender.limits.batch_events
+
+    async def _until(self, condition: Callable[[], bool], patience: float) -> bool:
+        """Wait until `condition` holds, but no longer than `patience` seconds; answers whether it does."""
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
         timer = loop.call_later(patience, self._wake)
-        while self._unanswered > (len(self._waiting) >= AHEAD):
-            if loop.time() >= end:
-                self._sender.answered = False
-                break
+        while not (holds := condition()) and loop.time() < end:
             self._go_on = loop.create_future()
             await self._go_on
         timer.cancel()
+        return holds
 
     def _wake(self) -> None:
         if self._go_on is not None and not self._go_on.done():

@@ -89,6 +89,33 @@ async def test_while_nobody_answers_events_leave_after_a_part_of_the_wait_and_ar
         while len(recorder.sent) < 2:  # noqa: ASYNC110  # the lane tells nobody
             await asyncio.sleep(0.01)
     assert not recorder.answered
-    fourth = takes(tested, 1)
-    assert await turns(lambda: len(recorder.sent) == 3)
-    assert await asyncio.gather(*first, *second, *third, *fourth) == [b""] * 4
+    assert await asyncio.gather(*first, *second, *third) == [b""] * 3
+
+
+async def test_while_executions_is_away_events_leave_in_large_batches() -> None:
+    tested, recorder = lane()
+    recorder.answered = False
+    waiting = takes(tested, 1)
+    assert await turns(lambda: recorder.sizes == [1])
+    waiting += takes(tested, 2)
+    assert not await turns(lambda: len(recorder.sent) > 1)
+    waiting += takes(tested, recorder.limits.batch_events - 2)
+    assert await turns(lambda: recorder.sizes == [1, recorder.limits.batch_events])
+    waiting += takes(tested, 3)
+    assert not await turns(lambda: len(recorder.sent) > 2)
+    assert await asyncio.gather(*waiting) == [b""] * len(waiting)
+    assert recorder.sizes == [1, recorder.limits.batch_events, 3]
+
+
+async def test_what_collects_leaves_as_soon_as_executions_answers_again() -> None:
+    tested, recorder = lane()
+    recorder.answered = False
+    waiting = takes(tested, 1)
+    assert await turns(lambda: recorder.sizes == [1])
+    waiting += takes(tested, 1)
+    assert not await turns(lambda: len(recorder.sent) > 1)
+    recorder.answered = True  # as the sender does when it hears verdicts
+    recorder.answer(0)
+    assert await turns(lambda: recorder.sizes == [1, 1])
+    recorder.answer(1)
+    assert await asyncio.gather(*waiting) == [b""] * 2
