@@ -9,10 +9,13 @@ DataProxyService; SignalService.
 Asks: projects, for a project and the attributes that hold for a workflow, once a launch; the registry, for what is
 launched.
 
-Ends by itself: executions that were terminated and whose engine does not confirm it in time.
+Hands to an engine, where one is configured: what is to run and what is to stop (`rules.engine` is the port).
 
-Says: that an execution was created (which engines run) or terminated (`services.contracts.executions`).
+Ends by itself: executions that were terminated and whose engine does not confirm it in time, that the engine refuses,
+or that it no longer has.
 
-Hears: batches of events (`services.contracts.event_batches`), and answers each with one verdict per event. The
-question for the configuration that executions have by default.
+Says: that an execution was created or terminated (`services.contracts.executions`).
+
+Hears: its own two facts, to act on them for the engine; batches of events (`services.contracts.event_batches`), and
+answers each with one verdict per event; the question for the configuration that executions have by default.
 """

@@ -1,7 +1,9 @@
 """Builds the executions service, by hand, top to bottom; nothing else here makes parts."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
@@ -15,10 +17,13 @@ from services.executions.handlers.launch import Launcher
 from services.executions.handlers.node_executions import NodeExecutionHandlers
 from services.executions.handlers.signals import SignalHandlers
 from services.executions.handlers.task_executions import TaskExecutionHandlers
+from services.executions.listeners.engine_work import EngineWork
 from services.executions.listeners.event_batches import EventBatches
+from services.executions.listeners.lost_executions import LostExecutions
 from services.executions.listeners.questions import ExecutionQuestions
 from services.executions.listeners.reconciler import Reconciler
 from services.executions.rules.configuration import platform
+from services.executions.rules.engine import Engine
 from services.executions.rules.events.storage import Storage
 from services.kit.beside import Beside
 from services.kit.db import Database
@@ -32,6 +37,8 @@ from services.kit.rpc import Table
 NAME = "executions"
 # One for the transaction of events that is under way, and some for those that are started while it is held up.
 _EVENT_CONNECTIONS = 4
+# What runs executions, by the name that the settings give it; none leaves them to whoever sends events.
+ENGINES: Mapping[str, Callable[[Settings], Engine | None]] = {"none": lambda _settings: None}
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
 SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
@@ -57,6 +64,14 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     patience = timedelta(seconds=settings.abort_patience_seconds)
     reconciler = Reconciler(by_key, storage, patience, _now)
 
+    loops = [relay.run, reconciler.run]
+    engine = ENGINES[settings.engine](settings)
+    if engine is not None:
+        work = EngineWork(db, engine, reconciler, settings=settings, clock=_now)
+        patience = timedelta(seconds=settings.lost_patience_seconds)
+        lost = LostExecutions(by_key, engine, work, storage=storage, patience=patience, clock=_now)
+        loops += [partial(work.run, bus), lost.run]
+
     launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
     values = DataHandlers(db, objects, settings)
     links = DataProxyHandlers(db, objects, settings, _now)
@@ -74,7 +89,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     return App(
         table,
         services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name, SIGNAL_SERVICE.full_name],
-        loops=[relay.run, reconciler.run],
+        loops=loops,
         routes=object_routes(objects),
     )
 

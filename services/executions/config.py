@@ -1,7 +1,7 @@
 """Settings of the executions service."""
 
 from datetime import timedelta
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -76,6 +76,15 @@ class Settings(ProcessSettings):
     task_resource_limits: ResourceAmounts = ResourceAmounts(cpu="2", memory="1Gi", gpu="1")
     """The most that a task is given, unless attributes say; the registry has the same setting and refuses tasks that
     ask for more."""
+
+    engine: Literal["none"] = "none"
+    """What runs executions. none: somebody else looks for them and sends events."""
+
+    engine_patience_seconds: float = Field(default=600.0, gt=0)
+    """How long a new execution waits while its engine cannot be asked; after that it has FAILED."""
+
+    lost_patience_seconds: float = Field(default=900.0, gt=0)
+    """How long nothing is heard of an execution before its engine is asked whether it still has it."""
 
     abort_patience_seconds: float = Field(default=60.0, gt=0)
     """How long an execution that somebody terminated waits for its engine's word that it has ended. After that it is

@@ -15,10 +15,10 @@ from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from prometheus_client import Counter
 
 from services.executions.rules.events.batch import Changes
-from services.executions.rules.events.state import ExecutionState, Offloads
+from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
-from services.executions.store.aborting import postpone, take_overdue
+from services.executions.store.endings import postpone, take, take_overdue
 from services.executions.store.event_rows import savepoint, write_rows
 from services.kit.db import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
@@ -78,6 +78,13 @@ class Reconciler:
             log.warning("execution ended without a word of its engine", extra={"execution": "/".join(state.key)})
         ABORTED.inc(len(overdue))
         return len(overdue)
+
+    async def end(self, key: ExecutionKey) -> None:
+        """End an execution whose engine does not have it, if it is ABORTING; raises a ServiceError."""
+        async with self._db.pipeline() as pipeline:
+            state = await take(pipeline, key)
+            if state is not None and state.closure.phase == WorkflowExecution.ABORTING:
+                write_rows(pipeline, self._ended([state], self._clock()))
 
     async def _end(self, now: datetime) -> list[ExecutionState]:
         async with self._db.pipeline() as pipeline:

@@ -1,0 +1,99 @@
+"""Executions that do not end by themselves, as whoever ends them takes them up: each under its lock.
+
+Who holds a row, an event or another replica, is about to change it: it is passed over and looked at in the next round.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from flyteidl.admin.execution_pb2 import ExecutionClosure
+
+from services.executions.rules.events.state import ExecutionKey, ExecutionState
+from services.executions.store.tables import ACTIVE_PHASES
+from services.kit.pg_values import bigint, read_text, texts, timestamp
+from services.kit.pipeline import Answer, Pipeline, Statement
+
+_STATE = "execution_project, execution_domain, execution_name, cluster, closure"
+_KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)"
+# As in the index of active executions. One that is SUCCEEDING or FAILING moves within seconds and is not worth another.
+_ACTIVE = f"phase IN ({', '.join(repr(phase) for phase in ACTIVE_PHASES)})"
+
+# A release before this one does not say since when; its rows wait from their last change.
+_TAKE_OVERDUE = Statement(f"""
+SELECT {_STATE} FROM executions
+WHERE phase = 'ABORTING' AND COALESCE(aborting_since, updated_at) < %(before)b::timestamptz
+ORDER BY aborting_since
+LIMIT %(most)b::bigint
+FOR UPDATE SKIP LOCKED
+""")
+_POSTPONE = Statement(f"UPDATE executions SET aborting_since = now() WHERE {_KEY}")
+_TAKE = Statement(f"SELECT {_STATE} FROM executions WHERE {_KEY} FOR UPDATE")
+_UNMOVED = Statement(f"""
+SELECT execution_project, execution_domain, execution_name FROM executions
+WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
+""")
+_TAKE_UNMOVED = Statement(f"""
+SELECT {_STATE} FROM executions
+WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
+    AND (execution_project, execution_domain, execution_name) IN (
+        SELECT * FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[])
+    )
+FOR UPDATE SKIP LOCKED
+""")
+
+
+def postpone(pipeline: Pipeline, key: ExecutionKey) -> None:
+    """Let an execution that is ABORTING wait anew, when the pipeline runs."""
+    pipeline.put(_POSTPONE, _values(key))
+
+
+async def take(pipeline: Pipeline, key: ExecutionKey) -> ExecutionState | None:
+    """Lock an execution, waiting for whoever holds it; None when there is none."""
+    found = pipeline.put(_TAKE, _values(key))
+    await pipeline.run()
+    return next(iter(_states(found)), None)
+
+
+async def take_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
+    """Lock executions that have been ABORTING since before `before`, `most` at most and the longest first."""
+    found = pipeline.put(_TAKE_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
+    await pipeline.run()
+    return _states(found)
+
+
+async def unmoved(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
+    """Return the active executions that have not changed since `before`, all of them: a hundred bytes each."""
+    found = pipeline.put(_UNMOVED, {"before": timestamp(before)})
+    await pipeline.run()
+    return [_execution_key(row) for row in found.rows]
+
+
+async def take_unmoved(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
+    """Lock those of `keys` that are active and still have not changed since `before`."""
+    columns = {
+        "projects": texts(key.project for key in keys),
+        "domains": texts(key.domain for key in keys),
+        "names": texts(key.name for key in keys),
+    }
+    found = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **columns})
+    await pipeline.run()
+    return _states(found)
+
+
+def _values(key: ExecutionKey) -> dict[str, bytes]:
+    return {name: value.encode() for name, value in key._asdict().items()}
+
+
+def _states(found: Answer) -> list[ExecutionState]:
+    return [
+        ExecutionState(
+            _execution_key(row),
+            read_text(row[3]),
+            ExecutionClosure.FromString(row[4] or b""),
+        )
+        for row in found.rows
+    ]
+
+
+def _execution_key(row: Sequence[bytes | None]) -> ExecutionKey:
+    return ExecutionKey(read_text(row[0]), read_text(row[1]), read_text(row[2]))
