@@ -1,14 +1,17 @@
 """What a user does with executions beside waiting for them, by FlyteRemote; run with the clients' own environment.
 
-`handled.py again NAME VERSION` launches an execution again in every way, and a single task by a name of its own, and
-prints the names. `ended NAME CAUSE OTHER...` terminates one and prints how it is told, what others came to, and which
-executions were recent. `inside NAME` prints what the flyte:// URLs of an execution hold, and its signals before and
-after they are answered. All as JSON; a process of flytekit takes seconds to start, so each does much.
+`handled.py again NAME VERSION` launches an execution again in every way, and a single task and a workflow by names of
+their own, and prints the names. `ended NAME CAUSE OTHER...` terminates one and prints how it is told, what others came
+to, and which executions were recent. `inside NAME` prints what the flyte:// URLs of an execution hold, and its signals
+before and after they are answered. `files FOLDER` uploads a file of FOLDER and prints what comes back of it. All as
+JSON; a process of flytekit takes seconds to start, so each does much.
 """
 
 import json
 import sys
+from pathlib import Path
 
+import requests
 from flytekit.configuration import Config
 from flytekit.core.type_engine import LiteralsResolver
 from flytekit.remote import FlyteRemote
@@ -18,14 +21,18 @@ PROJECT, DOMAIN = "flytesnacks", "development"
 
 
 def again(remote: FlyteRemote, name: str, version: str) -> dict[str, str]:
-    """Launch it again, recover it, and launch a task alone."""
+    """Launch it again, recover it, and launch a task and a workflow themselves."""
     identifier = remote.fetch_execution(name=name).id
     task = remote.fetch_task(name="report.double", version=version)
+    workflow = remote.fetch_workflow(name="report.report", version=version)
     return {
         "relaunched": remote.client.relaunch_execution(identifier).name,
         "named": remote.client.relaunch_execution(identifier, f"{name}-again").name,
         "recovered": remote.client.recover_execution(identifier).name,
         "task": remote.execute(task, inputs={"count": 4}, execution_name=f"{name}-task").id.name,
+        "workflow": remote.execute(
+            workflow, inputs={"count": 5, "unit": "pears"}, execution_name=f"{name}-workflow"
+        ).id.name,
     }
 
 
@@ -73,6 +80,17 @@ def inside(remote: FlyteRemote, name: str) -> dict[str, object]:
     }
 
 
+def files(remote: FlyteRemote, folder: str) -> dict[str, str]:
+    """Send a file up; fetch it by a signed URL, and as flytekit does when a task reads it."""
+    sent, fetched = Path(folder, "größe — 大小.txt"), Path(folder, "fetched.txt")
+    sent.write_text("zwölf Äpfel 🍎\n" * 1000)
+    _, uri = remote.upload_file(sent)
+    link = remote.client.get_download_signed_url(uri)
+    remote.file_access.get_data(uri, str(fetched))
+    signed = requests.get(link.signed_url, timeout=10).content.decode()
+    return {"sent": sent.read_text(), "signed": signed, "fetched": fetched.read_text()}
+
+
 if __name__ == "__main__":
-    commands = {"again": again, "ended": ended, "inside": inside}
+    commands = {"again": again, "ended": ended, "inside": inside, "files": files}
     print(json.dumps(commands[sys.argv[1]](FlyteRemote(Config.auto(), PROJECT, DOMAIN), *sys.argv[2:]), default=str))

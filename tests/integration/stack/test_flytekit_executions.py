@@ -1,5 +1,7 @@
 """What users of an unchanged flytekit do with executions beside waiting for them."""
 
+from pathlib import Path
+
 import pytest
 from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest
 from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
@@ -30,15 +32,17 @@ async def test_executions_are_launched_again_recovered_and_ended_and_tasks_launc
     ended: str, sandbox: Sandbox, admin: AdminServiceStub
 ) -> None:
     names = await clients.told(sandbox, "handled.py", "again", ended, "handled")
-    assert (names["named"], names["task"]) == (f"{ended}-again", f"{ended}-task")
-    others = [names[kind] for kind in ("relaunched", "recovered", "task")]
+    own = {"named": f"{ended}-again", "task": f"{ended}-task", "workflow": f"{ended}-workflow"}
+    assert {kind: names[kind] for kind in own} == own
+    others = [names[kind] for kind in ("relaunched", "recovered", "task", "workflow")]
     for name in others:
         await play(admin, sandbox.objects_url, name, REPORT_TASKS)
     told = await clients.told(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
     assert (told["phase"], told["cause"]) == (ABORTING, "not — nötig")
     report = {"phase": SUCCEEDED, "outputs": {"total": 9, "text": "9 apples"}}
     alone = {"phase": SUCCEEDED, "outputs": {"o0": 8}}
-    assert told["others"] == dict(zip(others, (report, report, alone), strict=True))
+    other = {"phase": SUCCEEDED, "outputs": {"total": 15, "text": "15 pears"}}
+    assert told["others"] == dict(zip(others, (report, report, alone, other), strict=True))
     assert {ended, *names.values()} <= set(told["recent"])
 
 
@@ -54,3 +58,9 @@ async def test_outputs_are_read_by_their_urls_and_gates_answered(ended: str, san
     assert told["before"] == {"go": None, "how many": None}
     assert told["after"] == {"go": {"boolean": True}, "how many": {"integer": "7"}}
     assert told["rejected"] == {"boolean": False}
+
+
+async def test_files_come_back_as_they_were_sent(sandbox: Sandbox, tmp_path: Path) -> None:
+    told = await clients.told(sandbox, "handled.py", "files", str(tmp_path))
+    assert told["sent"] == told["signed"] == told["fetched"]
+    assert "🍎" in told["sent"]
