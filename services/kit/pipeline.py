@@ -17,6 +17,10 @@ from psycopg import errors as pg
 from psycopg import pq
 from psycopg.rows import TupleRow
 
+# A wait looks at its socket by itself after this: libuv stops watching one that has an error, as when a server dies
+# with something of ours unread, and uvloop then tells nobody. Reading finds the error.
+_LOOK_SECONDS = 0.25
+
 _PARAMETER = re.compile(r"%\((\w+)\)b")
 _BINARY = 1
 _GOOD = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
@@ -171,7 +175,11 @@ class _Socket:
         if not self._watched:
             self._loop.add_reader(self._number, self._wake)
             self._watched = True
-        await self._ready
+        timer = self._loop.call_later(_LOOK_SECONDS, self._wake)
+        try:
+            await self._ready
+        finally:
+            timer.cancel()
 
     def _wake(self) -> None:
         if not self._ready.done():

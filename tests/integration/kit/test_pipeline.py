@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -209,3 +210,27 @@ def test_a_timestamp_keeps_microseconds() -> None:
     moment = datetime(2026, 1, 1, 12, 0, 0, 123_456, tzinfo=UTC)
     expected = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     assert microseconds(moment) == expected
+
+
+def test_a_server_that_dies_with_something_unread_is_noticed_at_once(url: str) -> None:
+    """Its socket then has an error beside its end, of which uvloop, on which services run, tells nobody."""
+
+    async def die(database: Database) -> None:
+        async with database.pipeline() as pipeline:
+            who = pipeline.put(WHO)
+            await pipeline.run()
+            pipeline.put(SLEEP)
+            pipeline.put(TWICE, {"text": texts(["x" * 60_000])})
+            running = asyncio.create_task(pipeline.run())
+            await asyncio.sleep(0.1)
+            with psycopg.connect(url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", (read_int(who.rows[0][0]),))
+            await asyncio.wait_for(running, 5)
+
+    async def notice() -> None:
+        database = await Database.open(url, max_size=1)
+        with pytest.raises(Unavailable):
+            await die(database)
+        await database.close()
+
+    uvloop.run(notice())
