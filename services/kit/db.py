@@ -40,6 +40,9 @@ LOCK_TIMEOUT_MILLISECONDS = 5_000
 IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 10_000
 # How long a call waits for a free connection before it is refused; shorter than any client's patience.
 POOL_WAIT_SECONDS = 5.0
+# A pool tries to connect again with pauses that double. After this it gives up, and the next who wants a connection
+# begins anew, without a pause: otherwise a database that was away for a minute would be missed for a minute more.
+_RECONNECT_SECONDS = 4.0
 # How long a start waits for the database, which may be starting too.
 START_SECONDS = 30.0
 # How long somebody at a terminal waits for it.
@@ -106,6 +109,7 @@ class Database:
         except PoolTimeout as error:
             await pool.close()
             raise Unavailable("the database cannot be reached") from error
+        pool.reconnect_timeout = _RECONNECT_SECONDS
         return cls(pool)
 
     async def close(self) -> None:

@@ -1,13 +1,17 @@
 """The pool's promises against a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from psycopg_pool.base import AttemptWithBackoff
 
 from services.kit import db
 from services.kit.db import Database
-from services.kit.errors import Unavailable
-from tests.support.parts import Parts
+from services.kit.errors import ServiceError, Unavailable
+from tests.support.parts import Parts, running_postgres
 
 _LOCK = "SELECT pg_advisory_xact_lock(1)"
 
@@ -39,3 +43,31 @@ async def test_who_stands_still_within_a_transaction_loses_its_locks_and_learns_
     async with database.read() as connection:
         cursor = await connection.execute("SELECT count(*) FROM written")
         assert await cursor.fetchone() == (0,)
+
+
+async def test_a_database_that_was_away_for_long_is_found_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool's own pauses double; here they begin with a twentieth of a second, and so does the end of patience."""
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.05)
+    monkeypatch.setattr(db, "_RECONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
+    with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder:  # a short path for a socket
+        with running_postgres(Path(folder)) as url:
+            database = await Database.open(url, max_size=1)
+        using = asyncio.create_task(until_used(database))
+        await asyncio.sleep(3.3)  # the pool's next try would be three seconds later
+        with running_postgres(Path(folder)):
+            await asyncio.wait_for(using, 1.5)
+        await database.close()
+
+
+async def until_used(database: Database) -> None:
+    while True:
+        try:
+            async with database.read() as connection:
+                await connection.execute("SELECT 1")
+        except ServiceError:
+            await asyncio.sleep(0.1)
+        else:
+            return
