@@ -6,9 +6,10 @@ in, or earlier when it has grown large. A lone event waits for nobody. A timer w
 """
 
 import asyncio
+import logging
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -17,6 +18,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.contracts.event_batches import BatchedEvent, size
 from services.events.config import Settings
 from services.kit.errors import ResourceExhausted, Unavailable
+
+log = logging.getLogger(__name__)
 
 # After this part of the verdict wait the next batch leaves although the verdicts of the last are not in: executions is
 # slow or away, the order is safe in the stream, and whoever waits behind should not wait twice as long.
@@ -80,6 +83,13 @@ class _Waiting:
     event: BatchedEvent
     since: float  # the event loop's time
     verdict: asyncio.Future[bytes]
+
+
+def _fail(events: Iterable[_Waiting], message: str) -> None:
+    """Tell callers that their events are not on file and may be sent again."""
+    for waiting in events:
+        if not waiting.verdict.done():
+            waiting.verdict.set_exception(Unavailable(message))
 
 
 class Sender(Protocol):
@@ -180,11 +190,13 @@ class Lane:
             answer = await self._sender.send(self._number, [waiting.event for waiting in batch])
         except Unavailable as failed:
             # Whoever queued up behind has waited through the same outage; their clients retry sooner than we could.
-            for waiting in (*batch, *self._waiting):
-                if not waiting.verdict.done():
-                    waiting.verdict.set_exception(Unavailable(failed.message))
+            _fail((*batch, *self._waiting), failed.message)
             self._waiting.clear()
             self._of_execution.clear()
+            return
+        except Exception:
+            log.exception("a batch of events could not be sent")
+            _fail(batch, "the event could not be put on file")
             return
         timer = asyncio.get_running_loop().call_later(limits.verdict_wait, answer.cancel)
 

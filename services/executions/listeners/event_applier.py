@@ -135,6 +135,8 @@ class EventApplier:
                 await self._apply_together(together)
             finally:
                 relief.cancel()
+                for arrived in together:  # whatever happened, nobody waits for ever
+                    _fail(arrived, Unavailable("the batch was not applied"))
             if len(self._appliers) > 1:
                 return
 

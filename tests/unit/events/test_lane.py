@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from services.contracts.event_batches import BatchedEvent, Kind
 from services.events.config import Settings
 from services.events.listeners.lane import AHEAD, Lane, Limits
+from services.kit.errors import Unavailable
 
 VERDICT_WAIT = 0.4
 
@@ -17,10 +20,13 @@ class Recorder:
 
     limits: Limits
     answered: bool = True
+    failure: Exception | None = None
     sent: list[Sequence[BatchedEvent]] = field(default_factory=list)
     answers: list[asyncio.Future[tuple[bytes, ...]]] = field(default_factory=list)
 
     async def send(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+        if self.failure is not None:
+            raise self.failure
         self.sent.append(events)
         self.answers.append(asyncio.get_running_loop().create_future())
         return self.answers[-1]
@@ -119,3 +125,16 @@ async def test_what_collects_leaves_as_soon_as_executions_answers_again() -> Non
     assert await turns(lambda: recorder.sizes == [1, 1])
     recorder.answer(1)
     assert await asyncio.gather(*waiting) == [b""] * 2
+
+
+@pytest.mark.parametrize("failure", [Unavailable("no stream"), ValueError("a fault of ours")])
+async def test_whoever_is_not_on_file_is_told_and_the_next_ones_are_sent(failure: Exception) -> None:
+    tested, recorder = lane()
+    recorder.failure = failure
+    for error in await asyncio.gather(*takes(tested, 3), return_exceptions=True):
+        assert isinstance(error, Unavailable)
+    recorder.failure = None
+    later = takes(tested, 2)
+    assert await turns(lambda: recorder.sizes == [2])
+    recorder.answer(0)
+    assert await asyncio.gather(*later) == [b""] * 2
