@@ -62,14 +62,14 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     beside = Beside()
     stack.callback(beside.close)
     patience = timedelta(seconds=settings.abort_patience_seconds)
-    reconciler = Reconciler(by_key, storage, patience, _now)
+    reconciler = Reconciler(by_key, outbox, storage, patience=patience, clock=_now)
 
     loops = [relay.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
         work = EngineWork(db, engine, reconciler, settings=settings, clock=_now)
         patience = timedelta(seconds=settings.lost_patience_seconds)
-        lost = LostExecutions(by_key, engine, work, storage=storage, patience=patience, clock=_now)
+        lost = LostExecutions(by_key, engine, work, outbox, storage=storage, patience=patience, clock=_now)
         loops += [partial(work.run, bus), lost.run]
 
     launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)

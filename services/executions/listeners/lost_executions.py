@@ -15,6 +15,7 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from prometheus_client import Counter
 
+from services.executions.listeners.children import terminate_children
 from services.executions.listeners.engine_work import EngineWork
 from services.executions.rules.engine import Engine, lost
 from services.executions.rules.events.batch import Changes
@@ -24,6 +25,7 @@ from services.executions.rules.events.workflow import fold_workflow
 from services.executions.store.endings import take_unmoved, unmoved
 from services.executions.store.event_rows import write_rows
 from services.kit.db import Database
+from services.kit.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class LostExecutions:
         db: Database,
         engine: Engine,
         work: EngineWork,
+        outbox: Outbox,
         *,
         storage: Storage,
         patience: timedelta,
@@ -53,6 +56,7 @@ class LostExecutions:
         self._db = db
         self._engine = engine
         self._work = work
+        self._outbox = outbox
         self._storage = storage
         self._patience = patience
         self._clock = clock
@@ -84,6 +88,7 @@ class LostExecutions:
             unstarted = [state.key for state in states if state.closure.phase == WorkflowExecution.UNDEFINED]
             ended = {state.key: self._lost(state) for state in states if state.key not in unstarted}
             write_rows(pipeline, Changes(executions=ended))
+            await terminate_children(pipeline, self._outbox, list(ended))
         for key in ended:
             log.error("execution is lost: its engine does not have it", extra={"execution": "/".join(key)})
         LOST.inc(len(ended))

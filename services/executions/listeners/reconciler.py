@@ -14,6 +14,7 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from prometheus_client import Counter
 
+from services.executions.listeners.children import terminate_children
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads
 from services.executions.rules.events.storage import Storage
@@ -22,6 +23,7 @@ from services.executions.store.endings import postpone, take, take_overdue
 from services.executions.store.event_rows import savepoint, write_rows
 from services.kit.db import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
+from services.kit.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +43,11 @@ ABORTED = Counter("flyteplane_executions_aborted_unconfirmed_total", "Terminated
 class Reconciler:
     """One replica's part; replicas pass over what another one holds."""
 
-    def __init__(self, db: Database, storage: Storage, patience: timedelta, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, db: Database, outbox: Outbox, storage: Storage, *, patience: timedelta, clock: Callable[[], datetime]
+    ) -> None:
         self._db = db
+        self._outbox = outbox
         self._storage = storage
         self._patience = patience
         self._clock = clock
@@ -85,12 +90,14 @@ class Reconciler:
             state = await take(pipeline, key)
             if state is not None and state.closure.phase == WorkflowExecution.ABORTING:
                 write_rows(pipeline, self._ended([state], self._clock()))
+                await terminate_children(pipeline, self._outbox, [key])
 
     async def _end(self, now: datetime) -> list[ExecutionState]:
         async with self._db.pipeline() as pipeline:
             overdue = await take_overdue(pipeline, now - self._patience, _MOST)
             if overdue:
                 write_rows(pipeline, self._ended(overdue, now))
+                await terminate_children(pipeline, self._outbox, [state.key for state in overdue])
         return overdue
 
     async def _end_one_by_one(self, now: datetime) -> list[ExecutionState]:
@@ -100,6 +107,7 @@ class Reconciler:
                 try:
                     async with savepoint(pipeline):
                         write_rows(pipeline, self._ended([state], now))
+                        await terminate_children(pipeline, self._outbox, [state.key])
                 except _PART_DOWN:
                     raise
                 except Exception:

@@ -4,13 +4,14 @@ Who holds a row, an event or another replica, is about to change it: it is passe
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure
 
 from services.executions.rules.events.state import ExecutionKey, ExecutionState
 from services.executions.store.tables import ACTIVE_PHASES
-from services.kit.pg_values import bigint, read_text, texts, timestamp
+from services.kit.pg_values import bigint, read_int, read_text, texts, timestamp
 from services.kit.pipeline import Answer, Pipeline, Statement
 
 _STATE = "execution_project, execution_domain, execution_name, cluster, closure"
@@ -40,6 +41,28 @@ WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
     )
 FOR UPDATE SKIP LOCKED
 """)
+# Executions that were launched by nodes of others, and have not come to an end or been terminated.
+_TAKE_CHILDREN = Statement("""
+SELECT child.id, child.execution_project, child.execution_domain, child.execution_name, child.closure,
+    node.execution_name
+FROM node_executions AS node
+JOIN executions AS child ON child.parent_node_execution_id = node.id AND child.parent_node_execution_id <> 0
+WHERE (node.execution_project, node.execution_domain, node.execution_name) IN (
+        SELECT * FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[])
+    )
+    AND child.phase IN ('UNDEFINED', 'QUEUED', 'RUNNING', 'SUCCEEDING', 'FAILING')
+FOR UPDATE OF child
+""")
+
+
+@dataclass(frozen=True)
+class Child:
+    """An execution that is still under way, and the name of the one whose node launched it."""
+
+    id: int
+    key: ExecutionKey
+    closure: ExecutionClosure
+    parent: str
 
 
 def postpone(pipeline: Pipeline, key: ExecutionKey) -> None:
@@ -70,14 +93,32 @@ async def unmoved(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
 
 async def take_unmoved(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
     """Lock those of `keys` that are active and still have not changed since `before`."""
-    columns = {
+    found = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **_columns(keys)})
+    await pipeline.run()
+    return _states(found)
+
+
+async def take_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> list[Child]:
+    """Lock the executions under way that nodes of `keys` have launched, waiting for whoever holds one."""
+    found = pipeline.put(_TAKE_CHILDREN, _columns(keys))
+    await pipeline.run()
+    return [
+        Child(
+            read_int(row[0]),
+            _execution_key(row[1:4]),
+            ExecutionClosure.FromString(row[4] or b""),
+            read_text(row[5]),
+        )
+        for row in found.rows
+    ]
+
+
+def _columns(keys: Sequence[ExecutionKey]) -> dict[str, bytes]:
+    return {
         "projects": texts(key.project for key in keys),
         "domains": texts(key.domain for key in keys),
         "names": texts(key.name for key in keys),
     }
-    found = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **columns})
-    await pipeline.run()
-    return _states(found)
 
 
 def _values(key: ExecutionKey) -> dict[str, bytes]:

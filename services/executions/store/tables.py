@@ -127,6 +127,12 @@ executions = Table(
 # Few at a time, as each ends within minutes.
 Index("executions_aborting", executions.c.aborting_since, postgresql_where=executions.c.phase == "ABORTING")
 
+Index(
+    "executions_by_parent_node",
+    executions.c.parent_node_execution_id,
+    postgresql_where=executions.c.parent_node_execution_id != 0,
+)
+
 # How often executions of a domain were archived or revived, kept by a trigger: whoever remembers places in lists of
 # them sees that they have shifted.
 execution_state_changes = Table(

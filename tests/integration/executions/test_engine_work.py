@@ -29,7 +29,7 @@ from services.kit import streams
 from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
-from services.kit.outbox import facts_of
+from services.kit.outbox import Outbox, facts_of
 from tests.support.execution_rows import execution
 from tests.support.executions import execution_id, launch, registered_launch_plan, registry_knowing
 from tests.support.memory_engine import MemoryEngine
@@ -71,7 +71,7 @@ def engine() -> MemoryEngine:
 
 
 def working(db: Database, engine: MemoryEngine, served: Served) -> EngineWork:
-    reconciler = Reconciler(db, STORAGE, PATIENCE, now)
+    reconciler = Reconciler(db, Outbox(), STORAGE, patience=PATIENCE, clock=now)
     return EngineWork(db, engine, reconciler, settings=served.settings, clock=now)
 
 
@@ -82,7 +82,7 @@ def work(db: Database, engine: MemoryEngine, served: Served) -> EngineWork:
 
 @pytest.fixture
 def lost(db: Database, engine: MemoryEngine, work: EngineWork) -> LostExecutions:
-    return LostExecutions(db, engine, work, storage=STORAGE, patience=PATIENCE, clock=now)
+    return LostExecutions(db, engine, work, Outbox(), storage=STORAGE, patience=PATIENCE, clock=now)
 
 
 async def created(database: Rows, name: str, **row: Any) -> None:

@@ -24,7 +24,8 @@ from services.executions.listeners.reconciler import Reconciler
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.lookups import MAX_CAUSE_BYTES
 from services.kit.db import Database
-from tests.support.execution_rows import execution
+from services.kit.outbox import Outbox
+from tests.support.execution_rows import execution, node
 from tests.support.executions import execution_id
 from tests.support.parts import Parts, Served, service
 from tests.support.refusals import detail_of, refused
@@ -59,7 +60,7 @@ async def db(served: Served) -> AsyncIterator[Database]:
 
 
 def reconciler(db: Database, clock: Any = later) -> Reconciler:
-    return Reconciler(db, Storage(lambda *parts: "/".join(parts)), PATIENCE, clock)
+    return Reconciler(db, Outbox(), Storage(lambda *parts: "/".join(parts)), patience=PATIENCE, clock=clock)
 
 
 @pytest.mark.parametrize("phase", ["UNDEFINED", "QUEUED", "RUNNING", "SUCCEEDING", "FAILING"])
@@ -142,6 +143,31 @@ async def test_one_that_cannot_be_written_waits_anew_and_holds_up_nobody(
         await database.execute("ALTER TABLE executions DROP CONSTRAINT odd")
     assert (await get(admin, "odd-refused")).closure.phase == WorkflowExecution.ABORTING
     assert await reconciler(db).end_overdue() == 1
+
+
+async def test_what_its_nodes_launched_is_terminated_with_it_down_to_the_last(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
+) -> None:
+    await execution(database, "grandparent", phase="ABORTING", closure=ExecutionClosure(phase="ABORTING"))
+    await execution(database, "stranger")
+    above = await node(database, "grandparent", "n0")
+    await execution(database, "parent", parent_node_execution_id=above)
+    await execution(database, "done", phase="SUCCEEDED", parent_node_execution_id=above)
+    below = await node(database, "parent", "n0")
+    await execution(database, "child", phase="UNDEFINED", closure=ExecutionClosure(), parent_node_execution_id=below)
+
+    async def phases() -> list[str]:
+        names = ("grandparent", "parent", "child", "done", "stranger")
+        return [WorkflowExecution.Phase.Name((await get(admin, name)).closure.phase) for name in names]
+
+    assert await reconciler(db).end_overdue() == 1
+    assert await phases() == ["ABORTED", "ABORTING", "UNDEFINED", "SUCCEEDED", "RUNNING"]
+    assert await reconciler(db).end_overdue() == 1
+    assert await phases() == ["ABORTED", "ABORTED", "ABORTING", "SUCCEEDED", "RUNNING"]
+    assert await reconciler(db).end_overdue() == 1
+    assert await phases() == ["ABORTED", "ABORTED", "ABORTED", "SUCCEEDED", "RUNNING"]
+    cause = "parent, which launched this execution, has ended"
+    assert (await get(admin, "child")).closure.abort_metadata.cause == cause
 
 
 async def test_who_runs_for_long_is_left_alone(
