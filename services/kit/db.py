@@ -46,7 +46,7 @@ _RECONNECT_SECONDS = 4.0
 # How long a start waits for the database, which may be starting too.
 START_SECONDS = 30.0
 # How long somebody at a terminal waits for it.
-_TERMINAL_SECONDS = 5.0
+_TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 

@@ -1,6 +1,7 @@
 """A sandbox for all tests of the whole stack, on one front of the services after the other."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,9 @@ from tests.support.sandbox import Sandbox, running_sandbox
 
 # With these every front is passed: REST takes "grpc" where gRPC calls take the bridge.
 FRONTS = ("lean", "bridge")
+
+
+_pair = ExitStack()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +40,7 @@ def _turn(item: pytest.Item) -> int:
 @pytest.fixture(scope="session", params=FRONTS)
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A running sandbox, whose gateway uses the front that is asked for."""
+    _pair.close()
     # A short path of its own: PostgreSQL's socket must fit into 107 characters.
     with (
         TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
@@ -44,14 +49,12 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pair() -> Iterator[Sandbox]:
-    """A sandbox of a module's own, with two replicas of the registry and of executions."""
-    with (
-        TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
-        running_sandbox(Path(folder), replicas=2) as made,
-    ):
-        yield made
+    """A sandbox with two replicas of the registry and of executions; it ends when the first of one each begins."""
+    with _pair:
+        folder = _pair.enter_context(TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True))
+        yield _pair.enter_context(running_sandbox(Path(folder), replicas=2))
 
 
 @pytest.fixture(scope="session")
