@@ -27,6 +27,8 @@ MIX = {Shape.SINGLE: 90, Shape.FANOUT: 3, Shape.DYNAMIC: 5, Shape.MAP: 2}
 
 # Events of one execution a second at a rate: an engine's evaluation rounds are no faster for long.
 PACE = 20.0
+# Of the time, whose rates tell whether a server stays as fast as it was at first.
+PARTS = 10
 # Longer than the events of a whole fan-out take, one after the other.
 DRAIN_SECONDS = 120.0
 
@@ -89,6 +91,9 @@ class Load:
             tasks += [asyncio.create_task(row()) for _ in range(in_flight)]
 
     def _running(self, at_end: Callable[[], None]) -> "_Running":
+        loop = asyncio.get_running_loop()
+        for part in range(1, PARTS + 1):
+            loop.call_later(self._seconds * part / PARTS, lambda: self.tally.in_parts.append(self.tally.in_time))
         return _Running(self._end - self._clock(), at_end, self._drain)
 
     async def _play(self, play: Play, due: float | None, gap: float) -> None:

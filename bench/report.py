@@ -5,6 +5,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from bench.check import Findings
@@ -15,6 +16,8 @@ PERCENTILES = (50.0, 99.0, 99.9)
 # Messages of failures are for reading; most of a long one is the same for all.
 _MESSAGE_MOST = 100
 _MEBIBYTE = 1 << 20
+# Of a run that is long enough to be told in parts.
+_LONG_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def render(result: Result) -> str:
             f"## {result.title}",
             "",
             f"- events answered OK: {tally.in_time}, **{tally.in_time / result.seconds:.0f} a second**",
+            *_parts(result),
             f"- executions created: {tally.creates_in_time}, {tally.creates_in_time / result.seconds:.1f} a second",
             f"- errors: {errors}; retries: {retries}; executions given up: {len(tally.given_up)}",
             *_failures(tally),
@@ -70,6 +74,15 @@ def answers(tally: Tally) -> list[str]:
         f"failed rounds: {sum(tally.errors.values())}, executions given up: {len(tally.given_up)}",
         *(line.removeprefix("  ") for line in _failures(tally)),
     ]
+
+
+def _parts(result: Result) -> list[str]:
+    """How the rate went; a run of a few seconds says nothing about that."""
+    marks = result.tally.in_parts
+    if result.seconds < _LONG_SECONDS or not marks:
+        return []
+    rates = [(after - before) * len(marks) / result.seconds for before, after in pairwise([0, *marks])]
+    return [f"  - in {len(marks)} equal parts of the time: {', '.join(f'{rate:.0f}' for rate in rates)} a second"]
 
 
 def _latencies(tally: Tally) -> list[str]:

@@ -61,6 +61,8 @@ class Tally:
     executions: list[Played] = field(default_factory=list)
     in_time: int = 0
     """Events answered OK before the time was over."""
+    in_parts: list[int] = field(default_factory=list)
+    """`in_time` after each of the equal parts of the time (`load.PARTS`)."""
     creates_in_time: int = 0
     bytes_sent: int = 0
     """Of events."""

@@ -67,11 +67,6 @@ def timestamp(moment: datetime) -> bytes:
     return _LONG.pack((moment - _FIRST) // _MICROSECOND)
 
 
-def microseconds(moment: datetime | None) -> int | None:
-    """`moment` as `timestamps` takes it."""
-    return None if moment is None else (moment - _FIRST) // _MICROSECOND + _FIRST_MICROSECOND
-
-
 def read_int(value: bytes | None) -> int:
     """A number that is not null, of any of the sizes."""
     return int.from_bytes(value or b"", signed=True)

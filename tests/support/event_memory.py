@@ -5,6 +5,7 @@ It keeps the store's promises: ids are set aside for rows that are missing, and 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.event.event_pb2 import TaskExecutionEvent
 
-from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, united, wanted
+from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, wanted
 from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
 from services.executions.rules.events.memory import LaneMemory
 from services.executions.rules.events.phase_counts import PhaseCounts
@@ -71,7 +72,7 @@ class Memory:
             {key: number for key, number in kept.task_ids.items() if key in need.tasks},
             [self._next() for key, state in need.nodes.items() if state and key not in kept.node_ids],
             [self._next() for key, state in need.tasks.items() if state and key not in kept.task_ids],
-            {key: kept.counts.get(key, PhaseCounts()).copied() for key in need.counted},
+            {key: deepcopy(kept.counts.get(key, PhaseCounts())) for key in need.counted},
         )
 
     def complete(self, need: Wanted, rows: Rows) -> None:
@@ -89,7 +90,7 @@ class Memory:
         assert not changes.new_tasks.keys() & kept.task_ids.values()
         assert changes.tasks.keys() <= set(kept.task_ids.values())
         self.objects |= {offload.uri: offload.data for offload in changes.offloads}
-        kept.counts |= changes.counts
+        kept.counts |= deepcopy(changes.counts)
         for key, execution in changes.executions.items():
             kept.executions[key] = replace(execution, spec=execution.spec or kept.executions[key].spec)
         for number, node in (changes.new_nodes | changes.nodes).items():
@@ -160,23 +161,19 @@ class Replica:
     store: Memory
     lanes: defaultdict[str, LaneMemory] = field(default_factory=lambda: defaultdict(LaneMemory))
 
-    def take(self, batches: Mapping[str, Sequence[Event | ServiceError]], left: dict[str, int]) -> Changes:
-        """Fold a batch of each lane together; `left` tells where the last batch left a lane, whoever took it."""
-        needs = {lane: wanted(events) for lane, events in batches.items()}
-        rows = Rows()
-        missing = united([self.lanes[lane].recall(need, rows) for lane, need in needs.items()])
-        if any(self.lanes[lane].left not in {None, left.get(lane)} for lane in batches):
-            for lane in batches:
-                self.lanes[lane].forget()
-            rows = self.store.read(united(needs.values()))
-        else:
-            self.store.complete(missing, rows)
-            rows.add(self.store.read(missing))
-        changes = fold_batch([event for events in batches.values() for event in events], rows, self.store._storage)
+    def take(self, lane: str, events: Sequence[Event | ServiceError], left: dict[str, int]) -> Changes:
+        """Fold a batch of a lane; `left` tells where the last batch left it, whoever took that."""
+        memory, need = self.lanes[lane], wanted(events)
+        missing = memory.lacking(need)
+        if memory.left not in {None, left.get(lane)}:
+            memory.forget()
+            missing = need
+        self.store.complete(missing, memory.rows)
+        memory.rows.add(self.store.read(missing))
+        changes = fold_batch(events, memory.rows, self.store._storage)
         self.store.write(changes)
-        for lane, need in needs.items():
-            left[lane] = left.get(lane, 0) + 1
-            self.lanes[lane].keep(need, rows, left[lane])
+        left[lane] = left.get(lane, 0) + 1
+        memory.keep(need, left[lane])
         return changes
 
 

@@ -1,20 +1,16 @@
-"""Applies batches of events: read, fold, write in one transaction for all batches that wait (architecture, section 3).
+"""Applies batches of events: read, fold, write, each in one transaction (architecture, section 3).
 
-Batches collect while a transaction is under way, as events do in their lanes: by nothing but the work itself, never by
-a timer, so a lone batch waits for nobody. There is one transaction at a time, unless it is held up: a second one beside
-it makes both smaller and costs a tenth more for each event (measured on two cores). A batch is applied once: its
-verdicts are stored with what it changed, and when it comes again they are given again. One that comes again after its
-successor, as from a replica that stood still, changes nothing either (docs/decisions/0005-batches-are-applied-once.md).
+A batch is applied once: its verdicts are stored with what it changed, and when it comes again they are given again. One
+that comes again after its successor, as from a replica that stood still, changes nothing either
+(docs/decisions/0005-batches-are-applied-once.md).
 """
 
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 
 from prometheus_client import Counter, Histogram
 
@@ -28,10 +24,10 @@ from services.contracts.event_batches import (
     refusal,
     verdict,
 )
-from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, united, wanted
+from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, wanted
 from services.executions.rules.events.memory import LaneMemory
 from services.executions.rules.events.storage import Storage
-from services.executions.store.event_rows import Lane, mark_lanes, read, read_rows, savepoint, write_rows
+from services.executions.store.event_rows import Lane, mark_lane, read, read_rows, savepoint, write_rows
 from services.kit.db import Database
 from services.kit.errors import (
     AlreadyExists,
@@ -52,18 +48,11 @@ log = logging.getLogger(__name__)
 # A part is down or overloaded: the batch waits. Any other failure of a write is the fault of one of its events.
 _PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
-# A transaction that takes this long is held up, by a user who holds an execution's row or by an object store: others
-# need not wait for it. Ten times what one takes under load.
-_HELD_UP_SECONDS = 0.5
-# Events of one transaction at most, some 50 ms: far from the statement time-out, and the first caller waits for the
-# last event of it.
-_MOST_EVENTS = 1024
-
 Verdicts = Sequence[ServiceError | None]
 
 VERDICTS = Counter("flyteplane_event_verdicts_total", "Events by what became of them", ["code"])
 TRANSACTION_EVENTS = Histogram(
-    "flyteplane_event_transaction_events", "Events in one transaction", buckets=(1, 4, 16, 64, 256, 1024)
+    "flyteplane_event_transaction_events", "Events in one transaction", buckets=(1, 4, 16, 64, 256)
 )
 TRANSACTION_SECONDS = Histogram(
     "flyteplane_event_transaction_seconds",
@@ -77,7 +66,7 @@ BATCH_AGE = Histogram(
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Arrived:
     """A batch of a lane with its events read; what could not be read is its verdict."""
 
@@ -86,11 +75,10 @@ class Arrived:
     stored_at: datetime  # by the stream
     batch: Batch
     events: Sequence[Event | ServiceError]
-    verdicts: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class EventApplier:
-    """Brings batches of different lanes into the database, in one order a lane."""
+    """Brings batches into the database, in one order a lane."""
 
     def __init__(self, db: Database, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:
         self._db = db
@@ -98,133 +86,66 @@ class EventApplier:
         self._outbox = outbox
         self._storage = storage
         self._memories = [LaneMemory() for _ in range(EVENT_LANES)]
-        self._waiting: deque[Arrived] = deque()
-        self._appliers: set[asyncio.Task[None]] = set()
 
     async def apply(self, arrived: Arrived) -> bytes:
-        """Apply a batch with whatever waits beside it; answers its verdicts, framed; nothing when they are forgotten.
+        """Apply a batch; answers its verdicts, framed; nothing when they are forgotten.
 
         A lane may have one batch here at a time. Raises a ServiceError while a part is down.
         """
-        self._waiting.append(arrived)
-        if not self._appliers:
-            self._start()
-        return await arrived.verdicts
-
-    def _start(self) -> None:
-        if self._waiting:
-            task = asyncio.create_task(self._apply_waiting())
-            self._appliers.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._appliers.discard(task)
-        if not self._appliers:
-            self._start()
-
-    async def _apply_waiting(self) -> None:
-        """Apply until nothing waits; or, after being held up, until another one is there to go on."""
-        while self._waiting:
-            together = [self._waiting.popleft()]
-            events = len(together[0].events)
-            while self._waiting and events + len(self._waiting[0].events) <= _MOST_EVENTS:
-                together.append(self._waiting.popleft())
-                events += len(together[-1].events)
-            relief = asyncio.get_running_loop().call_later(_HELD_UP_SECONDS, self._start)
-            try:
-                await self._apply_together(together)
-            finally:
-                relief.cancel()
-                for arrived in together:  # whatever happened, nobody waits for ever
-                    _fail(arrived, Unavailable("the batch was not applied"))
-            if len(self._appliers) > 1:
-                return
-
-    async def _apply_together(self, together: Sequence[Arrived]) -> None:
         try:
             with TRANSACTION_SECONDS.time():
-                told = await self._in_one_transaction(together)
-        except _PART_DOWN as error:
-            for arrived in together:
-                _fail(arrived, error)
+                told = await self._in_one_go(arrived)
+        except _PART_DOWN:
+            raise
         except Exception:
-            if len(together) > 1:
-                for arrived in together:
-                    await self._apply_together([arrived])
-                return
-            log.warning("a batch is applied one by one", extra={"batch": together[0].batch.id}, exc_info=True)
-            await self._apply_one_by_one(together[0])
+            log.warning("a batch is applied one by one", extra={"batch": arrived.batch.id}, exc_info=True)
+            told = await self._one_by_one(arrived)
         else:
-            TRANSACTION_EVENTS.observe(sum(len(arrived.events) for arrived in together))
-            for arrived, verdicts in zip(together, told, strict=True):
-                _tell(arrived, verdicts)
+            TRANSACTION_EVENTS.observe(len(arrived.events))
+        BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - arrived.stored_at).total_seconds()))
+        return told
 
-    async def _in_one_transaction(self, together: Sequence[Arrived]) -> list[bytes]:
-        """Apply new batches; answers the verdicts of all."""
-        needs = [wanted(arrived.events) for arrived in together]
-        memories = [self._memories[arrived.lane] for arrived in together]
+    async def _in_one_go(self, arrived: Arrived) -> bytes:
+        """Apply a batch unless it was applied before; answers its verdicts."""
+        memory = self._memories[arrived.lane]
+        need = wanted(arrived.events)
         try:
             async with self._db.pipeline() as pipeline:
-                lanes, rows = await self._rows(pipeline, together, needs)
-                told = [_told_before(arrived, lanes[arrived.lane]) for arrived in together]
-                new = [arrived for arrived, known in zip(together, told, strict=True) if known is None]
-                left = await self._write(pipeline, new, rows)
+                lane = await self._read(pipeline, arrived.lane, need)
+                told = _told_before(arrived, lane)
+                left = lane if told is not None else await self._write(pipeline, arrived, memory.rows)
         except BaseException:
-            for memory in memories:
-                memory.forget()
+            memory.forget()
             raise
-        for arrived, need, memory in zip(together, needs, memories, strict=True):
-            if arrived.lane in left:
-                memory.keep(need, rows, left[arrived.lane])
-        return [
-            left[arrived.lane].verdicts if known is None else known
-            for arrived, known in zip(together, told, strict=True)
-        ]
+        memory.keep(need, left)
+        return left.verdicts if told is None else told
 
-    async def _rows(
-        self, pipeline: Pipeline, together: Sequence[Arrived], needs: Sequence[Wanted]
-    ) -> tuple[dict[int, Lane], Rows]:
-        """Lock the lanes and read what is not remembered; all of it when another replica had one of them meanwhile."""
-        memories = [self._memories[arrived.lane] for arrived in together]
-        rows = Rows()
-        missing = united([memory.recall(need, rows) for memory, need in zip(memories, needs, strict=True)])
-        lanes, found = await read(pipeline, [arrived.lane for arrived in together], missing, rows)
-        for arrived, memory in zip(together, memories, strict=True):
-            if memory.left not in {None, lanes[arrived.lane]}:
-                for each in memories:
-                    each.forget()
-                return lanes, await read_rows(pipeline, united(needs), Rows())
-        rows.add(found)
-        return lanes, rows
+    async def _read(self, pipeline: Pipeline, number: int, need: Wanted) -> Lane:
+        """Lock the lane and read what is not remembered; all of it when another replica had it meanwhile."""
+        memory = self._memories[number]
+        lane, found = await read(pipeline, number, memory.lacking(need), memory.rows)
+        if memory.left not in {None, lane}:
+            memory.forget()
+            found = await read_rows(pipeline, need, memory.rows)
+        memory.rows.add(found)
+        return lane
 
-    async def _write(self, pipeline: Pipeline, new: Sequence[Arrived], rows: Rows) -> dict[int, Lane]:
-        """Fold and write `new` batches; answers where they leave their lanes."""
-        changes = fold_batch([event for arrived in new for event in arrived.events], rows, self._storage)
+    async def _write(self, pipeline: Pipeline, arrived: Arrived, rows: Rows) -> Lane:
+        """Fold and write a new batch; answers where it leaves its lane."""
+        changes = fold_batch(arrived.events, rows, self._storage)
         await self._offload(changes)
         write_rows(pipeline, changes)
-        verdicts = iter(changes.verdicts)
-        left = {
-            arrived.lane: await self._mark(pipeline, arrived, list(islice(verdicts, len(arrived.events))))
-            for arrived in new
-        }
-        mark_lanes(pipeline, left)
-        return left
+        return await self._mark(pipeline, arrived, changes.verdicts)
 
-    async def _apply_one_by_one(self, arrived: Arrived) -> None:
+    async def _one_by_one(self, arrived: Arrived) -> bytes:
         """Write each event in a savepoint, so that only the event that causes a failure suffers."""
-        try:
-            async with self._db.pipeline() as pipeline:
-                lanes, _ = await read(pipeline, [arrived.lane], wanted([]), Rows())
-                told = _told_before(arrived, lanes[arrived.lane])
-                if told is None:
-                    verdicts = [await self._write_alone(pipeline, event) for event in arrived.events]
-                    mark = await self._mark(pipeline, arrived, verdicts)
-                    mark_lanes(pipeline, {arrived.lane: mark})
-                    told = mark.verdicts
-        except Exception as error:  # noqa: BLE001  # the consumer logs it and brings the batch again
-            _fail(arrived, error)
-        else:
-            _tell(arrived, told)
+        async with self._db.pipeline() as pipeline:
+            lane, _ = await read(pipeline, arrived.lane, wanted([]), Rows())
+            told = _told_before(arrived, lane)
+            if told is None:
+                verdicts = [await self._write_alone(pipeline, event) for event in arrived.events]
+                told = (await self._mark(pipeline, arrived, verdicts)).verdicts
+        return told
 
     async def _write_alone(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
         try:
@@ -250,7 +171,7 @@ class EventApplier:
             await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
 
     async def _mark(self, pipeline: Pipeline, arrived: Arrived, verdicts: Verdicts) -> Lane:
-        """What is kept of a batch. Refused events are also said: their callers may have been told that all is well."""
+        """Mark the lane; answers the mark. What is refused is said too: callers may have been told that all is well."""
         batch = arrived.batch
         for code, count in Tally(Code.OK if error is None else error.code for error in verdicts).items():
             VERDICTS.labels(code.name).inc(count)
@@ -262,7 +183,9 @@ class EventApplier:
             refused = Refusal(batch.id, position, batch.events[position], to_status(error))
             await self._outbox.put(pipeline.connection, EVENT_REFUSED, refusal(refused))
         framed = encode_verdicts(batch.id, list(map(verdict, verdicts)))
-        return Lane(framed, arrived.sequence, arrived.stored_at)
+        left = Lane(framed, arrived.sequence, arrived.stored_at)
+        mark_lane(pipeline, arrived.lane, left)
+        return left
 
 
 def _told_before(arrived: Arrived, lane: Lane) -> bytes | None:
@@ -273,14 +196,3 @@ def _told_before(arrived: Arrived, lane: Lane) -> bytes | None:
         log.warning("a batch of events came again after its successor", extra={"batch": arrived.batch.id})
         return b""
     return None
-
-
-def _tell(arrived: Arrived, verdicts: bytes) -> None:
-    BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - arrived.stored_at).total_seconds()))
-    if not arrived.verdicts.done():
-        arrived.verdicts.set_result(verdicts)
-
-
-def _fail(arrived: Arrived, error: Exception) -> None:
-    if not arrived.verdicts.done():
-        arrived.verdicts.set_exception(error)

@@ -1,11 +1,11 @@
 """Rows that a batch of events reads and writes, each kind in one statement (architecture, sections 3 and 4).
 
-All of it runs in one transaction that starts with locks on its lanes: batches of one lane never overlap, so rows of
+All of it runs in one transaction that starts with a lock on its lane: batches of one lane never overlap, so rows of
 nodes and tasks, which only events write, need no lock. Executions are also changed by users and are locked when an
 event of the batch may change them.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +35,7 @@ from services.executions.store.external_resources import ask_chunks, write_chunk
 from services.executions.store.phase_counts import ask_counts, take_counts, write_counts
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 from services.kit.pg_values import (
+    bigint,
     bigints,
     bools,
     byteas,
@@ -44,9 +45,9 @@ from services.kit.pg_values import (
     read_text,
     read_timestamp,
     texts,
+    timestamp,
     timestamps,
 )
-from services.kit.pg_values import microseconds as microseconds_of
 from services.kit.pipeline import Answer, Pipeline
 from services.kit.wire import enum_field
 
@@ -75,33 +76,29 @@ class Lane:
         return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
 
 
-async def read(
-    pipeline: Pipeline, lanes: Sequence[int], need: Wanted, remembered: Rows
-) -> tuple[dict[int, Lane], Rows]:
-    """Keep every other replica from `lanes` until the transaction ends, then read what `need` names.
+async def read(pipeline: Pipeline, lane: int, need: Wanted, remembered: Rows) -> tuple[Lane, Rows]:
+    """Keep every other replica from `lane` until the transaction ends, then read what `need` names.
 
-    Answers how far each lane has been applied, and the rows; tasks of `remembered` get the chunks that they lack.
+    Answers how far the lane has been applied, and the rows; tasks of `remembered` get the chunks that they lack.
     """
-    numbers = {"lanes": ints(lanes)}
-    locked = pipeline.put(statements.LANES, numbers)
+    number = {"lane": bigint(lane)}
+    locked = pipeline.put(statements.LANE, number)
     rows = await read_rows(pipeline, need, remembered)
-    found = {read_int(row[0]): _lane(row) for row in locked.rows}
-    if len(found) < len(lanes):
-        pipeline.put(statements.NEW_LANES, numbers)
-        return await read(pipeline, lanes, need, remembered)
-    return found, rows
+    if not locked.rows:
+        pipeline.put(statements.NEW_LANE, number)
+        return await read(pipeline, lane, need, remembered)
+    return _lane(locked.rows[0]), rows
 
 
-def mark_lanes(pipeline: Pipeline, lanes: Mapping[int, Lane]) -> None:
-    """Record how far lanes have been applied, by their numbers."""
-    if lanes:
-        columns = {
-            "lanes": ints(lanes),
-            "sequences": bigints(lane.sequence for lane in lanes.values()),
-            "stored": timestamps(microseconds_of(lane.stored_at) for lane in lanes.values()),
-            "verdicts": byteas(lane.verdicts for lane in lanes.values()),
-        }
-        pipeline.put(statements.MARK_LANES, columns)
+def mark_lane(pipeline: Pipeline, lane: int, left: Lane) -> None:
+    """Record how far a lane has been applied, when the pipeline runs."""
+    values = {
+        "lane": bigint(lane),
+        "sequence": bigint(left.sequence),
+        "stored": None if left.stored_at is None else timestamp(left.stored_at),
+        "verdicts": left.verdicts,
+    }
+    pipeline.put(statements.MARK_LANE, values)
 
 
 @asynccontextmanager
@@ -182,7 +179,7 @@ def write_rows(pipeline: Pipeline, changes: Changes) -> None:
 
 
 def _lane(row: Row) -> Lane:
-    return Lane(row[1] or b"", read_int(row[2]), read_timestamp(row[3]))
+    return Lane(row[0] or b"", read_int(row[1]), read_timestamp(row[2]))
 
 
 def _execution_key(row: Row) -> ExecutionKey:

@@ -9,21 +9,17 @@ SAVEPOINT = Statement("SAVEPOINT event")
 RELEASE_SAVEPOINT = Statement("RELEASE SAVEPOINT event")
 BACK_TO_SAVEPOINT = Statement("ROLLBACK TO SAVEPOINT event")
 
-# In the order of their numbers, so that two transactions with lanes in common cannot wait for each other.
-LANES = Statement("""
-SELECT lane, verdicts, stream_sequence, stored_at FROM event_lanes WHERE lane = ANY(%(lanes)b::int[])
-ORDER BY lane FOR UPDATE
+LANE = Statement("""
+SELECT verdicts, stream_sequence, stored_at FROM event_lanes WHERE lane = %(lane)b::bigint FOR UPDATE
 """)
-NEW_LANES = Statement("""
-INSERT INTO event_lanes (lane, stream_sequence, verdicts)
-SELECT lane, 0, ''::bytea FROM unnest(%(lanes)b::int[]) AS lane
+NEW_LANE = Statement("""
+INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)b::bigint, 0, ''::bytea)
 ON CONFLICT DO NOTHING
 """)
-MARK_LANES = Statement("""
-UPDATE event_lanes e SET stream_sequence = u.sequence, stored_at = u.stored, verdicts = u.verdicts
-FROM unnest(%(lanes)b::int[], %(sequences)b::bigint[], %(stored)b::timestamptz[], %(verdicts)b::bytea[])
-     AS u (lane, sequence, stored, verdicts)
-WHERE e.lane = u.lane
+MARK_LANE = Statement("""
+UPDATE event_lanes
+SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea
+WHERE lane = %(lane)b::bigint
 """)
 
 EXECUTIONS_TO_CHANGE = Statement("""

@@ -50,6 +50,13 @@ def test_a_report_tells_rates_failures_and_cpu() -> None:
         assert line in text.splitlines()
 
 
+def test_the_report_of_a_long_run_tells_how_the_rate_went() -> None:
+    tally = Tally(in_time=900, in_parts=[600, 900])
+    told = render(Result("mix", 60.0, tally, Findings(entities=1), {}))
+    assert "  - in 2 equal parts of the time: 20, 10 a second" in told.splitlines()
+    assert "equal parts" not in render(Result("mix", 59.0, tally, Findings(entities=1), {}))
+
+
 def test_what_must_read_back_ends_with_the_last_accepted_event() -> None:
     single = play(PLACE, Shape.SINGLE)
     played = Played("x", single, created=True, accepted=len(single.steps))

@@ -135,7 +135,7 @@ def test_where_a_history_is_cut_makes_no_difference(
 
 @pytest.mark.parametrize("most_rows", [1, 2])
 def test_what_replicas_remember_makes_no_difference(monkeypatch: pytest.MonkeyPatch, most_rows: int) -> None:
-    """Two replicas take turns; a turn is a batch of each lane, and each replica remembers hardly anything."""
+    """Two replicas take turns; each execution has a lane, and each replica remembers hardly anything."""
     monkeypatch.setattr(memory_rules, "MOST_ROWS", most_rows)
     for seed in range(200):
         pick = Random(seed)  # noqa: S311  # the same histories at every run
@@ -146,10 +146,11 @@ def test_what_replicas_remember_makes_no_difference(monkeypatch: pytest.MonkeyPa
             batches: dict[str, list[Request]] = {}
             for request in requests[: pick.randrange(1, 8)]:
                 batches.setdefault(execution_of(request), []).append(requests.pop(0))
-            events = {lane: [read_event(batched(one.event)) for one in batch] for lane, batch in batches.items()}
-            replica = replicas[pick.choice((0, 0, 0, 1))]
-            answers = list(map(answer, replica.take(events, left).verdicts))
-            assert answers == [model.take(request) for batch in batches.values() for request in batch], seed
+            for lane, batch in batches.items():
+                events = [read_event(batched(request.event)) for request in batch]
+                replica = replicas[pick.choice((0, 0, 0, 1))]
+                answers = list(map(answer, replica.take(lane, events, left).verdicts))
+                assert answers == [model.take(request) for request in batch], seed
         assert_same(store, model)
 
 

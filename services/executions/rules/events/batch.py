@@ -1,10 +1,10 @@
 """Fold a whole batch of events, in order, over the rows it touches (architecture, section 3).
 
-`wanted` tells which rows to read, `fold_batch` folds over them. Each event stands alone: what one is refused for does
-not reach the others, and later ones see what earlier ones made.
+`wanted` tells which rows it needs, `fold_batch` folds over them and leaves in them what is then stored. Each event
+stands alone: what one is refused for does not reach the others, and later ones see what earlier ones made.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -64,6 +64,7 @@ class Wanted:
 
     executions: dict[ExecutionKey, bool] = field(default_factory=dict)  # to change; with the spec?
     mentioned: set[ExecutionKey] = field(default_factory=set)  # existence and cluster
+    children: set[ExecutionKey] = field(default_factory=set)  # those of `mentioned` that a node launched
     nodes: dict[NodeKey, bool] = field(default_factory=dict)  # with the state?
     tasks: dict[TaskKey, bool] = field(default_factory=dict)  # with the state?
     task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)  # tell what else of the state
@@ -131,21 +132,6 @@ def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
     return need
 
 
-def united(needs: Iterable[Wanted]) -> Wanted:
-    """Return what batches of different lanes need together; they share nothing but what they mention."""
-    together = Wanted()
-    for need in needs:
-        together.executions |= need.executions
-        together.mentioned |= need.mentioned
-        together.nodes |= need.nodes
-        # A node of one lane may name a task of another as its parent, while that lane needs the task's state.
-        together.tasks |= {key: full or together.tasks.get(key, False) for key, full in need.tasks.items()}
-        together.task_events |= need.task_events
-        together.counted |= need.counted
-    together.mentioned -= together.executions.keys()
-    return together
-
-
 def _want_node(need: Wanted, event: NodeExecutionEvent) -> None:
     key = node_key(event.id)
     need.mentioned.add(key.execution)
@@ -156,7 +142,9 @@ def _want_node(need: Wanted, event: NodeExecutionEvent) -> None:
     if event.parent_task_metadata.HasField("id"):
         need.tasks.setdefault(_parent_task(event), False)
     if event.workflow_node_metadata.HasField("execution_id"):
-        need.mentioned.add(execution_key(event.workflow_node_metadata.execution_id))
+        child = execution_key(event.workflow_node_metadata.execution_id)
+        need.mentioned.add(child)
+        need.children.add(child)
 
 
 def _parent_task(event: NodeExecutionEvent) -> TaskKey:
@@ -288,7 +276,7 @@ class _Fold:
     def _counts(self, key: ExecutionKey) -> PhaseCounts:
         counts = self.changes.counts.get(key)
         if counts is None:
-            counts = self._rows.counts[key] = self.changes.counts[key] = self._rows.counts[key].copied()
+            counts = self.changes.counts[key] = self._rows.counts[key]
         return counts
 
 

@@ -31,11 +31,13 @@ INLINE_RESOURCES = CHUNK_INDEXES
 
 
 def chunks_needed(stored: TaskState, events: Iterable[TaskExecutionEvent]) -> set[int] | None:
-    """Return which chunks the fold of `events` needs beyond those that `stored` holds, None for all of them.
+    """Return which chunks the fold of `events` needs beyond those that `stored` holds, None for all that there are.
 
     It needs all when the task's phase may change, which filters the logs of every resource, and when the closure holds
     resources although there are chunks (see `_gather`).
     """
+    if stored.chunks and stored.chunks.whole:
+        return set()
     if stored.closure.metadata.external_resources or any(event.phase != stored.closure.phase for event in events):
         return None
     told = {resource.index // CHUNK_INDEXES for event in events for resource in event.metadata.external_resources}
@@ -43,9 +45,10 @@ def chunks_needed(stored: TaskState, events: Iterable[TaskExecutionEvent]) -> se
 
 
 def with_chunks(stored: TaskState, numbers: Iterable[int] | None, found: Mapping[int, bytes]) -> TaskState:
-    """Return `stored` with the chunks `found` when `numbers` were looked for; those that are not there are empty."""
+    """Return `stored` with the chunks `found` when `numbers` (or None, all) were looked for; others are empty."""
     known = stored.chunks.data if stored.chunks else {}
-    return replace(stored, chunks=ResourceChunks({**known, **dict.fromkeys(numbers or (), b""), **found}))
+    data = {**known, **dict.fromkeys(numbers or (), b""), **found}
+    return replace(stored, chunks=ResourceChunks(data, whole=numbers is None))
 
 
 def fold_resources(
@@ -74,7 +77,7 @@ def split_resources(closure: TaskExecutionClosure) -> ResourceChunks | None:
         return None
     chunks = {number: _serialized(found) for number, found in _by_chunk(resources).items()}
     del resources[:]
-    return ResourceChunks(chunks, frozenset(chunks))
+    return ResourceChunks(chunks, frozenset(chunks), whole=True)
 
 
 def whole_closure(closure: bytes, resources: bytes | None) -> bytes:

@@ -19,10 +19,6 @@ class PhaseCounts:
     nodes: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
 
-    def copied(self) -> "PhaseCounts":
-        """Counts that can be moved without these."""
-        return PhaseCounts(dict(self.nodes), dict(self.tasks))
-
     def move_node(self, before: int | None, after: int) -> None:
         """Count a node that went from the phase `before` (None for a new one) to `after`."""
         _move(self.nodes, _NODE_PHASES, before, after)

@@ -83,11 +83,13 @@ class NodeState:
 class ResourceChunks:
     """External resources that are kept beside the closure, serialized, by the number of their chunk.
 
-    `data` holds the chunks that the events of the batch may touch; those in `unsaved` differ from their rows.
+    `data` holds the chunks that the events of the batch may touch, or all that the task has when it is `whole`; those
+    in `unsaved` differ from their rows.
     """
 
     data: Mapping[int, bytes]
     unsaved: frozenset[int] = frozenset()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
