@@ -2,6 +2,7 @@
 
 import os
 import platform
+import timeit
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ _MESSAGE_MOST = 100
 _MEBIBYTE = 1 << 20
 # Of a run that is long enough to be told in parts.
 _LONG_SECONDS = 60.0
+# Of the loop that measures the pace: a tenth of a second or two.
+_LOOP_STEPS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Result:
     tally: Tally
     findings: Findings
     cpu: Mapping[str, float]
+    pace: float = 0.0
+    """Steps of a plain loop that this Python made a second, alone on the machine, just before the load."""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -54,6 +59,11 @@ def render(result: Result) -> str:
             *_failures(tally),
             f"- read back: {result.findings.entities} entities, {len(result.findings.wrong)} wrong",
             *(f"  - {wrong}" for wrong in result.findings.told()),
+            *(
+                [f"- pace before it: {result.pace / 1e6:.1f} million steps of a plain loop a second"]
+                if result.pace
+                else []
+            ),
             "",
             *_latencies(tally),
             "",
@@ -83,6 +93,16 @@ def _parts(result: Result) -> list[str]:
         return []
     rates = [(after - before) * len(marks) / result.seconds for before, after in pairwise([0, *marks])]
     return [f"  - in {len(marks)} equal parts of the time: {', '.join(f'{rate:.0f}' for rate in rates)} a second"]
+
+
+def pace() -> float:
+    """Steps of a plain loop a second: what the machine and the build of Python are worth, which differ by a half.
+
+    The best of a few tries, as others may share the machine.
+    """
+    return _LOOP_STEPS / min(
+        timeit.repeat("for i in range(steps): i * i % 7", number=1, globals={"steps": _LOOP_STEPS})
+    )
 
 
 def _latencies(tally: Tally) -> list[str]:

@@ -9,7 +9,7 @@ from bench.entities import Place, Shape, register
 from bench.http2 import Channel
 from bench.load import Load
 from bench.processes import cpu_seconds
-from bench.report import Result
+from bench.report import Result, pace
 from bench.sequences import Play, play
 
 CONNECTIONS = 4
@@ -40,6 +40,7 @@ async def run(
     try:
         await register(channel, target.place, shapes)
         load = Load(channel, plays(target.place, shapes), seconds, f"{run_id % 10**_RUN_ID_DIGITS:0{_RUN_ID_DIGITS}d}")
+        speed = pace()
         before = cpu_seconds(target.pids)
         after = dict(before)
         # What stands ready need not be looked through again and again while the clock runs.
@@ -54,7 +55,7 @@ async def run(
         findings = await check(channel, target.place, load.tally.executions, patience=CATCH_UP_SECONDS)
     finally:
         channel.close()
-    return Result(title, seconds, load.tally, findings, {name: after[name] - before[name] for name in before})
+    return Result(title, seconds, load.tally, findings, {name: after[name] - before[name] for name in before}, speed)
 
 
 def _named(shapes: Sequence[Shape]) -> str:

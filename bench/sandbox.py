@@ -49,8 +49,8 @@ def main() -> int:
 
 def _results(seconds: float, stored: int) -> Iterator[Result]:
     with running_stack() as stack:
-        yield _run(stack, "sustained", seconds)
         yield _run(stack, "at a rate", _RATE_SECONDS, _RATE)
+        yield _run(stack, "sustained", seconds)
     with _front("grpc"), running_stack() as stack:
         yield _run(stack, "over grpcio alone", _COMPARED_SECONDS)
     with running_stack() as stack:
