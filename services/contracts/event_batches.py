@@ -67,7 +67,7 @@ class Kind(IntEnum):
     TASK = 3  # admin.TaskExecutionEventRequest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchedEvent:
     """One event: the serialized request, or the URI (UTF-8) of an object that holds it when it is too large."""
 

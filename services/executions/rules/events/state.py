@@ -55,7 +55,7 @@ def task_key(node: NodeExecutionIdentifier, task: Identifier, retry_attempt: int
     return TaskKey(node_key(node), task.project, task.domain, task.name, task.version, retry_attempt)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExecutionState:
     """An execution that a workflow event may change."""
 
@@ -65,7 +65,7 @@ class ExecutionState:
     spec: bytes = b""  # admin.ExecutionSpec; only there when an event of the batch may assign another cluster
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NodeState:
     """A node execution; `parent_id` and `parent_task_id` are row ids, None at the top level."""
 
@@ -79,7 +79,7 @@ class NodeState:
     parent_task_id: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ResourceChunks:
     """External resources that are kept beside the closure, serialized, by the number of their chunk.
 
@@ -92,7 +92,7 @@ class ResourceChunks:
     whole: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TaskState:
     """One attempt of a task at a node; without `chunks` all external resources are in the closure."""
 
@@ -103,7 +103,7 @@ class TaskState:
     chunks: ResourceChunks | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Offload:
     """An object to be written before the state that names it is committed."""
 
