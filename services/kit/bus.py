@@ -196,11 +196,8 @@ class Bus:
             told = message.metadata
             headers = dict(message.headers or {})
             delivery = Delivery(message.subject, message.data, told.sequence.stream, told.timestamp, headers)
-            renewal = asyncio.create_task(_renew(message))
-            try:
+            with _renewed(message):
                 await _until_done(handler, delivery, durable)
-            finally:
-                renewal.cancel()
             with contextlib.suppress(NatsError):
                 await message.ack()
 
@@ -255,11 +252,25 @@ class Bus:
         task.add_done_callback(self._loops.discard)
 
 
+@contextlib.contextmanager
+def _renewed(message: Msg) -> Iterator[None]:
+    """Renew the claim on a message now and then until the block ends; one that is short costs a timer."""
+    loop = asyncio.get_running_loop()
+    renewals: list[asyncio.Task[None]] = []
+    timer = loop.call_later(_RENEW_SECONDS, lambda: renewals.append(loop.create_task(_renew(message))))
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for renewal in renewals:
+            renewal.cancel()
+
+
 async def _renew(message: Msg) -> None:
     while True:
-        await asyncio.sleep(_RENEW_SECONDS)
         with contextlib.suppress(NatsError):
             await message.in_progress()
+        await asyncio.sleep(_RENEW_SECONDS)
 
 
 async def _until_done(handler: Callable[[Delivery], Awaitable[None]], delivery: Delivery, durable: str) -> None:
