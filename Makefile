@@ -47,7 +47,7 @@ logs: ## Follow what the parts say (PART=registry for one)
 reset: ## Stop the local stack and delete its data
 	@$(IF_SET_UP) $(SANDBOX) reset
 
-bench: $(RUN_READY) ## Load on sandboxes of its own, some 15 minutes; writes bench/RESULTS.md (SECONDS, STORED)
+bench: $(RUN_READY) ## Load on sandboxes of its own, some half an hour; writes bench/RESULTS.md (SECONDS, STORED)
 	@$(BIN)/python -m bench.sandbox --out bench/RESULTS.md \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORED),--stored $(STORED))
 
