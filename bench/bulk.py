@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
+from bench.answers import OK, Answer
 from bench.entities import SERVICE
-from bench.http2 import OK, Answer, Channel
+from bench.http2 import Channel
 from bench.report import percentile
 
 AT_ONCE = 16

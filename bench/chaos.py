@@ -18,9 +18,10 @@ from pathlib import Path
 
 import uvloop
 
+from bench.answers import DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE
 from bench.check import Findings, check
 from bench.entities import Shape, register
-from bench.http2 import DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE, Channel
+from bench.http2 import Channel
 from bench.load import Load
 from bench.report import answers
 from bench.rounds import Tally

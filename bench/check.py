@@ -17,8 +17,9 @@ from flyteidl.core.execution_pb2 import TaskExecution
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
 from google.protobuf.message import Message
 
+from bench.answers import OK
 from bench.entities import SERVICE, SUBTASKS, Place, Shape
-from bench.http2 import OK, Channel
+from bench.http2 import Channel
 from bench.rounds import Played
 from bench.sequences import Entity
 

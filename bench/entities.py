@@ -22,7 +22,8 @@ from flyteidl.core.types_pb2 import LiteralType, OutputReference, SimpleType
 from flyteidl.core.workflow_pb2 import ArrayNode, Node, NodeMetadata, TaskNode, WorkflowMetadata, WorkflowTemplate
 from google.protobuf.message import Message
 
-from bench.http2 import OK, Channel
+from bench.answers import OK
+from bench.http2 import Channel
 
 SERVICE = "/flyteidl.service.AdminService/"
 ALREADY_EXISTS = 6

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import uvloop
 
+from bench.answers import OK
 from bench.check import CATCH_UP_SECONDS, Findings, check
 from bench.entities import Shape, register
-from bench.http2 import OK, Channel
+from bench.http2 import Channel
 from bench.load import CREATE
 from bench.report import answers
 from bench.rounds import Played, Rounds, Tally

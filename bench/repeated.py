@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
+from bench.answers import OK
 from bench.entities import SERVICE
-from bench.http2 import OK, Channel
+from bench.http2 import Channel
 from bench.report import percentile
 
 # A page as flytectl asks for it; every list has more to tell at every size, so that pages are full and comparable.

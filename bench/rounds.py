@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from flyteidl.admin.event_pb2 import EventFailureReason
 from google.rpc.status_pb2 import Status
 
+from bench.answers import NOT_FOUND, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, Answer
 from bench.entities import ALREADY_EXISTS
-from bench.http2 import NOT_FOUND, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, Answer, Channel
+from bench.http2 import Channel
 from bench.sequences import Play
 
 # What the engine's client tries again, how often in all, and its pauses.

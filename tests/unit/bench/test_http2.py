@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from bench.http2 import OK, UNAVAILABLE, UNKNOWN, Answer, Channel
+from bench.answers import OK, UNAVAILABLE, UNKNOWN, Answer
+from bench.http2 import Channel
 
 Serve = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], "asyncio.Future[bytes]"]
 MEBIBYTE = 1 << 20

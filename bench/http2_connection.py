@@ -1,0 +1,336 @@
+"""One HTTP/2 connection of the load generator (RFC 9113), with what unary calls need and nothing else.
+
+Header blocks are made once (`hpack`), windows are so large that no answer waits for one, and calls that were made in
+one turn of the loop leave in one write.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from dataclasses import dataclass
+from typing import cast
+
+from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Answer, status_of
+from bench.hpack import HpackError, encode
+
+# As long as an engine waits for one answer before it gives the try up (clients.md 3).
+CALL_SECONDS = 15
+_SWEEP_SECONDS = 0.5
+# A server may count a call for a moment longer than its client does.
+_REFUSED_SECONDS = 0.001
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+_HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 1, 2, 3, 4, 5
+_REFUSED_STREAM, _CANCEL = 7, 8
+_FRAME = struct.Struct(">HBBBI")  # length (16 and 8 bits), type, flags, stream
+_SETTING = struct.Struct(">HI")
+_NUMBER = struct.Struct(">I")
+_GRPC_PREFIX = struct.Struct(">BI")  # compressed, length
+# RFC 9113: both windows and frames before the server has said otherwise.
+_FIRST_WINDOW = 65_535
+_FIRST_FRAME_SIZE = 16_384
+# A server that sets no limit of its own takes as many streams as anybody can open.
+_STREAMS_UNLESS_TOLD = 1 << 31
+_WINDOW = (1 << 31) - 1
+_TOP_UP = 1 << 30
+# Deadlines differ by up to this many microseconds.
+_TIMEOUTS = 100_000
+# A literal field of HPACK up to its value, which has nine characters.
+_TIMEOUT_NAME = b"\x00\x0cgrpc-timeout\x09"
+# A connection retires long before its stream ids run out.
+_LAST_STREAM = 1 << 30
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call under way. `unsent` is what of the request the server's windows have not let through."""
+
+    answer: asyncio.Future[Answer]
+    expires: float
+    stream: int
+    window: int
+    unsent: memoryview
+    path: str
+    request: bytes
+    body: bytes = b""
+    block: bytes = b""  # of headers that more frames continue
+    ends: bool = False  # with the block
+
+
+class Connection(asyncio.Protocol):
+    """One connection; every method is called by the loop's thread."""
+
+    def __init__(self, authority: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._authority = authority
+        self._headers: dict[str, bytes] = {}
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._out: list[bytes] = []
+        self._calls: dict[int, _Call] = {}
+        self._blocked: deque[_Call] = deque()
+        self._waiting: deque[tuple[str, bytes, asyncio.Future[Answer]]] = deque()
+        self._next_stream = 1
+        self._window = _FIRST_WINDOW
+        self._call_window = _FIRST_WINDOW
+        self._frame_size = _FIRST_FRAME_SIZE
+        self._most_calls = _STREAMS_UNLESS_TOLD
+        self._received = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.usable = False
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        """Done when the server has told its limits, or is gone."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Tell the server this side's limits."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        settings = ((_HEADER_TABLE_SIZE, 0), (_ENABLE_PUSH, 0), (_INITIAL_WINDOW_SIZE, _WINDOW))
+        payload = b"".join(_SETTING.pack(name, value) for name, value in settings)
+        top_up = _NUMBER.pack(_WINDOW - _FIRST_WINDOW)
+        self._transport.write(_PREFACE + _frame(_SETTINGS, 0, 0, payload) + _frame(_WINDOW_UPDATE, 0, 0, top_up))
+        self.usable = True
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Answer what is under way: UNAVAILABLE."""
+        self.usable = False
+        if not self.ready.done():
+            self.ready.set_result(None)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        lost = Answer(UNAVAILABLE, f"connection lost: {exc or 'closed by the server'}", b"")
+        for call in self._calls.values():
+            _tell(call.answer, lost)
+        for _, _, answer in self._waiting:
+            _tell(answer, lost)
+        self._calls.clear()
+        self._waiting.clear()
+        self._blocked.clear()
+
+    def close(self) -> None:
+        """End the connection; calls under way are answered UNAVAILABLE."""
+        self.usable = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def call(self, path: str, request: bytes) -> asyncio.Future[Answer]:
+        """Begin a call of the method at `path`; its answer comes whatever happens."""
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        if len(self._calls) < self._most_calls:
+            self._begin(path, request, answer)
+        else:
+            self._waiting.append((path, request, answer))
+        return answer
+
+    def _begin(self, path: str, request: bytes, answer: asyncio.Future[Answer]) -> None:
+        stream = self._next_stream
+        self._next_stream += 2
+        if self._next_stream > _LAST_STREAM:
+            self.usable = False
+        headers = (self._headers.get(path) or self._make_headers(path)) + self._timeout(stream)
+        size = len(request) + _GRPC_PREFIX.size
+        expires = self._loop.time() + CALL_SECONDS
+        call = _Call(answer, expires, stream, self._call_window, memoryview(b""), path, request)
+        self._calls[stream] = call
+        self._write(_FRAME.pack(len(headers) >> 8, len(headers) & 0xFF, _HEADERS, _END_HEADERS, stream) + headers)
+        if size <= self._frame_size and size <= self._window and size <= call.window and not self._blocked:
+            self._window -= size
+            head = _FRAME.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM, stream)
+            self._write(head + _GRPC_PREFIX.pack(0, len(request)) + request)
+        else:
+            call.unsent = memoryview(_GRPC_PREFIX.pack(0, len(request)) + request)
+            self._blocked.append(call)
+            self._send_blocked()
+
+    def _make_headers(self, path: str) -> bytes:
+        fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", self._authority),
+            ("content-type", "application/grpc"),
+            ("user-agent", "flyteplane-bench"),
+            ("te", "trailers"),
+        ]
+        block = self._headers[path] = encode(fields)
+        return block
+
+    def _timeout(self, stream: int) -> bytes:
+        """A deadline as an engine sends it: Go's client counts the microseconds that are left of its seconds."""
+        spent = stream % _TIMEOUTS
+        return _TIMEOUT_NAME + b"%08du" % (CALL_SECONDS * 1_000_000 - spent)
+
+    def _send_blocked(self) -> None:
+        """Send what the windows let through of requests that did not fit at once, in the order of their calls."""
+        left: deque[_Call] = deque()
+        for call in self._blocked:
+            while call.unsent and (size := min(self._window, call.window, self._frame_size, len(call.unsent))) > 0:
+                piece, call.unsent = bytes(call.unsent[:size]), call.unsent[size:]
+                self._window -= size
+                call.window -= size
+                self._write(_frame(_DATA, 0 if call.unsent else _END_STREAM, call.stream, piece))
+            if call.unsent and call.stream in self._calls:
+                left.append(call)
+        self._blocked = left
+
+    def _write(self, data: bytes) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, as far as frames are whole."""
+        if self._rest:
+            data = self._rest + data
+        at, end = 0, len(data)
+        try:
+            while end - at >= _FRAME.size:
+                high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
+                following = at + _FRAME.size + (high << 8 | low)
+                if following > end:
+                    break
+                self._take(kind, flags, stream, data[at + _FRAME.size : following])
+                at = following
+        except (HpackError, struct.error, ValueError) as error:
+            self._fail(f"the server's HTTP/2 cannot be read: {error}")
+        self._rest = data[at:]
+
+    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        call = self._calls.get(stream)
+        if kind == _DATA:
+            self._credit(len(payload))
+            if call is not None:
+                body = _unpadded(flags, payload)
+                call.body = call.body + body if call.body else body
+                if flags & _END_STREAM:
+                    self._end(call, Answer(UNKNOWN, "the answer ended without grpc-status", b""))
+        elif kind in {_HEADERS, _CONTINUATION}:
+            if call is not None:
+                self._take_headers(call, kind, flags, payload)
+        elif kind == _WINDOW_UPDATE:
+            grown = _NUMBER.unpack(payload)[0]
+            if not stream:
+                self._window += grown
+            elif call is not None:
+                call.window += grown
+            self._send_blocked()
+        elif kind == _RST_STREAM:
+            if call is not None:
+                self._reset(call, _NUMBER.unpack(payload)[0])
+        elif kind == _SETTINGS and not flags & _ACK:
+            self._take_settings(payload)
+        elif kind == _PING and not flags & _ACK:
+            self._write(_frame(_PING, _ACK, 0, payload))
+        elif kind == _GOAWAY:
+            self._take_goaway(_NUMBER.unpack_from(payload)[0] & _WINDOW)
+
+    def _take_headers(self, call: _Call, kind: int, flags: int, payload: bytes) -> None:
+        if kind == _HEADERS:
+            call.ends = bool(flags & _END_STREAM)
+            payload = _unpadded(flags, payload)
+            if flags & _PRIORITY:
+                payload = payload[5:]
+        call.block += payload
+        if flags & _END_HEADERS:
+            block, call.block = call.block, b""
+            # Without a dynamic table a block can be left unread; only the last one of an answer says something.
+            if call.ends:
+                code, message, details = status_of(block)
+                self._end(call, Answer(code, message, call.body[_GRPC_PREFIX.size :], details))
+
+    def _reset(self, call: _Call, code: int) -> None:
+        """A refused call was not begun and is sent again, as gRPC clients do without telling; others have failed."""
+        if code == _REFUSED_STREAM and self.usable:
+            del self._calls[call.stream]
+            self._loop.call_later(_REFUSED_SECONDS, self._again, call)
+        else:
+            self._end(call, Answer(INTERNAL, f"stream reset with {code}", b""))
+
+    def _again(self, call: _Call) -> None:
+        if not self.usable or self._loop.time() > call.expires:
+            _tell(call.answer, Answer(UNAVAILABLE, "the server takes no more calls", b""))
+        else:
+            self._waiting.append((call.path, call.request, call.answer))
+            self._begin_waiting()
+
+    def _take_settings(self, payload: bytes) -> None:
+        for name, value in _SETTING.iter_unpack(payload):
+            if name == _INITIAL_WINDOW_SIZE:
+                for call in self._calls.values():
+                    call.window += value - self._call_window
+                self._call_window = value
+            elif name == _MAX_FRAME_SIZE:
+                self._frame_size = value
+            elif name == _MAX_CONCURRENT_STREAMS:
+                self._most_calls = value
+        if not self.ready.done():
+            self.ready.set_result(None)
+        self._write(_frame(_SETTINGS, _ACK, 0, b""))
+        self._send_blocked()
+        self._begin_waiting()
+
+    def _take_goaway(self, last: int) -> None:
+        """The server begins nothing new here: what it has not begun is answered so that it is tried again."""
+        self.usable = False
+        for call in [call for call in self._calls.values() if call.stream > last]:
+            self._end(call, Answer(UNAVAILABLE, "the server is leaving", b""))
+        for _, _, answer in self._waiting:
+            _tell(answer, Answer(UNAVAILABLE, "the server is leaving", b""))
+        self._waiting.clear()
+
+    def _end(self, call: _Call, answer: Answer) -> None:
+        self._calls.pop(call.stream, None)
+        _tell(call.answer, answer)
+        if self._waiting:
+            self._begin_waiting()
+        elif not self.usable and not self._calls:
+            self.close()
+
+    def _begin_waiting(self) -> None:
+        while self._waiting and len(self._calls) < self._most_calls:
+            self._begin(*self._waiting.popleft())
+
+    def _credit(self, size: int) -> None:
+        """Give the server back what it has sent, now and then."""
+        self._received += size
+        if self._received >= _TOP_UP:
+            self._write(_frame(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(self._received)))
+            self._received = 0
+
+    def _sweep(self) -> None:
+        """End calls that got no answer in time. They stand in the order in which they were begun."""
+        now = self._loop.time()
+        expired = []
+        for call in self._calls.values():
+            if call.expires > now:
+                break
+            expired.append(call)
+        for call in expired:
+            self._write(_frame(_RST_STREAM, 0, call.stream, _NUMBER.pack(_CANCEL)))
+            self._end(call, Answer(DEADLINE_EXCEEDED, f"no answer within {CALL_SECONDS} s", b""))
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _fail(self, why: str) -> None:
+        for call in list(self._calls.values()):
+            self._end(call, Answer(INTERNAL, why, b""))
+        self.close()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def _unpadded(flags: int, payload: bytes) -> bytes:
+    return payload[1 : len(payload) - payload[0]] if flags & _PADDED else payload
+
+
+def _tell(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
