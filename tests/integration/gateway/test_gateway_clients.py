@@ -1,0 +1,121 @@
+"""What gRPC clients, browsers, probes and operators see of a real Envoy besides REST."""
+
+import asyncio
+import json
+import ssl
+from pathlib import Path
+
+import grpc
+import pytest
+from flyteidl.admin import (
+    node_execution_pb2,
+    project_pb2,
+)
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+
+from gateway import routes
+from gateway.bootstrap import Certificate, Settings
+from gateway.clusters import Address
+from tests.support.echo_services import METHODS, EchoServices
+from tests.support.envoy import running_gateway
+from tests.support.gateways import ADMIN, BINARY, Gateway
+from tests.support.parts import free_port
+
+
+@pytest.mark.parametrize("method", routes.load().methods, ids=lambda method: method.name)
+async def test_every_method_reaches_its_owner_by_grpc(gateway: Gateway, method: routes.Method) -> None:
+    descriptor = METHODS[f"/{method.name}"]
+    await gateway.call(descriptor.name, GetMessageClass(descriptor.input_type)())
+    assert gateway.newest_call(method.owner).method == descriptor.name
+    assert gateway.newest_call(method.owner).front == gateway.front
+    assert sum(len(service.calls) for service in (*gateway.services.values(), gateway.second_executions)) == 1
+
+
+async def test_grpc_calls_are_not_touched_by_rest_rules(gateway: Gateway) -> None:
+    gateway.services["projects"].answers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
+    metadata = (("accept", BINARY), ("x-envoy-original-path", "/api/v1/projects"), ("flyte-authorization", "Bearer x"))
+    reply = await gateway.call("GetProject", project_pb2.ProjectGetRequest(id="p"), metadata=metadata)
+    assert reply == project_pb2.Project(id="p")
+    assert gateway.newest_call("projects").metadata["flyte-authorization"] == "Bearer x"
+    bytes_of_nobody = node_execution_pb2.NodeExecutionGetRequest()
+    bytes_of_nobody.id.node_id = "n"
+    await gateway.call("GetNodeExecution", bytes_of_nobody)
+    assert gateway.newest_call("executions").request == bytes_of_nobody
+
+
+async def test_health_is_answered_by_grpc_and_http(gateway: Gateway) -> None:
+    check = gateway.channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )
+    assert (await check(health_pb2.HealthCheckRequest(), timeout=10)).status == health_pb2.HealthCheckResponse.SERVING
+    for verb in ("GET", "HEAD", "POST"):
+        reply = await gateway.rest.request(verb, "/healthcheck")
+        assert (reply.status_code, reply.content) == (200, b"")
+
+
+async def test_grpc_web_is_spoken(gateway: Gateway) -> None:
+    gateway.services["projects"].answers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
+    message = project_pb2.ProjectGetRequest(id="p").SerializeToString()
+    reply = await gateway.rest.post(
+        f"/{ADMIN}/GetProject",
+        content=b"\x00" + len(message).to_bytes(4, "big") + message,
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+    )
+    assert reply.headers["content-type"] == "application/grpc-web+proto"
+    size = int.from_bytes(reply.content[1:5], "big")
+    assert project_pb2.Project.FromString(reply.content[5 : 5 + size]).id == "p"
+    assert b"grpc-status:0" in reply.content[5 + size :]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/executions/p/d/n", f"/{ADMIN}/GetProject", "/objects/a"])
+async def test_a_browser_of_another_origin_may_call(gateway: Gateway, path: str) -> None:
+    headers = {"origin": "https://console.example", "access-control-request-method": "PUT"}
+    reply = await gateway.rest.options(path, headers=headers)
+    assert reply.status_code == 200
+    assert reply.headers["access-control-allow-origin"] == "https://console.example"
+    assert reply.headers["access-control-allow-credentials"] == "true"
+    assert "PUT" in reply.headers["access-control-allow-methods"]
+    assert "flyte-authorization" in reply.headers["access-control-allow-headers"]
+
+
+async def test_tls_and_dns_names_and_the_access_log_work_together(tmp_path: Path) -> None:
+    chain, key = await own_certificate(tmp_path)
+    service = EchoServices()
+    service.answers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
+    async with service.serving():
+        settings = Settings(
+            listen=Address("127.0.0.1", free_port()),
+            admin=Address("127.0.0.1", free_port()),
+            upstreams={owner: [Address("localhost", service.port)] for owner in routes.load().owners},
+            tls=Certificate(chain, key),
+            access_log=True,
+        )
+        async with (
+            running_gateway(tmp_path, settings, ssl.create_default_context(cafile=str(chain))) as rest,
+            grpc.aio.secure_channel(
+                f"127.0.0.1:{settings.listen.port}", grpc.ssl_channel_credentials(chain.read_bytes())
+            ) as channel,
+        ):
+            assert (await rest.get("/api/v1/projects/p")).json()["id"] == "p"
+            call = channel.unary_unary(f"/{ADMIN}/GetProject", bytes, project_pb2.Project.FromString)
+            assert (await call(project_pb2.ProjectGetRequest(id="q").SerializeToString(), timeout=10)).id == "q"
+    lines = [json.loads(line) for line in (tmp_path / "envoy.log").read_text().splitlines() if line.startswith("{")]
+    assert {
+        ("/api/v1/projects/p", "GET", 200, "projects"),
+        (f"/{ADMIN}/GetProject", "POST", 200, "projects"),
+    } <= {(line["path"], line["verb"], line["status"], line["service"]) for line in lines}
+
+
+async def own_certificate(folder: Path) -> tuple[Path, Path]:
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    making = await asyncio.create_subprocess_exec(
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+        *("-out", str(chain), "-keyout", str(key)),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert await making.wait() == 0
+    return chain, key

@@ -1,0 +1,97 @@
+"""Failures through a real Envoy: code, message and details arrive by REST and gRPC."""
+
+from typing import Any
+
+import grpc
+import pytest
+from flyteidl.admin import (
+    project_pb2,
+)
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
+
+from gateway import routes
+from tests.support.echo_services import METHODS, Failure
+from tests.support.gateways import ADMIN, BIN, CAMEL, Gateway, failing
+
+# As grpc-gateway translates them (gateway.md).
+HTTP_OF = {1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500}
+HTTP_OF |= {14: 503, 15: 500, 16: 401}
+NEVER_RAISED = (2, 15)  # services.kit.errors has no class for them
+
+
+@pytest.mark.parametrize("code", HTTP_OF)
+async def test_a_failure_keeps_code_message_and_details(gateway: Gateway, code: int) -> None:
+    if gateway.front is routes.Front.LEAN and code in NEVER_RAISED:  # which answers REST calls too
+        return
+    detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="id", description="is \u00e9")])
+    failure = Failure(code, 'no "project" \\ é\nnext line', detail, project_pb2.Project(id="p"))
+    gateway.services["projects"].answers["RegisterProject"] = failing(failure)
+    json = await gateway.rest.post("/api/v1/projects", json={})
+    assert json.status_code == HTTP_OF[code]
+    assert json.json() | {"details": []} == {"code": code, "message": failure.status.message, "details": []}
+    assert [each["@type"] for each in json.json()["details"]] == [each.type_url for each in failure.status.details]
+    binary = await gateway.rest.post("/api/v1/projects", headers=BIN)
+    assert binary.status_code == HTTP_OF[code]
+    assert Status.FromString(binary.content) == failure.status
+    if gateway.front is not routes.Front.GRPC and code in NEVER_RAISED:
+        return
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest())
+    assert caught.value.code().value[0] == code
+    assert caught.value.details() == failure.status.message
+    assert Status.FromString(details_of(caught.value)) == failure.status
+
+
+def details_of(error: grpc.aio.AioRpcError) -> bytes:
+    metadata: Any = error.trailing_metadata()  # grpc-stubs take it for a plain tuple
+    return bytes(metadata["grpc-status-details-bin"])
+
+
+@pytest.mark.parametrize("headers", [CAMEL, BIN])
+async def test_a_failure_without_details_has_code_and_message(gateway: Gateway, headers: dict[str, str]) -> None:
+    gateway.services["projects"].answers["GetProject"] = failing(Failure(5, "no pröject 100%"))
+    reply = await gateway.rest.get("/api/v1/projects/p", headers=headers)
+    status = Status.FromString(reply.content) if headers is BIN else Status(**reply.json())
+    assert (reply.status_code, status) == (404, Status(code=5, message="no pröject 100%"))
+    assert "grpc-message" not in reply.headers
+
+
+async def test_a_detail_of_an_unknown_type_costs_only_the_detail(gateway: Gateway) -> None:
+    unknown = AnyMessage(type_url="type.googleapis.com/acme.Unknown", value=b"\x00")
+    gateway.services["projects"].answers["GetProject"] = failing(Failure(9, 'say "é"\n', unknown))
+    json = await gateway.rest.get("/api/v1/projects/p")
+    assert (json.status_code, json.headers["content-type"]) == (400, "application/json")
+    assert json.json() == {"code": 9, "message": 'say "é"\n', "details": []}
+    binary = await gateway.rest.get("/api/v1/projects/p", headers=BIN)
+    if gateway.front is not routes.Front.LEAN:  # the kit raises details that it knows, and nothing else
+        assert Status.FromString(binary.content).details[0] == unknown
+
+
+async def test_a_long_failure_arrives_whole(gateway: Gateway) -> None:
+    failure = Failure(3, "x" * 32_000, project_pb2.Project(id="y" * 60_000))
+    gateway.services["registry"].answers["CreateWorkflow"] = failing(failure)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.call("CreateWorkflow", GetMessageClass(METHODS[f"/{ADMIN}/CreateWorkflow"].input_type)())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert Status.FromString(details_of(caught.value)) == failure.status
+    assert (await gateway.rest.post("/api/v1/workflows")).json()["message"] == failure.status.message
+    assert Status.FromString((await gateway.rest.post("/api/v1/workflows", headers=BIN)).content) == failure.status
+
+
+@pytest.mark.parametrize("method", [f"/{ADMIN}/MakeCoffee", "/flyteidl.service.Kitchen/MakeCoffee", "/a.B/C", "/odd"])
+async def test_an_unknown_method_is_unimplemented(gateway: Gateway, method: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.channel.unary_unary(method, bytes, bytes)(b"", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("path", ["/me", "/.well-known/oauth-authorization-server", "/config/v1/flyte_client"])
+async def test_without_auth_its_pages_are_not_implemented(gateway: Gateway, path: str) -> None:
+    unimplemented = failing(Failure(12, "unknown service"))
+    names = ("UserInfo", "GetOAuth2Metadata", "GetPublicClientConfig")
+    gateway.services["projects"].answers = dict.fromkeys(names, unimplemented)
+    reply = await gateway.rest.get(path)
+    assert (reply.status_code, reply.json()["code"]) == (501, 12)

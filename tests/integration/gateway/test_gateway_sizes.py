@@ -1,0 +1,91 @@
+"""Large, compressed and too large messages through a real Envoy."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from flyteidl.admin import (
+    project_pb2,
+    task_pb2,
+)
+from google.protobuf.json_format import MessageToDict
+
+from gateway import filters, routes
+from tests.support.echo_services import LARGEST
+from tests.support.gateways import BIN, BINARY, MIB, SNAKE, Gateway
+
+
+async def test_a_list_of_two_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
+    projects = project_pb2.Projects(
+        projects=[project_pb2.Project(id=f"project-{number}", description="d" * 90) for number in range(20_000)]
+    )
+    gateway.services["projects"].answers["ListProjects"] = lambda _: projects
+    binary = await gateway.rest.get("/api/v1/projects", headers=BIN)
+    assert binary.content == projects.SerializeToString()
+    assert len(binary.content) > 2 * MIB
+    json = await gateway.rest.get("/api/v1/projects")
+    assert [project["id"] for project in json.json()["projects"]] == [project.id for project in projects.projects]
+    assert await gateway.call("ListProjects", project_pb2.ProjectListRequest()) == projects
+
+
+async def test_a_request_of_twelve_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
+    request = task_pb2.TaskCreateRequest()
+    request.spec.template.container.image = "i" * 12 * MIB
+    body = request.SerializeToString()
+    assert (await gateway.rest.post("/api/v1/tasks", content=body, headers={"content-type": BINARY})).is_success
+    assert (await gateway.rest.post("/api/v1/tasks", json=MessageToDict(request))).is_success
+    await gateway.call("CreateTask", request)
+    assert [call.request == request for call in gateway.services["registry"].calls] == [True] * 3
+
+
+async def test_an_answer_of_twenty_megabytes_arrives(gateway: Gateway) -> None:
+    projects = project_pb2.Projects(projects=[project_pb2.Project(id=str(n), description="d" * MIB) for n in range(20)])
+    gateway.services["projects"].answers["ListProjects"] = lambda _: projects
+    assert await gateway.call("ListProjects", project_pb2.ProjectListRequest()) == projects
+    assert (await gateway.rest.get("/api/v1/projects", headers=BIN)).content == projects.SerializeToString()
+
+
+async def test_a_request_over_the_limit_of_a_service_is_told_in_the_words_of_grpc(gateway: Gateway) -> None:
+    request = task_pb2.TaskCreateRequest()
+    request.spec.template.container.image = "i" * (LARGEST + 1)
+    if gateway.front is routes.Front.GRPC:  # these servers take everything over gRPC
+        await gateway.call("CreateTask", request)
+        assert gateway.newest_call("registry").request == request
+        return
+    with pytest.raises(grpc.aio.AioRpcError, match="message larger than max") as caught:
+        await gateway.call("CreateTask", request)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not gateway.services["registry"].calls
+
+
+async def test_a_compressed_request_is_understood(gateway: Gateway) -> None:
+    request = project_pb2.ProjectRegisterRequest(project=project_pb2.Project(id="p" * 1000))
+    for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        await gateway.call("RegisterProject", request, compression=compression)
+        assert gateway.newest_call("projects").request == request
+
+
+async def test_a_request_too_large_to_transcode_is_refused(gateway: Gateway) -> None:
+    too_large = bytes(filters.LARGEST_MESSAGE + MIB)
+    reply = await gateway.rest.post("/api/v1/tasks", content=too_large, headers={"content-type": BINARY, **SNAKE})
+    assert (reply.status_code, reply.json()["code"]) == (413, 8)
+
+
+async def test_an_upload_and_a_download_of_any_size_stream_through(gateway: Gateway) -> None:
+    piece = b"\x00\xffpiece of 64 KiB" * (1 << 12)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield piece
+        # A gateway that collects the body first would wait here for ever.
+        async with asyncio.timeout(5):
+            await gateway.objects.first_piece_arrived.wait()
+        for _ in range(399):
+            yield piece
+
+    target = "/objects/a/b%20c?signature=x%2By&expires=1"
+    kinds = {"content-type": BINARY, "accept": BINARY, "content-md5": "m=="}
+    assert (await gateway.rest.put(target, content=pieces(), headers=kinds)).status_code == 200
+    assert gateway.objects.objects == {target: piece * 400}
+    reply = await gateway.rest.get(target)
+    assert reply.content == piece * 400

@@ -1,0 +1,70 @@
+"""REST answers through a real Envoy: the three forms, and what of a message JSON shows."""
+
+import pytest
+from flyteidl.admin import (
+    execution_pb2,
+    launch_plan_pb2,
+    version_pb2,
+)
+
+from tests.support.gateways import BIN, BINARY, CAMEL, SNAKE, Gateway
+
+
+@pytest.mark.parametrize(
+    ("headers", "form"),
+    [
+        ({"accept": "*/*"}, "camel"),
+        (CAMEL, "camel"),
+        ({"accept": "application/json; charset=utf-8"}, "camel"),
+        (SNAKE, "snake"),
+        ({"accept": "*/*", "content-type": "application/json"}, "snake"),
+        ({"accept": "*/*", "content-type": "application/json; charset=utf-8"}, "snake"),
+        (BIN, "binary"),
+        ({"accept": "*/*", "content-type": BINARY}, "binary"),
+        ({"accept": "application/json", "content-type": BINARY}, "snake"),
+    ],
+)
+async def test_the_form_of_a_reply_follows_the_reference(gateway: Gateway, headers: dict[str, str], form: str) -> None:
+    version = version_pb2.GetVersionResponse()
+    version.control_plane_version.Build = "abc"
+    gateway.services["projects"].answers["GetVersion"] = lambda _: version
+    reply = await gateway.rest.get("/api/v1/version", headers=headers)
+    if form == "binary":
+        assert reply.headers["content-type"] == BINARY
+        assert version_pb2.GetVersionResponse.FromString(reply.content) == version
+    else:
+        assert reply.headers["content-type"] == "application/json"
+        assert list(reply.json()) == ["controlPlaneVersion" if form == "camel" else "control_plane_version"]
+
+
+async def test_a_binary_body_may_be_answered_in_json_and_the_other_way_round(gateway: Gateway) -> None:
+    gateway.services["executions"].answers["CreateExecution"] = execution_of_request
+    gateway.second_executions.answers["CreateExecution"] = execution_of_request
+    request = execution_pb2.ExecutionCreateRequest(project="p", domain="d", name="n")
+    binary = await gateway.rest.post(
+        "/api/v1/executions", content=request.SerializeToString(), headers={"content-type": BINARY, **SNAKE}
+    )
+    assert binary.json()["id"]["name"] == "n"
+    json = await gateway.rest.post("/api/v1/executions", json={"project": "p", "name": "n"}, headers=BIN)
+    assert json.headers["content-type"] == BINARY
+    assert execution_pb2.ExecutionCreateResponse.FromString(json.content).id.name == "n"
+
+
+def execution_of_request(request: execution_pb2.ExecutionCreateRequest) -> execution_pb2.ExecutionCreateResponse:
+    reply = execution_pb2.ExecutionCreateResponse()
+    reply.id.project, reply.id.domain, reply.id.name = request.project, request.domain, request.name
+    return reply
+
+
+async def test_json_shows_what_is_unset_and_writes_64_bit_numbers_as_text(gateway: Gateway) -> None:
+    plan = launch_plan_pb2.LaunchPlan()
+    plan.spec.labels.values["a"] = "<b>"
+    plan.spec.max_parallelism = 3
+    plan.closure.created_at.FromJsonString("2024-01-02T03:04:05.100Z")
+    gateway.services["registry"].answers["GetLaunchPlan"] = lambda _: plan
+    json = (await gateway.rest.get("/api/v1/launch_plans/p/d/n/v")).json()
+    assert json["spec"]["maxParallelism"] == 3
+    assert json["spec"]["role"] == ""
+    assert json["spec"]["labels"] == {"values": {"a": "<b>"}}
+    assert json["closure"]["state"] == "INACTIVE"
+    assert json["closure"]["createdAt"] == "2024-01-02T03:04:05.100Z"

@@ -1,0 +1,97 @@
+"""A real Envoy in front of small real servers, for tests of the gateway by REST and gRPC clients."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from gateway import routes
+from gateway.bootstrap import Settings
+from gateway.clusters import Address
+from tests.support.echo_services import METHODS, Call, EchoServices, Failure, HttpObjects
+from tests.support.envoy import running_gateway
+from tests.support.parts import free_port
+
+BINARY = "application/octet-stream"
+SNAKE = {"accept": "application/json"}
+CAMEL = {"accept": "application/json, text/plain, */*"}  # what browsers' axios sends
+BIN = {"accept": BINARY}
+
+ADMIN = "flyteidl.service.AdminService"
+MIB = 1 << 20
+_CHANNEL_OPTIONS = [("grpc.max_metadata_size", MIB), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass
+class Gateway:
+    """A gateway and what stands behind it. The executions service runs twice."""
+
+    rest: httpx.AsyncClient
+    channel: grpc.aio.Channel
+    services: dict[str, EchoServices]
+    second_executions: EchoServices
+    objects: HttpObjects
+    front: routes.Front  # which answers native gRPC calls
+
+    async def call(self, method: str, request: Message, **options: Any) -> Any:
+        """Call a method by its own name over gRPC."""
+        path = next(path for path in METHODS if path.endswith(f"/{method}"))
+        reply_class = GetMessageClass(METHODS[path].output_type)
+        rpc = self.channel.unary_unary(path, type(request).SerializeToString, reply_class.FromString)
+        return await rpc(request, timeout=options.pop("timeout", 10), **options)
+
+    def newest_call(self, owner: str) -> Call:
+        """What `owner` was asked last; of executions by the first server that was asked."""
+        calls = self.services[owner].calls or self.second_executions.calls
+        return calls[-1]
+
+
+@contextlib.asynccontextmanager
+async def echoing_gateway(folder: Path, front: routes.Front) -> AsyncIterator[Gateway]:
+    """Run a gateway whose native gRPC calls `front` answers."""
+    services = {owner: EchoServices() for owner in routes.load().owners}
+    second = EchoServices()
+    objects = HttpObjects()
+    async with contextlib.AsyncExitStack() as serving:
+        for service in (*services.values(), second):
+            await serving.enter_async_context(service.serving())
+        objects_port = await serving.enter_async_context(objects.serving())
+        upstreams = {owner: [Address("127.0.0.1", service.port)] for owner, service in services.items()}
+        upstreams["executions"].append(Address("127.0.0.1", second.port))
+        front_of = {owner: [service.address(front)] for owner, service in services.items()}
+        front_of["executions"].append(second.address(front))
+        port = free_port()
+        settings = Settings(
+            listen=Address("127.0.0.1", port),
+            admin=Address("127.0.0.1", free_port()),
+            upstreams=upstreams,
+            fronts={} if front is routes.Front.GRPC else {front: front_of},
+            objects=[Address("127.0.0.1", objects_port)],
+        )
+        async with (
+            running_gateway(folder, settings) as rest,
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_CHANNEL_OPTIONS) as channel,
+        ):
+            yield Gateway(rest, channel, services, second, objects, front)
+
+
+def value_of(message: Any, field: str) -> Any:
+    """What stands at a path of fields with dots between."""
+    for name in field.split("."):
+        message = getattr(message, name)
+    return message
+
+
+def failing(failure: Failure) -> Any:
+    """An answer of an echo service that is a failure."""
+
+    def answer(_: Message) -> Message:
+        raise failure
+
+    return answer
