@@ -256,21 +256,24 @@ class Bus:
 def _renewed(message: Msg) -> Iterator[None]:
     """Renew the claim on a message now and then until the block ends; one that is short costs a timer."""
     loop = asyncio.get_running_loop()
-    renewals: list[asyncio.Task[None]] = []
-    timer = loop.call_later(_RENEW_SECONDS, lambda: renewals.append(loop.create_task(_renew(message))))
+    timer: asyncio.TimerHandle | None = None
+    renewal: asyncio.Task[None] | None = None  # which nothing else would keep alive
+
+    async def renew() -> None:
+        with contextlib.suppress(NatsError):
+            await message.in_progress()
+
+    def begin() -> None:
+        # Each by itself: a loop of them could not be ended for certain, as the client drops cancellations.
+        nonlocal timer, renewal
+        timer = loop.call_later(_RENEW_SECONDS, begin)
+        renewal = loop.create_task(renew())
+
+    timer = loop.call_later(_RENEW_SECONDS, begin)
     try:
         yield
     finally:
         timer.cancel()
-        for renewal in renewals:
-            renewal.cancel()
-
-
-async def _renew(message: Msg) -> None:
-    while True:
-        with contextlib.suppress(NatsError):
-            await message.in_progress()
-        await asyncio.sleep(_RENEW_SECONDS)
 
 
 async def _until_done(handler: Callable[[Delivery], Awaitable[None]], delivery: Delivery, durable: str) -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # Objects that may be made and not freed before the cycle collector looks for cycles: some megabytes.
 _COLLECT_AFTER = 20_000
+# The NATS client drops a cancellation that comes while it flushes; who goes on is cancelled again.
+_CANCEL_AGAIN_SECONDS = 0.2
 
 Chosen = TypeVar("Chosen", bound=ProcessSettings)
 
@@ -185,13 +187,21 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
     for flush in app.drain:
         await flush()
     http_front.stop()
-    for task in (*loops, ended):
-        task.cancel()
+    await _cancel([*loops, ended])
     results = await asyncio.gather(http, *loops, return_exceptions=True)
     log.info("ended", extra={"cause": "asked to" if ended in done else f"a part of {name} ended by itself"})
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until all of them have ended."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def _fronts(settings: ProcessSettings, app: App) -> list[GrpcFront | LeanFront | AsgiFront]:

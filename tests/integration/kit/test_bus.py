@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
+from services.kit import bus as bus_module
+from services.kit import streams
 from services.kit.bus import Bus, Delivery, Stream
 from services.kit.errors import Internal, NotFound, Unavailable
 from services.kit.messages import Question
@@ -139,6 +141,33 @@ async def test_a_consumer_that_vanishes_is_replaced_by_another_from_the_message_
     await asyncio.wait_for(finished.wait(), 15)
     await second.close()
     assert seen == [b"1", b"2"]
+
+
+async def test_work_that_takes_longer_than_a_claim_lasts_is_not_given_to_another(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(bus_module, "_RENEW_SECONDS", 0.1)
+    stream = Stream("CLAIM", ("claim.*",), HOUR)
+    first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
+    await first.ensure(stream)
+    begun: list[bytes] = []
+    finished = asyncio.Event()
+
+    async def take_long(delivery: Delivery) -> None:
+        begun.append(delivery.payload)
+        await asyncio.sleep(2)
+        if delivery.payload == b"2":
+            finished.set()
+
+    for bus in (first, second):
+        await bus.consume(stream, "claim.a", "claim", take_long)
+    for payload in (b"1", b"2"):
+        await first.append("claim.a", payload, f"claim-{payload.decode()}")
+    await asyncio.wait_for(finished.wait(), 10)
+    await first.close()
+    await second.close()
+    assert begun == [b"1", b"2"]
 
 
 async def test_a_connection_survives_the_servers_restart(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""The life of a service, on real PostgreSQL and NATS: how it ends."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import services.projects
+from services.kit.migrations import migrate
+from services.kit.process import App, serve
+from services.kit.process import Parts as Ground
+from services.kit.rpc import Table
+from services.kit.settings import ProcessSettings
+from tests.support.parts import Parts, free_port
+
+# Of any service: what is served here has no tables.
+MIGRATIONS = Path(str(services.projects.__file__)).parent / "store" / "migrations"
+
+
+async def serving(parts: Parts, loop: Callable[[], Coroutine[None, None, None]], ending: asyncio.Event) -> None:
+    url = parts.new_database("process")
+    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    settings = ProcessSettings(
+        database_url=url,
+        nats_url=parts.nats_url,
+        grpc_address=f"127.0.0.1:{free_port()}",
+        http_address=f"127.0.0.1:{free_port()}",
+        drain_seconds=1,
+    )
+
+    async def build(_settings: ProcessSettings, _ground: Ground, _stack: AsyncExitStack) -> App:
+        return App(Table(), services=[], loops=[loop])
+
+    await serve("projects", settings, build, MIGRATIONS, ending)
+
+
+async def test_a_loop_whose_first_cancellation_is_lost_ends_with_its_service(parts: Parts) -> None:
+    ending = asyncio.Event()
+
+    async def deaf_once() -> None:
+        ending.set()
+        with contextlib.suppress(asyncio.CancelledError):  # as the NATS client does while it flushes
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        await serving(parts, deaf_once, ending)
