@@ -4,12 +4,28 @@ What an execution launched is another service's, but it is kept here by name; so
 columns of the execution. A launch plan's or task's other columns cannot be compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.execution_pb2 import EXECUTION_ACTIVE, ExecutionMetadata, ExecutionState
-from sqlalchemy import ColumnElement, DateTime, Select, Table, and_, cast, exists, literal_column, null
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    null,
+    select,
+    true,
+)
 
 from services.executions.rules.answers import StoredExecution
 from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
@@ -106,6 +122,8 @@ _STAYING = frozenset(
     }
 )  # fmt: skip
 _MOMENTS = frozenset({"created_at", "execution_created_at"})
+# Further down walking over what is newer costs little more than as many entries of each phase.
+_MOST_OF_EACH = 2000
 _STATE_CHANGES = """
 SELECT changes FROM execution_state_changes
 WHERE execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s
@@ -129,20 +147,48 @@ async def find(
     given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
     place = {column: value for column, value in given if value}
 
-    def chosen(statement: Select[Any]) -> Select[Any]:
+    several = _several_phases(plan)
+
+    def filtered(statement: Select[Any]) -> Select[Any]:
         statement = statement.where(*within(executions, place))
         if "state" not in plan.filtered_fields:
             statement = statement.where(executions.c.state == literal_column(str(EXECUTION_ACTIVE)))
         tags = [condition for condition in plan.conditions if condition.prefix in _TAG_ENTITIES]
-        own = [condition.clause for condition in plan.conditions if condition.prefix not in _TAG_ENTITIES]
+        own = [one.clause for one in plan.conditions if one.prefix not in _TAG_ENTITIES and one is not several]
         return statement.where(*own, *_tagged(tags))
+
+    def chosen(statement: Select[Any]) -> Select[Any]:
+        return filtered(statement) if several is None else statement.where(_first_of_each(several, plan, filtered))
 
     async def changes(connection: Connection) -> int:
         return sum(changes for (changes,) in await fetch_text(connection, _STATE_CHANGES, place))
 
     stay = Stay(positions, executions.c[moment], changes) if (moment := _stays(plan)) else None
-    page = RowPage(executions, _LISTED, plan, chosen, about=None, values=place, stay=stay)
+    page = RowPage(executions, _LISTED, plan, chosen, about=several is None, values=place, stay=stay)
     return [StoredExecution._make(row) for row in await page.read(connection)]
+
+
+def _several_phases(plan: Plan) -> Condition | None:
+    """Return the filter for several phases of a list that the index by phase has in order, a phase at a time."""
+    if plan.order[0] != "created_at" or plan.offset + plan.limit > _MOST_OF_EACH:
+        return None
+    filters = (one for one in plan.conditions if (one.prefix, one.column) == ("", "phase"))
+    return next((one for one in filters if one.function == "value_in" and len(one.value) > 1), None)
+
+
+def _first_of_each(
+    phases: Condition, plan: Plan, filtered: Callable[[Select[Any]], Select[Any]]
+) -> ColumnElement[bool]:
+    """Whether an execution is among the first that a phase has up to the page's end; the page is chosen from these.
+
+    Failures that are few, or all old, would otherwise be looked for among everything that is newer.
+    """
+    array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
+    wanted = func.unnest(array).table_valued("phase").render_derived(name="wanted")
+    end = bindparam("offset", type_=BigInteger) + bindparam("limit", type_=BigInteger)
+    first = filtered(select(executions.c.id)).where(executions.c.phase == wanted.c.phase)
+    first_of_each = first.order_by(*plan.order_by).limit(end).correlate(wanted).lateral("first_of_each")
+    return executions.c.id.in_(select(first_of_each.c.id).select_from(wanted.join(first_of_each, true())))
 
 
 def _stays(plan: Plan) -> str:

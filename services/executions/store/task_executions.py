@@ -6,7 +6,7 @@ from typing import Any
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
 from psycopg.rows import TupleRow
-from sqlalchemy import DateTime, Select, and_, cast, exists, null
+from sqlalchemy import Boolean, DateTime, Select, and_, cast, literal_column, null
 
 from services.executions.rules.answers import StoredTaskExecution
 from services.executions.store.execution_lists import EXECUTION, same_execution
@@ -22,9 +22,14 @@ execution_project = %(execution_project)s AND execution_domain = %(execution_dom
     AND execution_name = %(execution_name)s AND node_id = %(node_id)s AND retry_attempt = %(retry_attempt)s
     AND project = %(project)s AND domain = %(domain)s AND name = %(name)s AND version = %(version)s
 """
+# Nodes of event version 0 name the task that made them. The order is an index's, as for children of a node.
+_CHILDREN = """(
+    SELECT child.id FROM node_executions AS child WHERE child.parent_task_execution_id = {task}.id
+    ORDER BY child.id LIMIT 1
+) IS NOT NULL"""
 _GET = f"""
 SELECT id, resources_chunked, project, domain, name, version, retry_attempt, input_uri, closure,
-    EXISTS (SELECT 1 FROM node_executions AS child WHERE child.parent_task_execution_id = task.id)
+    {_CHILDREN.format(task="task")}
 FROM task_executions AS task
 WHERE {_KEY}
 """
@@ -90,7 +95,6 @@ LISTING = Listing(
     },
 )
 
-_CHILD = node_executions.alias("child")
 _LISTED = (
     task_executions.c.id,
     task_executions.c.resources_chunked,
@@ -101,7 +105,7 @@ _LISTED = (
     task_executions.c.retry_attempt,
     task_executions.c.input_uri,
     task_executions.c.closure,
-    exists().where(_CHILD.c.parent_task_execution_id == task_executions.c.id),
+    literal_column(_CHILDREN.format(task=task_executions.name), Boolean),
 )
 
 
