@@ -126,6 +126,7 @@ async def verdicts_of(
 
     inbox = inbox_of(uuid.uuid4().hex)
     await bus.hear(inbox, hear)
+    await bus._client.flush()  # the server must know before the verdicts are sent on another connection
     await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]

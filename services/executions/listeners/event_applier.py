@@ -111,14 +111,25 @@ class EventApplier:
         need = wanted(arrived.events)
         try:
             async with self._db.pipeline() as pipeline:
-                lane = await self._read(pipeline, arrived.lane, need)
+                lane = self._known(arrived, need) or await self._read(pipeline, arrived.lane, need)
                 told = _told_before(arrived, lane)
-                left = lane if told is not None else await self._write(pipeline, arrived, memory.rows)
+                left = lane if told is not None else await self._write(pipeline, arrived, lane)
         except BaseException:
             memory.forget()
             raise
         memory.keep(need, left)
         return left.verdicts if told is None else told
+
+    def _known(self, arrived: Arrived, need: Wanted) -> Lane | None:
+        """Where the lane was left, when this batch came next in the stream and all its rows are remembered.
+
+        Nothing is read then: the batch is written in one round trip, which fails should the lane have moved on.
+        """
+        memory = self._memories[arrived.lane]
+        left = memory.left
+        if isinstance(left, Lane) and left.sequence + 1 == arrived.sequence and memory.suffices(need):
+            return left
+        return None
 
     async def _read(self, pipeline: Pipeline, number: int, need: Wanted) -> Lane:
         """Lock the lane and read what is not remembered; all of it when another replica had it meanwhile."""
@@ -130,12 +141,14 @@ class EventApplier:
         memory.rows.add(found)
         return lane
 
-    async def _write(self, pipeline: Pipeline, arrived: Arrived, rows: Rows) -> Lane:
-        """Fold and write a new batch; answers where it leaves its lane."""
-        changes = fold_batch(arrived.events, rows, self._storage)
+    async def _write(self, pipeline: Pipeline, arrived: Arrived, before: Lane) -> Lane:
+        """Fold and write a new batch; answers where it leaves its lane, which is at `before`."""
+        changes = fold_batch(arrived.events, self._memories[arrived.lane].rows, self._storage)
         await self._offload(changes)
+        left = _mark(pipeline, arrived, changes.verdicts, before)
         write_rows(pipeline, changes)
-        return await self._mark(pipeline, arrived, changes.verdicts)
+        await self._report(pipeline, arrived.batch, changes.verdicts)
+        return left
 
     async def _one_by_one(self, arrived: Arrived) -> bytes:
         """Write each event in a savepoint, so that only the event that causes a failure suffers."""
@@ -144,7 +157,8 @@ class EventApplier:
             told = _told_before(arrived, lane)
             if told is None:
                 verdicts = [await self._write_alone(pipeline, event) for event in arrived.events]
-                told = (await self._mark(pipeline, arrived, verdicts)).verdicts
+                told = _mark(pipeline, arrived, verdicts, lane).verdicts
+                await self._report(pipeline, arrived.batch, verdicts)
         return told
 
     async def _write_alone(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
@@ -170,22 +184,26 @@ class EventApplier:
             objects = {offload.uri: offload.data for offload in changes.offloads}
             await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
 
-    async def _mark(self, pipeline: Pipeline, arrived: Arrived, verdicts: Verdicts) -> Lane:
-        """Mark the lane; answers the mark. What is refused is said too: callers may have been told that all is well."""
-        batch = arrived.batch
+    async def _report(self, pipeline: Pipeline, batch: Batch, verdicts: Verdicts) -> None:
+        """Count verdicts, and say what is refused: callers may have been told that all is well."""
         for code, count in Tally(Code.OK if error is None else error.code for error in verdicts).items():
             VERDICTS.labels(code.name).inc(count)
-        for position, error in enumerate(verdicts):
-            if error is None or isinstance(error, AlreadyExists):
-                continue
+        refused = [(at, error) for at, error in enumerate(verdicts) if not isinstance(error, AlreadyExists | None)]
+        if refused:
+            await pipeline.run()  # which begins the transaction, if nothing has been read
+        for position, error in refused:
             if error.__cause__ is not None:
                 log.error("an event failed", exc_info=error.__cause__, extra={"batch": batch.id, "position": position})
-            refused = Refusal(batch.id, position, batch.events[position], to_status(error))
-            await self._outbox.put(pipeline.connection, EVENT_REFUSED, refusal(refused))
-        framed = encode_verdicts(batch.id, list(map(verdict, verdicts)))
-        left = Lane(framed, arrived.sequence, arrived.stored_at)
-        mark_lane(pipeline, arrived.lane, left)
-        return left
+            said = refusal(Refusal(batch.id, position, batch.events[position], to_status(error)))
+            await self._outbox.put(pipeline.connection, EVENT_REFUSED, said)
+
+
+def _mark(pipeline: Pipeline, arrived: Arrived, verdicts: Verdicts, before: Lane) -> Lane:
+    """Mark the lane, which is at `before`, as left by this batch; answers the mark."""
+    framed = encode_verdicts(arrived.batch.id, list(map(verdict, verdicts)))
+    left = Lane(framed, arrived.sequence, arrived.stored_at)
+    mark_lane(pipeline, arrived.lane, left, before)
+    return left
 
 
 def _told_before(arrived: Arrived, lane: Lane) -> bytes | None:

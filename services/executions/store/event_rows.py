@@ -1,8 +1,8 @@
 """Rows that a batch of events reads and writes, each kind in one statement (architecture, sections 3 and 4).
 
-All of it runs in one transaction that starts with a lock on its lane: batches of one lane never overlap, so rows of
-nodes and tasks, which only events write, need no lock. Executions are also changed by users and are locked when an
-event of the batch may change them.
+All of it runs in one transaction that starts with its lane, by a lock or by the batch's mark: batches of one lane never
+overlap, so rows of nodes and tasks, which only events write, need no lock. Executions are also changed by users and are
+locked when an event of the batch may change them.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -90,15 +90,24 @@ async def read(pipeline: Pipeline, lane: int, need: Wanted, remembered: Rows) ->
     return _lane(locked.rows[0]), rows
 
 
-def mark_lane(pipeline: Pipeline, lane: int, left: Lane) -> None:
-    """Record how far a lane has been applied, when the pipeline runs."""
+def mark_lane(pipeline: Pipeline, lane: int, left: Lane, before: Lane) -> None:
+    """Record how far a lane has been applied, when the pipeline runs; all of it fails unless the lane is at `before`.
+
+    Keeps every other replica from the lane until the transaction ends, so it may come first.
+    """
     values = {
         "lane": bigint(lane),
         "sequence": bigint(left.sequence),
-        "stored": None if left.stored_at is None else timestamp(left.stored_at),
+        "stored": _moment(left),
         "verdicts": left.verdicts,
+        "before": bigint(before.sequence),
+        "stored_before": _moment(before),
     }
     pipeline.put(statements.MARK_LANE, values)
+
+
+def _moment(lane: Lane) -> bytes | None:
+    return None if lane.stored_at is None else timestamp(lane.stored_at)
 
 
 @asynccontextmanager

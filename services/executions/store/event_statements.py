@@ -16,10 +16,16 @@ NEW_LANE = Statement("""
 INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)b::bigint, 0, ''::bytea)
 ON CONFLICT DO NOTHING
 """)
+# Divides by zero, which undoes the transaction, when the lane is not where it was thought to be.
 MARK_LANE = Statement("""
-UPDATE event_lanes
-SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea
-WHERE lane = %(lane)b::bigint
+WITH marked AS (
+    UPDATE event_lanes
+    SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea
+    WHERE lane = %(lane)b::bigint AND stream_sequence = %(before)b::bigint
+        AND stored_at IS NOT DISTINCT FROM %(stored_before)b::timestamptz
+    RETURNING lane
+)
+SELECT 1 / count(*) FROM marked
 """)
 
 EXECUTIONS_TO_CHANGE = Statement("""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from flyteidl.event.event_pb2 import TaskExecutionMetadata
 
 from services.executions.rules.events import memory as memory_rules
 from services.executions.rules.events.batch import Event, Rows, Wanted, fold_batch, wanted
@@ -38,6 +39,31 @@ def test_what_a_batch_left_need_not_be_read_for_the_next() -> None:
     assert memory.rows.clusters == {KEY: "c"}
     assert memory.rows.nodes.keys() == memory.rows.node_ids.keys() == {NODE}
     assert memory.rows.tasks.keys() == memory.rows.task_ids.keys()
+
+
+@pytest.mark.parametrize(
+    ("event", "enough"),
+    [
+        (node_event("RUNNING"), True),
+        (task_event("RUNNING"), True),
+        (node_event("QUEUED", node="other"), False),
+        (node_event("QUEUED", name="other"), False),
+        (task_event("QUEUED", retry_attempt=1), False),
+        (workflow_event("RUNNING"), False),
+    ],
+)
+def test_what_is_remembered_is_enough_for_events_of_its_rows(event: Event, *, enough: bool) -> None:
+    memory = remembering(node_event("QUEUED"), task_event("QUEUED"))
+    assert memory.suffices(wanted([event])) is enough
+    assert memory.suffices(wanted([node_event("RUNNING"), event])) is enough
+
+
+@pytest.mark.parametrize(("index", "enough"), [(56, True), (63, True), (64, False)])
+def test_what_is_remembered_is_enough_for_a_task_when_its_chunks_are_there(index: int, *, enough: bool) -> None:
+    memory, _ = remembering_chunks(10)  # chunk 7: indexes 56 to 63
+    event = task_event("RUNNING", name="e0", metadata=TaskExecutionMetadata(external_resources=[{"index": index}]))
+    assert memory.suffices(wanted([event])) is enough
+    assert not memory.suffices(wanted([task_event("SUCCEEDED", name="e0")]))  # filters the logs of all
 
 
 def test_what_is_not_remembered_is_left_to_read() -> None:

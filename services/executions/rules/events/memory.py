@@ -15,6 +15,7 @@ from typing import Any
 
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.executions.rules.events.batch import Rows, Wanted
+from services.executions.rules.events.external_resources import chunks_needed
 from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey, TaskState
 
 # Rows of each kind in each lane: what a thousand executions have under way, half of them fan-outs of a hundred nodes.
@@ -47,6 +48,17 @@ class LaneMemory:
             tasks={key: full for key, full in need.tasks.items() if key not in (rows.tasks if full else rows.task_ids)},
             task_events=need.task_events,
             counted=need.counted - rows.counts.keys(),
+        )
+
+    def suffices(self, need: Wanted) -> bool:
+        """Whether nothing of `need` is left to read."""
+        lacking = self.lacking(need)
+        if lacking.executions or lacking.mentioned or lacking.nodes or lacking.tasks or lacking.counted:
+            return False
+        return all(
+            chunks_needed(state, events) == set()
+            for key, events in need.task_events.items()
+            if (state := self.rows.tasks[key]).chunks is not None
         )
 
     def keep(self, need: Wanted, left: object) -> None:
