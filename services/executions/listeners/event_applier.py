@@ -172,7 +172,7 @@ class EventApplier:
             raise
         except ServiceError as error:
             return error
-        except Exception as error:  # noqa: BLE001  # reported with its cause, see _mark
+        except Exception as error:  # noqa: BLE001  # reported with its cause, see _report
             failed = Internal("the event could not be applied")
             failed.__cause__ = error
             return failed

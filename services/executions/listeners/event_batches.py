@@ -1,8 +1,8 @@
 """Takes batches of events from the lanes and answers with their verdicts (architecture, section 3).
 
-Each lane is consumed strictly in order, lanes side by side. What the lanes have brought while a transaction was under
-way is applied together in the next one (`event_applier`), so the more there is to do, the less each event costs. While
-a part is down a batch is tried until it is back; nothing is dropped and nothing behind it in the lane overtakes it.
+Each lane is consumed strictly in order, lanes side by side. A batch is a transaction (`event_applier`), so the more is
+in it, the less each event costs. While a part is down a batch is tried until it is back; nothing is dropped and nothing
+behind it in the lane overtakes it.
 """
 
 import asyncio
