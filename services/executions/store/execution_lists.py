@@ -146,7 +146,6 @@ async def find(
     """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
     given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
     place = {column: value for column, value in given if value}
-
     several = _several_phases(plan)
 
     def filtered(statement: Select[Any]) -> Select[Any]:
@@ -184,7 +183,7 @@ def _first_of_each(
     Failures that are few, or all old, would otherwise be looked for among everything that is newer.
     """
     array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
-    wanted = func.unnest(array).table_valued("phase").render_derived(name="wanted")
+    wanted = select(func.unnest(array).label("phase")).distinct().subquery("wanted")
     end = bindparam("offset", type_=BigInteger) + bindparam("limit", type_=BigInteger)
     first = filtered(select(executions.c.id)).where(executions.c.phase == wanted.c.phase)
     first_of_each = first.order_by(*plan.order_by).limit(end).correlate(wanted).lateral("first_of_each")
