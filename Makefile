@@ -25,7 +25,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions chaos outage test test-unit test-integration lint fmt typecheck lock
+.PHONY: help up down status logs reset bench bench-registry bench-executions chaos outage fuzz test test-unit test-integration lint fmt typecheck lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (S
 outage: $(RUN_READY) ## Take executions away for a minute under load: nobody may notice (SECONDS, RATE, REPLICAS)
 	@$(BIN)/python -m bench.outage --replicas $(REPLICAS) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE))
+
+fuzz: $(RUN_READY) ## Mutated calls of every RPC: none may be answered with a server's error (CALLS, SEED)
+	@$(BIN)/python -m bench.fuzz $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED))
 
 test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
 

@@ -30,15 +30,38 @@ def sandbox_pids(state: Path) -> dict[str, int]:
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
     """CPU seconds so far of each process with all its descendants, and of this one; a dead one has none."""
     processes = dict(_processes())
-    children: dict[int, list[int]] = defaultdict(list)
-    for pid, process in processes.items():
-        children[process.parent].append(pid)
+    children = _children(processes)
 
     def total(pid: int) -> float:
         own = processes[pid].seconds if pid in processes else 0.0
         return own + sum(map(total, children[pid]))
 
     return {name: total(pid) for name, pid in pids.items()} | {GENERATOR: _own()}
+
+
+def resident_bytes(pids: Mapping[str, int]) -> dict[str, int]:
+    """Memory of each process with all its descendants; what several of them share counts once."""
+    children = _children(dict(_processes()))
+
+    def total(pid: int) -> int:
+        return _proportional_bytes(pid) + sum(map(total, children[pid]))
+
+    return {name: total(pid) for name, pid in pids.items()}
+
+
+def _children(processes: Mapping[int, "_Process"]) -> Mapping[int, list[int]]:
+    children: dict[int, list[int]] = defaultdict(list)
+    for pid, process in processes.items():
+        children[process.parent].append(pid)
+    return children
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended meanwhile
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def _own() -> float:
