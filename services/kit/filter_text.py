@@ -3,6 +3,9 @@ r"""The grammar of filter texts, `func(field,value;value)` joined by `+` (regist
 The reference finds the parts of an expression by `(.+)\((.+),\s?(.+)\)`, unanchored and greedy, with an engine that
 never goes back. Python's does, and a filter of a few thousand brackets and commas would hold the process up for hours;
 so the same parts are looked for from behind, each once.
+
+The reference splits at every `+`, also at that of a time zone. Here a value may hold it: every expression has a comma
+and no value has one, so a piece without a comma goes on with the value before it, unless all brackets are closed there.
 """
 
 from collections.abc import Iterator
@@ -34,12 +37,25 @@ def expressions(filters: str) -> Iterator[Expression]:
 
     Not before: what is wrong with the expressions in front of it is told first.
     """
-    if filters.count("+") >= MAX_EXPRESSIONS or filters.count(";") >= MAX_VALUES:
+    texts = list(_texts(filters))
+    if len(texts) > MAX_EXPRESSIONS or filters.count(";") >= MAX_VALUES:
         raise InvalidArgument(
             f"invalid value for filters: more than {MAX_EXPRESSIONS} expressions or {MAX_VALUES} values"
         )
-    for text in filters.split("+"):
+    for text in texts:
         yield _parsed(text)
+
+
+def _texts(filters: str) -> Iterator[str]:
+    pieces: list[str] = []
+    unclosed = 0
+    for piece in filters.split("+"):
+        if pieces and ("," in piece or unclosed <= 0):
+            yield "+".join(pieces)
+            pieces, unclosed = [], 0
+        pieces.append(piece)
+        unclosed += piece.count("(") - piece.count(")")
+    yield "+".join(pieces)
 
 
 def _parsed(text: str) -> Expression:
@@ -50,6 +66,8 @@ def _parsed(text: str) -> Expression:
         bracket = line.rfind("(", 1, max(comma - 1, 0))
         if bracket > 0:
             value = line[comma + 1 : end]
+            if value.count("+") < text.count("+"):
+                break  # one stands behind the bracket that ends the value
             if len(value) > 1 and value[0] in _BLANKS:
                 value = value[1:]
             return Expression(text, line[:bracket], line[bracket + 1 : comma], value.split(";"))

@@ -73,11 +73,13 @@ class Shape:
     entities: Mapping[str, Columns]  # by prefix
     sort_keys: Columns
     unsorted: Callable[[Row], Any]  # by what rows are ordered when no order is asked for
+    sorted_of: str = ""  # the prefix of the entity whose columns sort; the own one when empty
 
 
 def select(shape: Shape, rows: Sequence[Row], filters: str) -> list[Row]:
     """Return the rows that `filters` let through; raises Refused, Unjudged."""
-    tests = [_test(shape, text) for text in filters.split("+")] if filters else []
+    # Every expression has a comma, so a piece between plus signs that has none is of the one before.
+    tests = [_test(shape, text) for text in re.split(r"\+(?=[^+]*,)", filters)] if filters else []
     return [row for row in rows if all(test(row) for test in tests)]
 
 
@@ -89,7 +91,8 @@ def order(shape: Shape, rows: Sequence[Row], key: str | None, *, descending: boo
         raise Refused(key)
     if shape.sort_keys[key] is Kind.BYTES:
         raise Unjudged("the order of bytes")
-    return sorted(rows, key=lambda row: (_rank(row[shape.own][key]), row[""]["id"]), reverse=descending)
+    of = shape.sorted_of or shape.own
+    return sorted(rows, key=lambda row: (_rank(row[of][key]), row[""]["id"]), reverse=descending)
 
 
 def _rank(value: Any) -> tuple[bool, Any]:
@@ -99,8 +102,11 @@ def _rank(value: Any) -> tuple[bool, Any]:
 
 def _test(shape: Shape, text: str) -> Callable[[Row], bool]:
     match = _EXPRESSION.search(text)
-    if match is None:
+    if match is None or match[3].count("+") < text.count("+"):
         raise Refused(text)
+    for before in (text[: plus.start()] for plus in re.finditer(r"\+", text)):
+        if before.count("(") <= before.count(")"):
+            raise Refused("something behind an expression")
     function, name, value = match.groups()
     prefix, dot, column = name.partition(".")
     if not dot or prefix not in PREFIXES:

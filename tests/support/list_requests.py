@@ -9,13 +9,14 @@ from tests.support.list_model import PREFIXES, Kind, Shape
 
 LARGEST_OFFSET = 2**63 - 1
 LARGEST_LIMIT = 2**32 - 1
+DEFAULT_LIMIT = 100
 
 _COMPARISONS = ["eq", "ne", "gt", "gte", "lt", "lte"]
 _LIKES = ["contains", "not_like"]
 _SETS = ["value_in", "value_not_in"]
 _NUMBERS = ["0", "1", "2", "3", "-1", "+4", "99999999999", str(LARGEST_OFFSET), str(-LARGEST_OFFSET)]
-_MOMENTS = ["2020-01-01", "2100-01-01T00:00:00Z", "1999-12-31T23:59:59.999999+14:00"]
-_PATTERNS = ["%", "_", "%\\%%", "_____", "a%a", "%v_"]
+_MOMENTS = ["2020-01-01", "2100-01-01T00:00:00Z", "1999-12-31T23:59:59.999999+14:00", "2100-01-01T00:00:00+00:00"]
+_PATTERNS = ["%", "_", "%\\%%", "_____", "a%a", "%v_", "+", "a+(b)+"]
 _HOSTILE = ["\\", "\0", "'", "NULL", "𝕏", "--", "$1", "%(x)s", "1.5", " 1", "9" * 19, "2020-13-01", "now"]
 
 
@@ -44,7 +45,7 @@ def _right(shape: Shape, texts: Sequence[str]) -> st.SearchStrategy[Asked]:
         st.lists(expression, max_size=2).map("+".join),
         st.one_of(st.none(), st.tuples(st.sampled_from(sorted(shape.sort_keys)), st.sampled_from([0, 1]))),
         st.sampled_from(["", "", "", "0", "1", "+2", str(LARGEST_OFFSET)]),
-        st.sampled_from([1, 2, 3, 100, 100, LARGEST_LIMIT]),
+        st.sampled_from([0, 1, 2, 3, 100, 100, LARGEST_LIMIT]),
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,13 @@ def parts(filters: str) -> Parts:
         ("not eq(name,a) and more", [("not eq", "name", ["a"])]),
         ("eq(name,a)\nne(name,b)", [("eq", "name", ["a"])]),
         ("eq(name,;)", [("eq", "name", ["", ""])]),
+        ("gte(at,2024-01-01T00:00:00+00:00)", [("gte", "at", ["2024-01-01T00:00:00+00:00"])]),
+        ("eq(a,+)+eq(b,c++)", [("eq", "a", ["+"]), ("eq", "b", ["c++"])]),
+        ("value_in(d,+e;f+;+)+eq(b,c)", [("value_in", "d", ["+e", "f+", "+"]), ("eq", "b", ["c"])]),
+        ("eq(a,f(x)+g(y))+eq(b,c)", [("eq", "a", ["f(x)+g(y)"]), ("eq", "b", ["c"])]),
+        ("contains(name,()+eq(b,c)", [("contains", "name", ["("]), ("eq", "b", ["c"])]),
+        ("eq(name,a) and more+eq(b,c)", [("eq", "name", ["a"]), ("eq", "b", ["c"])]),
+        ("eq(a,1+1)+x(b,2+2)", [("eq", "a", ["1+1"]), ("x", "b", ["2+2"])]),
     ],
 )
 def test_an_expression_is_taken_apart_from_behind(filters: str, expected: Parts) -> None:
@@ -42,11 +50,35 @@ def test_an_expression_is_taken_apart_from_behind(filters: str, expected: Parts)
 
 
 @pytest.mark.parametrize(
-    "filters", ["", "x", "(a,b)", "eq(,a)", "eq(a,)", "eq()", "eq(a b)", "eq(a,b", "eq a,b)", "eq(a,\nb)", "+eq(a,b)"]
+    "filters",
+    [
+        *("", "x", "(a,b)", "eq(,a)", "eq(a,)", "eq()", "eq(a b)", "eq(a,b", "eq a,b)", "eq(a,\nb)", "+eq(a,b)"),
+        *("eq(a,b)+", "eq(a,b)++eq(c,d)", "eq(a,b)+eq(c)", "eq(a,b)+c", "eq(a,b) c+d", "eq(a+b,c)", "e+q(a,b)"),
+        *("eq(a,b+", "contains(a,()+", "contains(a,() b+c"),
+    ],
 )
 def test_what_is_no_expression_is_refused(filters: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid value for filters$"):
         parts(filters)
+
+
+# What a value may hold is told by Flyte's grammar: no comma, and `;` stands between values.
+VALUES = st.text(st.characters(exclude_characters=",;()\n"), min_size=1, max_size=12)
+MOMENTS = st.datetimes(timezones=st.timezones()).map(datetime.isoformat)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["eq", "value_in"]), st.lists(VALUES | MOMENTS, min_size=1)), min_size=1))
+def test_every_value_comes_back_whole_whatever_plus_signs_it_holds(asked: list[tuple[str, list[str]]]) -> None:
+    filters = "+".join(f"{function}(a, {';'.join(values)})" for function, values in asked)
+    assert parts(filters) == [(function, "a", values) for function, values in asked]
+
+
+@given(st.lists(st.text(alphabet="(),; \t\nab", max_size=12), min_size=1))
+def test_what_the_reference_takes_apart_has_the_same_parts_here(texts: list[str]) -> None:
+    matches = [REFERENCE.search(text) for text in texts]
+    if all(matches):
+        wanted = [(match[1], match[2], match[3].split(";")) for match in matches if match]
+        assert parts("+".join(texts)) == wanted
 
 
 @given(st.text(alphabet="(),; \t\nab\u00a0.", max_size=30))
@@ -71,7 +103,7 @@ def test_a_hostile_text_is_judged_at_once(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("first", "further", "most"),
-    [("value_in(name,a", ";a", MAX_VALUES), ("value_in(name,a)", "+eq(name,a)", MAX_EXPRESSIONS)],
+    [("value_in(name,a+a", ";a", MAX_VALUES), ("value_in(name,+++)", "+eq(name,a+)", MAX_EXPRESSIONS)],
 )
 def test_only_so_many_are_taken(first: str, further: str, most: int) -> None:
     assert parts(first + further * (most - 1) + ")")
