@@ -36,6 +36,8 @@ ENTITY_CODES = {
 }
 
 DESCENDING, ASCENDING = 0, 1
+# What Flyte's API documentation tells of a list that names no limit; flyteadmin refuses it.
+DEFAULT_LIMIT = 100
 # PostgreSQL's bigint and integer; a larger number can be in no such column.
 _MAX_BIGINT = 2**63 - 1
 _MAX_INTEGER = 2**31 - 1
@@ -62,6 +64,8 @@ class Column:
     expression: ColumnElement[Any]
     kind: Kind = Kind.TEXT
     names: Mapping[str, int] = field(default_factory=dict)
+    related: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
+    """For a column of another table: makes a clause about that table's row one about the list's. None sorts by it."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,13 @@ class Listing:
     ) -> Plan:
         """Check a request in the reference's order: limit, filters, sort, token; raises InvalidArgument.
 
-        `name` is the RPC's, for the token's message; `sort_key` None means that no sort was asked for.
+        `name` is the RPC's, for the token's message; `limit` 0 and `sort_key` None mean that none was asked for.
         """
-        if limit <= 0:
+        if limit < 0:
             raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
-        return Plan(conditions, order_by, limit, offset_of(token, name), (sort_key, sort_direction))
+        return Plan(conditions, order_by, limit or DEFAULT_LIMIT, offset_of(token, name), (sort_key, sort_direction))
 
     def conditions(self, filters: str) -> list[Condition]:
         """Parse and check a filter text; nothing for an empty one."""
@@ -194,6 +198,8 @@ class Listing:
             raise InvalidArgument(f"invalid single value filter expression: {expression.text}")
         own = "" if prefix == self.prefix else prefix
         clause, compared = operator(column.expression, parameter, values)
+        if column.related is not None:
+            clause = column.related(clause)
         return Condition(own, column_name, function, clause, parameter, compared)
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:

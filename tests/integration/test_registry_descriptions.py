@@ -200,7 +200,6 @@ class TestList:
             ({"id": None, "limit": 0}, "missing id"),
             ({"id": NamedEntityIdentifier(domain="d")}, "missing project"),
             ({"id": NamedEntityIdentifier(project="p"), "limit": 0}, "missing domain"),
-            ({"limit": 0, "filters": "x"}, "invalid value for limit"),
             ({"filters": "x", "sort_by": Sort()}, "invalid value for filters"),
             ({"filters": "eq(digest,x)"}, "'t.digest' is invalid filter"),
             ({"filters": "eq(type,x)"}, "'t.type' is invalid filter"),

@@ -316,7 +316,7 @@ class TestReads:
         request = NamedEntityIdentifierListRequest(limit=1)
         await refused(admin.ListLaunchPlanIds(request), INVALID_ARGUMENT, "missing and/or invalid parameters: filters")
         request = NamedEntityIdentifierListRequest(project=PROJECT)
-        await refused(admin.ListLaunchPlanIds(request), INVALID_ARGUMENT, "missing and/or invalid parameters: limit")
+        assert a_name in (await admin.ListLaunchPlanIds(request)).entities
         request = NamedEntityIdentifierListRequest(project=PROJECT, limit=1, token="x")
         error = await refused(admin.ListLaunchPlanIds(request), INVALID_ARGUMENT, "invalid pagination token x")
         assert " for " not in (error.details() or "")

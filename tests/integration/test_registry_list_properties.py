@@ -18,16 +18,19 @@ from psycopg.rows import dict_row
 
 from tests.support import entities
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier
-from tests.support.list_model import Columns, Refused, Row, Shape, Unjudged, columns, order, select
-from tests.support.list_requests import LARGEST_OFFSET, Asked, list_requests
+from tests.support.list_model import Columns, Kind, Refused, Row, Shape, Unjudged, columns, order, select
+from tests.support.list_requests import DEFAULT_LIMIT, LARGEST_OFFSET, Asked, list_requests
 from tests.support.parts import Parts, Served, service
 
 TASK, WORKFLOW, LAUNCH_PLAN = ResourceType.TASK, ResourceType.WORKFLOW, ResourceType.LAUNCH_PLAN
 NAMES = {"alpha": ("v1", "v2", "v3"), "beta": ("v2",), "al%a_": ("v1",), "back\\slash": ("v1",), ".flytegen.x": ("v1",)}
 WHERE = common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
 
-# Section 4.5; of descriptions what tasks have and they have too.
+# Section 4.5; of descriptions what tasks have and they have too. Versions of tasks and workflows are also found by the
+# state of their names, and names sorted by when their first version came.
 KEY = columns("project domain name", base=False)
+NAME_KEYS = {**KEY, "created_at": Kind.MOMENT}
+STATE = columns("", "state", base=False)
 TASKS = columns("project domain name version type short_description", blobs="closure digest")
 WORKFLOWS = columns(
     "project domain name version remote_closure_identifier short_description", blobs="typed_interface digest"
@@ -75,15 +78,20 @@ def by_name(row: Row) -> Any:
     return tuple(row[OF_NAME][column] for column in KEY)
 
 
+def filtered(own: str, known: Columns) -> Columns:
+    """What filters may name of versions: of tasks and workflows also the state of the name."""
+    return known if own == "launch_plan" else {**known, **STATE}
+
+
 def of_versions(rpc: str, items: str, own: str, known: Columns, **joined: Columns) -> List:
-    shape = Shape(own, {own: known, **joined}, known, newest_first(own))
+    shape = Shape(own, {own: filtered(own, known), **joined}, known, newest_first(own))
     tables = {prefix: f"{prefix}s" for prefix in (own, *joined)}
     request = common_pb2.ResourceListRequest(id=WHERE)
     return List(rpc, request, lambda answer: list(getattr(answer, items)), shape, tables)
 
 
 def of_ids(rpc: str, own: str, known: Columns, **joined: Columns) -> List:
-    shape = Shape(own, {own: known, **joined, OF_NAME: METADATA}, KEY, by_name)
+    shape = Shape(own, {own: filtered(own, known), **joined, OF_NAME: METADATA}, NAME_KEYS, by_name, OF_NAME)
     tables = {prefix: f"{prefix}s" for prefix in (own, *joined)} | {OF_NAME: "named_entities"}
     request = common_pb2.NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN)
     return List(rpc, request, lambda answer: list(answer.entities), shape, tables)
@@ -100,7 +108,7 @@ LISTS = (
         "ListNamedEntities",
         common_pb2.NamedEntityListRequest(resource_type=TASK, project=PROJECT, domain=DOMAIN),
         lambda answer: [entity.id for entity in answer.entities],
-        Shape("entities", {"entities": NAMED, OF_NAME: METADATA}, KEY, by_name),
+        Shape("entities", {"entities": NAMED, OF_NAME: METADATA}, NAME_KEYS, by_name),
         {"entities": "named_entities", OF_NAME: "named_entities"},
         "not_like(name,.flytegen%)",
     ),
@@ -189,7 +197,8 @@ def rows_of(made: List, stored: Tables) -> list[Row]:
     for row in stored[made.tables[own]]:
         if row.get("resource_type", kind) != kind:
             continue
-        whole = {own: row, "": row}
+        # A launch plan has a state of its own.
+        whole = {own: {"state": names[row["name"]]["state"], **row}, "": row}
         if "workflow" in made.tables and own != "workflow":
             whole["workflow"] = workflows[row["workflow_id"]]
         if made.is_of_names:
@@ -200,8 +209,6 @@ def rows_of(made: List, stored: Tables) -> list[Row]:
 
 def expected_of(made: List, stored: Tables, asked: Asked) -> list[tuple[str, str]]:
     """The keys on the page that the model answers; raises Refused, Unjudged."""
-    if not asked.limit:
-        raise Refused("limit")
     if asked.token not in {"", "0", "1", "+2", str(LARGEST_OFFSET)}:
         raise Refused("token")
     key, direction = asked.sort or (None, 0)
@@ -210,7 +217,7 @@ def expected_of(made: List, stored: Tables, asked: Asked) -> list[tuple[str, str
     rows = select(made.shape, rows_of(made, stored), asked.filters or made.unless_filtered)
     # A name comes once, however many of its versions there are.
     keys = list(dict.fromkeys(made.key(row) for row in order(made.shape, rows, key, descending=direction == 0)))
-    return keys[int(asked.token or 0) :][: asked.limit]
+    return keys[int(asked.token or 0) :][: asked.limit or DEFAULT_LIMIT]
 
 
 REQUESTS = {made.rpc: list_requests(made.shape, VALUES) for made in LISTS}
@@ -245,4 +252,4 @@ async def test_any_list_is_answered_rightly_or_refused(
     identities = [getattr(found, "id", found) for found in made.answered(answer)]
     assert [(found.name, getattr(found, "version", "")) for found in identities] == expected
     following = str(int(asked.token or 0) + len(expected))
-    assert answer.token == (following if len(expected) == asked.limit else "")
+    assert answer.token == (following if len(expected) == (asked.limit or DEFAULT_LIMIT) else "")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from flyteidl.admin.common_pb2 import (
     NamedEntityState,
     NamedEntityUpdateRequest,
     ObjectGetRequest,
+    ResourceListRequest,
     Sort,
 )
 from flyteidl.admin.launch_plan_pb2 import LaunchPlanState, LaunchPlanUpdateRequest
@@ -241,6 +243,37 @@ class TestLists:
         if key == "name":
             assert ascending == sorted(ascending)
 
+    @pytest.mark.parametrize("rpc", ["ListTaskIds", "ListNamedEntities"])
+    async def test_names_are_sorted_by_when_their_first_version_came(self, admin: AdminServiceStub, rpc: str) -> None:
+        page = partial(listed if rpc == "ListNamedEntities" else ids, admin, filters="value_in(name,Zeta;alpha;gamma)")
+        oldest_first = Sort(key="created_at", direction=Sort.ASCENDING)
+        assert await page(sort_by=oldest_first) == ["alpha", "gamma", "Zeta"]
+        assert await page(sort_by=oldest_first, limit=1, token="1") == ["gamma"]
+        assert await page(sort_by=Sort(key="created_at")) == ["Zeta", "gamma", "alpha"]
+
+    @pytest.mark.parametrize(
+        ("kind", "rpc", "items", "name", "versions"),
+        [(TASK, "ListTasks", "tasks", "gamma", 3), (WORKFLOW, "ListWorkflows", "workflows", "work", 2)],
+    )
+    async def test_versions_are_found_by_the_state_of_their_name(
+        self, admin: AdminServiceStub, *, kind: ResourceType, rpc: str, items: str, name: str, versions: int
+    ) -> None:
+        async def found(filters: str, **fields: Any) -> list[str]:
+            # Other tests archive names too.
+            request = ResourceListRequest(id=named(""), filters=f"contains(name,{name[1:]})+{filters}", **fields)
+            return [version.id.name for version in getattr(await getattr(admin, rpc)(request), items)]
+
+        await update(admin, name, kind, state=ARCHIVED)
+        assert await found("eq(state,1)") == [name] * versions
+        assert await found("eq(state,1)", limit=1, token="1", sort_by=Sort(key="version")) == [name]
+        assert await found(f"value_in({rpc[4:-1].lower()}.state,1;2)+ne(version,v1)") == [name] * (versions - 1)
+        assert name not in await found("eq(state,0)")
+        await update(admin, name, kind)
+        assert await found("eq(state,1)") == []
+        assert name in await found("eq(state,0)")
+        await refused(found("eq(state,ARCHIVED)"), INVALID_ARGUMENT, "'ARCHIVED' is not a value of state")
+        await refused(found("eq(state,1)", sort_by=Sort(key="state")), INVALID_ARGUMENT, "invalid sort key 'state'")
+
     async def test_generated_names_are_hidden_until_there_are_filters(self, admin: AdminServiceStub, bus: Bus) -> None:
         await bus.ask(LAUNCH_TASK, ObjectGetRequest(id=identifier(TASK, "alpha")))
         for kind, real in ((WORKFLOW, ["work"]), (LAUNCH_PLAN, ["other-plan", "plan"])):
@@ -257,7 +290,6 @@ class TestLists:
             ({"project": "", "domain": "", "resource_type": 0, "limit": 0}, "missing project"),
             ({"domain": "", "resource_type": 0, "limit": 0}, "missing domain"),
             ({"resource_type": 0, "limit": 0}, "invalid value for resource_type"),
-            ({"limit": 0, "filters": "x"}, "invalid value for limit"),
             ({"filters": "x", "sort_by": Sort()}, "invalid value for filters"),
             ({"filters": "eq(version,v1)"}, "'nen.version' is invalid filter"),
             ({"filters": "eq(named_entity_metadata.version,v1)"}, "'nem.version' is invalid filter"),
@@ -322,23 +354,23 @@ class TestIds:
         found = await ids(admin, "ListLaunchPlanIds", filters=filters)
         assert [name for name in found if not name.startswith(".flytegen.")] == names
 
-    async def test_archived_names_can_be_told_apart(self, admin: AdminServiceStub) -> None:
+    @pytest.mark.parametrize("field", ["named_entity_metadata.state", "state", "workflow.state"])
+    async def test_archived_names_can_be_told_apart(self, admin: AdminServiceStub, field: str) -> None:
         await update(admin, "work", WORKFLOW, state=ARCHIVED)
-        archived = "eq(named_entity_metadata.state,1)"
-        assert await ids(admin, "ListWorkflowIds", filters=archived) == ["work"]
+        assert await ids(admin, "ListWorkflowIds", filters=f"eq({field},1)") == ["work"]
+        assert "work" not in await ids(admin, "ListWorkflowIds", filters=f"eq({field},0)")
         assert "work" in await ids(admin, "ListWorkflowIds")
         await update(admin, "work", WORKFLOW)
-        assert await ids(admin, "ListWorkflowIds", filters=archived) == []
+        assert await ids(admin, "ListWorkflowIds", filters=f"eq({field},1)") == []
 
     @pytest.mark.parametrize(
         ("rpc", "fields", "message"),
         [
             ("ListTaskIds", {"project": "", "limit": 0}, "missing project"),
             ("ListTaskIds", {"domain": "", "limit": 0}, "missing domain"),
-            ("ListTaskIds", {"limit": 0, "filters": "x"}, "invalid value for limit"),
             ("ListTaskIds", {"filters": "eq(foo,x)"}, "'t.foo' is invalid filter"),
             ("ListTaskIds", {"filters": "eq(workflow.name,x)"}, "'w' entity is not allowed in filters"),
-            ("ListTaskIds", {"sort_by": Sort(key="created_at")}, "invalid sort key 'created_at'"),
+            ("ListTaskIds", {"sort_by": Sort(key="updated_at")}, "invalid sort key 'updated_at'"),
             ("ListTaskIds", {"token": "x"}, "invalid pagination token x for ListUniqueTaskIdentifiers"),
             ("ListWorkflowIds", {"token": "x"}, "invalid pagination token x for ListWorkflowIdentifiers"),
             (
@@ -346,7 +378,7 @@ class TestIds:
                 {"token": "x", "limit": 0, "project": "", "domain": ""},
                 "invalid pagination token x",
             ),
-            ("ListLaunchPlanIds", {"limit": 0, "project": "", "domain": ""}, "invalid parameters: limit"),
+            ("ListLaunchPlanIds", {"limit": 0, "project": "", "domain": ""}, "invalid parameters: filters"),
         ],
     )
     async def test_a_bad_list_of_ids_is_refused(

@@ -207,9 +207,8 @@ class LaunchPlanHandlers:
 
     async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names, of a project, a domain or both."""
-        # What it needs is checked last here; until then an absent limit stands for any.
-        plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request, limit=request.limit or 1)
-        check_launch_plan_names(request.project, request.domain, request.limit)
+        plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request)
+        check_launch_plan_names(request.project, request.domain)  # the last check here
         return await names_page(self._db, self._positions, plan, ResourceType.LAUNCH_PLAN, request)
 
 

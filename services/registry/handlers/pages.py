@@ -20,14 +20,11 @@ ListRequest = (
 )
 
 
-def plan_of(listing: Listing, name: str, request: ListRequest, limit: int | None = None) -> Plan:
-    """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument.
-
-    A `limit` stands in place of the request's own.
-    """
+def plan_of(listing: Listing, name: str, request: ListRequest) -> Plan:
+    """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument."""
     return listing.plan(
         name=name,
-        limit=request.limit if limit is None else limit,
+        limit=request.limit,
         token=request.token,
         filters=request.filters,
         sort_key=request.sort_by.key if request.HasField("sort_by") else None,

@@ -20,9 +20,7 @@ def check_id_given(identifier: NamedEntityIdentifier | None) -> None:
     check_place_given(identifier.project, identifier.domain)
 
 
-def check_launch_plan_names(project: str, domain: str, limit: int) -> None:
+def check_launch_plan_names(project: str, domain: str) -> None:
     """Raise InvalidArgument as ListLaunchPlanIds does, which asks for a project or a domain only."""
-    if not limit:
-        raise InvalidArgument("missing and/or invalid parameters: limit")
     if not project and not domain:
         raise InvalidArgument("missing and/or invalid parameters: filters")

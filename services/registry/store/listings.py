@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Table, cast, null
+from flyteidl.core.identifier_pb2 import ResourceType
+from sqlalchemy import ColumnElement, DateTime, Table, cast, literal_column, null, select, true
 
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.kit.positions import Positions
 from services.registry.store.launch_plans import message_of
-from services.registry.store.tables import launch_plans, tasks, workflows
+from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage
 
 
@@ -36,24 +37,32 @@ def _newest_first(table: Table) -> Sequence[ColumnElement[Any]]:
     return (table.c.created_at.desc(), table.c.id.desc())
 
 
-_TASK = Entity(
-    "t",
-    {
-        **_version(tasks),
-        "closure": Column(tasks.c.message, Kind.BYTES),
-        "type": Column(tasks.c.type),
-        "short_description": Column(tasks.c.short_description),
-    },
-)
-_WORKFLOW = Entity(
-    "w",
-    {
-        **_version(workflows),
-        "typed_interface": Column(workflows.c.message, Kind.BYTES),
-        "remote_closure_identifier": Column(workflows.c.remote_closure_identifier),
-        "short_description": Column(workflows.c.short_description),
-    },
-)
+def _state_of_name(table: Table, resource_type: ResourceType) -> Column:
+    """Return what a version may be found by beside its own columns: the state of its name (section 9)."""
+    name = named_entities.alias("name_of_version")
+
+    def related(clause: ColumnElement[bool]) -> ColumnElement[bool]:
+        same = (name.c[part] == table.c[part] for part in ("project", "domain", "name"))
+        of_type = name.c.resource_type == literal_column(str(resource_type))
+        return select(true()).select_from(name).where(of_type, *same, clause).correlate(table).exists()
+
+    return Column(name.c.state, Kind.INTEGER, related=related)
+
+
+_TASK_COLUMNS = {
+    **_version(tasks),
+    "closure": Column(tasks.c.message, Kind.BYTES),
+    "type": Column(tasks.c.type),
+    "short_description": Column(tasks.c.short_description),
+}
+_TASK = Entity("t", {**_TASK_COLUMNS, "state": _state_of_name(tasks, ResourceType.TASK)})
+_WORKFLOW_COLUMNS = {
+    **_version(workflows),
+    "typed_interface": Column(workflows.c.message, Kind.BYTES),
+    "remote_closure_identifier": Column(workflows.c.remote_closure_identifier),
+    "short_description": Column(workflows.c.short_description),
+}
+_WORKFLOW = Entity("w", {**_WORKFLOW_COLUMNS, "state": _state_of_name(workflows, ResourceType.WORKFLOW)})
 _LAUNCH_PLAN = Entity(
     "l",
     {
@@ -70,11 +79,13 @@ _LAUNCH_PLAN = Entity(
 # What a launch plan's workflow is called stands beside the plan, so that filters by it need no join.
 _ITS_WORKFLOW = Entity(
     "w",
-    {**_WORKFLOW.columns, **{part: Column(launch_plans.c[f"workflow_{part}"]) for part in WORKFLOW_KEY}},
+    {**_WORKFLOW_COLUMNS, **{part: Column(launch_plans.c[f"workflow_{part}"]) for part in WORKFLOW_KEY}},
 )
 
-TASKS = Listing("task", _TASK, tasks.c.id, unsorted=_newest_first(tasks))
-WORKFLOWS = Listing("workflow", _WORKFLOW, workflows.c.id, unsorted=_newest_first(workflows))
+TASKS = Listing("task", _TASK, tasks.c.id, unsorted=_newest_first(tasks), sort_keys=_TASK_COLUMNS)
+WORKFLOWS = Listing(
+    "workflow", _WORKFLOW, workflows.c.id, unsorted=_newest_first(workflows), sort_keys=_WORKFLOW_COLUMNS
+)
 LAUNCH_PLANS = Listing(
     "launch_plan",
     _LAUNCH_PLAN,

@@ -46,6 +46,8 @@ _NAME = {
     "state": Column(named_entities.c.state, Kind.INTEGER),
 }
 _METADATA = Entity("nem", {**base(named_entities), **_NAME})
+# By when its first version came, as flytectl asks for by default; the reference knows that key and fails with it.
+_SORT_KEYS = {**_PLACE_AND_NAME, "created_at": Column(named_entities.c.created_at, Kind.TIMESTAMP)}
 
 NAMED_ENTITIES = Listing(
     "entities",
@@ -53,25 +55,31 @@ NAMED_ENTITIES = Listing(
     named_entities.c.name,
     joined={_OF_NAMES: _METADATA},
     unsorted=_BY_NAME,
-    sort_keys=_PLACE_AND_NAME,
+    sort_keys=_SORT_KEYS,
 )
 
 
-def _of_versions(listing: Listing) -> Listing:
+def _is_of_name(column: str, resource_type: ResourceType) -> bool:
+    """Whether a version has this column by its name; a launch plan has a state of its own."""
+    return column in _PLACE_AND_NAME or (column == "state" and resource_type != ResourceType.LAUNCH_PLAN)
+
+
+def _of_versions(listing: Listing, resource_type: ResourceType) -> Listing:
     """Declare the list of the names that have a version in `listing`: by what filters say of versions, and of names."""
+    own = {column: _NAME[column] for column in listing.primary.columns if _is_of_name(column, resource_type)}
     return Listing(
         listing.prefix,
-        Entity(listing.primary.code, {**listing.primary.columns, **_PLACE_AND_NAME}),
+        Entity(listing.primary.code, {**listing.primary.columns, **own}),
         named_entities.c.name,
         joined={**listing.joined, _OF_NAMES: _METADATA},
         unsorted=_BY_NAME,
-        sort_keys=_PLACE_AND_NAME,
+        sort_keys=_SORT_KEYS,
     )
 
 
-TASK_NAMES = _of_versions(TASKS)
-WORKFLOW_NAMES = _of_versions(WORKFLOWS)
-LAUNCH_PLAN_NAMES = _of_versions(LAUNCH_PLANS)
+TASK_NAMES = _of_versions(TASKS, ResourceType.TASK)
+WORKFLOW_NAMES = _of_versions(WORKFLOWS, ResourceType.WORKFLOW)
+LAUNCH_PLAN_NAMES = _of_versions(LAUNCH_PLANS, ResourceType.LAUNCH_PLAN)
 
 
 async def get(connection: Connection, resource_type: ResourceType, name: NamedEntityIdentifier) -> NamedEntity | None:
@@ -123,18 +131,19 @@ async def find_ids(
     """
     place = {"resource_type": resource_type, "project": project, "domain": domain}
 
+    def is_of_names(condition: Condition) -> bool:
+        own = not condition.prefix and _is_of_name(condition.column, resource_type)
+        return own or condition.prefix == _OF_NAMES
+
     def compose(*, going_on: bool) -> Select[Any]:
-        names = select(*_BY_NAME).where(*(condition.clause for condition in plan.conditions if _is_of_names(condition)))
-        of_versions = [condition for condition in plan.conditions if not _is_of_names(condition)]
+        of_versions = [condition for condition in plan.conditions if not is_of_names(condition)]
+        of_names = (condition.clause for condition in plan.conditions if is_of_names(condition))
+        names = select(*_BY_NAME).where(*of_names)
         if of_versions:
             names = names.where(_has_version(resource_type, of_versions))
         return _page(names, place, plan, going_on=going_on)
 
     return await NamePage(plan, place, "names", compose).read(connection, positions)
-
-
-def _is_of_names(condition: Condition) -> bool:
-    return condition.prefix == _OF_NAMES or (not condition.prefix and condition.column in _PLACE_AND_NAME)
 
 
 def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> ColumnElement[bool]:

@@ -73,7 +73,6 @@ def lists(name: str) -> list[ListOf]:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"limit": 0}, "invalid value for limit"),
     ({"filters": "phase=RUNNING"}, "invalid value for filters"),
     ({"filters": "like(phase,RUNNING)"}, "unrecognized filter function: like"),
     ({"filters": "eq(phase,RUNNING;QUEUED)"}, "invalid single value filter expression"),
@@ -122,6 +121,19 @@ async def test_a_wrong_list_is_refused_alike_by_grpc_and_rest(
             assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT, changed
             assert message in (error.value.details() or "")
             assert (rest.status_code, rest.json()["code"], rest.json()["message"]) == (400, 3, error.value.details())
+
+
+@pytest.mark.parametrize("index", range(4), ids=lambda index: lists("x")[index].rpc)
+async def test_a_list_without_limit_is_answered_as_one_of_a_hundred(
+    index: int, name: str, admin: AdminServiceStub, sandbox: Sandbox
+) -> None:
+    one = lists(name)[index]
+    wanted = await getattr(admin, one.rpc)(one.asked({"limit": 100}))
+    assert await getattr(admin, one.rpc)(one.request) == wanted
+    async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+        rest = await client.get(one.path, headers={"Accept": "application/octet-stream"})
+        assert type(wanted).FromString(rest.content) == wanted
+        assert (await client.get(one.path, params={"limit": "-1"})).status_code == 400
 
 
 # Filters that find the execution, its node n0 or the attempt of that, each beside one that finds nothing.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -56,6 +57,14 @@ def descriptions(name: str) -> Read:
     return Read("ListDescriptionEntities", f"{path}?{query}", request)
 
 
+def versions(rpc: str, path: str, filters: str = "") -> Read:
+    """A list of versions that names no limit."""
+    query = f"?filters={quote(filters)}" if filters else ""
+    return Read(rpc, f"{path}/{SCOPE}{query}", common_pb2.ResourceListRequest(id=WHERE, filters=filters))
+
+
+IN_BERLIN = "gte(created_at,2020-01-01T00:00:00+01:00)"
+
 READS = [
     ids("ListTaskIds", "task_ids"),
     ids("ListWorkflowIds", "workflow_ids"),
@@ -70,6 +79,24 @@ READS = [
     ),
     descriptions(NAME),
     descriptions(""),
+    Read(
+        "ListNamedEntities",
+        f"named_entities/2/{SCOPE}?sort_by.key=created_at",
+        common_pb2.NamedEntityListRequest(resource_type=WORKFLOW, project=PROJECT, domain=DOMAIN, sort_by=NEWEST),
+    ),
+    Read(
+        "ListTaskIds",
+        f"task_ids/{SCOPE}?sort_by.key=created_at",
+        common_pb2.NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN, sort_by=NEWEST),
+    ),
+    versions("ListTasks", "tasks", f"eq(state,0)+{IN_BERLIN}"),
+    versions("ListWorkflows", "workflows", f"{IN_BERLIN}+eq(state,0)"),
+    versions("ListLaunchPlans", "launch_plans"),
+    Read(
+        "ListDescriptionEntities",
+        f"description_entities/1/{SCOPE}",
+        description_entity_pb2.DescriptionEntityListRequest(resource_type=TASK, id=WHERE),
+    ),
     Read(
         "GetDescriptionEntity",
         f"description_entities/TASK/{SCOPE}/{NAME}/v1",
@@ -135,7 +162,7 @@ async def test_a_name_is_archived_as_the_console_does_it(
         (f"named_entities/1/{SCOPE}/nothing", 404, 5, "entry not found"),
         (f"named_entities/4/{SCOPE}/nothing", 400, 3, "Cannot get NamedEntityMetadata for resource type: DATASET"),
         (f"named_entities/0/{SCOPE}?limit=1", 400, 3, "invalid value for resource_type"),
-        (f"named_entities/1/{SCOPE}", 400, 3, "invalid value for limit"),
+        (f"named_entities/1/{SCOPE}?sort_by.key=state", 400, 3, "invalid sort key 'state'"),
         # A plus that is not escaped is a blank.
         (f"named_entities/1/{SCOPE}?limit=1&filters=eq(state,0)+eq(x,1)", 400, 3, "'nen.x' is invalid filter"),
         (f"task_ids/{SCOPE}?limit=1&token=x", 400, 3, "invalid pagination token x for ListUniqueTaskIdentifiers"),

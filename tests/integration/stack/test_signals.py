@@ -115,13 +115,26 @@ async def test_a_list_is_paged_sorted_and_filtered(signals: SignalServiceStub) -
     assert await signals.ListSignals(listed("signals-never")) == SignalList()
 
 
+async def test_a_list_without_limit_has_a_hundred_by_grpc_and_rest(
+    signals: SignalServiceStub, sandbox: Sandbox
+) -> None:
+    name = "signals-without-limit"
+    asked = [SignalGetOrCreateRequest(id=signal_id(name, f"s{number}"), type=BOOLEAN) for number in range(101)]
+    await asyncio.gather(*map(signals.GetOrCreateSignal, asked))
+    page = await signals.ListSignals(SignalListRequest(workflow_execution_id=asked[0].id.execution_id))
+    assert (len(page.signals), page.token) == (100, "100")
+    async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as rest:
+        path = f"signals/{PROJECT}/{DOMAIN}/{name}"
+        for query in ({}, {"limit": "0"}):
+            assert json_format.ParseDict((await rest.get(path, params=query)).json(), SignalList()) == page
+
+
 @pytest.mark.parametrize(
     ("rpc", "request_", "message"),
     [
         ("GetOrCreateSignal", SignalGetOrCreateRequest(), "missing id"),
         ("GetOrCreateSignal", SignalGetOrCreateRequest(id=signal_id("n", "s")), "missing type"),
         ("ListSignals", SignalListRequest(limit=1), "missing execution_id"),
-        ("ListSignals", listed("n", limit=0), "invalid value for limit"),
         ("ListSignals", listed("n", filters="eq(color,red)"), "'s.color' is invalid filter"),
         ("ListSignals", listed("n", filters="eq(execution.phase,x)"), "'e' entity is not allowed in filters"),
         ("ListSignals", listed("n", filters="eq(id,many)"), ""),

@@ -110,6 +110,9 @@ def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) 
         ("eq(duration,3600.5s)", [3600500000000]),
         ("gt(duration,1h5m)", [3900000000000]),
         ("gte(created_at,2024-01-01)", [datetime(2024, 1, 1, tzinfo=UTC)]),
+        ("gte(created_at,2024-01-01T02:00:00+02:00)", [datetime(2024, 1, 1, tzinfo=UTC)]),
+        ("lt(created_at,2024-01-01 00:00:00+00:00)+eq(version,v1+2)", [datetime(2024, 1, 1, tzinfo=UTC), "v1+2"]),
+        ("eq(state,+1)", [1]),
         ("gte(created_at,2024-01-01T10:00:00.123456789Z)", [datetime(2024, 1, 1, 10, 0, 0, 123456, tzinfo=UTC)]),
         ("eq(name,a)+ne(version,b)", ["a", "b"]),
         ("eq(name,a) trailing text is ignored", ["a"]),
@@ -170,10 +173,15 @@ def test_a_plan_tells_which_entities_and_fields_its_filters_name() -> None:
     assert made.filtered_fields == {"name", "state"}
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_list_without_limit_is_refused(limit: int) -> None:
+def test_a_list_without_limit_is_one_of_a_hundred() -> None:
+    made = plan(limit=0)
+    assert made.limit == 100
+    assert made.next_token(100) == "100"
+
+
+def test_a_negative_limit_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid value for limit$"):
-        plan(limit=limit)
+        plan(limit=-1)
 
 
 @pytest.mark.parametrize("token", ["x", "-1", "1.5", " ", "9" * 5000, "١"])

@@ -54,8 +54,7 @@ def named(project: str = "p", domain: str = "d", name: str = "n") -> NamedEntity
         ),
         (partial(check_filterable, UNSPECIFIED), "unsupported entity ''"),
         (partial(check_filterable, DATASET), "unsupported entity ''"),
-        (partial(check_launch_plan_names, "", "", 0), "missing and/or invalid parameters: limit"),
-        (partial(check_launch_plan_names, "", "", 1), "missing and/or invalid parameters: filters"),
+        (partial(check_launch_plan_names, "", ""), "missing and/or invalid parameters: filters"),
     ],
 )
 def test_the_first_thing_wrong_is_told(check: Check, message: str) -> None:
@@ -77,8 +76,8 @@ def test_the_first_thing_wrong_is_told(check: Check, message: str) -> None:
         # As many characters, not bytes.
         partial(check_metadata, TASK, NamedEntityMetadata(description="ü" * MAX_DESCRIPTION_CHARACTERS)),
         partial(check_filterable, WORKFLOW),
-        partial(check_launch_plan_names, "p", "", 1),
-        partial(check_launch_plan_names, "", "d", 1),
+        partial(check_launch_plan_names, "p", ""),
+        partial(check_launch_plan_names, "", "d"),
     ],
 )
 def test_what_is_right_passes(check: Check) -> None:
