@@ -42,7 +42,7 @@ class Settings(ProcessSettings):
     """Ids of projects that are made at start if they are absent. One that exists stays as it is, archived too."""
 
     version: str = Field(default_factory=lambda: running().version)
-    """What GetVersion answers as Version; the console shows it."""
+    """What GetVersion answers as Version, a number with a `v` before it; the console shows it."""
 
     build: str = Field(default_factory=lambda: running().commit)
     """What GetVersion answers as Build: the commit that an image was made from. A checkout knows its own."""

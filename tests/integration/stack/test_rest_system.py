@@ -18,7 +18,7 @@ UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 
 async def test_the_version_is_that_of_the_code_and_commit_that_run(admin: AdminServiceStub, sandbox: Sandbox) -> None:
     told = (await admin.GetVersion(GetVersionRequest())).control_plane_version
-    assert (told.Version, told.Build) == (running().version, running().commit)
+    assert (told.Version, told.Build) == (f"v{running().version}", running().commit)
     assert told.BuildTime
     async with httpx.AsyncClient(base_url=sandbox.url) as client:
         answers = [

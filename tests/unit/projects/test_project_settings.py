@@ -58,7 +58,7 @@ def test_wrong_domains_stop_the_start(monkeypatch: pytest.MonkeyPatch, wrong: st
 async def test_a_build_without_a_time_shows_when_the_process_started() -> None:
     started = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
     version = await _version(Settings(version="1.2.3", build_time=""), started)
-    assert (version.Version, version.Build) == ("1.2.3", running().commit)
+    assert (version.Version, version.Build) == ("v1.2.3", running().commit)
     assert version.BuildTime == "2026-01-02 03:04:05.000678 +0000 UTC"
 
 
@@ -66,7 +66,12 @@ async def test_a_stamped_build_shows_its_stamp() -> None:
     version = await _version(
         Settings(version="1.2.3", build="abcdef0", build_time="2025-12-31"), datetime(2026, 1, 2, tzinfo=UTC)
     )
-    assert (version.Version, version.Build, version.BuildTime) == ("1.2.3", "abcdef0", "2025-12-31")
+    assert (version.Version, version.Build, version.BuildTime) == ("v1.2.3", "abcdef0", "2025-12-31")
+
+
+@pytest.mark.parametrize("as_it_is", ["v1.2.3", "unknown", "", "main"])
+async def test_only_a_number_is_made_a_version_as_go_writes_it(as_it_is: str) -> None:
+    assert (await _version(Settings(version=as_it_is), datetime(2026, 1, 2, tzinfo=UTC))).Version == as_it_is
 
 
 async def _version(settings: Settings, started: datetime) -> Version:
