@@ -1,5 +1,7 @@
 """Kubernetes quantities (`500m`, `1.5Gi`, `2e3`): read exactly, and written in Kubernetes' canonical form.
 
+As k8s.io/apimachinery 0.34 reads them, but for texts without a digit, which it takes for zero.
+
 Used by the compiler (compiler.md 2), by the resource checks of tasks (registry.md 5.2) and by what executions hand to
 engines (executions.md 2.8).
 """
@@ -7,25 +9,32 @@ engines (executions.md 2.8).
 import re
 from fractions import Fraction
 
-_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[A-Za-z]*|[eE][+-]?\d+)", re.ASCII)
+_NUMBER = re.compile(
+    r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[eEinumkKMGTP]*[-+]?\d*)", re.ASCII
+)
+# The words of k8s.io/apimachinery.
+_WRONG_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_WRONG_SUFFIX = "unable to parse quantity's suffix"
 
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _SUFFIXES = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BINARY_SUFFIXES = {power: suffix for suffix, power in _BINARY.items()} | {0: ""}
 
-# Kubernetes keeps 63 bits and nine decimal places. Longer texts are no quantities anybody means, and without a bound
-# a few bytes such as `1e999999999` would cost gigabytes.
+# Kubernetes keeps nine decimal places, and of binary quantities 63 bits. Longer texts are no quantities anybody means,
+# and without a bound a few bytes such as `1e999999999` would cost gigabytes.
 _MAX_CHARACTERS = 64
-_MAX_EXPONENT = 32
+_MAX_EXPONENT = 99
 _PRECISION = 9
-_LARGEST = 2**63 - 1
+_LARGEST_BINARY = 2**63 - 1
+_LARGEST_SUFFIX = max(_SUFFIXES)
 
 
 def parse_quantity(text: str) -> Fraction:
     """Return the value of `text` in plain units (cores, bytes, pieces).
 
-    As in Kubernetes, what is finer than a billionth is rounded away from zero and what exceeds 63 bits is held there.
+    As in Kubernetes, what is finer than a billionth is rounded away from zero and a binary one that exceeds 63 bits is
+    held there.
     Raises ValueError when `text` is no quantity.
     """
     return _read(text)[0]
@@ -40,7 +49,7 @@ def canonical_quantity(text: str) -> str:
     if suffix in _BINARY and abs(value) >= 1024:  # noqa: PLR2004 - the base of the binary suffixes
         return _canonical_binary(value)
     if suffix[:1] in {"e", "E"} and len(suffix) > 1:
-        number, exponent = _shortened(value)
+        number, exponent = _shortened(value, _MAX_EXPONENT)
         return f"{number}e{exponent}" if exponent else str(number)
     number, exponent = _shortened(value)
     return f"{number}{_SUFFIXES[exponent]}"
@@ -49,9 +58,11 @@ def canonical_quantity(text: str) -> str:
 def _read(text: str) -> tuple[Fraction, str]:
     match = _NUMBER.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
     if match is None:
-        raise ValueError("quantities must be a signed number followed by a suffix such as m, k, Mi or e3")
+        raise ValueError(_WRONG_FORMAT)
     suffix = match["suffix"]
-    magnitude = min(_exact(match["digits"]) * _multiplier(suffix), Fraction(_LARGEST))
+    magnitude = _exact(match["digits"]) * _multiplier(suffix)
+    if suffix in _BINARY:
+        magnitude = min(magnitude, Fraction(_LARGEST_BINARY))
     scaled = magnitude * 10**_PRECISION
     rounded = Fraction(-(-scaled.numerator // scaled.denominator), 10**_PRECISION)
     return (-rounded if match["sign"] == "-" else rounded), suffix
@@ -71,13 +82,16 @@ def _multiplier(suffix: str) -> Fraction:
         exponent = int(suffix[1:])
         if abs(exponent) <= _MAX_EXPONENT:
             return Fraction(10) ** exponent
-    raise ValueError(f"unable to parse quantity's suffix '{suffix}'")
+    raise ValueError(_WRONG_SUFFIX)
 
 
-def _shortened(value: Fraction) -> tuple[int, int]:
-    """Return the integer and the multiple of three, from -9 to 18, that make up `value` in the fewest digits."""
-    exponent = max((e for e in _SUFFIXES if (value / Fraction(10) ** e).denominator == 1), default=-_PRECISION)
-    exponent = exponent if value else 0
+def _shortened(value: Fraction, largest: int = _LARGEST_SUFFIX) -> tuple[int, int]:
+    """Return the integer and the multiple of three, from -9 to `largest`, that make up `value` in the fewest digits."""
+    if not value:
+        return 0, 0
+    exponent = -_PRECISION
+    while exponent < largest and (value / Fraction(10) ** (exponent + 3)).denominator == 1:
+        exponent += 3
     return int(value / Fraction(10) ** exponent), exponent
 
 
