@@ -8,10 +8,11 @@ engines (executions.md 2.8).
 
 import re
 from fractions import Fraction
+from typing import Annotated
 
-_NUMBER = re.compile(
-    r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[eEinumkKMGTP]*[-+]?\d*)", re.ASCII
-)
+from pydantic import AfterValidator
+
+_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[eEinumkKMGTP]*[-+]?\d*)", re.ASCII)
 # The words of k8s.io/apimachinery.
 _WRONG_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _WRONG_SUFFIX = "unable to parse quantity's suffix"
@@ -38,6 +39,33 @@ def parse_quantity(text: str) -> Fraction:
     Raises ValueError when `text` is no quantity.
     """
     return _read(text)[0]
+
+
+def parse_amount(text: str) -> Fraction:
+    """Return the value of a quantity of which something is to be had; raises ValueError also below zero."""
+    value = parse_quantity(text)
+    if value < 0:
+        raise ValueError("must be greater than or equal to 0")
+    return value
+
+
+def is_amount(text: str) -> bool:
+    """Whether `parse_amount` takes `text`."""
+    try:
+        parse_amount(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked(text: str) -> str:
+    if text:
+        parse_amount(text)
+    return text
+
+
+SettingOfAmount = Annotated[str, AfterValidator(_checked)]
+"""The type of a setting that is an amount, or empty; anything else stops the start."""
 
 
 def canonical_quantity(text: str) -> str:

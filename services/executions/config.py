@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.contracts.quantities import SettingOfAmount
 from services.kit.settings import ProcessSettings
 
 _MEBIBYTE = 1024 * 1024
@@ -15,10 +16,10 @@ class ResourceAmounts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cpu: str = ""
-    memory: str = ""
-    gpu: str = ""
-    ephemeral_storage: str = ""
+    cpu: SettingOfAmount = ""
+    memory: SettingOfAmount = ""
+    gpu: SettingOfAmount = ""
+    ephemeral_storage: SettingOfAmount = ""
 
 
 class Settings(ProcessSettings):

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.contracts.quantities import SettingOfAmount
 from services.kit.settings import ProcessSettings
 
 
@@ -10,10 +11,10 @@ class TaskLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cpu: str = "2"
-    memory: str = "1Gi"
-    gpu: str = "1"
-    ephemeral_storage: str = ""
+    cpu: SettingOfAmount = "2"
+    memory: SettingOfAmount = "1Gi"
+    gpu: SettingOfAmount = "1"
+    ephemeral_storage: SettingOfAmount = ""
 
 
 class WhitelistScope(BaseModel):
@@ -49,7 +50,7 @@ class Settings(ProcessSettings):
     max_workflow_nodes: int = Field(default=100, ge=0)
     """Nodes of a workflow at most, those of its sub-workflows and inside branches not counted; 0 is no limit."""
 
-    workflow_size_limit: str = ""
+    workflow_size_limit: SettingOfAmount = ""
     """Largest compiled workflow, as a Kubernetes quantity of bytes; empty is no limit."""
 
     closure_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)

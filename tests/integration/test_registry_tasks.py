@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncIterator
 
 import grpc
+import psycopg
 import pytest
 from flyteidl.admin.common_pb2 import (
     NamedEntityIdentifier,
@@ -38,11 +39,16 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 
 
 @pytest.fixture(scope="module")
-async def projects(parts: Parts) -> AsyncIterator[AdminServiceStub]:
+async def served_projects(parts: Parts) -> AsyncIterator[Served]:
     async with service("projects", parts, "registry_tasks_projects", seed_projects=(PROJECT, "old")) as running:
-        admin = AdminServiceStub(running.channel)
-        await admin.UpdateProject(Project(id="old", state=Project.ARCHIVED))
-        yield admin
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def projects(served_projects: Served) -> AdminServiceStub:
+    admin = AdminServiceStub(served_projects.channel)
+    await admin.UpdateProject(Project(id="old", state=Project.ARCHIVED))
+    return admin
 
 
 @pytest.fixture(scope="module")
@@ -327,15 +333,17 @@ async def code_of(admin: AdminServiceStub, request: TaskCreateRequest) -> grpc.S
     return OK
 
 
+def asking(name: str, cpu: str) -> TaskCreateRequest:
+    """A task of the domain production that asks for so much."""
+    request = task(name)
+    request.id.domain = "production"
+    request.spec.template.container.resources.requests.add(name=Resources.CPU, value=cpu)
+    return request
+
+
 async def test_task_resource_attributes_take_the_place_of_the_platforms_limits_at_once(
     admin: AdminServiceStub, projects: AdminServiceStub
 ) -> None:
-    def asking(name: str, cpu: str) -> TaskCreateRequest:
-        request = task(name)
-        request.id.domain = "production"
-        request.spec.template.container.resources.requests.add(name=Resources.CPU, value=cpu)
-        return request
-
     scope = (PROJECT, "production")
     await refused(admin.CreateTask(asking("large", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
     generous = TaskResourceAttributes(limits=TaskResourceSpec(cpu="4"))
@@ -350,3 +358,20 @@ async def test_task_resource_attributes_take_the_place_of_the_platforms_limits_a
     await admin.CreateTask(asking("middling", "2"))
     await attributes.delete(projects, attributes.PROJECT, scope, "TASK_RESOURCE")
     await refused(admin.CreateTask(asking("larger", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
+
+
+async def test_a_stored_limit_that_cannot_be_read_does_not_lift_the_platforms(
+    admin: AdminServiceStub, projects: AdminServiceStub, served_projects: Served
+) -> None:
+    """Such rows are older than the check of attributes."""
+    scope = (PROJECT, "production")
+    many = MatchingAttributes(task_resource_attributes=TaskResourceAttributes(limits=TaskResourceSpec(cpu="many")))
+    setting = attributes.put(projects, attributes.PROJECT_DOMAIN, scope, many)
+    await refused(setting, INVALID_ARGUMENT, "Parsing of task_resource_attributes.limits.cpu failed for value many")
+    fine = MatchingAttributes(task_resource_attributes=TaskResourceAttributes(limits=TaskResourceSpec(cpu="3")))
+    await attributes.put(projects, attributes.PROJECT_DOMAIN, scope, fine)
+    async with await psycopg.AsyncConnection.connect(served_projects.settings.database_url) as connection:
+        await connection.execute("UPDATE matchable_attributes SET attributes = %s", (many.SerializeToString(),))
+    await refused(admin.CreateTask(asking("greedy", "3")), INVALID_ARGUMENT, "in the platform configuration [2]")
+    await admin.CreateTask(asking("modest", "2"))
+    await attributes.delete(projects, attributes.PROJECT_DOMAIN, scope, "TASK_RESOURCE")

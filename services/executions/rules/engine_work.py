@@ -16,7 +16,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from services.executions.config import ResourceAmounts, Settings
-from services.executions.rules.task_resources import container_resources
+from services.executions.rules.task_resources import container_resources, readable
 
 # The key under which a container's task is told the queue of the tasks that it makes itself.
 CHILD_QUEUE = "child_queue"
@@ -37,6 +37,7 @@ def engine_work(acting: bytes, domain: str, settings: Settings) -> EngineWork:
 
     Task resources of attributes stand in place of all the settings', defaults and limits: what they leave out is none.
     """
+    platform = platform_resources(settings)
     kinds = {
         one.attributes.WhichOneof("target"): one.attributes
         for one in ListMatchableAttributesResponse.FromString(acting).configurations
@@ -45,7 +46,7 @@ def engine_work(acting: bytes, domain: str, settings: Settings) -> EngineWork:
     plugins, cluster = kinds.get("plugin_overrides"), kinds.get("cluster_resource_attributes")
     configured = settings.queue_tags.get(domain, settings.queue_tags.get("", []))
     return EngineWork(
-        task_resources=resources.task_resource_attributes if resources else platform_resources(settings),
+        task_resources=readable(resources.task_resource_attributes, platform) if resources else platform,
         queue_tags=tuple(queue.execution_queue_attributes.tags if queue else configured),
         plugin_overrides=tuple(plugins.plugin_overrides.overrides) if plugins else (),
         cluster_resources=dict(cluster.cluster_resource_attributes.attributes) if cluster else {},

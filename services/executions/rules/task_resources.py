@@ -10,7 +10,7 @@ from fractions import Fraction
 from flyteidl.admin.matchable_resource_pb2 import TaskResourceAttributes, TaskResourceSpec
 from flyteidl.core.tasks_pb2 import Resources
 
-from services.contracts.quantities import canonical_quantity, parse_quantity
+from services.contracts.quantities import canonical_quantity, is_amount, parse_quantity
 
 # What a container is always given, and what only when somebody speaks of it.
 _ALWAYS = (Resources.CPU, Resources.MEMORY)
@@ -49,6 +49,20 @@ def container_resources(asked: Resources, platform: TaskResourceAttributes) -> R
         given.requests.add(name=name, value=canonical_quantity(request.text))
         given.limits.add(name=name, value=canonical_quantity(limit.text))
     return given
+
+
+def readable(attributes: TaskResourceAttributes, configured: TaskResourceAttributes) -> TaskResourceAttributes:
+    """Return what attributes say, and what is `configured` where an amount of theirs cannot be read.
+
+    Such were stored before attributes were checked; one that counted as none would lift the platform's limit.
+    """
+    told = TaskResourceAttributes()
+    told.CopyFrom(attributes)
+    for spec, otherwise in ((told.defaults, configured.defaults), (told.limits, configured.limits)):
+        for field, text in spec.ListFields():
+            if not is_amount(text):
+                setattr(spec, field.name, getattr(otherwise, field.name))
+    return told
 
 
 def _amounts(entries: Iterable[Resources.ResourceEntry]) -> dict[Resources.ResourceName, Amount]:

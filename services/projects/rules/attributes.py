@@ -1,8 +1,9 @@
 """Matchable attributes: where they may be set and read, and what is kept (projects.md 9 to 11).
 
-Checks run in the order in which they stand; the first failure wins. Of values nothing is asked but that JSON can tell
-them: they are answered over REST, and with executions. A scope is exact: what is written or deleted at one never
-touches another. A read at a scope finds the row of the highest level that matches it; rows are not merged.
+Checks run in the order in which they stand; the first failure wins. Values are checked by `attribute_values`, and JSON
+must be able to tell them: they are answered over REST, and with executions. A scope is exact: what is written or
+deleted at one never touches another. A read at a scope finds the row of the highest level that matches it; rows are
+not merged.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from services.contracts.attributes import kind_of
 from services.contracts.json_form import check_json_form
 from services.contracts.projects import check_registered, unregistered
 from services.kit.errors import InvalidArgument, NotFound
+from services.projects.rules.attribute_values import check_values
 from services.projects.rules.projects import missing
 
 
@@ -82,7 +84,7 @@ def check_kind_known(kind: int) -> None:
 def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
     """Return the kind of the `attributes` to set at `scope`.
 
-    Raises InvalidArgument when there is nothing to set, or a value that JSON has no form for.
+    Raises InvalidArgument when there is nothing to set, or a value that means nothing or that JSON has no form for.
     """
     if attributes is None:
         raise InvalidArgument("missing matching_attributes")
@@ -90,6 +92,7 @@ def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> Matchable
     if kind is None:
         raise InvalidArgument(f"Unrecognized matching attributes type for request {scope.text}")
     check_json_form(attributes)
+    check_values(attributes)
     return kind
 
 

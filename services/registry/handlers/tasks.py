@@ -70,7 +70,7 @@ class TaskHandlers:
         """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (5.1)."""
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
         attributes = await task_resources(self._bus, request.id)
-        limits = self._policy.limits if attributes is None else limits_of(attributes.limits)
+        limits = self._policy.limits if attributes is None else limits_of(attributes.limits, self._policy.limits)
         spec = request.spec
         compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy.whitelist, limits)
         async with self._db.read() as connection:

@@ -13,7 +13,7 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
 from services.contracts.identifiers import identifier_text
-from services.contracts.quantities import parse_quantity
+from services.contracts.quantities import is_amount, parse_amount, parse_quantity
 from services.kit.errors import InvalidArgument
 
 GPU = Resources.GPU
@@ -30,34 +30,32 @@ class Entry:
 
 
 class PlatformLimits:
-    """The most that a task may ask for of each resource; empty or zero is no limit.
-
-    Raises InvalidArgument for what is no Kubernetes quantity.
-    """
+    """The most that a task may ask for of each resource, as Kubernetes quantities; empty or zero is no limit."""
 
     def __init__(self, quantities: Mapping[Resources.ResourceName, str]) -> None:
-        self._limits: dict[Resources.ResourceName, Entry] = {}
-        for resource, value in quantities.items():
-            try:
-                if value and parse_quantity(value):
-                    self._limits[resource] = Entry(resource, value)
-            except ValueError as error:
-                raise InvalidArgument(f"the limit of {_name(resource)} is no quantity: {value}") from error
+        self._limits = {
+            resource: Entry(resource, value) for resource, value in quantities.items() if value and parse_amount(value)
+        }
 
     def of(self, resource: Resources.ResourceName) -> Entry | None:
         """Return the limit of `resource`, if there is one."""
         return self._limits.get(resource)
 
 
-def limits_of(attributes: TaskResourceSpec) -> PlatformLimits:
-    """Return the limits that attributes set, in place of all the platform's; what is no quantity is no limit."""
+def limits_of(attributes: TaskResourceSpec, platform: PlatformLimits) -> PlatformLimits:
+    """Return the limits that attributes set, in place of all the platform's.
+
+    Where one cannot be read, as of those stored before attributes were checked, the platform's stays in force.
+    """
     quantities = {
         Resources.CPU: attributes.cpu,
         Resources.GPU: attributes.gpu,
         Resources.MEMORY: attributes.memory,
         Resources.EPHEMERAL_STORAGE: attributes.ephemeral_storage,
     }
-    return PlatformLimits({resource: value for resource, value in quantities.items() if _is_quantity(value)})
+    readable = {resource: value for resource, value in quantities.items() if not value or is_amount(value)}
+    kept = {resource: limit.value for resource in quantities.keys() - readable if (limit := platform.of(resource))}
+    return PlatformLimits(readable | kept)
 
 
 def check_resources(
@@ -119,14 +117,6 @@ def _above(ceiling: Entry, entry: Entry, what: str) -> InvalidArgument:
         f"configuration [{ceiling.value}]. Please contact Flyte Admins to change these limits or consult the "
         "configuration"
     )
-
-
-def _is_quantity(text: str) -> bool:
-    try:
-        parse_quantity(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _size(entry: Entry) -> Fraction:

@@ -18,18 +18,12 @@ _OWN_NODES = 2
 
 
 class Limits:
-    """How large a workflow may be: `nodes` at most, 0 is no limit; a Kubernetes quantity of bytes, empty is no limit.
-
-    Raises InvalidArgument for what is no quantity.
-    """
+    """How large a workflow may be: `nodes` at most, and bytes as a Kubernetes quantity; 0 and empty are no limit."""
 
     def __init__(self, nodes: int, closure_size: str) -> None:
         self.nodes = nodes
         self.closure_size = closure_size
-        try:
-            self.closure_bytes = parse_quantity(closure_size) if closure_size else None
-        except ValueError as error:
-            raise InvalidArgument(f"the limit of workflow sizes is no quantity: {closure_size}") from error
+        self.closure_bytes = parse_quantity(closure_size) if closure_size else None
 
 
 def check_spec(spec: WorkflowSpec | None) -> None:

@@ -82,6 +82,28 @@ async def test_what_rest_sets_and_deletes_grpc_sees(
         assert missing.json()["message"].endswith(f"ResourceType:{kind}}}] not found")
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"limits": {"cpu": "many"}}, "limits.cpu failed for value many - reason quantities must match"),
+        ({"defaults": {"memory": "1Gi"}, "limits": {"memory": "500Mi"}}, "default [1Gi] is greater than the limit"),
+    ],
+)
+async def test_amounts_that_cannot_be_are_refused_alike_and_change_nothing(
+    admin: AdminServiceStub, rest: httpx.AsyncClient, level: str, resources: dict[str, Any], message: str
+) -> None:
+    given = attributes("TASK_RESOURCE", 1)
+    await put(admin, level, SCOPE, given)
+    wrong = json_format.ParseDict({"taskResourceAttributes": resources}, matchable_resource_pb2.MatchingAttributes())
+    error = await refused(put(admin, level, SCOPE, wrong), grpc.StatusCode.INVALID_ARGUMENT, message)
+    body = {"attributes": {"matchingAttributes": {"taskResourceAttributes": resources}}}
+    answer = await rest.put(path(level), json=body)
+    assert (answer.status_code, answer.json()["code"], answer.json()["message"]) == (400, 3, error.details())
+    assert (await get(admin, level, SCOPE, "TASK_RESOURCE")).matching_attributes == given
+    await delete(admin, level, SCOPE, "TASK_RESOURCE")
+
+
 async def test_the_console_reads_the_platforms_defaults_of_a_project(rest: httpx.AsyncClient) -> None:
     """By the number of the kind, as the console asks (clients.md L19)."""
     answer = await rest.get(path(PROJECT), params={"resource_type": 6})

@@ -17,6 +17,7 @@ from flyteidl.core.tasks_pb2 import Container, K8sPod, Resources, TaskTemplate
 from services.executions.config import ResourceAmounts, Settings
 from services.executions.rules.engine_work import EngineWork, child_queue, engine_work, platform_resources, prepared
 from services.executions.rules.task_resources import container_resources
+from services.kit.settings import load
 
 SETTINGS = Settings(database_url="postgresql://none", nats_url="nats://none", signing_key="key")
 NAMES = {"cpu": Resources.CPU, "memory": Resources.MEMORY, "gpu": Resources.GPU, "disk": Resources.EPHEMERAL_STORAGE}
@@ -163,6 +164,25 @@ def test_without_attributes_the_settings_say() -> None:
     )
     assert work == EngineWork(platform_resources(settings), queue_tags=("fast",))
     assert engine_work(b"", "staging", settings).queue_tags == ("slow",)
+
+
+def test_a_stored_amount_that_cannot_be_read_leaves_what_the_settings_say() -> None:
+    stored = acting(
+        task_resource_attributes=TaskResourceAttributes(
+            defaults=TaskResourceSpec(cpu="few", memory="1Gi"), limits=TaskResourceSpec(cpu="many", gpu="-1")
+        )
+    )
+    assert engine_work(stored, "development", SETTINGS).task_resources == TaskResourceAttributes(
+        defaults=TaskResourceSpec(cpu="2", memory="1Gi"), limits=TaskResourceSpec(cpu="2", gpu="1")
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), [("DEFAULTS__CPU", "few"), ("LIMITS__GPU", "-1"), ("LIMITS__MEMORY", "Gi")])
+def test_a_setting_that_is_no_amount_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv("FLYTEPLANE_SIGNING_KEY", "key")
+    monkeypatch.setenv(f"FLYTEPLANE_TASK_RESOURCE_{name}", value)
+    with pytest.raises(SystemExit, match=rf"^wrong settings: task_resource_{name.lower().replace('__', '.')}: "):
+        load(Settings)
 
 
 def test_attributes_stand_in_place_of_all_the_settings_say() -> None:

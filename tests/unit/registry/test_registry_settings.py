@@ -13,6 +13,20 @@ def test_defaults_are_those_of_the_reference() -> None:
     assert settings.metadata_storage_prefix == "metadata/admin"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("TASK_RESOURCE_LIMITS__CPU", value) for value in ("two", "-1", "m")),
+        ("TASK_RESOURCE_LIMITS__EPHEMERAL_STORAGE", "1 Gi"),
+        ("WORKFLOW_SIZE_LIMIT", "10MB"),
+    ],
+)
+def test_a_limit_that_is_no_amount_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"FLYTEPLANE_{name}", value)
+    with pytest.raises(SystemExit, match=rf"^wrong settings: {name.lower().replace('__', '.')}: "):
+        load(Settings)
+
+
 def test_limits_and_whitelist_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTEPLANE_TASK_RESOURCE_LIMITS__CPU", "16")
     monkeypatch.setenv("FLYTEPLANE_TASK_TYPE_WHITELIST", '{"spark": [{"project": "p", "domain": "d"}]}')

@@ -65,12 +65,15 @@ def test_what_does_not_fit_is_refused(requests: list[Entry], limits: list[Entry]
     assert text in caught.value.message
 
 
-def test_limits_of_attributes_leave_out_what_is_no_quantity() -> None:
-    limits = limits_of(TaskResourceSpec(cpu="3", memory="much", ephemeral_storage="0", storage="1"))
+def test_limits_of_attributes_stand_in_place_of_all_the_platforms() -> None:
+    limits = limits_of(TaskResourceSpec(cpu="3", ephemeral_storage="0", storage="1"), PLATFORM)
     assert limits.of(CPU) == Entry(CPU, "3")
     assert [limits.of(resource) for resource in (MEMORY, GPU, DISK, Resources.STORAGE)] == [None] * 4
 
 
-def test_platform_limit_that_is_no_quantity_is_refused_at_start() -> None:
-    with pytest.raises(InvalidArgument, match="the limit of CPU is no quantity: two"):
-        PlatformLimits({CPU: "two"})
+def test_a_stored_limit_that_cannot_be_read_leaves_the_platforms_in_force() -> None:
+    limits = limits_of(TaskResourceSpec(cpu="many", memory="m", gpu="-1", ephemeral_storage="x"), PLATFORM)
+    assert [limits.of(resource) for resource in (CPU, MEMORY, GPU)] == [
+        PLATFORM.of(resource) for resource in (CPU, MEMORY, GPU)
+    ]
+    assert limits.of(DISK) is None
