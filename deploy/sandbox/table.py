@@ -40,6 +40,10 @@ REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
 REPLICAS = range(1, 10)
 
+# Tasks may ask for whatever they like, as in Flyte's sandbox; services alone have the limits of a bare flyteadmin.
+_GIVE_RESOURCES = ("registry", "executions")
+_NO_LIMITS = '{"cpu": "0", "memory": "0", "gpu": "0"}'
+
 # Batches of events are one message; 64 large events fit.
 _NATS_MAX_PAYLOAD = "8MB"
 # Soft limit of Go's collector: it works harder beyond it, and nothing fails.
@@ -133,6 +137,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
+    if name in _GIVE_RESOURCES:
+        env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
     migrations = REPOSITORY / "services" / name / "store" / "migrations"
     command = (sys.executable, "-m", f"services.{name}")
     # A service checks its schema at every start, so a stamp that lies cannot do harm.

@@ -3,13 +3,17 @@
 import grpc
 import httpx
 import pytest
+from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.version_pb2 import GetVersionRequest
+from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service import auth_pb2, identity_pb2
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
 from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
+from google.protobuf import json_format
 
 from services.kit.build import running
+from tests.support.entities import task
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
 
@@ -27,6 +31,27 @@ async def test_the_version_is_that_of_the_code_and_commit_that_run(admin: AdminS
     expected = {"Build": told.Build, "Version": told.Version, "BuildTime": told.BuildTime}
     assert answers[0].json() == {"controlPlaneVersion": expected}
     assert answers[1].json() == {"control_plane_version": expected}
+
+
+async def test_tasks_may_ask_for_more_than_a_platform_gives_by_default(
+    admin: AdminServiceStub, sandbox: Sandbox
+) -> None:
+    """As `pyflyte register --resource-requests` of flytekit's own tests does."""
+    asked = [(Resources.MEMORY, "1100Mi"), (Resources.CPU, "64"), (Resources.EPHEMERAL_STORAGE, "1Ti")]
+    for version in ("grpc", "rest"):
+        request = task("asks.for.much", {}, {}, version)
+        for name, value in asked:
+            request.spec.template.container.resources.requests.add(name=name, value=value)
+            request.spec.template.container.resources.limits.add(name=name, value=value)
+        if version == "grpc":
+            await admin.CreateTask(request)
+        else:
+            async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+                answer = await client.post("tasks", json=json_format.MessageToDict(request))
+                assert (answer.status_code, answer.json()) == (200, {})
+        stored = await admin.GetTask(ObjectGetRequest(id=request.id))
+        container = stored.closure.compiled_task.template.container
+        assert [(entry.name, entry.value) for entry in container.resources.requests] == asked
 
 
 async def test_without_authentication_nobody_serves_its_services(sandbox: Sandbox) -> None:

@@ -1,6 +1,7 @@
 """The process table fits together, and fits the services."""
 
 import importlib
+import json
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -51,6 +52,18 @@ def test_services_that_know_the_object_store_get_it(parts: dict[str, Part], name
     known = importlib.import_module(f"services.{name}.config").Settings.model_fields
     for setting in ("objects_url", "public_url", "signing_key"):
         assert (setting in known) == (f"FLYTEPLANE_{setting.upper()}" in parts[name].env)
+
+
+@pytest.mark.parametrize("name", ["registry", "executions"])
+def test_tasks_may_ask_for_whatever_they_like(parts: dict[str, Part], name: str) -> None:
+    limits = json.loads(parts[name].env["FLYTEPLANE_TASK_RESOURCE_LIMITS"])
+    known = importlib.import_module(f"services.{name}.config").Settings
+    assert type(known.model_fields["task_resource_limits"].default)(**limits).model_dump() == {
+        "cpu": "0",
+        "memory": "0",
+        "gpu": "0",
+        "ephemeral_storage": "",
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)
