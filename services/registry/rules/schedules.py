@@ -1,15 +1,27 @@
 """Schedules of launch plans: what may be registered, and what the schedule clock is told at activation."""
 
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from flyteidl.admin.schedule_pb2 import CronSchedule, FixedRateUnit, Schedule
+from flyteidl.admin.schedule_pb2 import CronSchedule, FixedRate, FixedRateUnit, Schedule
 from flyteidl.core.interface_pb2 import Parameter
 from flyteidl.core.types_pb2 import SimpleType
 
 from services.contracts.literals import type_text
 from services.kit.errors import InvalidArgument
 from services.registry.rules.cron import CronError, parse
+
+# Something must stand behind the P, and behind a T. Signs and fractions may stand at every part, as flytekit lets them.
+_PART = r"[-+]?\d+(?:[.,]\d+)?"
+_ISO_DURATION = re.compile(
+    rf"[-+]?P(?=.)({_PART}Y)?({_PART}M)?({_PART}W)?({_PART}D)?(T(?=.)({_PART}H)?({_PART}M)?({_PART}S)?)?", re.ASCII
+)
+_UNITS = {
+    FixedRateUnit.MINUTE: timedelta(minutes=1),
+    FixedRateUnit.HOUR: timedelta(hours=1),
+    FixedRateUnit.DAY: timedelta(days=1),
+}
 
 NONE, CRON, RATE = "NONE", "CRON", "RATE"
 SCHEDULED = "SCHED"  # launch_condition_type of a launch plan that is launched by its schedule
@@ -37,7 +49,7 @@ def effective(schedule: Schedule) -> Schedule | None:
 
 def check_schedule(schedule: Schedule, expected_inputs: Mapping[str, Parameter], now: datetime) -> None:
     """Raise InvalidArgument unless `schedule` can launch a plan with these expected inputs (registry.md 7.2)."""
-    if schedule_type(schedule) == NONE:
+    if schedule.WhichOneof("ScheduleExpression") is None:
         return
     kickoff = schedule.kickoff_time_input_arg
     for name in sorted(expected_inputs):
@@ -49,9 +61,10 @@ def check_schedule(schedule: Schedule, expected_inputs: Mapping[str, Parameter],
     if kickoff:
         _check_kickoff(kickoff, expected_inputs)
     if schedule.HasField("rate"):
-        _check_rate(schedule)
-    elif cron := _cron(schedule):
-        _check_cron(cron, now)
+        _check_rate(schedule.rate, now)
+    else:
+        _check_cron(_cron(schedule), now)
+        _check_offset(schedule.cron_schedule.offset)
 
 
 def _cron(schedule: Schedule) -> str:
@@ -71,12 +84,18 @@ def _check_kickoff(kickoff: str, expected_inputs: Mapping[str, Parameter]) -> No
         )
 
 
-def _check_rate(schedule: Schedule) -> None:
+def _check_rate(rate: FixedRate, now: datetime) -> None:
     """A rate that could never fire is refused; the reference stores it."""
-    if not schedule.rate.value:
+    if not rate.value:
         raise InvalidArgument("invalid value for schedule rate: it must be at least 1")
-    if schedule.rate.unit not in FixedRateUnit.values():
-        raise InvalidArgument(f"invalid value for schedule rate unit: {schedule.rate.unit}")
+    if rate.unit not in _UNITS:
+        raise InvalidArgument(f"invalid value for schedule rate unit: {rate.unit}")
+    try:
+        now + rate.value * _UNITS[rate.unit]
+    except OverflowError as error:
+        raise InvalidArgument(
+            f"invalid value for schedule rate: {rate.value} {FixedRateUnit.Name(rate.unit)} never fires"
+        ) from error
 
 
 def _check_cron(expression: str, now: datetime) -> None:
@@ -86,3 +105,9 @@ def _check_cron(expression: str, now: datetime) -> None:
         raise InvalidArgument(f"Invalid cron expression: {error}") from error
     if fires is None:
         raise InvalidArgument(f"Invalid cron expression: {expression} never fires")
+
+
+def _check_offset(offset: str) -> None:
+    """An offset is looked at by nobody, here as in the reference; one that means nothing is a mistake all the same."""
+    if offset and not _ISO_DURATION.fullmatch(offset):
+        raise InvalidArgument(f"invalid value for schedule offset: [{offset}] is no ISO 8601 duration")

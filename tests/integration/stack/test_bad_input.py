@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from flyteidl.admin import (
     common_pb2,
@@ -18,6 +19,7 @@ from flyteidl.admin import (
     task_pb2,
     workflow_pb2,
 )
+from flyteidl.admin.schedule_pb2 import CronSchedule, FixedRate, Schedule
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 from flyteidl.core.identifier_pb2 import (
     Identifier,
@@ -30,6 +32,7 @@ from flyteidl.event import event_pb2 as events
 from flyteidl.service import dataproxy_pb2
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
+from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.support import entities
@@ -277,6 +280,33 @@ async def test_bad_input_is_refused_as_the_reference_refuses_it(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(case.request)
     assert (refused.value.code(), case.message in (refused.value.details() or "")) == (case.code, True), refused.value
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Schedule(cron_schedule=CronSchedule()), "Invalid cron expression: empty spec string"),
+        (Schedule(cron_expression=""), "Invalid cron expression: empty spec string"),
+        (
+            Schedule(cron_schedule=CronSchedule(schedule="@daily", offset="nonsense")),
+            "invalid value for schedule offset: [nonsense] is no ISO 8601 duration",
+        ),
+        (Schedule(rate=FixedRate()), "invalid value for schedule rate: it must be at least 1"),
+    ],
+)
+async def test_a_schedule_that_never_fires_is_refused_alike_by_grpc_and_rest(
+    schedule: Schedule, message: str, admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
+) -> None:
+    assert plums.name == "stack.plums"
+    request = entities.launch_plan("bad_input.plan", "stack.report", {"count": (INTEGER, entities.integer(3))})
+    request.spec.fixed_inputs.CopyFrom(entities.literals(unit="plums"))
+    request.spec.entity_metadata.schedule.CopyFrom(schedule)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await admin.CreateLaunchPlan(request)
+    assert (refused.value.code(), refused.value.details()) == (INVALID, message)
+    async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
+        answer = await client.post("launch_plans", json=json_format.MessageToDict(request))
+    assert (answer.status_code, answer.json()["message"]) == (400, message)
 
 
 async def test_what_was_refused_is_not_stored(admin: AdminServiceStub) -> None:

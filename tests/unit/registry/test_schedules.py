@@ -27,7 +27,11 @@ KICKOFF = Parameter(var=DATETIME, required=True)
         (Schedule(cron_schedule=CRON), {"a": DEFAULTED}),
         (Schedule(cron_schedule=CRON, kickoff_time_input_arg="when"), {"when": KICKOFF}),
         (Schedule(cron_expression="@daily"), {}),
-        (Schedule(cron_schedule=CronSchedule(offset="not looked at")), {}),
+        *(
+            (Schedule(cron_schedule=CronSchedule(schedule="@daily", offset=offset)), {})
+            for offset in ("P1D", "-PT1H30M", "+P1Y2M3W4DT5H6M7.5S", "PT0,5S", "P2W", "P-1D", "PT1.5H")
+        ),
+        (Schedule(kickoff_time_input_arg="when"), {}),
         (Schedule(rate=FixedRate(value=1, unit=FixedRateUnit.DAY)), {}),
     ],
 )
@@ -55,7 +59,45 @@ def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) 
         ),
         (Schedule(cron_expression="hourly"), {}, "Invalid cron expression: expected exactly 5 fields"),
         (Schedule(cron_schedule=CronSchedule(schedule="0 0 31 2 *")), {}, "Invalid cron expression: 0 0 31 2 * never"),
+        # An expression that is there and says nothing could never fire.
+        (Schedule(cron_schedule=CronSchedule()), {}, "Invalid cron expression: empty spec string"),
+        (Schedule(cron_schedule=CronSchedule(offset="P1D")), {}, "Invalid cron expression: empty spec string"),
+        (Schedule(cron_schedule=CronSchedule(schedule=" ")), {}, "Invalid cron expression: empty spec string"),
+        (Schedule(cron_schedule=CronSchedule(schedule="TZ=UTC ")), {}, "Invalid cron expression: empty spec string"),
+        (Schedule(cron_expression=""), {}, "Invalid cron expression: empty spec string"),
+        (Schedule(cron_schedule=CronSchedule(schedule=",,,,")), {}, "Invalid cron expression: expected exactly 5"),
+        (Schedule(cron_schedule=CronSchedule(schedule=", * * * *")), {}, "Invalid cron expression: , * * * * never"),
+        *(
+            (
+                Schedule(cron_schedule=CronSchedule(schedule="@daily", offset=offset)),
+                {},
+                f"invalid value for schedule offset: [{offset}] is no ISO 8601 duration",
+            )
+            for offset in (
+                "nonsense",
+                "P",
+                "PT",
+                "-P",
+                "P1",
+                "1D",
+                "P1S",
+                "PT1D",
+                "P1.DT1H",
+                "P1D ",
+                "p1d",
+                "1h",
+                "P1W٣D",
+            )
+        ),
         (Schedule(rate=FixedRate(value=0)), {}, "invalid value for schedule rate"),
+        *(
+            (
+                Schedule(rate=FixedRate(value=value, unit=FixedRateUnit.DAY)),
+                {},
+                f"schedule rate: {value} DAY never fires",
+            )
+            for value in (3_000_000, 2**32 - 1)
+        ),
         (Schedule(rate=FixedRate(value=1, unit=7)), {}, "invalid value for schedule rate unit"),  # type: ignore[arg-type]  # a number from a newer client
     ],
 )
