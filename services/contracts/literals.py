@@ -11,9 +11,9 @@ from flyteidl.core.types_pb2 import (
     StructuredDatasetType,
     UnionType,
 )
-from google.protobuf.text_format import MessageToString
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contracts.message_text import message_text
 from services.kit.errors import InvalidArgument
 
 # Binary values packed with it are the attributes of a dataclass or a pydantic model.
@@ -41,11 +41,11 @@ def _freely(_steps: int) -> None:
 
 
 def type_text(literal_type: LiteralType) -> str:
-    """Write a type for a message, on one line: `collection_type { simple: INTEGER }`.
+    """Write a type for a message, on one line: `collection_type:{simple:INTEGER}`.
 
     A byte of the serialized type takes as long as a step of a comparison of types.
     """
-    return MessageToString(literal_type, as_one_line=True)
+    return message_text(literal_type)
 
 
 def literal_type(literal: Literal, spend: Spend = _freely) -> LiteralType | None:

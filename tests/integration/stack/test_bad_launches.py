@@ -190,7 +190,7 @@ CASES = [
     create("invalid input unit", give("unit", primitive(string_value="pears"))),
     create("Failed to validate literal type for [count]", give("count", blob())),
     create(
-        "invalid count input wrong type. Expected simple: INTEGER, but got simple: STRING",
+        "invalid count input wrong type. Expected simple:INTEGER, but got simple:STRING",
         give("count", primitive(string_value="1")),
     ),
     create(

@@ -296,8 +296,8 @@ def test_a_wrong_promise_is_told_with_names_and_types() -> None:
     taker.metadata.name = "taker"
     assert refused(workflow(maker, taker)) == (
         "Collected Errors: 1\n\tError 0: Code: MismatchingTypes, Node Id: n1, Description: The output variable "
-        "'maker.o0' has type [simple: INTEGER], but it's assigned to the input variable 'taker.s' which has type type "
-        "[simple: STRING].\n"
+        "'maker.o0' has type [simple:INTEGER], but it's assigned to the input variable 'taker.s' which has type type "
+        "[simple:STRING].\n"
     )
 
 

@@ -31,8 +31,8 @@ from tests.unit.compiler.drawing import (
 
 PLACE = 'project:"p" domain:"d"'
 UNION = (
-    "union_type { variants { collection_type { simple: INTEGER } } "
-    "variants { collection_type { collection_type { simple: INTEGER } } } }"
+    "union_type:{variants:{collection_type:{simple:INTEGER}} "
+    "variants:{collection_type:{collection_type:{simple:INTEGER}}}}"
 )
 X = {"x": INTEGER}
 
@@ -204,19 +204,14 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
     ),
     "constant of another type": (
         workflow(run("n0", "double", x=string("a"))),
-        {
-            (
-                "MismatchingTypes on n0: Variable [x] (type [simple: STRING]) doesn't match expected type "
-                "[simple: INTEGER]."
-            )
-        },
+        {("MismatchingTypes on n0: Variable [x] (type [simple:STRING]) doesn't match expected type [simple:INTEGER].")},
     ),
     "promise of another type": (
         workflow(run("n0", "spell", s=".x"), inputs=X),
         {
             (
-                "MismatchingTypes on n0: The output variable 'x' has type [simple: INTEGER], but it's "
-                "assigned to the input variable 's' which has type type [simple: STRING]."
+                "MismatchingTypes on n0: The output variable 'x' has type [simple:INTEGER], but it's "
+                "assigned to the input variable 's' which has type type [simple:STRING]."
             )
         },
     ),
@@ -224,20 +219,14 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         workflow(run("n0", "double", x=one_item(string("a")))),
         {
             (
-                "MismatchingBindings on n0: Input [x] on node [n0] expects bindings of type [simple: "
-                'INTEGER].  Received [collection { bindings { scalar { primitive { string_value: "a" } } '
-                "} }]"
+                "MismatchingBindings on n0: Input [x] on node [n0] expects bindings of type [simple:"
+                'INTEGER].  Received [collection:{bindings:{scalar:{primitive:{string_value:"a"}}}}]'
             )
         },
     ),
     "nothing for a number": (
         workflow(run("n0", "double", x=BindingData())),
-        {
-            (
-                "MismatchingBindings on n0: Input [x] on node [n0] expects bindings of type [simple: "
-                "INTEGER].  Received []"
-            )
-        },
+        {("MismatchingBindings on n0: Input [x] on node [n0] expects bindings of type [simple:INTEGER].  Received []")},
     ),
     "unrecognized constant": (
         workflow(run("n0", "double", x=BindingData(scalar=Scalar(blob={})))),
@@ -257,8 +246,8 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         {
             (
                 "IncompatibleBindingUnionValue on n0: Input [u] on node [n0] expects bindings of union "
-                f"type [{UNION}].  Received [collection {{ bindings {{ scalar {{ primitive {{ "
-                'string_value: "a" } } } }] which does not match any of the variants.'
+                f"type [{UNION}].  Received [collection:{{bindings:{{scalar:{{primitive:{{"
+                'string_value:"a"}}}}] which does not match any of the variants.'
             )
         },
     ),
@@ -267,9 +256,8 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         {
             (
                 "AmbiguousBindingUnionValue on n0: Input [u] on node [n0] expects bindings of union type "
-                f"[{UNION}].  Received [collection {{ }}] which is ambiguous as both variants "
-                f"[collection_type {{ simple: INTEGER }}] and [collection_type {{ collection_type {{ "
-                "simple: INTEGER } }] match."
+                f"[{UNION}].  Received [collection:{{}}] which is ambiguous as both variants "
+                "[collection_type:{simple:INTEGER}] and [collection_type:{collection_type:{simple:INTEGER}}] match."
             )
         },
     ),
@@ -281,8 +269,8 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         workflow(run("n0", "double", x=".[0].x"), inputs=X),
         {
             (
-                "MismatchingTypes on n0: The output variable '[0].x' has type [simple: INTEGER], but it's "
-                "assigned to the input variable 'x' which has type type [simple: INTEGER]."
+                "MismatchingTypes on n0: The output variable '[0].x' has type [simple:INTEGER], but it's "
+                "assigned to the input variable 'x' which has type type [simple:INTEGER]."
             )
         },
     ),
@@ -290,8 +278,8 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         workflow(run("n0", "double", x=field(".d", "b")), inputs={"d": dataclass(a=INTEGER)}),
         {
             (
-                "FieldNotFound on n0: Variable [d] (type [simple: STRUCT structure { dataclass_type { "
-                'key: "a" value { simple: INTEGER } } }]) doesn\'t have field [b].'
+                "FieldNotFound on n0: Variable [d] (type [simple: STRUCT structure{dataclass_type:{"
+                "key:a value:{simple:INTEGER}}}]) doesn't have field [b]."
             )
         },
     ),
@@ -338,8 +326,8 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         workflow(branch("n0", run("i", "make"), run("j", "float"), x=".x"), inputs=X),
         {
             (
-                "MismatchingTypes on n0-j: Variable [o0] (type [simple: INTEGER]) doesn't match expected "
-                "type [simple: FLOAT]."
+                "MismatchingTypes on n0-j: Variable [o0] (type [simple:INTEGER]) doesn't match expected "
+                "type [simple:FLOAT]."
             )
         },
     ),
@@ -347,9 +335,9 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         workflow(branch("n0", run("i", "told"), run("j", "retold"), x=".x"), inputs=X),
         {
             (
-                "MismatchingTypes on n0-j: Variable [o0] (type [simple: INTEGER metadata { fields { key: "
-                '"description" value { string_value: "one" } } }]) doesn\'t match expected type [simple: '
-                'INTEGER metadata { fields { key: "description" value { string_value: "other" } } }].'
+                "MismatchingTypes on n0-j: Variable [o0] (type [simple:INTEGER metadata:{fields:{key:"
+                '"description" value:{string_value:"one"}}}]) doesn\'t match expected type [simple:'
+                'INTEGER metadata:{fields:{key:"description" value:{string_value:"other"}}}].'
             )
         },
     ),
@@ -357,8 +345,8 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         choosing(compared(Operand(var="x"), seven(point=True))),
         {
             (
-                "MismatchingTypes on n0: Variable [RightValue] (type [simple: FLOAT]) doesn't match "
-                "expected type [simple: INTEGER]."
+                "MismatchingTypes on n0: Variable [RightValue] (type [simple:FLOAT]) doesn't match "
+                "expected type [simple:INTEGER]."
             )
         },
     ),

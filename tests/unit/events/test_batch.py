@@ -192,3 +192,32 @@ def test_the_message_names_what_is_missing() -> None:
     (verdict,) = Memory().take([task_event("RUNNING", node="n9")]).verdicts
     assert isinstance(verdict, NotFound)
     assert "n9" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (
+            node_event("QUEUED", name="never"),
+            'Failed to get existing execution id: [project:"p" domain:"d" name:"never"]',
+        ),
+        (
+            node_event("QUEUED", parent_node_metadata=ParentNodeExecutionMetadata(node_id="n9")),
+            'Failed to get existing node execution id: [node_id:"n9" execution_id:{project:"p" domain:"d" name:"e"}]',
+        ),
+        (
+            node_event("RUNNING", node="n1", workflow_node_metadata=WorkflowNodeMetadata(execution_id={"name": "c"})),
+            'missing entity of type execution with identifier name:"c"',
+        ),
+        (
+            task_event("QUEUED", node="n9"),
+            'Failed to get existing node execution id: [node_id:"n9" execution_id:{project:"p" domain:"d" name:"e"}]',
+        ),
+    ],
+)
+def test_what_is_missing_is_named_as_the_reference_names_it(event: Event, message: str) -> None:
+    memory = Memory()
+    assert codes(memory.take([node_event("QUEUED", node="n1")])) == ["OK"]
+    (verdict,) = memory.take([event]).verdicts
+    assert isinstance(verdict, NotFound)
+    assert verdict.message == message

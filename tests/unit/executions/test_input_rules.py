@@ -26,7 +26,7 @@ def test_defaults_and_fixed_inputs_complete_what_is_given(given: LiteralMap, com
         (literals(z=1), "^invalid input z$"),
         (literals(), "^expected_inputs a missing$"),
         (literals(a=1, c="x"), "^invalid input c$"),
-        (literals(a=1, b="x"), "^invalid b input wrong type. Expected simple: INTEGER, but got simple: STRING$"),
+        (literals(a=1, b="x"), "^invalid b input wrong type. Expected simple:INTEGER, but got simple:STRING$"),
     ],
 )
 def test_what_does_not_fit_is_refused(given: LiteralMap, message: str) -> None:

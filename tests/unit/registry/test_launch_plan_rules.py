@@ -103,7 +103,7 @@ def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -
         ([fixed("when", LONG_AGO)], "before 0001-01-01"),
         ([fixed("when", LONG_AGO), fixed("b", Literal())], "missing valid literal in fixed_inputs b"),
         ([fixed("c", ONE)], "unexpected fixed_input c"),
-        ([fixed("a", TEXT)], "invalid fixed_input wrong type a, expected simple: INTEGER"),
+        ([fixed("a", TEXT)], "invalid fixed_input wrong type a, expected simple:INTEGER"),
         ([default("", parameter(required=True))], "missing key in default_inputs"),
         ([default("a", Parameter(required=True))], "The Variable component of the Parameter a in default_inputs"),
         ([default("a", parameter())], "Invalid variable a in default_inputs - variable has neither default, nor is"),
@@ -111,17 +111,17 @@ def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -
         ([default("a", parameter(default=Literal()))], "Failed to validate literal type for [a] with err:"),
         (
             [default("a", parameter(default=TEXT))],
-            "Type mismatch for Parameter a in default_inputs has type simple: STRING, expected simple: INTEGER",
+            "Type mismatch for Parameter a in default_inputs has type simple:STRING, expected simple:INTEGER",
         ),
         ([default("c", parameter(required=True))], "unexpected default_input c"),
         (
             [default("when", parameter(required=True))],
-            "invalid default_input wrong type when, expected simple: DATETIME",
+            "invalid default_input wrong type when, expected simple:DATETIME",
         ),
         ([default("when", Parameter(var=Variable(type=DATETIME), default=LONG_AGO))], "before 0001-01-01"),
         ([fixed("a", UNKNOWN)], "Failed to validate literal type for [a] with err:"),
         ([fixed("a", MANY), default("b", parameter())], "Invalid variable b in default_inputs"),  # defaults come first
-        ([fixed("a", MANY)], "invalid fixed_input wrong type a, expected simple: INTEGER"),
+        ([fixed("a", MANY)], "invalid fixed_input wrong type a, expected simple:INTEGER"),
         ([default("a", parameter(artifact_id={}))], "Invalid variable a in default_inputs"),
         ([default("c", parameter(required=True)), fixed("d", ONE)], "unexpected default_input c"),
         (

@@ -55,7 +55,7 @@ def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) 
         (
             Schedule(cron_schedule=CRON, kickoff_time_input_arg="a"),
             {"a": REQUIRED},
-            "KickoffTimeInputArg must reference a datetime input. [a] is a [simple: INTEGER]",
+            "KickoffTimeInputArg must reference a datetime input. [a] is a [simple:INTEGER]",
         ),
         (Schedule(cron_expression="hourly"), {}, "Invalid cron expression: expected exactly 5 fields"),
         (Schedule(cron_schedule=CronSchedule(schedule="0 0 31 2 *")), {}, "Invalid cron expression: 0 0 31 2 * never"),

@@ -13,6 +13,7 @@ from flyteidl.admin.event_pb2 import (
     TaskExecutionEventRequest,
     WorkflowExecutionEventRequest,
 )
+from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
 from google.protobuf.message import DecodeError
 
@@ -204,7 +205,8 @@ class _Fold:
         changing = self._rows.executions.get(key)
         cluster = self._rows.clusters.get(key) if changing is None else changing.cluster
         if cluster is None:
-            raise NotFound(f"Failed to get existing execution id: [{':'.join(key)}]")
+            text = identifier_text(WorkflowExecutionIdentifier(**key._asdict()))
+            raise NotFound(f"Failed to get existing execution id: [{text}]")
         check_producer(producer, cluster)
 
     def _node(self, event: NodeExecutionEvent, offloads: Offloads) -> None:
@@ -234,7 +236,8 @@ class _Fold:
         parent = NodeKey(execution_key(event.id.execution_id), event.parent_node_metadata.node_id)
         identifier = self._rows.node_ids.get(parent)
         if identifier is None:
-            raise NotFound(f"Failed to get existing node execution id: [{parent.node_id}], the parent of a node")
+            missing = NodeExecutionIdentifier(node_id=parent.node_id, execution_id=event.id.execution_id)
+            raise NotFound(f"Failed to get existing node execution id: [{identifier_text(missing)}]")
         return identifier
 
     def _parent_task_id(self, event: NodeExecutionEvent) -> int | None:
@@ -251,7 +254,8 @@ class _Fold:
         if event.workflow_node_metadata.HasField("execution_id"):
             child = execution_key(event.workflow_node_metadata.execution_id)
             if child not in self._rows.executions and child not in self._rows.clusters:
-                raise NotFound(f"missing entity of type execution with identifier {':'.join(child)}")
+                text = identifier_text(event.workflow_node_metadata.execution_id)
+                raise NotFound(f"missing entity of type execution with identifier {text}")
 
     def _task(self, event: TaskExecutionEvent, offloads: Offloads) -> None:
         key = task_key(event.parent_node_execution_id, event.task_id, event.retry_attempt)

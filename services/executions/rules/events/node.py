@@ -4,6 +4,7 @@ from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutio
 from flyteidl.core.execution_pb2 import NodeExecution
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowNodeMetadata
 
+from services.contracts.identifiers import identifier_text
 from services.contracts.phases import NODE_TERMINAL
 from services.executions.rules.events.data import input_uri, keep_result
 from services.executions.rules.events.state import NodeKey, NodeState, Offloads
@@ -23,10 +24,10 @@ def check_move(stored: NodeState, event: NodeExecutionEvent) -> None:
     """
     move = NODE[stored.closure.phase, event.phase]
     if move is Move.AGAIN:
-        raise AlreadyExists("This phase was already recorded")
+        raise AlreadyExists(f"This phase was already recorded {_name(event.phase)} for {identifier_text(event.id)}")
     if move is Move.OVER:
         message = f"Invalid phase change from {_name(stored.closure.phase)} to {_name(event.phase)}"
-        raise already_over(f"{message} for node execution {stored.key.node_id}", _name(event.phase))
+        raise already_over(f"{message} for node execution {identifier_text(event.id)}", _name(event.phase))
 
 
 def fold_node(

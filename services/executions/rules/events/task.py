@@ -2,8 +2,10 @@
 
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.execution_pb2 import TaskExecution
+from flyteidl.core.identifier_pb2 import TaskExecutionIdentifier
 from flyteidl.event.event_pb2 import TaskExecutionEvent
 
+from services.contracts.identifiers import identifier_text
 from services.contracts.phases import TASK_TERMINAL
 from services.executions.rules.events.custom_info import merge_patch
 from services.executions.rules.events.data import input_uri, keep_result
@@ -34,10 +36,21 @@ def check_move(stored: TaskState, event: TaskExecutionEvent) -> None:
     phase = stored.closure.phase
     move = TASK[phase, event.phase]
     if move in _REPEATS and stored.phase_version >= event.phase_version:
-        raise AlreadyExists(f"have already recorded task execution phase {_name(event.phase)}")
+        recorded = f"{_name(event.phase)} (version: {event.phase_version})"
+        raise AlreadyExists(f"have already recorded task execution phase {recorded} for {_named(event)}")
     if move in {Move.OVER, Move.AGAIN_ELSE_OVER}:
         message = f"Invalid phase change from {_name(phase)} to {_name(event.phase)}"
-        raise already_over(f"{message} for task execution {stored.key.name}", _name(event.phase))
+        raise already_over(f"{message} for task execution {_named(event)}", _name(event.phase))
+
+
+def _named(event: TaskExecutionEvent) -> str:
+    return identifier_text(
+        TaskExecutionIdentifier(
+            task_id=event.task_id,
+            node_execution_id=event.parent_node_execution_id,
+            retry_attempt=event.retry_attempt,
+        )
+    )
 
 
 def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:

@@ -26,6 +26,6 @@ def check_producer(producer: str, cluster: str) -> None:
     """
     if producer not in UNNAMED_PRODUCERS and producer != cluster:
         raise FailedPrecondition(
-            f"the execution is assigned to cluster [{cluster}], not to [{producer}]",
+            f"Cluster/producer from event [{producer}] does not match existing workflow execution cluster: [{cluster}]",
             EventFailureReason(incompatible_cluster=EventErrorIncompatibleCluster(cluster=producer)),
         )

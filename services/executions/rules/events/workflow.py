@@ -6,6 +6,7 @@ from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 
+from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
 from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.storage import OUTPUTS, Storage
@@ -33,13 +34,14 @@ def fold_workflow(
     phase = stored.closure.phase
     move = WORKFLOW[phase, event.phase]
     if move is Move.AGAIN:
-        raise AlreadyExists(f"This phase {_name(event.phase)} was already recorded")
+        raise AlreadyExists(f"This phase {_name(event.phase)} was already recorded for {_named(event)}")
     if event.phase != WorkflowExecution.QUEUED:
         check_producer(event.producer_id, stored.cluster)
     if move is Move.OVER:
-        raise already_over(f"Invalid phase change from {_name(phase)} to {_name(event.phase)}", _name(phase))
+        message = f"Invalid phase change from {_name(phase)} to {_name(event.phase)} for {_named(event)}"
+        raise already_over(message, _name(phase))
     if move is Move.REFUSED:
-        raise FailedPrecondition(_refusal(phase, event.phase))
+        raise FailedPrecondition(f"{_refusal(phase, event.phase)} for {_named(event)}")
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     if move is Move.LATE:
         return stored
@@ -50,6 +52,10 @@ def fold_workflow(
     if reassigns(event):
         return replace(stored, closure=closure, cluster=event.producer_id, spec=_assigned(stored.spec, event))
     return replace(stored, closure=closure)
+
+
+def _named(event: WorkflowExecutionEvent) -> str:
+    return f"workflow execution {identifier_text(event.execution_id)}"
 
 
 def _refusal(stored: int, event: int) -> str:

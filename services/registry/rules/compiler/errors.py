@@ -4,9 +4,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from flyteidl.core.types_pb2 import LiteralType
+from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from google.protobuf.message import Message
-from google.protobuf.text_format import MessageToString
+
+from services.contracts.message_text import message_text
 
 # A person corrects a few and tries again; the text of more would be cut on its way to the client.
 MAX_ERRORS = 500
@@ -148,16 +149,21 @@ class Errors:
 
 
 def type_text(literal_type: LiteralType) -> str:
-    """Write a type on one line; of a dataclass its fields, not the schema that says the same at length."""
-    if not literal_type.HasField("metadata"):
-        return text(literal_type)
+    """Write a type on one line; of a dataclass its fields, not the schema that says the same at length (8.3)."""
     bare = LiteralType()
     bare.CopyFrom(literal_type)
     bare.ClearField("metadata")
-    return text(bare)
+    if bare.simple != SimpleType.STRUCT or bare.ByteSize() > MAX_TEXT_BYTES:
+        return text(bare)
+    fields = sorted(bare.structure.dataclass_type.items())
+    return f"simple: STRUCT structure{{{', '.join(_field_text(name, of) for name, of in fields)}}}"
+
+
+def _field_text(name: str, of: LiteralType) -> str:
+    return f"dataclass_type:{{key:{name} value:{{{type_text(of)}}}}}"
 
 
 def text(message: Message) -> str:
     """Write `message` on one line, or only its size when it is large."""
     size = message.ByteSize()
-    return MessageToString(message, as_one_line=True) if size <= MAX_TEXT_BYTES else f"{size} bytes"
+    return message_text(message) if size <= MAX_TEXT_BYTES else f"{size} bytes"
