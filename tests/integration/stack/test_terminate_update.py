@@ -21,6 +21,7 @@ from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
+from services.contracts.identifiers import identifier_text
 from tests.integration.stack.launched import launch
 from tests.support.entities import DOMAIN, PROJECT
 from tests.support.refusals import detail_of, refused
@@ -77,8 +78,12 @@ async def test_a_terminated_execution_keeps_cause_and_phase_until_its_engine_rep
     assert (closure.updated_at, closure.started_at) == (running.updated_at, running.started_at)
     told = (await rest("GET", identifier, None)).json()["closure"]
     assert (told["phase"], told["abortMetadata"]["cause"]) == ("ABORTING", CAUSE)
-    await refused(report(admin, identifier, "SUCCEEDING", 5), OVER, "Invalid phase change from aborting to SUCCEEDING")
+    whole = f"for workflow execution {identifier_text(identifier)}"
+    aborting = f"Invalid phase change from aborting to SUCCEEDING {whole}"
+    await refused(report(admin, identifier, "SUCCEEDING", 5), OVER, aborting)
     await report(admin, identifier, "ABORTED", 9)
+    recorded = f"This phase ABORTED was already recorded {whole}"
+    await refused(report(admin, identifier, "ABORTED", 9), grpc.StatusCode.ALREADY_EXISTS, recorded)
     ended = (await get(admin, identifier)).closure
     assert (ended.phase, ended.duration.seconds) == (WorkflowExecution.ABORTED, 9)
     assert ended.abort_metadata.cause == CAUSE
