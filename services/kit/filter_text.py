@@ -37,10 +37,11 @@ def expressions(filters: str) -> Iterator[Expression]:
 
     Not before: what is wrong with the expressions in front of it is told first.
     """
-    texts = list(_texts(filters))
-    if len(texts) > MAX_EXPRESSIONS or filters.count(";") >= MAX_VALUES:
+    signs = max(filters.count("+"), filters.count(";"))
+    texts = list(_texts(filters)) if signs < MAX_VALUES else []
+    if not 0 < len(texts) <= MAX_EXPRESSIONS:
         raise InvalidArgument(
-            f"invalid value for filters: more than {MAX_EXPRESSIONS} expressions or {MAX_VALUES} values"
+            f"invalid value for filters: more than {MAX_EXPRESSIONS} expressions or {MAX_VALUES} values or plus signs"
         )
     for text in texts:
         yield _parsed(text)

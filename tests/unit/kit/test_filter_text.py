@@ -92,7 +92,15 @@ def test_the_parts_are_those_that_the_reference_matches(text: str) -> None:
         assert parts(text) == [(function, name, value.split(";"))]
 
 
-@pytest.mark.parametrize("text", ["(" * 50_000 + "," * 50_000, "(a,b" * 50_000, "a(" * 50_000 + "," * 50_000 + ")\n"])
+@pytest.mark.parametrize("text", [
+        "(" * 50_000 + "," * 50_000,
+        "(a,b" * 50_000,
+        "a(" * 50_000 + "," * 50_000 + ")\n",
+        "eq(a,(" + "+" * 4_000_000 + "))",
+        "eq(a,b)+" * 500_000,
+        "(" * 2_000_000 + "+(" * 9_000 + ",",
+    ],
+)
 def test_a_hostile_text_is_judged_at_once(text: str) -> None:
     started = time.perf_counter()
     with contextlib.suppress(InvalidArgument):
@@ -103,7 +111,11 @@ def test_a_hostile_text_is_judged_at_once(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("first", "further", "most"),
-    [("value_in(name,a+a", ";a", MAX_VALUES), ("value_in(name,+++)", "+eq(name,a+)", MAX_EXPRESSIONS)],
+    [
+        ("value_in(name,a+a", ";a", MAX_VALUES),
+        ("value_in(name,+++)", "+eq(name,a+)", MAX_EXPRESSIONS),
+        ("eq(name,a", "+", MAX_VALUES),
+    ],
 )
 def test_only_so_many_are_taken(first: str, further: str, most: int) -> None:
     assert parts(first + further * (most - 1) + ")")
