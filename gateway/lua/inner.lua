@@ -84,6 +84,7 @@ function envoy_on_response(handle)
   if note_failure(handle, headers) then
     return
   end
+  handle:streamInfo():dynamicMetadata():set(SPACE, "replied", "yes")
   if request.reply == "bin" then
     local buffer = handle:body()
     if buffer and buffer:length() >= FRAME_HEAD then

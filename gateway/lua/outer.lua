@@ -4,6 +4,9 @@
 -- leaves the decision where the choice of the route, the transcoder's configuration and inner.lua find it.
 -- Reply: failures in the reference's shape (A.7), in binary for clients that read binary.
 
+-- As services/kit/json_replies.py has it.
+local JSON_REPLY_HEADER = "x-flyteplane-json-reply"
+
 -- REST patterns: a tree of path segments; "*" stands for a variable. A node's `verbs` tells which verbs end there.
 -- The calls of `rest` stand below this script's head, written from flyteidl by scripts.py.
 local TREE = {}
@@ -123,6 +126,12 @@ function envoy_on_request(handle)
   end
   headers:replace(":path", query == "" and path or path .. "?" .. query)
 
+  -- The service looks whether its reply can be written as JSON: here it would be too late to say of what it cannot.
+  if reply == "bin" then
+    headers:remove(JSON_REPLY_HEADER)
+  else
+    headers:replace(JSON_REPLY_HEADER, "1")
+  end
   metadata:set(SPACE, "route", body .. "_" .. reply)
   handle:clearRouteCache()
 end
@@ -196,6 +205,14 @@ local function replace_body(handle, bytes, content_type)
   headers:replace("content-length", tostring(#bytes))
 end
 
+-- The service replied, and the transcoder cannot write it as JSON: nothing was wrong on the way.
+local function refuse_reply(handle)
+  local buffer = handle:body(true)
+  local message = "the reply cannot be shown: " .. message_of_json(buffer:getBytes(0, buffer:length()))
+  handle:headers():replace(":status", "500")
+  replace_body(handle, '{"code":13,"message":' .. json_string(message) .. ',"details":[]}', "application/json")
+end
+
 -- These may be tens of kB, more than HTTP clients take in headers; what they say is in the body.
 local GRPC_HEADERS = { "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding" }
 
@@ -208,6 +225,9 @@ function envoy_on_response(handle)
   local request = handle:streamInfo():dynamicMetadata():get(SPACE)
   if status == "200" or not request then
     return
+  end
+  if status == "502" and request.replied and not request.code then
+    return refuse_reply(handle)
   end
   if request.reply == "bin" then
     local buffer = handle:body(true)

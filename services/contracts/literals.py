@@ -1,4 +1,4 @@
-"""Of which type a literal is, and whether its dates can be written down (compiler.md 7, executions.md 2.4)."""
+"""Of which type a literal is (compiler.md 7, executions.md 2.4)."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,18 +11,11 @@ from flyteidl.core.types_pb2 import (
     StructuredDatasetType,
     UnionType,
 )
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.contracts.message_text import message_text
-from services.kit.errors import InvalidArgument
 
 # Binary values packed with it are the attributes of a dataclass or a pydantic model.
 MESSAGEPACK_TAG = "msgpack"
-
-# Seconds of 0001-01-01T00:00:00Z and of 9999-12-31T23:59:59Z: what a protobuf timestamp, and JSON, can express.
-FIRST_SECOND = -62_135_596_800
-LAST_SECOND = 253_402_300_799
-NANOS_PER_SECOND = 1_000_000_000
 
 Spend = Callable[[int], None]
 
@@ -111,34 +104,6 @@ def scalar_type(scalar: Scalar) -> LiteralType | None:
 def primitive_type(primitive: Primitive) -> LiteralType:
     """Return the simple type of `primitive`; one without a value is of type NONE."""
     return LiteralType(simple=_PRIMITIVES.get(primitive.WhichOneof("value") or "", SimpleType.NONE))
-
-
-def check_datetime(literal: Literal) -> None:
-    """Raise InvalidArgument when a date anywhere in `literal` lies outside the years 1 to 9999 or has odd nanoseconds.
-
-    Nobody could read such a value back as JSON.
-    """
-    kind = literal.WhichOneof("value")
-    if kind == "collection":
-        for inner in literal.collection.literals:
-            check_datetime(inner)
-    elif kind == "map":
-        for _, inner in sorted(literal.map.literals.items()):
-            check_datetime(inner)
-    elif kind == "scalar" and literal.scalar.WhichOneof("value") == "union":
-        check_datetime(literal.scalar.union.value)
-    elif kind == "scalar" and literal.scalar.primitive.WhichOneof("value") == "datetime":
-        _check_timestamp(literal.scalar.primitive.datetime)
-
-
-def _check_timestamp(timestamp: Timestamp) -> None:
-    text = f"timestamp (seconds:{timestamp.seconds} nanos:{timestamp.nanos})"
-    if timestamp.seconds < FIRST_SECOND:
-        raise InvalidArgument(f"{text} before 0001-01-01")
-    if timestamp.seconds > LAST_SECOND:
-        raise InvalidArgument(f"{text} after 9999-12-31")
-    if not 0 <= timestamp.nanos < NANOS_PER_SECOND:
-        raise InvalidArgument(f"{text} has out-of-range nanos")
 
 
 def _blob_type(scalar: Scalar) -> LiteralType | None:

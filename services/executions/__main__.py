@@ -6,8 +6,10 @@ from services.executions.app import NAME, build
 from services.executions.commands.attributes import ATTRIBUTES
 from services.executions.commands.phases import PHASES
 from services.executions.config import Settings
+from services.executions.store.stored_messages import STORED, hold_lanes
 from services.kit.process import main
+from services.kit.repair import command
 
-main(
-    NAME, Settings, build, Path(__file__).parent / "store" / "migrations", {"attributes": ATTRIBUTES, "phases": PHASES}
-)
+COMMANDS = {"attributes": ATTRIBUTES, "phases": PHASES, "repair": command(NAME, STORED, hold_lanes)}
+
+main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations", COMMANDS)

@@ -12,17 +12,20 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from services.kit.beside import Beside
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
+from services.kit.json_replies import JSON_REPLY_HEADER, check_shown
+from services.kit.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, check_depth
 from services.kit.telemetry import CALLS
 
 log = logging.getLogger(__name__)
 
-# Of messages within messages; protobuf's own limit when it parses.
-_MOST_LEVELS = 100
+# Of a request or reply that is checked on the event loop, a millisecond or so; more is checked beside it.
+_CHECKED_AT_ONCE_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,24 @@ class Method:
     path: str
     name: str
     request: type[Message]
+    reply: Descriptor
     handler: Handler
+    check: Check | None  # of requests; None when this type can hold no value that is refused
+
+    def check_request(self, request: Message, payload: bytes) -> None:
+        """Raise InvalidArgument for what not every client could read once it is stored, naming its field."""
+        try:
+            check_depth(self.request, payload)
+            if self.check is not None:
+                self.check(request)
+        except Unreadable as unreadable:
+            name = unreadable.fields[0] if unreadable.fields else "request"
+            where = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
+            raise InvalidArgument(f"invalid value for {name}: {unreadable.fault}{where}") from unreadable
+
+    def check_reply(self, request: Message, reply: bytes) -> None:
+        """Raise Internal for a reply that has no form as JSON, naming what cannot be shown."""
+        check_shown(self.name, request, self.reply, reply)
 
 
 class Table:
@@ -52,6 +72,7 @@ class Table:
 
     def __init__(self) -> None:
         self._methods: dict[str, Method] = {}
+        self._beside = Beside()
 
     def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
         """Bind the methods of `service` that `handlers` have; raises ValueError when two have the same one."""
@@ -63,7 +84,9 @@ class Table:
             for owner in owners:
                 path = f"/{service.full_name}/{descriptor.name}"
                 request = GetMessageClass(descriptor.input_type)
-                self._methods[path] = Method(path, descriptor.name, request, getattr(owner, descriptor.name))
+                handler = getattr(owner, descriptor.name)
+                check = WRITTEN.checker(descriptor.input_type)
+                self._methods[path] = Method(path, descriptor.name, request, descriptor.output_type, handler, check)
 
     @property
     def paths(self) -> set[str]:
@@ -127,9 +150,19 @@ class Table:
             request.ParseFromString(payload)
         except DecodeError as error:
             said = f"the request to {path.lstrip('/')} cannot be parsed"
-            raise InvalidArgument(f"{said}: not its message, or nested more than {_MOST_LEVELS} levels deep") from error
-        reply = await method.handler(request, call)
-        return reply if isinstance(reply, bytes) else reply.SerializeToString()
+            raise InvalidArgument(f"{said}: not its message, or nested more than {MOST_LEVELS} levels deep") from error
+        if len(payload) <= _CHECKED_AT_ONCE_BYTES:
+            method.check_request(request, payload)
+        else:
+            await self._beside.run(method.check_request, request, payload)
+        answered = await method.handler(request, call)
+        reply = answered if isinstance(answered, bytes) else answered.SerializeToString()
+        if JSON_REPLY_HEADER in call.metadata:
+            if len(reply) <= _CHECKED_AT_ONCE_BYTES:
+                method.check_reply(request, reply)
+            else:
+                await self._beside.run(method.check_reply, request, reply)
+        return reply
 
     def _unserved(self, path: str) -> str:
         """Say what is not there, as servers in Go do: the whole service, or a method of it."""

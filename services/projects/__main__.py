@@ -1,9 +1,11 @@
-"""`python -m services.projects` serves; `python -m services.projects migrate` migrates its database."""
+"""`python -m services.projects` serves; `--help` names its other commands."""
 
 from pathlib import Path
 
 from services.kit.process import main
+from services.kit.repair import command
 from services.projects.app import NAME, build
 from services.projects.config import Settings
+from services.projects.store.stored_messages import STORED
 
-main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations")
+main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations", {"repair": command(NAME, STORED)})

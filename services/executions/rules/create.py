@@ -29,7 +29,6 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecu
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_complete
-from services.contracts.json_form import check_json_form
 from services.contracts.labels import check_labels
 from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
@@ -129,7 +128,6 @@ def check_spec(request: ExecutionCreateRequest) -> None:
     check_notifications(spec.notifications.notifications)
     check_labels(spec.labels.values)
     _check_tags(spec.tags)
-    check_json_form(spec)
 
 
 def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels) -> WorkflowExecutionConfig:

@@ -9,7 +9,7 @@ from flyteidl.core.interface_pb2 import Parameter
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.contracts.casting import Comparison
-from services.contracts.literals import check_datetime, literal_type, type_text
+from services.contracts.literals import literal_type, type_text
 from services.kit.errors import InvalidArgument
 
 # Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
@@ -18,13 +18,12 @@ MAX_STEPS = 1_000_000
 
 
 def check_literals(inputs: LiteralMap) -> None:
-    """Raise InvalidArgument unless each input has a name and a value, and every date is in range (2.2, rule 12)."""
+    """Raise InvalidArgument unless each input has a name and a value (2.2, rule 12)."""
     for name, literal in sorted(inputs.literals.items()):
         if not name:
             raise InvalidArgument("missing key in inputs")
         if literal.WhichOneof("value") is None:
             raise InvalidArgument(f"missing valid literal in inputs {name}")
-        check_datetime(literal)
 
 
 def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:

@@ -7,8 +7,7 @@ from flyteidl.core.types_pb2 import LiteralType
 
 from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_execution_identifier, identifier_text
-from services.contracts.json_form import check_json_form
-from services.contracts.literals import check_datetime, literal_type, type_text
+from services.contracts.literals import literal_type, type_text
 from services.kit.errors import InvalidArgument
 
 # A value is an answer of a person or a small number, is listed with all others of its execution and polled by engines;
@@ -40,7 +39,6 @@ def check_set(request: SignalSetRequest) -> None:
     if not request.HasField("value"):
         raise InvalidArgument("missing value")
     _check_size("value", request.value, MAX_VALUE_BYTES)
-    check_datetime(request.value)
 
 
 def unknown(identifier: SignalIdentifier) -> InvalidArgument:
@@ -85,4 +83,3 @@ def _check_identifier(identifier: SignalIdentifier | None) -> None:
 def _check_size(field: str, message: Literal | LiteralType, most: int) -> None:
     if message.ByteSize() > most:
         raise InvalidArgument(f"size of {field} exceeded {most} bytes")
-    check_json_form(message)

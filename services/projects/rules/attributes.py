@@ -18,7 +18,6 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.admin.project_pb2 import Project
 
 from services.contracts.attributes import kind_of
-from services.contracts.json_form import check_json_form
 from services.contracts.projects import check_registered, unregistered
 from services.kit.errors import InvalidArgument, NotFound
 from services.projects.rules.attribute_values import check_values
@@ -84,14 +83,13 @@ def check_kind_known(kind: int) -> None:
 def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
     """Return the kind of the `attributes` to set at `scope`.
 
-    Raises InvalidArgument when there is nothing to set, or a value that means nothing or that JSON has no form for.
+    Raises InvalidArgument when there is nothing to set, or a value that means nothing.
     """
     if attributes is None:
         raise InvalidArgument("missing matching_attributes")
     kind = kind_of(attributes)
     if kind is None:
         raise InvalidArgument(f"Unrecognized matching attributes type for request {scope.text}")
-    check_json_form(attributes)
     check_values(attributes)
     return kind
 

@@ -25,7 +25,6 @@ from flyteidl.admin.workflow_pb2 import Workflow
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier, identifier_text
-from services.contracts.json_form import check_json_form
 from services.contracts.registry import (
     LAUNCH_PLAN_ACTIVATED,
     LAUNCH_PLAN_DEACTIVATED,
@@ -89,7 +88,6 @@ class LaunchPlanHandlers:
         """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
-        await self._beside.run(check_json_form, request.spec)
         plan = await self._beside.run(rules.launch_plan, request.id, request.spec, interface, now)
         structure = launch_plan_digest(plan)
         async with self._db.read() as connection:

@@ -14,7 +14,6 @@ from flyteidl.core.compiler_pb2 import CompiledTask
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier
-from services.contracts.json_form import check_json_form
 from services.contracts.registry import TASK_REGISTERED
 from services.kit.beside import Beside
 from services.kit.bus import Bus
@@ -125,7 +124,6 @@ def _compiled(
     task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: PlatformLimits
 ) -> tuple[CompiledTask, bytes]:
     """Return what is registered as `task` and its digest (5.1, steps 3 to 12)."""
-    check_json_form(spec)
     check_task(task, spec, whitelist, limits)
     spec.template.id.CopyFrom(task)
     compiled = compiled_task(spec.template)

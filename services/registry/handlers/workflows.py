@@ -23,7 +23,6 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_identifier
-from services.contracts.json_form import check_json_form
 from services.contracts.registry import WORKFLOW_REGISTERED
 from services.kit.beside import Beside
 from services.kit.bus import Bus
@@ -187,7 +186,6 @@ class WorkflowHandlers:
 
 
 def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:
-    check_json_form(spec)
     compiled = compiled_workflow(spec, needed, tasks, launch_plans)
     return _Built(compiled, closure_bytes(compiled), workflow_digest(compiled))
 

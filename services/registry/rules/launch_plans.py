@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.labels import check_labels
-from services.contracts.literals import check_datetime, literal_type, type_text
+from services.contracts.literals import literal_type, type_text
 from services.contracts.notifications import check_notifications
 from services.kit.errors import InvalidArgument
 from services.registry.rules.schedules import check_schedule
@@ -108,7 +108,6 @@ def _check_fixed_inputs(literals: Mapping[str, Literal]) -> None:
             raise InvalidArgument("missing key in fixed_inputs")
         if literals[name].WhichOneof("value") is None:
             raise InvalidArgument(f"missing valid literal in fixed_inputs {name}")
-        check_datetime(literals[name])
 
 
 def _check_default_inputs(parameters: Mapping[str, Parameter], comparison: Comparison) -> None:
@@ -139,7 +138,6 @@ def _check_parameter(name: str, parameter: Parameter, comparison: Comparison) ->
             f"Type mismatch for Parameter {name} in default_inputs has type {type_text(given)}, "
             f"expected {type_text(wanted)}"
         )
-    check_datetime(parameter.default)
 
 
 def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables, comparison: Comparison) -> None:

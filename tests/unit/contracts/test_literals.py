@@ -7,8 +7,7 @@ from flyteidl.core.literals_pb2 import Literal
 from flyteidl.core.types_pb2 import LiteralType
 from google.protobuf.json_format import ParseDict
 
-from services.contracts.literals import check_datetime, literal_type
-from services.kit.errors import InvalidArgument
+from services.contracts.literals import literal_type
 
 Json = dict[str, Any]
 
@@ -96,32 +95,3 @@ TYPES: dict[str, tuple[Json, Json | None]] = {
 def test_a_literal_tells_its_type(literal: Json, expected: Json | None) -> None:
     found = literal_type(ParseDict(literal, Literal()))
     assert found == (None if expected is None else ParseDict(expected, LiteralType()))
-
-
-def at(seconds: int, nanos: int = 0) -> Literal:
-    literal = Literal()
-    literal.scalar.primitive.datetime.seconds = seconds
-    literal.scalar.primitive.datetime.nanos = nanos
-    return literal
-
-
-@pytest.mark.parametrize("literal", [at(-62_135_596_800), at(253_402_300_799, 999_999_999), Literal()])
-def test_dates_of_the_years_1_to_9999_pass(literal: Literal) -> None:
-    check_datetime(literal)
-
-
-@pytest.mark.parametrize(
-    ("literal", "reason"),
-    [
-        (at(-62_135_596_801), "before 0001-01-01"),
-        (at(253_402_300_800), "after 9999-12-31"),
-        (at(0, -1), "out-of-range nanos"),
-        (at(0, 1_000_000_000), "out-of-range nanos"),
-    ],
-)
-def test_other_dates_are_refused_wherever_they_stand(literal: Literal, reason: str) -> None:
-    nested = Literal()
-    nested.map.literals["k"].collection.literals.add().scalar.union.value.CopyFrom(literal)
-    for wrong in (literal, nested):
-        with pytest.raises(InvalidArgument, match=reason):
-            check_datetime(wrong)

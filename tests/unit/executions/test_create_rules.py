@@ -123,14 +123,6 @@ def test_a_wrong_spec_is_refused(request_: ExecutionCreateRequest, message: str)
         create.check_spec(request_)
 
 
-def test_every_date_among_the_inputs_is_checked() -> None:
-    good, bad = Literal(), Literal()
-    good.scalar.primitive.datetime.seconds = 1
-    bad.scalar.primitive.datetime.seconds = 10**12
-    with pytest.raises(InvalidArgument):
-        create.check_spec(launch(inputs=LiteralMap(literals={"a": good, "b": bad})))
-
-
 def test_inputs_of_the_spec_count_only_without_inputs_of_the_request() -> None:
     request = launch(inputs=literals(a=1))
     request.spec.inputs.CopyFrom(literals(a=2))

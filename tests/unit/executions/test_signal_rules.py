@@ -7,7 +7,6 @@ from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest, SignalListReques
 from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import Blob, Literal, LiteralCollection, Primitive, Scalar, Union, Void
 from flyteidl.core.types_pb2 import LiteralType, SimpleType, UnionType
-from google.protobuf.struct_pb2 import Struct, Value
 
 from services.executions.rules import signals
 from services.kit.errors import InvalidArgument
@@ -25,7 +24,6 @@ def value(**primitive: Any) -> Literal:
 
 
 YES = value(boolean=True)
-NAN = Literal(scalar=Scalar(generic=Struct(fields={"a": Value(number_value=float("nan"))})))
 IDS: list[tuple[SignalIdentifier | None, str]] = [
     (None, "missing id"),
     (SignalIdentifier(signal_id="s"), "missing execution_id"),
@@ -76,8 +74,6 @@ def test_a_gate_says_its_type_and_an_answer_its_value() -> None:
     ("bad", "message"),
     [
         (value(string_value="x" * signals.MAX_VALUE_BYTES), "size of value exceeded 262144 bytes"),
-        (NAN, "invalid value for "),
-        (value(datetime={"seconds": 10**15}), "invalid value for datetime"),
     ],
 )
 def test_a_value_that_lists_could_not_show_is_refused(bad: Literal, message: str) -> None:

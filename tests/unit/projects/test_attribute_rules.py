@@ -111,15 +111,6 @@ def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | Non
     assert refused.value.message == message
 
 
-def test_a_value_that_no_list_could_show_is_refused() -> None:
-    given = MatchingAttributes()
-    given.quality_of_service.spec.queueing_budget.seconds = 10**15
-    with pytest.raises(
-        InvalidArgument, match="invalid value for queueing_budget: a duration of more than ten thousand"
-    ):
-        rules.kind_given(OF_DOMAIN, given)
-
-
 def _plugins(kept: MatchingAttributes) -> dict[str, list[str]]:
     return {override.task_type: list(override.plugin_id) for override in kept.plugin_overrides.overrides}
 

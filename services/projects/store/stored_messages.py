@@ -1,0 +1,16 @@
+"""Where messages that clients are shown are stored, for the command that mends them."""
+
+from flyteidl.admin.matchable_resource_pb2 import MatchingAttributes
+from flyteidl.admin.project_pb2 import Project
+
+from services.kit.repair import Column, Stored
+
+STORED = (
+    Stored("projects", ("identifier",), ("identifier",), (Column("message", Project, 1),)),
+    Stored(
+        "matchable_attributes",
+        ("id",),
+        ("project", "domain", "workflow", "launch_plan"),
+        (Column("attributes", MatchingAttributes, 2),),
+    ),
+)

@@ -1,0 +1,121 @@
+"""Values that protobuf carries and some client cannot read, at every place of a message that can hold one.
+
+All of it follows from descriptors, so that a method or a field that comes anew is attacked as well.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.kit.readable import FIRST_SECOND, LAST_SECOND, LONGEST_SECONDS, MOST_LEVELS, NANOS_PER_SECOND, map_value
+from services.kit.wire import message_field, string_field, varint
+
+Path = tuple[FieldDescriptor, ...]
+
+_NAN = Value(number_value=math.nan)
+
+POISONS: Mapping[str, Sequence[Message]] = {
+    Timestamp.DESCRIPTOR.full_name: (
+        Timestamp(seconds=2**62),
+        Timestamp(seconds=LAST_SECOND + 1),
+        Timestamp(seconds=FIRST_SECOND - 1),
+        Timestamp(nanos=-1),
+        Timestamp(nanos=NANOS_PER_SECOND),
+    ),
+    Duration.DESCRIPTOR.full_name: (
+        Duration(seconds=LONGEST_SECONDS + 1),
+        Duration(seconds=-(2**62)),
+        Duration(seconds=1, nanos=-1),
+        Duration(nanos=NANOS_PER_SECOND),
+    ),
+    Struct.DESCRIPTOR.full_name: (
+        Struct(fields={"a": _NAN}),
+        Struct(fields={"a": Value(number_value=-math.inf)}),
+        Struct(fields={"a": Value()}),
+        Struct(fields={"a": Value(list_value=ListValue(values=[Value(), _NAN]))}),
+        Struct(fields={"a": Value(struct_value=Struct(fields={"b": _NAN}))}),
+    ),
+}
+
+
+def poisoned(kind: Descriptor) -> Iterator[tuple[str, bytes]]:
+    """Yield where a poison is and a serialized message of this `kind` that holds it; each field of each type once."""
+    for path in places(kind):
+        held = path[-1].message_type
+        assert held is not None
+        for poison in POISONS.get(held.full_name, ()):
+            yield f"{dotted(path)} = {poison!s:.60}", wrapped(path, poison.SerializeToString())
+        cycle = way_back(held)
+        if cycle:
+            payload = deep(path, cycle, MOST_LEVELS)
+            yield f"{dotted(path)} nested", payload
+    yield "groups", groups(MOST_LEVELS - 2)
+
+
+def deep(path: Path, cycle: Path, levels: int) -> bytes:
+    """A message that leads by `path` to a type that holds itself by `cycle`, so often that `levels` are not passed."""
+    times = (levels - depth(path)) // depth(cycle)
+    return wrapped(path + cycle * times, b"")
+
+
+def groups(levels: int, number: int = 15_000) -> bytes:
+    """Groups of a field that nobody knows, one in another: parsers count them too."""
+    return varint(number << 3 | 3) * levels + varint(number << 3 | 4) * levels
+
+
+def places(kind: Descriptor) -> list[Path]:
+    """Return the shortest path to each field of each type within `kind` that holds a message."""
+    found: list[Path] = []
+    known = {kind.full_name}
+    waiting: deque[tuple[Descriptor, Path]] = deque([(kind, ())])
+    while waiting:
+        one, path = waiting.popleft()
+        for field in one.fields:
+            held = map_value(field) or field.message_type
+            if held is None or _is_map_of_plain_values(field):
+                continue
+            found.append((*path, field))
+            if held.full_name not in known and held.full_name not in POISONS:
+                known.add(held.full_name)
+                waiting.append((held, (*path, field)))
+    return found
+
+
+def way_back(kind: Descriptor) -> Path:
+    """Return the shortest path from a type to a field of the same type; empty when there is none."""
+    return next((path for path in places(kind) if _held(path[-1]).full_name == kind.full_name), ())
+
+
+def wrapped(path: Sequence[FieldDescriptor], payload: bytes) -> bytes:
+    """Return a serialized message that holds `payload` at `path`, in entries named `a` where that is a map."""
+    for field in reversed(path):
+        content = string_field(1, "a") + message_field(2, payload) if map_value(field) else payload
+        payload = message_field(field.number, content)
+    return payload
+
+
+def depth(path: Sequence[FieldDescriptor]) -> int:
+    """How many levels of messages a path takes; an entry of a map is one."""
+    return sum(1 if map_value(field) is None else 2 for field in path)
+
+
+def dotted(path: Sequence[FieldDescriptor]) -> str:
+    """Write a path."""
+    return ".".join(field.name for field in path)
+
+
+def _held(field: FieldDescriptor) -> Descriptor:
+    held = map_value(field) or field.message_type
+    assert held is not None
+    return held
+
+
+def _is_map_of_plain_values(field: FieldDescriptor) -> bool:
+    entry = field.message_type
+    return entry is not None and entry.GetOptions().map_entry and map_value(field) is None
