@@ -123,12 +123,33 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "generate_request_id": settings.access_log,  # nobody else reads it
         "request_headers_timeout": HEADERS_TIMEOUT,
         "stream_idle_timeout": IDLE_TIMEOUT,
-        "local_reply_config": {"mappers": [_bridge_mapper(), *_grpc_mappers(), *_rest_mappers()]},
+        "local_reply_config": {"mappers": [_bridge_mapper(), *_grpc_mappers(), _unwritable_mapper(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
         "http_filters": filters.chain(out),
         "route_config": routing.route_table(
             routes, out, fronts=settings.fronts, objects=bool(settings.objects), cors=settings.cors
         ),
+    }
+
+
+def _unwritable_mapper() -> dict[str, Any]:
+    """Say INTERNAL where the transcoder says 502 because it cannot write a reply as JSON.
+
+    Services look at their replies first, and say of what it is (services/kit/json_replies.py).
+    """
+    replied = {"filter": filters.REST_SPACE, "path": [{"key": "replied"}], "value": {"string_match": {"exact": "yes"}}}
+    metadata = {"metadata_filter": {"matcher": replied, "match_if_key_not_found": False}}
+    return {
+        "filter": {"and_filter": {"filters": [_status_is(502), _is_rest(rest=True), metadata]}},
+        "status_code": 500,
+        "body_format_override": {
+            "json_format": {
+                "code": CODES[500],
+                "message": "the reply cannot be shown: %LOCAL_REPLY_BODY%",
+                "details": [],
+            },
+            "content_type": "application/json",
+        },
     }
 
 

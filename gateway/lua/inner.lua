@@ -84,6 +84,7 @@ function envoy_on_response(handle)
   if note_failure(handle, headers) then
     return
   end
+  -- Should the transcoder fail now, nothing was wrong on the way (bootstrap.py).
   handle:streamInfo():dynamicMetadata():set(SPACE, "replied", "yes")
   if request.reply == "bin" then
     local buffer = handle:body()

@@ -205,14 +205,6 @@ local function replace_body(handle, bytes, content_type)
   headers:replace("content-length", tostring(#bytes))
 end
 
--- The service replied, and the transcoder cannot write it as JSON: nothing was wrong on the way.
-local function refuse_reply(handle)
-  local buffer = handle:body(true)
-  local message = "the reply cannot be shown: " .. message_of_json(buffer:getBytes(0, buffer:length()))
-  handle:headers():replace(":status", "500")
-  replace_body(handle, '{"code":13,"message":' .. json_string(message) .. ',"details":[]}', "application/json")
-end
-
 -- These may be tens of kB, more than HTTP clients take in headers; what they say is in the body.
 local GRPC_HEADERS = { "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding" }
 
@@ -225,9 +217,6 @@ function envoy_on_response(handle)
   local request = handle:streamInfo():dynamicMetadata():get(SPACE)
   if status == "200" or not request then
     return
-  end
-  if status == "502" and request.replied and not request.code then
-    return refuse_reply(handle)
   end
   if request.reply == "bin" then
     local buffer = handle:body(true)

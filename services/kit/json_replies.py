@@ -67,13 +67,13 @@ def _cannot_be_shown(whose: str, unreadable: Unreadable) -> str:
 def _named(kind: Descriptor, payload: bytes) -> str:
     """Name a message by its type and its id, or its texts for lack of one; only those need be readable."""
     fields = [(kind.fields_by_number.get(number), content) for number, content in length_delimited(payload)]
-    naming = [
-        (field, content)
-        for field, content in fields
-        if field is not None
-        and (field.name == "id" if "id" in kind.fields_by_name else field.type == FieldDescriptor.TYPE_STRING)
-    ]
-    return " ".join([_words(kind), *filter(None, ["/".join(_text(*each) for each in naming)])])
+    known = [(field, content) for field, content in fields if field is not None]
+    if "id" in kind.fields_by_name:
+        parts = [_text(field, content) for field, content in known if field.name == "id"]
+    else:
+        texts = [each for each in known if each[0].type == FieldDescriptor.TYPE_STRING]
+        parts = [f"{field.name} {_text(field, content)}" for field, content in texts]
+    return " ".join([_words(kind), *parts])
 
 
 def _text(field: FieldDescriptor, content: bytes) -> str:

@@ -79,7 +79,7 @@ class Rule:
 
     def check(self, message: Message) -> None:
         """Raise Unreadable for a bad value within `message`, at any depth."""
-        check = self.checker(_kind(message))
+        check = self.checker(kind_of(message))
         if check is not None:
             check(message)
 
@@ -186,7 +186,8 @@ def map_value(field: FieldDescriptor) -> Descriptor | None:
     return entry.fields_by_name["value"].message_type
 
 
-def _kind(message: Message) -> Descriptor:
+def kind_of(message: Message | type[Message]) -> Descriptor:
+    """Return the type of a message."""
     kind: Descriptor = message.DESCRIPTOR  # type: ignore[assignment]  # upb's has another class and the same methods
     return kind
 

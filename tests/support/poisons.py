@@ -13,7 +13,15 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kit.readable import FIRST_SECOND, LAST_SECOND, LONGEST_SECONDS, MOST_LEVELS, NANOS_PER_SECOND, map_value
+from services.kit.readable import (
+    FIRST_SECOND,
+    LAST_SECOND,
+    LONGEST_SECONDS,
+    MOST_LEVELS,
+    NANOS_PER_SECOND,
+    kind_of,
+    map_value,
+)
 from services.kit.wire import message_field, string_field, varint
 
 Path = tuple[FieldDescriptor, ...]
@@ -56,6 +64,22 @@ def poisoned(kind: Descriptor) -> Iterator[tuple[str, bytes]]:
             payload = deep(path, cycle, MOST_LEVELS)
             yield f"{dotted(path)} nested", payload
     yield "groups", groups(MOST_LEVELS - 2)
+
+
+def texts(kind: Descriptor, text: str) -> Iterator[tuple[str, bytes]]:
+    """Yield where a text is and a serialized message of this `kind` that holds it; each field of each type once."""
+    holders = [((), kind), *((path, _held(path[-1])) for path in places(kind))]
+    known = set()
+    for path, holder in holders:
+        if holder.full_name in known or holder.full_name in POISONS:
+            continue
+        known.add(holder.full_name)
+        for field in holder.fields:
+            if field.type == FieldDescriptor.TYPE_STRING:
+                yield dotted((*path, field)), wrapped(path, string_field(field.number, text))
+            elif _is_map_of_plain_values(field):
+                entry = string_field(1, text) + string_field(2, text)
+                yield dotted((*path, field)), wrapped(path, message_field(field.number, entry))
 
 
 def deep(path: Path, cycle: Path, levels: int) -> bytes:
@@ -119,3 +143,14 @@ def _held(field: FieldDescriptor) -> Descriptor:
 def _is_map_of_plain_values(field: FieldDescriptor) -> bool:
     entry = field.message_type
     return entry is not None and entry.GetOptions().map_entry and map_value(field) is None
+
+
+def fields_to(message: Message, dotted_path: str) -> Path:
+    """Return the fields of a path with dots between."""
+    kind: Descriptor | None = kind_of(message)
+    path: list[FieldDescriptor] = []
+    for name in dotted_path.split("."):
+        assert kind is not None
+        path.append(kind.fields_by_name[name])
+        kind = path[-1].message_type
+    return tuple(path)

@@ -2,19 +2,55 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
+import httpx
 import pytest
+from flyteidl.admin.common_pb2 import NamedEntityUpdateRequest
+from flyteidl.admin.event_pb2 import (
+    TaskExecutionEventRequest,
+)
+from flyteidl.admin.execution_pb2 import (
+    ExecutionCreateRequest,
+    ExecutionList,
+    ExecutionSpec,
+    ExecutionTerminateRequest,
+    ExecutionUpdateRequest,
+)
+from flyteidl.admin.matchable_resource_pb2 import MatchingAttributes
+from flyteidl.admin.node_execution_pb2 import NodeExecutionList
+from flyteidl.admin.project_domain_attributes_pb2 import ProjectDomainAttributesUpdateRequest
+from flyteidl.admin.project_pb2 import ProjectRegisterRequest
+from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest, SignalList, SignalSetRequest
+from flyteidl.admin.task_execution_pb2 import TaskExecutionList
+from flyteidl.admin.task_pb2 import TaskList
+from flyteidl.core.identifier_pb2 import (
+    ResourceType,
+    SignalIdentifier,
+    WorkflowExecutionIdentifier,
+)
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 from gateway import routes
+from services.kit.readable import LEVELS_OF_ANSWERS, MOST_LEVELS
+from tests.integration.attacks.running import PLAN, events, running
+from tests.support import entities
 from tests.support.echo_services import METHODS
-from tests.support.poisons import groups, poisoned
+from tests.support.entities import DOMAIN, INTEGER, PROJECT
+from tests.support.poisons import Path, deep, fields_to, groups, poisoned, texts, way_back
 from tests.support.sandbox import Sandbox
 
 WRITES = sorted(method.name for method in routes.load().methods if method.kind == "write")
+ADMIN, SIGNALS = "flyteidl.service.AdminService", "flyteidl.service.SignalService"
 AT_ONCE = 50
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+DEEPEST = MOST_LEVELS - LEVELS_OF_ANSWERS
+
+Answer = tuple[grpc.StatusCode, str]
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +59,55 @@ async def channel(attacked: Sandbox) -> AsyncIterator[grpc.aio.Channel]:
         yield opened
 
 
-async def answers(
-    channel: grpc.aio.Channel, method: str, requests: Sequence[bytes]
-) -> list[tuple[grpc.StatusCode, str]]:
+@pytest.fixture(scope="module")
+async def rest(attacked: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"{attacked.url}/api/v1/") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def execution(channel: grpc.aio.Channel) -> WorkflowExecutionIdentifier:
+    return await running(AdminServiceStub(channel))
+
+
+def events_by_path(name: WorkflowExecutionIdentifier, phase: str) -> dict[str, Message]:
+    return {f"{ADMIN}/{method}": event for method, event in events(name, phase).items()}
+
+
+async def answers(channel: grpc.aio.Channel, method: str, requests: Sequence[bytes]) -> list[Answer]:
     """Send serialized requests; answer code and text of each."""
     call = channel.unary_unary(f"/{method}", request_serializer=bytes, response_deserializer=bytes)
 
-    async def answer(request: bytes) -> tuple[grpc.StatusCode, str]:
+    async def answer(request: bytes) -> Answer:
         try:
             await call(request, timeout=10)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
         return grpc.StatusCode.OK, ""
 
-    told = []
+    told: list[Answer] = []
     for first in range(0, len(requests), AT_ONCE):
         told += await asyncio.gather(*map(answer, requests[first : first + AT_ONCE]))
     return told
+
+
+async def read_all(rest: httpx.AsyncClient, name: WorkflowExecutionIdentifier) -> None:
+    """Read every list that may show what was written, as JSON and in binary, as Python clients do."""
+    where = f"{PROJECT}/{DOMAIN}"
+    lists: dict[str, type[Message]] = {
+        f"executions/{where}": ExecutionList,
+        f"node_executions/{where}/{name.name}": NodeExecutionList,
+        f"task_executions/{where}/{name.name}/n0": TaskExecutionList,
+        f"signals/{where}/{name.name}": SignalList,
+        f"tasks/{where}": TaskList,
+    }
+    for path, kind in lists.items():
+        answer = await rest.get(path, params={"limit": "100"})
+        assert answer.status_code == 200, (path, answer.text)
+        shown = json_format.Parse(answer.text, kind())
+        assert shown.ListFields()
+        binary = await rest.get(path, params={"limit": "100"}, headers={"accept": "application/octet-stream"})
+        assert kind.FromString(binary.content) == shown
 
 
 @pytest.mark.parametrize("method", WRITES)
@@ -53,4 +121,84 @@ async def test_a_write_refuses_every_poison_in_every_field(channel: grpc.aio.Cha
         if code is not INVALID or not text.startswith("invalid value for ")
     }
     assert not accepted
-    assert groups(98) in poisons.values()
+    assert groups(MOST_LEVELS - 2) in poisons.values()
+
+
+async def test_poisoned_events_and_signals_leave_the_lists_readable(
+    channel: grpc.aio.Channel, rest: httpx.AsyncClient, execution: WorkflowExecutionIdentifier
+) -> None:
+    """What makes a request whole stands before the poison; protobuf merges the two."""
+    sound = {method: event.SerializeToString() for method, event in events_by_path(execution, "FAILED").items()}
+    gate = SignalGetOrCreateRequest(id=SignalIdentifier(signal_id="gate", execution_id=execution), type=INTEGER)
+    assert await answers(channel, f"{SIGNALS}/GetOrCreateSignal", [gate.SerializeToString()]) == [
+        (grpc.StatusCode.OK, "")
+    ]
+    sound[f"{SIGNALS}/GetOrCreateSignal"] = gate.SerializeToString()
+    sound[f"{SIGNALS}/SetSignal"] = SignalSetRequest(id=gate.id, value=entities.integer(1)).SerializeToString()
+    for method, request in sound.items():
+        poisons = dict(poisoned(METHODS[f"/{method}"].input_type))
+        told = await answers(channel, method, [request + poison for poison in poisons.values()])
+        assert [where for where, (code, _) in zip(poisons, told, strict=True) if code is not INVALID] == []
+    await read_all(rest, execution)
+
+
+async def test_what_is_nested_as_deeply_as_requests_may_be_can_be_read(
+    channel: grpc.aio.Channel, rest: httpx.AsyncClient, execution: WorkflowExecutionIdentifier
+) -> None:
+    task = events(execution)["CreateTaskEvent"]
+    task.event.phase_version = 1  # type: ignore[attr-defined]  # a TaskExecutionEventRequest
+    created = entities.task("deep", {}, {})
+    gate = SignalGetOrCreateRequest(id=SignalIdentifier(signal_id="deep", execution_id=execution))
+    nested: list[tuple[str, Message, Path]] = [
+        (f"{SIGNALS}/GetOrCreateSignal", gate, fields_to(gate, "type")),
+        (f"{ADMIN}/CreateTaskEvent", task, fields_to(task, "event.custom_info")),
+        (f"{ADMIN}/CreateTaskEvent", task, fields_to(task, "event.metadata.external_resources.custom_info")),
+        (f"{ADMIN}/CreateTask", created, fields_to(created, "spec.template.custom")),
+    ]
+    for number, (method, request, path) in enumerate(nested):
+        cycle = way_back(path[-1].message_type)  # type: ignore[arg-type]  # they hold messages
+        if isinstance(request, TaskExecutionEventRequest):
+            request.event.phase_version = 1 + number
+        payload = request.SerializeToString() + deep(path, cycle, DEEPEST)
+        (told,) = await answers(channel, method, [payload])
+        assert told[0] is grpc.StatusCode.OK, (method, told)
+    await read_all(rest, execution)
+
+
+async def test_a_nul_in_any_text_is_taken_or_is_the_callers_fault(
+    channel: grpc.aio.Channel, rest: httpx.AsyncClient, execution: WorkflowExecutionIdentifier
+) -> None:
+    """PostgreSQL takes none in a text."""
+    project = ProjectRegisterRequest(project={"id": "nul", "name": "nul"})
+    attributes = MatchingAttributes(execution_queue_attributes={"tags": ["a"]})
+    place: dict[str, Any] = {"project": PROJECT, "domain": DOMAIN}
+    sound: dict[str, Message] = {
+        **events_by_path(execution, "SUCCEEDED"),
+        f"{ADMIN}/CreateTask": entities.task("nul", {}, {}),
+        f"{ADMIN}/CreateWorkflow": entities.workflow("nul", {}, {}, [entities.task_node("n0", "stack.double")], []),
+        f"{ADMIN}/CreateLaunchPlan": entities.launch_plan("nul", "stack.report"),
+        f"{ADMIN}/CreateExecution": ExecutionCreateRequest(**place, spec=ExecutionSpec(launch_plan=PLAN)),
+        f"{ADMIN}/TerminateExecution": ExecutionTerminateRequest(id=execution),
+        f"{ADMIN}/UpdateExecution": ExecutionUpdateRequest(id=execution),
+        f"{ADMIN}/RegisterProject": project,
+        f"{ADMIN}/UpdateProject": project.project,
+        f"{ADMIN}/UpdateProjectDomainAttributes": ProjectDomainAttributesUpdateRequest(
+            attributes={**place, "matching_attributes": attributes}
+        ),
+        f"{ADMIN}/UpdateNamedEntity": NamedEntityUpdateRequest(
+            resource_type=ResourceType.TASK, id={**place, "name": "stack.double"}
+        ),
+        f"{SIGNALS}/GetOrCreateSignal": SignalGetOrCreateRequest(
+            id={"signal_id": "nul", "execution_id": execution}, type=INTEGER
+        ),
+    }
+    fates = {}
+    for method in WRITES:
+        base = sound[method].SerializeToString() if method in sound else b""
+        holding = dict(texts(METHODS[f"/{method}"].input_type, "a\0b"))
+        told = await answers(channel, method, [base + text for text in holding.values()])
+        fates.update({f"{method} {where}": answer for where, answer in zip(holding, told, strict=True)})
+    fair = {grpc.StatusCode.OK, INVALID, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS}
+    fair |= {grpc.StatusCode.FAILED_PRECONDITION}
+    assert {where: answer for where, answer in fates.items() if answer[0] not in fair} == {}
+    await read_all(rest, execution)

@@ -7,6 +7,7 @@ from flyteidl.admin import (
     version_pb2,
 )
 
+from gateway import routes
 from tests.support.gateways import BIN, BINARY, CAMEL, SNAKE, Gateway
 
 
@@ -68,3 +69,24 @@ async def test_json_shows_what_is_unset_and_writes_64_bit_numbers_as_text(gatewa
     assert json["spec"]["labels"] == {"values": {"a": "<b>"}}
     assert json["closure"]["state"] == "INACTIVE"
     assert json["closure"]["createdAt"] == "2024-01-02T03:04:05.100Z"
+
+
+async def test_a_reply_without_a_form_as_json_is_an_internal_failure_that_names_it(gateway: Gateway) -> None:
+    """By the service, which knows what it is; by the gateway where a service lets it pass."""
+    execution = execution_pb2.Execution(id={"project": "p", "domain": "d", "name": "e"})
+    execution.closure.created_at.nanos = -1
+    for service in (gateway.services["executions"], gateway.second_executions):
+        service.answers["GetExecution"] = lambda _: execution
+    for form in (CAMEL, SNAKE):
+        reply = await gateway.rest.get("/api/v1/executions/p/d/e", headers=form)
+        assert (reply.status_code, reply.headers["content-type"]) == (500, "application/json")
+        told = reply.json()
+        assert (told["code"], told["details"]) == (13, [])
+        if gateway.front is routes.Front.LEAN:
+            assert told["message"].startswith("execution p/d/e cannot be shown: closure.created_at: timestamp (")
+        else:  # grpcio's server of these tests does not look at replies
+            assert told["message"].startswith("the reply cannot be shown: nanos must be in range")
+    binary = await gateway.rest.get("/api/v1/executions/p/d/e", headers=BIN)
+    assert execution_pb2.Execution.FromString(binary.content) == execution
+    request = execution_pb2.WorkflowExecutionGetRequest()
+    assert await gateway.call("GetExecution", request) == execution
