@@ -64,6 +64,8 @@ class Model:
         """Apply one request; answers what its sender is told."""
         try:
             event = present(plain(request), "event")
+            if "occurred_at" in event:
+                occurred_at(event)  # what no list could show is refused whatever is stored
             kind = request.DESCRIPTOR.name.removesuffix("ExecutionEventRequest")
             size = request.event.output_data.ByteSize()  # type: ignore[attr-defined]  # every kind has it
             too_large = size > self._max_output_bytes

@@ -19,7 +19,8 @@ from services.events.rules.checks import check_node_event, check_task_event, che
 from services.executions.rules.events import memory as memory_rules
 from services.executions.rules.events.batch import read_event
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
-from services.kit.errors import ServiceError
+from services.kit.errors import InvalidArgument, ServiceError
+from services.kit.readable import WRITTEN, Unreadable
 from tests.support.event_histories import Request, any_request
 from tests.support.event_makers import INLINE, STORAGE, batched, node_event, task_event, workflow_event
 from tests.support.event_memory import Memory, Replica, answer
@@ -61,6 +62,10 @@ def new_model(*, inline: bool = False) -> Model:
 
 
 def check(request: Request) -> None:
+    try:
+        WRITTEN.check(request)
+    except Unreadable as unreadable:
+        raise InvalidArgument(unreadable.fault) from unreadable
     if isinstance(request, WorkflowExecutionEventRequest):
         check_workflow_event(request, MAX_OUTPUT_BYTES)
     elif isinstance(request, NodeExecutionEventRequest):
