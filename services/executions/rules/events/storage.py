@@ -16,8 +16,9 @@ OUTPUTS = "offloaded_outputs"
 _DATA = "metadata"
 
 # Names that every object store and file system takes as part of a path. Others (a task may be called anything) stand
-# there as their digest: an object that cannot be written would hold up its whole lane.
-_SAFE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._=@+-]{1,200}")
+# there as their digest: an object that cannot be written would hold up its whole lane. So do names that look like a
+# digest, and those of the objects, which a file system would want for a file and a folder.
+_SAFE = re.compile(rf"(?!(?:\.{{1,2}}|[0-9a-f]{{64}}|{INPUTS}|{OUTPUTS})$)[A-Za-z0-9._=@+-]{{1,200}}")
 
 
 @dataclass(frozen=True)

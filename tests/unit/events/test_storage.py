@@ -1,0 +1,24 @@
+"""Where data of events lies: names that senders choose never put one object into the place of another."""
+
+import hashlib
+
+from services.executions.rules.events.state import ExecutionKey, NodeKey, TaskKey
+from services.executions.rules.events.storage import INPUTS, OUTPUTS, Storage
+
+STORAGE = Storage(lambda *parts: "/".join(parts))
+ODD = "a task/of any name"
+NAMES = ("n0", INPUTS, OUTPUTS, "dynamic", "..", ODD, hashlib.sha256(ODD.encode()).hexdigest())
+
+
+def test_no_object_lies_in_the_place_of_another_or_of_its_folder() -> None:
+    execution = ExecutionKey("p", "d", "e")
+    nodes = [NodeKey(execution, name) for name in NAMES]
+    tasks = [TaskKey(node, name, "d", name, name, 0) for node in nodes for name in NAMES]
+    uris = [
+        *(STORAGE.execution_data(execution, name) for name in (INPUTS, OUTPUTS)),
+        *(STORAGE.node_data(node, name) for node in nodes for name in (INPUTS, OUTPUTS)),
+        *(STORAGE.task_data(task, name) for task in tasks for name in (INPUTS, OUTPUTS)),
+    ]
+    folders = {uri.rsplit("/", depth)[0] for uri in uris for depth in range(1, uri.count("/"))}
+    assert len(set(uris)) == len(uris)
+    assert not folders & set(uris)
