@@ -90,7 +90,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         table,
         services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name, SIGNAL_SERVICE.full_name],
         loops=loops,
-        routes=object_routes(objects),
+        routes=object_routes(objects, settings.upload_max_bytes),
     )
 
 

@@ -120,6 +120,9 @@ class Settings(ProcessSettings):
     """Folder of the object store for uploads of clients: apart from what the control plane writes itself, so that no
     upload can take the place of an execution's inputs."""
 
+    upload_max_bytes: int = Field(default=5 * 1024 * _MEBIBYTE, ge=1)
+    """Bytes of an upload to a file:// store at most; Amazon S3 takes as much in one request."""
+
     upload_max_expiry: timedelta = timedelta(hours=1)
     """Longest life of a URL to upload to, and the life of one for which nothing shorter is asked."""
 

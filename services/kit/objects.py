@@ -4,28 +4,38 @@ Any store that obstore knows (`s3://`, `gs://`, `az://`, `file://`). Signed URLs
 store cannot sign, so its URLs point at the gateway, carry an HMAC and are served by `object_front`.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from google.protobuf.message import DecodeError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, from_url
 
 from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from services.kit.local_files import LocalFiles, Unreadable, Upload
+from services.kit.object_names import check_path
+from services.kit.telemetry import OBJECTS_MISSED
+
+log = logging.getLogger(__name__)
 
 # Under this path of the gateway, objects of a file:// store are uploaded and downloaded.
 OBJECTS_PATH = "/objects/"
-# Where the digest of a signed upload is kept beside its object in a file:// store, which has no metadata of its own.
-_DIGESTS = ".content-md5"
+# Read at once of an object that is being downloaded. A slow reader holds this much, twice: here and in the connection.
+_PIECE_BYTES = 64 * 1024
 
 Verb = Literal["GET", "PUT"]
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,7 @@ class ObjectInfo:
     """What is known of an object without reading it."""
 
     size: int  # bytes
-    etag: str
-    content_md5: bytes | None = None  # as kept at a signed upload that asked for it
+    etag: str  # empty in a file:// store
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ class ObjectStore:
         self._store = store
         self._public_url = public_url.rstrip("/")
         self._key = key
-        self.local = isinstance(store, LocalStore)
+        self._files = LocalFiles(Path(str(store.prefix))) if isinstance(store, LocalStore) else None
+        self.local = self._files is not None
 
     @classmethod
     def open(cls, url: str, public_url: str, signing_key: str) -> Self:
@@ -71,8 +81,11 @@ class ObjectStore:
     def path(self, uri: str) -> str:
         """The path of `uri` inside this store; raises InvalidArgument for a URI that is not below its base."""
         path = uri.removeprefix(self._base + "/")
-        if path == uri or not path or any(part in {"", ".", ".."} for part in path.split("/")):
+        if path == uri:
             raise InvalidArgument(f"invalid uri: {uri} is not an object of this control plane's store")
+        check_path(path, uri)
+        if self._files:
+            self._files.check_path(path)
         return path
 
     async def put(self, uri: str, data: bytes) -> None:
@@ -82,44 +95,74 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not take {uri}") from error
 
-    async def put_stream(self, uri: str, chunks: AsyncIterator[bytes]) -> None:
-        """Write the object as it arrives; it becomes visible when complete. Raises Unavailable."""
-        try:
-            await obstore.put_async(self._store, self.path(uri), chunks)
-        except (BaseError, OSError) as error:
-            raise Unavailable(f"the object store does not take {uri}") from error
-
     async def get(self, uri: str) -> bytes:
-        """Read the whole object; raises NotFound, Unavailable."""
+        """Read the whole object; raises NotFound, Unreadable, Unavailable."""
         path = self.path(uri)
+        if self._files:
+            return await asyncio.to_thread(self._files.read, path)
         try:
             return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
-        except FileNotFoundError as error:
-            raise NotFound(f"object not found: {uri}") from error
-        except (BaseError, OSError) as error:
-            raise Unavailable(f"the object store does not give {uri}") from error
+        except (FileNotFoundError, BaseError, OSError) as error:
+            raise _failure(uri, error) from error
 
-    async def get_stream(self, uri: str) -> AsyncIterator[bytes]:
-        """Read the object piece by piece; raises NotFound, Unavailable at the first."""
-        path = self.path(uri)
+    async def find(self, uri: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+        """Read the object and parse it; raises Unavailable while the store is down.
+
+        Answers None, logged and counted, for what will not come back: an object that is gone, unreadable or not what it
+        should be, or that is not in this store. It must not hide what else is known.
+        """
         try:
-            async for chunk in await obstore.get_async(self._store, path):
-                yield bytes(chunk)
-        except FileNotFoundError as error:
-            raise NotFound(f"object not found: {uri}") from error
-        except (BaseError, OSError) as error:
-            raise Unavailable(f"the object store does not give {uri}") from error
+            return parse(await self.get(uri))
+        except (NotFound, Unreadable, InvalidArgument, DecodeError) as error:
+            missed(uri, error)
+            return None
+
+    async def pieces(self, uri: str, start: int, count: int) -> AsyncIterator[bytes]:
+        """Read `count` bytes from `start` of an object of a file:// store; raises NotFound, Unavailable."""
+        file, _ = await asyncio.to_thread(self._local.open, self.path(uri))
+        with file:
+            await asyncio.to_thread(file.seek, start)
+            while count > 0 and (piece := await asyncio.to_thread(file.read, min(count, _PIECE_BYTES))):
+                count -= len(piece)
+                yield piece
 
     async def head(self, uri: str) -> ObjectInfo | None:
-        """Size and digest of the object, or None when there is none. Raises Unavailable."""
+        """Size and digest of the object, or None when there is none. Raises Unreadable, Unavailable."""
         path = self.path(uri)
         try:
+            if self._files:
+                return ObjectInfo(await asyncio.to_thread(self._files.size, path), "")
             meta = await obstore.head_async(self._store, path)
-        except FileNotFoundError:
+        except (NotFound, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
-            raise Unavailable(f"the object store does not answer for {uri}") from error
-        return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'), await self._kept_md5(path))
+            raise _failure(uri, error) from error
+        return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'))
+
+    async def find_info(self, uri: str) -> ObjectInfo | None:
+        """As `head`; answers None, logged and counted, for what `find` would not answer either."""
+        try:
+            info = await self.head(uri)
+        except (Unreadable, InvalidArgument) as error:
+            missed(uri, error)
+            return None
+        if info is None:
+            missed(uri, NotFound("object not found"))
+        return info
+
+    async def check_room(self, uri: str) -> None:
+        """Raise FailedPrecondition where no file can be, as a folder is there, or a file in place of a folder."""
+        path = self.path(uri)
+        if self._files:
+            await asyncio.to_thread(self._files.check_room, path)
+
+    async def md5(self, uri: str) -> bytes | None:
+        """The digest of an object of a file:// store; other stores tell it as the etag, or not. Raises NotFound."""
+        return await asyncio.to_thread(self._files.md5, self.path(uri)) if self._files else None
+
+    async def upload(self) -> Upload:
+        """Begin an upload to a file:// store. Raises Unavailable."""
+        return await asyncio.to_thread(self._local.upload)
 
     async def delete(self, uris: Iterable[str]) -> None:
         """Delete objects that are there. Raises Unavailable."""
@@ -141,40 +184,29 @@ class ObjectStore:
             raise Unavailable(f"the object store does not delete below {'/'.join(place)}") from error
         return deleted
 
-    async def keep_md5(self, uri: str, digest: bytes) -> None:
-        """Remember the digest of an uploaded object of a file:// store."""
-        await obstore.put_async(self._store, _digest_path(self.path(uri)), digest)
-
-    async def _kept_md5(self, path: str) -> bytes | None:
-        if not self.local:
-            return None
-        try:
-            return bytes(await (await obstore.get_async(self._store, _digest_path(path))).bytes_async())
-        except FileNotFoundError:
-            return None
-
     async def sign_get(self, uri: str, expires: timedelta) -> str:
         """A URL from which anybody can download the object until it expires."""
         path = self.path(uri)
         if self.local:
-            return self._signed_here("GET", path, expires, b"", keep=False)
+            return self._signed_here("GET", path, expires, b"")
         return await obstore.sign_async(self._store, "GET", path, expires)
 
-    async def sign_put(self, uri: str, expires: timedelta, content_md5: bytes | None, *, keep_md5: bool) -> SignedPut:
+    async def sign_put(self, uri: str, expires: timedelta, content_md5: bytes | None) -> SignedPut:
         """A URL to which anybody can upload the object until it expires.
 
-        On a file:// store an upload with `content_md5` (16 bytes) must have that digest. Other stores check the
-        Content-MD5 header that clients send by themselves; their signature does not cover it.
+        On a file:// store an upload with `content_md5` (16 bytes) must have that digest, and never replaces another.
+        Other stores check the Content-MD5 header that clients send by themselves; their signature covers neither it nor
+        a condition (docs/decisions/0019-uploads-are-written-once.md).
         """
         path = self.path(uri)
         if not self.local:
             return SignedPut(await obstore.sign_async(self._store, "PUT", path, expires))
         headers = {"Content-MD5": base64.b64encode(content_md5).decode()} if content_md5 else {}
-        return SignedPut(self._signed_here("PUT", path, expires, content_md5 or b"", keep=keep_md5), headers)
+        return SignedPut(self._signed_here("PUT", path, expires, content_md5 or b""), headers)
 
-    def _signed_here(self, verb: Verb, path: str, expires: timedelta, md5: bytes, *, keep: bool) -> str:
+    def _signed_here(self, verb: Verb, path: str, expires: timedelta, md5: bytes) -> str:
         end = int((datetime.now(UTC) + expires).timestamp())
-        query = {"expires": str(end), "md5": md5.hex(), "keep": str(int(keep))}
+        query = {"expires": str(end), "md5": md5.hex()}
         query["signature"] = self._signature(verb, path, query)
         return f"{self._public_url}{OBJECTS_PATH}{quote(path)}?{urlencode(query)}"
 
@@ -187,9 +219,27 @@ class ObjectStore:
             raise PermissionDenied("the signed URL has expired")
 
     def _signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> str:
-        text = "\n".join((verb, path, query.get("expires", ""), query.get("md5", ""), query.get("keep", "")))
-        return hmac.new(self._key, text.encode(errors="replace"), hashlib.sha256).hexdigest()
+        # As JSON, in which no text can pass for two: a path may hold whatever separates others.
+        text = json.dumps([verb, path, query.get("expires", ""), query.get("md5", "")])
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+    @property
+    def _local(self) -> LocalFiles:
+        if self._files is None:
+            raise TypeError("only a file:// store is served here")
+        return self._files
 
 
-def _digest_path(path: str) -> str:
-    return f"{_DIGESTS}/{path}"
+def missed(uri: str, error: Exception) -> None:
+    """Log and count an object that cannot be answered and will not come back."""
+    OBJECTS_MISSED.labels(type(error).__name__).inc()
+    log.warning("an object cannot be answered", extra={"uri": uri, "cause": str(error)})
+
+
+def _failure(uri: str, error: Exception) -> NotFound | Unavailable:
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"object not found: {uri}")
+    # Amazon S3 answers so for an object that is gone, when the bucket may not be listed.
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return Unreadable(f"the object store does not give {uri}")
+    return Unavailable(f"the object store does not answer for {uri}")

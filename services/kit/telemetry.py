@@ -15,10 +15,14 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from prometheus_client import REGISTRY, Gauge
+from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 OUTBOX_WAITING = Gauge("flyteplane_outbox_waiting", "Facts committed and not yet published")
+OBJECTS_MISSED = CounterMetric(
+    "flyteplane_objects_missed", "Objects that were asked for and could not be answered", ["reason"]
+)
 
 # Half a millisecond is a read from memory; 15 s is where clients give up.
 _CALL_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
-from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier
 from flyteidl.service.dataproxy_pb2 import (
     CreateDownloadLinkRequest,
     CreateDownloadLinkResponse,
@@ -23,7 +22,7 @@ from services.executions.rules import data_proxy as rules
 from services.executions.rules.names import random_text
 from services.executions.store import node_executions
 from services.kit.db import Database
-from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
+from services.kit.errors import InvalidArgument, NotFound
 from services.kit.objects import ObjectStore
 from services.kit.rpc import Call
 
@@ -40,24 +39,29 @@ class DataProxyHandlers:
     async def CreateUploadLocation(
         self, request: CreateUploadLocationRequest, _call: Call
     ) -> CreateUploadLocationResponse:
-        """Sign an upload; AlreadyExists for a named file with other content (executions.md 11.1)."""
+        """Sign an upload (executions.md 11.1).
+
+        Raises InvalidArgument; AlreadyExists for a named file with other content; FailedPrecondition where no file can
+        be, as others have a folder there.
+        """
         rules.check_upload(request)
         folder = (self._settings.upload_prefix, *rules.upload_folder(request))
-        if request.filename and request.filename_root:
-            uri = self._objects.uri(*folder, request.filename)
-            existing = await self._objects.head(uri)
-            if existing is not None:
-                rules.check_rewrite(request, uri, existing.content_md5, existing.etag)
         asked = request.expires_in if request.HasField("expires_in") else None
         life = rules.life(asked, self._settings.upload_max_expiry)
         name = request.filename or random_text(secrets.choice, rules.FILENAME_CHARACTERS)
         uri = self._objects.uri(*folder, name)
-        signed = await self._objects.sign_put(
-            uri, life, request.content_md5 or None, keep_md5=request.add_content_md5_metadata
-        )
+        await self._objects.check_room(uri)
+        if request.filename and request.filename_root:
+            await self._check_rewrite(request, uri)
+        signed = await self._objects.sign_put(uri, life, request.content_md5 or None)
         return CreateUploadLocationResponse(
             signed_url=signed.url, native_url=uri, expires_at=self._after(life), headers=signed.headers
         )
+
+    async def _check_rewrite(self, request: CreateUploadLocationRequest, uri: str) -> None:
+        existing = await self._objects.head(uri)
+        if existing is not None:
+            rules.check_rewrite(request, uri, await self._objects.md5(uri), existing.etag)
 
     async def CreateDownloadLocation(
         self, request: CreateDownloadLocationRequest, _call: Call
@@ -76,7 +80,7 @@ class DataProxyHandlers:
         rules.check_link(request)
         asked = request.expires_in if request.HasField("expires_in") else None
         life = rules.life(asked, self._settings.download_max_expiry)
-        urls, expires_at = await self.signed(await self._deck(request.node_execution_id), life)
+        urls, expires_at = await self.signed(await self._deck(request), life)
         return CreateDownloadLinkResponse(
             signed_url=urls,
             expires_at=expires_at,
@@ -88,19 +92,17 @@ class DataProxyHandlers:
         life = life or self._settings.download_max_expiry
         return [await self._objects.sign_get(uri, life)], self._after(life)
 
-    async def _deck(self, node: NodeExecutionIdentifier) -> str:
+    async def _deck(self, request: CreateDownloadLinkRequest) -> str:
+        node = request.node_execution_id
         async with self._db.read() as connection:
             row = await node_executions.get_data(connection, node)
         if row is None:
             raise InvalidArgument(f"failed to find node execution {identifier_text(node)}")
         uri: str = NodeExecutionClosure.FromString(row.closure).deck_uri
         if not uri:
-            raise NotFound(f"no deckUrl found for request {identifier_text(node)}")
-        try:
-            if await self._objects.head(uri) is None:
-                raise NotFound(f"object not found: {uri}")
-        except (Unavailable, InvalidArgument) as error:
-            raise Internal(f"failed to look up the deck at {uri}") from error
+            raise NotFound(f"no deckUrl found for request {rules.link_text(request)}")
+        if await self._objects.find_info(uri) is None:
+            raise NotFound(f"object not found: {uri}, for request {rules.link_text(request)}")
         return uri
 
     def _after(self, life: timedelta) -> Timestamp:

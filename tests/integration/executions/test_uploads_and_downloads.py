@@ -19,6 +19,7 @@ from flyteidl.service.dataproxy_pb2 import (
 from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 from google.protobuf.duration_pb2 import Duration
 
+from services.contracts.identifiers import identifier_text
 from tests.support.execution_rows import execution, node, stored
 from tests.support.executions import node_id
 from tests.support.refusals import refused
@@ -49,6 +50,11 @@ async def test_a_named_file_is_not_replaced_by_other_content(proxy: DataProxySer
     await refused(proxy.CreateUploadLocation(request), code)
     request.content_md5 = MD5
     assert (await proxy.CreateUploadLocation(request)).native_url == f"file://{objects}/uploads/p/d/folder/f"
+    # Uploaded without metadata: the content tells.
+    (objects / ".content-md5/uploads/p/d/folder/f").unlink()
+    assert (await proxy.CreateUploadLocation(request)).native_url == f"file://{objects}/uploads/p/d/folder/f"
+    request.content_md5 = bytes(16)
+    await refused(proxy.CreateUploadLocation(request), code)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,9 @@ async def test_a_deck_is_linked_in_old_and_new_fields(
     found = await proxy.CreateDownloadLink(request("n0"))
     assert list(found.signed_url) == list(found.pre_signed_urls.signed_url)
     assert found.expires_at == found.pre_signed_urls.expires_at
-    await refused(proxy.CreateDownloadLink(request("n1")), grpc.StatusCode.NOT_FOUND, "no deckUrl found for request")
+    named = f"[artifact_type:ARTIFACT_TYPE_DECK node_execution_id:{{{identifier_text(node_id('decks', 'n1'))}}}]"
+    none = f"no deckUrl found for request {named}"
+    await refused(proxy.CreateDownloadLink(request("n1")), grpc.StatusCode.NOT_FOUND, none)
     await refused(proxy.CreateDownloadLink(request("n2")), grpc.StatusCode.NOT_FOUND, "object not found")
     await refused(proxy.CreateDownloadLink(request("n3")), grpc.StatusCode.INVALID_ARGUMENT)
     undefined = CreateDownloadLinkRequest(node_execution_id=node_id("decks", "n0"))

@@ -1,0 +1,289 @@
+"""Attacks on uploads and downloads, through the public door of a whole sandbox."""
+
+import hashlib
+import http.client
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import grpc
+import httpx
+import pytest
+from flyteidl.service.dataproxy_pb2 import (
+    CreateDownloadLocationRequest,
+    CreateUploadLocationRequest,
+    CreateUploadLocationResponse,
+)
+from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
+
+from tests.support.refusals import refused
+from tests.support.sandbox import Sandbox
+
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+SLOW_READERS = 20
+# What a connection at rest may cost each part; Envoy keeps a buffer of 1 MiB.
+READER_BYTES = {"executions": 700 * KIBIBYTE, "envoy": 1500 * KIBIBYTE}
+
+
+@pytest.fixture
+async def proxy(attacked: Sandbox) -> AsyncIterator[DataProxyServiceStub]:
+    async with attacked.channel() as channel:
+        yield DataProxyServiceStub(channel)
+
+
+def digest(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def place(name: str, **fields: Any) -> CreateUploadLocationRequest:
+    """A place of the test `name`'s own."""
+    return CreateUploadLocationRequest(**{"project": name, "domain": "d", **fields})
+
+
+def put(location: CreateUploadLocationResponse, data: bytes) -> httpx.Response:
+    return httpx.put(location.signed_url, content=data, headers=dict(location.headers))
+
+
+def get(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers)
+
+
+def length(url: str) -> str:
+    return str(httpx.head(url).headers["content-length"])
+
+
+async def download(proxy: DataProxyServiceStub, uri: str) -> str:
+    url: str = (await proxy.CreateDownloadLocation(CreateDownloadLocationRequest(native_url=uri))).signed_url
+    return url
+
+
+def stored(location: CreateUploadLocationResponse) -> bytes:
+    return Path(location.native_url.removeprefix("file://")).read_bytes()
+
+
+def files(attacked: Sandbox, below: str) -> list[Path]:
+    return [path for path in (attacked.folder / "objects" / below).rglob("*") if path.is_file()]
+
+
+async def test_a_signature_for_one_name_fits_no_other(proxy: DataProxyServiceStub) -> None:
+    code = b"the victim's code"
+    victim = await proxy.CreateUploadLocation(place("forged", filename="script.tar.gz", content_md5=digest(code)))
+    evil = digest(b"evil code").hex()
+    for name in (f"script.tar.gz\n9999999999\n{evil}", f"script.tar.gz\n9999999999\n{evil}\n0"):
+        request = place("forged", filename=name, content_md5=digest(code))
+        await refused(proxy.CreateUploadLocation(request), grpc.StatusCode.INVALID_ARGUMENT, "control character")
+    url = urlsplit(victim.signed_url)
+    unsigned = f"{url.scheme}://{url.netloc}{url.path}"
+    query = parse_qs(url.query) | {"md5": [evil], "expires": ["9999999999"]}
+    for other in (unsigned, f"{unsigned}?{urlencode(query, doseq=True)}"):
+        assert put(CreateUploadLocationResponse(signed_url=other), b"evil code").status_code == 403
+    assert get(victim.signed_url).status_code == 403
+    assert put(victim, code).status_code == 200
+
+
+PARTS = ("org", "project", "domain", "filename_root", "filename")
+NO_PATHS = ("/", "..", "a/../b", "a//b", "/a", "a/", "a\\b", "a\x00b", "a\nb", "a\x7fb", "a\u2028b", "a" * 256)
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_parts_that_form_no_path_are_refused(proxy: DataProxyServiceStub, part: str) -> None:
+    values = [*NO_PATHS, *(["a/b"] if part in PARTS[:3] else ["/".join(["a" * 200] * 5)])]
+    for value in values + (["@o"] if part == "project" else []):
+        request = place("refused", **{"filename_root": "r", "filename": "f", part: value})
+        await refused(proxy.CreateUploadLocation(request), grpc.StatusCode.INVALID_ARGUMENT, "invalid uri")
+
+
+async def test_uploads_of_different_callers_have_different_places(proxy: DataProxyServiceStub) -> None:
+    callers = [
+        {"org": "a", "project": "b", "domain": "c", "filename_root": "d"},
+        {"project": "a", "domain": "b", "filename_root": "c/d"},
+        {"project": "a", "domain": "b", "filename_root": "c", "filename": "d/f"},
+    ]
+    first, *others = [
+        (await proxy.CreateUploadLocation(place("", **{"filename": "f", **caller}))).native_url for caller in callers
+    ]
+    assert first.endswith("/uploads/@a/b/c/d/f")
+    assert all(other.endswith("/uploads/a/b/c/d/f") for other in others)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x#1",
+        "a?b",
+        "100%",
+        "a%2Fb",
+        "a%20b",
+        "a+b",
+        "a b",
+        "naïve 文件.txt",
+        "a;b=c&d",
+        "~",
+        "...",
+        "é" * 127,
+        "a" * 255,
+    ],
+)
+async def test_any_other_name_works_from_end_to_end(proxy: DataProxyServiceStub, name: str) -> None:
+    data = name.encode()
+    location = await proxy.CreateUploadLocation(place("named", filename=name, content_md5=digest(data)))
+    assert location.native_url.endswith(f"/{name}")
+    assert put(location, data).status_code == 200
+    assert stored(location) == data
+    answer = get(await download(proxy, location.native_url))
+    assert (answer.status_code, answer.content) == (200, data)
+    again = await proxy.CreateUploadLocation(
+        place("named", filename=name, filename_root=location.native_url.split("/")[-2], content_md5=digest(data))
+    )
+    assert again.native_url == location.native_url
+    assert put(again, data).status_code == 200
+
+
+async def test_an_old_url_does_not_replace_what_was_uploaded_since(proxy: DataProxyServiceStub) -> None:
+    request = place("once", filename="script", filename_root="r")
+    early, late = [await proxy.CreateUploadLocation(request) for _ in range(2)]
+    assert put(late, b"what is meant").status_code == 200
+    refused_put = put(early, b"something else")
+    assert (refused_put.status_code, "file already exists" in refused_put.text) == (409, True)
+    assert put(early, b"what is meant").status_code == 200
+    assert get(await download(proxy, late.native_url)).content == b"what is meant"
+    with_digest = place("once", filename="script", filename_root="r", content_md5=digest(b"what is meant"))
+    assert put(await proxy.CreateUploadLocation(with_digest), b"what is meant").status_code == 200
+    with_digest.content_md5 = digest(b"something else")
+    await refused(proxy.CreateUploadLocation(with_digest), grpc.StatusCode.ALREADY_EXISTS, "file already exists at")
+
+
+async def test_one_of_racing_uploads_is_kept_whole(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(place("race", filename="f", filename_root="r"))
+    bodies = [bytes([number]) * MEBIBYTE for number in range(8)]
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        answers = list(pool.map(lambda body: put(location, body).status_code, bodies))
+    assert sorted(answers) == [200, *[409] * 7]
+    assert get(await download(proxy, location.native_url)).content == bodies[answers.index(200)]
+    assert files(attacked, ".uploads") == []
+
+
+async def test_no_file_takes_the_place_of_a_folder_nor_the_other_way(proxy: DataProxyServiceStub) -> None:
+    early = await proxy.CreateUploadLocation(place("folders", filename="a/b", filename_root="r"))
+    file = await proxy.CreateUploadLocation(place("folders", filename="a", filename_root="r"))
+    assert put(file, b"x").status_code == 200
+    assert put(early, b"x").status_code == 409
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    below = place("folders", filename="a/b/c", filename_root="r")
+    await refused(proxy.CreateUploadLocation(below), code, "a file is at")
+    inner = await proxy.CreateUploadLocation(place("folders", filename="x/y", filename_root="s"))
+    outer = await proxy.CreateUploadLocation(place("folders", filename="x", filename_root="s"))
+    assert put(inner, b"x").status_code == 200
+    answer = put(outer, b"x")
+    assert (answer.status_code, "a folder is at" in answer.text) == (409, True)
+    await refused(proxy.CreateUploadLocation(place("folders", filename="x", filename_root="s")), code, "a folder is at")
+
+
+async def test_a_refused_or_broken_upload_leaves_nothing(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(place("broken", filename="f", content_md5=digest(b"right")))
+    assert put(location, b"wrong").status_code == 400
+    url = urlsplit(location.signed_url)
+    for framing in (b"Content-Length: 10000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n100000\r\n"):
+        with socket.create_connection(("localhost", attacked.port)) as connection:
+            head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n".encode()
+            connection.sendall(head + framing + b"x" * MEBIBYTE)
+    assert put(location, b"right").status_code == 200
+    assert [path.name for path in files(attacked, "uploads/broken")] == ["f"]
+
+
+async def test_an_upload_above_the_limit_is_refused_by_its_length(
+    attacked: Sandbox, proxy: DataProxyServiceStub
+) -> None:
+    location = await proxy.CreateUploadLocation(place("large", filename="f", filename_root="r"))
+    url = urlsplit(location.signed_url)
+    connection = http.client.HTTPConnection("localhost", attacked.port, timeout=10)
+    connection.putrequest("PUT", f"{url.path}?{url.query}")
+    connection.putheader("Content-Length", str(1 << 40))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, b"too large" in answer.read()) == (413, True)
+    connection.close()
+    assert files(attacked, "uploads/large") == []
+
+
+async def test_uploaded_pages_run_in_a_sandbox(proxy: DataProxyServiceStub) -> None:
+    for name, disposition in (("deck.html", None), ("page.svg", "attachment"), ("x.HTML", "attachment")):
+        location = await proxy.CreateUploadLocation(place("pages", filename=name, filename_root="r"))
+        assert put(location, b"<script>").status_code == 200
+        headers = get(await download(proxy, location.native_url)).headers
+        policy = headers["content-security-policy"]
+        assert "sandbox" in policy
+        assert "allow-same-origin" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers.get("content-disposition", "").partition(";")[0] == (disposition or "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "content"),
+    [
+        ("bytes=2-4", 206, b"234"),
+        ("bytes=7-", 206, b"789"),
+        ("bytes=-2", 206, b"89"),
+        ("bytes=-99", 206, b"0123456789"),
+        ("bytes=0-99", 206, b"0123456789"),
+        ("bytes=10-", 416, None),
+        ("bytes=-0", 416, None),
+        ("bytes=99999999999999999999-", 416, None),
+        ("bytes=4-2", 200, b"0123456789"),
+        ("bytes=0-1,3-4", 200, b"0123456789"),
+        ("lines=1-2", 200, b"0123456789"),
+        ("bytes=x", 200, b"0123456789"),
+    ],
+)
+async def test_ranges_are_honoured(proxy: DataProxyServiceStub, asked: str, status: int, content: bytes | None) -> None:
+    location = await proxy.CreateUploadLocation(place("ranges", filename="f", content_md5=digest(b"0123456789")))
+    assert put(location, b"0123456789").status_code == 200
+    url = await download(proxy, location.native_url)
+    answer = get(url, Range=asked)
+    assert answer.status_code == status
+    if content is not None:
+        assert answer.content == content
+    if status == 206:
+        first = b"0123456789".index(content or b"")
+        assert answer.headers["content-range"] == f"bytes {first}-{first + len(answer.content) - 1}/10"
+    if status == 416:
+        assert answer.headers["content-range"] == "bytes */10"
+    assert length(url) == "10"
+
+
+def resident(attacked: Sandbox, part: str) -> int:
+    pages = int(Path(f"/proc/{attacked.pid(part)}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def slow_reader(attacked: Sandbox, path: str) -> Iterator[None]:
+    """A client that reads the head of the answer and no more."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIBIBYTE)
+        connection.connect(("localhost", attacked.port))
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(KIBIBYTE).startswith(b"HTTP/1.1 200")
+        yield
+
+
+async def test_slow_readers_cost_little_memory(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(place("slow", filename="f", filename_root="r"))
+    assert put(location, b"x" * MEBIBYTE).status_code == 200
+    os.truncate(location.native_url.removeprefix("file://"), 400 * MEBIBYTE)
+    url = urlsplit(await download(proxy, location.native_url))
+    size = length(url.geturl())
+    before = {part: resident(attacked, part) for part in READER_BYTES}
+    with ExitStack() as stack:
+        for _ in range(SLOW_READERS):
+            stack.enter_context(slow_reader(attacked, f"{url.path}?{url.query}"))
+        # Others are served meanwhile, by which time everything that is read ahead has been read.
+        assert {length(url.geturl()) for _ in range(50)} == {size}
+        grown = {part: (resident(attacked, part) - before[part]) / SLOW_READERS for part in READER_BYTES}
+    assert all(grown[part] < most for part, most in READER_BYTES.items()), grown
