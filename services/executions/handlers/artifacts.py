@@ -17,7 +17,7 @@ from services.executions.rules import artifacts as rules
 from services.executions.rules import data, lookups
 from services.executions.store import node_executions, task_executions
 from services.kit.db import Database
-from services.kit.errors import InvalidArgument, ResourceExhausted
+from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.kit.rpc import Call
 
 
@@ -37,6 +37,8 @@ class ArtifactHandlers:
             return GetDataResponse(pre_signed_urls=(await self._links.CreateDownloadLink(link, call)).pre_signed_urls)
         location = await self._location(artifact)
         found = await self._values.fetched(location)
+        if found.gone:
+            raise NotFound(f"the data of [{request.flyte_url}] is gone: {location.uri}")
         if found.full is None:
             if artifact.literal or not location.uri:
                 raise ResourceExhausted(f"the data of [{request.flyte_url}] is too large to be answered")

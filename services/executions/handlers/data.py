@@ -1,7 +1,6 @@
 """Inputs and outputs of executions, nodes and tasks (executions.md section 6)."""
 
 import asyncio
-import logging
 from datetime import timedelta
 
 from flyteidl.admin.common_pb2 import UrlBlob
@@ -22,9 +21,6 @@ from flyteidl.admin.task_execution_pb2 import (
     TaskExecutionGetDataRequest,
     TaskExecutionGetDataResponse,
 )
-from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
-from flyteidl.core.literals_pb2 import LiteralMap
-from google.protobuf.message import DecodeError
 
 from services.contracts.identifiers import check_execution_identifier, check_node_execution_identifier
 from services.executions.config import Settings
@@ -32,11 +28,9 @@ from services.executions.rules import data as rules
 from services.executions.rules import lookups
 from services.executions.store import executions, node_executions, task_executions
 from services.kit.db import Database
-from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
+from services.kit.errors import NotFound
 from services.kit.objects import ObjectStore
 from services.kit.rpc import Call
-
-log = logging.getLogger(__name__)
 
 
 class DataHandlers:
@@ -69,8 +63,9 @@ class DataHandlers:
         closure = NodeExecutionClosure.FromString(row.closure)
         rest = NodeExecutionGetDataResponse()
         if row.dynamic_workflow_uri:
-            compiled = await self._dynamic_workflow(row.dynamic_workflow_uri)
-            rest = rules.dynamic_workflow(compiled, closure.dynamic_job_spec_uri)
+            compiled = await self._objects.find(row.dynamic_workflow_uri, rules.compiled_workflow)
+            if compiled is not None:
+                rest = rules.dynamic_workflow(compiled, closure.dynamic_job_spec_uri)
         rest.flyte_urls.CopyFrom(rules.node_urls(request.id, deck=bool(closure.deck_uri)))
         located = rules.outputs(closure)
         return await self._answer(NodeExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
@@ -86,7 +81,10 @@ class DataHandlers:
             raise lookups.missing(request.id)
         if not row.dynamic_workflow_uri:
             raise NotFound("node does not contain dynamic workflow")
-        return DynamicNodeWorkflowResponse(compiled_workflow=await self._dynamic_workflow(row.dynamic_workflow_uri))
+        compiled = await self._objects.find(row.dynamic_workflow_uri, rules.compiled_workflow)
+        if compiled is None:
+            raise NotFound(f"the dynamic workflow of the node is gone: {row.dynamic_workflow_uri}")
+        return DynamicNodeWorkflowResponse(compiled_workflow=compiled)
 
     async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, _call: Call) -> bytes:
         """Answer the data of one attempt of a task; raises NotFound."""
@@ -104,36 +102,20 @@ class DataHandlers:
         return rules.answer(kind, inputs, found)
 
     async def fetched(self, location: rules.Location) -> rules.Data:
-        """Fetch data as far as it is answered inline (6.2); raises Internal when there is neither data nor a URL."""
+        """Fetch data as far as it is answered inline (6.2); raises Unavailable while the store is down.
+
+        Data that is gone hides nothing else of its execution: it is answered as GONE, logged and counted.
+        """
         uri = location.uri
         if not uri:
             return rules.from_values(location.values, self._max_bytes)
-        blob = await self._blob(uri)
+        blob = UrlBlob()
+        if self._signed:
+            info = await self._objects.find_info(uri)
+            if info is None:
+                return rules.GONE
+            blob = UrlBlob(url=await self._objects.sign_get(uri, self._url_life), bytes=info.size)
         if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
             return rules.Data(blob, None)
-        try:
-            content = await self._objects.get(uri)
-            LiteralMap.FromString(content)  # a client could not read an answer around broken bytes
-        except (NotFound, Unavailable, InvalidArgument, DecodeError) as error:
-            if not blob.url:
-                raise Internal(f"the data cannot be read from {uri}") from error
-            log.warning("data is answered by URL only", extra={"uri": uri, "cause": str(error)})
-            return rules.Data(blob, None)
-        return rules.Data(blob, content)
-
-    async def _blob(self, uri: str) -> UrlBlob:
-        if not self._signed:
-            return UrlBlob()
-        try:
-            info = await self._objects.head(uri)
-        except Unavailable as error:
-            raise Internal(f"the size of {uri} cannot be told") from error
-        if info is None:
-            raise Internal(f"there is no object at {uri}")
-        return UrlBlob(url=await self._objects.sign_get(uri, self._url_life), bytes=info.size)
-
-    async def _dynamic_workflow(self, uri: str) -> CompiledWorkflowClosure:
-        try:
-            return CompiledWorkflowClosure.FromString(await self._objects.get(uri))
-        except (NotFound, Unavailable, InvalidArgument, DecodeError) as error:
-            raise Internal(f"the dynamic workflow cannot be read from {uri}") from error
+        content = await self._objects.find(uri, rules.literals)
+        return rules.GONE if content is None else rules.Data(blob, content)

@@ -26,8 +26,8 @@ from services.executions.store.execution_trees import read_tree
 from services.kit.beside import Beside
 from services.kit.bus import Bus
 from services.kit.db import Database, snapshot
-from services.kit.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from services.kit.objects import ObjectStore
+from services.kit.errors import ResourceExhausted
+from services.kit.objects import ObjectStore, missed
 from services.kit.rpc import Call
 
 # Nodes and attempts of all executions that one answer tells of: some hundred megabytes while it is put together.
@@ -46,7 +46,10 @@ class ExecutionMetricsHandlers:
     async def GetExecutionMetrics(
         self, request: WorkflowExecutionGetMetricsRequest, _call: Call
     ) -> WorkflowExecutionGetMetricsResponse:
-        """Answer the tree of spans, `depth` levels deep; raises NotFound, Internal, ResourceExhausted."""
+        """Answer the tree of spans, `depth` levels deep; raises NotFound, Internal, ResourceExhausted, Unavailable.
+
+        A workflow whose closure is gone is answered without its nodes.
+        """
         check_execution_identifier(request.id if request.HasField("id") else None)
         reading = _Reading(self._db, self._beside)
         run = await reading.run(request.id, with_nodes=request.depth != 0)
@@ -62,10 +65,14 @@ class ExecutionMetricsHandlers:
             return await reading.run(wanted.execution, with_nodes=wanted.with_nodes)
         registered = not isinstance(wanted, WantedDynamic)
         uri = await self._place(wanted.id) if isinstance(wanted, WantedWorkflow) else wanted.uri
+        content = await self._objects.find(uri, bytes)
+        if content is None:
+            return None
         try:
-            return await self._beside.run(_compiled, await self._objects.get(uri), registered=registered)
-        except (NotFound, Unavailable, InvalidArgument, DecodeError) as error:
-            raise Internal(f"the workflow cannot be read from {uri}") from error
+            return await self._beside.run(_compiled, content, registered=registered)
+        except DecodeError as error:
+            missed(uri, error)
+            return None
 
     async def _place(self, workflow: Identifier) -> str:
         return (await self._bus.ask(LOCATE_WORKFLOW_CLOSURE, ObjectGetRequest(id=workflow))).url

@@ -19,7 +19,6 @@ from flyteidl.admin.execution_pb2 import (
 )
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
-from google.protobuf.message import DecodeError
 
 from services.contracts.executions import EXECUTION_TERMINATED
 from services.contracts.identifiers import check_execution_identifier
@@ -28,7 +27,7 @@ from services.executions.rules import answers, lookups, repeat
 from services.executions.store import execution_lists
 from services.executions.store import executions as store
 from services.kit.db import Database
-from services.kit.errors import Internal, InvalidArgument, NotFound, Unavailable
+from services.kit.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
 from services.kit.positions import Positions
@@ -146,10 +145,15 @@ class ExecutionHandlers:
         return source
 
     async def _user_inputs(self, source: store.Source) -> LiteralMap:
+        uri = source.user_inputs_uri
         try:
-            return LiteralMap.FromString(await self._objects.get(source.user_inputs_uri))
-        except (NotFound, Unavailable, DecodeError) as error:
-            raise Internal(f"the inputs cannot be read again from {source.user_inputs_uri}") from error
+            found = await self._objects.find(uri, LiteralMap.FromString)
+        except Unavailable as error:
+            # The engine tries a child workflow again for INTERNAL; UNAVAILABLE would fail its node for good.
+            raise Internal(f"the inputs cannot be read again from {uri}") from error
+        if found is None:
+            raise FailedPrecondition(f"the inputs of the execution are gone from {uri}, so it cannot run again")
+        return found
 
 
 def _identifier(

@@ -13,8 +13,8 @@ from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure, TaskExecutio
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
+from google.protobuf.message import DecodeError
 
-from services.kit.errors import Internal
 from services.kit.wire import message_field
 
 # Each answer has these four fields; inputs and outputs have other numbers for executions than for nodes and tasks.
@@ -33,12 +33,16 @@ class Location:
 class Data:
     """Data as it is answered: where it can be fetched, and a serialized LiteralMap.
 
-    `full` is None when the data exists but is not here. The engine's recovery takes a map that is present for the
-    whole truth, so an empty one in its place would lose outputs (6.3).
+    `full` is None when there is data but not here. The engine's recovery takes a map that is present for the whole
+    truth, so an empty one in its place would lose outputs (6.3). When the data is gone there is no URL either.
     """
 
     blob: UrlBlob
     full: bytes | None
+    gone: bool = False
+
+
+GONE = Data(UrlBlob(), None, gone=True)
 
 
 def execution_outputs(closure: ExecutionClosure) -> Location:
@@ -81,14 +85,26 @@ def answer(kind: type[Answer], inputs: Data, outputs_: Data) -> bytes:
 
 
 def dynamic_workflow(closure: CompiledWorkflowClosure, job_spec_uri: str) -> NodeExecutionGetDataResponse:
-    """Return the part that tells of a dynamic workflow; raises Internal for one without an id (6.5)."""
-    if not closure.primary.template.HasField("id"):
-        raise Internal("the stored dynamic workflow has no primary workflow")
+    """Return the part that tells of a dynamic workflow (6.5)."""
     return NodeExecutionGetDataResponse(
         dynamic_workflow=DynamicWorkflowNodeMetadata(
             id=closure.primary.template.id, compiled_workflow=closure, dynamic_job_spec_uri=job_spec_uri
         )
     )
+
+
+def compiled_workflow(content: bytes) -> CompiledWorkflowClosure:
+    """Parse the closure of a dynamic workflow; raises DecodeError for one that names no workflow, too."""
+    closure = CompiledWorkflowClosure.FromString(content)
+    if not closure.primary.template.HasField("id"):
+        raise DecodeError("the stored dynamic workflow has no primary workflow")
+    return closure
+
+
+def literals(content: bytes) -> bytes:
+    """Return a serialized LiteralMap as it is; raises DecodeError, as no client could read an answer around another."""
+    LiteralMap.FromString(content)
+    return content
 
 
 def node_urls(node: NodeExecutionIdentifier, *, deck: bool) -> FlyteURLs:

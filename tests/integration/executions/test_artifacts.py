@@ -79,7 +79,7 @@ async def test_a_deck_is_a_signed_url(proxy: DataProxyServiceStub) -> None:
         (url("n9/0/o"), INVALID, "no task executions were listed"),
         (url("n0/o/o9"), INVALID, "name [o9] not found in"),
         (url("n0/i/o0"), INVALID, "name [o0] not found in"),
-        (url("n1/o"), grpc.StatusCode.INTERNAL, "the data cannot be read"),
+        (url("n1/o"), MISSING, "is gone: file://"),
     ],
 )
 async def test_what_is_not_there_is_told(

@@ -1,9 +1,12 @@
 """Inputs and outputs of executions and nodes: inline, signed, missing and unreadable."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import psycopg
 from flyteidl.admin.execution_pb2 import (
     ExecutionClosure,
@@ -21,11 +24,13 @@ from flyteidl.admin.task_execution_pb2 import (
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flyteidl.service.dataproxy_pb2 import GetDataRequest
+from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
 from tests.support.entities import DOMAIN, PROJECT, identifier, literals
 from tests.support.execution_rows import execution, node, stored, task
 from tests.support.executions import execution_id, node_id, task_id
-from tests.support.parts import Parts, service
+from tests.support.parts import Parts, Served, service
 from tests.support.refusals import refused
 
 
@@ -56,14 +61,68 @@ async def test_without_data_maps_are_present_and_empty(
         assert all(found.HasField(field) for field in ("inputs", "outputs", "full_inputs", "full_outputs"))
 
 
-async def test_unreadable_data_is_an_error_and_not_empty(
+GONE = ("file://{objects}/nowhere", "file://{objects}/broken", "s3://other/outputs", "file://{objects}/folder", "\x00")
+
+
+async def test_data_that_is_gone_hides_nothing_else(
+    served: Served, admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    stored(objects, "broken", b"\xff\xff")
+    inputs = stored(objects, "folder/inputs", literals(a=1).SerializeToString())
+    proxy = DataProxyServiceStub(served.channel)
+    before = await missed(served)
+    for number, form in enumerate(GONE):
+        name, uri = f"gone{number}", form.format(objects=objects)
+        await execution(database, name, inputs_uri=inputs, closure=ExecutionClosure(outputs={"uri": uri}))
+        dynamic = {"dynamic_workflow_remote_closure_reference": uri} if "\x00" not in uri else {}
+        of_node = NodeExecutionClosure(output_uri=uri, deck_uri=uri)
+        await node(database, name, "n0", input_uri=inputs, closure=of_node, **dynamic)
+        await task(database, name, "n0", input_uri=inputs, closure=TaskExecutionClosure(output_uri=uri))
+        for found in (
+            await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id(name))),
+            await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id(name, "n0"))),
+            await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task_id(name, "n0"))),
+        ):
+            assert found.full_inputs == literals(a=1)
+            # An engine that recovers takes a map that is there for the truth (executions.md 6.3).
+            assert not found.HasField("full_outputs")
+            assert (found.HasField("outputs"), found.outputs.url) == (True, "")
+        base = f"flyte://v1/{PROJECT}/{DOMAIN}/{name}/n0"
+        assert (await proxy.GetData(GetDataRequest(flyte_url=f"{base}/i"))).literal_map == literals(a=1)
+        code = grpc.StatusCode.NOT_FOUND
+        await refused(proxy.GetData(GetDataRequest(flyte_url=f"{base}/o")), code, "is gone")
+        if dynamic:
+            request = GetDynamicNodeWorkflowRequest(id=node_id(name, "n0"))
+            await refused(admin.GetDynamicNodeWorkflow(request), code, "is gone")
+        if "broken" not in uri:
+            await refused(proxy.GetData(GetDataRequest(flyte_url=f"{base}/d")), code, "object not found")
+    assert await missed(served) >= before + 4 * len(GONE)
+
+
+async def missed(served: Served) -> float:
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{served.http_url}/metrics")).text
+    return sum(
+        float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("flyteplane_objects_missed_t")
+    )
+
+
+@contextmanager
+def taken_away(folder: Path) -> Iterator[None]:
+    elsewhere = folder.rename(folder.with_name("unmounted"))
+    yield
+    elsewhere.rename(folder)
+
+
+async def test_a_store_that_is_down_is_unavailable(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
-    broken = stored(objects, "broken", b"\xff\xff")
-    for name, uri in (("lost", f"file://{objects}/nowhere"), ("broken", broken), ("foreign", "s3://other/outputs")):
-        await execution(database, name, closure=ExecutionClosure(outputs={"uri": uri}))
-        request = WorkflowExecutionGetDataRequest(id=execution_id(name))
-        await refused(admin.GetExecutionData(request), grpc.StatusCode.INTERNAL, "cannot be read")
+    uri = stored(objects, "away", literals(a=1).SerializeToString())
+    await execution(database, "away", inputs_uri=uri, closure=ExecutionClosure(outputs={"uri": uri}))
+    request = WorkflowExecutionGetDataRequest(id=execution_id("away"))
+    with taken_away(objects):
+        await refused(admin.GetExecutionData(request), grpc.StatusCode.UNAVAILABLE)
+    assert (await admin.GetExecutionData(request)).full_outputs == literals(a=1)
 
 
 async def test_signed_urls_stand_beside_small_data_and_in_place_of_large(parts: Parts, objects: Path) -> None:

@@ -74,7 +74,7 @@ def tree(span: Span) -> Tree:
     return (names[kind], span.start_time.seconds, span.end_time.seconds, *map(tree, span.spans))
 
 
-def built(first: Run, depth: int, known: Mapping[str, Message | Run] | None = None, **primary: Any) -> Tree:
+def built(first: Run, depth: int, known: Mapping[str, Message | Run | None] | None = None, **primary: Any) -> Tree:
     """Build the spans of `first`, whose workflow is `w`; `known` has what else may be wanted, by name."""
     found: dict[str, Any] = {"w": CompiledWorkflowClosure(primary=workflow("w", **primary))} | dict(known or {})
     spans = execution_span(first, depth)
@@ -306,3 +306,12 @@ def test_nodes_come_in_order_of_creation_after_their_latest_upstream() -> None:
 def test_a_node_that_its_workflow_lacks_is_internal() -> None:
     with pytest.raises(Internal, match="failed to discover workflow node n0"):
         built(run(START, node(), LAST), ALL, other=TASK)
+
+
+def test_what_is_gone_is_told_without_its_nodes() -> None:
+    assert built(run(START, node(), LAST), ALL, {"w": None}, n0=TASK) == ("e", 0, 100, ("WORKFLOW_SETUP", 0, 2))
+    inside: Row = ("n0-start", "start-node", 2, 22, 23, {})
+    dynamic = run(START, node(parent=True, dynamic="made"), inside, LAST, tasks=(("n0", 0, ATTEMPT),))
+    assert ("NODE_RESET", 20, 23) in built(dynamic, ALL, {"made": None}, n0=TASK)[4]
+    reference = {"workflow_node": {"sub_workflow_ref": identifier("sub")}}
+    assert built(run(START, node(), inside, LAST), ALL, {"sub": None}, n0=reference) == one(("NODE_SETUP", 10, 23))

@@ -63,8 +63,10 @@ def execution_span(
         span.spans.append(operation("WORKFLOW_SETUP", closure.created_at, closure.updated_at))
         return span
     compiled = yield from _workflow(closure.workflow_id)
-    place = _Place(run, compiled, compiled.primary, above | {_key(run.id)}, level).below()
     span.spans.append(operation("WORKFLOW_SETUP", closure.created_at, start.closure.updated_at))
+    if compiled is None:
+        return span
+    place = _Place(run, compiled, compiled.primary, above | {_key(run.id)}, level).below()
     span.spans.extend((yield from _nodes(place, nodes, depth - 1)))
     last = _latest_upstream(place.workflow, nodes, END)
     if last is not None:
@@ -145,6 +147,8 @@ def _task(place: _Place, node: Node, depth: int) -> Spans:
         return [*spans, *operation_if_ordered("NODE_RESET", last, node.closure.updated_at)]
     spans.append(operation("NODE_RESET", last, children[START].closure.updated_at))
     compiled = yield from _dynamic(node)
+    if compiled is None:
+        return spans
     inside = replace(place, closure=compiled, workflow=compiled.primary)
     return spans + (yield from _children(inside, node, children, depth))
 
@@ -170,8 +174,10 @@ def _sub_workflow(place: _Place, node: Node, reference: Identifier, depth: int) 
     closure = place.closure
     workflow = next((one for one in closure.sub_workflows if one.template.id == reference), None)
     if workflow is None:
-        closure = yield from _workflow(reference)
-        workflow = closure.primary
+        found = yield from _workflow(reference)
+        if found is None:
+            return spans
+        closure, workflow = found, found.primary
     inside = replace(place, closure=closure, workflow=workflow)
     return spans + (yield from _children(inside, node, children, depth))
 
@@ -184,17 +190,17 @@ def _children(place: _Place, node: Node, children: Mapping[str, Node], depth: in
     return spans
 
 
-def _workflow(identifier: Identifier) -> Generator[Wanted, Found, CompiledWorkflowClosure]:
+def _workflow(identifier: Identifier) -> Generator[Wanted, Found, CompiledWorkflowClosure | None]:
     return _closure((yield WantedWorkflow(identifier)))
 
 
-def _dynamic(node: Node) -> Generator[Wanted, Found, CompiledWorkflowClosure]:
+def _dynamic(node: Node) -> Generator[Wanted, Found, CompiledWorkflowClosure | None]:
     if not node.dynamic_uri:
         raise Internal(f"the node {node.id.node_id} has children and no dynamic workflow")
     return _closure((yield WantedDynamic(node.dynamic_uri)))
 
 
-def _closure(found: Found) -> CompiledWorkflowClosure:
+def _closure(found: Found) -> CompiledWorkflowClosure | None:
     if isinstance(found, Run):
         raise TypeError("a workflow was wanted")
     return found

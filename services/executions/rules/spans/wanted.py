@@ -75,7 +75,8 @@ class WantedDynamic:
 
 
 Wanted = WantedRun | WantedWorkflow | WantedDynamic
-Found = Run | CompiledWorkflowClosure
+# None is a workflow that is registered, or was made, and whose closure is gone: nothing is told of its nodes.
+Found = Run | CompiledWorkflowClosure | None
 Spans = Generator[Wanted, Found, list[Span]]
 OneSpan = Generator[Wanted, Found, Span]
 
