@@ -1,5 +1,6 @@
 """The HTTP front of a process: probes and metrics, and the routes a service adds (signed uploads and downloads)."""
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -36,8 +37,9 @@ class HttpFront:
         """Serve until `stop`."""
         await self.server.serve()
 
-    def stop(self) -> None:
-        """Finish the requests under way and end `serve`."""
+    def stop(self, seconds: float) -> None:
+        """End `serve`; requests under way have `seconds` to finish, which a slow reader of a download may not."""
+        self.server.config.timeout_graceful_shutdown = max(math.ceil(seconds), 0)
         self.server.should_exit = True
 
     async def _healthz(self, _: Request) -> Response:

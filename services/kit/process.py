@@ -183,10 +183,11 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
     ending.set()
     log.info("draining")
+    drained_by = asyncio.get_running_loop().time() + settings.drain_seconds
     await asyncio.gather(*(front.stop(settings.drain_seconds) for front in fronts))
     for flush in app.drain:
         await flush()
-    http_front.stop()
+    http_front.stop(drained_by - asyncio.get_running_loop().time())
     await _cancel([*loops, ended])
     results = await asyncio.gather(http, *loops, return_exceptions=True)
     log.info("ended", extra={"cause": "asked to" if ended in done else f"a part of {name} ended by itself"})

@@ -33,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     serving = asyncio.create_task(front.serve())
     await asyncio.to_thread(await_port, port)
     yield made
-    front.stop()
+    front.stop(1)
     await serving
 
 
@@ -111,3 +111,20 @@ async def test_a_crooked_path_is_refused(store: ObjectStore) -> None:
     get = await store.sign_get(store.uri("a"), HOUR)
     async with httpx.AsyncClient() as client:
         assert (await client.get(get.replace("/objects/a", "/objects/..%2Fa"))).status_code == 403
+
+
+async def test_a_reader_that_rests_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    port = free_port()
+    made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
+    await made.put(made.uri("large"), bytes(64 * MEBIBYTE))
+
+    async def ready() -> bool:
+        return True
+
+    front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    serving = asyncio.create_task(front.serve())
+    await asyncio.to_thread(await_port, port)
+    async with httpx.AsyncClient() as client, client.stream("GET", await made.sign_get(made.uri("large"), HOUR)):
+        front.stop(1)
+        async with asyncio.timeout(5):
+            await serving
