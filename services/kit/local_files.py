@@ -50,6 +50,7 @@ class LocalFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._swept = 0.0
 
     def check_path(self, path: str) -> None:
         """Raise InvalidArgument for a path that no file system holds."""
@@ -108,11 +109,18 @@ class LocalFiles:
         place = self._folder / _UPLOADS
         with self._translated(_UPLOADS):
             place.mkdir(parents=True, exist_ok=True)
-            for left in place.iterdir():
-                with suppress(FileNotFoundError):
-                    if left.stat().st_mtime < time.time() - _STALE_SECONDS:
-                        left.unlink()
+            self._sweep(place)
             return Upload(self, place / secrets.token_hex(16))
+
+    def _sweep(self, place: Path) -> None:
+        oldest = time.time() - _STALE_SECONDS
+        if self._swept > oldest:
+            return
+        self._swept = time.time()
+        for left in place.iterdir():
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < oldest:
+                    left.unlink()
 
     def link(self, source: Path, path: str, md5: bytes) -> None:
         """Make the file `source` the object at `path`, unless another one is there. Raises as `Upload.publish`."""

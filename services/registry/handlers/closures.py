@@ -11,7 +11,7 @@ from flyteidl.admin.workflow_pb2 import WorkflowClosure
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier
 
-from services.kit.errors import Internal, NotFound
+from services.kit.errors import Internal, InvalidArgument, NotFound
 from services.kit.objects import ObjectStore
 
 
@@ -40,7 +40,7 @@ class Closures:
             return kept
         try:
             closure = await self._objects.get(uri)
-        except NotFound as error:
+        except (NotFound, InvalidArgument) as error:  # gone, or in a store that is not this one
             # Not the caller's NotFound: the workflow is registered.
             raise Internal(f"Unable to read WorkflowClosure from location {uri} : {error.message}") from error
         self._keep(uri, closure)

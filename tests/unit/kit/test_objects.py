@@ -5,10 +5,12 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
-from services.kit.errors import InvalidArgument, NotFound, PermissionDenied
+from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from services.kit.objects import ObjectStore
 
 HOUR = timedelta(hours=1)
@@ -74,3 +76,33 @@ def test_no_made_up_query_passes(query: dict[str, str]) -> None:
     store = ObjectStore("file:///objects", None, "http://localhost", b"key")
     with pytest.raises(PermissionDenied):
         store.check_signature("GET", "a", query)
+
+
+async def test_what_will_not_come_back_is_answered_as_none_by_any_store(store: ObjectStore) -> None:
+    for kept in (store, ObjectStore("memory://bucket", MemoryStore(), "", b"")):
+        await kept.put(kept.uri("folder", "x"), b"\xff")
+        assert await kept.find(kept.uri("folder", "x"), bytes) == b"\xff"
+        gone = ("nothing", "folder", "folder/x/y", "a\x00b", "..", "x#1")
+        for uri in (*map(kept.uri, gone), "s3://other/x", kept.uri()):
+            assert await kept.find(uri, bytes) is None
+            assert await kept.find_info(uri) is None
+        assert await kept.find(kept.uri("folder", "x"), Timestamp.FromString) is None
+
+
+async def test_a_folder_that_is_gone_is_a_store_that_is_down(store: ObjectStore, tmp_path: Path) -> None:
+    await store.put(store.uri("x"), b"x")
+    (tmp_path / "objects" / "x").unlink()
+    (tmp_path / "objects").rmdir()
+    with pytest.raises(Unavailable):
+        await store.find(store.uri("x"), bytes)
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_a_signature_fits_no_path_that_swallows_what_follows_it(path: str, expires: str, one: str, two: str) -> None:
+    store = ObjectStore("file:///objects", None, "http://localhost", b"key")
+    for separator in ("\n", "\x00", '", "'):
+        swallowed = f"{path}{separator}{expires}"
+        signature = store._signature("PUT", swallowed, {"expires": one, "md5": two})
+        query = {"expires": expires, "md5": f"{one}{separator}{two}", "signature": signature}
+        with pytest.raises(PermissionDenied, match="does not fit"):
+            store.check_signature("PUT", path, query)
