@@ -299,6 +299,17 @@ async def test_a_user_and_an_event_change_an_execution_one_after_the_other(
     assert ExecutionClosure.FromString(closure) == aborting  # type: ignore[arg-type]  # a row of unknown types
 
 
+@pytest.mark.usefixtures("applied")
+async def test_a_node_called_as_an_object_does_not_hold_up_its_lane(
+    admin: AdminServiceStub, executions: Executions
+) -> None:
+    name = executions.create()
+    await send(admin, workflow_event("RUNNING", 1, name))
+    await send(admin, node_event("SUCCEEDED", 2, "offloaded_outputs", name=name, output_data=VALUES))
+    await send(admin, workflow_event("SUCCEEDED", 3, name, output_data=VALUES))
+    assert executions.phases(name) == ["SUCCEEDED"] * 2
+
+
 async def test_a_replica_that_dies_is_replaced_within_seconds(
     admin: AdminServiceStub, executions: Executions, parts: Parts
 ) -> None:
