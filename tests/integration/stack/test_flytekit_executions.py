@@ -1,8 +1,10 @@
 """What users of an unchanged flytekit do with executions beside waiting for them."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
 from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest
 from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
@@ -28,6 +30,13 @@ async def ended(sandbox: Sandbox, admin: AdminServiceStub) -> str:
     return name
 
 
+async def lose_outputs(admin: AdminServiceStub, name: str) -> None:
+    """Take the outputs of an execution out of the store, under those who tell where they are."""
+    execution = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
+    closure = (await admin.GetExecution(WorkflowExecutionGetRequest(id=execution))).closure
+    await asyncio.to_thread(Path(closure.outputs.uri.removeprefix("file://")).unlink)
+
+
 async def test_executions_are_launched_again_recovered_and_ended_and_tasks_launched_alone(
     ended: str, sandbox: Sandbox, admin: AdminServiceStub
 ) -> None:
@@ -37,12 +46,14 @@ async def test_executions_are_launched_again_recovered_and_ended_and_tasks_launc
     others = [names[kind] for kind in ("relaunched", "recovered", "task", "workflow")]
     for name in others:
         await play(admin, sandbox.objects_url, name, REPORT_TASKS)
+    await lose_outputs(admin, names["recovered"])
     told = await clients.told(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
     assert (told["phase"], told["cause"]) == (ABORTING, "not — nötig")
     report = {"phase": SUCCEEDED, "outputs": {"total": 9, "text": "9 apples"}}
     alone = {"phase": SUCCEEDED, "outputs": {"o0": 8}}
     other = {"phase": SUCCEEDED, "outputs": {"total": 15, "text": "15 pears"}}
-    assert told["others"] == dict(zip(others, (report, report, alone, other), strict=True))
+    lost = {"phase": SUCCEEDED, "outputs": {}}
+    assert told["others"] == dict(zip(others, (report, lost, alone, other), strict=True))
     assert {ended, *names.values()} <= set(told["recent"])
 
 
