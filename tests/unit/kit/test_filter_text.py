@@ -92,7 +92,9 @@ def test_the_parts_are_those_that_the_reference_matches(text: str) -> None:
         assert parts(text) == [(function, name, value.split(";"))]
 
 
-@pytest.mark.parametrize("text", [
+@pytest.mark.parametrize(
+    "text",
+    [
         "(" * 50_000 + "," * 50_000,
         "(a,b" * 50_000,
         "a(" * 50_000 + "," * 50_000 + ")\n",
