@@ -7,13 +7,14 @@ FLYTECTL_CONFIG names the sandbox's config file.
 import json
 import sys
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from flytekit.clients.friendly import SynchronousFlyteClient
 from flytekit.configuration import Config
 from flytekit.models.admin.common import Sort
 from flytekit.models.common import NamedEntityIdentifier
-from flytekit.models.filters import Contains, Equal, Filter, NotEqual, ValueIn
+from flytekit.models.filters import Contains, Equal, Filter, GreaterThanOrEqual, NotEqual, ValueIn
 from flytekit.remote import FlyteRemote
 
 PROJECT, DOMAIN = "flytesnacks", "development"
@@ -63,7 +64,9 @@ def lists(client: SynchronousFlyteClient, version: str, limit: int) -> Iterable[
     yield "versions of a workflow, newest first", pages(workflows, inner, limit=limit, **only(by=newest))
     yield "versions of a workflow, oldest first", pages(workflows, inner, limit=limit, **only(by=oldest))
     two = ValueIn("name", ["shapes.flows.inner", "shapes.flows.middle"])
-    yield "two workflows", pages(workflows, ALL, limit=limit, **only(two, this, by=by_name))
+    since = GreaterThanOrEqual("created_at", datetime(2020, 1, 1, tzinfo=UTC).isoformat())
+    active = Equal("state", "0")
+    yield "two workflows", pages(workflows, ALL, limit=limit, **only(two, this, since, active, by=by_name))
 
     plans = client.list_launch_plans_paginated
     yield "launch plans by name", pages(plans, ALL, limit=limit, **only(this, by=by_name))
@@ -73,13 +76,14 @@ def lists(client: SynchronousFlyteClient, version: str, limit: int) -> Iterable[
     yield "scheduled launch plans", pages(plans, ALL, limit=limit, **scheduled)
     yield "active launch plans by filter", pages(plans, ALL, limit=limit, **only(Equal("state", "1"), by=by_name))
     yield "versions of a launch plan, newest first", pages(plans, fixed, limit=limit, **only(by=newest))
-    active = client.list_active_launch_plans_paginated
-    yield "active launch plans", pages(active, PROJECT, DOMAIN, limit=limit, sort_by=by_name)
+    active_plans = client.list_active_launch_plans_paginated
+    yield "active launch plans", pages(active_plans, PROJECT, DOMAIN, limit=limit, sort_by=by_name)
 
     for kind in ("task", "workflow", "launch_plan"):
         ids = getattr(client, f"list_{kind}_ids_paginated")
         yield f"{kind} names", pages(ids, PROJECT, DOMAIN, limit=limit)
         yield f"{kind} names falling", pages(ids, PROJECT, DOMAIN, limit=limit, sort_by=by_name_down)
+        yield f"{kind} names, oldest first", pages(ids, PROJECT, DOMAIN, limit=limit, sort_by=oldest)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def test_names_are_listed_once_whatever_their_versions(
     assert listed == sorted(set(listed))
     assert set(entities[f"{kind}s"]) <= set(listed)
     assert list(chain(*lists[f"{kind} names falling"])) == listed[::-1]
+    assert sorted(chain(*lists[f"{kind} names, oldest first"])) == listed
 
 
 @pytest.mark.parametrize(
