@@ -210,17 +210,22 @@ def _may_hold(kind: Descriptor) -> bool:
     return False
 
 
-def check_depth(kind: type[Message], payload: bytes, levels: int = LEVELS_OF_ANSWERS) -> None:
-    """Raise Unreadable unless a serialized message of this `kind` can still be parsed `levels` deeper.
+def depth_check(kind: type[Message], levels: int = LEVELS_OF_ANSWERS) -> Callable[[bytes], None]:
+    """Return a check that raises Unreadable unless a serialized message can still be parsed `levels` deeper.
 
     A parser decides: so what counts for parsers counts here, groups of unknown fields too.
     """
-    if len(payload) > 2 * (MOST_LEVELS - levels):  # every level takes two bytes at least
-        deeper = _deeper(kind.DESCRIPTOR.full_name, kind.DESCRIPTOR.file)
-        try:
-            deeper().ParseFromString(_prefix(len(payload), levels) + payload)
-        except DecodeError as error:
-            raise Unreadable(TOO_DEEP) from error
+    deeper = _deeper(kind.DESCRIPTOR.full_name, kind.DESCRIPTOR.file)
+    shortest = 2 * (MOST_LEVELS - levels)  # every level takes two bytes at least
+
+    def check(payload: bytes) -> None:
+        if len(payload) > shortest:
+            try:
+                deeper().ParseFromString(_prefix(len(payload), levels) + payload)
+            except DecodeError as error:
+                raise Unreadable(TOO_DEEP) from error
+
+    return check
 
 
 _WRAPPER, _WRAPPED = 1, 2  # fields of the types that `_deeper` makes

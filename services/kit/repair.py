@@ -15,7 +15,7 @@ from psycopg import sql
 
 from services.kit.db import Connection, Database, at_terminal
 from services.kit.process import Command
-from services.kit.readable import MOST_LEVELS, SHOWN, TOO_DEEP, Unreadable, check_depth, map_value
+from services.kit.readable import MOST_LEVELS, SHOWN, TOO_DEEP, Unreadable, depth_check, map_value
 from services.kit.settings import ProcessSettings
 
 # Rows have some kilobytes, a few of them megabytes.
@@ -157,19 +157,20 @@ def _found(table: Stored, row: Sequence[Any]) -> Iterator[Found]:
 
 def repaired(column: Column, payload: bytes) -> tuple[bytes, list[str]]:
     """Return the message without what cannot be shown, and what was dropped: nothing, and it is as it was."""
+    check_depth = depth_check(column.kind, column.levels)
     try:
         message = column.kind.FromString(payload)
     except DecodeError:
         return payload, [_BROKEN]
     try:
-        check_depth(column.kind, payload, column.levels)
+        check_depth(payload)
         SHOWN.check(message)
     except Unreadable:
         dropped = list(_drop(message, MOST_LEVELS - column.levels))
     else:
         return payload, []
     try:
-        check_depth(column.kind, message.SerializeToString(), column.levels)
+        check_depth(message.SerializeToString())
     except Unreadable:
         message.DiscardUnknownFields()
         dropped.append(f"fields of later releases: {TOO_DEEP}")

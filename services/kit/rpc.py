@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from services.kit.beside import Beside
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.json_replies import JSON_REPLY_HEADER, check_shown
-from services.kit.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, check_depth
+from services.kit.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, depth_check
 from services.kit.telemetry import CALLS
 
 log = logging.getLogger(__name__)
@@ -49,14 +49,15 @@ class Method:
     request: type[Message]
     reply: Descriptor
     handler: Handler
-    check: Check | None  # of requests; None when this type can hold no value that is refused
+    check_depth: Callable[[bytes], None]  # of serialized requests
+    check_values: Check | None  # of requests; None when this type can hold no value that is refused
 
     def check_request(self, request: Message, payload: bytes) -> None:
         """Raise InvalidArgument for what not every client could read once it is stored, naming its field."""
         try:
-            check_depth(self.request, payload)
-            if self.check is not None:
-                self.check(request)
+            self.check_depth(payload)
+            if self.check_values is not None:
+                self.check_values(request)
         except Unreadable as unreadable:
             name = unreadable.fields[0] if unreadable.fields else "request"
             where = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
@@ -85,8 +86,15 @@ class Table:
                 path = f"/{service.full_name}/{descriptor.name}"
                 request = GetMessageClass(descriptor.input_type)
                 handler = getattr(owner, descriptor.name)
-                check = WRITTEN.checker(descriptor.input_type)
-                self._methods[path] = Method(path, descriptor.name, request, descriptor.output_type, handler, check)
+                self._methods[path] = Method(
+                    path,
+                    descriptor.name,
+                    request,
+                    descriptor.output_type,
+                    handler,
+                    depth_check(request),
+                    WRITTEN.checker(descriptor.input_type),
+                )
 
     @property
     def paths(self) -> set[str]:

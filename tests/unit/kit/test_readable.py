@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kit.readable import LEVELS_OF_ANSWERS, MOST_LEVELS, SHOWN, WRITTEN, Unreadable, check_depth
+from services.kit.readable import LEVELS_OF_ANSWERS, MOST_LEVELS, SHOWN, WRITTEN, Unreadable, depth_check
 from services.kit.wire import message_field
 from tests.support.poisons import groups
 
@@ -124,14 +124,15 @@ def nested(levels: int) -> bytes:
 @pytest.mark.parametrize("make", [nested, groups])
 def test_depth_is_told_by_parsers(make: Any) -> None:
     """The deepest that passes is the deepest that can be parsed inside of so many more levels."""
+    check_depth = depth_check(SignalGetOrCreateRequest)
     for levels in range(MOST_LEVELS - LEVELS_OF_ANSWERS - 3, MOST_LEVELS + 1):
         payload = make(levels)
         parsed = SignalGetOrCreateRequest.FromString(payload)
         if levels <= MOST_LEVELS - LEVELS_OF_ANSWERS:
-            check_depth(SignalGetOrCreateRequest, payload)
+            check_depth(payload)
         else:
             with pytest.raises(Unreadable, match="nested too deeply"):
-                check_depth(SignalGetOrCreateRequest, payload)
+                check_depth(payload)
         # In a list it stands one level deeper than in the request.
         listed = message_field(1, parsed.SerializeToString())
         if levels + 1 <= MOST_LEVELS:
