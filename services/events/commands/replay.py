@@ -20,7 +20,7 @@ from services.events.config import Settings
 from services.events.listeners.lane import Limits
 from services.events.listeners.lanes import Lanes
 from services.events.listeners.stream import make_ready
-from services.events.rules.log_lines import Entry, about, fields_of
+from services.events.rules.log_lines import Entry, about, fields_of, unreadable
 from services.events.store.refused_events import refused_named
 from services.kit.bus import Bus
 from services.kit.db import Database, at_terminal
@@ -107,6 +107,8 @@ def _addressed(entry: Entry) -> _Sending:
     read = about(entry.event.kind, entry.body)
     if read is None:
         return _Sending(entry, failed="it cannot be read")
+    if fault := unreadable(entry.event.kind, entry.body):
+        return _Sending(entry, failed=f"it would be refused: {fault}")
     marked = replace(entry.event, mark=mark_of(*read.execution))
     return _Sending(replace(entry, event=marked, verdict=None), lane_of(*read.execution))
 

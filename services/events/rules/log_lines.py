@@ -13,13 +13,14 @@ from flyteidl.admin.event_pb2 import (
     WorkflowExecutionEventRequest,
 )
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc.code_pb2 import Code
 
 from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, decode_verdicts, parse_verdict
 from services.contracts.event_marks import places_of
 from services.contracts.execution_names import ExecutionName
 from services.kit.errors import InvalidArgument
+from services.kit.readable import WRITTEN, Unreadable, depth_check
 
 WAITING = "waiting"
 """What stands for a verdict that is not known yet."""
@@ -91,6 +92,20 @@ def about(kind: Kind, body: bytes) -> About | None:
         return _READERS[kind](body)
     except DecodeError:
         return None
+
+
+def unreadable(kind: Kind, body: bytes) -> str:
+    """Say why an event would be refused today before anything else is looked at; empty when it would not.
+
+    Releases before that check took what no list can show.
+    """
+    request = _REQUESTS[kind]
+    try:
+        depth_check(request)(body)
+        WRITTEN.check(request.FromString(body))
+    except Unreadable as found:
+        return f"{found.path}: {found.fault}" if found.path else found.fault
+    return ""
 
 
 def fields_of(entry: Entry) -> dict[str, str | int | None]:
@@ -180,4 +195,9 @@ def _task(body: bytes) -> About:
     )
 
 
+_REQUESTS: Mapping[Kind, type[Message]] = {
+    Kind.WORKFLOW: WorkflowExecutionEventRequest,
+    Kind.NODE: NodeExecutionEventRequest,
+    Kind.TASK: TaskExecutionEventRequest,
+}
 _READERS = {Kind.WORKFLOW: _workflow, Kind.NODE: _node, Kind.TASK: _task}

@@ -14,8 +14,9 @@ from services.events.commands import show
 from services.events.commands.arguments import add_since, parser
 from services.events.commands.replay import replay
 from services.events.config import Settings
-from services.events.rules.log_lines import Entry, as_json, entries_of, fields_of, table
+from services.events.rules.log_lines import Entry, as_json, entries_of, fields_of, table, unreadable
 from tests.support.event_makers import batched, node_event, task_event, workflow_event
+from tests.support.poisons import groups
 
 NOW = datetime(2026, 11, 24, 15, tzinfo=UTC)
 MARK, OTHER = mark_of("p", "d", "e"), mark_of("p", "d", "other")
@@ -88,6 +89,13 @@ def test_events_that_are_gone_unreadable_or_of_an_unknown_phase_are_shown_all_th
     newer = workflow_event("RUNNING")
     newer.phase = 99  # type: ignore[assignment]  # what a newer release would let in
     assert fields_of(entry(batched(newer)))["phase"] == "99"
+
+
+def test_an_event_that_no_list_can_show_is_not_to_be_sent_again() -> None:
+    far = task_event("RUNNING", custom_info={"x": float("nan")})
+    assert unreadable(Kind.TASK, batched(far).body) == "event.custom_info: a number that is not finite"
+    assert unreadable(Kind.NODE, groups(98)) == "nested too deeply"
+    assert unreadable(Kind.WORKFLOW, batched(workflow_event("RUNNING")).body) == ""
 
 
 def test_a_table_is_aligned_whatever_the_alphabet_and_safe_on_a_terminal() -> None:
