@@ -69,8 +69,7 @@ class LocalFiles:
     def open(self, path: str) -> tuple[FileIO, int]:
         """Open a file; returns its size, too. Raises NotFound, Unreadable, Unavailable."""
         with self._translated(path):
-            # Without waiting: what lies there may be a pipe.
-            file = FileIO(os.open(self._folder / path, os.O_RDONLY | os.O_NONBLOCK))
+            file = FileIO(self._folder / path, opener=_open_at_once)
             found = os.fstat(file.fileno())
             if stat.S_ISREG(found.st_mode):
                 return file, found.st_size
@@ -168,13 +167,13 @@ class Upload:
         self._file = place.open("xb", buffering=0)
         self._digest = hashlib.md5(usedforsecurity=False)
         self._lock = Lock()
-        self.size = 0
+        self._size = 0
 
     def write(self, piece: bytes, most_bytes: int) -> None:
         """Append a piece. Raises ResourceExhausted above `most_bytes`, Unavailable on a disk that is full."""
         with self._lock:
-            self.size += len(piece)
-            if self.size > most_bytes:
+            self._size += len(piece)
+            if self._size > most_bytes:
                 raise too_large(most_bytes)
             self._digest.update(piece)
             try:
@@ -207,6 +206,11 @@ class Upload:
             self._file.close()
             with suppress(OSError):
                 self._place.unlink(missing_ok=True)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # What lies there may be a pipe, for which others would wait.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def too_large(most_bytes: int) -> ResourceExhausted:

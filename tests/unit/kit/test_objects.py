@@ -1,5 +1,6 @@
 """A file:// store: URIs, signatures, and what it refuses."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -87,6 +88,20 @@ async def test_what_will_not_come_back_is_answered_as_none_by_any_store(store: O
             assert await kept.find(uri, bytes) is None
             assert await kept.find_info(uri) is None
         assert await kept.find(kept.uri("folder", "x"), Timestamp.FromString) is None
+
+
+def open_files() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
+async def test_what_is_no_file_is_not_found_and_holds_nothing_open(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "objects" / "folder").mkdir()
+    os.mkfifo(tmp_path / "objects" / "pipe")
+    before = open_files()
+    for name in ("folder", "pipe"):
+        with pytest.raises(NotFound):
+            await store.get(store.uri(name))
+    assert open_files() == before
 
 
 async def test_a_folder_that_is_gone_is_a_store_that_is_down(store: ObjectStore, tmp_path: Path) -> None:
