@@ -189,7 +189,7 @@ class ObjectStore:
         path = self.path(uri)
         if self.local:
             return self._signed_here("GET", path, expires, b"")
-        return await obstore.sign_async(self._store, "GET", path, expires)
+        return await self._signed_there("GET", path, expires)
 
     async def sign_put(self, uri: str, expires: timedelta, content_md5: bytes | None) -> SignedPut:
         """A URL to which anybody can upload the object until it expires.
@@ -200,9 +200,15 @@ class ObjectStore:
         """
         path = self.path(uri)
         if not self.local:
-            return SignedPut(await obstore.sign_async(self._store, "PUT", path, expires))
+            return SignedPut(await self._signed_there("PUT", path, expires))
         headers = {"Content-MD5": base64.b64encode(content_md5).decode()} if content_md5 else {}
         return SignedPut(self._signed_here("PUT", path, expires, content_md5 or b""), headers)
+
+    async def _signed_there(self, verb: Verb, path: str, expires: timedelta) -> str:
+        try:
+            return await obstore.sign_async(self._store, verb, path, expires)
+        except (BaseError, OSError) as error:  # some stores are asked for a signature
+            raise Unavailable(f"the object store does not sign {path}") from error
 
     def _signed_here(self, verb: Verb, path: str, expires: timedelta, md5: bytes) -> str:
         end = int((datetime.now(UTC) + expires).timestamp())

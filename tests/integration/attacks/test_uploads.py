@@ -23,6 +23,7 @@ from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -166,6 +167,9 @@ async def test_one_of_racing_uploads_is_kept_whole(attacked: Sandbox, proxy: Dat
         answers = list(pool.map(lambda body: put(location, body).status_code, bodies))
     assert sorted(answers) == [200, *[409] * 7]
     assert get(await download(proxy, location.native_url)).content == bodies[answers.index(200)]
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        again = pool.map(lambda _: put(location, bodies[answers.index(200)]).status_code, bodies)
+    assert set(again) == {200}
     assert files(attacked, ".uploads") == []
 
 
@@ -195,6 +199,7 @@ async def test_a_refused_or_broken_upload_leaves_nothing(attacked: Sandbox, prox
             connection.sendall(head + framing + b"x" * MEBIBYTE)
     assert put(location, b"right").status_code == 200
     assert [path.name for path in files(attacked, "uploads/broken")] == ["f"]
+    await until(lambda: not files(attacked, ".uploads"))
 
 
 async def test_an_upload_above_the_limit_is_refused_by_its_length(

@@ -22,3 +22,14 @@ def test_no_object_lies_in_the_place_of_another_or_of_its_folder() -> None:
     folders = {uri.rsplit("/", depth)[0] for uri in uris for depth in range(1, uri.count("/"))}
     assert len(set(uris)) == len(uris)
     assert not folders & set(uris)
+
+
+def test_the_longest_names_make_a_path_that_every_store_takes() -> None:
+    long = "x" * 255
+    task = TaskKey(NodeKey(ExecutionKey(long, long, long), long), long, long, long, long, 2**32 - 1)
+    uri = STORAGE.task_data(task, OUTPUTS)
+    assert len(uri) < 1024
+    limit = "x" * 100
+    task = TaskKey(NodeKey(ExecutionKey(limit, limit, limit), limit), limit, limit, limit, limit, 2**32 - 1)
+    assert limit in STORAGE.task_data(task, OUTPUTS)
+    assert len(STORAGE.task_data(task, OUTPUTS)) < 1024

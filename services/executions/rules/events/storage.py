@@ -15,10 +15,11 @@ OUTPUTS = "offloaded_outputs"
 # Literal prefix of execution data; closures live under the configured one (executions.md 15, metadataStoragePrefix).
 _DATA = "metadata"
 
-# Names that every object store and file system takes as part of a path. Others (a task may be called anything) stand
+# Names that every object store and file system takes as part of a path; nine of them have less than the 1024 bytes that
+# Amazon S3 takes. Others (a task may be called anything) stand
 # there as their digest: an object that cannot be written would hold up its whole lane. So do names that look like a
 # digest, and those of the objects, which a file system would want for a file and a folder.
-_SAFE = re.compile(rf"(?!(?:\.{{1,2}}|[0-9a-f]{{64}}|{INPUTS}|{OUTPUTS})$)[A-Za-z0-9._=@+-]{{1,200}}")
+_SAFE = re.compile(rf"(?!(?:\.{{1,2}}|[0-9a-f]{{64}}|{INPUTS}|{OUTPUTS})$)[A-Za-z0-9._=@+-]{{1,100}}")
 
 
 @dataclass(frozen=True)
