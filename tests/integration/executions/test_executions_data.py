@@ -10,6 +10,8 @@ import httpx
 import psycopg
 from flyteidl.admin.execution_pb2 import (
     ExecutionClosure,
+    ExecutionRecoverRequest,
+    ExecutionRelaunchRequest,
     WorkflowExecutionGetDataRequest,
 )
 from flyteidl.admin.node_execution_pb2 import (
@@ -105,6 +107,17 @@ async def missed(served: Served) -> float:
     return sum(
         float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("flyteplane_objects_missed_t")
     )
+
+
+async def test_what_has_lost_its_inputs_cannot_run_again(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    await execution(database, "unfed", user_inputs_uri=f"file://{objects}/nowhere")
+    for call in (
+        admin.RelaunchExecution(ExecutionRelaunchRequest(id=execution_id("unfed"))),
+        admin.RecoverExecution(ExecutionRecoverRequest(id=execution_id("unfed"))),
+    ):
+        await refused(call, grpc.StatusCode.FAILED_PRECONDITION, "are gone")
 
 
 @contextmanager
