@@ -28,9 +28,9 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
+from services.contracts.execution_config import check_config
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_complete
 from services.contracts.json_form import check_json_form
-from services.contracts.labels import check_labels
 from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
 from services.executions.rules.names import check_name
@@ -127,7 +127,7 @@ def check_spec(request: ExecutionCreateRequest) -> None:
         )
     check_literals(inputs_of(request))
     check_notifications(spec.notifications.notifications)
-    check_labels(spec.labels.values)
+    check_config(spec)
     _check_tags(spec.tags)
     check_json_form(spec)
 

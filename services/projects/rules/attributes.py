@@ -1,14 +1,16 @@
 """Matchable attributes: where they may be set and read, and what is kept (projects.md 9 to 11).
 
-Checks run in the order in which they stand; the first failure wins. Of values nothing is asked but that JSON can tell
-them: they are answered over REST, and with executions. A scope is exact: what is written or deleted at one never
-touches another. A read at a scope finds the row of the highest level that matches it; rows are not merged.
+Checks run in the order in which they stand; the first failure wins. Of values is asked that JSON can tell them, as
+they are answered over REST and with executions, and that executions can run with a configuration. A scope is exact:
+what is written or deleted at one never touches another. A read at a scope finds the row of the highest level that
+matches it; rows are not merged.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 from flyteidl.admin.matchable_resource_pb2 import (
+    WORKFLOW_EXECUTION_CONFIG,
     MatchableAttributesConfiguration,
     MatchableResource,
     MatchingAttributes,
@@ -17,6 +19,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.admin.project_pb2 import Project
 
 from services.contracts.attributes import kind_of
+from services.contracts.execution_config import check_config
 from services.contracts.json_form import check_json_form
 from services.contracts.projects import check_registered, unregistered
 from services.kit.errors import InvalidArgument, NotFound
@@ -82,7 +85,8 @@ def check_kind_known(kind: int) -> None:
 def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
     """Return the kind of the `attributes` to set at `scope`.
 
-    Raises InvalidArgument when there is nothing to set, or a value that JSON has no form for.
+    Raises InvalidArgument when there is nothing to set, a value that JSON has no form for, or a configuration that no
+    execution could run with.
     """
     if attributes is None:
         raise InvalidArgument("missing matching_attributes")
@@ -90,6 +94,8 @@ def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> Matchable
     if kind is None:
         raise InvalidArgument(f"Unrecognized matching attributes type for request {scope.text}")
     check_json_form(attributes)
+    if kind == WORKFLOW_EXECUTION_CONFIG:
+        check_config(attributes.workflow_execution_config)
     return kind
 
 

@@ -15,7 +15,7 @@ from flyteidl.core.types_pb2 import LiteralType
 from google.protobuf.message import DecodeError
 
 from services.contracts.casting import Comparison, TypesTooLarge
-from services.contracts.labels import check_labels
+from services.contracts.execution_config import check_config
 from services.contracts.literals import check_datetime, literal_type, type_text
 from services.contracts.notifications import check_notifications
 from services.kit.errors import InvalidArgument
@@ -34,7 +34,7 @@ def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedIn
     (registry.md 7.3). It has no state and no times yet.
     """
     inputs = interface.inputs.variables
-    check_labels(spec.labels.values)
+    check_config(spec)
     try:
         _check_inputs(spec, inputs, Comparison(MAX_STEPS))
     except TypesTooLarge as error:

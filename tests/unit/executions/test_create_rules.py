@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from flyteidl.admin.common_pb2 import Annotations, Labels, Notification
+from flyteidl.admin.common_pb2 import Annotations, AuthRole, Labels, Notification
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, NotificationList
 from flyteidl.admin.launch_plan_pb2 import (
     CONCURRENCY_LIMIT_BEHAVIOR_SKIP,
@@ -20,6 +20,7 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.executions.rules import create, names
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
+from tests.support.configs import BAD, GOOD, configured
 from tests.support.entities import DOMAIN, PROJECT, identifier, literals
 from tests.support.executions import launch, registered_launch_plan
 
@@ -121,6 +122,28 @@ def nameless() -> Identifier:
 def test_a_wrong_spec_is_refused(request_: ExecutionCreateRequest, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         create.check_spec(request_)
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BAD)
+def test_a_configuration_that_cannot_run_is_refused(field: str, value: Any, message: str) -> None:
+    request = launch()
+    configured(request.spec, field, value)
+    with pytest.raises(InvalidArgument) as refused:
+        create.check_spec(request)
+    assert refused.value.message.startswith(message)
+
+
+def test_a_service_account_in_the_deprecated_role_is_checked_too() -> None:
+    request = launch(auth_role=AuthRole(kubernetes_service_account="Bad"))
+    with pytest.raises(InvalidArgument, match=r"invalid service account name \[Bad\]"):
+        create.check_spec(request)
+
+
+@pytest.mark.parametrize(("field", "value"), GOOD)
+def test_a_configuration_that_can_run_passes(field: str, value: Any) -> None:
+    request = launch()
+    configured(request.spec, field, value)
+    create.check_spec(request)
 
 
 def test_every_date_among_the_inputs_is_checked() -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from flyteidl.admin.common_pb2 import EmailNotification, Notification
-from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, LaunchPlanSpec, LaunchPlanState
+from flyteidl.admin.common_pb2 import AuthRole, EmailNotification, Notification
+from flyteidl.admin.launch_plan_pb2 import Auth, LaunchPlan, LaunchPlanClosure, LaunchPlanSpec, LaunchPlanState
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.interface_pb2 import Parameter, TypedInterface, Variable, VariableMap
 from flyteidl.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
@@ -14,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
 from services.registry.rules.launch_plans import as_registered, kept, launch_plan
+from tests.support.configs import BAD, GOOD, configured
 
 NOW = datetime(2022, 1, 27, tzinfo=UTC)
 PLAN = Identifier(resource_type=ResourceType.LAUNCH_PLAN, project="p", domain="d", name="n", version="v")
@@ -152,6 +154,30 @@ def test_bad_launch_plan_is_refused(changes: list[Change], text: str) -> None:
 def test_workflow_without_inputs_takes_none(change: Change, text: str) -> None:
     with pytest.raises(InvalidArgument, match=text):
         launch_plan(PLAN, spec(change), TypedInterface(), NOW)
+
+
+@pytest.mark.parametrize(("field", "value", "text"), BAD)
+def test_configuration_that_cannot_run_is_refused(field: str, value: Any, text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW)
+    assert refused.value.message.startswith(text)
+
+
+@pytest.mark.parametrize(
+    "deprecated",
+    [
+        {"auth_role": AuthRole(kubernetes_service_account="Bad")},
+        {"auth": Auth(kubernetes_service_account="Bad")},
+    ],
+)
+def test_service_account_in_a_deprecated_role_is_checked_too(deprecated: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=r"invalid service account name \[Bad\]"):
+        launch_plan(PLAN, LaunchPlanSpec(**deprecated), INTERFACE, NOW)
+
+
+@pytest.mark.parametrize(("field", "value"), GOOD)
+def test_configuration_that_can_run_is_kept(field: str, value: Any) -> None:
+    assert getattr(launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW).spec, field) == value
 
 
 def test_plan_that_lists_could_not_carry_is_refused() -> None:
