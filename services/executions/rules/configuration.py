@@ -1,7 +1,7 @@
 """The configuration that an execution runs with: field by field the first level that says anything (executions.md 2.5).
 
-Levels are, in order: the request, the launch plan, stored attributes from the most specific to the project's, the
-deprecated roles, the platform's settings.
+Levels are, in order: the request, the launch plan, stored attributes from the most specific on, the deprecated
+roles, the platform's settings.
 """
 
 from collections.abc import Sequence

@@ -30,13 +30,15 @@ def check_literals(inputs: LiteralMap) -> None:
 def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
     """Complete `given` with defaults and fixed inputs; raises InvalidArgument for what does not fit.
 
-    A fixed input that is given is reported as unknown: the expected inputs leave it out. Raises TypesTooLarge when
-    comparing takes more than `steps`.
+    A fixed input goes before a default of the same name. Raises TypesTooLarge when comparing takes more than `steps`.
     """
     comparison = Comparison(steps)
     expected = launch_plan.closure.expected_inputs.parameters
+    fixed = launch_plan.spec.fixed_inputs.literals
     result = LiteralMap()
     for name in sorted(given.literals):
+        if name in fixed:  # before it is called unknown, as expected inputs leave it out
+            raise InvalidArgument(f"fixed_inputs {name} cannot be overridden")
         if name not in expected:
             raise InvalidArgument(f"invalid input {name}")
         result.literals[name].CopyFrom(given.literals[name])
@@ -47,9 +49,7 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS)
             raise InvalidArgument(f"expected_inputs {name} missing")
         else:
             result.literals[name].CopyFrom(parameter.default)
-    for name, literal in sorted(launch_plan.spec.fixed_inputs.literals.items()):
-        if name in result.literals:
-            raise InvalidArgument(f"fixed_inputs {name} cannot be overridden")
+    for name, literal in fixed.items():
         result.literals[name].CopyFrom(literal)
     return result
 

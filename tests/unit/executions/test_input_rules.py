@@ -25,7 +25,7 @@ def test_defaults_and_fixed_inputs_complete_what_is_given(given: LiteralMap, com
     [
         (literals(z=1), "^invalid input z$"),
         (literals(), "^expected_inputs a missing$"),
-        (literals(a=1, c="x"), "^invalid input c$"),
+        (literals(a=1, c="x"), "^fixed_inputs c cannot be overridden$"),
         (literals(a=1, b="x"), "^invalid b input wrong type. Expected simple: INTEGER, but got simple: STRING$"),
     ],
 )
@@ -41,8 +41,9 @@ def test_a_literal_without_a_type_is_refused() -> None:
         resolved(given, registered_launch_plan())
 
 
-def test_a_fixed_input_that_is_expected_too_cannot_be_overridden() -> None:
+def test_a_fixed_input_that_has_a_default_too_stays_fixed() -> None:
     launch_plan = registered_launch_plan()
     launch_plan.closure.expected_inputs.parameters["c"].CopyFrom(launch_plan.closure.expected_inputs.parameters["b"])
+    assert resolved(literals(a=1), launch_plan) == literals(a=1, b=7, c="fixed")
     with pytest.raises(InvalidArgument, match="fixed_inputs c cannot be overridden"):
-        resolved(literals(a=1), launch_plan)
+        resolved(literals(a=1, c="x"), launch_plan)
