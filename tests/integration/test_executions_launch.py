@@ -229,7 +229,7 @@ async def test_a_single_task_runs_as_its_generated_workflow(admin: AdminServiceS
     execution = await got(admin, "single")
     assert execution.spec.launch_plan == task
     assert execution.closure.workflow_id == identifier(ResourceType.WORKFLOW, ".flytegen.my.task")
-    assert execution.spec.max_parallelism == 25
+    assert execution.spec.max_parallelism == 0
     async with await psycopg.AsyncConnection.connect(served.settings.database_url) as connection:
         cursor = await connection.execute(
             "SELECT launch_entity, task_name, launch_plan_name, (SELECT count(*) FROM execution_tags AS tag"

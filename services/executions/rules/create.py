@@ -200,6 +200,8 @@ def new_execution(
 ) -> NewExecution:
     """Make the execution that is kept: phase UNDEFINED, created at `now` (2.6, 2.12)."""
     spec = _stored_spec(request.spec, config, origin, namespace_)
+    if target.task_id is None:
+        spec.max_parallelism = config.max_parallelism  # of a single task the request's own is shown (2.5)
     closure = ExecutionClosure(
         phase=WorkflowExecution.UNDEFINED,
         workflow_id=target.workflow_id,
@@ -237,7 +239,6 @@ def _stored_spec(
     spec.CopyFrom(given)
     spec.ClearField("inputs")
     spec.security_context.CopyFrom(config.security_context)
-    spec.max_parallelism = config.max_parallelism
     metadata = spec.metadata
     metadata.principal = origin.principal
     metadata.ClearField("artifact_ids")

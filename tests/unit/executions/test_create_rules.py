@@ -190,6 +190,15 @@ def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() ->
     assert request.spec.metadata.principal == "placeholder"
 
 
+@pytest.mark.parametrize("asked", [0, 3])
+def test_of_a_single_task_the_spec_keeps_the_parallelism_that_was_asked_for(asked: int) -> None:
+    task = identifier(ResourceType.TASK, "my.task")
+    launch_plan = registered_launch_plan()
+    target = create.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    new = made(launch(max_parallelism=asked), target=target)
+    assert (new.spec.max_parallelism, new.config.max_parallelism) == (asked, 9)
+
+
 def test_nesting_ends_where_its_field_does() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2**32 - 1
