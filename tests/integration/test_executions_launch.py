@@ -176,7 +176,7 @@ async def test_a_launched_execution_is_reported(parts: Parts, admin: AdminServic
     ("inputs", "message"),
     [
         (literals(a=1, x=1), "invalid input x"),
-        (literals(a=1, c="mine"), "invalid input c"),
+        (literals(a=1, c="mine"), "fixed_inputs c cannot be overridden"),
         (literals(b=1), "expected_inputs a missing"),
         (literals(a="text"), "invalid a input wrong type"),
     ],

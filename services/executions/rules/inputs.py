@@ -9,7 +9,8 @@ from flyteidl.core.interface_pb2 import Parameter
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.contracts.casting import Comparison
-from services.contracts.literals import check_datetime, literal_type, type_text
+from services.contracts.literals import check_datetime, type_text
+from services.contracts.values import Untyped, misfit
 from services.kit.errors import InvalidArgument
 
 # Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
@@ -55,12 +56,12 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS)
 
 
 def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: Comparison) -> None:
-    given = literal_type(literal, comparison.spend)
-    if given is None:
-        raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: its type cannot be told")
     wanted = parameter.var.type
-    if not comparison.castable(given, wanted):
-        comparison.spend(given.ByteSize() + wanted.ByteSize())
+    try:
+        instead = misfit(literal, wanted, comparison)
+    except Untyped as error:
         raise InvalidArgument(
-            f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {type_text(given)}"
-        )
+            f"Failed to validate literal type for [{name}] with err: its type cannot be told"
+        ) from error
+    if instead is not None:
+        raise InvalidArgument(f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {instead.text}")

@@ -1,12 +1,16 @@
 """Inputs of an execution, completed and checked (executions.md 2.4)."""
 
 import pytest
-from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.core.interface_pb2 import Parameter, Variable
+from flyteidl.core.literals_pb2 import Literal, LiteralMap
+from flyteidl.core.types_pb2 import LiteralType
 
 from services.executions.rules.inputs import resolved
 from services.kit.errors import InvalidArgument
 from tests.support.entities import literals
 from tests.support.executions import registered_launch_plan
+from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,30 @@ def test_defaults_and_fixed_inputs_complete_what_is_given(given: LiteralMap, com
 def test_what_does_not_fit_is_refused(given: LiteralMap, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         resolved(given, registered_launch_plan())
+
+
+def expecting(declared: LiteralType) -> LaunchPlan:
+    plan = LaunchPlan()
+    plan.closure.expected_inputs.parameters["x"].CopyFrom(Parameter(var=Variable(type=declared), required=True))
+    return plan
+
+
+@pytest.mark.parametrize(("declared", "value"), FITTING)
+def test_a_value_of_the_expected_type_is_taken(declared: LiteralType, value: Literal) -> None:
+    given = LiteralMap(literals={"x": value})
+    assert resolved(given, expecting(declared)) == given
+
+
+@pytest.mark.parametrize(("declared", "value"), OTHERS)
+def test_a_value_of_another_type_is_refused(declared: LiteralType, value: Literal) -> None:
+    with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .+, but got .+$"):
+        resolved(LiteralMap(literals={"x": value}), expecting(declared))
+
+
+@pytest.mark.parametrize(("declared", "value"), FOREIGN_COLORS)
+def test_a_value_that_an_enum_does_not_have_is_refused(declared: LiteralType, value: Literal) -> None:
+    with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .* with the value \["):
+        resolved(LiteralMap(literals={"x": value}), expecting(declared))
 
 
 def test_a_literal_without_a_type_is_refused() -> None:

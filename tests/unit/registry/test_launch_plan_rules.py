@@ -10,12 +10,13 @@ from flyteidl.admin.launch_plan_pb2 import Auth, LaunchPlan, LaunchPlanClosure, 
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.interface_pb2 import Parameter, TypedInterface, Variable, VariableMap
 from flyteidl.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
-from flyteidl.core.types_pb2 import LiteralType, SimpleType
+from flyteidl.core.types_pb2 import EnumType, LiteralType, SimpleType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
 from services.registry.rules.launch_plans import as_registered, kept, launch_plan
 from tests.support.configs import BAD, GOOD, configured
+from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
 NOW = datetime(2022, 1, 27, tzinfo=UTC)
 PLAN = Identifier(resource_type=ResourceType.LAUNCH_PLAN, project="p", domain="d", name="n", version="v")
@@ -178,6 +179,38 @@ def test_service_account_in_a_deprecated_role_is_checked_too(deprecated: dict[st
 @pytest.mark.parametrize(("field", "value"), GOOD)
 def test_configuration_that_can_run_is_kept(field: str, value: Any) -> None:
     assert getattr(launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW).spec, field) == value
+
+
+def of_one(declared: LiteralType) -> TypedInterface:
+    return TypedInterface(inputs=VariableMap(variables={"x": Variable(type=declared)}))
+
+
+@pytest.mark.parametrize(("declared", "value"), FITTING)
+def test_default_and_fixed_input_of_the_declared_type_are_kept(declared: LiteralType, value: Literal) -> None:
+    given = Parameter(var=Variable(type=declared), default=value)
+    assert (
+        launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW).spec.default_inputs.parameters["x"] == given
+    )
+    assert launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW).spec.fixed_inputs.literals["x"] == value
+
+
+@pytest.mark.parametrize(("declared", "value"), [*OTHERS, *FOREIGN_COLORS])
+def test_default_and_fixed_input_of_another_type_are_refused(declared: LiteralType, value: Literal) -> None:
+    given = Parameter(var=Variable(type=declared), default=value)
+    with pytest.raises(
+        InvalidArgument, match=r"^Type mismatch for Parameter x in default_inputs has type .*, expected "
+    ):
+        launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW)
+    with pytest.raises(InvalidArgument, match=r"^invalid fixed_input wrong type x, expected "):
+        launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW)
+
+
+def test_default_that_is_declared_as_any_text_must_be_one_of_the_workflows_enum() -> None:
+    colors, text = LiteralType(enum_type=EnumType(values=["RED"])), LiteralType(simple=SimpleType.STRING)
+    with pytest.raises(
+        InvalidArgument, match=r"invalid default_input wrong type x, expected enum.* with the value \[one\]"
+    ):
+        launch_plan(PLAN, spec(default("x", Parameter(var=Variable(type=text), default=TEXT))), of_one(colors), NOW)
 
 
 def test_plan_that_lists_could_not_carry_is_refused() -> None:
