@@ -43,7 +43,8 @@ def merged(
 ) -> WorkflowExecutionConfig:
     """Merge all levels; `launch_plan` is None for a single task, `attributes` go from specific to general.
 
-    `security_context.run_as` is always present in the result and names `principal` unless a level names somebody.
+    `security_context.run_as` is always present in the result and names `principal`. Whom the levels name stands in only
+    for a caller who is not known: anybody may name anybody (docs/trust.md).
     """
     config = WorkflowExecutionConfig()
     fill(config, request)
@@ -59,7 +60,7 @@ def merged(
     fill(config, platform_)
     run_as = config.security_context.run_as
     run_as.SetInParent()
-    run_as.execution_identity = run_as.execution_identity or principal
+    run_as.execution_identity = principal or run_as.execution_identity
     return config
 
 

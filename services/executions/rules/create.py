@@ -70,7 +70,11 @@ class Parent:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an execution comes from: who asked, which node launched it, which execution it repeats (0 for none)."""
+    """Where an execution comes from: who asked, which node launched it, which execution it repeats (0 for none).
+
+    Anybody may name any node as the parent, so its execution's user stands in only for a caller who is not known
+    (docs/trust.md).
+    """
 
     principal: str
     parent: Parent | None = None
@@ -240,10 +244,9 @@ def _stored_spec(
     spec.ClearField("inputs")
     spec.security_context.CopyFrom(config.security_context)
     metadata = spec.metadata
-    metadata.principal = origin.principal
+    metadata.principal = origin.principal or (origin.parent.user if origin.parent else "")
     metadata.ClearField("artifact_ids")
     if origin.parent is not None:
-        metadata.principal = origin.parent.user
         metadata.nesting = min(origin.parent.spec.metadata.nesting + 1, _DEEPEST)
         if origin.parent.spec.HasField("execution_cluster_label"):
             spec.execution_cluster_label.CopyFrom(origin.parent.spec.execution_cluster_label)

@@ -122,10 +122,11 @@ def test_deprecated_roles_count_before_the_settings_and_after_all_else() -> None
     assert merge(None, LaunchPlanSpec(role="arn")).security_context.run_as.iam_role == "arn"
 
 
-def test_the_caller_is_whom_it_runs_for_unless_a_level_says() -> None:
+def test_a_caller_who_is_known_is_whom_it_runs_for_whatever_the_levels_say() -> None:
     assert merge(principal="ann").security_context.run_as.execution_identity == "ann"
     named = ExecutionSpec(security_context=SecurityContext(run_as=Identity(execution_identity="bob")))
-    assert merge(named, principal="ann").security_context.run_as.execution_identity == "bob"
+    assert merge(named, principal="ann").security_context.run_as.execution_identity == "ann"
+    assert merge(named).security_context.run_as.execution_identity == "bob"
 
 
 @pytest.mark.parametrize(

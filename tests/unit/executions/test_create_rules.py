@@ -213,11 +213,19 @@ def test_a_child_inherits_from_its_parent() -> None:
     parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
     request = launch()
     request.spec.execution_cluster_label.value = "cpu"
-    new = made(request, origin=create.Origin("ann", parent))
+    new = made(request, origin=create.Origin("", parent))
     assert (new.spec.metadata.principal, new.spec.metadata.nesting) == ("bob", 3)
     assert new.spec.execution_cluster_label.value == "gpu"
     assert (new.source_execution_id, new.parent_node_execution_id) == (8, 7)
-    assert made(request, origin=create.Origin("ann", parent, 5)).source_execution_id == 5
+    assert made(request, origin=create.Origin("", parent, 5)).source_execution_id == 5
+
+
+def test_a_caller_who_is_known_is_the_principal_whatever_parent_is_named() -> None:
+    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=ExecutionSpec())
+    request = launch()
+    request.spec.metadata.principal = "carol"
+    new = made(request, origin=create.Origin("ann", parent))
+    assert (new.spec.metadata.principal, new.closure.state_change_details.principal) == ("ann", "ann")
 
 
 @pytest.mark.parametrize(
