@@ -190,7 +190,9 @@ async def test_inputs_that_are_much_to_look_at_are_launched_and_hostile_ones_ref
     """Both are looked at beside the event loop."""
     many = literals(a=1)
     many.literals["c"].collection.literals.extend([integer(1)] * 5000)
-    await refused(admin.CreateExecution(launch("much", many)), grpc.StatusCode.INVALID_ARGUMENT, "invalid input c")
+    await refused(
+        admin.CreateExecution(launch("much", many)), grpc.StatusCode.INVALID_ARGUMENT, "fixed_inputs c cannot be"
+    )
     request = launch("much", LiteralMap())
     request.spec.inputs.CopyFrom(literals(a=1))
     request.spec.annotations.values["long"] = "x" * 100_000

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.casting import MAX_STEPS, Comparison, TypesTooLarge
+from services.contracts.literals import type_text
 from services.contracts.values import Untyped, misfit
 from tests.support.values import (
     COLOR,
@@ -60,9 +61,10 @@ def test_no_value_fits_in_which_one_thing_is_foreign(drawn: tuple[Json, Json]) -
 
 
 def test_what_a_value_is_instead_is_told() -> None:
-    assert found(INTEGER, one("x")) == "simple: STRING"
-    assert found(list_of(INTEGER), many(one("x"))) == "collection_type { simple: STRING }"
-    assert found(COLOR, one("GREEN")) == "simple: STRING with the value [GREEN], which the enum does not have"
+    text = type_text(literal_type(STRING))
+    assert found(INTEGER, one("x")) == text
+    assert found(list_of(INTEGER), many(one("x"))) == type_text(literal_type(list_of(STRING)))
+    assert found(COLOR, one("GREEN")) == f"{text} with the value [GREEN], which the enum does not have"
 
 
 @pytest.mark.parametrize(
