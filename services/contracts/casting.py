@@ -137,6 +137,8 @@ class Comparison:
 
     def _union(self, downstream: LiteralType, upstream: LiteralType) -> bool:
         if not upstream.HasField("union_type"):
+            if _is_simple(upstream, _NONE) and any(_is_simple(one, _NONE) for one in downstream.union_type.variants):
+                return True  # though a structured dataset beside it may be missing too
             # More than one fitting variant is as bad as none: nobody could tell which is meant.
             fits = (variant for variant in downstream.union_type.variants if self.castable(upstream, variant))
             return next(fits, None) is not None and next(fits, None) is None

@@ -1,15 +1,54 @@
 """The configuration that executions run with has levels; what one leaves unsaid is said by the next.
 
-projects.md 11 and executions.md 2.5 have the same rule.
+projects.md 11 and executions.md 2.5 have the same rule. Whichever level says something, it must be what a cluster can
+run: every level is checked in the same way when it is written.
 """
+
+from collections.abc import Iterable
 
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.admin.launch_plan_pb2 import LaunchPlanSpec
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.security_pb2 import Identity
 
+from services.contracts.labels import check_annotations, check_labels, dns_subdomain_faults
+from services.kit.errors import InvalidArgument
+
 # They have the fields of the configuration in common, under the same names.
 Level = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
+
+
+_BAD_ENV = "a valid environment variable name must consist only of printable ASCII characters other than '='"
+
+
+def check_config(level: Level) -> None:
+    """Raise InvalidArgument for what no execution could run with: Kubernetes would refuse its objects."""
+    check_labels(level.labels.values)
+    check_annotations(level.annotations.values)
+    check_env_names(pair.key for pair in level.envs.values)
+    if level.max_parallelism < 0:
+        raise InvalidArgument("invalid value for max_parallelism")
+    check_service_account(level.security_context.run_as.k8s_service_account)
+    check_env_names(secret.env_var for secret in level.security_context.secrets if secret.env_var)
+    if not isinstance(level, WorkflowExecutionConfig):
+        check_service_account(level.auth_role.kubernetes_service_account)
+    if isinstance(level, LaunchPlanSpec):
+        check_service_account(level.auth.kubernetes_service_account)
+
+
+def check_env_names(names: Iterable[str]) -> None:
+    """Raise InvalidArgument unless Kubernetes takes each name of an environment variable, as of release 1.34."""
+    for name in names:
+        if not name:
+            raise InvalidArgument("invalid environment variable name []: [environment variable name must be non-empty]")
+        if "=" in name or not (name.isascii() and name.isprintable()):
+            raise InvalidArgument(f"invalid environment variable name [{name}]: [{_BAD_ENV}]")
+
+
+def check_service_account(name: str) -> None:
+    """Raise InvalidArgument unless a service account may be called `name`; "" names none."""
+    if name and (faults := dns_subdomain_faults(name)):
+        raise InvalidArgument(f"invalid service account name [{name}]: [{' '.join(faults)}]")
 
 
 def fill(config: WorkflowExecutionConfig, level: Level) -> None:

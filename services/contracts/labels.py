@@ -1,6 +1,7 @@
-"""Labels of projects, launch plans and executions become labels of Kubernetes objects and obey their rules.
+"""Labels and annotations become those of Kubernetes objects and obey its rules (projects.md, section 7).
 
-projects.md, section 7. Annotations are never checked.
+Rules and texts are those of `k8s.io/apimachinery/pkg/util/validation`, release 0.34, word for word: lengths are in
+bytes, and everything that is wrong with a name is told.
 """
 
 import re
@@ -9,28 +10,36 @@ from collections.abc import Mapping
 from services.kit.errors import InvalidArgument
 
 MAX_ENTRIES = 16
-# Kubernetes' own bounds: the name part of a key and a value, and the domain prefix of a key.
-MAX_NAME_CHARACTERS = 63
-MAX_PREFIX_CHARACTERS = 253
+# Kubernetes' own bounds: the name part of a key and a value, the domain prefix of a key, all annotations together.
+MAX_NAME_BYTES = 63
+MAX_SUBDOMAIN_BYTES = 253
+MAX_ANNOTATIONS_BYTES = 256 * 1024
 
 _NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", re.ASCII)
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*", re.ASCII)
 
+# Kubernetes writes a comma and two spaces between examples.
 _BAD_VALUE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue' or 'my_value', regex used for validation is "
+    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
     f"'({_NAME.pattern})?')"
 )
 _BAD_NAME = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    f"character (e.g. 'MyName' or 'my.name', regex used for validation is '{_NAME.pattern}')"
-)
-_BAD_PREFIX = (
-    "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and "
-    f"must start and end with an alphanumeric character (e.g. 'example.com', regex used is '{_SUBDOMAIN.pattern}')"
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+    f"(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_NAME.pattern}')"
 )
 _NOT_QUALIFIED = (
-    "a qualified name must consist of an optional DNS subdomain prefix and '/' and a name (e.g. 'example.com/MyName')"
+    f"a qualified name {_BAD_NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+)
+_BAD_LABEL = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    f"an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL.pattern}')"
+)
+_BAD_SUBDOMAIN = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    f"'{_SUBDOMAIN.pattern}')"
 )
 
 
@@ -42,36 +51,62 @@ def check_labels(labels: Mapping[str, str]) -> None:
     if len(labels) > MAX_ENTRIES:
         raise InvalidArgument(f"labels map cannot exceed {MAX_ENTRIES} entries")
     for key, value in sorted(labels.items()):
-        if reasons := _key_faults(key):
+        if reasons := _qualified_name_faults(key):
             raise InvalidArgument(f"invalid label key [{key}]: [{' '.join(reasons)}]")
         if reasons := _value_faults(value):
             raise InvalidArgument(f"invalid label value [{value}]: [{' '.join(reasons)}]")
 
 
-def _key_faults(key: str) -> list[str]:
+def check_annotations(annotations: Mapping[str, str]) -> None:
+    """Raise InvalidArgument unless each key is a qualified name, in any case, and all fit into one object.
+
+    Values may be anything.
+    """
+    for key in sorted(annotations):
+        if reasons := _qualified_name_faults(key.lower()):
+            raise InvalidArgument(f"invalid annotation key [{key}]: [{' '.join(reasons)}]")
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+    if size > MAX_ANNOTATIONS_BYTES:
+        raise InvalidArgument(f"annotations size {size} is larger than limit {MAX_ANNOTATIONS_BYTES}")
+
+
+def dns_label_faults(name: str) -> list[str]:
+    """Return what keeps `name` from being a DNS-1123 label, which names of namespaces are."""
+    faults = _too_long(name, MAX_NAME_BYTES)
+    if not _LABEL.fullmatch(name):
+        faults.append("must not contain dots" if _SUBDOMAIN.fullmatch(name) else _BAD_LABEL)
+    return faults
+
+
+def dns_subdomain_faults(name: str) -> list[str]:
+    """Return what keeps `name` from being a DNS-1123 subdomain, which names of most objects are."""
+    faults = _too_long(name, MAX_SUBDOMAIN_BYTES)
+    if not _SUBDOMAIN.fullmatch(name):
+        faults.append(_BAD_SUBDOMAIN)
+    return faults
+
+
+def _qualified_name_faults(key: str) -> list[str]:
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
         return [_NOT_QUALIFIED]
     faults = []
     if slash and not prefix:
         faults.append("prefix part must be non-empty")
-    elif slash and len(prefix) > MAX_PREFIX_CHARACTERS:
-        faults.append(f"prefix part must be no more than {MAX_PREFIX_CHARACTERS} characters")
-    elif slash and not _SUBDOMAIN.fullmatch(prefix):
-        faults.append(_BAD_PREFIX)
-    if not name:
-        faults.append("name part must be non-empty")
-    elif len(name) > MAX_NAME_CHARACTERS:
-        faults.append(f"name part must be no more than {MAX_NAME_CHARACTERS} characters")
-    elif not _NAME.fullmatch(name):
-        faults.append(_BAD_NAME)
-    return faults
+    elif slash:
+        faults.extend(f"prefix part {fault}" for fault in dns_subdomain_faults(prefix))
+    of_name = _too_long(name, MAX_NAME_BYTES) if name else ["must be non-empty"]
+    if not _NAME.fullmatch(name):
+        of_name.append(_BAD_NAME)
+    return faults + [f"name part {fault}" for fault in of_name]
 
 
 def _value_faults(value: str) -> list[str]:
-    faults = []
-    if len(value) > MAX_NAME_CHARACTERS:
-        faults.append(f"must be no more than {MAX_NAME_CHARACTERS} characters")
+    faults = _too_long(value, MAX_NAME_BYTES)
     if value and not _NAME.fullmatch(value):
         faults.append(_BAD_VALUE)
     return faults
+
+
+def _too_long(text: str, most: int) -> list[str]:
+    return [f"must be no more than {most} characters"] if len(text.encode()) > most else []

@@ -5,7 +5,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.contracts.execution_config import check_env_names, check_service_account
+from services.contracts.labels import check_annotations, check_labels
 from services.contracts.quantities import SettingOfAmount
+from services.kit.errors import InvalidArgument
 from services.kit.settings import ProcessSettings
 
 _MEBIBYTE = 1024 * 1024
@@ -35,7 +38,7 @@ class Settings(ProcessSettings):
     signing_key: str = Field(default="", repr=False)
     """Secret that signs the URLs of a file:// store; the same for all replicas. A file:// store needs one."""
 
-    max_parallelism: int = Field(default=25, ge=0)
+    max_parallelism: int = Field(default=25, ge=0, lt=2**31)
     """Nodes of one execution that run at once, when neither the request nor the launch plan nor an attribute says."""
 
     k8s_service_account: str = ""
@@ -128,6 +131,17 @@ class Settings(ProcessSettings):
 
     download_max_expiry: timedelta = timedelta(hours=1)
     """Longest life of a URL to download from, and the life of one for which nothing shorter is asked."""
+
+    @model_validator(mode="after")
+    def _what_executions_can_run_with(self) -> Self:
+        try:
+            check_labels(self.labels)
+            check_annotations(self.annotations)
+            check_env_names(self.envs)
+            check_service_account(self.k8s_service_account)
+        except InvalidArgument as error:
+            raise ValueError(error.message) from error
+        return self
 
     @model_validator(mode="after")
     def _key_for_files(self) -> Self:

@@ -30,6 +30,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.admin.project_pb2 import Project, ProjectRegisterRequest
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+from flyteidl.core.security_pb2 import Identity, SecurityContext
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.json_format import MessageToDict
 
@@ -142,7 +143,10 @@ async def check(stack: Stack, project: str, name: str, kind: str, mark: int | No
     expected = MatchingAttributes() if mark is None else attributes(kind, mark)
     if kind == CONFIG:
         parallelism = expected.workflow_execution_config.max_parallelism or DEFAULT_PARALLELISM
-        assert (config.max_parallelism, spec.max_parallelism) == (parallelism, parallelism)
+        assert config.max_parallelism == parallelism
+        # Of a single task its own request is shown (executions.md 2.5).
+        single = spec.launch_plan.resource_type == ResourceType.TASK
+        assert spec.max_parallelism == (0 if single else parallelism)
     else:
         member = attributes(kind, 1).WhichOneof("target") or ""
         assert [one for one in acting if one.HasField(member)] == ([] if mark is None else [expected])
@@ -217,20 +221,29 @@ async def command(stack: Stack, execution: str) -> dict[str, Any]:
     return told
 
 
-async def test_below_the_winner_only_the_projects_configuration_fills_gaps(stack: Stack, project: str) -> None:
+async def test_configurations_of_all_levels_fill_one_anothers_gaps(stack: Stack, project: str) -> None:
     def labelled(value: str) -> Labels:
         return Labels(values={"from": value})
+
+    def run_as(account: str) -> SecurityContext:
+        return SecurityContext(run_as=Identity(k8s_service_account=account))
 
     scope = (project, DOMAIN, WORKFLOW_NAME)
     for level, config in (
         (WORKFLOW, WorkflowExecutionConfig(max_parallelism=3)),
-        (PROJECT_DOMAIN, WorkflowExecutionConfig(max_parallelism=2, labels=labelled("domain"))),
-        (PROJECT, WorkflowExecutionConfig(max_parallelism=1, labels=labelled("project"))),
+        (PROJECT_DOMAIN, WorkflowExecutionConfig(max_parallelism=2, security_context=run_as("of-domain"))),
+        (
+            PROJECT,
+            WorkflowExecutionConfig(
+                max_parallelism=1, labels=labelled("project"), security_context=run_as("of-project")
+            ),
+        ),
     ):
         await put(stack.projects, level, scope, MatchingAttributes(workflow_execution_config=config))
     await stack.launch(project, "merged")
     config, _, _ = await stack.stored(project, "merged")
     assert (config.max_parallelism, config.labels) == (3, labelled("project"))
+    assert config.security_context.run_as.k8s_service_account == "of-domain"
     await stack.launch(project, "own", max_parallelism=7, labels=labelled("request"))
     config, _, _ = await stack.stored(project, "own")
     assert (config.max_parallelism, config.labels) == (7, labelled("request"))

@@ -176,7 +176,7 @@ async def test_a_launched_execution_is_reported(parts: Parts, admin: AdminServic
     ("inputs", "message"),
     [
         (literals(a=1, x=1), "invalid input x"),
-        (literals(a=1, c="mine"), "invalid input c"),
+        (literals(a=1, c="mine"), "fixed_inputs c cannot be overridden"),
         (literals(b=1), "expected_inputs a missing"),
         (literals(a="text"), "invalid a input wrong type"),
     ],
@@ -190,7 +190,9 @@ async def test_inputs_that_are_much_to_look_at_are_launched_and_hostile_ones_ref
     """Both are looked at beside the event loop."""
     many = literals(a=1)
     many.literals["c"].collection.literals.extend([integer(1)] * 5000)
-    await refused(admin.CreateExecution(launch("much", many)), grpc.StatusCode.INVALID_ARGUMENT, "invalid input c")
+    await refused(
+        admin.CreateExecution(launch("much", many)), grpc.StatusCode.INVALID_ARGUMENT, "fixed_inputs c cannot be"
+    )
     request = launch("much", LiteralMap())
     request.spec.inputs.CopyFrom(literals(a=1))
     request.spec.annotations.values["long"] = "x" * 100_000
@@ -229,7 +231,7 @@ async def test_a_single_task_runs_as_its_generated_workflow(admin: AdminServiceS
     execution = await got(admin, "single")
     assert execution.spec.launch_plan == task
     assert execution.closure.workflow_id == identifier(ResourceType.WORKFLOW, ".flytegen.my.task")
-    assert execution.spec.max_parallelism == 25
+    assert execution.spec.max_parallelism == 0
     async with await psycopg.AsyncConnection.connect(served.settings.database_url) as connection:
         cursor = await connection.execute(
             "SELECT launch_entity, task_name, launch_plan_name, (SELECT count(*) FROM execution_tags AS tag"

@@ -284,6 +284,20 @@ class TestSingleTask:
         assert [node.id for node in template.nodes] == ["start-node", "end-node", "pkgsingle"]
         assert await bus.ask(LAUNCH_TASK, asking) == plans[0]
 
+    async def test_workflow_that_an_earlier_release_generated_otherwise_is_used(
+        self, admin: AdminServiceStub, bus: Bus
+    ) -> None:
+        request = task("pkg.older", {"x": INTEGER}, {"o0": INTEGER})
+        request.spec.template.metadata.interruptible = True
+        await admin.CreateTask(request)
+        node = task_node("pkgolder", "pkg.older", promise("x", "", "x"))
+        bindings = [promise("o0", "pkgolder", "o0")]
+        await admin.CreateWorkflow(
+            workflow_of(".flytegen.pkg.older", {"x": INTEGER}, {"o0": INTEGER}, [node], bindings)
+        )
+        plan = await bus.ask(LAUNCH_TASK, asked("pkg.older", kind=ResourceType.TASK))
+        assert plan.id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.older")
+
     async def test_missing_task_is_not_found(self, bus: Bus) -> None:
         with pytest.raises(NotFound, match="missing entity of type TASK"):
             await bus.ask(LAUNCH_TASK, asked("missing", kind=ResourceType.TASK))

@@ -103,6 +103,8 @@ class Model:
         closure["updated_at"] = occurred
         if phase == "RUNNING":
             closure["started_at"] = occurred
+        if phase == "SUCCEEDED" and "created_at" in closure:
+            closure.setdefault("started_at", closure["created_at"])
         if phase in WORKFLOW_OVER and "started_at" in closure:
             closure["duration"] = occurred - closure["started_at"]
         self._result(closure, event, path(identifier), in_closure=lambda uri: ("outputs", {"uri": uri}))
@@ -123,6 +125,9 @@ class Model:
         else:
             self._check_node(node, event)
             occurred_at(event)
+            ends = {identifier["node_id"], node["metadata"].get("spec_node_id")}
+            if phase in NODE_OVER - {"SKIPPED", "RECOVERED"} and "end-node" not in ends:
+                node["closure"].setdefault("started_at", node["closure"]["created_at"])
         self.nodes[key] = node
         self._advance_node(key, node, event, phase)
 

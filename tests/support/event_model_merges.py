@@ -28,6 +28,8 @@ def later_task(closure: Plain, event: Plain, stored: str, phase: str) -> None:
     """Merge a later event into `closure` (4.4)."""
     if phase == "RUNNING" and stored != "RUNNING":
         closure.setdefault("started_at", event["occurred_at"])
+    if phase in _OVER:
+        closure.setdefault("started_at", closure["created_at"])
     _put_list(closure, "logs", _shown(merged_logs(closure.get("logs", []), event.get("logs", [])), phase))
     if "custom_info" in event:
         old = closure.get("custom_info")

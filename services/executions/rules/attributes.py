@@ -1,7 +1,7 @@
 """Which matchable attributes act on an execution (projects.md 12, executions.md 2.5, 2.7 and 2.8).
 
-What matches the execution's scope comes most specific first, so of each kind the first one counts, whole. What a
-request, its launch plan or its parent says itself goes before every attribute.
+What matches the execution's scope comes most specific first, so of each kind the first one counts, whole; only
+configurations are merged. What a request, its launch plan or its parent says itself goes before every attribute.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,12 @@ _OF_DOMAINS = frozenset({"cluster_resource_attributes", "cluster_assignment"})
 
 
 def config_levels(matching: Matching) -> list[WorkflowExecutionConfig]:
-    """Return the levels that attributes add to the merge of configurations: the one that counts, then the project's."""
-    levels = [one for one in matching if one.attributes.HasField(_CONFIG)]
-    of_project = [one for one in levels[1:] if one.project and not (one.domain or one.workflow or one.launch_plan)]
-    return [one.attributes.workflow_execution_config for one in levels[:1] + of_project]
+    """Return the levels that attributes add to the merge of configurations.
+
+    All of them: what a workflow's attributes leave unsaid is said by those of its project and domain, as people expect
+    who set them there. The reference passes over all between the most specific one and the project's.
+    """
+    return [one.attributes.workflow_execution_config for one in matching if one.attributes.HasField(_CONFIG)]
 
 
 def cluster_pool(matching: Matching, configured: str) -> str:

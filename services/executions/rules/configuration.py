@@ -1,7 +1,7 @@
 """The configuration that an execution runs with: field by field the first level that says anything (executions.md 2.5).
 
-Levels are, in order: the request, the launch plan, stored attributes from the most specific to the project's, the
-deprecated roles, the platform's settings.
+Levels are, in order: the request, the launch plan, stored attributes from the most specific on, the deprecated
+roles, the platform's settings.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,8 @@ def merged(
 ) -> WorkflowExecutionConfig:
     """Merge all levels; `launch_plan` is None for a single task, `attributes` go from specific to general.
 
-    `security_context.run_as` is always present in the result and names `principal` unless a level names somebody.
+    `security_context.run_as` is always present in the result and names `principal`. Whom the levels name stands in only
+    for a caller who is not known: anybody may name anybody (docs/trust.md).
     """
     config = WorkflowExecutionConfig()
     fill(config, request)
@@ -59,7 +60,7 @@ def merged(
     fill(config, platform_)
     run_as = config.security_context.run_as
     run_as.SetInParent()
-    run_as.execution_identity = run_as.execution_identity or principal
+    run_as.execution_identity = principal or run_as.execution_identity
     return config
 
 

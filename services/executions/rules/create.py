@@ -28,8 +28,8 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
+from services.contracts.execution_config import check_config
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_complete
-from services.contracts.labels import check_labels
 from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
 from services.executions.rules.names import check_name
@@ -69,7 +69,11 @@ class Parent:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an execution comes from: who asked, which node launched it, which execution it repeats (0 for none)."""
+    """Where an execution comes from: who asked, which node launched it, which execution it repeats (0 for none).
+
+    Anybody may name any node as the parent, so its execution's user stands in only for a caller who is not known
+    (docs/trust.md).
+    """
 
     principal: str
     parent: Parent | None = None
@@ -126,7 +130,7 @@ def check_spec(request: ExecutionCreateRequest) -> None:
         )
     check_literals(inputs_of(request))
     check_notifications(spec.notifications.notifications)
-    check_labels(spec.labels.values)
+    check_config(spec)
     _check_tags(spec.tags)
 
 
@@ -198,6 +202,8 @@ def new_execution(
 ) -> NewExecution:
     """Make the execution that is kept: phase UNDEFINED, created at `now` (2.6, 2.12)."""
     spec = _stored_spec(request.spec, config, origin, namespace_)
+    if target.task_id is None:
+        spec.max_parallelism = config.max_parallelism  # of a single task the request's own is shown (2.5)
     closure = ExecutionClosure(
         phase=WorkflowExecution.UNDEFINED,
         workflow_id=target.workflow_id,
@@ -235,12 +241,10 @@ def _stored_spec(
     spec.CopyFrom(given)
     spec.ClearField("inputs")
     spec.security_context.CopyFrom(config.security_context)
-    spec.max_parallelism = config.max_parallelism
     metadata = spec.metadata
-    metadata.principal = origin.principal
+    metadata.principal = origin.principal or (origin.parent.user if origin.parent else "")
     metadata.ClearField("artifact_ids")
     if origin.parent is not None:
-        metadata.principal = origin.parent.user
         metadata.nesting = min(origin.parent.spec.metadata.nesting + 1, _DEEPEST)
         if origin.parent.spec.HasField("execution_cluster_label"):
             spec.execution_cluster_label.CopyFrom(origin.parent.spec.execution_cluster_label)

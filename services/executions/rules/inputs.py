@@ -9,7 +9,8 @@ from flyteidl.core.interface_pb2 import Parameter
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.contracts.casting import Comparison
-from services.contracts.literals import literal_type, type_text
+from services.contracts.literals import type_text
+from services.contracts.values import Untyped, misfit
 from services.kit.errors import InvalidArgument
 
 # Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
@@ -29,13 +30,15 @@ def check_literals(inputs: LiteralMap) -> None:
 def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
     """Complete `given` with defaults and fixed inputs; raises InvalidArgument for what does not fit.
 
-    A fixed input that is given is reported as unknown: the expected inputs leave it out. Raises TypesTooLarge when
-    comparing takes more than `steps`.
+    A fixed input goes before a default of the same name. Raises TypesTooLarge when comparing takes more than `steps`.
     """
     comparison = Comparison(steps)
     expected = launch_plan.closure.expected_inputs.parameters
+    fixed = launch_plan.spec.fixed_inputs.literals
     result = LiteralMap()
     for name in sorted(given.literals):
+        if name in fixed:  # before it is called unknown, as expected inputs leave it out
+            raise InvalidArgument(f"fixed_inputs {name} cannot be overridden")
         if name not in expected:
             raise InvalidArgument(f"invalid input {name}")
         result.literals[name].CopyFrom(given.literals[name])
@@ -46,20 +49,18 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS)
             raise InvalidArgument(f"expected_inputs {name} missing")
         else:
             result.literals[name].CopyFrom(parameter.default)
-    for name, literal in sorted(launch_plan.spec.fixed_inputs.literals.items()):
-        if name in result.literals:
-            raise InvalidArgument(f"fixed_inputs {name} cannot be overridden")
+    for name, literal in fixed.items():
         result.literals[name].CopyFrom(literal)
     return result
 
 
 def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: Comparison) -> None:
-    given = literal_type(literal, comparison.spend)
-    if given is None:
-        raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: its type cannot be told")
     wanted = parameter.var.type
-    if not comparison.castable(given, wanted):
-        comparison.spend(given.ByteSize() + wanted.ByteSize())
+    try:
+        instead = misfit(literal, wanted, comparison)
+    except Untyped as error:
         raise InvalidArgument(
-            f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {type_text(given)}"
-        )
+            f"Failed to validate literal type for [{name}] with err: its type cannot be told"
+        ) from error
+    if instead is not None:
+        raise InvalidArgument(f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {instead.text}")

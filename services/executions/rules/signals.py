@@ -7,7 +7,8 @@ from flyteidl.core.types_pb2 import LiteralType
 
 from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_execution_identifier, identifier_text
-from services.contracts.literals import literal_type, type_text
+from services.contracts.literals import type_text
+from services.contracts.values import Untyped, misfit
 from services.kit.errors import InvalidArgument
 
 # A value is an answer of a person or a small number, is listed with all others of its execution and polled by engines;
@@ -47,19 +48,19 @@ def unknown(identifier: SignalIdentifier) -> InvalidArgument:
 
 
 def check_fits(value: Literal, declared: LiteralType) -> None:
-    """Raise InvalidArgument unless the signal's type is castable to the value's: reversed, compared with inputs."""
-    comparison = Comparison(_MOST_STEPS)
+    """Raise InvalidArgument unless the value may be given where the signal's type is declared, as an input would be.
+
+    The reference asks the other way round and so refuses answers to gates of optional and union types.
+    """
     try:
-        given = literal_type(value, comparison.spend)
-        fits = given is not None and comparison.castable(declared, given)
+        instead = misfit(value, declared, Comparison(_MOST_STEPS))
     except TypesTooLarge as error:
         raise InvalidArgument("invalid value for value: its type is too large to compare") from error
-    if given is None:
-        raise InvalidArgument("invalid value for value: its type cannot be told")
-    if not fits:
+    except Untyped as error:
+        raise InvalidArgument("invalid value for value: its type cannot be told") from error
+    if instead is not None:
         raise InvalidArgument(
-            f"requested signal value [{type_text(given)}] is not castable to existing signal type "
-            f"[{type_text(declared)}]"
+            f"requested signal value [{instead.text}] is not castable to existing signal type [{type_text(declared)}]"
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from flyteidl.admin.matchable_resource_pb2 import (
+    WORKFLOW_EXECUTION_CONFIG,
     MatchableAttributesConfiguration,
     MatchableResource,
     MatchingAttributes,
@@ -18,6 +19,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.admin.project_pb2 import Project
 
 from services.contracts.attributes import kind_of
+from services.contracts.execution_config import check_config
 from services.contracts.projects import check_registered, unregistered
 from services.kit.errors import InvalidArgument, NotFound
 from services.projects.rules.attribute_values import check_values
@@ -83,7 +85,8 @@ def check_kind_known(kind: int) -> None:
 def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
     """Return the kind of the `attributes` to set at `scope`.
 
-    Raises InvalidArgument when there is nothing to set, or a value that means nothing.
+    Raises InvalidArgument when there is nothing to set, a value that means nothing, or a configuration that no
+    execution could run with.
     """
     if attributes is None:
         raise InvalidArgument("missing matching_attributes")
@@ -91,6 +94,8 @@ def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> Matchable
     if kind is None:
         raise InvalidArgument(f"Unrecognized matching attributes type for request {scope.text}")
     check_values(attributes)
+    if kind == WORKFLOW_EXECUTION_CONFIG:
+        check_config(attributes.workflow_execution_config)
     return kind
 
 

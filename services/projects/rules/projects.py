@@ -3,26 +3,15 @@
 Lengths are in bytes of UTF-8. Checks run in the order in which they stand; the first failure wins (projects.md 4, 5).
 """
 
-import re
 from collections.abc import Iterable
 
 from flyteidl.admin.project_pb2 import Domain, Project, ProjectRegisterRequest
 
-from services.contracts.labels import check_labels
+from services.contracts.labels import check_labels, dns_label_faults
 from services.kit.errors import AlreadyExists, InvalidArgument, NotFound
 
 MAX_NAME_BYTES = 64
 MAX_DESCRIPTION_BYTES = 300
-# A project's id becomes part of Kubernetes namespaces and label values.
-MAX_ID_CHARACTERS = 63
-_ID = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-
-_TOO_LONG = f"must be no more than {MAX_ID_CHARACTERS} characters"
-_BAD_CHARACTERS = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    f"'{_ID.pattern}')"
-)
 
 
 def check_register(request: ProjectRegisterRequest) -> None:
@@ -107,10 +96,6 @@ def seeded(name: str) -> Project:
 
 
 def _check_id(identifier: str) -> None:
-    reasons = []
-    if len(identifier.encode()) > MAX_ID_CHARACTERS:
-        reasons.append(_TOO_LONG)
-    if not _ID.fullmatch(identifier):
-        reasons.append(_BAD_CHARACTERS)
-    if reasons:
+    # It becomes part of Kubernetes namespaces and label values.
+    if reasons := dns_label_faults(identifier):
         raise InvalidArgument(f"invalid project id [{identifier}]: [{' '.join(reasons)}]")

@@ -1,6 +1,7 @@
 """Questions of other services about what is registered, and the launching of single tasks."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from flyteidl.admin.common_pb2 import NamedEntityState, ObjectGetRequest, UrlBlob
 from flyteidl.admin.launch_plan_pb2 import LaunchPlanCreateRequest
@@ -18,7 +19,7 @@ from services.contracts.registry import (
 )
 from services.kit.bus import Bus
 from services.kit.db import Database
-from services.kit.errors import AlreadyExists
+from services.kit.errors import AlreadyExists, NotFound
 from services.registry.rules.generated import generated_launch_plan, generated_workflow
 from services.registry.rules.missing import missing
 from services.registry.store import launch_plans, tasks, workflows
@@ -77,12 +78,16 @@ class RegistryQuestions:
         if plan is not None:
             return plan
         task = Task.FromString(await self._task(identifier))
-        workflow = generated_workflow(task.closure.compiled_task.template)
-        generated = NamedEntityState.SYSTEM_GENERATED
-        await _unless_there(self._register_workflow(workflow, generated))
-        stored = await self._workflow(workflow.id)
-        await _unless_there(self._register_launch_plan(wanted, stored, generated))
+        stored = await self._generated(generated_workflow(task.closure.compiled_task.template))
+        await _unless_there(self._register_launch_plan(wanted, stored, NamedEntityState.SYSTEM_GENERATED))
         return await self._launch_plan(wanted.id) or b""
+
+    async def _generated(self, workflow: WorkflowCreateRequest) -> workflows.Stored:
+        """Register a generated workflow unless there is one: another release may have generated it otherwise."""
+        with suppress(NotFound):
+            return await self._workflow(workflow.id)
+        await _unless_there(self._register_workflow(workflow, NamedEntityState.SYSTEM_GENERATED))
+        return await self._workflow(workflow.id)
 
     async def _task(self, identifier: Identifier) -> bytes:
         async with self._db.read() as connection:

@@ -12,7 +12,7 @@ from flyteidl.admin.launch_plan_pb2 import LaunchPlanCreateRequest, LaunchPlanSp
 from flyteidl.admin.workflow_pb2 import WorkflowCreateRequest
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.literals_pb2 import Binding, BindingData, RetryStrategy
-from flyteidl.core.tasks_pb2 import TaskTemplate
+from flyteidl.core.tasks_pb2 import TaskMetadata, TaskTemplate
 from flyteidl.core.types_pb2 import OutputReference
 from flyteidl.core.workflow_pb2 import Node, NodeMetadata, TaskNode, WorkflowTemplate
 
@@ -73,13 +73,24 @@ def _node(task: TaskTemplate) -> Node:
     name = _NOT_IN_NODE_IDS.sub("", task.id.name[-_MAX_NODE_ID_CHARACTERS:])
     if name in _UNUSABLE_NODE_IDS:
         name = _FALLBACK_NODE_ID
-    retries = task.metadata.retries if task.metadata.HasField("retries") else RetryStrategy(retries=DEFAULT_RETRIES)
     return Node(
         id=name,
-        metadata=NodeMetadata(name=name, retries=retries),
+        metadata=_node_metadata(name, task.metadata),
         inputs=_bindings(task.interface.inputs.variables, ""),
         task_node=TaskNode(reference_id=task.id),
     )
+
+
+def _node_metadata(name: str, task: TaskMetadata) -> NodeMetadata:
+    """Return what engines read from a node and never from its task; caching they read from the task."""
+    metadata = NodeMetadata(name=name, retries=RetryStrategy(retries=DEFAULT_RETRIES))
+    if task.HasField("retries"):
+        metadata.retries.CopyFrom(task.retries)
+    if task.HasField("timeout"):
+        metadata.timeout.CopyFrom(task.timeout)
+    if task.HasField("interruptible"):  # an explicit false counts too
+        metadata.interruptible = task.interruptible
+    return metadata
 
 
 def _bindings(variables: Iterable[str], source: str) -> list[Binding]:

@@ -10,14 +10,15 @@ from datetime import datetime
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanList, LaunchPlanSpec
 from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.interface_pb2 import Parameter, ParameterMap, TypedInterface, Variable
-from flyteidl.core.literals_pb2 import Literal
+from flyteidl.core.literals_pb2 import Literal, Scalar, Union
 from flyteidl.core.types_pb2 import LiteralType
 from google.protobuf.message import DecodeError
 
 from services.contracts.casting import Comparison, TypesTooLarge
-from services.contracts.labels import check_labels
-from services.contracts.literals import literal_type, type_text
+from services.contracts.execution_config import check_config
+from services.contracts.literals import type_text
 from services.contracts.notifications import check_notifications
+from services.contracts.values import Misfit, Untyped, misfit
 from services.kit.errors import InvalidArgument
 from services.registry.rules.schedules import check_schedule
 
@@ -34,7 +35,7 @@ def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedIn
     (registry.md 7.3). It has no state and no times yet.
     """
     inputs = interface.inputs.variables
-    check_labels(spec.labels.values)
+    check_config(spec)
     try:
         _check_inputs(spec, inputs, Comparison(MAX_STEPS))
     except TypesTooLarge as error:
@@ -132,10 +133,10 @@ def _check_parameter(name: str, parameter: Parameter, comparison: Comparison) ->
                 "One must be specified"
             )
         return
-    given, wanted = _type_of(name, parameter.default, comparison), parameter.var.type
-    if not comparison.castable(given, wanted):
+    wanted = parameter.var.type
+    if (instead := _misfit(name, parameter.default, wanted, comparison)) is not None:
         raise InvalidArgument(
-            f"Type mismatch for Parameter {name} in default_inputs has type {type_text(given)}, "
+            f"Type mismatch for Parameter {name} in default_inputs has type {instead.text}, "
             f"expected {type_text(wanted)}"
         )
 
@@ -149,17 +150,33 @@ def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables, comparison:
     for name in sorted(defaults):
         if name not in inputs:
             raise InvalidArgument(f"unexpected default_input {name}")
-        if not comparison.castable(defaults[name].var.type, inputs[name].type):
-            raise InvalidArgument(f"invalid default_input wrong type {name}, expected {type_text(inputs[name].type)}")
+        wanted = inputs[name].type
+        if not comparison.castable(defaults[name].var.type, wanted):
+            raise InvalidArgument(f"invalid default_input wrong type {name}, expected {type_text(wanted)}")
+        if (instead := _default_misfit(name, defaults[name], wanted, comparison)) is not None:
+            raise InvalidArgument(
+                f"invalid default_input wrong type {name}, expected {type_text(wanted)}, but got {instead.text}"
+            )
     for name in sorted(fixed):
         if name not in inputs:
             raise InvalidArgument(f"unexpected fixed_input {name}")
-        if not comparison.castable(_type_of(name, fixed[name], comparison), inputs[name].type):
-            raise InvalidArgument(f"invalid fixed_input wrong type {name}, expected {type_text(inputs[name].type)}")
+        wanted = inputs[name].type
+        if (instead := _misfit(name, fixed[name], wanted, comparison)) is not None:
+            raise InvalidArgument(
+                f"invalid fixed_input wrong type {name}, expected {type_text(wanted)}, but got {instead.text}"
+            )
 
 
-def _type_of(name: str, literal: Literal, comparison: Comparison) -> LiteralType:
-    kind = literal_type(literal, comparison.spend)
-    if kind is None:
-        raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: it has no known type")
-    return kind
+def _default_misfit(name: str, given: Parameter, wanted: LiteralType, comparison: Comparison) -> Misfit | None:
+    """Return what keeps a default from its input: a plan may declare any text where the workflow has an enum."""
+    if given.WhichOneof("behavior") != "default" or given.var.type == wanted:
+        return None
+    told = Literal(scalar=Scalar(union=Union(value=given.default, type=given.var.type)))
+    return _misfit(name, told, wanted, comparison)
+
+
+def _misfit(name: str, literal: Literal, wanted: LiteralType, comparison: Comparison) -> Misfit | None:
+    try:
+        return misfit(literal, wanted, comparison)
+    except Untyped as error:
+        raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: it has no known type") from error

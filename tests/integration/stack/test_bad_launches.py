@@ -187,7 +187,7 @@ CASES = [
     create("missing entity of type LAUNCH_PLAN", put("spec.launch_plan.name", "no"), give("x", blob()), code=MISSING),
     create("missing entity of type TASK", put("spec.launch_plan.resource_type", 1), code=MISSING),
     create("invalid input x", give("x", primitive(integer=1)), give("count", primitive(string_value=""))),
-    create("invalid input unit", give("unit", primitive(string_value="pears"))),
+    create("fixed_inputs unit cannot be overridden", give("unit", primitive(string_value="pears"))),
     create("Failed to validate literal type for [count]", give("count", blob())),
     create(
         "invalid count input wrong type. Expected simple:INTEGER, but got simple:STRING",

@@ -204,7 +204,8 @@ async def test_a_recovery_copies_everything(
 
 async def test_a_single_task_runs_in_a_workflow_that_lists_of_names_hide(admin: AdminServiceStub) -> None:
     create = entities.task(SINGLE.name, {"a": entities.INTEGER}, {"b": entities.INTEGER})
-    create.spec.template.metadata.retries.retries = 7
+    metadata = create.spec.template.metadata
+    metadata.retries.retries, metadata.interruptible, metadata.timeout.seconds = 7, False, 90
     await admin.CreateTask(create)
     request = ExecutionCreateRequest(
         project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=SINGLE), inputs=literals(a=1)
@@ -212,11 +213,12 @@ async def test_a_single_task_runs_in_a_workflow_that_lists_of_names_hide(admin: 
     id_ = (await admin.CreateExecution(request)).id
     stored = await got(admin, id_)
     workflow = identifier(ResourceType.WORKFLOW, f".flytegen.{SINGLE.name}")
-    assert stored.spec.launch_plan == SINGLE
+    assert (stored.spec.launch_plan, stored.spec.max_parallelism) == (SINGLE, 0)
     assert stored.closure.workflow_id == workflow
     compiled = (await admin.GetWorkflow(ObjectGetRequest(id=workflow))).closure.compiled_workflow.primary.template
     (node,) = (node for node in compiled.nodes if node.HasField("task_node"))
     assert (node.id, node.metadata.name, node.metadata.retries.retries) == ("mylaunchedtask", "mylaunchedtask", 7)
+    assert (node.metadata.WhichOneof("interruptible_value"), node.metadata.timeout.seconds) == ("interruptible", 90)
     plan_id = identifier(ResourceType.LAUNCH_PLAN, workflow.name)
     plan = await admin.GetLaunchPlan(ObjectGetRequest(id=plan_id))
     assert plan.spec.workflow_id.name == SINGLE.name

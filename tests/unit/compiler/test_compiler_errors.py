@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 from flyteidl.core.condition_pb2 import BooleanExpression, Operand
-from flyteidl.core.literals_pb2 import Binding, BindingData, BindingDataCollection, BindingDataMap, Scalar
+from flyteidl.core.literals_pb2 import Binding, BindingData, BindingDataCollection, BindingDataMap, Literal, Scalar
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from flyteidl.core.workflow_pb2 import Alias, Node, WorkflowTemplate
 
 from services.registry.rules.compiler import CompilationFailed, requirements
 from services.registry.rules.compiler.errors import MAX_ERRORS
+from tests.support.values import FITTING, FOREIGN_COLORS
 from tests.unit.compiler.drawing import (
     FLOAT,
     INTEGER,
@@ -379,3 +380,19 @@ def test_the_interface_of_a_branch_without_cases_that_fit_is_not_guessed() -> No
     template = workflow(branch("n0", Node(id="i"), x=".x"), inputs=X, outputs={"o": (INTEGER, "n0.o")})
     assert codes(template) >= {("ValueRequired", "n0-i"), ("ParameterNotBound", "end-node")}
     assert interface() == compiled(workflow(run("n0", "nothing"))).primary.template.interface
+
+
+def bound(declared: LiteralType, value: Literal) -> set[tuple[str, str]]:
+    """The errors of a workflow that binds a constant."""
+    constant = BindingData(scalar=value.scalar)
+    return codes(workflow(run("n0", "takes", v=constant)), tasks=[task("takes", {"v": declared})])
+
+
+@pytest.mark.parametrize(("declared", "value"), [case for case in FITTING if case.values[1].HasField("scalar")])
+def test_a_constant_of_the_declared_type_may_be_bound(declared: LiteralType, value: Literal) -> None:
+    assert bound(declared, value) == set()
+
+
+@pytest.mark.parametrize(("declared", "value"), [case for case in FOREIGN_COLORS if case.values[1].HasField("scalar")])
+def test_a_constant_that_an_enum_does_not_have_may_not(declared: LiteralType, value: Literal) -> None:
+    assert bound(declared, value) == {("IllegalEnumValue", "n0")}

@@ -55,6 +55,19 @@ def test_retries_are_the_tasks_own_or_three() -> None:
     assert generated_workflow(silent).spec.template.nodes[0].metadata.retries.retries == 3
 
 
+def test_the_node_says_what_the_engine_reads_from_nodes_alone() -> None:
+    silent = generated_workflow(template()).spec.template.nodes[0].metadata
+    assert not silent.HasField("timeout")
+    assert silent.WhichOneof("interruptible_value") is None
+    for interruptible in (True, False):
+        own = template()
+        own.metadata.interruptible = interruptible
+        own.metadata.timeout.FromSeconds(90)
+        told = generated_workflow(own).spec.template.nodes[0].metadata
+        assert (told.WhichOneof("interruptible_value"), told.interruptible) == ("interruptible", interruptible)
+        assert told.timeout.ToSeconds() == 90
+
+
 def test_a_task_without_variables_keeps_its_interface() -> None:
     bare = TaskTemplate(id=identifier("t", ResourceType.TASK), interface=interface())
     assert not generated_workflow(bare).spec.template.outputs

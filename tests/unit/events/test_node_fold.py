@@ -45,6 +45,21 @@ def test_a_first_event_may_be_the_last() -> None:
     assert not closure.HasField("duration")
 
 
+@pytest.mark.parametrize("before", ["QUEUED", "FAILING", "DYNAMIC_RUNNING"])
+@pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"])
+def test_a_node_that_was_not_seen_running_counts_from_its_creation(before: str, phase: str) -> None:
+    closure = fold(first(before, 10), phase, 12.5).closure
+    assert closure.started_at == at(10)
+    assert closure.duration == Duration(seconds=2, nanos=500_000_000)
+
+
+@pytest.mark.parametrize(("phase", "spec_node_id"), [("SKIPPED", "n0"), ("RECOVERED", "n0"), ("SUCCEEDED", "end-node")])
+def test_a_node_that_did_no_work_of_its_own_has_no_duration(phase: str, spec_node_id: str) -> None:
+    closure = fold(first("QUEUED", 10, spec_node_id=spec_node_id), phase, 12).closure
+    assert not closure.HasField("started_at")
+    assert not closure.HasField("duration")
+
+
 def test_running_starts_the_clock_and_the_end_stops_it() -> None:
     state = fold(fold(first("QUEUED"), "RUNNING", 20, deck_uri="deck"), "SUCCEEDED", 21.5, output_uri="o")
     assert state.closure.started_at == at(20)

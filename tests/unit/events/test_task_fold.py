@@ -61,6 +61,17 @@ def test_started_at_is_the_first_running() -> None:
     assert first("RUNNING", 5).closure.started_at == at(5)
 
 
+@pytest.mark.parametrize("before", [["QUEUED"], ["WAITING_FOR_RESOURCES", "INITIALIZING"]])
+@pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "ABORTED"])
+def test_an_attempt_that_was_not_seen_running_counts_from_its_creation(before: list[str], phase: str) -> None:
+    state = first(before[0], 10)
+    for between in before[1:]:
+        state = fold(state, between, 11)
+    closure = fold(state, phase, 12.5).closure
+    assert closure.started_at == at(10)
+    assert closure.duration == Duration(seconds=2, nanos=500_000_000)
+
+
 def test_a_first_event_may_be_the_last() -> None:
     closure = first("FAILED", error=ExecutionError(code="c")).closure
     assert closure.error.code == "c"

@@ -37,6 +37,13 @@ def test_an_execution_that_never_ran_has_no_duration() -> None:
     assert not state.closure.HasField("started_at")
 
 
+def test_an_execution_that_succeeded_without_being_seen_running_counts_from_its_creation() -> None:
+    stored = execution_state("QUEUED")
+    stored.closure.created_at.CopyFrom(at(4))
+    closure = fold(stored, "SUCCEEDED", 10).closure
+    assert (closure.started_at, closure.duration) == (at(4), Duration(seconds=6))
+
+
 def test_the_stored_state_is_left_as_it_was() -> None:
     stored = execution_state()
     fold(stored, "RUNNING")

@@ -91,14 +91,12 @@ def test_what_a_launch_says_emptily_hides_no_attribute(kind: str, empty: Executi
     assert "m1" in (shown.execution_cluster_label.value, shown.cluster_assignment.cluster_pool_name)
 
 
-def test_of_configurations_the_one_that_counts_and_the_projects_are_levels() -> None:
+def test_configurations_are_levels_from_the_most_specific_on() -> None:
     kind = "WORKFLOW_EXECUTION_CONFIG"
-    scopes = (("p", "d", "w"), ("p", "d"), ("p",), ("", "d"))
-    matching = [stored(kind, mark, *scope) for mark, scope in zip((3, 2, 1, 9), scopes, strict=True)]
+    scopes = (("p", "d", "w"), ("p", "d"), ("", "d"), ("p",))
+    matching = [stored(kind, mark, *scope) for mark, scope in zip((3, 2, 9, 1), scopes, strict=True)]
     told = rules.config_levels([*matching, stored("TASK_RESOURCE", 1, "p")])
-    assert [level.max_parallelism for level in told] == [3, 1]
-    assert [level.max_parallelism for level in rules.config_levels(matching[1:])] == [2, 1]
-    assert [level.max_parallelism for level in rules.config_levels(matching[2:3])] == [1]
+    assert [level.max_parallelism for level in told] == [3, 2, 9, 1]
     assert rules.config_levels([]) == []
 
 

@@ -1,5 +1,8 @@
 """The merge of an execution's configuration (executions.md 2.5)."""
 
+from typing import Any
+
+import pytest
 from flyteidl.admin.common_pb2 import Annotations, AuthRole, Envs, Labels, RawOutputDataConfig
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.admin.launch_plan_pb2 import Auth, LaunchPlanSpec
@@ -7,6 +10,7 @@ from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.literals_pb2 import KeyValuePair
 from flyteidl.core.security_pb2 import Identity, SecurityContext
 from google.protobuf.wrappers_pb2 import BoolValue
+from pydantic import ValidationError
 
 from services.contracts.execution_config import Level
 from services.executions.config import Settings
@@ -118,7 +122,23 @@ def test_deprecated_roles_count_before_the_settings_and_after_all_else() -> None
     assert merge(None, LaunchPlanSpec(role="arn")).security_context.run_as.iam_role == "arn"
 
 
-def test_the_caller_is_whom_it_runs_for_unless_a_level_says() -> None:
+def test_a_caller_who_is_known_is_whom_it_runs_for_whatever_the_levels_say() -> None:
     assert merge(principal="ann").security_context.run_as.execution_identity == "ann"
     named = ExecutionSpec(security_context=SecurityContext(run_as=Identity(execution_identity="bob")))
-    assert merge(named, principal="ann").security_context.run_as.execution_identity == "bob"
+    assert merge(named, principal="ann").security_context.run_as.execution_identity == "ann"
+    assert merge(named).security_context.run_as.execution_identity == "bob"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"labels": {"a b": "c"}}, r"invalid label key \[a b\]"),
+        ({"annotations": {"a b": "c"}}, r"invalid annotation key \[a b\]"),
+        ({"envs": {"A=B": "c"}}, r"invalid environment variable name \[A=B\]"),
+        ({"k8s_service_account": "Not Good"}, r"invalid service account name \[Not Good\]"),
+        ({"max_parallelism": 2**31}, "max_parallelism"),
+    ],
+)
+def test_settings_that_no_execution_could_run_with_are_refused(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Settings(signing_key="k", **given)

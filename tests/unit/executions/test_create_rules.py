@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from flyteidl.admin.common_pb2 import Annotations, Labels, Notification
+from flyteidl.admin.common_pb2 import Annotations, AuthRole, Labels, Notification
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, NotificationList
 from flyteidl.admin.launch_plan_pb2 import (
     CONCURRENCY_LIMIT_BEHAVIOR_SKIP,
@@ -20,6 +20,7 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.executions.rules import create, names
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
+from tests.support.configs import BAD, GOOD, configured
 from tests.support.entities import DOMAIN, PROJECT, identifier, literals
 from tests.support.executions import launch, registered_launch_plan
 
@@ -123,6 +124,28 @@ def test_a_wrong_spec_is_refused(request_: ExecutionCreateRequest, message: str)
         create.check_spec(request_)
 
 
+@pytest.mark.parametrize(("field", "value", "message"), BAD)
+def test_a_configuration_that_cannot_run_is_refused(field: str, value: Any, message: str) -> None:
+    request = launch()
+    configured(request.spec, field, value)
+    with pytest.raises(InvalidArgument) as refused:
+        create.check_spec(request)
+    assert refused.value.message.startswith(message)
+
+
+def test_a_service_account_in_the_deprecated_role_is_checked_too() -> None:
+    request = launch(auth_role=AuthRole(kubernetes_service_account="Bad"))
+    with pytest.raises(InvalidArgument, match=r"invalid service account name \[Bad\]"):
+        create.check_spec(request)
+
+
+@pytest.mark.parametrize(("field", "value"), GOOD)
+def test_a_configuration_that_can_run_passes(field: str, value: Any) -> None:
+    request = launch()
+    configured(request.spec, field, value)
+    create.check_spec(request)
+
+
 def test_inputs_of_the_spec_count_only_without_inputs_of_the_request() -> None:
     request = launch(inputs=literals(a=1))
     request.spec.inputs.CopyFrom(literals(a=2))
@@ -159,6 +182,15 @@ def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() ->
     assert request.spec.metadata.principal == "placeholder"
 
 
+@pytest.mark.parametrize("asked", [0, 3])
+def test_of_a_single_task_the_spec_keeps_the_parallelism_that_was_asked_for(asked: int) -> None:
+    task = identifier(ResourceType.TASK, "my.task")
+    launch_plan = registered_launch_plan()
+    target = create.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    new = made(launch(max_parallelism=asked), target=target)
+    assert (new.spec.max_parallelism, new.config.max_parallelism) == (asked, 9)
+
+
 def test_nesting_ends_where_its_field_does() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2**32 - 1
@@ -173,11 +205,19 @@ def test_a_child_inherits_from_its_parent() -> None:
     parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
     request = launch()
     request.spec.execution_cluster_label.value = "cpu"
-    new = made(request, origin=create.Origin("ann", parent))
+    new = made(request, origin=create.Origin("", parent))
     assert (new.spec.metadata.principal, new.spec.metadata.nesting) == ("bob", 3)
     assert new.spec.execution_cluster_label.value == "gpu"
     assert (new.source_execution_id, new.parent_node_execution_id) == (8, 7)
-    assert made(request, origin=create.Origin("ann", parent, 5)).source_execution_id == 5
+    assert made(request, origin=create.Origin("", parent, 5)).source_execution_id == 5
+
+
+def test_a_caller_who_is_known_is_the_principal_whatever_parent_is_named() -> None:
+    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=ExecutionSpec())
+    request = launch()
+    request.spec.metadata.principal = "carol"
+    new = made(request, origin=create.Origin("ann", parent))
+    assert (new.spec.metadata.principal, new.closure.state_change_details.principal) == ("ann", "ann")
 
 
 @pytest.mark.parametrize(

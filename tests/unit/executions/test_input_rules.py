@@ -1,12 +1,16 @@
 """Inputs of an execution, completed and checked (executions.md 2.4)."""
 
 import pytest
-from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.core.interface_pb2 import Parameter, Variable
+from flyteidl.core.literals_pb2 import Literal, LiteralMap
+from flyteidl.core.types_pb2 import LiteralType
 
 from services.executions.rules.inputs import resolved
 from services.kit.errors import InvalidArgument
 from tests.support.entities import literals
 from tests.support.executions import registered_launch_plan
+from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
 
 @pytest.mark.parametrize(
@@ -25,13 +29,37 @@ def test_defaults_and_fixed_inputs_complete_what_is_given(given: LiteralMap, com
     [
         (literals(z=1), "^invalid input z$"),
         (literals(), "^expected_inputs a missing$"),
-        (literals(a=1, c="x"), "^invalid input c$"),
+        (literals(a=1, c="x"), "^fixed_inputs c cannot be overridden$"),
         (literals(a=1, b="x"), "^invalid b input wrong type. Expected simple:INTEGER, but got simple:STRING$"),
     ],
 )
 def test_what_does_not_fit_is_refused(given: LiteralMap, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         resolved(given, registered_launch_plan())
+
+
+def expecting(declared: LiteralType) -> LaunchPlan:
+    plan = LaunchPlan()
+    plan.closure.expected_inputs.parameters["x"].CopyFrom(Parameter(var=Variable(type=declared), required=True))
+    return plan
+
+
+@pytest.mark.parametrize(("declared", "value"), FITTING)
+def test_a_value_of_the_expected_type_is_taken(declared: LiteralType, value: Literal) -> None:
+    given = LiteralMap(literals={"x": value})
+    assert resolved(given, expecting(declared)) == given
+
+
+@pytest.mark.parametrize(("declared", "value"), OTHERS)
+def test_a_value_of_another_type_is_refused(declared: LiteralType, value: Literal) -> None:
+    with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .+, but got .+$"):
+        resolved(LiteralMap(literals={"x": value}), expecting(declared))
+
+
+@pytest.mark.parametrize(("declared", "value"), FOREIGN_COLORS)
+def test_a_value_that_an_enum_does_not_have_is_refused(declared: LiteralType, value: Literal) -> None:
+    with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .* with the value \["):
+        resolved(LiteralMap(literals={"x": value}), expecting(declared))
 
 
 def test_a_literal_without_a_type_is_refused() -> None:
@@ -41,8 +69,9 @@ def test_a_literal_without_a_type_is_refused() -> None:
         resolved(given, registered_launch_plan())
 
 
-def test_a_fixed_input_that_is_expected_too_cannot_be_overridden() -> None:
+def test_a_fixed_input_that_has_a_default_too_stays_fixed() -> None:
     launch_plan = registered_launch_plan()
     launch_plan.closure.expected_inputs.parameters["c"].CopyFrom(launch_plan.closure.expected_inputs.parameters["b"])
+    assert resolved(literals(a=1), launch_plan) == literals(a=1, b=7, c="fixed")
     with pytest.raises(InvalidArgument, match="fixed_inputs c cannot be overridden"):
-        resolved(literals(a=1), launch_plan)
+        resolved(literals(a=1, c="x"), launch_plan)

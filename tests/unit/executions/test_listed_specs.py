@@ -73,7 +73,7 @@ def test_all_inputs_of_a_launch_share_one_allowance() -> None:
     request = launch()
     for name in map("x{} ".format, range(60)):
         union = request.inputs.literals[name].scalar.union
-        union.value.CopyFrom(integer(1))
+        union.value.scalar.primitive.string_value = f"{name}0"
         union.type.union_type.variants.extend(enums(250, name))
         wanted = plan.closure.expected_inputs.parameters[name]
         wanted.var.type.union_type.variants.extend(reversed(enums(250, name)))

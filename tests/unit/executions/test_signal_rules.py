@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest, SignalListRequest, SignalSetRequest
 from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
-from flyteidl.core.literals_pb2 import Blob, Literal, LiteralCollection, Primitive, Scalar, Union, Void
-from flyteidl.core.types_pb2 import LiteralType, SimpleType, UnionType
+from flyteidl.core.literals_pb2 import Blob, Literal, LiteralCollection, Primitive, Scalar
+from flyteidl.core.types_pb2 import LiteralType, SimpleType
 
 from services.executions.rules import signals
 from services.kit.errors import InvalidArgument
+from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
 EXECUTION = WorkflowExecutionIdentifier(project="p", domain="d", name="n")
 ID = SignalIdentifier(signal_id="approve", execution_id=EXECUTION)
@@ -81,38 +82,21 @@ def test_a_value_that_lists_could_not_show_is_refused(bad: Literal, message: str
         signals.check_set(SignalSetRequest(id=ID, value=bad))
 
 
-@pytest.mark.parametrize(
-    ("declared", "given", "fits"),
-    [
-        (BOOLEAN, YES, True),
-        (BOOLEAN, value(integer=1), False),
-        (STRING, value(string_value="é"), True),
-        (STRING, YES, False),
-        (FLOAT, value(integer=1), False),
-        # The declared type must go into the value's: a union of one fits, the union of several does not.
-        (LiteralType(union_type=UnionType(variants=[INTEGER])), value(integer=1), True),
-        (LiteralType(union_type=UnionType(variants=[INTEGER, STRING])), value(integer=1), False),
-        (
-            LiteralType(union_type=UnionType(variants=[INTEGER])),
-            Literal(scalar=Scalar(union=Union(value=value(integer=1), type=INTEGER))),
-            True,
-        ),
-        (
-            LiteralType(collection_type=INTEGER),
-            Literal(collection=LiteralCollection(literals=[value(integer=1)])),
-            True,
-        ),
-        (INTEGER, Literal(scalar=Scalar(none_type=Void())), False),
-    ],
-)
-def test_a_value_fits_when_the_declared_type_can_be_cast_to_its_own(
-    declared: LiteralType, given: Literal, fits: bool
-) -> None:
-    if fits:
+@pytest.mark.parametrize(("declared", "given"), FITTING)
+def test_a_value_that_can_be_cast_to_the_declared_type_is_taken(declared: LiteralType, given: Literal) -> None:
+    signals.check_fits(given, declared)
+
+
+@pytest.mark.parametrize(("declared", "given"), OTHERS)
+def test_a_value_of_another_type_is_refused(declared: LiteralType, given: Literal) -> None:
+    with pytest.raises(InvalidArgument, match=r"^requested signal value .+ is not castable to existing signal type "):
         signals.check_fits(given, declared)
-    else:
-        with pytest.raises(InvalidArgument, match="is not castable to existing signal type"):
-            signals.check_fits(given, declared)
+
+
+@pytest.mark.parametrize(("declared", "given"), FOREIGN_COLORS)
+def test_a_value_that_an_enum_does_not_have_is_refused(declared: LiteralType, given: Literal) -> None:
+    with pytest.raises(InvalidArgument, match=r"with the value \[.*is not castable to existing signal type"):
+        signals.check_fits(given, declared)
 
 
 def test_a_value_without_a_type_is_refused() -> None:

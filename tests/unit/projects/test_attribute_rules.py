@@ -1,7 +1,14 @@
 """Where matchable attributes may be set and read, and what is kept of them."""
 
+from typing import Any
+
 import pytest
-from flyteidl.admin.matchable_resource_pb2 import MatchableResource, MatchingAttributes, PluginOverrides
+from flyteidl.admin.matchable_resource_pb2 import (
+    MatchableResource,
+    MatchingAttributes,
+    PluginOverrides,
+    WorkflowExecutionConfig,
+)
 from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
 
 from services.contracts.attributes import KINDS, ProjectAndAttributes, kind_of
@@ -9,6 +16,7 @@ from services.kit.errors import InvalidArgument
 from services.projects.rules import attributes as rules
 from services.projects.rules.attributes import Level, Scope
 from tests.support.attributes import attributes, overrides
+from tests.support.configs import BAD, GOOD, configured
 
 DOMAINS = [Domain(id="development"), Domain(id="production")]
 ACTIVE = Project(id="potato", domains=DOMAINS)
@@ -109,6 +117,20 @@ def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | Non
     with pytest.raises(InvalidArgument) as refused:
         rules.kind_given(scope, given)
     assert refused.value.message == message
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BAD)
+def test_a_configuration_that_no_execution_could_run_with_is_refused(field: str, value: Any, message: str) -> None:
+    config = configured(WorkflowExecutionConfig(), field, value)
+    with pytest.raises(InvalidArgument) as refused:
+        rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
+    assert refused.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(("field", "value"), GOOD)
+def test_a_configuration_that_executions_can_run_with_is_taken(field: str, value: Any) -> None:
+    config = configured(WorkflowExecutionConfig(), field, value)
+    rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
 
 
 def _plugins(kept: MatchingAttributes) -> dict[str, list[str]]:

@@ -39,7 +39,7 @@ def project(**changes: object) -> Project:
         (ProjectRegisterRequest(project=project(id="Potato")), f"invalid project id [Potato]: [{BAD_CHARACTERS}]"),
         (ProjectRegisterRequest(project=project(id="-a")), f"invalid project id [-a]: [{BAD_CHARACTERS}]"),
         (ProjectRegisterRequest(project=project(id="a-")), f"invalid project id [a-]: [{BAD_CHARACTERS}]"),
-        (ProjectRegisterRequest(project=project(id="a.b")), f"invalid project id [a.b]: [{BAD_CHARACTERS}]"),
+        (ProjectRegisterRequest(project=project(id="a.b")), "invalid project id [a.b]: [must not contain dots]"),
         (ProjectRegisterRequest(project=project(id="a\n")), f"invalid project id [a\n]: [{BAD_CHARACTERS}]"),
         (ProjectRegisterRequest(project=project(id="\u0663")), f"invalid project id [\u0663]: [{BAD_CHARACTERS}]"),
         (

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from flyteidl.admin.common_pb2 import EmailNotification, Notification
-from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, LaunchPlanSpec, LaunchPlanState
+from flyteidl.admin.common_pb2 import AuthRole, EmailNotification, Notification
+from flyteidl.admin.launch_plan_pb2 import Auth, LaunchPlan, LaunchPlanClosure, LaunchPlanSpec, LaunchPlanState
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.interface_pb2 import Parameter, TypedInterface, Variable, VariableMap
 from flyteidl.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
-from flyteidl.core.types_pb2 import LiteralType, SimpleType
+from flyteidl.core.types_pb2 import EnumType, LiteralType, SimpleType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
 from services.registry.rules.launch_plans import as_registered, kept, launch_plan
+from tests.support.configs import BAD, GOOD, configured
+from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
 NOW = datetime(2022, 1, 27, tzinfo=UTC)
 PLAN = Identifier(resource_type=ResourceType.LAUNCH_PLAN, project="p", domain="d", name="n", version="v")
@@ -148,6 +151,62 @@ def test_bad_launch_plan_is_refused(changes: list[Change], text: str) -> None:
 def test_workflow_without_inputs_takes_none(change: Change, text: str) -> None:
     with pytest.raises(InvalidArgument, match=text):
         launch_plan(PLAN, spec(change), TypedInterface(), NOW)
+
+
+@pytest.mark.parametrize(("field", "value", "text"), BAD)
+def test_configuration_that_cannot_run_is_refused(field: str, value: Any, text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW)
+    assert refused.value.message.startswith(text)
+
+
+@pytest.mark.parametrize(
+    "deprecated",
+    [
+        {"auth_role": AuthRole(kubernetes_service_account="Bad")},
+        {"auth": Auth(kubernetes_service_account="Bad")},
+    ],
+)
+def test_service_account_in_a_deprecated_role_is_checked_too(deprecated: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=r"invalid service account name \[Bad\]"):
+        launch_plan(PLAN, LaunchPlanSpec(**deprecated), INTERFACE, NOW)
+
+
+@pytest.mark.parametrize(("field", "value"), GOOD)
+def test_configuration_that_can_run_is_kept(field: str, value: Any) -> None:
+    assert getattr(launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW).spec, field) == value
+
+
+def of_one(declared: LiteralType) -> TypedInterface:
+    return TypedInterface(inputs=VariableMap(variables={"x": Variable(type=declared)}))
+
+
+@pytest.mark.parametrize(("declared", "value"), FITTING)
+def test_default_and_fixed_input_of_the_declared_type_are_kept(declared: LiteralType, value: Literal) -> None:
+    given = Parameter(var=Variable(type=declared), default=value)
+    assert (
+        launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW).spec.default_inputs.parameters["x"] == given
+    )
+    assert launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW).spec.fixed_inputs.literals["x"] == value
+
+
+@pytest.mark.parametrize(("declared", "value"), [*OTHERS, *FOREIGN_COLORS])
+def test_default_and_fixed_input_of_another_type_are_refused(declared: LiteralType, value: Literal) -> None:
+    given = Parameter(var=Variable(type=declared), default=value)
+    with pytest.raises(
+        InvalidArgument, match=r"^Type mismatch for Parameter x in default_inputs has type .*, expected "
+    ):
+        launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW)
+    with pytest.raises(InvalidArgument, match=r"^invalid fixed_input wrong type x, expected "):
+        launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW)
+
+
+def test_default_that_is_declared_as_any_text_must_be_one_of_the_workflows_enum() -> None:
+    colors, text = LiteralType(enum_type=EnumType(values=["RED"])), LiteralType(simple=SimpleType.STRING)
+    with pytest.raises(
+        InvalidArgument, match=r"invalid default_input wrong type x, expected enum.* with the value \[one\]"
+    ):
+        launch_plan(PLAN, spec(default("x", Parameter(var=Variable(type=text), default=TEXT))), of_one(colors), NOW)
 
 
 def test_plan_that_lists_could_not_carry_is_refused() -> None:

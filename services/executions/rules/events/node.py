@@ -9,12 +9,17 @@ from services.contracts.phases import NODE_TERMINAL
 from services.executions.rules.events.data import input_uri, keep_result
 from services.executions.rules.events.state import NodeKey, NodeState, Offloads
 from services.executions.rules.events.storage import Storage, closure_bytes
-from services.executions.rules.events.times import between, check_occurred_at, recorded_at
+from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
 from services.executions.rules.events.transitions import NODE, Move
 from services.executions.rules.events.verdicts import already_over
 from services.kit.errors import AlreadyExists
 
 _name = NodeExecution.Phase.Name
+
+# Ends of nodes that did something themselves: what was skipped or recovered took no time, and neither does the node
+# that only collects a workflow's outputs (events.md 6.2).
+_WORKED = NODE_TERMINAL - {NodeExecution.SKIPPED, NodeExecution.RECOVERED}
+_END_NODE = "end-node"
 
 
 def check_move(stored: NodeState, event: NodeExecutionEvent) -> None:
@@ -42,6 +47,8 @@ def fold_node(
     closure.CopyFrom(stored.closure)
     if created:
         closure.created_at.CopyFrom(event.occurred_at)
+    elif event.phase in _WORKED and _END_NODE not in {stored.key.node_id, stored.metadata.spec_node_id}:
+        start_unless_known(closure)
     _advance(closure, stored.key, event, storage, offloads)
     dynamic_closure_uri = stored.dynamic_closure_uri
     if event.HasField("workflow_node_metadata"):

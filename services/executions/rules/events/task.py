@@ -14,7 +14,7 @@ from services.executions.rules.events.logs import merged_logs, visible_logs
 from services.executions.rules.events.state import Offloads, TaskKey, TaskState
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.task_metadata import sort_resources
-from services.executions.rules.events.times import between, check_occurred_at, recorded_at
+from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
 from services.executions.rules.events.transitions import TASK, Move
 from services.executions.rules.events.verdicts import already_over
 from services.kit.errors import AlreadyExists
@@ -84,6 +84,8 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
     changed = stored.closure.phase != event.phase
     if changed and event.phase == TaskExecution.RUNNING and not closure.HasField("started_at"):
         closure.started_at.CopyFrom(event.occurred_at)
+    elif event.phase in TASK_TERMINAL:
+        start_unless_known(closure)
     logs = visible_logs(merged_logs(stored.closure.logs, event.logs), event.phase)
     del closure.logs[:]
     closure.logs.extend(logs)

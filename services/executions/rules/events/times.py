@@ -1,5 +1,8 @@
 """Times and durations of events, exact to the nanosecond where protobuf is."""
 
+from flyteidl.admin.execution_pb2 import ExecutionClosure
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -34,6 +37,16 @@ def between(start: Timestamp, end: Timestamp) -> Duration:
     sign = -1 if total < 0 else 1
     seconds, nanos = divmod(abs(total), NANOS_PER_SECOND)
     return Duration(seconds=sign * seconds, nanos=sign * nanos)
+
+
+def start_unless_known(closure: TaskExecutionClosure | NodeExecutionClosure | ExecutionClosure) -> None:
+    """Let what has ended have started when it was created, unless it was seen running.
+
+    Short work goes from QUEUED to its end between two looks of the engine. The reference leaves such work without
+    start and duration.
+    """
+    if not closure.HasField("started_at") and closure.HasField("created_at"):
+        closure.started_at.CopyFrom(closure.created_at)
 
 
 def nanoseconds(value: Timestamp | Duration) -> int:

@@ -10,7 +10,7 @@ from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
 from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.storage import OUTPUTS, Storage
-from services.executions.rules.events.times import between, check_occurred_at
+from services.executions.rules.events.times import between, check_occurred_at, start_unless_known
 from services.executions.rules.events.transitions import WORKFLOW, Move
 from services.executions.rules.events.verdicts import UNNAMED_PRODUCERS, already_over, check_producer
 from services.kit.errors import AlreadyExists, FailedPrecondition
@@ -69,7 +69,9 @@ def _advance(closure: ExecutionClosure, event: WorkflowExecutionEvent) -> None:
     closure.updated_at.CopyFrom(event.occurred_at)
     if event.phase == WorkflowExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
-    elif event.phase in WORKFLOW_TERMINAL and closure.HasField("started_at"):
+    if event.phase == WorkflowExecution.SUCCEEDED:  # what failed or was aborted may never have run (executions.md 2.11)
+        start_unless_known(closure)
+    if event.phase in WORKFLOW_TERMINAL and closure.HasField("started_at"):
         closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
 
 

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from flyteidl.core.literals_pb2 import BindingData, Scalar
+from flyteidl.core.literals_pb2 import BindingData, Literal, Scalar
 from flyteidl.core.types_pb2 import EnumType, LiteralType, OutputReference, SimpleType
 from flyteidl.core.workflow_pb2 import Node
 
 from services.contracts.casting import BYTES_PER_STEP, Comparison
 from services.contracts.literals import scalar_type
+from services.contracts.values import misfit
 from services.registry.rules.compiler.errors import (
     MAX_TEXT_BYTES,
     Code,
@@ -166,6 +167,9 @@ class _Attempt:
             errors.add(Code.UNRECOGNIZED_VALUE, self._node.id, f"Unrecognized value [{kind}].")
         elif self._typed and not self._comparison.castable(found, expected):
             errors.mismatch(self._node.id, self._variable, found, expected)
+        elif self._typed and (scalar.HasField("union") or expected.HasField("union_type")):
+            self._inner_enums(scalar, expected, errors)
+            return found
         value = scalar.primitive.string_value
         if expected.HasField("enum_type") and value not in expected.enum_type.values:
             errors.tell(
@@ -177,6 +181,18 @@ class _Attempt:
                 ),
             )
         return found
+
+    def _inner_enums(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> None:
+        instead = misfit(Literal(scalar=scalar), expected, self._comparison)
+        if instead is not None and instead.foreign_text is not None:
+            errors.tell(
+                Code.ILLEGAL_ENUM_VALUE,
+                self._node.id,
+                lambda: (
+                    f"{self._input} expects a value of type [{type_text(expected)}].  "
+                    f"Received [{instead.foreign_text}], which its enum does not have"
+                ),
+            )
 
     def _promise(self, promise: OutputReference, expected: LiteralType, errors: Errors) -> LiteralType | None:
         promise.node_id = promise.node_id or START_NODE
