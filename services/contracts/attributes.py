@@ -85,8 +85,8 @@ GET_PROJECT_AND_ATTRIBUTES: Question[MatchableAttributesConfiguration, Any] = Qu
 )
 """The project of a scope, and every stored attribute that matches the scope, of all kinds, most specific first.
 
-So the first one of a kind is the one that counts (projects.md 11); its own scope tells where it was set. Raises
-NotFound as GET_PROJECT does.
+So the first one of a kind is the one that counts (projects.md 11), but for configurations, which are merged; its own
+scope tells where it was set. Raises NotFound as GET_PROJECT does.
 """
 
 ATTRIBUTES_UPDATED = Fact("flyte.projects.attributes.updated", MatchableAttributesConfiguration)
