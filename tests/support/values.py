@@ -129,6 +129,8 @@ OTHERS = _params(
         (list_of(INTEGER), mapped()),
         (map_of(INTEGER), EMPTY),
         (list_of(INTEGER), many(ONE, NOTHING)),
+        (list_of(INTEGER), many(NOTHING)),
+        (list_of(INTEGER), many(ONE, EMPTY)),
         (list_of(INTEGER), many(ONE, one("x"))),
         (list_of(map_of(list_of(INTEGER))), many(mapped(a=many(ONE, one("x"))), mapped())),
         (list_of(map_of(list_of(INTEGER))), many(mapped(), EMPTY)),
