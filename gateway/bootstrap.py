@@ -26,9 +26,9 @@ CODES = {
     503: 14,
     504: 4,
 }
-# Replies of Envoy's own that a gRPC client would see as UNKNOWN, which flytekit takes for "log in": a time-out in mid
-# request becomes UNAVAILABLE, the others INTERNAL.
-NEVER_UNKNOWN = {408: 504, 413: 400, 431: 400, 500: 400}
+# The same for gRPC clients, where Envoy would say UNKNOWN, which flytekit takes for "log in", or INTERNAL for what the
+# client sent. A time-out in mid request becomes UNAVAILABLE.
+GRPC_CODES = {400: 3, 405: 12, 408: 14, 413: 8, 431: 8, 500: 13}
 
 # What the services take by default.
 LARGEST_MESSAGE = 4 * limits.MIB
@@ -127,7 +127,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "http_protocol_options": {"accept_http_10": True},
         "generate_request_id": settings.access_log,  # nobody else reads it
         **limits.of_connections(),
-        "local_reply_config": {"mappers": [_bridge_mapper(), *_grpc_mappers(), *_rest_mappers()]},
+        "local_reply_config": {"mappers": [*_grpc_mappers(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
         "http_filters": filters.chain(out, settings.largest_message),
         "route_config": routing.route_table(
@@ -155,22 +155,20 @@ def _rest_mappers() -> list[dict[str, Any]]:
 
 
 def _grpc_mappers() -> list[dict[str, Any]]:
+    # Only the bridge makes replies with status 200 to a gRPC call: what answered on the service's port does not speak
+    # gRPC.
     return [
-        {"filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}}, "status_code": instead}
-        for status, instead in NEVER_UNKNOWN.items()
+        {
+            "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}},
+            "headers_to_add": [
+                {
+                    "header": {"key": "grpc-status", "value": str(code)},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                },
+            ],
+        }
+        for status, code in {200: 14, **GRPC_CODES}.items()
     ]
-
-
-def _bridge_mapper() -> dict[str, Any]:
-    """Say UNAVAILABLE where the bridge says UNKNOWN: what answered on the service's port does not speak gRPC.
-
-    Only the bridge makes replies with status 200 to a gRPC call.
-    """
-    header = {"header": {"key": "grpc-status", "value": "14"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {
-        "filter": {"and_filter": {"filters": [_status_is(200), _is_rest(rest=False)]}},
-        "headers_to_add": [header],
-    }
 
 
 def _status_is(status: int) -> dict[str, Any]:

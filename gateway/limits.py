@@ -20,7 +20,7 @@ STREAM_IDLE = "300s"
 # routes.toml and as much again for a body that comes slowly. `timeout` of a route counts from the end of the body only.
 LONGEST_REQUEST = "120s"
 # Between two pieces of a body that is not whole yet.
-BODY_IDLE = "15s"
+BODY_IDLE = "10s"
 
 # What one connection may have under way. The engine sends the events of all its workers through one connection; gRPC
 # clients let further calls wait by themselves. A flood from one connection leaves room in the services for others.

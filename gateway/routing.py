@@ -36,6 +36,13 @@ CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin"
 GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 ORIGIN = {"name": "origin", "present_match": True}
 
+POST = {"name": ":method", "string_match": {"exact": "POST"}}
+# A gRPC call is a POST; services would reset anything else.
+NO_CALL = {
+    "match": {"prefix": "/", "headers": [GRPC, POST | {"invert_match": True}]},
+    "direct_response": {"status": 405},
+}
+
 
 def _without(key: str) -> dict[str, Any]:
     """Match requests that no script has left this on."""
@@ -73,6 +80,7 @@ def route_table(
                 "typed_per_filter_config": {filters.CORS: _cors_policy(origins)} if origins else {},
                 "request_body_buffer_limit": limits.RETRY_BUFFER,
                 "routes": [
+                    NO_CALL,
                     _page_route(routes),
                     *(
                         route

@@ -14,8 +14,10 @@ from google.protobuf.json_format import MessageToDict
 
 from gateway import filters, routes
 from gateway.descriptors import Form
+from services.kit.http2_frames import INITIAL_WINDOW_SIZE
+from tests.support import http2_client
 from tests.support.echo_services import LARGEST
-from tests.support.gateways import BIN, BINARY, MIB, Gateway
+from tests.support.gateways import ADMIN, BIN, BINARY, MIB, Gateway
 
 
 async def test_a_list_of_two_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
@@ -90,6 +92,25 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_whole(
     assert head.startswith(b"HTTP/1.1 413 ")
     writer.close()
     assert not gateway.services["registry"].calls
+
+
+async def test_clients_that_do_not_read_stall_nobody(gateway: Gateway) -> None:
+    large = project_pb2.Projects(projects=[project_pb2.Project(description="d" * MIB)] * 4)
+    gateway.services["projects"].answers["ListProjects"] = lambda _: large
+    headers = {":method": "POST", ":scheme": "http", ":path": f"/{ADMIN}/ListProjects", ":authority": "localhost"}
+    headers |= {"content-type": "application/grpc", "te": "trailers"}
+    url = gateway.rest.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    client = http2_client.Client(reader, writer)
+    await client.greet({INITIAL_WINDOW_SIZE: 0})
+    lists = range(1, 60, 2)  # streams
+    client.send(*(http2_client.request(stream, bytes(5), headers.items()) for stream in lists))
+    async with asyncio.timeout(10):
+        while len(gateway.services["projects"].calls) < len(lists):
+            await gateway.call("GetProject", project_pb2.ProjectGetRequest())
+    for _ in range(20):  # answers of that many MB have come as far as anybody takes them
+        await gateway.call("GetProject", project_pb2.ProjectGetRequest(), timeout=2)
+    writer.close()
 
 
 async def test_an_upload_and_a_download_of_any_size_stream_through(gateway: Gateway) -> None:

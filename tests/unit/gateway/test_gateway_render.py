@@ -67,7 +67,8 @@ def test_each_method_has_one_route_to_its_owner(config: Any) -> None:
 def test_grpc_routes_come_first_and_switch_no_rest_filter_on(config: Any) -> None:
     grpc = [route for route in routes_of(config) if "content-type" in str(route["match"])]
     assert routes_of(config)[: len(grpc)] == grpc
-    of_pages, *native = grpc
+    no_call, of_pages, *native = grpc
+    assert "direct_response" in no_call
     assert "origin" in str(of_pages["match"])
     assert list(of_pages["typed_per_filter_config"]) == [filters.ORIGIN]
     assert not any("typed_per_filter_config" in route for route in native)
