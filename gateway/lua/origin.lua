@@ -1,4 +1,4 @@
--- Refuses what a web page could do in the name of whoever looks at it (docs/decisions/0023-web-pages.md).
+-- Refuses what a web page could do in the name of whoever looks at it (docs/decisions/0023-strangers-at-the-gateway.md).
 --
 -- A browser lets every page send requests to every address, this gateway's included, and tells in `origin` whose page it
 -- was. It forbids only to read the answer. So a page may write when it is the gateway's own or on the list.
