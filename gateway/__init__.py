@@ -9,7 +9,8 @@ The rooms, from the table to the files:
 
     routes.toml > routes        who owns each method, checked against the installed flyteidl
     descriptors                 the four descriptor sets and the list of REST patterns, from the same flyteidl
-    lua/                        what Envoy's transcoder cannot do by itself, for REST requests only
+    lua/                        what Envoy's transcoder cannot do by itself, for REST requests only; what pages may do
+    limits                      what strangers may use up
     clusters, filters, routing, bootstrap   Envoy's configuration as plain data
     render                      all of it as files in a folder
 """

@@ -1,16 +1,20 @@
 """`python -m gateway render`: write the files that Envoy runs on."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from gateway import routes
-from gateway.bootstrap import Certificate, Settings
+from gateway.bootstrap import LARGEST_MESSAGE, Certificate, Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
 from gateway.routes import Front
 
 FRONTS = {Front.LEAN: "lean front", Front.BRIDGE: "HTTP/1.1 front"}
+
+# A name or an address, in small letters as browsers write it.
+_HOST = r"([a-z0-9._-]+|\[[0-9a-f:.]+\])"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +49,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     command.add_argument("--tls-chain", type=Path, metavar="FILE", help="PEM certificate with its chain; turns TLS on")
     command.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM private key of the certificate")
-    command.add_argument("--no-cors", dest="cors", action="store_false", help="no cross-origin requests")
+    command.add_argument(
+        "--cors-origin",
+        type=_origin,
+        action="append",
+        default=[],
+        metavar="SCHEME://HOST[:PORT]",
+        help="web pages that may call the gateway from there, beside its own; may be repeated",
+    )
+    command.add_argument(
+        "--host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which REST clients and web pages reach the gateway; may be repeated; none: by any",
+    )
+    command.add_argument(
+        "--largest-message",
+        type=int,
+        default=LARGEST_MESSAGE,
+        metavar="BYTES",
+        help="what the services take (FLYTEPLANE_MAX_MESSAGE_BYTES)",
+    )
     command.add_argument("--access-log", action="store_true", help="a JSON line a request on standard output")
     chosen = parser.parse_args(arguments)
     if sorted(owner for owner, _ in chosen.upstream) != sorted(owners):
@@ -67,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 fronts={front: dict(told) for front, told in fronts.items() if told},
                 objects=chosen.objects,
                 tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
-                cors=chosen.cors,
+                origins=chosen.cors_origin,
+                hosts=chosen.host,
+                largest_message=chosen.largest_message,
                 access_log=chosen.access_log,
             ),
         ),
@@ -79,6 +107,19 @@ def _address(text: str) -> Address:
         return Address.parse(text)
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _origin(text: str) -> str:
+    """Take an origin as browsers write it."""
+    if not re.fullmatch(rf"https?://{_HOST}(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not http[s]://host[:port]")
+    return text
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(_HOST, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host")
+    return text
 
 
 def _addresses(text: str) -> tuple[Address, ...]:

@@ -5,16 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway import clusters, filters, routing
+from gateway import clusters, filters, limits, routing
 from gateway.clusters import Address
 from gateway.routes import Front, Routes
-
-# Same as the reference: a client that does not finish its headers is cut off.
-HEADERS_TIMEOUT = "32s"
-# A request without a byte in either direction; above every time limit of routes.toml.
-IDLE_TIMEOUT = "300s"
-# Far above what a platform opens; a bound so that a flood ends in refused connections and not in a killed process.
-MOST_CONNECTIONS = 20_000
 
 # google.rpc.Code for replies that Envoy makes itself (gateway.md A.7 and B.4); lua/outer.lua knows the same.
 CODES = {
@@ -24,6 +17,7 @@ CODES = {
     404: 5,
     408: 4,
     413: 8,
+    415: 3,
     429: 8,
     431: 8,
     500: 13,
@@ -32,9 +26,12 @@ CODES = {
     503: 14,
     504: 4,
 }
-# Replies of Envoy's own that a gRPC client would see as UNKNOWN, which flytekit takes for "log in": a time-out in mid
-# request becomes UNAVAILABLE, the others INTERNAL.
-NEVER_UNKNOWN = {408: 504, 413: 400, 431: 400, 500: 400}
+# The same for gRPC clients, where Envoy would say UNKNOWN, which flytekit takes for "log in", or INTERNAL for what the
+# client sent. A time-out in mid request becomes UNAVAILABLE.
+GRPC_CODES = {400: 3, 405: 12, 408: 14, 413: 8, 431: 8, 500: 13}
+
+# What the services take by default.
+LARGEST_MESSAGE = 4 * limits.MIB
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,9 @@ class Settings:
     fronts: Mapping[Front, Mapping[str, Sequence[Address]]] = field(default_factory=dict)  # the others that are on
     objects: Sequence[Address] = ()  # servers of the built-in object store, HTTP/1.1; none: no such route
     tls: Certificate | None = None  # none: clear text
-    cors: bool = True
+    origins: Sequence[str] = ()  # of web pages that may call, beside the gateway's own
+    hosts: Sequence[str] = ()  # names by which web pages may reach the gateway; none: any
+    largest_message: int = LARGEST_MESSAGE  # bytes, as the services take it
     access_log: bool = False  # one JSON line a request on standard output
 
 
@@ -78,18 +77,23 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
             "clusters": [*services, *fronts, *objects],
         },
-        "overload_manager": _connection_limit(),
+        "overload_manager": limits.overload_manager(),
     }
 
 
 def _listener(settings: Settings, connection_manager: dict[str, Any]) -> dict[str, Any]:
     manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection_manager}
-    tls = {"transport_socket": _tls(settings.tls)} if settings.tls else {}
+    tls = (
+        {"transport_socket": _tls(settings.tls), "transport_socket_connect_timeout": limits.HANDSHAKE_TIMEOUT}
+        if settings.tls
+        else {}
+    )
     return {
         "name": "front",
         "address": settings.listen.as_envoy(),
         # With it two gateways could listen on the same port without an error, each getting some of the requests.
         "enable_reuse_port": False,
+        "per_connection_buffer_limit_bytes": limits.CONNECTION_BUFFER,
         "filter_chains": [{"filters": [manager], **tls}],
     }
 
@@ -115,19 +119,24 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "stat_prefix": "front",
         "codec_type": "AUTO",
         "use_remote_address": True,  # so that nobody outside can set Envoy's internal headers
-        # The reference decodes a path before splitting it, and cleans //, . and .. (gateway.md A.4).
-        "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
+        # A slash in a name stays escaped until the transcoder has split the path; the reference would split there and
+        # answer 404. As in the reference //, . and .. are cleaned (gateway.md A.4).
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "normalize_path": True,
         "merge_slashes": True,
         "http_protocol_options": {"accept_http_10": True},
         "generate_request_id": settings.access_log,  # nobody else reads it
-        "request_headers_timeout": HEADERS_TIMEOUT,
-        "stream_idle_timeout": IDLE_TIMEOUT,
-        "local_reply_config": {"mappers": [_bridge_mapper(), *_grpc_mappers(), _unwritable_mapper(), *_rest_mappers()]},
+        **limits.of_connections(),
+        "local_reply_config": {"mappers": [*_grpc_mappers(), _unwritable_mapper(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
-        "http_filters": filters.chain(out),
+        "http_filters": filters.chain(out, settings.largest_message),
         "route_config": routing.route_table(
-            routes, out, fronts=settings.fronts, objects=bool(settings.objects), cors=settings.cors
+            routes,
+            out,
+            fronts=settings.fronts,
+            objects=bool(settings.objects),
+            origins=settings.origins,
+            largest_message=settings.largest_message,
         ),
     }
 
@@ -167,22 +176,20 @@ def _rest_mappers() -> list[dict[str, Any]]:
 
 
 def _grpc_mappers() -> list[dict[str, Any]]:
+    # Only the bridge makes replies with status 200 to a gRPC call: what answered on the service's port does not speak
+    # gRPC.
     return [
-        {"filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}}, "status_code": instead}
-        for status, instead in NEVER_UNKNOWN.items()
+        {
+            "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}},
+            "headers_to_add": [
+                {
+                    "header": {"key": "grpc-status", "value": str(code)},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                },
+            ],
+        }
+        for status, code in {200: 14, **GRPC_CODES}.items()
     ]
-
-
-def _bridge_mapper() -> dict[str, Any]:
-    """Say UNAVAILABLE where the bridge says UNKNOWN: what answered on the service's port does not speak gRPC.
-
-    Only the bridge makes replies with status 200 to a gRPC call.
-    """
-    header = {"header": {"key": "grpc-status", "value": "14"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {
-        "filter": {"and_filter": {"filters": [_status_is(200), _is_rest(rest=False)]}},
-        "headers_to_add": [header],
-    }
 
 
 def _status_is(status: int) -> dict[str, Any]:
@@ -229,19 +236,4 @@ def _access_log() -> dict[str, Any]:
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
             "log_format": {"json_format": line},
         },
-    }
-
-
-def _connection_limit() -> dict[str, Any]:
-    return {
-        "resource_monitors": [
-            {
-                "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
-                    "downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": MOST_CONNECTIONS,
-                },
-            },
-        ],
     }

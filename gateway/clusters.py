@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway import limits
+
 # Loopback refuses at once; in a cluster a dead pod's address answers nothing, and the retry goes to another pod.
 CONNECT_TIMEOUT = "0.5s"
 # How long a new pod, or a vanished one, may go unnoticed in DNS. Failures are looked up again sooner.
@@ -34,6 +36,10 @@ MOST_HEADERS_KB = 8192
 # whole connection, with every call on it.
 LARGEST_HEADER_KB = 256
 CONCURRENT_STREAMS = 1000
+# What of one answer comes from a service before its client has taken it. The calls of all clients share connections:
+# the window of a connection holds all of its streams' ones, so that clients who do not read stall nobody else.
+STREAM_WINDOW = limits.STREAM_WINDOW
+CONNECTION_WINDOW = CONCURRENT_STREAMS * STREAM_WINDOW
 
 # A peer that vanished without a word: probes by the kernel, and one HTTP/2 ping before a request on a connection
 # that was idle for long. No ping at intervals: gRPC servers end connections that ping without a call (gateway.md B.6).
@@ -134,6 +140,8 @@ def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
                 "explicit_http_config": {
                     "http2_protocol_options": {
                         "max_concurrent_streams": CONCURRENT_STREAMS,
+                        "initial_stream_window_size": STREAM_WINDOW,
+                        "initial_connection_window_size": CONNECTION_WINDOW,
                         "max_header_field_size_kb": LARGEST_HEADER_KB,
                         "connection_keepalive": PING_BEFORE_USE,
                     },
@@ -183,7 +191,7 @@ def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[
 
 def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int = MOST_REQUESTS) -> dict[str, Any]:
     dns = not all(address.is_fixed for address in addresses)
-    limits = {
+    thresholds = {
         "max_connections": most_connections,
         "max_pending_requests": MOST_REQUESTS,
         "max_requests": MOST_REQUESTS,
@@ -193,7 +201,8 @@ def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int =
         "name": name,
         **({"cluster_type": {"name": "envoy.cluster.dns", "typed_config": DNS}} if dns else {"type": "STATIC"}),
         "connect_timeout": CONNECT_TIMEOUT,
-        "circuit_breakers": {"thresholds": [limits]},
+        "per_connection_buffer_limit_bytes": limits.CONNECTION_BUFFER,
+        "circuit_breakers": {"thresholds": [thresholds]},
         **({} if addresses[0].is_socket else {"upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE}}),
         "load_assignment": {
             "cluster_name": name,

@@ -1,9 +1,10 @@
 """What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
 
 A gRPC request passes only CORS, gRPC-Web, the bridge where its method is served behind one, and the
-router. The transcoder and the two scripts around it are switched off by default; the routes for REST switch them on.
-Envoy decides that once, when the request arrives, so a transcoded request keeps them although it then takes the route
-of its method, and never gets the bridge.
+router. One that comes from a web page passes a script before them that refuses strangers, as REST requests, uploads and
+downloads do. The transcoder and the two scripts around it are switched off by default; the routes for REST switch them
+on. Envoy decides that once, when the request arrives, so a transcoded request keeps them although it then takes the
+route of its method, and never gets the bridge.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from gateway.descriptors import SERVICES, Form
 
 CORS = "envoy.filters.http.cors"
+ORIGIN = "flyteplane.origin"
 GRPC_WEB = "envoy.filters.http.grpc_web"
 OUTER = "flyteplane.outer"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
@@ -19,28 +21,30 @@ INNER = "flyteplane.inner"
 BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 ROUTER = "envoy.filters.http.router"
 
-# Metadata that lua/outer.lua leaves on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST.
+# Metadata that the scripts leave on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST,
+# `page` as a gRPC call of a web page that may make it.
 REST_SPACE = "flyteplane.rest"
 
-# A REST request or reply is held in memory as a whole while it is transcoded, and becomes up to four times as long in
-# JSON. This bounds Envoy's memory only: the services refuse messages above their own limit. Envoy knows one limit for
-# both directions, the larger of two settings.
-LARGEST_MESSAGE = 64 * 1024 * 1024
+# How much longer than in binary a message may be in JSON. It is two to four times as long; bytes are 1.4 times as long.
+JSON_FACTOR = 4
+# A reply is held in memory as a whole while it is transcoded. This bounds Envoy's memory only: lists have limits.
+LARGEST_REPLY = 64 * 1024 * 1024
 
 _ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
 
 
-def chain(out: Path) -> list[dict[str, Any]]:
+def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
     """Return the filters in order; their files are in `out`.
 
     Calls are not counted here: the services do it, by method and code, for a fraction of what it costs Envoy.
     """
     return [
         _filter(CORS, "cors.v3.Cors"),
+        _script(ORIGIN, out / "origin.lua"),
         _filter(GRPC_WEB, "grpc_web.v3.GrpcWeb"),
         _script(OUTER, out / "outer.lua"),
-        {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON), "disabled": True},
+        {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON, largest_message), "disabled": True},
         _script(INNER, out / "inner.lua"),
         # It leaves the frames and the content type as they are: a service sees both, and Envoy's own replies to gRPC
         # calls pass as what they are. With another content type the bridge would make UNKNOWN of each of them.
@@ -51,7 +55,14 @@ def chain(out: Path) -> list[dict[str, Any]]:
     ]
 
 
-def transcoder(out: Path, body: Form, reply: Form, *, snake_names: bool = False) -> dict[str, Any]:
+def largest_body(body: Form, largest_message: int) -> int:
+    """Return how many bytes a REST request's body may have, for services that take messages of `largest_message`."""
+    return largest_message * (JSON_FACTOR if body is Form.JSON else 1)
+
+
+def transcoder(
+    out: Path, body: Form, reply: Form, largest_message: int, *, snake_names: bool = False
+) -> dict[str, Any]:
     """Return the transcoder's configuration for these forms of a request's body and of its reply."""
     return {
         "@type": f"{EXTENSIONS}.grpc_json_transcoder.v3.GrpcJsonTranscoder",
@@ -62,8 +73,8 @@ def transcoder(out: Path, body: Form, reply: Form, *, snake_names: bool = False)
         "ignore_unknown_query_parameters": True,
         "query_param_unescape_plus": True,
         "request_validation_options": {"reject_unknown_method": True},
-        "max_request_body_size": LARGEST_MESSAGE,
-        "max_response_body_size": LARGEST_MESSAGE,
+        "max_request_body_size": largest_body(body, largest_message),
+        "max_response_body_size": LARGEST_REPLY,
     }
 
 
@@ -74,7 +85,12 @@ def descriptor_file(body: Form, reply: Form) -> str:
 
 def rest_switched_on(flavour: dict[str, Any]) -> dict[str, Any]:
     """Return the filter settings of a REST route; `flavour` is its transcoder."""
-    return {OUTER: _ON, TRANSCODER: flavour, INNER: _ON}
+    return {ORIGIN: _ON, OUTER: _ON, TRANSCODER: flavour, INNER: _ON}
+
+
+def pages_switched_on() -> dict[str, Any]:
+    """Return the filter settings of a route that web pages may take, beside those for REST."""
+    return {ORIGIN: _ON}
 
 
 def bridge_switched_on() -> dict[str, Any]:

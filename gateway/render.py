@@ -1,4 +1,4 @@
-"""All that Envoy needs as files in one folder: envoy.yaml, four descriptor sets, two scripts."""
+"""All that Envoy needs as files in one folder: envoy.yaml, four descriptor sets, three scripts."""
 
 from pathlib import Path
 
@@ -30,7 +30,8 @@ def render(out: Path, settings: Settings) -> Path:
     for body, reply in descriptors.FORMS:
         file_set = descriptors.descriptor_set(body, reply)
         (out / filters.descriptor_file(body, reply)).write_bytes(file_set.SerializeToString(deterministic=True))
-    (out / "outer.lua").write_text(scripts.outer(descriptors.rest_patterns()))
+    (out / "origin.lua").write_text(scripts.origin(settings.origins, settings.hosts))
+    (out / "outer.lua").write_text(scripts.outer(descriptors.rest_patterns(), settings.largest_message))
     (out / "inner.lua").write_text(scripts.inner())
     config = out / CONFIG_FILE
     config.write_text(yaml.dump(bootstrap(table, out, settings), Dumper=_PlainDumper, sort_keys=False, width=120))

@@ -1,10 +1,10 @@
 """Envoy's route table, made from the routing table: gRPC by method, then the plain pages, then REST by flavour."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway import filters
+from gateway import filters, limits
 from gateway.descriptors import Form
 from gateway.routes import Front, Method, Retry, Routes
 
@@ -20,7 +20,13 @@ FLAVOURS = {
 USUAL_FLAVOUR = (Form.JSON, Form.JSON, False)
 
 # After its last byte in either direction an upload or download may rest this long.
-OBJECT_IDLE = "300s"
+OBJECT_IDLE = "60s"
+# A method's time limit counts from the end of the request; before it a body may rest this long without an answer.
+IDLE_MARGIN = 15  # seconds
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+HEALTH_TIMEOUT = "5s"
+# What is answered at once, as soon as it is whole.
+UNKNOWN_IDLE = limits.BODY_IDLE
 
 CORS_METHODS = "GET, POST, DELETE, HEAD, PUT, PATCH"
 # The reference's two, and those without which gRPC-Web or a token cannot be used from another origin.
@@ -28,15 +34,22 @@ CORS_REQUEST_HEADERS = "Content-Type, flyte-authorization, authorization, x-grpc
 CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin"
 
 GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+ORIGIN = {"name": "origin", "present_match": True}
 
-
-# A request that outer.lua has not seen.
-NOT_REST = {
-    "filter": filters.REST_SPACE,
-    "path": [{"key": "reply"}],
-    "value": {"present_match": True},
-    "invert": True,
+POST = {"name": ":method", "string_match": {"exact": "POST"}}
+# A gRPC call is a POST; services would reset anything else.
+NO_CALL = {
+    "match": {"prefix": "/", "headers": [GRPC, POST | {"invert_match": True}]},
+    "direct_response": {"status": 405},
 }
+
+
+def _without(key: str) -> dict[str, Any]:
+    """Match requests that no script has left this on."""
+    return {"filter": filters.REST_SPACE, "path": [{"key": key}], "value": {"present_match": True}, "invert": True}
+
+
+NOT_REST, NOT_ALLOWED_YET = _without("reply"), _without("page")
 
 
 def cluster_of(owner: str, front: Front) -> str:
@@ -45,11 +58,18 @@ def cluster_of(owner: str, front: Front) -> str:
 
 
 def route_table(
-    routes: Routes, out: Path, *, fronts: Mapping[Front, Container[str]], objects: bool, cors: bool
+    routes: Routes,
+    out: Path,
+    *,
+    fronts: Mapping[Front, Container[str]],
+    objects: bool,
+    origins: Sequence[str],
+    largest_message: int,
 ) -> dict[str, Any]:
     """Return the route table.
 
-    `fronts` tells which owners have the front beside "grpc", `objects` whether there is an object store.
+    `fronts` tells which owners have the front beside "grpc", `objects` whether there is an object store, `origins`
+    which web pages may call.
     """
     return {
         "name": "flyteplane",
@@ -57,19 +77,23 @@ def route_table(
             {
                 "name": "flyteplane",
                 "domains": ["*"],
-                "typed_per_filter_config": {filters.CORS: _cors_policy()} if cors else {},
+                "typed_per_filter_config": {filters.CORS: _cors_policy(origins)} if origins else {},
+                "request_body_buffer_limit": limits.RETRY_BUFFER,
                 "routes": [
+                    NO_CALL,
+                    _page_route(routes),
                     *(
                         route
                         for method in routes.methods
                         for route in _method_routes(routes, method, _front(method, fronts))
                     ),
-                    _grpc_route("/grpc.", routes.health_and_reflection, routes),
-                    _grpc_route("/", routes.unknown_methods, routes),
+                    _health_route(routes),
+                    _grpc_route("/grpc.", routes.health_and_reflection, routes, idle=limits.STREAM_IDLE, most="0s"),
+                    _grpc_route("/", routes.unknown_methods, routes, idle=UNKNOWN_IDLE, most=limits.LONGEST_REQUEST),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
                     *([_objects_route(routes)] if objects else []),
-                    *(_rest_route(routes, out, name) for name in FLAVOURS),
-                    _rest_route(routes, out),
+                    *(_rest_route(routes, out, largest_message, name) for name in FLAVOURS),
+                    _rest_route(routes, out, largest_message),
                 ],
             },
         ],
@@ -96,30 +120,52 @@ def _method_route(routes: Routes, method: Method, front: Front) -> dict[str, Any
         "route": {
             "cluster": cluster_of(method.owner, front),
             "timeout": routes.timeouts[method.owner],
+            "idle_timeout": _longer(routes.timeouts[method.owner]),
             "retry_policy": _retry_policy(routes.retries[method.kind]),
         },
     }
 
 
-def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
-    """Return the route of native calls. What came as REST goes on to the gRPC front, as the bridge cannot be had there.
+def _longer(timeout: str) -> str:
+    """Return how long a call may rest: the service may think for all of its time."""
+    return f"{float(timeout.removesuffix('s')) + IDLE_MARGIN:g}s"
 
-    It would answer the 503 that Envoy says to REST clients with its own 200.
+
+def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
+    """Return the route of native calls. What came as REST or from a page goes on to the gRPC front: it has no bridge.
+
+    The bridge would answer the 503 that Envoy says to REST clients with its own 200.
     """
     route = _method_route(routes, method, Front.BRIDGE)
     return {
-        "match": route["match"] | {"dynamic_metadata": [NOT_REST]},
+        "match": route["match"] | {"dynamic_metadata": [NOT_REST, NOT_ALLOWED_YET]},
         "route": route["route"],
         "typed_per_filter_config": filters.bridge_switched_on(),
     }
 
 
-def _grpc_route(prefix: str, owner: str, routes: Routes) -> dict[str, Any]:
-    # No time limit: reflection is a stream, and health may be watched.
+def _grpc_route(prefix: str, owner: str, routes: Routes, *, idle: str, most: str) -> dict[str, Any]:
+    # No time limit from the request's end: reflection is a stream, and health may be watched.
     policy = _retry_policy(routes.retries["write"])
+    times = {"timeout": "0s", "idle_timeout": idle, "max_stream_duration": {"max_stream_duration": most}}
     return {
         "match": {"prefix": prefix, "headers": [GRPC]},
-        "route": {"cluster": owner, "timeout": "0s", "retry_policy": policy},
+        "route": {"cluster": owner, **times, "retry_policy": policy},
+    }
+
+
+def _health_route(routes: Routes) -> dict[str, Any]:
+    """Return the route of the one call among those of health and reflection that is no stream."""
+    route = {"cluster": routes.health_and_reflection, "timeout": HEALTH_TIMEOUT, "idle_timeout": UNKNOWN_IDLE}
+    return {"match": {"path": HEALTH_CHECK, "headers": [GRPC]}, "route": route}
+
+
+def _page_route(routes: Routes) -> dict[str, Any]:
+    """Return the route of gRPC calls from web pages, where origin.lua decides; then they take their method's."""
+    return {
+        "match": {"prefix": "/", "headers": [GRPC, ORIGIN], "dynamic_metadata": [NOT_REST, NOT_ALLOWED_YET]},
+        "route": {"cluster": routes.unknown_methods},
+        "typed_per_filter_config": filters.pages_switched_on(),
     }
 
 
@@ -127,21 +173,26 @@ def _objects_route(routes: Routes) -> dict[str, Any]:
     # No time limit, and no bound on the size of an object: once more of an upload has passed than is kept for another
     # try, there is none.
     policy = _retry_policy(routes.retries["write"])
-    route = {"cluster": OBJECTS, "timeout": "0s", "idle_timeout": OBJECT_IDLE, "retry_policy": policy}
-    return {"match": {"prefix": routes.objects_prefix}, "route": route}
+    times = {"timeout": "0s", "idle_timeout": OBJECT_IDLE, "max_stream_duration": {"max_stream_duration": "0s"}}
+    return {
+        "match": {"prefix": routes.objects_prefix},
+        "route": {"cluster": OBJECTS, **times, "retry_policy": policy},
+        "typed_per_filter_config": filters.pages_switched_on(),
+    }
 
 
-def _rest_route(routes: Routes, out: Path, name: str | None = None) -> dict[str, Any]:
+def _rest_route(routes: Routes, out: Path, largest_message: int, name: str | None = None) -> dict[str, Any]:
     """Return the route that gives a request its transcoder. Where it goes is decided again by its method."""
     body, reply, snake_names = FLAVOURS[name] if name else USUAL_FLAVOUR
     match: dict[str, Any] = {"prefix": "/"}
     if name:
         value = {"string_match": {"exact": name}}
         match["dynamic_metadata"] = [{"filter": filters.REST_SPACE, "path": [{"key": "route"}], "value": value}]
-    flavour = filters.transcoder(out, body, reply, snake_names=snake_names)
+    flavour = filters.transcoder(out, body, reply, largest_message, snake_names=snake_names)
     return {
         "match": match,
-        "route": {"cluster": routes.unknown_methods},
+        "request_body_buffer_limit": filters.largest_body(body, largest_message),
+        "route": {"cluster": routes.unknown_methods, "idle_timeout": limits.BODY_IDLE},
         "typed_per_filter_config": filters.rest_switched_on(flavour),
     }
 
@@ -164,10 +215,10 @@ def _retry_policy(retry: Retry) -> dict[str, Any]:
     }
 
 
-def _cors_policy() -> dict[str, Any]:
+def _cors_policy(origins: Sequence[str]) -> dict[str, Any]:
     return {
         "@type": f"{filters.EXTENSIONS}.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [{"safe_regex": {"regex": ".*"}}],
+        "allow_origin_string_match": [{"exact": origin} for origin in origins],
         "allow_methods": CORS_METHODS,
         "allow_headers": CORS_REQUEST_HEADERS,
         "expose_headers": CORS_REPLY_HEADERS,

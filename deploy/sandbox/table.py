@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from socket import gethostname
 from urllib.parse import quote
 
 from deploy.sandbox import postgres
@@ -165,6 +166,9 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
             addresses = ",".join(_socket(layout, ports, instance, front) for instance in instances(ports, name))
             arguments += [f"--{front}", f"{name}={addresses}"]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
+    # Whoever works at this machine has a browser, and any page it shows could have its name point here.
+    arguments += _repeated("--host", f"localhost {gethostname().lower()} {os.environ.get('SANDBOX_HOSTS', '')}")
+    arguments += _repeated("--cors-origin", os.environ.get("SANDBOX_CORS_ORIGINS", ""))
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
         name="envoy",
@@ -184,6 +188,10 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
         in_front_of=tuple(instance for name in SERVICES for instance in instances(ports, name)),
         drain=lambda: _drain(admin),
     )
+
+
+def _repeated(option: str, values: str) -> list[str]:
+    return [part for value in values.replace(",", " ").split() for part in (option, value)]
 
 
 def _addresses(ports: Ports, name: str, front: str) -> str:

@@ -40,6 +40,12 @@ end
 
 --@REST_PATTERNS@
 
+-- Bytes a body may have, by its form; written by scripts.py. The transcoder stops bodies that do not tell their length.
+local LARGEST = { --@LARGEST_BODIES@ }
+
+-- Bytes of a string that must not wait for Lua's own pace to be freed.
+local LARGE = 1048576
+
 -- Returns the verbs of the pattern that fits, literal segments before variables.
 local function find(node, segments, at)
   local segment = segments[at]
@@ -73,6 +79,20 @@ local function media_type(value)
   return value and value:match("^%s*([^;%s]*)")
 end
 
+-- A web page can send any other type, and none, without the browser asking first whether it may.
+local BODY_TYPES = { ["application/json"] = true, ["application/octet-stream"] = true }
+
+-- Returns what is wrong with the body as far as its headers tell: status and text.
+local function body_fault(headers, inbound, form)
+  if inbound and inbound ~= "" and not BODY_TYPES[inbound:lower()] then
+    return "415", "the body is " .. inbound .. "; send it with Content-Type: application/json or application/octet-stream"
+  end
+  local length = tonumber(headers:get("content-length") or "")
+  if length and length > LARGEST[form] then
+    return "413", ("Received message larger than max (%.0f vs. %.0f)"):format(length, LARGEST[form])
+  end
+end
+
 -- The form of the reply: the first Accept line that is exactly a registered type; else the form of the request.
 local function reply_form(headers, inbound)
   for line = 0, headers:getNumValues("accept") - 1 do
@@ -89,6 +109,21 @@ local function reply_form(headers, inbound)
     return "snake"
   end
   return "camel"
+end
+
+-- Waits for the whole body, which Envoy counts against the stream meanwhile, unlike what the transcoder keeps (limits.py).
+-- JSON becomes one piece: the transcoder reads what it cannot make sense of again from the start with every piece that
+-- comes, and a few MB in small pieces would keep everybody waiting for minutes.
+local function await_body(handle, form)
+  local buffer = handle:body()
+  if not buffer or form == "bin" then
+    return
+  end
+  local length = buffer:length()
+  buffer:setBytes(buffer:getBytes(0, length))
+  if length > LARGE then
+    collectgarbage() -- nobody counts Lua's memory, and Lua does not know that the strings were large
+  end
 end
 
 function envoy_on_request(handle)
@@ -117,6 +152,10 @@ function envoy_on_request(handle)
     if inbound == "application/octet-stream" then
       body = "bin"
     end
+    local status, fault = body_fault(headers, inbound, body)
+    if status then
+      return handle:respond({ [":status"] = status }, fault)
+    end
     if body == "bin" or pattern.has_variables then
       metadata:set(SPACE, "body", body)
     end
@@ -134,6 +173,9 @@ function envoy_on_request(handle)
   end
   metadata:set(SPACE, "route", body .. "_" .. reply)
   handle:clearRouteCache()
+  if pattern.has_body then
+    await_body(handle, body)
+  end
 end
 
 local BASE64 = {}
@@ -164,8 +206,8 @@ end
 
 -- google.rpc.Code for a reply that Envoy made itself, or that came without gRPC's own words.
 local CODES = {
-  ["400"] = 3, ["401"] = 16, ["403"] = 7, ["404"] = 5, ["408"] = 4, ["413"] = 8, ["429"] = 8, ["431"] = 8,
-  ["500"] = 13, ["501"] = 12, ["502"] = 14, ["503"] = 14, ["504"] = 4,
+  ["400"] = 3, ["401"] = 16, ["403"] = 7, ["404"] = 5, ["408"] = 4, ["413"] = 8, ["415"] = 3, ["429"] = 8,
+  ["431"] = 8, ["500"] = 13, ["501"] = 12, ["502"] = 14, ["503"] = 14, ["504"] = 4,
 }
 local INTERNAL = 13
 

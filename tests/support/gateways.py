@@ -14,7 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from gateway import routes
 from gateway.bootstrap import Settings
 from gateway.clusters import Address
-from tests.support.echo_services import METHODS, Call, EchoServices, Failure, HttpObjects
+from tests.support.echo_services import LARGEST, METHODS, Call, EchoServices, Failure, HttpObjects
 from tests.support.envoy import running_gateway
 from tests.support.parts import free_port
 
@@ -22,6 +22,7 @@ BINARY = "application/octet-stream"
 SNAKE = {"accept": "application/json"}
 CAMEL = {"accept": "application/json, text/plain, */*"}  # what browsers' axios sends
 BIN = {"accept": BINARY}
+CONSOLE = "https://console.example"  # whose pages may call
 
 ADMIN = "flyteidl.service.AdminService"
 MIB = 1 << 20
@@ -73,6 +74,9 @@ async def echoing_gateway(folder: Path, front: routes.Front) -> AsyncIterator[Ga
             upstreams=upstreams,
             fronts={} if front is routes.Front.GRPC else {front: front_of},
             objects=[Address("127.0.0.1", objects_port)],
+            origins=[CONSOLE],
+            hosts=["localhost"],
+            largest_message=LARGEST,
         )
         async with (
             running_gateway(folder, settings) as rest,

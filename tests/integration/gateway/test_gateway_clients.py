@@ -19,7 +19,7 @@ from gateway.bootstrap import Certificate, Settings
 from gateway.clusters import Address
 from tests.support.echo_services import METHODS, EchoServices
 from tests.support.envoy import running_gateway
-from tests.support.gateways import ADMIN, BINARY, Gateway
+from tests.support.gateways import ADMIN, BINARY, CONSOLE, Gateway
 from tests.support.parts import free_port
 
 
@@ -71,14 +71,69 @@ async def test_grpc_web_is_spoken(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/executions/p/d/n", f"/{ADMIN}/GetProject", "/objects/a"])
-async def test_a_browser_of_another_origin_may_call(gateway: Gateway, path: str) -> None:
-    headers = {"origin": "https://console.example", "access-control-request-method": "PUT"}
+async def test_a_page_of_a_listed_origin_is_told_that_it_may_call(gateway: Gateway, path: str) -> None:
+    headers = {"origin": CONSOLE, "access-control-request-method": "PUT"}
     reply = await gateway.rest.options(path, headers=headers)
     assert reply.status_code == 200
-    assert reply.headers["access-control-allow-origin"] == "https://console.example"
+    assert reply.headers["access-control-allow-origin"] == CONSOLE
     assert reply.headers["access-control-allow-credentials"] == "true"
     assert "PUT" in reply.headers["access-control-allow-methods"]
     assert "flyte-authorization" in reply.headers["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": CONSOLE, "sec-fetch-site": "cross-site"},
+        {"origin": "http://127.0.0.1", "host": "127.0.0.1:80"},
+        {"origin": "https://[::1]:8443", "host": "[::1]:8443"},
+        {"origin": "http://localhost:8080", "host": "LOCALHOST.:8080"},
+        {"sec-fetch-site": "none"},
+    ],
+)
+async def test_a_page_of_a_listed_origin_and_the_gateway_s_own_may_write(
+    gateway: Gateway, page: dict[str, str]
+) -> None:
+    kind = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+    message = b"\x0a\x03\x0a\x01p"
+    frame = b"\x00" + len(message).to_bytes(4, "big") + message
+    project = {"project": {"id": "p"}}
+    for reply in (
+        await gateway.rest.post("/api/v1/projects", json=project, headers=page),
+        await gateway.rest.post(f"/{ADMIN}/RegisterProject", content=frame, headers={**page, **kind}),
+        await gateway.rest.put("/objects/a", content=b"x", headers=page),
+    ):
+        assert reply.status_code == 200, reply.text
+        assert reply.headers.get("access-control-allow-origin") == (CONSOLE if CONSOLE in page.values() else None)
+    assert [call.request.project.id for call in gateway.services["projects"].calls] == ["p", "p"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "https://console.example:8443"},
+        {"origin": "http://127.0.0.1", "host": "127.0.0.1:8080"},
+        {"origin": "file://"},
+        {"origin": ""},
+        {"sec-fetch-site": "cross-site"},
+        {"host": "evil.example"},
+    ],
+)
+async def test_a_page_of_a_stranger_reaches_no_service(gateway: Gateway, page: dict[str, str]) -> None:
+    kind = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+    gateway.objects.objects.clear()
+    replies = [
+        await gateway.rest.post("/api/v1/projects", json={}, headers=page),
+        await gateway.rest.delete("/api/v1/executions/p/d/n", headers=page),
+        await gateway.rest.put("/objects/a", content=b"x", headers=page),
+    ]
+    if "origin" in page:  # which browsers send with every POST
+        grpc_web = {**page, **kind}
+        replies.append(await gateway.rest.post(f"/{ADMIN}/RegisterProject", content=b"\0" * 5, headers=grpc_web))
+    assert [reply.status_code for reply in replies] == [403] * len(replies)
+    assert not any(service.calls for service in gateway.services.values())
+    assert not gateway.objects.objects
 
 
 async def test_tls_and_dns_names_and_the_access_log_work_together(tmp_path: Path) -> None:

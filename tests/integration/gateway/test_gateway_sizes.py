@@ -1,6 +1,7 @@
 """Large, compressed and too large messages through a real Envoy."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
@@ -12,8 +13,11 @@ from flyteidl.admin import (
 from google.protobuf.json_format import MessageToDict
 
 from gateway import filters, routes
+from gateway.descriptors import Form
+from services.kit.http2_frames import INITIAL_WINDOW_SIZE
+from tests.support import http2_client
 from tests.support.echo_services import LARGEST
-from tests.support.gateways import BIN, BINARY, MIB, SNAKE, Gateway
+from tests.support.gateways import ADMIN, BIN, BINARY, MIB, Gateway
 
 
 async def test_a_list_of_two_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
@@ -66,10 +70,47 @@ async def test_a_compressed_request_is_understood(gateway: Gateway) -> None:
         assert gateway.newest_call("projects").request == request
 
 
-async def test_a_request_too_large_to_transcode_is_refused(gateway: Gateway) -> None:
-    too_large = bytes(filters.LARGEST_MESSAGE + MIB)
-    reply = await gateway.rest.post("/api/v1/tasks", content=too_large, headers={"content-type": BINARY, **SNAKE})
-    assert (reply.status_code, reply.json()["code"]) == (413, 8)
+@pytest.mark.parametrize(("kind", "form"), [("application/json", Form.JSON), (BINARY, Form.BINARY)])
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_body_over_the_limit_is_refused_before_it_is_whole(
+    gateway: Gateway, kind: str, form: Form, *, told: bool
+) -> None:
+    largest = filters.largest_body(form, LARGEST)
+    length = f"content-length: {largest + 1}" if told else "transfer-encoding: chunked"
+    url = gateway.rest.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"POST /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{length}\r\n\r\n".encode())
+    if not told:
+        piece = b"%x\r\n%s\r\n" % (MIB, bytes(MIB))
+        with contextlib.suppress(ConnectionError):
+            for _ in range(filters.largest_body(Form.JSON, LARGEST) // MIB + 1):
+                writer.write(piece)
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    writer.close()
+    assert not gateway.services["registry"].calls
+
+
+async def test_clients_that_do_not_read_stall_nobody(gateway: Gateway) -> None:
+    large = project_pb2.Projects(projects=[project_pb2.Project(description="d" * MIB)] * 4)
+    gateway.services["projects"].answers["ListProjects"] = lambda _: large
+    headers = {":method": "POST", ":scheme": "http", ":path": f"/{ADMIN}/ListProjects", ":authority": "localhost"}
+    headers |= {"content-type": "application/grpc", "te": "trailers"}
+    url = gateway.rest.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    client = http2_client.Client(reader, writer)
+    await client.greet({INITIAL_WINDOW_SIZE: 0})
+    lists = range(1, 60, 2)  # streams
+    client.send(*(http2_client.request(stream, bytes(5), headers.items()) for stream in lists))
+    async with asyncio.timeout(10):
+        while len(gateway.services["projects"].calls) < len(lists):
+            await gateway.call("GetProject", project_pb2.ProjectGetRequest())
+    for _ in range(20):  # answers of that many MB have come as far as anybody takes them
+        await gateway.call("GetProject", project_pb2.ProjectGetRequest(), timeout=2)
+    writer.close()
 
 
 async def test_an_upload_and_a_download_of_any_size_stream_through(gateway: Gateway) -> None:

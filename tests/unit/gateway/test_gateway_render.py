@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway import filters
+from gateway import filters, limits
 from gateway.__main__ import main
 from gateway.bootstrap import CODES, Settings, bootstrap
 from gateway.clusters import Address, AddressError, bridge_cluster, grpc_cluster, http_cluster
+from gateway.descriptors import Form
 from gateway.render import render
 from gateway.routes import load
 
@@ -45,7 +46,7 @@ def test_every_file_that_the_configuration_names_is_there(config: Any) -> None:
         return [file for each in value for file in files(each)] if isinstance(value, list) else []
 
     named = set(files(config))
-    assert len(named) == 6
+    assert len(named) == 7
     assert all(Path(file).is_absolute() and Path(file).stat().st_size for file in named)
 
 
@@ -66,11 +67,15 @@ def test_each_method_has_one_route_to_its_owner(config: Any) -> None:
 def test_grpc_routes_come_first_and_switch_no_rest_filter_on(config: Any) -> None:
     grpc = [route for route in routes_of(config) if "content-type" in str(route["match"])]
     assert routes_of(config)[: len(grpc)] == grpc
-    assert not any("typed_per_filter_config" in route for route in grpc)
-    filters_of_rest = [filters.OUTER, filters.TRANSCODER, filters.INNER]
+    no_call, of_pages, *native = grpc
+    assert "direct_response" in no_call
+    assert "origin" in str(of_pages["match"])
+    assert list(of_pages["typed_per_filter_config"]) == [filters.ORIGIN]
+    assert not any("typed_per_filter_config" in route for route in native)
+    filters_of_rest = [filters.ORIGIN, filters.OUTER, filters.TRANSCODER, filters.INNER]
     switched_off = [each["name"] for each in manager_of(config)["http_filters"] if each.get("disabled")]
     assert switched_off == [*filters_of_rest, filters.BRIDGE]
-    rest = [route for route in routes_of(config) if "typed_per_filter_config" in route]
+    rest = [route for route in routes_of(config) if "typed_per_filter_config" in route and route not in grpc]
     assert len(rest) == 5
     assert all(list(route["typed_per_filter_config"]) == filters_of_rest for route in rest)
 
@@ -80,15 +85,54 @@ def test_objects_are_routed_only_when_there_is_a_store(tmp_path: Path, config: A
     with_store = bootstrap(load(), tmp_path, settings(objects=[Address("127.0.0.1", 9000)]))
     (route,) = [route for route in routes_of(with_store) if route["match"].get("prefix") == "/objects/"]
     retries = route["route"].pop("retry_policy")
-    assert route["route"] == {"cluster": "objects", "timeout": "0s", "idle_timeout": "300s"}
+    assert route["route"] == {
+        "cluster": "objects",
+        "timeout": "0s",
+        "idle_timeout": "60s",
+        "max_stream_duration": {"max_stream_duration": "0s"},
+    }
+    assert list(route["typed_per_filter_config"]) == [filters.ORIGIN]
     assert retries["retry_on"] == "connect-failure,refused-stream,reset-before-request"
 
 
-def test_cors_and_access_log_are_choices(tmp_path: Path) -> None:
-    host = manager_of(bootstrap(load(), tmp_path, settings(cors=False)))["route_config"]["virtual_hosts"][0]
+def test_no_page_is_told_that_it_may_call_unless_its_origin_is_listed(tmp_path: Path) -> None:
+    host = manager_of(bootstrap(load(), tmp_path, settings()))["route_config"]["virtual_hosts"][0]
     assert host["typed_per_filter_config"] == {}
+    origins = ["https://a.example", "http://b.example:8080"]
+    host = manager_of(bootstrap(load(), tmp_path, settings(origins=origins)))["route_config"]["virtual_hosts"][0]
+    policy = host["typed_per_filter_config"][filters.CORS]
+    assert policy["allow_origin_string_match"] == [{"exact": origin} for origin in origins]
+    render(tmp_path, settings(origins=origins, hosts=["c.example"]))
+    script = (tmp_path / "origin.lua").read_text()
+    assert 'ORIGINS = {["https://a.example"] = true, ["http://b.example:8080"] = true}' in script
+    assert 'HOSTS = {["c.example"] = true}' in script
+
+
+def test_the_access_log_is_a_choice(tmp_path: Path) -> None:
     assert manager_of(bootstrap(load(), tmp_path, settings()))["access_log"] == []
     assert len(manager_of(bootstrap(load(), tmp_path, settings(access_log=True)))["access_log"]) == 1
+
+
+def test_a_call_may_rest_for_longer_than_its_service_may_think(config: Any) -> None:
+    for route in routes_of(config):
+        action = route.get("route", {})
+        if action.get("timeout", "0s") != "0s":
+            thinks, rests = (float(action[key].removesuffix("s")) for key in ("timeout", "idle_timeout"))
+            assert thinks < rests, route
+            assert thinks < float(limits.LONGEST_REQUEST.removesuffix("s")), route
+
+
+@pytest.mark.parametrize("body", Form)
+def test_the_longest_body_is_known_to_every_filter_that_reads_it(tmp_path: Path, body: Form) -> None:
+    largest = filters.largest_body(body, 1000)
+    render(tmp_path, settings(largest_message=1000))
+    assert f"{body} = {largest}" in (tmp_path / "outer.lua").read_text()
+    routes = routes_of(bootstrap(load(), tmp_path, settings(largest_message=1000)))
+    of_form = [route for route in routes if f"/{body}_" in str(route.get("typed_per_filter_config"))]
+    assert of_form
+    for route in of_form:
+        assert route["request_body_buffer_limit"] == largest
+        assert route["typed_per_filter_config"][filters.TRANSCODER]["max_request_body_size"] == largest
 
 
 @pytest.mark.parametrize(
@@ -153,6 +197,10 @@ def test_the_command_writes_and_names_the_configuration(tmp_path: Path, capsys: 
         ([*UPSTREAMS, "--upstream=registry"], "is not host:port"),
         ([*UPSTREAMS, "--tls-key=key.pem"], "--tls-chain and --tls-key are needed together"),
         ([*UPSTREAMS, "--listen=30080"], "'30080' is not host:port"),
+        ([*UPSTREAMS, "--cors-origin=*"], "'*' is not http[s]://host[:port]"),
+        ([*UPSTREAMS, "--cors-origin=https://a.example/"], "is not http[s]://host[:port]"),
+        ([*UPSTREAMS, '--cors-origin=https://a"'], "is not http[s]://host[:port]"),
+        ([*UPSTREAMS, "--host=a.example:80"], "'a.example:80' is not the name of a host"),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_line(

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+from itertools import pairwise
 from pathlib import Path
+from socket import gethostname
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -119,3 +121,19 @@ def test_a_number_of_replicas_that_makes_no_sense_is_refused(asked: str, monkeyp
 def test_client_config_is_what_flytekit_and_flytectl_read() -> None:
     admin = {"endpoint": "dns:///localhost:31080", "insecure": True, "authType": "Pkce"}
     assert yaml.safe_load(client_config(31080)) == {"admin": admin}
+
+
+def test_pages_may_call_from_where_they_are_listed_and_by_names_that_are_told(
+    tmp_path: Path, parts: dict[str, Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(option: str, of: dict[str, Part]) -> list[str]:
+        command = of["envoy"].before[0].command
+        return [value for name, value in pairwise(command) if name == option]
+
+    assert told("--cors-origin", parts) == []
+    assert told("--host", parts) == ["localhost", gethostname().lower()]
+    monkeypatch.setenv("SANDBOX_CORS_ORIGINS", "http://localhost:3000, https://a.example")
+    monkeypatch.setenv("SANDBOX_HOSTS", "dev.example")
+    other = parts_in(tmp_path / "other")
+    assert told("--cors-origin", other) == ["http://localhost:3000", "https://a.example"]
+    assert told("--host", other)[2:] == ["dev.example"]

@@ -1,0 +1,100 @@
+"""What strangers may use up of the gateway: memory, connections, streams and time.
+
+Nobody is known at the gateway, so the bounds hold for a connection, a stream, or the process as a whole.
+"""
+
+from typing import Any
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Same as the reference: a client that does not finish its headers is cut off.
+HEADERS_TIMEOUT = "32s"
+# A connection without a request. gRPC clients open another one when they need it.
+CONNECTION_IDLE = "60s"
+# The same before TLS is spoken.
+HANDSHAKE_TIMEOUT = "15s"
+# The streams that may rest: Health/Watch and reflection, in either direction.
+STREAM_IDLE = "300s"
+# A request from its first byte to its answer's last, unless its route says otherwise: the longest time limit of
+# routes.toml and as much again for a body that comes slowly. `timeout` of a route counts from the end of the body only.
+LONGEST_REQUEST = "120s"
+# Between two pieces of a body that is not whole yet.
+BODY_IDLE = "10s"
+
+# What one connection may have under way. The engine sends the events of all its workers through one connection; gRPC
+# clients let further calls wait by themselves. A flood from one connection leaves room in the services for others.
+STREAMS = 256
+# What a stream, or a connection, may send that nobody has taken yet. It is enough for 2.5 MB/s to a client 100 ms away.
+STREAM_WINDOW = 256 * KIB
+CONNECTION_WINDOW = 8 * MIB
+# What of a message is kept on its way, in either direction, when the other side is slower.
+CONNECTION_BUFFER = 256 * KIB
+# What is kept of a request for another try; a longer one is not tried again.
+RETRY_BUFFER = 256 * KIB
+
+# Far above what a platform opens; a bound so that a flood ends in refused connections and not in a killed process.
+MOST_CONNECTIONS = 20_000
+
+# The memory that requests and answers may take together. REST messages are held as a whole, everything else streams.
+HEAP = 512 * MIB
+# From here on the streams that hold most are reset, the more of them the nearer the end is.
+RESET_FROM, RESET_ALL = 0.5, 0.9
+# What a stream holds before it can be among them.
+LARGE_STREAM_POWER = 20
+# Only when that was in vain others notice.
+REFUSE_FROM = 0.95
+# How often the heap is looked at: bodies can come at some 100 MB a second.
+HEAP_REFRESH = "0.1s"
+# Of a heap in use, which is always: every ten seconds free memory goes back to the system where it is much.
+SHRINK_FROM = 0.001
+
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_MONITORS = "type.googleapis.com/envoy.extensions.resource_monitors"
+
+
+def of_connections() -> dict[str, Any]:
+    """Return the connection manager's settings that bound what one connection may do."""
+    return {
+        "common_http_protocol_options": {"idle_timeout": CONNECTION_IDLE, "max_stream_duration": LONGEST_REQUEST},
+        "http2_protocol_options": {
+            "max_concurrent_streams": STREAMS,
+            "initial_stream_window_size": STREAM_WINDOW,
+            "initial_connection_window_size": CONNECTION_WINDOW,
+        },
+        "request_headers_timeout": HEADERS_TIMEOUT,
+        "stream_idle_timeout": STREAM_IDLE,
+    }
+
+
+def overload_manager() -> dict[str, Any]:
+    """Return what Envoy does when connections or memory run out."""
+    return {
+        "refresh_interval": HEAP_REFRESH,
+        "resource_monitors": [
+            _monitor(
+                "envoy.resource_monitors.global_downstream_max_connections",
+                "downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=MOST_CONNECTIONS,
+            ),
+            _monitor(_HEAP, "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=HEAP),
+        ],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": LARGE_STREAM_POWER},
+        "actions": [
+            _action("shrink_heap", threshold={"value": SHRINK_FROM}),
+            _action(
+                "reset_high_memory_stream",
+                scaled={"scaling_threshold": RESET_FROM, "saturation_threshold": RESET_ALL},
+            ),
+            _action("disable_http_keepalive", threshold={"value": REFUSE_FROM}),
+            _action("stop_accepting_requests", threshold={"value": REFUSE_FROM}),
+        ],
+    }
+
+
+def _monitor(name: str, kind: str, **settings: object) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": f"{_MONITORS}.{kind}", **settings}}
+
+
+def _action(name: str, **trigger: object) -> dict[str, Any]:
+    return {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": _HEAP, **trigger}]}
