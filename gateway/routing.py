@@ -30,6 +30,15 @@ CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin"
 GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 
 
+# Whose a call is: a service that sees one connection could not keep one client from crowding out others. What a client
+# says of itself is overwritten.
+CONNECTION = {
+    "header": {"key": "x-flyteplane-connection", "value": "%CONNECTION_ID%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+
 # A request that outer.lua has not seen.
 NOT_REST = {
     "filter": filters.REST_SPACE,
@@ -53,6 +62,7 @@ def route_table(
     """
     return {
         "name": "flyteplane",
+        "request_headers_to_add": [CONNECTION],
         "virtual_hosts": [
             {
                 "name": "flyteplane",
@@ -64,8 +74,9 @@ def route_table(
                         for method in routes.methods
                         for route in _method_routes(routes, method, _front(method, fronts))
                     ),
-                    _grpc_route("/grpc.", routes.health_and_reflection, routes),
-                    _grpc_route("/", routes.unknown_methods, routes),
+                    _grpc_route({"path": HEALTH_CHECK}, _cluster_at_hand(routes.health_and_reflection, fronts), routes),
+                    _grpc_route({"prefix": "/grpc."}, routes.health_and_reflection, routes),
+                    _grpc_route({"prefix": "/"}, _cluster_at_hand(routes.unknown_methods, fronts), routes),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
                     *([_objects_route(routes)] if objects else []),
                     *(_rest_route(routes, out, name) for name in FLAVOURS),
@@ -114,12 +125,17 @@ def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
     }
 
 
-def _grpc_route(prefix: str, owner: str, routes: Routes) -> dict[str, Any]:
+def _cluster_at_hand(owner: str, fronts: Mapping[Front, Container[str]]) -> str:
+    """Return the cluster of the owner's lean front, which has an answer to what is no gRPC message, or of the other."""
+    return cluster_of(owner, Front.LEAN if owner in fronts.get(Front.LEAN, ()) else Front.GRPC)
+
+
+def _grpc_route(path: dict[str, str], cluster: str, routes: Routes) -> dict[str, Any]:
     # No time limit: reflection is a stream, and health may be watched.
     policy = _retry_policy(routes.retries["write"])
     return {
-        "match": {"prefix": prefix, "headers": [GRPC]},
-        "route": {"cluster": owner, "timeout": "0s", "retry_policy": policy},
+        "match": {**path, "headers": [GRPC]},
+        "route": {"cluster": cluster, "timeout": "0s", "retry_policy": policy},
     }
 
 
