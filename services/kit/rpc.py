@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
+from services.kit.fairness import serve_for
 from services.kit.telemetry import CALLS
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Table:
         """
         started = time.perf_counter()
         code = "OK"
+        serve_for(call.metadata)
         try:
             if call.deadline is None:
                 return await self._serve(path, payload, call)
