@@ -69,8 +69,7 @@ class Turns:
             self._hold(peer)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._waiting.setdefault(peer, deque())
-        queue.append(turn)
+        self._waiting.setdefault(peer, deque()).append(turn)
         try:
             async with asyncio.timeout(seconds):
                 await turn
@@ -78,7 +77,7 @@ class Turns:
             if turn.done() and not turn.cancelled():
                 self.give(peer)  # it came at the same moment
             else:
-                self._forget(peer, queue, turn)
+                turn.cancel()  # `give` passes over it
             raise
 
     def give(self, peer: Hashable) -> None:
@@ -87,26 +86,21 @@ class Turns:
         self._held[peer] -= 1
         if not self._held[peer]:
             del self._held[peer]
-        for other in list(self._waiting):
+        for other, queue in list(self._waiting.items()):
+            while queue and queue[0].done():
+                queue.popleft()
+            if queue and self._free and self._held[other] < self._of_each:
+                self._hold(other)
+                queue.popleft().set_result(None)
+                self._waiting.move_to_end(other)
+            if not queue:
+                del self._waiting[other]
             if not self._free:
                 return
-            if self._held[other] < self._of_each:
-                self._hold(other)
-                queue = self._waiting[other]
-                self._waiting.move_to_end(other)
-                turn = queue.popleft()
-                if not queue:
-                    del self._waiting[other]
-                turn.set_result(None)
 
     def _hold(self, peer: Hashable) -> None:
         self._free -= 1
         self._held[peer] += 1
-
-    def _forget(self, peer: Hashable, queue: "deque[asyncio.Future[None]]", turn: "asyncio.Future[None]") -> None:
-        queue.remove(turn)
-        if not queue and self._waiting.get(peer) is queue:
-            del self._waiting[peer]
 
 
 class Unread:

@@ -30,6 +30,8 @@ _PING_INTERVAL_MILLISECONDS = 5_000
 _MAX_METADATA_BYTES = 64 * 1024
 # Calls of one connection at a time; the gateway opens another connection when it has more.
 _MOST_STREAMS = 1000
+# Of a message that nobody reads yet. grpcio would widen this for a fast sender, whatever is read.
+_UNREAD_BYTES = 64 * 1024
 # How long a message that has begun may wait for others to arrive, as with a turn at the database.
 _TURN_SECONDS = 5.0
 # Of reflection; the messages of both are the same.
@@ -68,6 +70,8 @@ class GrpcFront:
                 ("grpc.max_send_message_length", -1),  # an answer is as long as what was asked for
                 ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
                 ("grpc.max_concurrent_streams", _MOST_STREAMS),
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", _UNREAD_BYTES),
                 ("grpc.server_handshake_timeout_ms", int(arrivals.seconds * 1000)),
                 ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MILLISECONDS),
                 ("grpc.http2.max_ping_strikes", 0),

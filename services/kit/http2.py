@@ -13,15 +13,13 @@ from typing import cast
 from services.kit import http2_frames as frames
 from services.kit.fairness import AS_A_WHOLE, Shares
 from services.kit.header_blocks import MOST_HEADER_BYTES, NO_TABLE, HeaderBlocks, HeaderError, Headers, KnownFields
-from services.kit.http2_answers import Answers, Reply, Stream
+from services.kit.http2_answers import MOST_LONG_UNREAD, Answers, Reply, Stream
 from services.kit.http2_frames import Broken
 
 # The gateway opens another connection when it has more calls at a time (CONCURRENT_STREAMS in gateway/clusters.py).
 MOST_STREAMS = 1000
 # The window for all requests together is no limit: it is opened again before a half of it is used.
 _TOP_UP = 1 << 30
-# From a client that has left this much unread nothing more is taken until it has read it.
-_MOST_UNREAD = 1 << 20
 
 # How often within its time a request or a connection is looked at that has not moved.
 _LOOKS = 2
@@ -71,7 +69,7 @@ class Connection(asyncio.Protocol):
         """Tell the client this side's limits."""
         self._among.add(self)
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.set_write_buffer_limits(_MOST_UNREAD)
+        self._transport.set_write_buffer_limits(MOST_LONG_UNREAD)
         self._answers = Answers(self._transport, self._answered)
         settings = (
             (frames.HEADER_TABLE_SIZE, NO_TABLE),
@@ -103,14 +101,12 @@ class Connection(asyncio.Protocol):
             self._look_later()
 
     def pause_writing(self) -> None:
-        """Take nothing more from a client that does not read: what it asks for would pile up here."""
-        self._transport.pause_reading()
+        """Send nothing long to a client that does not read."""
         self._answers.pause()
 
     def resume_writing(self) -> None:
         """Go on; the client has read."""
         if not self._transport.is_closing():
-            self._transport.resume_reading()
             self._answers.resume()
 
     # What its front calls.

@@ -13,7 +13,11 @@ from services.kit.fairness import CONNECTION, UNREAD
 from services.kit.header_blocks import FIRST_TABLE, TABLE_EMPTIED, Headers
 from services.kit.http2_frames import Broken
 
-# What may be handed to the transport in one turn of the event loop. More waits here, where short answers pass it.
+# A client that has left this much unread is sent short answers only; long ones wait here, where others pass them.
+MOST_LONG_UNREAD = 1 << 20
+# From one that has left this much unread nothing more is taken until it has read.
+_MOST_UNREAD = 2 * MOST_LONG_UNREAD
+# Of long answers, in one turn of the event loop.
 _MOST_AT_ONCE = 1 << 20
 # Of one answer at a time, before those of other clients.
 _PIECE = 1 << 18
@@ -131,6 +135,7 @@ class Answers:
     def resume(self) -> None:
         """Go on."""
         self._paused = False
+        self._transport.resume_reading()
         self.send_blocked()
 
     def send_blocked(self) -> None:
@@ -185,6 +190,8 @@ class Answers:
         """Write what was collected."""
         if self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
+            if self._paused and self._transport.get_write_buffer_size() > _MOST_UNREAD:
+                self._transport.pause_reading()
         self._out.clear()
         if self._room < _MOST_AT_ONCE:
             self._room = _MOST_AT_ONCE

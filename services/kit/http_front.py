@@ -84,20 +84,26 @@ class _BreakOff:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        more = True
+        more, broken = True, False
 
         async def received() -> Message:
-            nonlocal more
+            nonlocal more, broken
             try:
                 # Behind the body nothing comes but the end of the connection.
                 async with asyncio.timeout(self._seconds if more else None):
                     message = await receive()
             except TimeoutError:
-                message = {"type": "http.disconnect"}
+                message, broken = {"type": "http.disconnect"}, True
             more = message.get("more_body", False)
             return message
 
-        await self._app(scope, received, send)
+        async def sent(message: Message) -> None:
+            if broken and message["type"] == "http.response.start":
+                # What is left of the body would be taken for another request.
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, received, sent)
 
 
 class _Server(uvicorn.Server):
