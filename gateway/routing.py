@@ -43,6 +43,13 @@ NO_CALL = {
     "direct_response": {"status": 405},
 }
 
+# Whose a call is: a service that sees one connection could not keep one client from crowding out others. What a client
+# says of itself is overwritten.
+CONNECTION = {
+    "header": {"key": "x-flyteplane-connection", "value": "%CONNECTION_ID%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+
 
 def _without(key: str) -> dict[str, Any]:
     """Match requests that no script has left this on."""
@@ -73,6 +80,7 @@ def route_table(
     """
     return {
         "name": "flyteplane",
+        "request_headers_to_add": [CONNECTION],
         "virtual_hosts": [
             {
                 "name": "flyteplane",
@@ -87,9 +95,15 @@ def route_table(
                         for method in routes.methods
                         for route in _method_routes(routes, method, _front(method, fronts))
                     ),
-                    _health_route(routes),
+                    _health_route(routes, fronts),
                     _grpc_route("/grpc.", routes.health_and_reflection, routes, idle=limits.STREAM_IDLE, most="0s"),
-                    _grpc_route("/", routes.unknown_methods, routes, idle=UNKNOWN_IDLE, most=limits.LONGEST_REQUEST),
+                    _grpc_route(
+                        "/",
+                        _cluster_at_hand(routes.unknown_methods, fronts),
+                        routes,
+                        idle=UNKNOWN_IDLE,
+                        most=limits.LONGEST_REQUEST,
+                    ),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
                     *([_objects_route(routes)] if objects else []),
                     *(_rest_route(routes, out, largest_message, name) for name in FLAVOURS),
@@ -144,19 +158,25 @@ def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
     }
 
 
-def _grpc_route(prefix: str, owner: str, routes: Routes, *, idle: str, most: str) -> dict[str, Any]:
+def _cluster_at_hand(owner: str, fronts: Mapping[Front, Container[str]]) -> str:
+    """Return the cluster of the owner's lean front, which has an answer to what is no gRPC message, or of the other."""
+    return cluster_of(owner, Front.LEAN if owner in fronts.get(Front.LEAN, ()) else Front.GRPC)
+
+
+def _grpc_route(prefix: str, cluster: str, routes: Routes, *, idle: str, most: str) -> dict[str, Any]:
     # No time limit from the request's end: reflection is a stream, and health may be watched.
     policy = _retry_policy(routes.retries["write"])
     times = {"timeout": "0s", "idle_timeout": idle, "max_stream_duration": {"max_stream_duration": most}}
     return {
         "match": {"prefix": prefix, "headers": [GRPC]},
-        "route": {"cluster": owner, **times, "retry_policy": policy},
+        "route": {"cluster": cluster, **times, "retry_policy": policy},
     }
 
 
-def _health_route(routes: Routes) -> dict[str, Any]:
+def _health_route(routes: Routes, fronts: Mapping[Front, Container[str]]) -> dict[str, Any]:
     """Return the route of the one call among those of health and reflection that is no stream."""
-    route = {"cluster": routes.health_and_reflection, "timeout": HEALTH_TIMEOUT, "idle_timeout": UNKNOWN_IDLE}
+    cluster = _cluster_at_hand(routes.health_and_reflection, fronts)
+    route = {"cluster": cluster, "timeout": HEALTH_TIMEOUT, "idle_timeout": UNKNOWN_IDLE}
     return {"match": {"path": HEALTH_CHECK, "headers": [GRPC]}, "route": route}
 
 

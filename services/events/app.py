@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from flyteidl.service import admin_pb2
 
 from services.contracts.event_batches import VERDICTS
+from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
 from services.events.handlers.events import EventHandlers
 from services.events.listeners.lane import Limits
@@ -47,7 +48,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     missed = MissedVerdicts(parts.db, parts.bus)
     return App(
         table,
-        services=[ADMIN_SERVICE.full_name],
+        services=SERVICE_NAMES,
         loops=[pulse.run, writer.run, missed.run, keeping.run],
         drain=[lanes.drain, writer.drain],
     )

@@ -7,6 +7,7 @@ from functools import partial
 
 from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
+from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
 from services.executions.handlers.artifacts import ArtifactHandlers
 from services.executions.handlers.data import DataHandlers
@@ -88,7 +89,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))
     return App(
         table,
-        services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name, SIGNAL_SERVICE.full_name],
+        services=SERVICE_NAMES,
         loops=loops,
         routes=object_routes(objects, settings.upload_max_bytes),
     )

@@ -7,15 +7,27 @@ failure is answered without a body and with gRPC's own words in the headers, whi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 import uvicorn
 from uvicorn.server import ServerState
 
-from services.kit.errors import ServiceError, Unavailable
-from services.kit.grpc_http import CONTENT_TYPE, FRAME_HEAD, announced, deadline, framed, message_of, refusal
+from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
+from services.kit.fairness import AS_A_WHOLE, CONNECTION, Arrivals
+from services.kit.grpc_http import (
+    CONTENT_TYPE,
+    FRAME_HEAD,
+    TOO_MUCH,
+    TOO_SLOW,
+    announced,
+    deadline,
+    framed,
+    message_of,
+    refusal,
+)
+from services.kit.http_connection import patient_for
 from services.kit.listen import listen
 from services.kit.rpc import Call, Table
 
@@ -32,13 +44,14 @@ _NO_BODY: Event = {"type": "http.response.body", "body": b""}
 class AsgiFront:
     """An HTTP/1.1 server on `address` (host:port or unix:PATH) that answers the gateway's bridge from `table`."""
 
-    def __init__(self, table: Table, address: str, max_message_bytes: int) -> None:
+    def __init__(self, table: Table, address: str, max_message_bytes: int, arrivals: Arrivals | None = None) -> None:
+        arrivals = arrivals or Arrivals()
         self._address = address
         self._state = ServerState()
         self._config = uvicorn.Config(
-            App(table, max_message_bytes),
+            App(table, max_message_bytes, arrivals),
             interface="asgi3",
-            http="httptools",
+            http=patient_for(arrivals.seconds),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -74,7 +87,8 @@ class AsgiFront:
 class App:
     """The ASGI application: one gRPC call as a POST, anything else as a probe."""
 
-    def __init__(self, table: Table, max_message_bytes: int) -> None:
+    def __init__(self, table: Table, max_message_bytes: int, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
         self._table = table
         self._max_message_bytes = max_message_bytes
 
@@ -85,9 +99,10 @@ class App:
             return
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         call = Call(metadata=metadata, deadline=deadline(metadata))
-        with suppress(ConnectionError):  # nobody is left to answer
+        body = _Body(self._arrivals, (scope.get("client"), metadata.get(CONNECTION, "")))
+        with suppress(ConnectionError), body:  # nobody is left to answer
             try:
-                message = await self._message(receive, metadata)
+                message = await self._message(receive, metadata, body)
                 reply = await self._table.serve(scope["path"], message, call)
             except ServiceError as error:
                 await _send(send, _refused(error), b"")
@@ -97,20 +112,50 @@ class App:
                 frame = framed(reply)
                 await _send(send, [CONTENT_TYPE, (b"content-length", b"%d" % len(frame))], frame)
 
-    async def _message(self, receive: Receive, metadata: MutableMapping[str, str]) -> bytes:
+    async def _message(self, receive: Receive, metadata: MutableMapping[str, str], body: "_Body") -> bytes:
         """Read the one message of a call, as far as it is not too large; raises ConnectionError when it breaks off."""
-        body = bytearray()
-        more = True
         # What is longer than the largest message is refused by what it begins with.
-        while more and len(body) <= FRAME_HEAD + self._max_message_bytes:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise ConnectionError
-            body += event["body"]
-            more = event["more_body"]
-            if len(body) >= FRAME_HEAD and announced(body) > self._max_message_bytes:
+        while body.more and len(body.bytes) <= FRAME_HEAD + self._max_message_bytes:
+            await body.read(receive)
+            if len(body.bytes) >= FRAME_HEAD and announced(body.bytes) > self._max_message_bytes:
                 break
-        return message_of(body, metadata, self._max_message_bytes)
+        return message_of(body.bytes, metadata, self._max_message_bytes)
+
+
+class _Body:
+    """The body of a request as it arrives; what arrives in pieces is held for `peer` until the block's end."""
+
+    def __init__(self, arrivals: Arrivals, peer: Hashable) -> None:
+        self._arrivals = arrivals
+        self._peer = peer
+        self._held = 0
+        self._until = asyncio.get_running_loop().time() + AS_A_WHOLE * arrivals.seconds
+        self.bytes = bytearray()
+        self.more = True
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        if self._held:
+            self._arrivals.shares.give(self._peer, self._held)
+
+    async def read(self, receive: Receive) -> None:
+        """Read on; raises ConnectionError when the body breaks off, DeadlineExceeded, ResourceExhausted."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(min(loop.time() + self._arrivals.seconds, self._until)):
+                event = await receive()
+        except TimeoutError:
+            raise DeadlineExceeded(TOO_SLOW) from None
+        if event["type"] == "http.disconnect":
+            raise ConnectionError
+        piece, self.more = event["body"], event["more_body"]
+        self.bytes += piece
+        if self.more:
+            if not self._arrivals.shares.take(self._peer, len(piece)):
+                raise ResourceExhausted(TOO_MUCH)
+            self._held += len(piece)
 
 
 async def _send(send: Send, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

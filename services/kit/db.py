@@ -27,6 +27,7 @@ from services.kit.errors import (
     ServiceError,
     Unavailable,
 )
+from services.kit.fairness import UNREAD, Turns, current_peer
 from services.kit.pipeline import BEGIN, COMMIT, ROLLBACK, Pipeline
 
 Connection = psycopg.AsyncConnection[TupleRow]
@@ -54,6 +55,8 @@ POOL_MAX_SIZE = 10
 # that filters can ask for 20.
 _TEXTS_KEPT = 500
 
+_TOO_MANY = "too many calls are waiting for the database"
+
 # What is left is a nested loop over an index.
 _BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
@@ -72,6 +75,8 @@ class Database:
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
+        # A pool serves in the order in which it is asked: behind hundreds of lists of one client all others would wait.
+        self._turns = Turns(pool.max_size)
         self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
     @classmethod
@@ -120,15 +125,23 @@ class Database:
     async def read(self) -> AsyncIterator[Connection]:
         """A connection in autocommit, for reads and for single statements that are their own transaction."""
         with _translated():
-            async with self._pool.connection() as connection:
-                yield connection
+            peer = await self._turn()
+            try:
+                async with self._pool.connection() as connection:
+                    yield connection
+            finally:
+                self._turns.give(peer)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction: committed at the end of the block, rolled back when it raises."""
         with _translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                yield connection
+            peer = await self._turn()
+            try:
+                async with self._pool.connection() as connection, connection.transaction():
+                    yield connection
+            finally:
+                self._turns.give(peer)
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Pipeline]:
@@ -137,7 +150,7 @@ class Database:
         A statement fails when the pipeline runs, and the last ones when the block ends.
         """
         with _translated():
-            connection = await self._pool.getconn()
+            connection = await self._pool.getconn()  # by whatever comes together; it waits for no turn
             try:
                 pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
                 pipeline.put(BEGIN)
@@ -150,6 +163,22 @@ class Database:
                     raise
             finally:
                 await self._pool.putconn(connection)
+
+    async def _turn(self) -> str:
+        """Wait for the turn of whom this call is for, which must be given back; raises ResourceExhausted.
+
+        Nothing is read for somebody who leaves unread what was answered before: it would pile up here.
+        """
+        peer = current_peer()
+        try:
+            await self._turns.take(peer, POOL_WAIT_SECONDS)
+            while UNREAD.too_many(peer):
+                self._turns.give(peer)
+                await UNREAD.fewer(peer, POOL_WAIT_SECONDS)
+                await self._turns.take(peer, POOL_WAIT_SECONDS)
+        except TimeoutError:
+            raise ResourceExhausted(_TOO_MANY) from None
+        return peer
 
 
 @asynccontextmanager
@@ -226,7 +255,7 @@ def _translated() -> Iterator[None]:
     except _BAD_VALUE as error:
         raise InvalidArgument(f"a value cannot be stored or compared: {_first_line(error)}") from error
     except (PoolTimeout, TooManyRequests) as error:
-        raise ResourceExhausted("too many calls are waiting for the database") from error
+        raise ResourceExhausted(_TOO_MANY) from error
     except _LOST as error:
         raise Unavailable("the database cannot be reached") from error
     except psycopg.Error as error:

@@ -17,6 +17,8 @@ from services.kit.errors import InvalidArgument
 # that; during this no other call is served. PostgreSQL gives up on more than 65,535 conditions.
 MAX_EXPRESSIONS = 500
 MAX_VALUES = 10_000
+# A text of one line is looked at once; each further line is another text.
+MAX_LINES = 1000
 
 # One of these behind the comma belongs to no value.
 _BLANKS = frozenset(" \t\f\r")
@@ -43,6 +45,8 @@ def expressions(filters: str) -> Iterator[Expression]:
         raise InvalidArgument(
             f"invalid value for filters: more than {MAX_EXPRESSIONS} expressions or {MAX_VALUES} values or plus signs"
         )
+    if filters.count("\n") >= MAX_LINES:
+        raise InvalidArgument("invalid value for filters")
     for text in texts:
         yield _parsed(text)
 

@@ -19,6 +19,11 @@ FRAME_HEAD = 5
 
 CONTENT_TYPE = (b"content-type", b"application/grpc")
 
+# What is said of requests that do not arrive as they should.
+TOO_MUCH = "too many large requests at a time: this connection has no room for another"
+TOO_SLOW = "the request did not arrive in time"
+NOT_WHOLE = "the request is not one whole gRPC message"
+
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])", re.ASCII)
@@ -46,7 +51,7 @@ def message_of(body: bytes | bytearray, metadata: Mapping[str, str], most: int) 
     if len(body) >= FRAME_HEAD and announced(body) > most:
         raise _too_large(announced(body), most)
     if len(body) < FRAME_HEAD or len(body) != FRAME_HEAD + announced(body):
-        raise InvalidArgument("the request is not one whole gRPC message")
+        raise InvalidArgument(NOT_WHOLE)
     message = bytes(memoryview(body)[FRAME_HEAD:])
     return _inflated(message, metadata.get("grpc-encoding", ""), most) if body[0] else message
 

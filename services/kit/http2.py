@@ -7,21 +7,34 @@ block of headers, or headers, a body and trailers (`http2_answers`). There is no
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import cast
 
 from services.kit import http2_frames as frames
+from services.kit.fairness import AS_A_WHOLE, Shares
 from services.kit.header_blocks import MOST_HEADER_BYTES, NO_TABLE, HeaderBlocks, HeaderError, Headers, KnownFields
-from services.kit.http2_answers import Answers, Reply, Stream
+from services.kit.http2_answers import MOST_LONG_UNREAD, Answers, Reply, Stream
 from services.kit.http2_frames import Broken
 
 # The gateway opens another connection when it has more calls at a time (CONCURRENT_STREAMS in gateway/clusters.py).
 MOST_STREAMS = 1000
 # The window for all requests together is no limit: it is opened again before a half of it is used.
 _TOP_UP = 1 << 30
-# From a client that has left this much unread nothing more is taken until it has read it.
-_MOST_UNREAD = 1 << 20
+
+# How often within its time a request or a connection is looked at that has not moved.
+_LOOKS = 2
 
 Serve = Callable[[Headers, bytes | bytearray], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What requests that have not arrived may hold, how long they may rest, and what is answered to others."""
+
+    shares: Shares
+    seconds: float
+    too_much: Reply
+    too_slow: Reply
 
 
 class Connection(asyncio.Protocol):
@@ -31,8 +44,11 @@ class Connection(asyncio.Protocol):
     `among`.
     """
 
-    def __init__(self, serve: Serve, most: int, known: KnownFields, among: "set[Connection]") -> None:
+    def __init__(
+        self, serve: Serve, most: int, known: KnownFields, among: "set[Connection]", unfinished: Unfinished
+    ) -> None:
         self._among = among
+        self._unfinished = unfinished
         self._loop = asyncio.get_running_loop()
         self._serve = serve
         self._most = most
@@ -44,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._last = 0
         self._received = 0
         self._ended: asyncio.Future[None] | None = None  # since `end`
+        self._look: asyncio.TimerHandle | None = None  # the next one
+        self._seen: tuple[int, int] | None = None  # at the last look, of what is not a frame yet
 
     # What asyncio calls.
 
@@ -51,7 +69,7 @@ class Connection(asyncio.Protocol):
         """Tell the client this side's limits."""
         self._among.add(self)
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.set_write_buffer_limits(_MOST_UNREAD)
+        self._transport.set_write_buffer_limits(MOST_LONG_UNREAD)
         self._answers = Answers(self._transport, self._answered)
         settings = (
             (frames.HEADER_TABLE_SIZE, NO_TABLE),
@@ -62,10 +80,13 @@ class Connection(asyncio.Protocol):
         )
         self._answers.send(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*setting) for setting in settings))
         self._open_window(0, frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
+        self._look_later()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """Give up what nobody waits for any more."""
         self._among.discard(self)
+        if self._look is not None:
+            self._look.cancel()
         for number in list(self._streams):
             self._give_up(number)
 
@@ -76,15 +97,17 @@ class Connection(asyncio.Protocol):
         except Broken as broken:
             self._answers.go_away(self._last, broken.code)
             self._leave()
+        if self._look is None and (self._streams or self._rest):
+            self._look_later()
 
     def pause_writing(self) -> None:
-        """Take nothing more from a client that does not read: what it asks for would pile up here."""
-        self._transport.pause_reading()
+        """Send nothing long to a client that does not read."""
+        self._answers.pause()
 
     def resume_writing(self) -> None:
         """Go on; the client has read."""
         if not self._transport.is_closing():
-            self._transport.resume_reading()
+            self._answers.resume()
 
     # What its front calls.
 
@@ -210,8 +233,13 @@ class Connection(asyncio.Protocol):
             _add(stream, payload)
         if flags & frames.END_STREAM:
             self._whole(stream)
-        elif stream.task is None and len(stream.body) > self._most:
-            self._begin(stream)
+        elif stream.task is None:
+            if len(stream.body) > self._most:
+                self._begin(stream)
+            elif self._unfinished.shares.take((self, stream.peer), len(payload)):
+                stream.held += len(payload)
+            else:
+                self._answers.answer(stream, self._unfinished.too_much)
 
     def _whole(self, stream: Stream) -> None:
         if stream.arrived:
@@ -260,6 +288,32 @@ class Connection(asyncio.Protocol):
         if not number or (number > self._last and self._ended is None):
             raise Broken(frames.PROTOCOL_ERROR)
 
+    # Requests that do not come to their end.
+
+    def _look_later(self) -> None:
+        self._look = self._loop.call_later(self._unfinished.seconds / _LOOKS, self._look_for_stalled)
+
+    def _look_for_stalled(self) -> None:
+        """Refuse what has not moved since the last look, and what takes too long although it moves."""
+        self._look = None
+        for stream in list(self._streams.values()):
+            if stream.arrived or stream.task is not None:
+                continue
+            size = len(stream.body)
+            stream.looks += 1
+            if size == stream.seen or stream.looks > _LOOKS * AS_A_WHOLE:
+                self._answers.answer(stream, self._unfinished.too_slow)
+            stream.seen = size
+        broken_off = bool(self._rest or self._continued or not self._greeted)
+        seen = len(self._rest), len(self._continued[2]) if self._continued else 0
+        if broken_off and seen == self._seen:
+            self._answers.go_away(self._last, frames.ENHANCE_YOUR_CALM)
+            self._leave()
+            return
+        self._seen = seen if broken_off else None
+        if self._streams or broken_off:
+            self._look_later()
+
     # Answering.
 
     def _begin(self, stream: Stream) -> None:
@@ -272,6 +326,7 @@ class Connection(asyncio.Protocol):
 
     def _answered(self, stream: Stream) -> None:
         del self._streams[stream.number]
+        self._release(stream)
         if not stream.arrived:
             # What is still on its way of the request is of no use (RFC 9113, 8.1).
             self._answers.reset(stream.number, frames.NO_ERROR)
@@ -282,9 +337,15 @@ class Connection(asyncio.Protocol):
         stream = self._streams.pop(number, None)
         if stream is not None:
             self._answers.drop(number)
+            self._release(stream)
             if stream.task is not None:
                 stream.task.cancel()
         self._notice_end()
+
+    def _release(self, stream: Stream) -> None:
+        if stream.held:
+            self._unfinished.shares.give((self, stream.peer), stream.held)
+            stream.held = 0
 
     def _open_window(self, number: int, step: int) -> None:
         self._answers.send(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(step))

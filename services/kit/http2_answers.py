@@ -9,8 +9,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.kit import http2_frames as frames
+from services.kit.fairness import CONNECTION, UNREAD
 from services.kit.header_blocks import FIRST_TABLE, TABLE_EMPTIED, Headers
 from services.kit.http2_frames import Broken
+
+# A client that has left this much unread is sent short answers only; long ones wait here, where others pass them.
+MOST_LONG_UNREAD = 1 << 20
+# From one that has left this much unread nothing more is taken until it has read.
+_MOST_UNREAD = 2 * MOST_LONG_UNREAD
+# Of long answers, in one turn of the event loop.
+_MOST_AT_ONCE = 1 << 20
+# Of one answer at a time, before those of other clients.
+_PIECE = 1 << 18
 
 
 class Reply(NamedTuple):
@@ -29,10 +39,18 @@ class Stream:
     headers: Headers
     body: bytes | bytearray = b""
     arrived: bool = False  # all of the request
+    held: int = 0  # bytes of the body that are held for whoever sends it
+    looks: int = 0  # that were taken before it had arrived
+    seen: int = -1  # bytes of the body, at the last one
     task: "asyncio.Task[None] | None" = None
     opened: int = 0  # of its window, beside what every stream begins with; what was sent is taken off
     unsent: bytes | memoryview = b""  # of an answer that did not fit into the windows at once
     trailers: bytes = b""  # the end of such an answer
+
+    @property
+    def peer(self) -> str:
+        """Whose request it is, of those whose calls the connection carries."""
+        return self.headers.get(CONNECTION, "")
 
 
 class Answers:
@@ -48,6 +66,8 @@ class Answers:
         self._stream_window = frames.FIRST_WINDOW  # with which each begins
         self._frame_size = frames.FRAME_SIZE
         self._resize = b""
+        self._room = _MOST_AT_ONCE  # for what waits
+        self._paused = False
 
     # What the client allows.
 
@@ -99,30 +119,55 @@ class Answers:
         else:
             stream.unsent, stream.trailers = memoryview(reply.body), reply.trailers
             self._blocked[number] = stream
+            UNREAD.grow(stream.peer, size)
             self._send_some(stream)
 
     def drop(self, number: int) -> None:
         """Send nothing more of an answer; the client has given it up."""
-        self._blocked.pop(number, None)
+        stream = self._blocked.pop(number, None)
+        if stream is not None:
+            UNREAD.grow(stream.peer, -len(stream.unsent))
+
+    def pause(self) -> None:
+        """Send nothing but short answers until `resume`: the client has left much unread."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._transport.resume_reading()
+        self.send_blocked()
 
     def send_blocked(self) -> None:
-        """Send what fits by now."""
-        for stream in list(self._blocked.values()):
-            self._send_some(stream)
+        """Send what fits by now, a piece for each client before another piece for any."""
+        moving = True
+        while moving and self._blocked and self._window > 0 and self._room > 0 and not self._paused:
+            moving = False
+            served = set()
+            for stream in list(self._blocked.values()):
+                if stream.peer not in served and self._send_some(stream):
+                    served.add(stream.peer)
+                    moving = True
 
-    def _send_some(self, stream: Stream) -> None:
-        while stream.unsent:
-            window = min(self._window, self._stream_window + stream.opened)
-            if window <= 0:
-                return
-            piece = bytes(stream.unsent[: min(window, self._frame_size)])
-            stream.unsent = stream.unsent[len(piece) :]
-            self._window -= len(piece)
-            stream.opened -= len(piece)
-            self.send(frames.DATA, 0, stream.number, piece)
-        del self._blocked[stream.number]
-        self._send_block(stream.number, stream.trailers, frames.END_STREAM)
-        self._done(stream)
+    def _send_some(self, stream: Stream) -> bool:
+        """Send a piece of an answer; answers whether any of it could be sent."""
+        most = min(self._window, self._stream_window + stream.opened, self._room, _PIECE)
+        if most <= 0 or self._paused:
+            return False
+        sent = stream.unsent[:most]
+        stream.unsent = stream.unsent[most:]
+        size = len(sent)
+        self._window -= size
+        stream.opened -= size
+        self._room -= size
+        for at in range(0, size, self._frame_size):
+            self.send(frames.DATA, 0, stream.number, bytes(sent[at : at + self._frame_size]))
+        if not stream.unsent:
+            del self._blocked[stream.number]
+            self._send_block(stream.number, stream.trailers, frames.END_STREAM)
+            self._done(stream)
+        UNREAD.grow(stream.peer, -size)
+        return True
 
     # Frames.
 
@@ -145,7 +190,13 @@ class Answers:
         """Write what was collected."""
         if self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
+            if self._paused and self._transport.get_write_buffer_size() > _MOST_UNREAD:
+                self._transport.pause_reading()
         self._out.clear()
+        if self._room < _MOST_AT_ONCE:
+            self._room = _MOST_AT_ONCE
+            if self._blocked and not self._paused:
+                self._loop.call_soon(self.send_blocked)
 
     def _send_block(self, number: int, block: bytes, flags: int) -> None:
         if self._resize:

@@ -1,5 +1,6 @@
 """The HTTP front of a process: probes and metrics, and the routes a service adds (signed uploads and downloads)."""
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,30 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.kit.http_connection import patient_for
+from services.kit.settings import DEFAULT_REQUEST_IDLE_SECONDS
+
+# Far more than a gateway opens, and less than the files that a process may open.
+_MOST_CONNECTIONS = 500
 
 Ready = Callable[[], Awaitable[bool]]
 
 
 class HttpFront:
-    """An HTTP server on `address` (host:port); `ready` tells whether the process can serve now."""
+    """An HTTP server on `address` (host:port); `ready` tells whether the process can serve now.
 
-    def __init__(self, address: str, ready: Ready, routes: Sequence[BaseRoute] = ()) -> None:
+    A request of which nothing more arrives for `idle_seconds` has broken off.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        ready: Ready,
+        routes: Sequence[BaseRoute] = (),
+        idle_seconds: float = DEFAULT_REQUEST_IDLE_SECONDS,
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._ready = ready
         app = Starlette(
@@ -29,7 +46,14 @@ class HttpFront:
             ]
         )
         config = uvicorn.Config(
-            app, host=host, port=int(port), log_config=None, access_log=False, lifespan="off", http="httptools"
+            _BreakOff(app, idle_seconds),
+            host=host,
+            port=int(port),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http=patient_for(idle_seconds),
+            limit_concurrency=_MOST_CONNECTIONS,
         )
         self.server = _Server(config)
 
@@ -51,6 +75,37 @@ class HttpFront:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _BreakOff:
+    """The application, for which a body that rests too long has broken off."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        more, broken = True, False
+
+        async def received() -> Message:
+            nonlocal more, broken
+            try:
+                # Behind the body nothing comes but the end of the connection.
+                async with asyncio.timeout(self._seconds if more else None):
+                    message = await receive()
+            except TimeoutError:
+                message, broken = {"type": "http.disconnect"}, True
+            more = message.get("more_body", False)
+            return message
+
+        async def sent(message: Message) -> None:
+            if broken and message["type"] == "http.response.start":
+                # What is left of the body would be taken for another request.
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, received, sent)
 
 
 class _Server(uvicorn.Server):

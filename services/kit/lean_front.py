@@ -7,11 +7,23 @@ between replicas.
 """
 
 import asyncio
+from collections.abc import Iterable
 
-from services.kit.errors import ServiceError, Unavailable
-from services.kit.grpc_http import CONTENT_TYPE, FRAME_HEAD, deadline, framed, message_of, refusal
+from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
+from services.kit.fairness import Arrivals
+from services.kit.grpc_http import (
+    CONTENT_TYPE,
+    FRAME_HEAD,
+    TOO_MUCH,
+    TOO_SLOW,
+    deadline,
+    framed,
+    message_of,
+    refusal,
+)
 from services.kit.header_blocks import STATUS_200, Headers, KnownFields, encoded
-from services.kit.http2 import Connection
+from services.kit.health import CHECK, SERVING, health, states
+from services.kit.http2 import Connection, Unfinished
 from services.kit.http2_answers import Reply
 from services.kit.listen import listen
 from services.kit.rpc import Call, Table
@@ -19,20 +31,30 @@ from services.kit.rpc import Call, Table
 _HEAD = STATUS_200 + encoded([CONTENT_TYPE])
 _SUCCESS = encoded([(b"grpc-status", b"0")])
 
-_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-# A serialized HealthCheckResponse: SERVING. A front that ends takes no more calls, and so no more checks.
-_SERVING = Reply(_HEAD, framed(b"\x08\x01"), _SUCCESS)
-
 
 class LeanFront:
-    """A gRPC server on `address` (host:port or unix:PATH) that answers unary calls from `table`."""
+    """A gRPC server on `address` (host:port or unix:PATH) that answers unary calls from `table`.
 
-    def __init__(self, table: Table, address: str, max_message_bytes: int) -> None:
+    Health checks may ask for each of `services` by its name.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        address: str,
+        max_message_bytes: int,
+        services: Iterable[str] = (),
+        arrivals: Arrivals | None = None,
+    ) -> None:
         self._table = table
+        self._health = states(services, SERVING)
         self._address = address
         self._max_message_bytes = max_message_bytes
         self._known = KnownFields()
         self._connections: set[Connection] = set()
+        arrivals = arrivals or Arrivals()
+        told = _refused(ResourceExhausted(TOO_MUCH)), _refused(DeadlineExceeded(TOO_SLOW))
+        self._unfinished = Unfinished(arrivals.shares, arrivals.seconds, *told)
 
     async def start(self) -> None:
         """Listen; raises OSError when the port is taken. A socket that a killed process left behind is replaced."""
@@ -47,15 +69,17 @@ class LeanFront:
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def _connection(self) -> asyncio.Protocol:
-        return Connection(self._serve, FRAME_HEAD + self._max_message_bytes, self._known, self._connections)
+        most = FRAME_HEAD + self._max_message_bytes
+        return Connection(self._serve, most, self._known, self._connections, self._unfinished)
 
     async def _serve(self, headers: Headers, body: bytes | bytearray) -> Reply:
         """Answer one request; a failure is an answer too, so nothing is raised."""
         path = headers.get(":path", "")
-        if path == _HEALTH_CHECK:
-            return _SERVING
         try:
             message = message_of(body, headers, self._max_message_bytes)
+            if path == CHECK:
+                # A front that ends takes no more calls, and so no more checks.
+                return Reply(_HEAD, framed(health(self._health, message)), _SUCCESS)
             reply = await self._table.serve(path, message, Call(metadata=headers, deadline=deadline(headers)))
         except ServiceError as error:
             return _refused(error)

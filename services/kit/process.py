@@ -27,6 +27,7 @@ from services.kit.asgi_front import AsgiFront
 from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import ServiceError
+from services.kit.fairness import Arrivals
 from services.kit.grpc_front import GrpcFront
 from services.kit.http_front import HttpFront
 from services.kit.lean_front import LeanFront
@@ -60,7 +61,10 @@ class App:
     table: Table
     """The methods it serves."""
     services: Sequence[str]
-    """Full names of the gRPC services that `table` holds methods of, for reflection."""
+    """Full names of the gRPC services that health checks and reflection may ask for.
+
+    They are those of the whole system: whoever asks through the gateway is answered by one process for all.
+    """
     loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     """What runs beside the calls until the end; a loop that raises ends the process."""
     routes: Sequence[BaseRoute] = field(default=())
@@ -172,7 +176,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
         return bus.connected and not ending.is_set()
 
     fronts = _fronts(settings, app)
-    http_front = HttpFront(settings.http_address, ready, app.routes)
+    http_front = HttpFront(settings.http_address, ready, app.routes, settings.request_idle_seconds)
     for front in fronts:
         await front.start()
     http = asyncio.create_task(http_front.serve())
@@ -206,13 +210,15 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def _fronts(settings: ProcessSettings, app: App) -> list[GrpcFront | LeanFront | AsgiFront]:
+    arrivals = Arrivals(settings.max_unfinished_bytes, settings.request_idle_seconds)
+    most = settings.max_message_bytes
     fronts: list[GrpcFront | LeanFront | AsgiFront] = [
-        GrpcFront(app.table, app.services, settings.grpc_address, settings.max_message_bytes)
+        GrpcFront(app.table, app.services, settings.grpc_address, most, arrivals)
     ]
     if settings.lean_address:
-        fronts.append(LeanFront(app.table, settings.lean_address, settings.max_message_bytes))
+        fronts.append(LeanFront(app.table, settings.lean_address, most, app.services, arrivals))
     if settings.bridge_address:
-        fronts.append(AsgiFront(app.table, settings.bridge_address, settings.max_message_bytes))
+        fronts.append(AsgiFront(app.table, settings.bridge_address, most, arrivals))
     return fronts
 
 

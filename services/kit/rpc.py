@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.beside import Beside
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
+from services.kit.fairness import serve_for
 from services.kit.json_replies import JSON_REPLY_HEADER, check_shown
 from services.kit.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, depth_check
 from services.kit.telemetry import CALLS
@@ -109,6 +110,7 @@ class Table:
         """
         started = time.perf_counter()
         code = "OK"
+        serve_for(call.metadata)
         try:
             if call.deadline is None:
                 return await self._serve(path, payload, call)

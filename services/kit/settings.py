@@ -18,6 +18,10 @@ UNIX = "unix:"
 """What the address of a socket in the file system begins with."""
 # The reference's receive limit, which is gRPC's own (gateway.md A.1).
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+# A lone connection may hold half of it: eight of the largest requests.
+DEFAULT_UNFINISHED_BYTES = 64 * 1024 * 1024
+# Longer than any client that is at work lets a request rest.
+DEFAULT_REQUEST_IDLE_SECONDS = 20.0
 
 
 class ProcessSettings(BaseSettings):
@@ -52,6 +56,14 @@ class ProcessSettings(BaseSettings):
 
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, ge=1024)
     """Largest request; a larger one is RESOURCE_EXHAUSTED 'message larger than max'."""
+
+    max_unfinished_bytes: int = Field(default=DEFAULT_UNFINISHED_BYTES, ge=1024)
+    """What the bodies of all requests may hold that arrive in pieces, until they are answered. A connection may hold as
+    much as it leaves free for others; what does not fit is RESOURCE_EXHAUSTED at once."""
+
+    request_idle_seconds: float = Field(default=DEFAULT_REQUEST_IDLE_SECONDS, gt=0, le=3600)
+    """A request of which nothing more arrives for this long is DEADLINE_EXCEEDED, and a connection that does not come
+    to a request is closed. As a whole a request may take six times as long, an upload as long as it moves."""
 
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     """debug, info (a line a call), warning or error."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from flyteidl.admin.project_pb2 import Domain
 from flyteidl.service import admin_pb2
 
+from services.contracts.flyte_services import SERVICE_NAMES
 from services.contracts.projects import PROJECT_REGISTERED
 from services.kit.db import Database
 from services.kit.outbox import Outbox, Relay
@@ -40,7 +41,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
         AttributeHandlers(parts.db, parts.bus, outbox, domains, _now),
         VersionHandlers(settings, started=_now()),
     )
-    return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])
+    return App(table, services=SERVICE_NAMES, loops=[relay.run])
 
 
 async def _seed(names: Iterable[str], db: Database, outbox: Outbox, clock: Callable[[], datetime]) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service import admin_pb2
 
+from services.contracts.flyte_services import SERVICE_NAMES
 from services.kit.beside import Beside
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
@@ -50,7 +51,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     descriptions = DescriptionHandlers(parts.db, positions)
     table = Table()
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
-    return App(table, services=[ADMIN_SERVICE.full_name], loops=[relay.run])
+    return App(table, services=SERVICE_NAMES, loops=[relay.run])
 
 
 def _policy(settings: Settings) -> TaskPolicy:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 import uvloop
 
+from services.kit.fairness import Shares
 from services.kit.header_blocks import STATUS_200, Headers, KnownFields, encoded
-from services.kit.http2 import Connection
+from services.kit.http2 import Connection, Unfinished
 from services.kit.http2_answers import Reply
 from services.kit.http2_frames import NUMBER
 from tests.support.http2_client import Client
@@ -22,6 +23,8 @@ CANCEL = NUMBER.pack(8)
 """Why a client resets a stream."""
 SAYS = encoded([(b"says", b"all")])
 """The trailers of an answer."""
+TOO_MUCH, TOO_SLOW = (Reply(STATUS_200 + encoded([(b"refused", why)])) for why in (b"too much", b"too slow"))
+"""What is answered to requests that do not arrive."""
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 """The event loop of the tests and that of the services."""
@@ -52,14 +55,19 @@ class Served:
 
 
 @asynccontextmanager
-async def connected(*, waits: bool = False) -> AsyncIterator[tuple[Client, Served]]:
+async def connected(
+    *, waits: bool = False, unfinished: Unfinished | None = None
+) -> AsyncIterator[tuple[Client, Served]]:
     """A client and what serves it, which `waits` until its may_answer is set."""
     served = Served()
     if not waits:
         served.may_answer.set()
     here, there = socket.socketpair()
     loop = asyncio.get_running_loop()
-    await loop.create_connection(lambda: Connection(served.serve, MOST, KnownFields(), served.connections), sock=there)
+    allowed = unfinished or Unfinished(Shares(10 * MOST), 60, TOO_MUCH, TOO_SLOW)
+    await loop.create_connection(
+        lambda: Connection(served.serve, MOST, KnownFields(), served.connections, allowed), sock=there
+    )
     reader, writer = await asyncio.open_connection(sock=here)
     try:
         yield Client(reader, writer), served
@@ -70,9 +78,9 @@ async def connected(*, waits: bool = False) -> AsyncIterator[tuple[Client, Serve
 
 @asynccontextmanager
 async def greeted(
-    settings: dict[int, int] | None = None, *, waits: bool = False
+    settings: dict[int, int] | None = None, *, waits: bool = False, unfinished: Unfinished | None = None
 ) -> AsyncIterator[tuple[Client, Served]]:
-    async with connected(waits=waits) as (client, served):
+    async with connected(waits=waits, unfinished=unfinished) as (client, served):
         await client.greet(settings)
         yield client, served
 

@@ -25,6 +25,9 @@ from services.kit.errors import InvalidArgument, NotFound
 from services.projects.rules.attribute_values import check_values
 from services.projects.rules.projects import missing
 
+# Attributes are asked for at every launch and kept with every execution that they act on.
+MAX_BYTES = 64 * 1024
+
 
 class Level(IntEnum):
     """How specific a scope is; the number is the priority of its rows."""
@@ -93,6 +96,7 @@ def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> Matchable
     kind = kind_of(attributes)
     if kind is None:
         raise InvalidArgument(f"Unrecognized matching attributes type for request {scope.text}")
+    _check_size(attributes)
     check_values(attributes)
     if kind == WORKFLOW_EXECUTION_CONFIG:
         check_config(attributes.workflow_execution_config)
@@ -100,7 +104,10 @@ def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> Matchable
 
 
 def merged(current: MatchingAttributes | None, change: MatchingAttributes) -> MatchingAttributes:
-    """Return what is kept of `change`: everything, and of plugin overrides also the other task types of `current`."""
+    """Return what is kept of `change`: everything, and of plugin overrides also the other task types of `current`.
+
+    Raises InvalidArgument when that grows too large.
+    """
     if change.WhichOneof("target") != "plugin_overrides":
         return change
     overrides = {
@@ -109,7 +116,9 @@ def merged(current: MatchingAttributes | None, change: MatchingAttributes) -> Ma
         if level is not None
         for override in level.plugin_overrides.overrides
     }
-    return MatchingAttributes(plugin_overrides=PluginOverrides(overrides=overrides.values()))
+    together = MatchingAttributes(plugin_overrides=PluginOverrides(overrides=overrides.values()))
+    _check_size(together)
+    return together
 
 
 def configuration(scope: Scope, attributes: MatchingAttributes) -> MatchableAttributesConfiguration:
@@ -126,6 +135,11 @@ def nothing_found(scope: Scope, kind: int) -> NotFound:
         f"Resource [{{Project:{scope.project} Domain:{scope.domain} Workflow:{scope.workflow} LaunchPlan: "
         f"ResourceType:{known.name if known else kind}}}] not found"
     )
+
+
+def _check_size(attributes: MatchingAttributes) -> None:
+    if attributes.ByteSize() > MAX_BYTES:
+        raise InvalidArgument(f"size of matching_attributes exceeded {MAX_BYTES} bytes")
 
 
 def _check_project(identifier: str, project: Project | None) -> None:

@@ -89,13 +89,13 @@ class LaunchPlanHandlers:
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
         plan = await self._beside.run(rules.launch_plan, request.id, request.spec, interface, now)
-        structure = launch_plan_digest(plan)
+        structure = await self._beside.run(launch_plan_digest, plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
             kind = schedule_type(request.spec.entity_metadata.schedule)
             new = store.New(
-                rules.kept(plan, now),
+                await self._beside.run(rules.kept, plan, now),
                 workflow.id,
                 schedule_type=kind,
                 launch_condition_type=None if kind == NONE else SCHEDULED,

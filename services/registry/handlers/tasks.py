@@ -83,7 +83,7 @@ class TaskHandlers:
     async def _insert(self, compiled: CompiledTask, structure: bytes, spec: TaskSpec) -> store.Stored | None:
         """Keep a new task; answers the one of a call that was first, if any."""
         now = self._clock()
-        task = registered_task(compiled, spec.description.short_description, now)
+        task = await self._beside.run(registered_task, compiled, spec.description.short_description, now)
         async with self._db.transaction() as connection:
             if not await store.insert(connection, task, structure, now):
                 return await store.get(connection, task.id)

@@ -42,6 +42,7 @@ from services.registry.rules.lists import check_id_given, check_place_given
 from services.registry.rules.missing import missing
 from services.registry.rules.workflows import (
     Limits,
+    check_nodes,
     check_size,
     check_spec,
     compiled_workflow,
@@ -103,8 +104,9 @@ class WorkflowHandlers:
         # Clients send the same registration several times; it was compiled when it came first.
         if stored is not None and stored.request_digest == sent:
             raise duplicates.identical_workflow(identifier)
+        check_nodes(identifier, request.spec, self._limits)
         built = await self._build(request)
-        check_size(identifier, built.compiled, len(built.closure), self._limits)
+        check_size(len(built.closure), self._limits)
         if stored is None:
             uri = await self._closures.put(identifier, built.digest, built.closure)
             light = light_workflow(identifier, request.spec)

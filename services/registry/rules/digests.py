@@ -10,27 +10,30 @@ from hashlib import sha256
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure
 from flyteidl.core.compiler_pb2 import CompiledTask, CompiledWorkflowClosure
+from google.protobuf.message import Message
+
+from services.kit.wire import message_field
 
 
 def task_digest(task: CompiledTask) -> bytes:
     """Return the digest, 32 bytes, of a compiled task."""
-    return _digest(CompiledTask.FromString(task.SerializeToString()))
+    return sha256(_canonical(task)).digest()
 
 
 def workflow_digest(closure: CompiledWorkflowClosure) -> bytes:
     """Return the digest, 32 bytes, of a compiled workflow with all it needs."""
-    return _digest(CompiledWorkflowClosure.FromString(closure.SerializeToString()))
+    return sha256(_canonical(closure)).digest()
 
 
 def launch_plan_digest(plan: LaunchPlan) -> bytes:
     """Return the digest, 32 bytes, of a launch plan whose defaults have been completed."""
-    counted = LaunchPlan()
+    counted = b""
     if plan.HasField("id"):
-        counted.id.CopyFrom(plan.id)
+        counted += message_field(LaunchPlan.ID_FIELD_NUMBER, _canonical(plan.id))
     if plan.HasField("spec"):
-        counted.spec.CopyFrom(plan.spec)
-    counted.closure.CopyFrom(_expectations(plan.closure))
-    return _digest(counted)
+        counted += message_field(LaunchPlan.SPEC_FIELD_NUMBER, _canonical(plan.spec))
+    counted += message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, _canonical(_expectations(plan.closure)))
+    return sha256(counted).digest()
 
 
 def _expectations(closure: LaunchPlanClosure) -> LaunchPlanClosure:
@@ -42,7 +45,14 @@ def _expectations(closure: LaunchPlanClosure) -> LaunchPlanClosure:
     return expectations
 
 
-def _digest(own: CompiledTask | CompiledWorkflowClosure | LaunchPlan) -> bytes:
-    """Return the digest of `own`, which loses its unknown fields."""
-    own.DiscardUnknownFields()
-    return sha256(own.SerializeToString(deterministic=True)).digest()
+def _canonical(message: Message) -> bytes:
+    """Return what counts of `message`, which is afterwards as before.
+
+    It is not copied for that: copying a map of 150,000 entries takes a fifth of a second.
+    """
+    whole = message.SerializeToString()
+    message.DiscardUnknownFields()
+    canonical: bytes = message.SerializeToString(deterministic=True)
+    if message.ByteSize() != len(whole):
+        message.ParseFromString(whole)
+    return canonical

@@ -23,6 +23,8 @@ from services.kit.errors import AlreadyExists, InvalidArgument
 # fit the 32,000 bytes that reach a client.
 MAX_LINES = 50
 _MAX_VALUE_CHARACTERS = 200
+# Comparing takes a second for each megabyte; people compare what they wrote, which has some kilobytes.
+MAX_COMPARED_BYTES = 1024 * 1024
 
 # Not None, which is what JSON has for null.
 _ABSENT = object()
@@ -37,14 +39,9 @@ def identical(noun: str, *details: Message) -> AlreadyExists:
 
 def different(noun: str, name: str, stored: Message, sent: Message, *details: Message) -> InvalidArgument:
     """Return the failure for a version that is registered with another structure, saying what differs."""
-    lines = list(_differences("", *_comparable(stored, sent)))
-    shown = lines[:MAX_LINES]
-    if len(lines) > MAX_LINES:
-        shown.append(f"... and {len(lines) - MAX_LINES} more")
-    text = "\n".join(shown)
     return InvalidArgument(
         f"{name} {noun} with different structure already exists. "
-        f"(Please register a new version of the {noun}):\n{text}",
+        f"(Please register a new version of the {noun}):\n{_difference(stored, sent)}",
         *details,
     )
 
@@ -60,6 +57,16 @@ def different_workflow(workflow: Identifier, stored: Message, sent: Message) -> 
     reason = WorkflowErrorExistsDifferentStructure(id=workflow)
     detail = CreateWorkflowFailureReason(exists_different_structure=reason)
     return different(WORKFLOW, workflow.name, stored, sent, detail)
+
+
+def _difference(stored: Message, sent: Message) -> str:
+    if max(stored.ByteSize(), sent.ByteSize()) > MAX_COMPARED_BYTES:
+        return f"{stored.ByteSize()} bytes are registered, {sent.ByteSize()} were sent; too many to tell the difference"
+    lines = list(_differences("", *_comparable(stored, sent)))
+    shown = lines[:MAX_LINES]
+    if len(lines) > MAX_LINES:
+        shown.append(f"... and {len(lines) - MAX_LINES} more")
+    return "\n".join(shown)
 
 
 def _comparable(stored: Message, sent: Message) -> tuple[object, object]:

@@ -13,9 +13,6 @@ from services.contracts.quantities import parse_quantity
 from services.kit.errors import InvalidArgument, ServiceError
 from services.registry.rules.compiler import CompilationFailed, Requirements, compile_workflow, requirements
 
-# The compiler adds a start node and an end node.
-_OWN_NODES = 2
-
 
 class Limits:
     """How large a workflow may be: `nodes` at most, and bytes as a Kubernetes quantity; 0 and empty are no limit."""
@@ -66,11 +63,18 @@ def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
     return InvalidArgument(f"failed to compile workflow for [{identifier_text(workflow)}] with err: {error.message}")
 
 
-def check_size(workflow: Identifier, compiled: CompiledWorkflowClosure, size: int, limits: Limits) -> None:
-    """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits` (steps 9 and 10)."""
+def check_size(size: int, limits: Limits) -> None:
+    """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits` (step 9)."""
     if limits.closure_bytes is not None and size > limits.closure_bytes:
         raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_size}]")
-    nodes = len(compiled.primary.template.nodes) - _OWN_NODES
+
+
+def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> None:
+    """Raise InvalidArgument unless there are as few nodes as `limits` allow (step 10).
+
+    Here before all compiling: it takes seconds for a workflow that is far too large.
+    """
+    nodes = len(spec.template.nodes)
     if limits.nodes and nodes > limits.nodes:
         raise InvalidArgument(
             f"number of nodes in workflow [{identifier_text(workflow)}] exceeds limit ({nodes} > {limits.nodes})"

@@ -10,7 +10,8 @@ from psycopg_pool.base import AttemptWithBackoff
 
 from services.kit import db
 from services.kit.db import Database
-from services.kit.errors import ServiceError, Unavailable
+from services.kit.errors import ResourceExhausted, ServiceError, Unavailable
+from services.kit.fairness import CONNECTION, UNREAD, serve_for
 from tests.support.parts import Parts, running_postgres
 
 _LOCK = "SELECT pg_advisory_xact_lock(1)"
@@ -71,3 +72,40 @@ async def until_used(database: Database) -> None:
             await asyncio.sleep(0.1)
         else:
             return
+
+
+async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts: Parts) -> None:
+    database = await Database.open(parts.new_database("test_db"), max_size=2)
+    order = list[str]()
+
+    async def call(peer: str) -> None:
+        serve_for({CONNECTION: peer})
+        async with database.read() as connection:
+            await connection.execute("SELECT pg_sleep(0.001)")
+            order.append(peer)
+
+    many = [asyncio.create_task(call("many")) for _ in range(200)]
+    await asyncio.sleep(0)
+    await asyncio.gather(call("one"), *many)
+    await database.close()
+    assert order.index("one") < 10
+
+
+async def test_nothing_more_is_read_for_who_does_not_read_answers(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.05)
+    serve_for({CONNECTION: "deaf"})
+    UNREAD.grow("deaf", 1 << 30)
+    try:
+        with pytest.raises(ResourceExhausted):
+            async with database.read():
+                pass
+        serve_for({CONNECTION: "other"})
+        async with database.read() as connection:
+            await connection.execute("SELECT 1")
+    finally:
+        UNREAD.grow("deaf", -(1 << 30))
+    serve_for({CONNECTION: "deaf"})
+    async with database.transaction() as connection:
+        await connection.execute("SELECT 1")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.registry.rules.compiler import CompilationFailed, compile_task
+from services.registry.rules.compiler.pods import MAX_BYTES
 from tests.unit.compiler.drawing import INTEGER, identifier, interface
 
 NAMES = ["containers", "name", "env", "resources", "limits", "volumes", "nodeSelector", "priority", "ports"]
@@ -94,6 +95,12 @@ WRONG = {
         "UnrecognizedValue",
         "resources.MEMORY",
         "",
+    ),
+    "larger than any cluster takes": (
+        pod({"containers": [], "x": "x" * MAX_BYTES}),
+        "InvalidValue",
+        "root",
+        "k8s pod spec",
     ),
     "containers are no list": (pod({"containers": "x"}), "InvalidValue", "root", "k8s pod spec"),
     "a container is no object": (pod({"containers": ["x"]}), "InvalidValue", "root", "k8s pod spec"),

@@ -26,11 +26,15 @@ def table(front: str, of_methods: str = "") -> str:
     return TABLE.replace(REGISTRY, REGISTRY.replace("lean", front) + of_methods)
 
 
-def routes_to(config: Any, method: str) -> list[dict[str, Any]]:
+def all_routes(config: Any) -> list[dict[str, Any]]:
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    all_routes = manager["route_config"]["virtual_hosts"][0]["routes"]
-    return [route for route in all_routes if route["match"].get("path") == f"/{ADMIN}/{method}"]
+    found: list[dict[str, Any]] = manager["route_config"]["virtual_hosts"][0]["routes"]
+    return found
+
+
+def routes_to(config: Any, method: str) -> list[dict[str, Any]]:
+    return [route for route in all_routes(config) if route["match"].get("path") == f"/{ADMIN}/{method}"]
 
 
 def names_of_clusters(config: Any) -> list[str]:
@@ -68,6 +72,30 @@ def test_a_method_takes_its_front_or_the_next_one_that_its_owner_has(
     # Of events' other fronts nothing was told.
     assert [route["route"]["cluster"] for route in routes_to(config, "CreateNodeEvent")] == ["events"]
     assert names_of_clusters(config) == [*OWNERS, *(CLUSTERS[front] for front in told)]
+
+
+@pytest.mark.parametrize(
+    ("told", "health", "reflection", "unknown"),
+    [
+        ([], "registry", "registry", "registry"),
+        (["bridge"], "registry", "registry", "registry"),
+        (["lean", "bridge"], "registry_lean", "registry", "registry_lean"),
+    ],
+)
+def test_what_may_be_no_message_goes_where_it_is_answered(
+    tmp_path: Path, told: list[str], health: str, reflection: str, unknown: str
+) -> None:
+    upstreams = {owner: [Address("127.0.0.1", 8001)] for owner in OWNERS}
+    fronts = {Front(front): {"registry": [Address("127.0.0.1", 8100)]} for front in told}
+    config = bootstrap(
+        routes.load(), tmp_path, Settings(Address("127.0.0.1", 1), Address("127.0.0.1", 2), upstreams, fronts)
+    )
+    taken = {
+        next(iter(route["match"].values())): route["route"]["cluster"]
+        for route in all_routes(config)
+        if "content-type" in str(route["match"])
+    }
+    assert [taken["/grpc.health.v1.Health/Check"], taken["/grpc."], taken["/"]] == [health, reflection, unknown]
 
 
 def test_a_single_method_can_have_another_front() -> None:

@@ -7,6 +7,7 @@ import httpx
 
 from services.kit.asgi_front import App
 from services.kit.errors import Code, NotFound
+from services.kit.fairness import Arrivals
 from tests.support.front_calls import FRONTS, GRPC, LIMIT
 from tests.support.kitchen import COOK, Kitchen, echo, failing, frame
 
@@ -24,7 +25,7 @@ async def ask(kitchen: Kitchen, *pieces: bytes) -> tuple[dict[str, str], bytes, 
         sent.append(event)
 
     raw = [(name.encode(), value.encode()) for name, value in (GRPC,)]
-    await App(kitchen.table, LIMIT)({"method": "POST", "path": COOK, "headers": raw}, receive, send)
+    await App(kitchen.table, LIMIT, Arrivals())({"method": "POST", "path": COOK, "headers": raw}, receive, send)
     start, body = sent
     return {name.decode(): value.decode() for name, value in start["headers"]}, body["body"], events
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import InvalidArgument
-from services.kit.filter_text import MAX_EXPRESSIONS, MAX_VALUES, expressions
+from services.kit.filter_text import MAX_EXPRESSIONS, MAX_LINES, MAX_VALUES, expressions
 
 # What the reference matches with, where only Go's whitespace is whitespace.
 REFERENCE = re.compile(r"(.+)\((.+),[ \t\f\r]?(.+)\)")
@@ -123,3 +123,10 @@ def test_only_so_many_are_taken(first: str, further: str, most: int) -> None:
     assert parts(first + further * (most - 1) + ")")
     with pytest.raises(InvalidArgument, match="more than"):
         parts(first + further * most + ")")
+
+
+def test_only_so_many_lines_are_looked_at() -> None:
+    lines = "\n" * (MAX_LINES - 1)
+    assert parts(lines + "eq(name,a)")
+    with pytest.raises(InvalidArgument, match="invalid value for filters"):
+        parts(lines + "\neq(name,a)")

@@ -133,6 +133,17 @@ def test_a_configuration_that_executions_can_run_with_is_taken(field: str, value
     rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
 
 
+def test_attributes_have_a_largest_size_at_once_and_over_time() -> None:
+    large = MatchingAttributes(plugin_overrides=overrides(python="a" * (rules.MAX_BYTES - 100)))
+    rules.kind_given(OF_DOMAIN, large)
+    more = MatchingAttributes(plugin_overrides=overrides(spark="b" * 100))
+    with pytest.raises(InvalidArgument, match=f"size of matching_attributes exceeded {rules.MAX_BYTES} bytes"):
+        rules.merged(large, more)
+    large.plugin_overrides.overrides.extend(more.plugin_overrides.overrides)
+    with pytest.raises(InvalidArgument, match="size of matching_attributes exceeded"):
+        rules.kind_given(OF_DOMAIN, large)
+
+
 def _plugins(kept: MatchingAttributes) -> dict[str, list[str]]:
     return {override.task_type: list(override.plugin_id) for override in kept.plugin_overrides.overrides}
 

@@ -9,6 +9,7 @@ from google.protobuf.struct_pb2 import NULL_VALUE
 
 from services.kit.errors import AlreadyExists, Code, InvalidArgument
 from services.registry.rules.duplicates import (
+    MAX_COMPARED_BYTES,
     MAX_LINES,
     TASK,
     different,
@@ -106,3 +107,9 @@ def test_missing_entity_is_named_by_its_key() -> None:
     assert missing(ResourceType.WORKFLOW, WORKFLOW).message == (
         'missing entity of type WORKFLOW with identifier project:"p" domain:"d" name:"n" version:"v"'
     )
+
+
+def test_what_is_too_large_to_compare_is_told_by_its_size() -> None:
+    small, large = compiled("a"), compiled("a" * MAX_COMPARED_BYTES)
+    said = f"{small.ByteSize()} bytes are registered, {large.ByteSize()} were sent; too many to tell the difference"
+    assert different(TASK, "n", small, large).message.endswith(f":\n{said}")

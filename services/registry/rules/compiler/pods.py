@@ -12,6 +12,9 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from services.contracts.quantities import parse_quantity
 
+# No cluster takes a larger object: etcd's limit is 1.5 MiB, and checking is work for each part.
+MAX_BYTES = 1024 * 1024
+
 
 class _Kind(Enum):
     TEXT = auto()
@@ -145,6 +148,8 @@ class NotAPodSpec(ValueError):
 
 def container_names(pod_spec: Struct) -> list[str]:
     """Return the names of the pod's containers, init containers left out; raises NotAPodSpec."""
+    if pod_spec.ByteSize() > MAX_BYTES:
+        raise NotAPodSpec
     _check(Value(struct_value=pod_spec), _POD)
     containers = pod_spec.fields["containers"].list_value.values if "containers" in pod_spec.fields else ()
     return [_name(container.struct_value) for container in containers]

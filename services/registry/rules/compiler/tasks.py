@@ -11,6 +11,7 @@ from flyteidl.core.tasks_pb2 import Container, Resources, TaskTemplate
 from google.protobuf.message import DecodeError
 
 from services.contracts.quantities import parse_quantity
+from services.kit.wire import message_field
 from services.registry.rules.compiler.errors import ROOT, Code, Errors
 from services.registry.rules.compiler.pods import NotAPodSpec, container_names
 
@@ -35,15 +36,19 @@ def compile_task(template: TaskTemplate) -> CompiledTask:
 
 
 def _own_copy(template: TaskTemplate, errors: Errors) -> CompiledTask:
-    """Copy the template by way of the deepest answer that clients will have to parse it from."""
+    """Copy the template by way of the deepest answer that clients will have to parse it from.
+
+    It is parsed once and copied nowhere: each of that takes a fifth of a second for a map of 150,000 entries.
+    """
+    answer = message_field(CompiledTask.TEMPLATE_FIELD_NUMBER, template.SerializeToString())
+    for number in (TaskClosure.COMPILED_TASK_FIELD_NUMBER, Task.CLOSURE_FIELD_NUMBER, TaskList.TASKS_FIELD_NUMBER):
+        answer = message_field(number, answer)
     try:
-        compiled = CompiledTask(template=template)
-        answer = TaskList(tasks=[Task(closure=TaskClosure(compiled_task=compiled))])
-        TaskList.FromString(answer.SerializeToString())
+        tasks = TaskList.FromString(answer).tasks
     except DecodeError:
         errors.invalid_value(ROOT, "template: nested too deeply")
         errors.raise_any()
-    return compiled
+    return tasks[0].closure.compiled_task
 
 
 def _check_container(template: TaskTemplate, errors: Errors) -> None:

@@ -1,0 +1,135 @@
+"""Requests that do not end, and bodies that are no gRPC message: a stranger's cost nobody anything."""
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator
+
+import grpc
+import psutil
+import pytest
+from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+
+from services.kit.errors import Code
+from services.kit.http2_frames import DATA, END_STREAM
+from tests.support.front_calls import open_connection
+from tests.support.http2_client import begun, frame
+from tests.support.http2_flood import flooding
+from tests.support.refusals import refused
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
+
+MIB = 1 << 20
+BODIES = 150
+NEARLY_THE_LARGEST = 4 * MIB - 1
+# The bound of all unfinished bodies, and what a process needs to read so much.
+MOST_GROWTH = 160 * MIB
+SECONDS = 2.0
+CREATE = "/flyteidl.service.AdminService/CreateExecution"
+
+DOORS = ("gateway", "lean", "bridge", "grpc")
+PATHS = (
+    CREATE,
+    "/flyteidl.service.AdminService/Nope",
+    "/nope.Service/Nope",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.health.v1.Health/Nope",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+NO_MESSAGES = {
+    "no body": None,
+    "empty": b"",
+    "half a head": bytes(3),
+    "cut off": b"\0\0\0\0\5ab",
+    "no such message": b"\0\0\0\0\2\xff\xff",
+    "far too large": b"\0\xff\xff\xff\xffab",
+}
+NEVER = {Code.INTERNAL, Code.UNKNOWN}
+
+
+def address(sandbox: Sandbox, door: str) -> str:
+    """Where one enters."""
+    if door == "gateway":
+        return f"127.0.0.1:{sandbox.port}"
+    lines = (sandbox.folder / "env" / "executions.env").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines)
+    (found,) = shlex.split(settings[f"FLYTEPLANE_{door.upper()}_ADDRESS"])
+    return found
+
+
+def held(sandbox: Sandbox) -> int:
+    """Bytes of memory that executions has."""
+    size: int = psutil.Process(sandbox.pid("executions")).memory_info().rss
+    return size
+
+
+@pytest.fixture(name="admin")
+async def _admin(attacked: Sandbox) -> AsyncIterator[AdminServiceStub]:
+    async with attacked.channel() as channel:
+        yield AdminServiceStub(channel)
+
+
+async def others_are_served(admin: AdminServiceStub) -> None:
+    """Small calls are answered, and large ones too."""
+    async with asyncio.timeout(SECONDS):
+        await refused(admin.CreateExecution(ExecutionCreateRequest()), grpc.StatusCode.INVALID_ARGUMENT)
+        large = ExecutionCreateRequest(project="x" * MIB)
+        await refused(admin.CreateExecution(large), grpc.StatusCode.INVALID_ARGUMENT)
+
+
+@pytest.mark.parametrize("door", ["gateway", "lean", "grpc"])
+async def test_unfinished_bodies_take_a_bounded_part_of_the_memory(
+    attacked: Sandbox, admin: AdminServiceStub, door: str
+) -> None:
+    before = held(attacked)
+    for _ in range(3):
+        async with flooding(address(attacked, door)) as flood:
+            answered = await flood.begin(CREATE, range(1, 2 * BODIES, 2), NEARLY_THE_LARGEST)
+            codes = {int((each.headers | each.trailers).get("grpc-status", -1)) for each in answered}
+            assert codes <= {Code.RESOURCE_EXHAUSTED.value}
+            assert held(attacked) - before < MOST_GROWTH
+            await others_are_served(admin)
+    assert held(attacked) - before < MOST_GROWTH
+
+
+async def test_unfinished_bodies_at_the_bridge_do_too(attacked: Sandbox, admin: AdminServiceStub) -> None:
+    before = held(attacked)
+    head = (
+        f"POST {CREATE} HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\ncontent-length: {5 + 4 * MIB}\r\n\r\n"
+    )
+    frame_head = bytes(1) + (4 * MIB).to_bytes(4, "big")
+
+    async def begin() -> asyncio.StreamWriter:
+        _, writer = await open_connection(address(attacked, "bridge"))
+        writer.write(head.encode() + frame_head + bytes(NEARLY_THE_LARGEST))
+        return writer
+
+    writers = await asyncio.gather(*(begin() for _ in range(BODIES)))
+    try:
+        await asyncio.wait([asyncio.create_task(writer.drain()) for writer in writers], timeout=SECONDS)
+        assert held(attacked) - before < MOST_GROWTH
+        await others_are_served(admin)
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("door", ["gateway", "lean", "grpc"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_what_is_no_message_is_answered_at_once(attacked: Sandbox, door: str, path: str) -> None:
+    headers = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", path)]
+    headers += [("content-type", "application/grpc"), ("te", "trailers")]
+    async with flooding(address(attacked, door)) as client:
+        numbers = dict(zip(range(1, 100, 2), NO_MESSAGES.items(), strict=False))
+        for number, (_, body) in numbers.items():
+            if body is None:
+                client.send(begun(number, headers, END_STREAM))
+            else:
+                client.send(begun(number, headers), frame(DATA, END_STREAM, number, body))
+        answers = client.streams
+        await until(lambda: all(number in answers and answers[number].ended for number in numbers), SECONDS)
+        for number, (name, _) in numbers.items():
+            told = answers[number].headers | answers[number].trailers
+            assert Code(int(told["grpc-status"])) not in NEVER, name
