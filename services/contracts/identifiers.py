@@ -25,6 +25,9 @@ GENERATED_PREFIX = ".flytegen."
 # Nothing legitimate is longer, and PostgreSQL refuses index entries beyond some 2,700 bytes (registry.md 3).
 MAX_FIELD_BYTES = 255
 
+# Made once: `json.dumps` would make an encoder for every text, and events that repeat a phase are answered with some.
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
 AnyIdentifier = Identifier | WorkflowExecutionIdentifier | NodeExecutionIdentifier | TaskExecutionIdentifier
 
 
@@ -38,7 +41,7 @@ def identifier_text(identifier: AnyIdentifier) -> str:
         if field.message_type is not None:
             parts.append(f"{field.name}:{{{identifier_text(value)}}}")
         elif isinstance(value, str):
-            parts.append(f"{field.name}:{json.dumps(value, ensure_ascii=False)}")
+            parts.append(f"{field.name}:{_quoted(value)}")
         elif field.enum_type is None:
             parts.append(f"{field.name}:{value}")
     return " ".join(parts)

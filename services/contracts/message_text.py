@@ -6,6 +6,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 _FLOATS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT})
 
 
@@ -33,9 +34,9 @@ def _value(field: Any, value: Any) -> str:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known else str(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _quoted(value)
     if isinstance(value, bytes):
-        return json.dumps(value.decode("utf-8", "backslashreplace"), ensure_ascii=False)
+        return _quoted(value.decode("utf-8", "backslashreplace"))
     if isinstance(value, bool):
         return str(value).lower()
     if field.cpp_type in _FLOATS:
