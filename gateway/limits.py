@@ -40,7 +40,7 @@ MOST_CONNECTIONS = 20_000
 HEAP = 512 * MIB
 # From here on the streams that hold most are reset, the more of them the nearer the end is.
 RESET_FROM, RESET_ALL = 0.5, 0.9
-# What a stream holds before it can be among them.
+# What a stream holds before it can be among them, as a power of two: 1 MiB.
 LARGE_STREAM_POWER = 20
 # Only when that was in vain others notice.
 REFUSE_FROM = 0.95
