@@ -56,11 +56,8 @@ class _ObjectFront:
         except ClientDisconnect:
             return PlainTextResponse("the upload broke off", status_code=400)
         except ServiceError as error:
-            headers = _SANDBOXED
-            # The rest of a body that is not wanted is not read, so nothing can follow it.
-            if request.method == "PUT":
-                headers = headers | {"Connection": "close"}
-            return PlainTextResponse(error.message, status_code=_STATUS.get(error.code, 500), headers=headers)
+            # The connection stays open while an unwanted body still comes; closed, it would take the answer along.
+            return PlainTextResponse(error.message, status_code=_STATUS.get(error.code, 500), headers=_SANDBOXED)
 
     async def _upload(self, request: Request, path: str) -> Response:
         if int(request.headers.get("content-length", 0)) > self._upload_max_bytes:
