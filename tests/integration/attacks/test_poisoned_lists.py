@@ -1,6 +1,7 @@
 """Nobody can write what makes a list unreadable: not by any method, not in any field, not at any depth."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -140,6 +141,15 @@ async def test_poisoned_events_and_signals_leave_the_lists_readable(
         told = await answers(channel, method, [request + poison for poison in poisons.values()])
         assert [where for where, (code, _) in zip(poisons, told, strict=True) if code is not INVALID] == []
     await read_all(rest, execution)
+
+
+async def test_a_poison_at_the_end_of_a_large_request_is_found(channel: grpc.aio.Channel) -> None:
+    created = entities.task("large", {}, {})
+    created.spec.template.custom.update({f"field {number}": number for number in range(20_000)})
+    created.spec.template.custom["last"] = [{"deep": math.nan}]
+    (told,) = await answers(channel, f"{ADMIN}/CreateTask", [created.SerializeToString()])
+    fault = "invalid value for custom: a number that is not finite (spec.template.custom)"
+    assert told == (INVALID, fault)
 
 
 async def test_what_is_nested_as_deeply_as_requests_may_be_can_be_read(

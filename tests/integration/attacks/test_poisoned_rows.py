@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
-from flyteidl.admin.matchable_resource_pb2 import MatchingAttributes
+from flyteidl.admin.matchable_resource_pb2 import MatchableResource, MatchingAttributes
 from flyteidl.admin.node_execution_pb2 import NodeExecutionListRequest
 from flyteidl.admin.project_domain_attributes_pb2 import ProjectDomainAttributesUpdateRequest
 from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest
@@ -175,7 +175,9 @@ async def test_poisoned_tasks_and_attributes_are_named_and_mended(
     attributes = {"project": PROJECT, "domain": DOMAIN, "matching_attributes": given}
     await admin.UpdateProjectDomainAttributes(ProjectDomainAttributesUpdateRequest(attributes=attributes))
     given.quality_of_service.spec.queueing_budget.nanos = -1
-    store(attacked, "projects", "UPDATE matchable_attributes SET attributes = %s", given.SerializeToString())
+    kind = MatchableResource.QUALITY_OF_SERVICE_SPECIFICATION
+    statement = "UPDATE matchable_attributes SET attributes = %s WHERE resource_type = %s"
+    store(attacked, "projects", statement, given.SerializeToString(), kind)
     path = "matchable_attributes?resource_type=QUALITY_OF_SERVICE_SPECIFICATION"
     answer = await rest.get(path)
     assert answer.status_code == 500
