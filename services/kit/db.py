@@ -164,7 +164,7 @@ class Database:
             finally:
                 await self._pool.putconn(connection)
 
-    async def _turn(self) -> str:
+    async def _turn(self) -> str | None:
         """Wait for the turn of whom this call is for, which must be given back; raises ResourceExhausted.
 
         Nothing is read for somebody who leaves unread what was answered before: it would pile up here.

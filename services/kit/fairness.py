@@ -14,7 +14,7 @@ CONNECTION = "x-flyteplane-connection"
 AS_A_WHOLE = 6
 """A request that moves may take so many times as long as one may rest."""
 
-_PEER: ContextVar[str] = ContextVar("peer", default="")
+_PEER: ContextVar[str | None] = ContextVar("peer", default=None)
 
 
 def serve_for(metadata: Mapping[str, str]) -> None:
@@ -22,8 +22,8 @@ def serve_for(metadata: Mapping[str, str]) -> None:
     _PEER.set(metadata.get(CONNECTION, ""))
 
 
-def current_peer() -> str:
-    """Return the connection whose call the current task serves; empty when there is none."""
+def current_peer() -> str | None:
+    """Return the connection whose call the current task serves, "" if nobody told; None for the process's own work."""
     return _PEER.get()
 
 

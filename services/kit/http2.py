@@ -21,6 +21,8 @@ MOST_STREAMS = 1000
 # The window for all requests together is no limit: it is opened again before a half of it is used.
 _TOP_UP = 1 << 30
 
+# Of headers that count as part of an unfinished request; calls of Flyte's clients have less.
+_COUNTED_HEADER_BYTES = 4096
 # How often within its time a request or a connection is looked at that has not moved.
 _LOOKS = 2
 
@@ -198,6 +200,8 @@ class Connection(asyncio.Protocol):
         if number > self._last:
             if self._ended is None:
                 self._open(flags, number, headers)
+                if len(block) > _COUNTED_HEADER_BYTES and not flags & frames.END_STREAM and number in self._streams:
+                    self._hold(self._streams[number], len(block))
         elif not flags & frames.END_STREAM:
             raise Broken(frames.PROTOCOL_ERROR)
         elif (stream := self._streams.get(number)) is not None:
@@ -236,10 +240,8 @@ class Connection(asyncio.Protocol):
         elif stream.task is None:
             if len(stream.body) > self._most:
                 self._begin(stream)
-            elif self._unfinished.shares.take((self, stream.peer), len(payload)):
-                stream.held += len(payload)
             else:
-                self._answers.answer(stream, self._unfinished.too_much)
+                self._hold(stream, len(payload))
 
     def _whole(self, stream: Stream) -> None:
         if stream.arrived:
@@ -290,6 +292,12 @@ class Connection(asyncio.Protocol):
 
     # Requests that do not come to their end.
 
+    def _hold(self, stream: Stream, size: int) -> None:
+        if self._unfinished.shares.take((self, stream.peer), size):
+            stream.held += size
+        else:
+            self._answers.answer(stream, self._unfinished.too_much)
+
     def _look_later(self) -> None:
         self._look = self._loop.call_later(self._unfinished.seconds / _LOOKS, self._look_for_stalled)
 
@@ -326,7 +334,8 @@ class Connection(asyncio.Protocol):
 
     def _answered(self, stream: Stream) -> None:
         del self._streams[stream.number]
-        self._release(stream)
+        if stream.held:
+            self._release(stream)
         if not stream.arrived:
             # What is still on its way of the request is of no use (RFC 9113, 8.1).
             self._answers.reset(stream.number, frames.NO_ERROR)
@@ -337,15 +346,15 @@ class Connection(asyncio.Protocol):
         stream = self._streams.pop(number, None)
         if stream is not None:
             self._answers.drop(number)
-            self._release(stream)
+            if stream.held:
+                self._release(stream)
             if stream.task is not None:
                 stream.task.cancel()
         self._notice_end()
 
     def _release(self, stream: Stream) -> None:
-        if stream.held:
-            self._unfinished.shares.give((self, stream.peer), stream.held)
-            stream.held = 0
+        self._unfinished.shares.give((self, stream.peer), stream.held)
+        stream.held = 0
 
     def _open_window(self, number: int, step: int) -> None:
         self._answers.send(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(step))

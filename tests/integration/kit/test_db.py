@@ -95,17 +95,22 @@ async def test_nothing_more_is_read_for_who_does_not_read_answers(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.05)
-    serve_for({CONNECTION: "deaf"})
-    UNREAD.grow("deaf", 1 << 30)
-    try:
-        with pytest.raises(ResourceExhausted):
-            async with database.read():
-                pass
-        serve_for({CONNECTION: "other"})
+
+    async def read(metadata: dict[str, str] | None) -> None:
+        if metadata is not None:
+            serve_for(metadata)
         async with database.read() as connection:
             await connection.execute("SELECT 1")
-    finally:
-        UNREAD.grow("deaf", -(1 << 30))
-    serve_for({CONNECTION: "deaf"})
-    async with database.transaction() as connection:
-        await connection.execute("SELECT 1")
+
+    deaf: dict[str, str]
+    for deaf in ({CONNECTION: "deaf"}, {}):
+        peer = deaf.get(CONNECTION, "")
+        UNREAD.grow(peer, 1 << 30)
+        try:
+            with pytest.raises(ResourceExhausted):
+                await asyncio.create_task(read(deaf))
+            await asyncio.create_task(read({CONNECTION: "other"}))
+            await asyncio.create_task(read(None))  # the process's own work
+        finally:
+            UNREAD.grow(peer, -(1 << 30))
+        await asyncio.create_task(read(deaf))

@@ -55,6 +55,17 @@ async def test_a_client_holds_half_of_what_there_is_and_another_a_part_of_the_re
         assert len(served.asked) == 2
 
 
+async def test_long_headers_count_as_bodies_do() -> None:
+    async with greeted(unfinished=unfinished()) as (client, served):
+        long = (*of("1"), ("filler", "x" * PIECE))
+        for number in (1, 3, 5, 7, 9, 11):
+            client.send(begun(number, long))
+        assert await why(client, 11) == "too much"
+        client.send(request(13, b"whole", of("1")))
+        assert (await client.answer(13)).body == b"whole"
+        assert len(served.asked) == 1
+
+
 async def test_what_was_held_is_free_when_a_request_is_answered_given_up_or_gone() -> None:
     allowed = unfinished()
     for _ in range(3):
