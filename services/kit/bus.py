@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from datetime import datetime
 from typing import Self
 
-import nats
 from google.rpc.status_pb2 import Status
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,6 +23,7 @@ from nats.js.errors import Error as JetStreamError
 from services.kit import streams
 from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
 from services.kit.messages import Question, Reply, Request
+from services.kit.nats_server import NatsServer, TlsFiles
 from services.kit.pull import Fetched, Pull
 from services.kit.streams import ACK_WAIT_SECONDS, Delivery, Stream
 
@@ -36,10 +36,6 @@ _FAILED = "Flyte-Failed"
 _MESSAGE_ID = "Nats-Msg-Id"
 # Between two tries while nobody answers a question: an owner that restarts is back within a second or two.
 _ASK_AGAIN_SECONDS = 0.05
-_CONNECT_TIMEOUT_SECONDS = 2
-_RECONNECT_WAIT_SECONDS = 0.2
-# How long a start waits for the server; whoever started the process tries again.
-_START_SECONDS = 5.0
 # An append that is not acknowledged by now was lost, as with a server that was killed; sending it again with the same
 # id is harmless. Much shorter than the patience of those who wait for it.
 APPEND_TIMEOUT_SECONDS = 1.0
@@ -52,6 +48,9 @@ _READ_AT_ONCE = 1000
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
+_NO_FILES = TlsFiles()
+
+
 class Bus:
     """One connection to NATS. It reconnects by itself, for ever."""
 
@@ -62,22 +61,13 @@ class Bus:
         self._loops: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def connect(cls, url: str, name: str) -> Self:
+    async def connect(cls, url: str, name: str, tls: TlsFiles = _NO_FILES) -> Self:
         """Connect as `name`, which is also the queue group of its answers; raises Unavailable."""
-        connecting = nats.connect(
-            url,
-            name=name,
-            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            reconnect_time_wait=_RECONNECT_WAIT_SECONDS,
-            max_reconnect_attempts=-1,
-            error_cb=_logged,
-        )
+        server = NatsServer.parse(url)
         try:
-            # The client's patience for reconnecting would also apply to its first try.
-            client = await asyncio.wait_for(connecting, _START_SECONDS)
+            return cls(await server.connect(name, tls, _logged), name)
         except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS cannot be reached at {url}") from error
-        return cls(client, name)
+            raise Unavailable(f"NATS cannot be reached at {server}") from error
 
     async def close(self) -> None:
         """Finish what is being answered, stop consuming, send what is buffered, then disconnect."""

@@ -149,7 +149,7 @@ async def serve(
         db = await Database.open(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(db.close)
         await check_schema(db, migrations, name)
-        bus = await Bus.connect(settings.nats_url, name)
+        bus = await Bus.connect(settings.nats_url, name, settings.nats_tls)
         stack.push_async_callback(bus.close)
         app = await build(settings, Parts(db, bus), stack)
         _spare_the_collector()
