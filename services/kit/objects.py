@@ -25,6 +25,10 @@ OBJECTS_PATH = "/objects/"
 # Where the digest of a signed upload is kept beside its object in a file:// store, which has no metadata of its own.
 _DIGESTS = ".content-md5"
 
+# An object that is written to know that others could be; a block of a disk.
+_TRIAL = ".trial"
+_TRIAL_BYTES = b"\0" * 4096
+
 Verb = Literal["GET", "PUT"]
 
 
@@ -142,8 +146,22 @@ class ObjectStore:
         return deleted
 
     async def keep_md5(self, uri: str, digest: bytes) -> None:
-        """Remember the digest of an uploaded object of a file:// store."""
-        await obstore.put_async(self._store, _digest_path(self.path(uri)), digest)
+        """Remember the digest of an uploaded object of a file:// store. Raises Unavailable."""
+        try:
+            await obstore.put_async(self._store, _digest_path(self.path(uri)), digest)
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"the object store does not take the digest of {uri}") from error
+
+    async def check_writes(self) -> None:
+        """Raise Unavailable unless a store on this machine would take an object now; others are not asked."""
+        if self.local:
+            try:
+                await obstore.put_async(self._store, _TRIAL, _TRIAL_BYTES)
+                await obstore.delete_async(self._store, _TRIAL)
+            except FileNotFoundError:
+                return  # a replica has deleted it
+            except (BaseError, OSError) as error:
+                raise Unavailable("the object store takes no objects") from error
 
     async def _kept_md5(self, path: str) -> bytes | None:
         if not self.local:
