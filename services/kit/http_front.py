@@ -10,13 +10,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-Ready = Callable[[], Awaitable[bool]]
-
 
 class HttpFront:
-    """An HTTP server on `address` (host:port); `ready` tells whether the process can serve now."""
+    """An HTTP server on `address` (host:port); `ready` tells why the process cannot serve now, or nothing."""
 
-    def __init__(self, address: str, ready: Ready, routes: Sequence[BaseRoute] = ()) -> None:
+    def __init__(self, address: str, ready: Callable[[], Awaitable[str]], routes: Sequence[BaseRoute] = ()) -> None:
         host, _, port = address.rpartition(":")
         self._ready = ready
         app = Starlette(
@@ -44,8 +42,8 @@ class HttpFront:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _: Request) -> Response:
-        ready = await self._ready()
-        return PlainTextResponse("ready" if ready else "not ready", status_code=200 if ready else 503)
+        wrong = await self._ready()
+        return PlainTextResponse(f"not ready: {wrong}" if wrong else "ready", status_code=503 if wrong else 200)
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

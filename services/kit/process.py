@@ -26,11 +26,12 @@ from starlette.routing import BaseRoute
 from services.kit.asgi_front import AsgiFront
 from services.kit.bus import Bus
 from services.kit.db import Database
-from services.kit.errors import ServiceError
+from services.kit.errors import ServiceError, Unavailable
 from services.kit.grpc_front import GrpcFront
 from services.kit.http_front import HttpFront
 from services.kit.lean_front import LeanFront
 from services.kit.migrations import check_schema, migrate
+from services.kit.readiness import Check, Readiness
 from services.kit.rpc import Table
 from services.kit.settings import ProcessSettings, load
 from services.kit.telemetry import log_as_json
@@ -67,6 +68,8 @@ class App:
     """HTTP routes beside the probes."""
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
     """Run once calls have ended and before connections close: flush what was accepted."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """What makes the process ready beside NATS, by what is asked."""
 
 
 Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
@@ -168,15 +171,17 @@ def _spare_the_collector() -> None:
 
 
 async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending: asyncio.Event) -> None:
-    async def ready() -> bool:
-        return bus.connected and not ending.is_set()
+    async def serving() -> None:
+        if ending.is_set():
+            raise Unavailable("the process is about to end")
 
+    ready = Readiness({"the process": serving, "NATS": bus.check, **app.checks})
     fronts = _fronts(settings, app)
     http_front = HttpFront(settings.http_address, ready, app.routes)
     for front in fronts:
         await front.start()
     http = asyncio.create_task(http_front.serve())
-    loops = [asyncio.create_task(loop()) for loop in app.loops]
+    loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
     addresses = {front: getattr(settings, f"{front}_address") for front in ("grpc", "lean", "bridge", "http")}
     log.info("serving", extra=addresses)
     ended = asyncio.create_task(ending.wait())

@@ -24,8 +24,8 @@ async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     port = free_port()
     made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
 
-    async def ready() -> bool:
-        return True
+    async def ready() -> str:
+        return ""
 
     front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made))
     serving = asyncio.create_task(front.serve())
