@@ -91,7 +91,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         services=[ADMIN_SERVICE.full_name, DATA_PROXY_SERVICE.full_name, SIGNAL_SERVICE.full_name],
         loops=loops,
         routes=object_routes(objects),
-        checks={"the database": db.check_writes, "the object store": objects.check_writes},
+        checks={"the database": by_key.check_writes, "the object store": objects.check_writes},
     )
 
 
