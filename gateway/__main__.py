@@ -25,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     command.add_argument("--listen", type=_address, default="127.0.0.1:30080", metavar="HOST:PORT")
     command.add_argument(
-        "--admin", type=_address, default="127.0.0.1:9901", metavar="HOST:PORT", help="Envoy's own page"
+        "--admin",
+        type=_address,
+        default="127.0.0.1:9901",
+        metavar="HOST:PORT|unix:PATH",
+        help="Envoy's own page, which can stop it: a socket is for its owner only",
     )
     command.add_argument(
         "--upstream",

@@ -9,6 +9,8 @@ from gateway import clusters, filters, limits, routing
 from gateway.clusters import Address
 from gateway.routes import Front, Routes
 
+_OWNER_ONLY = 0o600
+
 # google.rpc.Code for replies that Envoy makes itself (gateway.md A.7 and B.4); lua/outer.lua knows the same.
 CODES = {
     400: 3,
@@ -72,7 +74,8 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
-        "admin": {"address": settings.admin.as_envoy()},
+        # Whoever reaches it can stop the gateway, so a socket is for its owner only.
+        "admin": {"address": settings.admin.as_envoy(mode=_OWNER_ONLY)},
         "static_resources": {
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
             "clusters": [*services, *fronts, *objects],

@@ -123,10 +123,10 @@ class Address:
             return False
         return True
 
-    def as_envoy(self) -> dict[str, Any]:
-        """Return Envoy's form."""
+    def as_envoy(self, mode: int | None = None) -> dict[str, Any]:
+        """Return Envoy's form; a socket to listen on gets the permissions `mode`."""
         if self.is_socket:
-            return {"pipe": {"path": self.host}}
+            return {"pipe": {"path": self.host, **({} if mode is None else {"mode": mode})}}
         return {"socket_address": {"address": self.host, "port_value": self.port}}
 
 

@@ -1,7 +1,9 @@
 """The commands, as the person at the keyboard knows them. Each answers the exit code."""
 
 import argparse
+import errno
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -23,6 +25,8 @@ UNHEALTHY = 1
 # Envoy's drain, the services' 10 s and the databases' shutdown together take less.
 _DOWN_SECONDS = 40.0
 _POLL_SECONDS = 0.05
+# A disk that is full or must not be filled further.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PORT_NUMBERS = range(1, 65536)
 
 
@@ -46,6 +50,11 @@ def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
         return reset(layout)
     except SandboxError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        sys.stderr.write(f"{error.filename or layout.root}: {error.strerror}\n")
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -140,7 +149,7 @@ def status(layout: Layout, make_stack: MakeStack) -> int:
     places = {
         "endpoint": f"localhost:{state.port}",
         "client config": layout.client_config,
-        "envoy admin": f"http://{state.all_ports.address('envoy-admin')}",
+        "envoy admin": f"curl --unix-socket {shlex.quote(str(layout.admin_socket))} http://envoy/help",
         "nats monitor": f"http://{state.all_ports.address('nats-monitor')}",
         "environment": f"{layout.environments}/<service>.env",
         "logs": f"{layout.logs}/<part>.log",
@@ -168,8 +177,8 @@ def reset(layout: Layout) -> int:
     if not layout.marker.exists():
         raise SandboxError(f"{layout.root} is not a sandbox; nothing was deleted")
     down(layout)
-    if layout.postgres_socket != layout.postgres:
-        shutil.rmtree(layout.postgres_socket, ignore_errors=True)
+    for folder in layout.elsewhere:
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         shutil.rmtree(layout.root)
     except OSError as error:

@@ -4,7 +4,6 @@ A folder is ours when it carries the marker; nothing else is ever started in or 
 are made once and kept, readable by their owner only.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -17,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.files import own_folder, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 MARKER_TEXT = "A Flyteplane sandbox lives here. `make reset` deletes this folder.\n"
@@ -42,6 +42,8 @@ class Secrets:
     superuser_password: str
     passwords: Mapping[str, str]
     """Of each database's role, which has the database's name."""
+    nats_passwords: Mapping[str, str]
+    """Of each service's user of NATS, which has the service's name."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,14 @@ class Layout:
         return self.root / "sockets"
 
     @property
+    def admin_socket(self) -> Path:
+        """Envoy's admin interface, which can stop it; in a short folder of its own when the sandbox lies too deep."""
+        inside = self.gateway / "admin.sock"
+        if len(os.fsencode(inside)) <= SOCKET_PATH_MOST:
+            return inside
+        return self._short("-admin") / inside.name
+
+    @property
     def client_config(self) -> Path:
         """For flytekit and flytectl."""
         return self.root / "config.yaml"
@@ -120,8 +130,17 @@ class Layout:
         """The folder of PostgreSQL's socket; a short one elsewhere when the sandbox lies too deep for the kernel."""
         if len(os.fsencode(self.postgres)) <= _SOCKET_FOLDER_MOST:
             return self.postgres
+        return self._short()
+
+    @property
+    def elsewhere(self) -> tuple[Path, ...]:
+        """Folders of this sandbox that do not lie in its own."""
+        folders = {self.postgres_socket, self.admin_socket.parent}
+        return tuple(folder for folder in folders if not folder.is_relative_to(self.root))
+
+    def _short(self, suffix: str = "") -> Path:
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"flyteplane-{os.getuid()}-{digest}"
+        return Path(tempfile.gettempdir()) / f"flyteplane-{os.getuid()}-{digest}{suffix}"
 
     @property
     def _folders(self) -> tuple[Path, ...]:
@@ -137,7 +156,9 @@ class Layout:
                     raise SandboxError(f"{self.root} is not empty and not a sandbox; choose another SANDBOX_DIR")
                 self.marker.write_text(MARKER_TEXT)
             for folder in self._folders:
-                folder.mkdir(mode=0o700, exist_ok=True)
+                own_folder(folder)
+            if self.admin_socket.parent in self.elsewhere:
+                own_folder(self.admin_socket.parent)
         except OSError as error:
             raise SandboxError(f"{self.root} cannot be used: {error.strerror}") from error
 
@@ -174,16 +195,18 @@ class Layout:
         return ports
 
     def secrets(self) -> Secrets:
-        """The secrets of this sandbox, made when there are none yet."""
+        """The secrets of this sandbox; those that are missing are made, also in a folder of an earlier release."""
         file = self.root / "secrets.json"
-        if not file.exists():
-            made = {
-                "signing_key": secrets.token_urlsafe(32),
-                "superuser_password": secrets.token_urlsafe(18),
-                "passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
-            }
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        made = {
+            "signing_key": secrets.token_urlsafe(32),
+            "superuser_password": secrets.token_urlsafe(18),
+            "passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
+            "nats_passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
+        } | kept
+        if made != kept:
             write_json(file, made)
-        return Secrets(**json.loads(file.read_text()))
+        return Secrets(**made)
 
 
 @dataclass(frozen=True)
@@ -214,17 +237,6 @@ class Ports:
     def address(self, name: str) -> str:
         """host:port of `name`."""
         return f"127.0.0.1:{self.gateway if name == 'gateway' else self.others[name]}"
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Replace `file` as a whole, readable by its owner only."""
-    fresh = file.with_suffix(".new")
-    with contextlib.suppress(FileNotFoundError):
-        fresh.unlink()
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(content, stream, indent=1)
-    fresh.replace(file)
 
 
 def _free(port: int) -> bool:

@@ -35,8 +35,8 @@ def bound(log: Path) -> None:
             shutil.copyfile(log, log.with_suffix(".log.1"))
             with log.open("r+b") as stream:
                 stream.truncate(0)
-    except FileNotFoundError:
-        return
+    except OSError:
+        return  # it is not there yet, or there is no room for its copy now
 
 
 def show(logs: Sequence[Path], *, lines: int, follow: bool) -> None:

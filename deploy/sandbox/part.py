@@ -49,10 +49,16 @@ class Part:
     name: str
     command: tuple[str, ...]
     ready: Check
+    wrong: Callable[[], Awaitable[str]] | None = None
+    """Tells people what it says is wrong, when it is not ready."""
+    broken: Check | None = None
+    """Tells that it runs and will not work again by itself, but would after a restart, which it then gets."""
+    data: Path | None = None
+    """Where it writes; a disk that is full is told."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to what every part inherits; also given to the steps."""
     files: Mapping[Path, str] = field(default_factory=dict)
-    """Configuration, written before every start."""
+    """Configuration, written before every start, for its owner only."""
     before: tuple[Step, ...] = ()
     needs: tuple[str, ...] = ()
     """Parts that are ready before this one starts."""

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.files import own_folder
 from deploy.sandbox.layout import DATABASES, Layout
 from deploy.sandbox.spawn import ordinary_user, spawn
 
@@ -23,6 +24,7 @@ PORT = "5432"  # part of the socket's name; clients take this one when none is n
 # synchronous_commit keep their defaults), as is what production would see of locks and plans.
 OPTIONS = {
     "listen_addresses": "",  # the socket only: a tenth of a millisecond a round trip becomes 0.06
+    "unix_socket_permissions": "0700",
     "port": PORT,
     "shared_buffers": "128MB",  # taken only as it is used
     "max_connections": "100",
@@ -116,11 +118,8 @@ def _run(line: tuple[str, ...], script: Path | None = None) -> None:
 
 def _own_socket_folder(layout: Layout) -> None:
     folder = layout.postgres_socket
-    if folder != layout.postgres:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        user = ordinary_user()
-        if folder.lstat().st_uid not in {os.geteuid(), user.pw_uid if user else os.geteuid()}:
-            raise SandboxError(f"{folder} belongs to somebody else")
+    if folder in layout.elsewhere:
+        own_folder(folder)
     _give_away(folder)
 
 

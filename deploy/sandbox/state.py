@@ -1,14 +1,19 @@
 """What runs and where, as the supervisor last wrote it to state.json."""
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from deploy.sandbox.layout import Layout, Ports, write_json
+from deploy.sandbox.files import write_json
+from deploy.sandbox.layout import Layout, Ports
 from deploy.sandbox.supervisor import Running
+
+# After a write that failed, as on a full disk.
+_AGAIN_SECONDS = 1.0
 
 STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 
@@ -61,9 +66,13 @@ class StateFile:
         self._layout = layout
         self._ports = ports
         self._started = time.time()
+        self._again: asyncio.TimerHandle | None = None
 
-    def write(self, parts: Iterable[Running]) -> None:
-        """Write what is true now."""
+    def write(self, parts: Collection[Running]) -> None:
+        """Write what is true now, or as soon as there is room for it."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         states = {
             one.part.name: PartState(
                 pid=one.process.pid if one.process and one.process.returncode is None else None,
@@ -76,8 +85,14 @@ class StateFile:
             for one in parts
         }
         state = State(self.phase, os.getpid(), self._started, self._ports.gateway, dict(self._ports.others), states)
-        write_json(self._layout.state, asdict(state))
+        try:
+            write_json(self._layout.state, asdict(state))
+        except OSError:
+            # What was true before stays there: nothing else is worth the end of everything that runs.
+            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self.write, parts)
 
     def remove(self) -> None:
         """Leave nothing, as nothing runs any more."""
+        if self._again is not None:
+            self._again.cancel()
         self._layout.state.unlink(missing_ok=True)

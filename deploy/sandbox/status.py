@@ -1,8 +1,10 @@
 """The table that `status` prints: every part, whether it answers now, how long it runs, and its memory."""
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -10,12 +12,14 @@ from deploy.sandbox.part import Part
 from deploy.sandbox.state import PartState, State
 
 _MEGABYTE = 1024 * 1024
+# PostgreSQL needs 16 for the next file of its log, NATS 8 for its largest message.
+_SCARCE_MEGABYTES = 16
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def table(state: State, parts: Sequence[Part]) -> tuple[str, bool]:
     """The table, and whether every part answers now."""
-    healths = asyncio.run(_healths(state.parts, parts))
+    healths, wrong = asyncio.run(_healths(state.parts, parts))
     rows = [("PART", "STATE", "PID", "UP", "RESTARTS", "RSS MB", "PSS MB", "LAST END")]
     total = 0.0
     for name, part in state.parts.items():
@@ -30,20 +34,38 @@ def table(state: State, parts: Sequence[Part]) -> tuple[str, bool]:
     rows.append(("supervisor", state.phase, str(state.supervisor), up, "", f"{rss:.0f}", f"{pss:.0f}", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
+    lines.extend(("", *wrong) if wrong else ())
     lines.append(f"memory of all (PSS): {total:.0f} MB\n")
     return "\n".join(lines), all(health == "ready" for health in healths.values())
 
 
-async def _healths(states: Mapping[str, PartState], parts: Sequence[Part]) -> dict[str, str]:
-    async def health(part: Part) -> str:
-        state = states[part.name]
-        if state.pid is None:
-            return "stopped" if state.held else "down"
-        if await part.ready(state.pid):
-            return "ready"
-        return "not ready" if state.ready else "starting"
+async def _healths(states: Mapping[str, PartState], parts: Sequence[Part]) -> tuple[dict[str, str], list[str]]:
+    """How each part is, and a line for each that is ill with what it says or what is seen of it."""
+    healths = dict(
+        zip(states, await asyncio.gather(*(_health(states[part.name], part) for part in parts)), strict=True)
+    )
+    told = await asyncio.gather(*(_wrong(part) for part in parts if healths[part.name] not in {"ready", "stopped"}))
+    return healths, [line for lines in told for line in lines]
 
-    return dict(zip(states, await asyncio.gather(*map(health, parts)), strict=True))
+
+async def _health(state: PartState, part: Part) -> str:
+    if state.pid is None:
+        return "stopped" if state.held else "down"
+    if not await part.ready(state.pid):
+        return "not ready" if state.ready else "starting"
+    return "disk full" if part.data and _left(part.data) < _SCARCE_MEGABYTES else "ready"
+
+
+async def _wrong(part: Part) -> list[str]:
+    told = [await part.wrong()] if part.wrong else []
+    if part.data and (left := _left(part.data)) < _SCARCE_MEGABYTES:
+        told.append(f"{left:.0f} MB are left on the disk of {part.data}")
+    return [f"{part.name}: {one}" for one in told if one]
+
+
+def _left(folder: Path) -> float:
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize / _MEGABYTE
 
 
 def _memory(pid: int | None, *, whole_tree: bool = True) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.sandbox.errors import PartError
+from deploy.sandbox.files import is_private, write_private
 from deploy.sandbox.logs import bound, end_of
 from deploy.sandbox.part import STOP_SECONDS, Part, Step
 from deploy.sandbox.spawn import spawn
@@ -22,10 +23,13 @@ from deploy.sandbox.spawn import spawn
 READY_SECONDS = 60.0
 _POLL_SECONDS = 0.03
 # Waiting before the n-th restart in a row: at once for an accident, with patience for what fails again and again.
-_RESTART_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_RESTART_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
 # A part that has run this long had recovered; its next end counts as the first.
 _RECOVERED_SECONDS = 30.0
 _LOG_CHECK_SECONDS = 30.0
+# A part that says so often in a row that it is broken, a look apart, is restarted.
+_LOOK_SECONDS = 1.0
+_BROKEN_TIMES = 2
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Running:
     restarts: int = 0
     last_end: str = ""
     """How it ended last time, when that was not asked for."""
+    cause: str = ""
+    """Why it is being ended, or was not started; otherwise it ended by itself."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,6 +113,7 @@ class Supervisor:
             if not asked.done():
                 started()
                 work = [asyncio.create_task(self._keep(one)) for one in self.parts.values()]
+                work.extend(asyncio.create_task(self._watch(one)) for one in self.parts.values())
                 work.append(asyncio.create_task(self._bound_logs()))
                 await _first_failure([*work, asked], until=asked)
         finally:
@@ -129,8 +136,12 @@ class Supervisor:
 
     async def _start(self, one: Running) -> None:
         one.ready.clear()
-        for file, content in one.part.files.items():
-            file.write_text(content)
+        try:
+            for file, content in one.part.files.items():
+                if not is_private(file, content):
+                    write_private(file, content)
+        except OSError as error:
+            raise PartError(f"{one.part.name} cannot be configured: {error}") from error
         for step in one.part.before:
             await self._do(one.part, step)
         one.process = self._spawn(one.part, one.part.command)
@@ -153,7 +164,8 @@ class Supervisor:
         if process.returncode:
             raise PartError(f"{part.name} could not be prepared: {_told(process)}\n{end_of(self._log(part))}")
         if step.stamp is not None:
-            step.stamp.set()
+            with contextlib.suppress(OSError):  # then it is done again before the next start
+                step.stamp.set()
 
     async def _until_ready(self, part: Part, process: subprocess.Popen[bytes]) -> None:
         ended = self._ended[process]
@@ -179,18 +191,36 @@ class Supervisor:
             one.ready.clear()
             if one.wanted.is_set():
                 failures = 0 if recovered else failures
-                one.last_end = _told(one.process)
+                one.last_end = one.cause or _told(one.process)
                 self._changed()
                 await asyncio.sleep(_RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)])
                 failures += 1
                 one.restarts += 1
+            one.cause = ""
             self._changed()
             await one.wanted.wait()
             try:
                 await self._start(one)
             except PartError as error:
-                one.last_end = str(error).partition("\n")[0]
+                one.cause = str(error).partition("\n")[0]
                 one.process.kill()
+
+    async def _watch(self, one: Running) -> None:
+        """End the part when it says that it is broken; `_keep` starts it again."""
+        if one.part.broken is None:
+            return
+        told = 0
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            process = one.process
+            if process is None or not (one.wanted.is_set() and one.ready.is_set()):
+                told = 0
+                continue
+            told = told + 1 if await one.part.broken(process.pid) else 0
+            if told >= _BROKEN_TIMES and one.process is process and one.wanted.is_set():
+                told = 0
+                one.cause = "it said that it is broken"
+                await self._end(one)
 
     async def _stop(self, one: Running) -> None:
         for other in self.parts.values():

@@ -18,11 +18,12 @@ from pathlib import Path
 from socket import gethostname
 from urllib.parse import quote
 
+from deploy import nats_users
 from deploy.sandbox import postgres
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout, Ports
 from deploy.sandbox.part import Part, Stamp, Step
-from deploy.sandbox.ready import http, http_ok, postmaster_ready
+from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_told, postmaster_ready
 
 SERVICES = ("registry", "executions", "events", "projects")
 # What of the object store each service is told; it refuses to start with a setting that it does not know.
@@ -47,6 +48,9 @@ _NO_LIMITS = '{"cpu": "0", "memory": "0", "gpu": "0"}'
 
 # Batches of events are one message; 64 large events fit.
 _NATS_MAX_PAYLOAD = "8MB"
+# Without it NATS takes three quarters of what is free when it starts for its limit, and after a start on a disk that is
+# nearly full would go on refusing when there is space again.
+_NATS_FILE_STORE = "1TB"
 # Soft limit of Go's collector: it works harder beyond it, and nothing fails.
 _NATS_MEMORY = "192MiB"
 # Requests under way when the stack stops get this long to end.
@@ -58,7 +62,7 @@ def port_names() -> tuple[str, ...]:
     """What needs a port, for as many replicas as SANDBOX_REPLICAS says."""
     others = tuple(f"{name}-{number}" for number in REPLICAS[1 : _replicas()] for name in REPLICATED)
     services = (f"{name}-{front}" for name in SERVICES + others for front in (*FRONTS, "http"))
-    return ("nats", "nats-monitor", "envoy-admin", *services)
+    return ("nats", "nats-monitor", *services)
 
 
 def stack(layout: Layout, ports: Ports) -> tuple[Part, ...]:
@@ -88,6 +92,7 @@ def _postgres(layout: Layout) -> Part:
         command=postgres.command(layout),
         before=(Step((sys.executable, "-m", "deploy.sandbox.postgres", str(layout.root))),),
         ready=postmaster_ready(layout.postgres / "data"),
+        data=layout.postgres,
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
         orphan_signal=signal.SIGINT,
         drop_root=True,
@@ -96,12 +101,17 @@ def _postgres(layout: Layout) -> Part:
 
 def _nats(layout: Layout, ports: Ports) -> Part:
     config = layout.nats / "nats.conf"
+    monitor = ports.address("nats-monitor")
     return Part(
         name="nats",
         command=(_script("nats-server"), "--config", str(config)),
         env={"GOMEMLIMIT": _NATS_MEMORY},
         files={config: _nats_config(layout, ports)},
-        ready=http_ok(ports.address("nats-monitor"), "/healthz?js-enabled-only=true"),
+        # Also says what a stream could not write, after which it takes nothing until the server is started again.
+        ready=http_ok(monitor, "/healthz"),
+        wrong=http_told(monitor, "/healthz"),
+        broken=broken_for_good(monitor, "/healthz", layout.nats),
+        data=layout.nats,
     )
 
 
@@ -117,9 +127,10 @@ max_payload: {_NATS_MAX_PAYLOAD}
 jetstream {{
   store_dir: "{layout.nats}"
   max_memory_store: 64MB
+  max_file_store: {_NATS_FILE_STORE}
   sync_interval: always
 }}
-"""
+{nats_users.authorization(layout.secrets().nats_passwords)}"""
 
 
 def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
@@ -132,7 +143,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
     }
     env = {
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
-        "FLYTEPLANE_NATS_URL": f"nats://{ports.address('nats')}",
+        "FLYTEPLANE_NATS_URL": f"nats://{name}:{kept.nats_passwords[name]}@{ports.address('nats')}",
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
         **{f"FLYTEPLANE_{front.upper()}_ADDRESS": _socket(layout, ports, instance, front) for front in _SOCKETS},
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
@@ -152,13 +163,14 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
         files={layout.environments / f"{instance}.env": "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)},
         before=(migrate,) if first else (),
         ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
+        wrong=http_told(ports.address(f"{instance}-http"), "/readyz"),
         # The first replica brings the schema for all.
         needs=("postgres", "nats") if first else ("postgres", "nats", name),
     )
 
 
 def _envoy(layout: Layout, ports: Ports) -> Part:
-    admin = ports.address("envoy-admin")
+    admin = f"{UNIX}{layout.admin_socket}"
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
         arguments += ["--upstream", f"{name}={_addresses(ports, name, 'grpc')}"]
@@ -202,7 +214,7 @@ def _addresses(ports: Ports, name: str, front: str) -> str:
 def _socket(layout: Layout, ports: Ports, instance: str, front: str) -> str:
     """Where a front answers: on a socket, which costs a call less than a port, if its path is not too long."""
     path = layout.sockets / f"{instance}-{front}.sock"
-    return f"unix:{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-{front}")
+    return f"{UNIX}{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-{front}")
 
 
 def _front() -> str:

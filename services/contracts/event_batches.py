@@ -34,6 +34,9 @@ STREAM_NAME = "EVENT_BATCHES"
 SUBJECTS = "flyte.events.batch.*"
 """Every lane's subject: what the stream takes in."""
 
+TRIAL = "flyte.events.batch.trial"
+"""Carries a batch without events: put on file to know that the stream takes them. Nobody applies or logs it."""
+
 EVENT_REFUSED = Fact("flyte.executions.event.refused", Status)
 """An event was not applied, and not because it was recorded already: see `refusal`."""
 

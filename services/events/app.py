@@ -30,8 +30,8 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     # Nothing is signed here: events that wait in the store are read by the executions service only.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     await replace_former(parts.db, parts.bus)
-    writer = LogWriter(parts.db, await make_ready(parts.bus))
     lanes = Lanes(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
+    writer = LogWriter(parts.db, await make_ready(parts.bus, lanes.lost), parts.bus.mend)
 
     async def hear(verdicts: bytes) -> None:
         await lanes.heard(verdicts)
@@ -51,4 +51,5 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
         services=SERVICE_NAMES,
         loops=[pulse.run, writer.run, missed.run, keeping.run],
         drain=[lanes.drain, writer.drain],
+        checks={"the stream of events": lanes.check},
     )

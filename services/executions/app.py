@@ -92,6 +92,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         services=SERVICE_NAMES,
         loops=loops,
         routes=object_routes(objects, settings.upload_max_bytes),
+        checks={"the database": by_key.check_writes, "the object store": objects.check_writes},
     )
 
 

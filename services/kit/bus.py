@@ -8,26 +8,29 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
-import nats
 from google.rpc.status_pb2 import Status
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
+from nats.js.api import ConsumerConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NoStreamResponseError
 
-from services.kit import streams
+from services.kit import kept_streams, streams
 from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
+from services.kit.kept_streams import KeptStreams
 from services.kit.messages import Question, Reply, Request
+from services.kit.nats_server import NatsServer, TlsFiles
 from services.kit.pull import Fetched, Pull
 from services.kit.streams import ACK_WAIT_SECONDS, Delivery, Stream
 
-__all__ = ["APPEND_TIMEOUT_SECONDS", "Bus", "Delivery", "Stream"]
+__all__ = ["APPEND_TIMEOUT_SECONDS", "Bus", "Delivery", "Stream", "StreamMissing"]
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +39,6 @@ _FAILED = "Flyte-Failed"
 _MESSAGE_ID = "Nats-Msg-Id"
 # Between two tries while nobody answers a question: an owner that restarts is back within a second or two.
 _ASK_AGAIN_SECONDS = 0.05
-_CONNECT_TIMEOUT_SECONDS = 2
-_RECONNECT_WAIT_SECONDS = 0.2
-# How long a start waits for the server; whoever started the process tries again.
-_START_SECONDS = 5.0
 # An append that is not acknowledged by now was lost, as with a server that was killed; sending it again with the same
 # id is harmless. Much shorter than the patience of those who wait for it.
 APPEND_TIMEOUT_SECONDS = 1.0
@@ -52,6 +51,13 @@ _READ_AT_ONCE = 1000
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
+_NO_FILES = TlsFiles()
+
+
+class StreamMissing(Unavailable):
+    """The stream was deleted, or its server has lost it."""
+
+
 class Bus:
     """One connection to NATS. It reconnects by itself, for ever."""
 
@@ -59,25 +65,18 @@ class Bus:
         self._client = client
         self._name = name
         self._stream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_SECONDS)
+        self._kept = KeptStreams(self._stream)
+        self._broken = ""  # what is wrong with the kept streams, when they were last looked after
         self._loops: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def connect(cls, url: str, name: str) -> Self:
+    async def connect(cls, url: str, name: str, tls: TlsFiles = _NO_FILES) -> Self:
         """Connect as `name`, which is also the queue group of its answers; raises Unavailable."""
-        connecting = nats.connect(
-            url,
-            name=name,
-            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            reconnect_time_wait=_RECONNECT_WAIT_SECONDS,
-            max_reconnect_attempts=-1,
-            error_cb=_logged,
-        )
+        server = NatsServer.parse(url)
         try:
-            # The client's patience for reconnecting would also apply to its first try.
-            client = await asyncio.wait_for(connecting, _START_SECONDS)
+            return cls(await server.connect(name, tls, _logged), name)
         except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS cannot be reached at {url}") from error
-        return cls(client, name)
+            raise Unavailable(f"NATS cannot be reached at {server}") from error
 
     async def close(self) -> None:
         """Finish what is being answered, stop consuming, send what is buffered, then disconnect."""
@@ -140,10 +139,45 @@ class Bus:
     async def _refuse(self, message: Msg, error: ServiceError) -> None:
         await self._client.publish(message.reply, to_status(error).SerializeToString(), headers={_FAILED: "1"})
 
-    async def ensure(self, stream: Stream) -> None:
-        """Create the stream, or bring it to this shape; safe to call from every replica."""
+    async def ensure(
+        self,
+        stream: Stream,
+        consumers: Sequence[ConsumerConfig] = (),
+        *,
+        own: bool = True,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
+        """Create the stream and these consumers, and again when they are gone; safe to call from every replica.
+
+        Its owner also brings it to this shape. `lost` is called whenever the stream was gone, with what was in it.
+        """
         with _unavailable("the stream cannot be made ready"):
-            await streams.ensure(self._stream, stream)
+            await self._kept.ensure(stream, consumers, own=own, lost=lost)
+
+    async def mend(self) -> None:
+        """Make streams and consumers again that were made here and are gone; raises Unavailable."""
+        with _unavailable("a stream cannot be made again"):
+            await self._kept.mend()
+
+    async def keep(self) -> None:
+        """Look after the streams and consumers that were made here, for ever."""
+        while True:
+            await asyncio.sleep(kept_streams.LOOK_SECONDS)
+            try:
+                if self.connected:
+                    await self.mend()
+                self._broken = ""
+            except Exception as error:  # noqa: BLE001 - told by the readiness of the process, which goes on
+                if not self._broken:
+                    log.warning("streams are looked after later: %r", error)
+                self._broken = str(error)
+
+    async def check(self) -> None:
+        """Raise Unavailable unless the server can be reached and what was made there is there."""
+        if not self.connected:
+            raise Unavailable("NATS cannot be reached")
+        if self._broken:
+            raise Unavailable(self._broken)
 
     async def renew(self, stream: Stream) -> None:
         """Replace a stream that a former release made for one consumer a message.
@@ -165,8 +199,9 @@ class Bus:
     async def append(
         self, subject: str, payload: bytes, message_id: str, headers: Mapping[str, str] | None = None
     ) -> int:
-        """Append to the stream of `subject`; answers its sequence once it is on file. Raises Unavailable.
+        """Append to the stream of `subject`; answers its sequence once it is on file.
 
+        Raises Unavailable, and StreamMissing when there is no such stream any more.
         Appending the same `message_id` again within two minutes keeps one copy.
         """
         if not self.connected:
@@ -174,7 +209,10 @@ class Bus:
             raise Unavailable("NATS cannot be reached")
         told = {**(headers or {}), _MESSAGE_ID: message_id}
         with _unavailable("the stream does not take messages"):
-            ack = await self._stream.publish(subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=told)
+            try:
+                ack = await self._stream.publish(subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=told)
+            except NoStreamResponseError as error:
+                raise StreamMissing(f"no stream takes {subject}") from error
         return ack.seq
 
     async def consume(
@@ -203,19 +241,15 @@ class Bus:
 
         config = streams.one_after_the_other(subject, durable)
         with _unavailable("the consumer cannot be made ready"):
+            await self._kept.ensure_consumer(stream, config)
             await self._stream.subscribe(
                 subject, queue=durable, durable=durable, stream=stream.name, config=config, manual_ack=True, cb=work
             )
 
-    async def ensure_consumer(self, stream: Stream, subject: str, durable: str) -> None:
-        """Make the consumer that `consume` uses, so that the stream keeps its messages before anybody does."""
-        with _unavailable("the consumer cannot be made ready"):
-            await streams.ensure_consumer(self._stream, stream, streams.one_after_the_other(subject, durable))
-
     async def pull(self, stream: Stream, subject: str, durable: str) -> Pull:
         """Fetch messages on `subject` in bursts from now on, sharing them with other replicas."""
         with _unavailable("the consumer cannot be made ready"):
-            await streams.ensure_consumer(self._stream, stream, streams.fetched(subject, durable))
+            await self._kept.ensure_consumer(stream, streams.fetched(subject, durable))
             pull = Pull(self._client, stream.name, durable)
             await pull.open()
         return pull

@@ -62,8 +62,27 @@ _BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin"
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
 
+# Nothing is wrong with the statement: it can be sent again once the server has room, or its successor is found.
+_NO_WRITES: dict[type[psycopg.Error], str] = {
+    pg.DiskFull: "its disk is full",
+    pg.IoError: "its disk fails",
+    pg.ReadOnlySqlTransaction: "it is read-only",
+}
+
+_TAKES_NO_WRITES = tuple(_NO_WRITES)
+
+# Fails as the next write would, and leaves nothing: a commit of its own for the write-ahead log, and rows that do not
+# fit into memory for the disk of the tables. Some milliseconds, so it is asked for now and then, not for a call.
+_TRY_A_WRITE = (
+    "SET LOCAL work_mem = '64kB'",
+    "SELECT pg_logical_emit_message(true, 'flyteplane', 'a write is tried')",
+    "SELECT count(*) FROM generate_series(1, 10000)",
+)
+
 # The server ended the session; whatever was under way in it was undone.
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout, PoolClosed)
+
+_AWAY = "the database cannot be reached"
 
 # Constraint violations reach this place only when a caller's data breaks a rule that no check foresaw; the value is
 # wrong, not the database.
@@ -77,6 +96,7 @@ class Database:
         self._pool = pool
         # A pool serves in the order in which it is asked: behind hundreds of lists of one client all others would wait.
         self._turns = Turns(pool.max_size)
+        self._lent = 0  # connections that calls hold now
         self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
     @classmethod
@@ -113,7 +133,7 @@ class Database:
             await pool.open(wait=True, timeout=patience)
         except PoolTimeout as error:
             await pool.close()
-            raise Unavailable("the database cannot be reached") from error
+            raise Unavailable(_AWAY) from error
         pool.reconnect_timeout = _RECONNECT_SECONDS
         return cls(pool)
 
@@ -124,24 +144,16 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
         """A connection in autocommit, for reads and for single statements that are their own transaction."""
-        with _translated():
-            peer = await self._turn()
-            try:
-                async with self._pool.connection() as connection:
-                    yield connection
-            finally:
-                self._turns.give(peer)
+        with self._translated():
+            async with self._in_turn() as connection:
+                yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction: committed at the end of the block, rolled back when it raises."""
-        with _translated():
-            peer = await self._turn()
-            try:
-                async with self._pool.connection() as connection, connection.transaction():
-                    yield connection
-            finally:
-                self._turns.give(peer)
+        with self._translated():
+            async with self._in_turn() as connection, connection.transaction():
+                yield connection
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Pipeline]:
@@ -149,8 +161,9 @@ class Database:
 
         A statement fails when the pipeline runs, and the last ones when the block ends.
         """
-        with _translated():
+        with self._translated():
             connection = await self._pool.getconn()  # by whatever comes together; it waits for no turn
+            self._lent += 1
             try:
                 pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
                 pipeline.put(BEGIN)
@@ -162,23 +175,72 @@ class Database:
                     await pipeline.undo(ROLLBACK)
                     raise
             finally:
+                self._lent -= 1
                 await self._pool.putconn(connection)
 
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[Connection]:
+        peer = await self._turn()
+        try:
+            async with self._pool.connection() as connection:
+                self._lent += 1
+                try:
+                    yield connection
+                finally:
+                    self._lent -= 1
+        finally:
+            self._turns.give(peer)
+
     async def _turn(self) -> str | None:
-        """Wait for the turn of whom this call is for, which must be given back; raises ResourceExhausted.
+        """Wait for the turn of whom this call is for, which must be given back; raises ResourceExhausted or Unavailable.
 
         Nothing is read for somebody who leaves unread what was answered before: it would pile up here.
         """
         peer = current_peer()
+        await self._take_turn(peer)
+        while UNREAD.too_many(peer):
+            self._turns.give(peer)
+            try:
+                await UNREAD.fewer(peer, POOL_WAIT_SECONDS)
+            except TimeoutError:
+                raise ResourceExhausted(_TOO_MANY) from None
+            await self._take_turn(peer)
+        return peer
+
+    async def _take_turn(self, peer: str | None) -> None:
         try:
             await self._turns.take(peer, POOL_WAIT_SECONDS)
-            while UNREAD.too_many(peer):
-                self._turns.give(peer)
-                await UNREAD.fewer(peer, POOL_WAIT_SECONDS)
-                await self._turns.take(peer, POOL_WAIT_SECONDS)
         except TimeoutError:
-            raise ResourceExhausted(_TOO_MANY) from None
-        return peer
+            raise self._no_connection() from None
+
+    def _no_connection(self) -> ServiceError:
+        # None was had although not all are in use.
+        return Unavailable(_AWAY) if self._lent < self._pool.max_size else ResourceExhausted(_TOO_MANY)
+
+    async def check_writes(self) -> None:
+        """Raise Unavailable unless the database would take a write now."""
+        async with self.transaction() as connection:
+            for statement in _TRY_A_WRITE:
+                await connection.execute(statement)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except ServiceError:
+            raise
+        except (pg.QueryCanceled, pg.LockNotAvailable) as error:
+            raise DeadlineExceeded("the database took too long") from error
+        except _BAD_VALUE as error:
+            raise InvalidArgument(f"a value cannot be stored or compared: {_first_line(error)}") from error
+        except (PoolTimeout, TooManyRequests) as error:
+            raise self._no_connection() from error
+        except _TAKES_NO_WRITES as error:
+            raise Unavailable(f"the database takes no writes: {_NO_WRITES[type(error)]}") from error
+        except _LOST as error:
+            raise Unavailable(_AWAY) from error
+        except psycopg.Error as error:
+            raise Internal("the database refused a statement") from error
 
 
 @asynccontextmanager
@@ -242,24 +304,6 @@ def compiled(statement: Executable) -> tuple[str, dict[str, Any]]:
         raise TypeError(f"{type(statement).__name__} is not a statement that compiles")
     result = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return str(result), dict(result.params)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except ServiceError:
-        raise
-    except (pg.QueryCanceled, pg.LockNotAvailable) as error:
-        raise DeadlineExceeded("the database took too long") from error
-    except _BAD_VALUE as error:
-        raise InvalidArgument(f"a value cannot be stored or compared: {_first_line(error)}") from error
-    except (PoolTimeout, TooManyRequests) as error:
-        raise ResourceExhausted(_TOO_MANY) from error
-    except _LOST as error:
-        raise Unavailable("the database cannot be reached") from error
-    except psycopg.Error as error:
-        raise Internal("the database refused a statement") from error
 
 
 def _first_line(error: Exception) -> str:

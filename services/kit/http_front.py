@@ -19,11 +19,9 @@ from services.kit.settings import DEFAULT_REQUEST_IDLE_SECONDS
 # Far more than a gateway opens, and less than the files that a process may open.
 _MOST_CONNECTIONS = 500
 
-Ready = Callable[[], Awaitable[bool]]
-
 
 class HttpFront:
-    """An HTTP server on `address` (host:port); `ready` tells whether the process can serve now.
+    """An HTTP server on `address` (host:port); `ready` tells why the process cannot serve now, or nothing.
 
     A request of which nothing more arrives for `idle_seconds` has broken off.
     """
@@ -31,7 +29,7 @@ class HttpFront:
     def __init__(
         self,
         address: str,
-        ready: Ready,
+        ready: Callable[[], Awaitable[str]],
         routes: Sequence[BaseRoute] = (),
         idle_seconds: float = DEFAULT_REQUEST_IDLE_SECONDS,
     ) -> None:
@@ -70,8 +68,8 @@ class HttpFront:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _: Request) -> Response:
-        ready = await self._ready()
-        return PlainTextResponse("ready" if ready else "not ready", status_code=200 if ready else 503)
+        wrong = await self._ready()
+        return PlainTextResponse(f"not ready: {wrong}" if wrong else "ready", status_code=503 if wrong else 200)
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

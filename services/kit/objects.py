@@ -34,6 +34,10 @@ OBJECTS_PATH = "/objects/"
 # Read at once of an object that is being downloaded. A slow reader holds this much, twice: here and in the connection.
 _PIECE_BYTES = 64 * 1024
 
+# An object that is written to know that others could be; a block of a disk.
+_TRIAL = ".trial"
+_TRIAL_BYTES = b"\0" * 4096
+
 Verb = Literal["GET", "PUT"]
 Parsed = TypeVar("Parsed")
 
@@ -183,6 +187,17 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not delete below {'/'.join(place)}") from error
         return deleted
+
+    async def check_writes(self) -> None:
+        """Raise Unavailable unless a store on this machine would take an object now; others are not asked."""
+        if self.local:
+            try:
+                await obstore.put_async(self._store, _TRIAL, _TRIAL_BYTES)
+                await obstore.delete_async(self._store, _TRIAL)
+            except FileNotFoundError:
+                return  # a replica has deleted it
+            except (BaseError, OSError) as error:
+                raise Unavailable("the object store takes no objects") from error
 
     async def sign_get(self, uri: str, expires: timedelta) -> str:
         """A URL from which anybody can download the object until it expires."""

@@ -10,7 +10,7 @@ import logging
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, MetaData, String, Table, func
 
-from services.kit.bus import Bus, Stream
+from services.kit.bus import Bus, Stream, StreamMissing
 from services.kit.db import Connection, Database
 from services.kit.errors import ServiceError
 from services.kit.messages import Fact, Said
@@ -86,6 +86,7 @@ class Relay:
                     pass
             except ServiceError as error:
                 log.warning("facts wait: %s", error.message)
+                ready = ready and not isinstance(error, StreamMissing)
                 await asyncio.sleep(_IDLE_SECONDS)
                 continue
             await self._woken()

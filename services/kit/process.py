@@ -26,12 +26,13 @@ from starlette.routing import BaseRoute
 from services.kit.asgi_front import AsgiFront
 from services.kit.bus import Bus
 from services.kit.db import Database
-from services.kit.errors import ServiceError
+from services.kit.errors import ServiceError, Unavailable
 from services.kit.fairness import Arrivals
 from services.kit.grpc_front import GrpcFront
 from services.kit.http_front import HttpFront
 from services.kit.lean_front import LeanFront
 from services.kit.migrations import check_schema, migrate
+from services.kit.readiness import Check, Readiness
 from services.kit.rpc import Table
 from services.kit.settings import ProcessSettings, load
 from services.kit.telemetry import log_as_json
@@ -71,6 +72,8 @@ class App:
     """HTTP routes beside the probes."""
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
     """Run once calls have ended and before connections close: flush what was accepted."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """What makes the process ready beside NATS, by what is asked."""
 
 
 Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
@@ -153,7 +156,7 @@ async def serve(
         db = await Database.open(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(db.close)
         await check_schema(db, migrations, name)
-        bus = await Bus.connect(settings.nats_url, name)
+        bus = await Bus.connect(settings.nats_url, name, settings.nats_tls)
         stack.push_async_callback(bus.close)
         app = await build(settings, Parts(db, bus), stack)
         _spare_the_collector()
@@ -172,15 +175,17 @@ def _spare_the_collector() -> None:
 
 
 async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending: asyncio.Event) -> None:
-    async def ready() -> bool:
-        return bus.connected and not ending.is_set()
+    async def serving() -> None:
+        if ending.is_set():
+            raise Unavailable("the process is about to end")
 
+    ready = Readiness({"the process": serving, "NATS": bus.check, **app.checks})
     fronts = _fronts(settings, app)
     http_front = HttpFront(settings.http_address, ready, app.routes, settings.request_idle_seconds)
     for front in fronts:
         await front.start()
     http = asyncio.create_task(http_front.serve())
-    loops = [asyncio.create_task(loop()) for loop in app.loops]
+    loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
     addresses = {front: getattr(settings, f"{front}_address") for front in ("grpc", "lean", "bridge", "http")}
     log.info("serving", extra=addresses)
     ended = asyncio.create_task(ending.wait())

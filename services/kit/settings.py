@@ -5,12 +5,16 @@ Each service extends `ProcessSettings` with its own fields in its `config.py`, e
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError
 from yaml import YAMLError
+
+from services.kit.nats_server import NatsServer, TlsFiles
 
 PREFIX = "FLYTEPLANE_"
 CONFIG_FILE = PREFIX + "CONFIG"
@@ -38,7 +42,16 @@ class ProcessSettings(BaseSettings):
     """Connections to the database at most, per process."""
 
     nats_url: str = "nats://127.0.0.1:4222"
-    """NATS with JetStream; several servers with commas."""
+    """NATS with JetStream, as nats://user:password@host:port; tls:// for TLS; several servers with commas."""
+
+    nats_ca_file: FilePath | None = None
+    """PEM certificates of those who may have signed the server's; none: those that the system trusts."""
+
+    nats_certificate_file: FilePath | None = None
+    """PEM certificate to show to a server that asks for one, with its chain."""
+
+    nats_key_file: FilePath | None = None
+    """PEM private key of that certificate."""
 
     grpc_address: str = "127.0.0.1:8081"
     """host:port of the gRPC server: for direct callers, and for the gateway where it is not told of another front."""
@@ -83,6 +96,38 @@ class ProcessSettings(BaseSettings):
         if not host or not port.isdigit():
             raise ValueError("must be host:port")
         return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        wrong = ValueError("must be postgresql://user:password@host/database")
+        try:
+            port = conninfo_to_dict(value).get("port", "")
+        except psycopg.ProgrammingError:
+            raise wrong from None  # its text has the password
+        if not all(number.isdigit() or not number for number in str(port).split(",")):
+            raise wrong  # of a password with a slash the driver takes the beginning for the port, and tells it
+        return value
+
+    @field_validator("nats_url")
+    @classmethod
+    def _nats(cls, value: str) -> str:
+        NatsServer.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _tls_where_there_are_files(self) -> Self:
+        files = (self.nats_ca_file, self.nats_certificate_file, self.nats_key_file)
+        if any(files) and not NatsServer.parse(self.nats_url).tls:
+            raise ValueError("nats_ca_file, nats_certificate_file and nats_key_file need a nats_url of tls://")
+        if (self.nats_certificate_file is None) != (self.nats_key_file is None):
+            raise ValueError("nats_certificate_file and nats_key_file are needed together")
+        return self
+
+    @property
+    def nats_tls(self) -> TlsFiles:
+        """The files for TLS with NATS."""
+        return TlsFiles(self.nats_ca_file, self.nats_certificate_file, self.nats_key_file)
 
     @classmethod
     def settings_customise_sources(

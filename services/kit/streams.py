@@ -4,7 +4,7 @@ The configuration of a stream or a consumer stands here once, however many servi
 but for the JetStream context it is given; `bus` translates the failures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -37,6 +37,8 @@ _READER_SECONDS = 60.0
 _TAKES_NOTHING = 1
 # NATS's word for no limit.
 _NO_LIMIT = -1
+# Of a stream's configuration, what `Stream` decides.
+_SHAPE = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window", "persist_mode")
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,30 @@ class Delivery:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def ensure(js: JetStreamContext, stream: Stream) -> None:
-    """Create the stream, or bring it to this shape.
-
-    How long a message is kept for its consumers is left as it is: NATS changes that only with `renew`.
-    """
-    config = _stream_config(stream)
+async def ensure(js: JetStreamContext, stream: Stream, consumers: Sequence[ConsumerConfig] = ()) -> bool:
+    """Create what is missing of the stream and its consumers; answers whether the stream was."""
+    missing = False
     try:
-        found = await js.stream_info(stream.name)
-        config.retention = found.config.retention
-        await js.update_stream(config)
+        await js.stream_info(stream.name)
     except NotFoundError:
-        await js.add_stream(config)
+        missing = True
+        await js.add_stream(_closed(_stream_config(stream)) if stream.until_done else _stream_config(stream))
+    for consumer in consumers:
+        await ensure_consumer(js, stream, consumer)
+    return missing
+
+
+async def shape(js: JetStreamContext, stream: Stream) -> None:
+    """Bring the stream to its shape, and open it if it was closed until its consumers were there.
+
+    How long a message is kept for its consumers is left as it is: NATS changes that only with `renew`. Nothing is
+    written when nothing differs, so that it also goes well on a full disk.
+    """
+    found = (await js.stream_info(stream.name)).config
+    config = _stream_config(stream)
+    config.retention = found.retention
+    if any(getattr(found, name) != getattr(config, name) for name in _SHAPE):
+        await js.update_stream(config)
 
 
 async def renew(js: JetStreamContext, stream: Stream) -> None:
@@ -94,7 +108,7 @@ async def renew(js: JetStreamContext, stream: Stream) -> None:
         return
     if found.config.retention != RetentionPolicy.WORK_QUEUE:
         return
-    closed = found.config.evolve(max_msg_size=_TAKES_NOTHING)
+    closed = _closed(found.config)
     await js.update_stream(closed)
     found = await js.stream_info(stream.name)
     if found.state.messages:
@@ -157,6 +171,11 @@ async def add_reader(js: JetStreamContext, stream: Stream, since: datetime) -> C
     return await js.add_consumer(stream.name, config)
 
 
+def _closed(config: StreamConfig) -> StreamConfig:
+    """Return the stream as it takes nothing: what has no consumer yet would be acknowledged and not kept."""
+    return config.evolve(max_msg_size=_TAKES_NOTHING)
+
+
 def _stream_config(stream: Stream) -> StreamConfig:
     return StreamConfig(
         name=stream.name,
@@ -165,6 +184,7 @@ def _stream_config(stream: Stream) -> StreamConfig:
         discard=DiscardPolicy.OLD,
         max_age=stream.max_age,
         max_bytes=stream.max_bytes or _NO_LIMIT,
+        max_msg_size=_NO_LIMIT,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         persist_mode=PersistMode.ASYNC if stream.lossy else None,
     )

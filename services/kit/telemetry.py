@@ -5,6 +5,7 @@ sampled (architecture, section 4). A line carries the caller's `traceparent`, wh
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -69,10 +70,13 @@ class Calls(Collector):
         )
 
     def _write(self) -> None:
-        if self._stream is not None:
-            self._stream.write("".join(self._lines))
-            self._stream.flush()
+        text = "".join(self._lines)
         self._lines.clear()
+        if self._stream is not None:
+            # On a full disk lines are lost, and nothing else: kept, they would fill the memory instead.
+            with contextlib.suppress(OSError):
+                self._stream.write(text)
+                self._stream.flush()
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         """What Prometheus is told."""

@@ -146,7 +146,7 @@ async def test_a_writer_killed_between_commit_and_acknowledgement_leaves_one_row
         await log.append("twice", name, workflow_event("RUNNING", name=name))
         killed = Killed(log.bus._client, "EVENT_BATCHES", "events-log")
         await killed.open()
-        await LogWriter(log.db, killed).round()
+        await LogWriter(log.db, killed, log.bus.mend).round()
         assert codes(entry.verdict for entry in await log.entries(name)) == [None]
         await log.answer("twice", b"")
         await until(lambda: "twice" in healthy._heard)

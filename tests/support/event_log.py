@@ -50,7 +50,7 @@ class EventLog:
     async def writer(self) -> AsyncIterator[LogWriter]:
         """A writer whose rounds the test makes; it hears verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
-        writer = LogWriter(self.db, await make_ready(bus))
+        writer = LogWriter(self.db, await make_ready(bus), bus.mend)
         await bus.hear(VERDICTS, writer.heard)
         try:
             yield writer

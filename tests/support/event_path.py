@@ -73,12 +73,13 @@ class Executions:
         bus = await Bus.connect(self.nats_url, "executions")
         outbox = Outbox()
         listener = EventBatches(db, bus, self.objects, outbox, Storage(self.objects.uri))
-        relay = asyncio.create_task(Relay("executions", db, bus, outbox).run())
+        loops = [asyncio.create_task(loop()) for loop in (Relay("executions", db, bus, outbox).run, bus.keep)]
         await listener.listen()
         try:
             yield listener
         finally:
-            relay.cancel()
+            for loop in loops:
+                loop.cancel()
             await bus.close()
             await db.close()
 

@@ -95,13 +95,13 @@ def _await_postgres(url: str) -> None:
 
 
 @contextmanager
-def running_nats(folder: Path, port: int) -> Iterator[str]:
-    """A NATS server on `port` with its streams in `folder`; answers its URL."""
+def running_nats(folder: Path, port: int, more: str = "") -> Iterator[str]:
+    """A NATS server on `port` with its streams in `folder` and `more` in its configuration; answers its URL."""
     binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
     folder.mkdir(parents=True, exist_ok=True)
     log = (folder / "nats.log").open("ab")
     config = folder / "nats.conf"
-    config.write_text(f'jetstream {{ store_dir: "{folder}" }}\nmax_payload: 8MB\n')
+    config.write_text(f'jetstream {{ store_dir: "{folder}" }}\nmax_payload: 8MB\n{more}')
     process = subprocess.Popen([binary, "-c", str(config), "-a", "127.0.0.1", "-p", str(port)], stderr=log)
     try:
         await_port(port)

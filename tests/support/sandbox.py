@@ -55,6 +55,12 @@ class Sandbox:
         options = [("grpc.max_metadata_size", 32768), ("grpc.max_receive_message_length", 20971520)]
         return grpc.aio.insecure_channel(self.target, options=options)
 
+    @property
+    def supervisor(self) -> int:
+        """The process id of the supervisor."""
+        number: int = json.loads((self.folder / "state.json").read_text())["supervisor"]
+        return number
+
     def pid(self, part: str) -> int:
         """The process id of a part, now."""
         state = json.loads((self.folder / "state.json").read_text())

@@ -115,7 +115,7 @@ def _addressed(entry: Entry) -> _Sending:
 
 @asynccontextmanager
 async def _lanes(settings: Settings, objects: ObjectStore) -> AsyncIterator[Lanes]:
-    bus = await Bus.connect(settings.nats_url, "events-replay")
+    bus = await Bus.connect(settings.nats_url, "events-replay", settings.nats_tls)
     try:
         await make_ready(bus)
         lanes = Lanes(bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)

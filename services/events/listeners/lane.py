@@ -205,6 +205,9 @@ class Lane:
             self._unanswered -= 1
             self._wake()
             BATCH_SECONDS.observe(asyncio.get_running_loop().time() - began)
+            if not answered.cancelled() and (failed := answered.exception()):
+                _fail(batch, str(failed))
+                return
             # Without a verdict the event is on file and will be applied in order: OK is the truth that can be told.
             statuses = (_OK,) * len(batch) if answered.cancelled() else answered.result()
             for waiting, status in zip(batch, statuses, strict=True):

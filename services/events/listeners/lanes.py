@@ -4,6 +4,7 @@ A lane collects and cuts batches (`lane`); here they are put on file, and their 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from services.contracts.event_batches import (
     EVENT_LANES,
     INBOX_HEADER,
+    TRIAL,
     Batch,
     BatchedEvent,
     Kind,
@@ -27,12 +29,14 @@ from services.contracts.event_batches import (
 from services.contracts.event_marks import HEADER as MARKS_HEADER
 from services.contracts.event_marks import mark_of, tell_marks
 from services.events.listeners.lane import Lane, Limits
-from services.kit.bus import Bus
+from services.kit.bus import Bus, StreamMissing
 from services.kit.errors import Unavailable, from_status
 from services.kit.objects import ObjectStore
 
 # Between two tries to append; a stream elects its leader or a server restarts within a few of them.
 _APPEND_AGAIN_SECONDS = 0.1
+# What was put on file so lately tells that the next batch would be, too.
+_PROVEN_SECONDS = 1.0
 
 
 class Lanes:
@@ -50,6 +54,8 @@ class Lanes:
         self.inbox = inbox_of(sender)
         self._lanes = [Lane(self, number) for number in range(EVENT_LANES)]
         self._answers: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
+        self._on_file: set[str] = set()  # of these, the batches that the stream has acknowledged
+        self._on_file_at = -_PROVEN_SECONDS  # when a batch was last put on file, as the event loop's time
         self.answered = True
         """Whether executions answered when it was last waited for."""
 
@@ -63,6 +69,22 @@ class Lanes:
         status = parse_verdict(await lane.take(BatchedEvent(kind, body, mark=mark)))
         if status is not None:
             raise from_status(status)
+
+    async def check(self) -> None:
+        """Raise Unavailable unless an event would be put on file now; tries it when none was of late."""
+        if asyncio.get_running_loop().time() - self._on_file_at > _PROVEN_SECONDS:
+            self._sent += 1
+            identifier = f"{self._sender}-{self._sent}"
+            try:
+                await self._put_on_file(TRIAL, encode_batch(Batch(identifier, ())), identifier)
+            except Unavailable as error:
+                raise Unavailable("the stream takes no events") from error
+
+    def lost(self) -> None:
+        """Tell the callers of batches under way that the stream is gone, and their events with it."""
+        for identifier in list(self._on_file):
+            if not self._answers[identifier].done():
+                self._answers[identifier].set_exception(Unavailable("the stream of events was lost"))
 
     async def drain(self) -> None:
         """Send what the lanes hold."""
@@ -78,7 +100,7 @@ class Lanes:
         identifier = f"{self._sender}-{self._sent}"
         answer: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
         self._answers[identifier] = answer
-        answer.add_done_callback(lambda _: self._answers.pop(identifier, None))
+        answer.add_done_callback(lambda _: self._forget(identifier))
         try:
             async with asyncio.timeout(self.limits.append_wait):
                 batch = Batch(identifier, await self._slim(events, identifier))
@@ -87,16 +109,32 @@ class Lanes:
         except (TimeoutError, Unavailable) as error:
             answer.cancel()
             raise Unavailable("the event cannot be put on file now") from error
+        if not answer.done():
+            self._on_file.add(identifier)
         return answer
+
+    def _forget(self, identifier: str) -> None:
+        self._answers.pop(identifier, None)
+        self._on_file.discard(identifier)
 
     async def _append(self, subject: str, payload: bytes, identifier: str, headers: dict[str, str]) -> None:
         while True:
             try:
-                await self._bus.append(subject, payload, identifier, headers)
+                await self._put_on_file(subject, payload, identifier, headers)
+            except StreamMissing:
+                with contextlib.suppress(Unavailable):
+                    await self._bus.mend()
             except Unavailable:
                 await asyncio.sleep(_APPEND_AGAIN_SECONDS)
             else:
                 return
+
+    async def _put_on_file(
+        self, subject: str, payload: bytes, identifier: str, headers: dict[str, str] | None = None
+    ) -> None:
+        self._on_file_at = -_PROVEN_SECONDS
+        await self._bus.append(subject, payload, identifier, headers)
+        self._on_file_at = asyncio.get_running_loop().time()
 
     async def _slim(self, events: Sequence[BatchedEvent], batch_id: str) -> tuple[BatchedEvent, ...]:
         """Put large events into the object store and a reference in their place."""

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from prometheus_client import Counter, Gauge
 
-from services.contracts.event_batches import framed_id
+from services.contracts.event_batches import TRIAL, framed_id
 from services.contracts.event_marks import HEADER as MARKS_HEADER
 from services.contracts.event_marks import read_marks
 from services.events.store.event_log import LoggedBatch, complete, insert
@@ -56,11 +56,15 @@ class _Held:
 
 
 class LogWriter:
-    """One replica's part in writing the log; replicas share what is in the stream."""
+    """One replica's part in writing the log; replicas share what is in the stream.
 
-    def __init__(self, db: Database, batches: Pull) -> None:
+    `mend` makes consumers of the stream again that are gone; raises Unavailable when it cannot.
+    """
+
+    def __init__(self, db: Database, batches: Pull, mend: Callable[[], Awaitable[None]]) -> None:
         self._db = db
         self._batches = batches
+        self._mend = mend
         self._held: dict[str, _Held] = {}
         self._heard: OrderedDict[str, bytes] = OrderedDict()
         self._heard_bytes = 0
@@ -105,7 +109,9 @@ class LogWriter:
                 if not self._full():
                     fetched = await self._batches.fetch(_BURST)
                     for message in fetched:
-                        self._take(message, now)
+                        if message.subject != TRIAL:
+                            self._take(message, now)
+                    await self._batches.done(message for message in fetched if message.subject == TRIAL)
                     more = self._batches.more
                     # What is still in the stream is younger than this.
                     self._reached = fetched[-1].stored_at if more else datetime.now(UTC)
@@ -150,6 +156,10 @@ class LogWriter:
             self._days.clear()  # another replica may have dropped one
             raise
         WRITTEN.inc(written)
+        if any(row.verdicts is None for row in rows):
+            # Nobody answers. Should the lane's consumer be gone, the stream would forget the batch once it is done with
+            # here; a consumer that is made again before that gets it.
+            await self._mend()
         self._forget(rows, late)
         await self._batches.done(ready.values())
 

@@ -23,7 +23,7 @@ class Refusals:
     async def listen(self, bus: Bus) -> None:
         """Keep every refused event from now on; raises Unavailable when NATS is not there."""
         stream = facts_of(EVENT_REFUSED.owner)
-        await bus.ensure(stream)
+        await bus.ensure(stream, own=False)
         await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.keep)
 
     async def keep(self, delivery: Delivery) -> None:

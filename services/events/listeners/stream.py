@@ -5,6 +5,8 @@ there before. So whoever appends makes all of them first: the log's, and on beha
 run, those of the lanes.
 """
 
+from collections.abc import Callable
+
 from services.contracts.event_batches import (
     EVENT_LANES,
     LOG_DURABLE,
@@ -19,6 +21,7 @@ from services.events.store.locks import alone
 from services.kit.bus import Bus, Stream
 from services.kit.db import Database
 from services.kit.pull import Pull
+from services.kit.streams import fetched, one_after_the_other
 
 BATCHES = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
@@ -38,10 +41,12 @@ async def replace_former(db: Database, bus: Bus) -> None:
         await bus.renew(BATCHES)
 
 
-async def make_ready(bus: Bus) -> Pull:
-    """Make the streams and consumers that are missing; answers the log's end of the batches. Raises Unavailable."""
-    await bus.ensure(BATCHES)
+async def make_ready(bus: Bus, lost: Callable[[], None] | None = None) -> Pull:
+    """Make the streams and consumers that are missing, and keep them; answers the log's end of the batches.
+
+    `lost` is called whenever the stream was gone, with the batches in it. Raises Unavailable.
+    """
+    lanes = [one_after_the_other(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
+    await bus.ensure(BATCHES, [*lanes, fetched(SUBJECTS, LOG_DURABLE)], lost=lost)
     await bus.ensure(SAID)
-    for lane in range(EVENT_LANES):
-        await bus.ensure_consumer(BATCHES, subject_of(lane), durable_of(lane))
     return await bus.pull(BATCHES, SUBJECTS, LOG_DURABLE)

@@ -42,7 +42,6 @@ from services.kit.db import Database
 from services.kit.errors import (
     AlreadyExists,
     DeadlineExceeded,
-    Internal,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -238,15 +237,11 @@ class Launcher:
         own = secrets.token_hex(_FOLDER_BYTES)
         folder = ("metadata", identifier.project, identifier.domain, identifier.name, own)
         inputs_uri, user_inputs_uri = self._objects.uri(*folder, "inputs"), self._objects.uri(*folder, "user_inputs")
-        try:
-            if complete == given:
-                await self._objects.put(inputs_uri, complete.SerializeToString())
-                return inputs_uri, inputs_uri
-            await asyncio.gather(
-                self._objects.put(inputs_uri, complete.SerializeToString()),
-                self._objects.put(user_inputs_uri, given.SerializeToString()),
-            )
-        except Unavailable as error:
-            # INTERNAL makes the engine try a child workflow again; UNAVAILABLE would fail its node for good.
-            raise Internal(f"Failed to write protobuf for {inputs_uri}") from error
+        if complete == given:
+            await self._objects.put(inputs_uri, complete.SerializeToString())
+            return inputs_uri, inputs_uri
+        await asyncio.gather(
+            self._objects.put(inputs_uri, complete.SerializeToString()),
+            self._objects.put(user_inputs_uri, given.SerializeToString()),
+        )
         return inputs_uri, user_inputs_uri

@@ -44,7 +44,7 @@ class EventBatches:
 
     async def listen(self) -> None:
         """Consume every lane from now on, side by side; raises Unavailable when NATS is not there."""
-        await self._bus.ensure(STREAM)
+        await self._bus.ensure(STREAM, own=False)
         for lane in range(EVENT_LANES):
             await self._bus.consume(STREAM, subject_of(lane), durable_of(lane), partial(self.take, lane))
 

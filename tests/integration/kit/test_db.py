@@ -10,7 +10,7 @@ from psycopg_pool.base import AttemptWithBackoff
 
 from services.kit import db
 from services.kit.db import Database
-from services.kit.errors import ResourceExhausted, ServiceError, Unavailable
+from services.kit.errors import ResourceExhausted, Unavailable
 from services.kit.fairness import CONNECTION, UNREAD, serve_for
 from tests.support.parts import Parts, running_postgres
 
@@ -63,12 +63,34 @@ async def test_a_database_that_was_away_for_long_is_found_again_at_once(
         await database.close()
 
 
+async def test_only_calls_that_wait_for_others_are_told_to_come_less_often(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
+    database = await Database.open(parts.new_database("test_db_busy"), max_size=1)
+    async with database.read():
+        with pytest.raises(ResourceExhausted):
+            await database.check_writes()
+    await database.check_writes()
+    await database.close()
+
+
+async def test_a_database_that_must_not_be_written_is_unavailable_for_writes(parts: Parts) -> None:
+    database = await Database.open(parts.new_database("test_db_standby"), max_size=1)
+    async with database.read() as connection:
+        await connection.execute("SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable, match="the database takes no writes: it is read-only"):
+        async with database.transaction() as connection:
+            await connection.execute("CREATE TABLE none (number int)")
+    await database.close()
+
+
 async def until_used(database: Database) -> None:
     while True:
         try:
             async with database.read() as connection:
                 await connection.execute("SELECT 1")
-        except ServiceError:
+        except Unavailable:  # and nothing else, whether a connection was lost or none is to be had
             await asyncio.sleep(0.1)
         else:
             return

@@ -26,8 +26,8 @@ async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     port = free_port()
     made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
 
-    async def ready() -> bool:
-        return True
+    async def ready() -> str:
+        return ""
 
     front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
     serving = asyncio.create_task(front.serve())
@@ -118,8 +118,8 @@ async def test_a_reader_that_rests_does_not_hold_up_the_end(tmp_path: Path) -> N
     made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
     await made.put(made.uri("large"), bytes(64 * MEBIBYTE))
 
-    async def ready() -> bool:
-        return True
+    async def ready() -> str:
+        return ""
 
     front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
     serving = asyncio.create_task(front.serve())

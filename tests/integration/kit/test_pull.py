@@ -93,7 +93,7 @@ async def test_what_is_not_done_comes_again_with_its_first_time(bus: Bus) -> Non
 
 async def test_replicas_share_and_a_message_goes_when_every_consumer_is_done_with_it(bus: Bus) -> None:
     one, other = await opened(bus), await opened(bus)
-    await bus.ensure_consumer(FOR_ALL, "forall.a", "for-all-lane")
+    await bus.ensure(FOR_ALL, [streams.one_after_the_other("forall.a", "for-all-lane")])
     await append(bus, b"1", b"2")
     first, second = await one.fetch(1), await other.fetch(1)
     assert payloads(first + second) == [b"1", b"2"]
@@ -113,8 +113,8 @@ async def test_replicas_share_and_a_message_goes_when_every_consumer_is_done_wit
 
 
 async def test_what_is_appended_before_anybody_consumes_waits_for_the_consumer_that_was_made_ahead(bus: Bus) -> None:
-    await bus.ensure_consumer(FOR_ALL, "forall.a", "ahead")
-    await bus.ensure_consumer(FOR_ALL, "forall.a", "ahead")
+    for _ in range(2):
+        await bus.ensure(FOR_ALL, [streams.one_after_the_other("forall.a", "ahead")])
     for payload in (b"1", b"2"):
         await bus.append("forall.a", payload, f"{datetime.now(UTC)}")
     seen: list[bytes] = []

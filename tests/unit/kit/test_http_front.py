@@ -20,8 +20,8 @@ BEGUN = b"PUT /kept HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
 
 @asynccontextmanager
 async def front() -> AsyncIterator[int]:
-    async def ready() -> bool:
-        return True
+    async def ready() -> str:
+        return ""
 
     async def keep(request: Request) -> Response:
         try:

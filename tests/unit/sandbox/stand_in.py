@@ -33,7 +33,7 @@ def stack(_layout: Layout, ports: Ports) -> tuple[Part, ...]:
     return (
         _part("front", SERVER, ports.gateway, needs=("back",)),
         _part("back", back, ports.others["nats"]),
-        _part("beside", SERVER, ports.others["envoy-admin"]),
+        _part("beside", SERVER, ports.others["nats-monitor"]),
     )
 
 

@@ -1,12 +1,16 @@
 """Folders, ports and secrets of a sandbox."""
 
+import errno
+import json
 import socket
 import stat
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
 from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.files import is_private, write_private
 from deploy.sandbox.layout import DATABASES, Layout, Ports
 from tests.support.parts import free_port
 
@@ -22,7 +26,49 @@ def test_secrets_are_made_once_and_for_their_owner_only(layout: Layout) -> None:
     secrets = layout.secrets()
     assert layout.secrets() == secrets
     assert stat.S_IMODE((layout.root / "secrets.json").stat().st_mode) == 0o600
-    assert len({secrets.signing_key, secrets.superuser_password, *secrets.passwords.values()}) == len(DATABASES) + 2
+    passwords = (*secrets.passwords.values(), *secrets.nats_passwords.values())
+    assert len({secrets.signing_key, secrets.superuser_password, *passwords}) == 2 * len(DATABASES) + 2
+
+
+def test_secrets_of_an_earlier_release_are_kept_and_those_that_it_lacks_are_made(layout: Layout) -> None:
+    secrets = layout.secrets()
+    file = layout.root / "secrets.json"
+    kept = json.loads(file.read_text())
+    del kept["nats_passwords"]
+    file.write_text(json.dumps(kept))
+    later = layout.secrets()
+    assert later.passwords == secrets.passwords
+    assert later.nats_passwords.keys() == secrets.nats_passwords.keys()
+    assert later.nats_passwords != secrets.nats_passwords
+    assert layout.secrets() == later
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = layout.root / "file"
+    write_private(file, "old")
+    file.chmod(0o644)
+    assert not is_private(file, "old")
+    write_private(file, "old")
+    assert is_private(file, "old")
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        write_private(file, "new")
+    assert is_private(file, "old")
+    assert not file.with_suffix(".new").exists()
+
+
+def test_folders_of_secrets_that_are_open_are_closed_and_those_of_others_refused(layout: Layout) -> None:
+    layout.environments.chmod(0o755)
+    layout.prepare()
+    assert stat.S_IMODE(layout.environments.stat().st_mode) == 0o700
+    layout.environments.rmdir()
+    layout.environments.symlink_to(layout.nats)
+    with pytest.raises(SandboxError, match="env belongs to somebody else"):
+        layout.prepare()
 
 
 def test_passwords_need_no_quoting(layout: Layout) -> None:
@@ -33,13 +79,15 @@ def test_passwords_need_no_quoting(layout: Layout) -> None:
 
 @pytest.mark.parametrize("depth", [1, 30, 60, 90, 120, 200])
 def test_socket_fits_the_kernels_limit_however_deep_the_sandbox_lies(depth: int) -> None:
-    folder = Layout(Path("/") / ("x" * depth)).postgres_socket
-    assert len(f"{folder}/.s.PGSQL.5432") <= 107
+    layout = Layout(Path("/") / ("x" * depth))
+    assert len(f"{layout.postgres_socket}/.s.PGSQL.5432") <= 107
+    assert len(str(layout.admin_socket)) <= 107
+    assert all(folder.parent == Path(gettempdir()) for folder in layout.elsewhere)
 
 
 def test_deep_sandboxes_do_not_share_a_socket() -> None:
-    first, second = (Layout(Path("/") / ("x" * 120) / name).postgres_socket for name in ("a", "b"))
-    assert first != second
+    first, second = (Layout(Path("/") / ("x" * 120) / name).elsewhere for name in ("a", "b"))
+    assert len({*first, *second}) == 4
 
 
 def test_ports_of_the_last_run_are_used_again_unless_taken(layout: Layout) -> None:

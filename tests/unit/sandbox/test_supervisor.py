@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,3 +202,50 @@ async def test_part_that_keeps_dying_is_tried_with_patience(room: Room, monkeypa
 
     await supervisor.run(make_it_die)
     assert waits == [*module._RESTART_SECONDS, module._RESTART_SECONDS[-1]]
+
+
+async def test_part_that_says_it_is_broken_is_restarted_and_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    asked = 0
+
+    async def broken(_pid: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked in {1, 3, 4}  # once, and then twice in a row
+
+    supervisor = room.supervisor(replace(room.part("a"), broken=broken))
+    one = supervisor.parts["a"]
+    started = asyncio.Event()
+    running = asyncio.create_task(supervisor.run(started.set))
+    await started.wait()
+    first = one.process
+    await until(lambda: asked == 3)
+    assert one.process is first
+    await until(lambda: one.restarts == 1 and one.ready.is_set())
+    assert one.process is not first
+    assert one.last_end == "it said that it is broken"
+    supervisor.stop()
+    await running
+
+
+async def test_part_whose_configuration_cannot_be_written_keeps_the_others_running(room: Room) -> None:
+    config = room.folder / "config"
+    part = room.part("a", files={config: "port: 1"})
+    supervisor = room.supervisor(part, room.part("b"))
+    one, other = supervisor.parts["a"], supervisor.parts["b"]
+    started = asyncio.Event()
+    running = asyncio.create_task(supervisor.run(started.set))
+    await started.wait()
+    beside, first = other.process, one.process
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    config.unlink()
+    config.mkdir()  # no file can take its place, as on a disk that is full
+    assert first is not None
+    first.kill()
+    await until(lambda: one.last_end.startswith("a cannot be configured"))
+    config.rmdir()
+    await until(one.ready.is_set)
+    assert config.read_text() == "port: 1"
+    assert (other.process, other.restarts) == (beside, 0)
+    supervisor.stop()
+    await running

@@ -1,0 +1,148 @@
+"""Streams and consumers that somebody deletes while the services run come back, and nothing acknowledged is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+
+import grpc
+import httpx
+import psycopg
+import pytest
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+
+from services.contracts.event_batches import LOG_DURABLE, STREAM_NAME, VERDICTS_STREAM_NAME, durable_of
+from services.events.listeners.refusals import DURABLE as REFUSALS
+from services.kit.bus import Bus
+from services.kit.outbox import facts_of
+from tests.support.event_makers import node_event
+from tests.support.event_path import Executions, send
+from tests.support.parts import Parts, Served, free_port, running_nats, service
+from tests.support.waiting import until
+
+# Well within what the issue of a full disk allows, too.
+BACK_SECONDS = 8
+FACTS = facts_of("executions").name
+
+
+@pytest.fixture
+def alone(parts: Parts, tmp_path: Path) -> Iterator[Parts]:
+    """A NATS server of the test's own."""
+    with running_nats(tmp_path / "nats", free_port()) as url:
+        yield Parts(parts.postgres_url, url, parts.folder)
+
+
+@pytest.fixture
+async def executions(alone: Parts) -> Executions:
+    return await Executions.migrated(alone, "test_lost_streams")
+
+
+@pytest.fixture
+async def events(alone: Parts, executions: Executions) -> AsyncIterator[Served]:
+    async with service("events", alone, "test_lost_streams_events", objects_url=executions.objects.uri()) as served:
+        yield served
+
+
+@pytest.fixture
+async def vandal(alone: Parts, events: Served) -> AsyncIterator[Bus]:
+    """Deletes what `nats stream rm` and `nats consumer rm` would."""
+    assert events
+    bus = await Bus.connect(alone.nats_url, "test-lost-streams")
+    yield bus
+    await bus.close()
+
+
+async def check_ready(events: Served) -> None:
+    async with httpx.AsyncClient() as client, asyncio.timeout(BACK_SECONDS):
+        while (await client.get(f"{events.http_url}/readyz")).status_code != httpx.codes.OK:
+            pass
+
+
+def applied(executions: Executions, name: str) -> bool:
+    return executions.phases(name) == ["UNDEFINED", "QUEUED"]
+
+
+def counted(database: psycopg.Connection, number: int) -> bool:
+    return database.execute("SELECT count(*) FROM refused_events").fetchone() == (number,)
+
+
+async def consumers(vandal: Bus, stream: str) -> set[str]:
+    return {consumer.name for consumer in await vandal._stream.consumers_info(stream)}
+
+
+async def test_events_are_taken_at_once_when_their_stream_was_deleted(
+    events: Served, executions: Executions, vandal: Bus
+) -> None:
+    admin = AdminServiceStub(events.channel)
+    async with executions.replica():
+        for phase in ("QUEUED", "RUNNING"):
+            name = executions.create()
+            await vandal._stream.delete_stream(STREAM_NAME)
+            await send(admin, node_event(phase, name=name))
+            assert executions.phases(name) == ["UNDEFINED", phase]
+            assert await consumers(vandal, STREAM_NAME) == {LOG_DURABLE, durable_of(0)}
+        await check_ready(events)
+
+
+async def test_a_batch_is_applied_although_the_consumer_of_its_lane_was_deleted_before(
+    events: Served, executions: Executions, vandal: Bus
+) -> None:
+    admin = AdminServiceStub(events.channel)
+    async with executions.replica():
+        for durable in (durable_of(0), LOG_DURABLE):
+            name = executions.create()
+            await vandal._stream.delete_consumer(STREAM_NAME, durable)
+            await send(admin, node_event("QUEUED", name=name))
+            await until(partial(applied, executions, name), BACK_SECONDS)
+            async with asyncio.timeout(BACK_SECONDS):
+                while await consumers(vandal, STREAM_NAME) != {LOG_DURABLE, durable_of(0)}:
+                    pass
+
+
+async def test_whoever_waits_for_a_batch_that_went_with_its_stream_is_told_to_send_it_again(
+    events: Served, executions: Executions, vandal: Bus
+) -> None:
+    admin = AdminServiceStub(events.channel)
+    name = executions.create()
+    sending = asyncio.create_task(send(admin, node_event("QUEUED", name=name)))
+    while not (await vandal._stream.stream_info(STREAM_NAME)).state.messages:
+        pass
+    await vandal._stream.delete_stream(STREAM_NAME)
+    with pytest.raises(grpc.aio.AioRpcError) as lost:
+        await sending
+    assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+    async with executions.replica():
+        await send(admin, node_event("QUEUED", name=name))
+        assert executions.phases(name) == ["UNDEFINED", "QUEUED"]
+
+
+async def test_facts_find_their_stream_and_their_listener_again(
+    events: Served, executions: Executions, vandal: Bus
+) -> None:
+    admin = AdminServiceStub(events.channel)
+    with psycopg.connect(events.settings.database_url, autocommit=True) as database:
+        async with executions.replica():
+            for number in range(1, 4):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await send(admin, node_event("QUEUED", name="there-is-none"))
+                await until(partial(counted, database, number), BACK_SECONDS)
+                if number == 1:
+                    await vandal._stream.delete_stream(FACTS)
+                else:
+                    await vandal._stream.delete_consumer(FACTS, REFUSALS)
+
+
+async def test_every_stream_and_consumer_comes_back_by_itself(
+    events: Served, executions: Executions, vandal: Bus
+) -> None:
+    made = {STREAM_NAME: {LOG_DURABLE, durable_of(0)}, VERDICTS_STREAM_NAME: set[str](), FACTS: {REFUSALS}}
+    async with executions.replica():
+        for stream in made:
+            await vandal._stream.delete_stream(stream)
+        async with asyncio.timeout(BACK_SECONDS):
+            while {stream.config.name for stream in await vandal._stream.streams_info()} != made.keys():
+                pass
+            for stream, wanted in made.items():
+                while await consumers(vandal, stream) != wanted:
+                    pass
+    await check_ready(events)
