@@ -192,7 +192,7 @@ class Database:
             self._turns.give(peer)
 
     async def _turn(self) -> str | None:
-        """Wait for the turn of whom this call is for, which must be given back; raises ResourceExhausted or Unavailable.
+        """Wait for the turn of whom this call is for; it must be given back. Raises ResourceExhausted or Unavailable.
 
         Nothing is read for somebody who leaves unread what was answered before: it would pile up here.
         """

@@ -1,11 +1,14 @@
 """A sandbox that the attack tests share."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
+from tests.integration.stack import launched
 from tests.support.sandbox import Sandbox, running_sandbox
 
 
@@ -18,3 +21,10 @@ def attacked() -> Iterator[Sandbox]:
         running_sandbox(Path(folder)) as made,
     ):
         yield made
+
+
+@pytest.fixture(scope="package")
+async def plan(attacked: Sandbox) -> AsyncIterator[Identifier]:
+    """A registered launch plan of a workflow of two tasks."""
+    async with attacked.channel() as channel:
+        yield await launched.register(AdminServiceStub(channel))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import grpc
 from flyteidl.admin.event_pb2 import (
     NodeExecutionEventRequest,
     TaskExecutionEventRequest,
@@ -21,12 +20,7 @@ PLAN = identifier(ResourceType.LAUNCH_PLAN, "stack.plums")
 
 
 async def running(admin: AdminServiceStub) -> WorkflowExecutionIdentifier:
-    """Launch an execution and report that it, its node n0 and the node's task run."""
-    try:
-        await launched.register(admin)
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.ALREADY_EXISTS:  # by the test before
-            raise
+    """Launch an execution of PLAN, which is registered, and report that it, its node n0 and the node's task run."""
     name = await launched.launch(admin, PLAN)
     for method, event in events(name).items():
         await getattr(admin, method)(event)

@@ -6,7 +6,6 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf import json_format
 
-from tests.integration.stack import launched
 from tests.support.entities import DOMAIN, PROJECT
 from tests.support.sandbox import Sandbox
 
@@ -27,10 +26,9 @@ def claiming(plan: Identifier, name: str) -> ExecutionCreateRequest:
     return request
 
 
-async def test_nobody_becomes_somebody_by_claiming_it(attacked: Sandbox) -> None:
+async def test_nobody_becomes_somebody_by_claiming_it(attacked: Sandbox, plan: Identifier) -> None:
     async with attacked.channel() as channel:
         admin = AdminServiceStub(channel)
-        plan = await launched.register(admin)
         metadata = tuple(CLAIMS.items())
         ids = [(await admin.CreateExecution(claiming(plan, "claims-grpc"), metadata=metadata)).id]
         async with httpx.AsyncClient(base_url=f"{attacked.url}/api/v1/", headers=CLAIMS) as client:

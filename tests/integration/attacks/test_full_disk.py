@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.event_pb2 import WorkflowExecutionEventRequest
-from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
+from flyteidl.admin.execution_pb2 import Execution, WorkflowExecutionGetRequest
 from flyteidl.admin.project_pb2 import Project, ProjectRegisterRequest
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
@@ -28,6 +28,7 @@ from deploy.sandbox.layout import Layout
 from tests.integration.stack import launched
 from tests.support import entities
 from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.waiting import until
 
 # Megabytes: PostgreSQL has five databases and some segments of 16 MB.
 DISKS = {"": 24, "postgres": 320, "nats": 24, "objects": 8}
@@ -140,12 +141,18 @@ class Client:
         return (self.launch, self.report, self.register, self.found)
 
     async def check_nothing_is_lost(self) -> None:
-        for execution in self.launched:
-            found = await self.admin.GetExecution(WorkflowExecutionGetRequest(id=execution))
-            wanted = WorkflowExecution.RUNNING if execution in self.running else WorkflowExecution.UNDEFINED
-            assert found.closure.phase == wanted
+        """Raise TimeoutError unless all is there; an event that waited in the stream is applied within the time."""
+        async with asyncio.timeout(BACK_SECONDS):
+            for execution in self.launched:
+                wanted = WorkflowExecution.RUNNING if execution in self.running else WorkflowExecution.UNDEFINED
+                while await self._phase(execution) != wanted:
+                    pass
         for name in self.tasks:
             await self.admin.GetTask(ObjectGetRequest(id=entities.identifier(ResourceType.TASK, name)))
+
+    async def _phase(self, execution: WorkflowExecutionIdentifier) -> WorkflowExecution.Phase:
+        found: Execution = await self.admin.GetExecution(WorkflowExecutionGetRequest(id=execution))
+        return found.closure.phase
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +228,15 @@ WAYS = {
 }
 
 
+def says_all(sandbox: Sandbox, told: Mapping[str, str]) -> bool:
+    """Return whether `status` fails and says of each of these parts that it is ill, and why."""
+    status = sandbox.run("status")
+    lines = status.stdout.splitlines()
+    return bool(status.returncode) and all(
+        any(line.startswith(f"{part}: ") and text in line for line in lines) for part, text in told.items()
+    )
+
+
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 async def test_a_full_disk_is_unavailable_named_and_over_once_there_is_space(
     way: Way, small: Sandbox, client: Client
@@ -235,11 +251,7 @@ async def test_a_full_disk_is_unavailable_named_and_over_once_there_is_space(
         writes = [write for write in client.writes if write.__name__ in way.refused]
         codes = await asyncio.gather(*map(refused, writes))
         assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
-        status = await asyncio.to_thread(small.run, "status")
-        assert status.returncode
-        for part, text in way.told.items():
-            assert any(line.startswith(f"{part}: ") and text in line for line in status.stdout.splitlines()), (
-                status.stdout
-            )
+        # What a part was asked a moment ago still counts.
+        await until(lambda: says_all(small, way.told))
     await check_back(client, small)
     assert small.supervisor == supervisor

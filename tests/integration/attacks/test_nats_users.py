@@ -13,6 +13,7 @@ import pytest
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.admin.project_pb2 import Project, ProjectGetRequest
+from flyteidl.core.identifier_pb2 import Identifier
 from google.protobuf.empty_pb2 import Empty
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -155,14 +156,15 @@ async def test_an_answer_is_taken_once_and_from_who_was_asked_alone(attacked: Sa
         await until(lambda: len(intruder.told) == 1)
 
 
-async def test_the_whole_stack_works_and_the_server_has_nothing_to_refuse_to_it(attacked: Sandbox) -> None:
+async def test_the_whole_stack_works_and_the_server_has_nothing_to_refuse_to_it(
+    attacked: Sandbox, plan: Identifier
+) -> None:
     log = attacked.folder / "logs" / "nats.log"
     before = log.read_text().count("Violation")
     async with attacked.channel() as channel:
         from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
         admin = AdminServiceStub(channel)
-        plan = await launched.register(admin)
         await launched.launch(admin, plan)
         await admin.GetLaunchPlan(ObjectGetRequest(id=plan))
     assert log.read_text().count("Violation") == before

@@ -45,6 +45,8 @@ from tests.support.entities import DOMAIN, INTEGER, PROJECT
 from tests.support.poisons import Path, deep, fields_to, groups, poisoned, texts, way_back
 from tests.support.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+
 WRITES = sorted(method.name for method in routes.load().methods if method.kind == "write")
 ADMIN, SIGNALS = "flyteidl.service.AdminService", "flyteidl.service.SignalService"
 AT_ONCE = 50

@@ -25,6 +25,8 @@ from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier
 from tests.support.poisons import deep, fields_to
 from tests.support.sandbox import ROOT, Sandbox
 
+pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+
 PLACE = f"{PROJECT}/{DOMAIN}"
 BINARY = {"accept": "application/octet-stream"}
 FAR = 2**62

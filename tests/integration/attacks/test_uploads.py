@@ -195,7 +195,7 @@ async def test_a_refused_or_broken_upload_leaves_nothing(attacked: Sandbox, prox
     url = urlsplit(location.signed_url)
     for framing in (b"Content-Length: 10000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n100000\r\n"):
         with socket.create_connection(("localhost", attacked.port)) as connection:
-            head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n".encode()
+            head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: localhost\r\n".encode()
             connection.sendall(head + framing + b"x" * MEBIBYTE)
     assert put(location, b"right").status_code == 200
     assert [path.name for path in files(attacked, "uploads/broken")] == ["f"]
@@ -275,7 +275,7 @@ def slow_reader(attacked: Sandbox, path: str) -> Iterator[None]:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIBIBYTE)
         connection.connect(("localhost", attacked.port))
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert connection.recv(KIBIBYTE).startswith(b"HTTP/1.1 200")
         yield
 

@@ -186,6 +186,6 @@ async def test_a_connection_survives_the_servers_restart(tmp_path: Path) -> None
 
 
 async def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.kit.bus._START_SECONDS", 0.3)
+    monkeypatch.setattr("services.kit.nats_server._START_SECONDS", 0.3)
     with pytest.raises(Unavailable, match="NATS cannot be reached"):
         await Bus.connect(f"nats://127.0.0.1:{free_port()}", "test")

@@ -90,6 +90,11 @@ async def test_values_are_taken_at_every_door_where_they_fit_the_declared_type(
         await asyncio.gather(*(door(admin, signals, *case.values) for case in cases))
 
 
+# Attributes of one kind are looked at only up to this size.
+MAX_BYTES = 65_536
+TOO_LARGE = "size of matching_attributes exceeded 65536 bytes"
+
+
 @pytest.mark.parametrize(("field", "value", "message"), BAD)
 async def test_configurations_that_cannot_run_are_refused_wherever_they_are_written(
     admin: AdminServiceStub, plums: Identifier, field: str, value: Any, message: str
@@ -101,8 +106,9 @@ async def test_configurations_that_cannot_run_are_refused_wherever_they_are_writ
     configured(plan.spec, field, value)
     await refused(admin.CreateLaunchPlan(plan), INVALID, message)
     given = MatchingAttributes(workflow_execution_config=configured(WorkflowExecutionConfig(), field, value))
+    too_large = given.ByteSize() > MAX_BYTES
     for level in LEVELS:
         scope = (PROJECT, DOMAIN, "values.configured")
-        await refused(put(admin, level, scope, given), INVALID, message)
+        await refused(put(admin, level, scope, given), INVALID, TOO_LARGE if too_large else message)
     found = await get(admin, LEVELS[0], (PROJECT,), "WORKFLOW_EXECUTION_CONFIG")
     assert found.matching_attributes.workflow_execution_config.max_parallelism >= 0
