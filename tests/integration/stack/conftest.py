@@ -17,6 +17,18 @@ from tests.support.sandbox import Sandbox, running_sandbox
 
 # With these every front is passed: REST takes "grpc" where gRPC calls take the bridge.
 FRONTS = ("lean", "bridge")
+# What a front decides, tried through each of them: requests, answers of every code, pages, a client's whole session. All
+# else is the services' own, and is tried through the first.
+OF_FRONTS = frozenset(
+    (
+        "test_bad_input",
+        "test_flytekit_session",
+        "test_launches",
+        "test_list_requests",
+        "test_reflection",
+        "test_signals",
+    )
+)
 
 
 _pair = ExitStack()
@@ -37,7 +49,14 @@ def _turn(item: pytest.Item) -> int:
     return 1 if front is None else 2 + FRONTS.index(front)
 
 
-@pytest.fixture(scope="session", params=FRONTS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Pass a test through the fronts that it is about."""
+    if "sandbox" in metafunc.fixturenames:
+        fronts = FRONTS if metafunc.module.__name__.rpartition(".")[2] in OF_FRONTS else FRONTS[:1]
+        metafunc.parametrize("sandbox", fronts, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A running sandbox, whose gateway uses the front that is asked for."""
     _pair.close()
