@@ -17,17 +17,17 @@ from tests.support.sandbox import Sandbox, running_sandbox
 
 # With these every front is passed: REST takes "grpc" where gRPC calls take the bridge.
 FRONTS = ("lean", "bridge")
-# What a front decides, tried through each of them: requests, answers of every code, pages, a client's whole session. All
-# else is the services' own, and is tried through the first.
+# What a front decides, tried through each of them: requests, answers of every code, pages, a client's whole session.
+# All else is the services' own, and is tried through the first.
 OF_FRONTS = frozenset(
-    (
+    {
         "test_bad_input",
         "test_flytekit_session",
         "test_launches",
         "test_list_requests",
         "test_reflection",
         "test_signals",
-    )
+    }
 )
 
 
@@ -50,8 +50,9 @@ def _turn(item: pytest.Item) -> int:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Pass a test through the fronts that it is about."""
-    if "sandbox" in metafunc.fixturenames:
+    """Pass a test through the fronts that it is about, unless it names them itself."""
+    named = any("sandbox" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "sandbox" in metafunc.fixturenames and not named:
         fronts = FRONTS if metafunc.module.__name__.rpartition(".")[2] in OF_FRONTS else FRONTS[:1]
         metafunc.parametrize("sandbox", fronts, indirect=True, scope="session")
 

@@ -4,13 +4,11 @@ from typing import Any
 
 import pytest
 
-from deploy.sandbox.table import FRONTS
 from tests.integration.stack.shapes import NEWER, OLDER
 from tests.support import clients
 from tests.support.sandbox import Sandbox
 
 # What a client says and hears is the same on every front; test_flytekit_session tries each.
-pytestmark = pytest.mark.parametrize("sandbox", FRONTS[:1], indirect=True)
 ACTIVE, ARCHIVED = 0, 1
 NESTED, DESCRIBED, DOCUMENTED = "shapes.flows.nested", "shapes.tasks.described", "shapes.tasks.documented"
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from deploy.sandbox.table import FRONTS
 from tests.integration.stack import shapes as package
 from tests.integration.stack.compiled import as_compiled, bare
 from tests.integration.stack.shapes import EVERYTHING, LAUNCH_PLANS, NEWER, OLDER, TASKS, WORKFLOWS
@@ -15,7 +14,6 @@ from tests.support.sandbox import Sandbox
 # flytekit sends a call four times that fails, and ALREADY_EXISTS is such a failure to it (clients.md 2.2).
 SENT_IN_VAIN = 4
 # What a client says and hears is the same on every front; test_flytekit_session tries each.
-pytestmark = pytest.mark.parametrize("sandbox", FRONTS[:1], indirect=True)
 
 
 @pytest.mark.parametrize("version", [OLDER, NEWER])
