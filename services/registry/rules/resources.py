@@ -13,7 +13,7 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
 from services.contracts.identifiers import identifier_text
-from services.contracts.quantities import is_amount, parse_amount, parse_quantity
+from services.contracts.quantities import is_amount, parse_amount
 from services.kit.errors import InvalidArgument
 
 GPU = Resources.GPU
@@ -120,7 +120,7 @@ def _above(ceiling: Entry, entry: Entry, what: str) -> InvalidArgument:
 
 
 def _size(entry: Entry) -> Fraction:
-    return parse_quantity(entry.value)
+    return parse_amount(entry.value)
 
 
 def _name(resource: Resources.ResourceName) -> str:

@@ -34,6 +34,8 @@ def test_what_fits_passes(requests: list[Entry], limits: list[Entry]) -> None:
         ([Entry(CPU, "1"), Entry(CPU, "1")], [], "can't specify CPU limit for task [project:"),
         ([], [Entry(CPU, "1"), Entry(CPU, "1")], "can't specify CPU limit for task [project:"),
         ([Entry(MEMORY, "lots")], [], "Parsing of MEMORY request failed for value lots - reason"),
+        ([Entry(CPU, "-1")], [], "Parsing of CPU request failed for value -1 - reason must be greater than or equal"),
+        ([], [Entry(MEMORY, "-1Gi")], "Parsing of MEMORY request failed for value -1Gi - reason"),
         ([Entry(GPU, "0.5")], [], "must be a whole number, got: 0.5 instead"),
         (
             [Entry(CPU, "1900m")],
