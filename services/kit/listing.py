@@ -126,9 +126,9 @@ class Plan:
         """Names of the columns that filters name, of whatever entity."""
         return {condition.column for condition in self.conditions}
 
-    def next_token(self, rows: int) -> str:
-        """The token of the next page: empty unless this page is full (registry.md 4.8)."""
-        return str(self.offset + rows) if rows == self.limit else ""
+    def next_token(self, rows: int, *, cut: bool = False) -> str:
+        """The token of the next page: empty unless this page is full (registry.md 4.8), or was `cut` for its size."""
+        return str(self.offset + rows) if rows == self.limit or cut else ""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class TaskHandlers:
                 connection, self._positions, plan, where.project, where.domain, name=where.name
             )
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
-        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
 
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""

@@ -178,7 +178,7 @@ class WorkflowHandlers:
                 connection, self._positions, plan, where.project, where.domain, name=where.name
             )
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
-        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
 
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""
