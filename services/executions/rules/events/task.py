@@ -17,13 +17,16 @@ from services.executions.rules.events.task_metadata import sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
 from services.executions.rules.events.transitions import TASK, Move
 from services.executions.rules.events.verdicts import already_over
-from services.kit.errors import AlreadyExists
+from services.kit.errors import AlreadyExists, ResourceExhausted
 
 _name = TaskExecution.Phase.Name
 
 # The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a handful; beyond these
-# the oldest go, so that a closure cannot outgrow a message.
+# the oldest go.
 MAX_REASONS = 256
+# What an attempt's events may tell together, external resources aside when they are many. Each event reads and writes
+# the closure as a whole, and the others of the lane wait meanwhile; gRPC clients receive 4 MiB.
+MAX_CLOSURE_BYTES = 3840 * 1024
 
 _REPEATS = frozenset((Move.AGAIN_UNLESS_NEWER, Move.AGAIN_ELSE_OVER))
 
@@ -67,6 +70,7 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloa
     if event.phase == TaskExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
     _advance(closure, key, event, storage, offloads)
+    _bound(closure, TaskExecutionClosure())
     return TaskState(
         key=key,
         closure=closure,
@@ -94,6 +98,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, storage, offloads)
+    _bound(closure, stored.closure)
     return TaskState(
         key=stored.key,
         closure=closure,
@@ -101,6 +106,22 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
         input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
         chunks=chunks,
     )
+
+
+def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
+    """Leave out the oldest reasons of a closure that is too large; raise ResourceExhausted when it has grown still.
+
+    How an attempt ends is always taken: that happens once. The text is one by which the engine knows what is too large
+    for good (events.md 1.2).
+    """
+    size = closure.ByteSize()
+    while size > MAX_CLOSURE_BYTES and len(closure.reasons) > 1:
+        size -= closure.reasons[0].ByteSize()
+        del closure.reasons[0]
+    if size > max(MAX_CLOSURE_BYTES, stored.ByteSize()) and closure.phase not in TASK_TERMINAL:
+        raise ResourceExhausted(
+            f"The task execution becomes a message larger than max ({size} vs. {MAX_CLOSURE_BYTES})"
+        )
 
 
 def _advance(
