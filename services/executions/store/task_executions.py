@@ -33,10 +33,16 @@ SELECT id, resources_chunked, project, domain, name, version, retry_attempt, inp
 FROM task_executions AS task
 WHERE {_KEY}
 """
+# External resources of one attempt that answers show, those of the lowest indexes: the subtasks of the largest map task
+# have that much, flytekit receives 20 MiB, and nothing else bounds what events tell of.
+MOST_RESOURCES_BYTES = 16 * 1024 * 1024
 # In one statement, so that the closure and the chunks are of the same moment.
 _WITH_RESOURCES = """
 SELECT id, closure, (
-    SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM external_resources WHERE task_execution_id = task.id
+    SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM (
+        SELECT chunk, resources, sum(octet_length(resources)) OVER (ORDER BY chunk) AS bytes
+        FROM external_resources WHERE task_execution_id = task.id
+    ) AS counted WHERE bytes <= %(most_bytes)s
 )
 FROM task_executions AS task
 WHERE id = ANY(%(ids)b)
@@ -108,8 +114,8 @@ _LISTED = (
     literal_column(_CHILDREN.format(task=task_executions.name), Boolean),
 )
 _RESOURCES_BYTES = literal_column(
-    """CASE WHEN task_executions.resources_chunked THEN (
-        SELECT COALESCE(sum(octet_length(resources)), 0) FROM external_resources
+    f"""CASE WHEN task_executions.resources_chunked THEN (
+        SELECT LEAST(COALESCE(sum(octet_length(resources)), 0), {MOST_RESOURCES_BYTES}) FROM external_resources
         WHERE task_execution_id = task_executions.id
     ) ELSE 0 END""",
     BigInteger,
@@ -187,7 +193,9 @@ async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[Stor
         if has_chunks:
             chunked.append(identifier)
     if chunked:
-        cursor = await connection.execute(_WITH_RESOURCES, {"ids": chunked}, binary=True)
+        cursor = await connection.execute(
+            _WITH_RESOURCES, {"ids": chunked, "most_bytes": MOST_RESOURCES_BYTES}, binary=True
+        )
         for identifier, closure, resources in await cursor.fetchall():
             found[identifier] = replace(found[identifier], closure=closure, resources=resources)
     return list(found.values())

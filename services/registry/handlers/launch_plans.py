@@ -37,6 +37,7 @@ from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.listing import Plan
 from services.kit.outbox import Outbox
 from services.kit.positions import Positions
+from services.kit.receivable import check_receivable
 from services.kit.row_pages import Page
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
@@ -109,6 +110,7 @@ class LaunchPlanHandlers:
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Keep a new plan; answers the one of a call that was first, if any."""
+        check_receivable("launch plan", new.plan.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, new.plan.id)

@@ -94,3 +94,20 @@ async def test_large_events_take_no_memory_and_keep_nobody_waiting(
     task = TaskExecutionIdentifier(task_id=identifier(ResourceType.TASK, "stack.double"), node_execution_id=node)
     assert (await admin.GetTaskExecution(TaskExecutionGetRequest(id=task))).id == task
     await admin.CreateTaskEvent(events(name, "SUCCEEDED")["CreateTaskEvent"])
+
+
+async def test_what_is_shown_of_external_resources_is_bounded(attacked: Sandbox, admin: AdminServiceStub) -> None:
+    name = await running(admin)
+    for number in range(12):
+        method, request = _next_version(name, number)
+        for index in range(40):
+            request.event.metadata.external_resources.add(index=40 * number + index, external_id=LARGE[:70_000])
+        await getattr(admin, method)(request)
+    task = TaskExecutionIdentifier(
+        task_id=request.event.task_id, node_execution_id=request.event.parent_node_execution_id
+    )
+    async with attacked.channel() as channel:  # which receives 20 MiB, as flytekit does
+        found = await AdminServiceStub(channel).GetTaskExecution(TaskExecutionGetRequest(id=task))
+    shown = [resource.index for resource in found.closure.metadata.external_resources]
+    assert shown == list(range(len(shown)))
+    assert 200 < len(shown) < 480

@@ -143,6 +143,34 @@ async def test_a_list_of_large_signals_is_received_page_by_page(channel: grpc.ai
     await _walk((signals.ListSignals, SignalListRequest(workflow_execution_id=execution), "signals"))
 
 
+async def test_what_no_list_could_show_is_refused(channel: grpc.aio.Channel) -> None:
+    """Answers hold some of it twice, or a little beside it."""
+    admin = AdminServiceStub(channel)
+    name = f"large_rows.{uuid4().hex}"
+    await admin.CreateTask(entities.task(name, {}, {}))
+    nodes = [entities.task_node("n0", name)]
+    await admin.CreateWorkflow(entities.workflow(name, {"a": STRING}, {}, nodes, []))
+    execution = await running(admin)
+    nearly = entities.task(name, {}, {}, version="v2")
+    nearly.spec.template.container.args.append("x" * (4 * 1024 * 1024 - nearly.ByteSize() - 30))
+    spec = ExecutionSpec(launch_plan=PLAN)
+    spec.notifications.notifications.add(phases=[4]).email.recipients_email.append(LARGE + LARGE)
+    ended: Any = events(execution, "SUCCEEDED")["CreateWorkflowEvent"]
+    ended.event.output_uri = LARGE
+    bad = {
+        "CreateTask": nearly,
+        "CreateLaunchPlan": entities.launch_plan(name, name, {"a": (STRING, entities.string(LARGE + LARGE))}),
+        "CreateExecution": ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec),
+        "CreateWorkflowEvent": ended,
+    }
+    for method, request in bad.items():
+        with pytest.raises(grpc.aio.AioRpcError, match="size of") as refused:
+            await getattr(admin, method)(request)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for listed in (admin.ListTasks, admin.ListLaunchPlans, admin.ListExecutions):
+        await listed(ResourceListRequest(id=NamedEntityIdentifier(project=PROJECT, domain=DOMAIN), limit=5))
+
+
 async def test_attributes_that_are_too_large_together_are_refused_as_such(
     attacked: Sandbox, channel: grpc.aio.Channel
 ) -> None:

@@ -13,9 +13,10 @@ from google.protobuf.struct_pb2 import Struct
 from services.executions.rules.events.custom_info import merge_patch
 from services.executions.rules.events.logs import merged_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
-from services.executions.rules.events.task import MAX_CLOSURE_BYTES, MAX_REASONS, check_move, fold_first, fold_task
+from services.executions.rules.events.task import MAX_REASONS, check_move, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
 from services.kit.errors import AlreadyExists, ResourceExhausted
+from services.kit.receivable import MOST_BYTES
 from tests.support.event_makers import STORAGE, TASK_KEY, VALUES, at, task_event
 
 RUNNING, QUEUED, SUCCEEDED, INITIALIZING, FAILED = 2, 1, 3, 6, 5
@@ -129,7 +130,7 @@ def test_an_attempt_cannot_outgrow_a_message_and_always_ends() -> None:
     for grown in ({"logs": [TaskLog(uri="v" * 3_000_000)]}, {"custom_info": struct({"k": "v" * 1_000_000})}):
         with pytest.raises(ResourceExhausted, match="message larger than max"):
             fold(state, "RUNNING", version=2, **grown)
-        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MAX_CLOSURE_BYTES
+        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_BYTES
     with pytest.raises(ResourceExhausted, match="message larger than max"):
         first("QUEUED", reason="r" * 3_000_000)  # which a closure has twice
 

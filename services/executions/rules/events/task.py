@@ -16,17 +16,15 @@ from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.task_metadata import sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
 from services.executions.rules.events.transitions import TASK, Move
-from services.executions.rules.events.verdicts import already_over
-from services.kit.errors import AlreadyExists, ResourceExhausted
+from services.executions.rules.events.verdicts import already_over, check_growth
+from services.kit.errors import AlreadyExists
+from services.kit.receivable import MOST_BYTES
 
 _name = TaskExecution.Phase.Name
 
 # The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a handful; beyond these
 # the oldest go.
 MAX_REASONS = 256
-# What an attempt's events may tell together, external resources aside when they are many. Each event reads and writes
-# the closure as a whole, and the others of the lane wait meanwhile; gRPC clients receive 4 MiB.
-MAX_CLOSURE_BYTES = 3840 * 1024
 
 _REPEATS = frozenset((Move.AGAIN_UNLESS_NEWER, Move.AGAIN_ELSE_OVER))
 
@@ -111,17 +109,14 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
 def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
     """Leave out the oldest reasons of a closure that is too large; raise ResourceExhausted when it has grown still.
 
-    How an attempt ends is always taken: that happens once. The text is one by which the engine knows what is too large
-    for good (events.md 1.2).
+    External resources that are many are not in it. How an attempt ends is always taken: that happens once.
     """
     size = closure.ByteSize()
-    while size > MAX_CLOSURE_BYTES and len(closure.reasons) > 1:
+    while size > MOST_BYTES and len(closure.reasons) > 1:
         size -= closure.reasons[0].ByteSize()
         del closure.reasons[0]
-    if size > max(MAX_CLOSURE_BYTES, stored.ByteSize()) and closure.phase not in TASK_TERMINAL:
-        raise ResourceExhausted(
-            f"The task execution becomes a message larger than max ({size} vs. {MAX_CLOSURE_BYTES})"
-        )
+    if closure.phase not in TASK_TERMINAL:
+        check_growth("task execution", size, stored)
 
 
 def _advance(
