@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, ColumnElement
 from services.kit.durations import parse_duration
 from services.kit.errors import InvalidArgument
 from services.kit.filter_text import Expression, expressions
-from services.kit.operators import OPERATORS, PATTERNS, SEVERAL_VALUES
+from services.kit.operators import MOST_PATTERN_CHARACTERS, OPERATORS, PATTERNS, SEVERAL_VALUES
 
 # Names by which filters prefix columns, and the short code that stands for the entity in messages (registry.md 4.4).
 ENTITY_CODES = {
@@ -126,9 +126,9 @@ class Plan:
         """Names of the columns that filters name, of whatever entity."""
         return {condition.column for condition in self.conditions}
 
-    def next_token(self, rows: int) -> str:
-        """The token of the next page: empty unless this page is full (registry.md 4.8)."""
-        return str(self.offset + rows) if rows == self.limit else ""
+    def next_token(self, rows: int, *, cut: bool = False) -> str:
+        """The token of the next page: empty unless this page is full (registry.md 4.8), or was `cut` for its size."""
+        return str(self.offset + rows) if rows == self.limit or cut else ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,8 @@ def _value(column: Column, name: str, text: str, function: str) -> Any:
     if "\0" in text:
         raise InvalidArgument(f"a value of {name} cannot hold a NUL character")
     if function in PATTERNS:
+        if len(text) > MOST_PATTERN_CHARACTERS:
+            raise InvalidArgument(f"a pattern for {name} may have {MOST_PATTERN_CHARACTERS} characters")
         # An escape needs something to escape, which `contains` adds; PostgreSQL would find out row by row.
         if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:
             raise InvalidArgument(f"'{text}' is not a pattern for {name}: it ends with an escape character")

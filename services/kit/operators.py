@@ -4,10 +4,16 @@ import operator as operators
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, String, all_, any_, bindparam, cast, not_
+from sqlalchemy import ARRAY, ColumnElement, String, all_, any_, bindparam, cast, func, literal_column, not_
 
 Operator = Callable[[ColumnElement[Any], str, list[Any]], tuple[ColumnElement[bool], Any]]
 """Makes the clause for a column and a parameter of that name, and the parameter's value of those in the filter."""
+
+
+# Of a pattern, and of the text it is compared with. PostgreSQL tries the pattern at each place of the text, and no time
+# limit stops it meanwhile: a few MB and a hundred kB took minutes at least, and a connection each.
+MOST_PATTERN_CHARACTERS = 1000
+MOST_TEXT_CHARACTERS = 10_000
 
 
 def _one(compare: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]) -> Operator:
@@ -25,7 +31,8 @@ def _pattern(pattern: str, *, matches: bool) -> Operator:
 
     def operator(column: ColumnElement[Any], name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
         text = pattern.format(values[0])
-        like = cast(column, String).like(bindparam(name, text, type_=String))
+        looked_at = func.left(cast(column, String), literal_column(str(MOST_TEXT_CHARACTERS)))
+        like = looked_at.like(bindparam(name, text, type_=String))
         return (like if matches else not_(like)), text
 
     return operator

@@ -19,6 +19,8 @@ from services.contracts.identifiers import (
 )
 from services.kit.errors import InvalidArgument, ResourceExhausted
 
+# Far more than stores take for a key.
+_MOST_CHARACTERS = 16 * 1024
 _WORKFLOW_PHASES = frozenset(WorkflowExecution.Phase.values())
 _NODE_PHASES = frozenset(NodeExecution.Phase.values())
 _TASK_PHASES = frozenset(TaskExecution.Phase.values())
@@ -67,6 +69,10 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
 def _check_output_size(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
+    # Both become part of an execution, which lists show beside its spec.
+    for name, text in (("output_uri", event.output_uri), ("producer_id", event.producer_id)):
+        if len(text) > _MOST_CHARACTERS:
+            raise InvalidArgument(f"size of {name} exceeded length {_MOST_CHARACTERS}")
     size = event.output_data.ByteSize() if event.HasField("output_data") else 0
     if size > max_output_bytes:
         raise ResourceExhausted(f"Output data size exceeds platform configured threshold ({size} > {max_output_bytes})")

@@ -104,7 +104,7 @@ class ExecutionHandlers:
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
             answers.listed_executions(project, domain, rows),
             ExecutionList.TOKEN_FIELD_NUMBER,
-            plan.next_token(len(rows)),
+            plan.next_token(len(rows), cut=rows.cut),
         )
 
     async def UpdateExecution(self, request: ExecutionUpdateRequest, call: Call) -> ExecutionUpdateResponse:

@@ -1,7 +1,5 @@
 """Node executions, read and listed (executions.md section 7)."""
 
-from collections.abc import Sequence
-
 from flyteidl.admin.node_execution_pb2 import (
     NodeExecutionForTaskListRequest,
     NodeExecutionGetRequest,
@@ -17,6 +15,7 @@ from services.executions.store import task_executions
 from services.kit.db import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.listing import Plan
+from services.kit.row_pages import Page
 from services.kit.rpc import Call
 
 
@@ -72,13 +71,13 @@ def _plan(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskLis
     )
 
 
-def _page(execution: WorkflowExecutionIdentifier, rows: Sequence[answers.StoredNodeExecution], plan: Plan) -> bytes:
+def _page(execution: WorkflowExecutionIdentifier, rows: Page[answers.StoredNodeExecution], plan: Plan) -> bytes:
     identifier = answers.execution_id(execution.project, execution.domain, execution.name)
     return answers.page(
         NodeExecutionList.NODE_EXECUTIONS_FIELD_NUMBER,
         (answers.node_execution(identifier, row, listed=True) for row in rows),
         NodeExecutionList.TOKEN_FIELD_NUMBER,
-        plan.next_token(len(rows)),
+        plan.next_token(len(rows), cut=rows.cut),
     )
 
 

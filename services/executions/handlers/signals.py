@@ -55,7 +55,7 @@ class SignalHandlers:
         async with self._db.read() as connection:
             found = await store.find(connection, plan, execution)
         signals = [_signal(SignalIdentifier(signal_id=one.signal_id, execution_id=execution), one) for one in found]
-        return SignalList(signals=signals, token=plan.next_token(len(found)))
+        return SignalList(signals=signals, token=plan.next_token(len(found), cut=found.cut))
 
     async def SetSignal(self, request: SignalSetRequest, _call: Call) -> SignalSetResponse:
         """Answer a gate; a value that it has not taken yet gives way. InvalidArgument for a signal nobody asked for."""

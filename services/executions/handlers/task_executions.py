@@ -43,7 +43,7 @@ class TaskExecutionHandlers:
             TaskExecutionList.TASK_EXECUTIONS_FIELD_NUMBER,
             (answers.task_execution(node, row) for row in rows),
             TaskExecutionList.TOKEN_FIELD_NUMBER,
-            plan.next_token(len(rows)),
+            plan.next_token(len(rows), cut=rows.cut),
         )
 
 

@@ -34,6 +34,7 @@ from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
 from services.executions.rules.names import check_name
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument
+from services.kit.receivable import check_receivable
 
 # A row each, with an index entry of its own; people use a handful.
 MAX_TAGS = 1000
@@ -200,7 +201,7 @@ def new_execution(
     now: datetime,
     namespace_: str,
 ) -> NewExecution:
-    """Make the execution that is kept: phase UNDEFINED, created at `now` (2.6, 2.12)."""
+    """Make the execution that is kept: phase UNDEFINED, created at `now` (2.6, 2.12). Raises InvalidArgument."""
     spec = _stored_spec(request.spec, config, origin, namespace_)
     if target.task_id is None:
         spec.max_parallelism = config.max_parallelism  # of a single task the request's own is shown (2.5)
@@ -212,6 +213,7 @@ def new_execution(
     )
     for moment in (closure.created_at, closure.updated_at, closure.state_change_details.occurred_at):
         moment.FromDatetime(now)
+    check_receivable("execution", spec.ByteSize() + closure.ByteSize() + attributes.ByteSize())
     parent = origin.parent
     return NewExecution(
         id=WorkflowExecutionIdentifier(project=request.project, domain=request.domain, name=name),

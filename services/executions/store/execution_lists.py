@@ -32,7 +32,7 @@ from services.executions.store.tables import EXECUTION_KEY, execution_tags, exec
 from services.kit.db import Connection, fetch_text
 from services.kit.listing import DESCENDING, Column, Condition, Entity, Kind, Listing, Plan
 from services.kit.positions import Positions
-from services.kit.row_pages import RowPage, Stay
+from services.kit.row_pages import Page, RowPage, Stay
 from services.kit.statements import within
 
 _TAG_ENTITIES = frozenset({"execution_tag", "admin_tag"})
@@ -142,7 +142,7 @@ _LISTED = (
 
 async def find(
     connection: Connection, positions: Positions, plan: Plan, where: NamedEntityIdentifier
-) -> list[StoredExecution]:
+) -> Page[StoredExecution]:
     """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
     given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
     place = {column: value for column, value in given if value}
@@ -164,7 +164,8 @@ async def find(
 
     stay = Stay(positions, executions.c[moment], changes) if (moment := _stays(plan)) else None
     page = RowPage(executions, _LISTED, plan, chosen, about=several is None, values=place, stay=stay)
-    return [StoredExecution._make(row) for row in await page.read(connection)]
+    found = await page.read(connection)
+    return Page(map(StoredExecution._make, found), cut=found.cut)
 
 
 def _several_phases(plan: Plan) -> Condition | None:

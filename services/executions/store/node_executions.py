@@ -11,7 +11,7 @@ from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.tables import executions, node_executions
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import RowPage
+from services.kit.row_pages import Page, RowPage
 from services.kit.statements import within
 
 _KEY = (
@@ -125,7 +125,7 @@ async def find(
     *,
     parent_id: int | None = None,
     parent_task_execution_id: int | None = None,
-) -> list[StoredNodeExecution]:
+) -> Page[StoredNodeExecution]:
     """Return the nodes of `execution` that `plan` chooses: children of one parent, or else the top level (7.2, 7.3)."""
     table = node_executions.c
     place: dict[str, Any] = {
@@ -147,7 +147,8 @@ async def find(
         return statement
 
     page = RowPage(node_executions, _LISTED, plan, chosen, about=None, values=place)
-    return [StoredNodeExecution._make(row) for row in await page.read(connection)]
+    found = await page.read(connection)
+    return Page(map(StoredNodeExecution._make, found), cut=found.cut)
 
 
 def _key(node: NodeExecutionIdentifier) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """The signals table: made when a gate first asks, set by whoever answers (executions.md section 10)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIdentifier
-from sqlalchemy import DateTime, cast, null, select
+from sqlalchemy import DateTime, Select, cast, null
 
-from services.executions.store.tables import signals
-from services.kit.db import Connection, fetch
+from services.executions.store.tables import EXECUTION_KEY, signals
+from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.kit.row_pages import Page, RowPage
+from services.kit.statements import within
 
 _KEY = """
 execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s
@@ -72,21 +75,16 @@ async def set_value(connection: Connection, identifier: SignalIdentifier, value:
     await connection.execute(_SET, _key(identifier) | {"value": value})
 
 
-async def find(connection: Connection, plan: Plan, execution: WorkflowExecutionIdentifier) -> list[StoredSignal]:
+async def find(connection: Connection, plan: Plan, execution: WorkflowExecutionIdentifier) -> Page[StoredSignal]:
     """Return the page of an execution's signals that `plan` asks for."""
-    statement = (
-        select(signals.c.signal_id, signals.c.type, signals.c.value)
-        .where(
-            signals.c.execution_project == execution.project,
-            signals.c.execution_domain == execution.domain,
-            signals.c.execution_name == execution.name,
-            *plan.where,
-        )
-        .order_by(*plan.order_by)
-        .limit(plan.limit)
-        .offset(plan.offset)
-    )
-    return [StoredSignal(*row) for row in await fetch(connection, statement)]
+    place = dict(zip(EXECUTION_KEY, (execution.project, execution.domain, execution.name), strict=True))
+
+    def chosen(statement: Select[Any]) -> Select[Any]:
+        return statement.where(*within(signals, place), *plan.where)
+
+    columns = (signals.c.signal_id, signals.c.type, signals.c.value)
+    found = await RowPage(signals, columns, plan, chosen, about=None, values=place).read(connection)
+    return Page((StoredSignal(*row) for row in found), cut=found.cut)
 
 
 async def _read(connection: Connection, statement: str, identifier: SignalIdentifier) -> StoredSignal | None:

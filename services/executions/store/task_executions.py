@@ -6,7 +6,7 @@ from typing import Any
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
 from psycopg.rows import TupleRow
-from sqlalchemy import Boolean, DateTime, Select, and_, cast, literal_column, null
+from sqlalchemy import BigInteger, Boolean, DateTime, Select, and_, cast, literal_column, null
 
 from services.executions.rules.answers import StoredTaskExecution
 from services.executions.store.execution_lists import EXECUTION, same_execution
@@ -14,7 +14,7 @@ from services.executions.store.node_executions import NODE_EXECUTION
 from services.executions.store.tables import executions, node_executions, task_executions
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import RowPage
+from services.kit.row_pages import Page, RowPage
 from services.kit.statements import within
 
 _KEY = """
@@ -33,10 +33,16 @@ SELECT id, resources_chunked, project, domain, name, version, retry_attempt, inp
 FROM task_executions AS task
 WHERE {_KEY}
 """
+# External resources of one attempt that answers show, those of the lowest indexes: the subtasks of the largest map task
+# have that much, flytekit receives 20 MiB, and nothing else bounds what events tell of.
+MOST_RESOURCES_BYTES = 16 * 1024 * 1024
 # In one statement, so that the closure and the chunks are of the same moment.
 _WITH_RESOURCES = """
 SELECT id, closure, (
-    SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM external_resources WHERE task_execution_id = task.id
+    SELECT string_agg(resources, ''::bytea ORDER BY chunk) FROM (
+        SELECT chunk, resources, sum(octet_length(resources)) OVER (ORDER BY chunk) AS bytes
+        FROM external_resources WHERE task_execution_id = task.id
+    ) AS counted WHERE bytes <= %(most_bytes)s
 )
 FROM task_executions AS task
 WHERE id = ANY(%(ids)b)
@@ -107,6 +113,13 @@ _LISTED = (
     task_executions.c.closure,
     literal_column(_CHILDREN.format(task=task_executions.name), Boolean),
 )
+_RESOURCES_BYTES = literal_column(
+    f"""CASE WHEN task_executions.resources_chunked THEN (
+        SELECT LEAST(COALESCE(sum(octet_length(resources)), 0), {MOST_RESOURCES_BYTES}) FROM external_resources
+        WHERE task_execution_id = task_executions.id
+    ) ELSE 0 END""",
+    BigInteger,
+)
 
 
 @dataclass(frozen=True)
@@ -147,7 +160,7 @@ async def get_attempt(connection: Connection, node: NodeExecutionIdentifier, att
     return StoredData(*row) if row else None
 
 
-async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier) -> list[StoredTaskExecution]:
+async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier) -> Page[StoredTaskExecution]:
     """Return the attempts and tasks of `node` that `plan` chooses."""
     place = {
         "execution_project": node.execution_id.project,
@@ -166,8 +179,9 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
             statement = statement.join(node_executions, of_node)
         return statement
 
-    page = RowPage(task_executions, _LISTED, plan, chosen, about=None, values=place)
-    return await _stored(connection, await page.read(connection))
+    page = RowPage(task_executions, _LISTED, plan, chosen, about=None, values=place, beside=_RESOURCES_BYTES)
+    found = await page.read(connection)
+    return Page(await _stored(connection, found), cut=found.cut)
 
 
 async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[StoredTaskExecution]:
@@ -179,7 +193,9 @@ async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[Stor
         if has_chunks:
             chunked.append(identifier)
     if chunked:
-        cursor = await connection.execute(_WITH_RESOURCES, {"ids": chunked}, binary=True)
+        cursor = await connection.execute(
+            _WITH_RESOURCES, {"ids": chunked, "most_bytes": MOST_RESOURCES_BYTES}, binary=True
+        )
         for identifier, closure, resources in await cursor.fetchall():
             found[identifier] = replace(found[identifier], closure=closure, resources=resources)
     return list(found.values())

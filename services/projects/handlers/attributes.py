@@ -160,9 +160,13 @@ class AttributeHandlers:
     async def ListMatchableAttributes(
         self, request: ListMatchableAttributesRequest, _call: Call
     ) -> ListMatchableAttributesResponse:
-        """Answer all attributes of a kind with their scopes, most specific first."""
+        """Answer all attributes of a kind with their scopes, most specific first.
+
+        Raises InvalidArgument; ResourceExhausted for more than one answer may hold, as the list has no pages.
+        """
         rules.check_kind_known(request.resource_type)
         async with self._db.read() as connection:
+            rules.check_listable(await store.size_of_kind(connection, request.resource_type))
             return ListMatchableAttributesResponse(
                 configurations=await store.of_kind(connection, request.resource_type)
             )

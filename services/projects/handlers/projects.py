@@ -80,7 +80,9 @@ class ProjectHandlers:
         async with self._db.read() as connection:
             found = await store.find(connection, plan)
         projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in found)
-        return b"".join(projects) + string_field(Projects.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+        return b"".join(projects) + string_field(
+            Projects.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut)
+        )
 
     async def GetDomains(self, _request: GetDomainRequest, _call: Call) -> GetDomainsResponse:
         """Answer the configured domains in their order; cannot fail (projects.md 6)."""

@@ -21,12 +21,15 @@ from flyteidl.admin.project_pb2 import Project
 from services.contracts.attributes import kind_of
 from services.contracts.execution_config import check_config
 from services.contracts.projects import check_registered, unregistered
-from services.kit.errors import InvalidArgument, NotFound
+from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.projects.rules.attribute_values import check_values
 from services.projects.rules.projects import missing
 
 # Attributes are asked for at every launch and kept with every execution that they act on.
 MAX_BYTES = 64 * 1024
+# Of a kind in all places together, when they are listed: there is no limit and no next page in that request, and
+# flytekit takes 20 MiB.
+MAX_LISTED_BYTES = 16 * 1024 * 1024
 
 
 class Level(IntEnum):
@@ -126,6 +129,15 @@ def configuration(scope: Scope, attributes: MatchingAttributes) -> MatchableAttr
     return MatchableAttributesConfiguration(
         project=scope.project, domain=scope.domain, workflow=scope.workflow, attributes=attributes
     )
+
+
+def check_listable(size: int) -> None:
+    """Raise ResourceExhausted where what is set has more bytes together, `size`, than an answer may hold."""
+    if size > MAX_LISTED_BYTES:
+        raise ResourceExhausted(
+            f"the attributes of this kind have {size} bytes, a list may have {MAX_LISTED_BYTES}; "
+            "read them for a project, a domain of it or a workflow"
+        )
 
 
 def nothing_found(scope: Scope, kind: int) -> NotFound:

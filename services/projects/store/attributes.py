@@ -33,6 +33,9 @@ WHERE {_MATCHES} AND resource_type = %(kind)s ORDER BY {_SPECIFIC_FIRST} LIMIT 1
 _OF_KIND = f"""
 SELECT {_COLUMNS} FROM matchable_attributes WHERE resource_type = %(kind)s ORDER BY {_SPECIFIC_FIRST}
 """
+_SIZE_OF_KIND = """
+SELECT COALESCE(sum(octet_length(attributes)), 0)::bigint FROM matchable_attributes WHERE resource_type = %(kind)s
+"""
 _PROJECT_AND_MATCHES = f"""
 SELECT message, matching.* FROM projects
 LEFT JOIN (SELECT priority, id AS number, {_COLUMNS} FROM matchable_attributes WHERE {_MATCHES}) AS matching ON true
@@ -65,6 +68,13 @@ async def match(connection: Connection, scope: Scope, kind: int) -> MatchableAtt
     cursor = await connection.execute(_MATCH, _parameters(scope, kind), binary=True)
     row = await cursor.fetchone()
     return _configuration(*row) if row else None
+
+
+async def size_of_kind(connection: Connection, kind: int) -> int:
+    """Return how many bytes all attributes of a kind have."""
+    cursor = await connection.execute(_SIZE_OF_KIND, {"kind": kind}, binary=True)
+    ((size,),) = await cursor.fetchall()
+    return int(size)
 
 
 async def of_kind(connection: Connection, kind: int) -> list[MatchableAttributesConfiguration]:

@@ -1,12 +1,14 @@
 """The projects table: one row a project, archived ones included. A project is never deleted."""
 
 from datetime import datetime
+from typing import Any
 
 from flyteidl.admin.project_pb2 import Project
-from sqlalchemy import DateTime, cast, null, select
+from sqlalchemy import DateTime, Select, cast, literal_column, null
 
-from services.kit.db import Connection, fetch
+from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
+from services.kit.row_pages import Page, RowPage
 from services.projects.store.tables import projects
 
 _INSERT = """
@@ -72,11 +74,14 @@ async def lock(connection: Connection, identifier: str) -> Project | None:
     return Project.FromString(row[0]) if row else None
 
 
-async def find(connection: Connection, plan: Plan) -> list[bytes]:
+async def find(connection: Connection, plan: Plan) -> Page[bytes]:
     """Return the serialized projects that `plan` chooses; archived ones only if it has a filter (projects.md 6)."""
-    chosen = plan.where or [projects.c.state != Project.ARCHIVED]
-    statement = select(projects.c.message).where(*chosen).order_by(*plan.order_by)
-    return [row[0] for row in await fetch(connection, statement.limit(plan.limit).offset(plan.offset))]
+
+    def chosen(statement: Select[Any]) -> Select[Any]:
+        return statement.where(*(plan.where or [projects.c.state != literal_column(str(Project.ARCHIVED))]))
+
+    found = await RowPage(projects, (projects.c.message,), plan, chosen, about=None, values={}).read(connection)
+    return Page((message for (message,) in found), cut=found.cut)
 
 
 def _row(project: Project, now: datetime) -> dict[str, object]:

@@ -45,4 +45,6 @@ class DescriptionHandlers:
         async with self._db.read() as connection:
             found = await store.find(connection, self._positions, plan, request.resource_type, request.id)
         listed = b"".join(message_field(DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER, one) for one in found)
-        return listed + string_field(DescriptionEntityList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+        return listed + string_field(
+            DescriptionEntityList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut)
+        )

@@ -37,6 +37,8 @@ from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.listing import Plan
 from services.kit.outbox import Outbox
 from services.kit.positions import Positions
+from services.kit.receivable import check_receivable
+from services.kit.row_pages import Page
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import names_page, plan_of
@@ -108,6 +110,7 @@ class LaunchPlanHandlers:
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Keep a new plan; answers the one of a call that was first, if any."""
+        check_receivable("launch plan", new.plan.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, new.plan.id)
@@ -227,6 +230,6 @@ def _duplicate(plan: LaunchPlan, structure: bytes, stored: store.Stored) -> Serv
     return duplicates.different(duplicates.LAUNCH_PLAN, plan.id.name, before, plan)
 
 
-def _page(plan: Plan, found: list[bytes]) -> bytes:
+def _page(plan: Plan, found: Page[bytes]) -> bytes:
     launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in found)
-    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))

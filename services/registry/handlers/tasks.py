@@ -21,6 +21,7 @@ from services.kit.db import Database
 from services.kit.errors import ServiceError
 from services.kit.outbox import Outbox
 from services.kit.positions import Positions
+from services.kit.receivable import check_receivable
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import names_page, plan_of
@@ -84,6 +85,7 @@ class TaskHandlers:
         """Keep a new task; answers the one of a call that was first, if any."""
         now = self._clock()
         task = await self._beside.run(registered_task, compiled, spec.description.short_description, now)
+        check_receivable("task", task.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, task, structure, now):
                 return await store.get(connection, task.id)
@@ -111,7 +113,7 @@ class TaskHandlers:
                 connection, self._positions, plan, where.project, where.domain, name=where.name
             )
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
-        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
 
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""

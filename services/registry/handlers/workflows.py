@@ -30,6 +30,7 @@ from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import Outbox
 from services.kit.positions import Positions
+from services.kit.receivable import check_receivable
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.closures import Closures, closure_bytes
@@ -108,8 +109,9 @@ class WorkflowHandlers:
         built = await self._build(request)
         check_size(len(built.closure), self._limits)
         if stored is None:
-            uri = await self._closures.put(identifier, built.digest, built.closure)
             light = light_workflow(identifier, request.spec)
+            check_receivable("workflow interface", light.ByteSize())
+            uri = await self._closures.put(identifier, built.digest, built.closure)
             new = store.New(light, built.digest, sent, uri, len(built.closure), name_state)
             stored = await self._insert(request, new)
         if stored is not None:
@@ -178,7 +180,7 @@ class WorkflowHandlers:
                 connection, self._positions, plan, where.project, where.domain, name=where.name
             )
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
-        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found)))
+        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
 
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names."""

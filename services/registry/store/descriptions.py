@@ -10,6 +10,7 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.kit.positions import Positions
+from services.kit.row_pages import Page
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.tables import description_entities as table
@@ -85,7 +86,7 @@ async def get(connection: Connection, identifier: Identifier) -> bytes | None:
 
 async def find(
     connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
-) -> list[bytes]:
+) -> Page[bytes]:
     """Return the serialized descriptions of a page; no type or an empty name is every one."""
     place = {
         "resource_type": resource_type,
@@ -94,4 +95,5 @@ async def find(
         "name": where.name,
     }
     page = VersionPage(table, (table.c.message,), place, plan)
-    return [message for (message,) in await page.read(connection, positions)]
+    found = await page.read(connection, positions)
+    return Page((message for (message,) in found), cut=found.cut)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, DateTime, Table, cast, literal_column, nul
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
 from services.kit.positions import Positions
+from services.kit.row_pages import Page
 from services.registry.store.launch_plans import message_of
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage
@@ -97,20 +98,22 @@ LAUNCH_PLANS = Listing(
 
 async def find_tasks(
     connection: Connection, positions: Positions, plan: Plan, project: str, domain: str, *, name: str
-) -> list[bytes]:
+) -> Page[bytes]:
     """Return the serialized tasks of a page; an empty name is every name."""
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(tasks, (tasks.c.message,), place, plan)
-    return [message for (message,) in await page.read(connection, positions)]
+    found = await page.read(connection, positions)
+    return Page((message for (message,) in found), cut=found.cut)
 
 
 async def find_workflows(
     connection: Connection, positions: Positions, plan: Plan, project: str, domain: str, *, name: str
-) -> list[bytes]:
+) -> Page[bytes]:
     """Return the serialized workflows of a page, with their interface for a closure; an empty name is every name."""
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(workflows, (workflows.c.message,), place, plan)
-    return [message for (message,) in await page.read(connection, positions)]
+    found = await page.read(connection, positions)
+    return Page((message for (message,) in found), cut=found.cut)
 
 
 async def find_launch_plans(
@@ -122,9 +125,10 @@ async def find_launch_plans(
     *,
     name: str = "",
     active: bool = False,
-) -> list[bytes]:
+) -> Page[bytes]:
     """Return the serialized launch plans of a page, all or the active ones; an empty name is every name."""
     columns = (launch_plans.c.spec, launch_plans.c.closure, launch_plans.c.state, launch_plans.c.updated_at)
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(launch_plans, columns, place, plan, active=active)
-    return [message_of(*row) for row in await page.read(connection, positions)]
+    found = await page.read(connection, positions)
+    return Page((message_of(*row) for row in found), cut=found.cut)

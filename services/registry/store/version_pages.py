@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, Table, text
 from services.kit.db import Connection
 from services.kit.listing import DESCENDING, Plan
 from services.kit.positions import Positions
-from services.kit.row_pages import RowPage, Stay
+from services.kit.row_pages import Page, RowPage, Stay
 from services.kit.statements import within
 from services.registry.store.tables import ACTIVE, launch_plans, workflows
 
@@ -29,7 +29,7 @@ class VersionPage:
     plan: Plan
     active: bool = False
 
-    async def read(self, connection: Connection, positions: Positions) -> list[tuple[Any, ...]]:
+    async def read(self, connection: Connection, positions: Positions) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows."""
         given = {column: value for column, value in self.place.items() if value}
         stay = Stay(positions, self.table.c.created_at) if self._stays() else None

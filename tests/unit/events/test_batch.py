@@ -55,6 +55,14 @@ def test_a_whole_execution_in_one_batch() -> None:
     assert not changes.tasks
 
 
+def test_a_refused_event_is_not_kept_by_its_verdict() -> None:
+    memory = Memory()
+    memory.take([node_event("QUEUED"), node_event("RUNNING")])
+    (verdict,) = memory.take([node_event("RUNNING")]).verdicts
+    assert isinstance(verdict, AlreadyExists)
+    assert verdict.__traceback__ is None
+
+
 def test_one_bad_event_does_not_harm_the_others() -> None:
     unreadable = read_event(BatchedEvent(Kind.NODE, b"\xff"))
     assert isinstance(unreadable, InvalidArgument)

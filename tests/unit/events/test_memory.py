@@ -173,6 +173,26 @@ def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) 
     assert memory.rows.node_ids.keys() == memory.rows.nodes.keys() == {NodeKey(KEY, "n1"), NodeKey(KEY, "n2")}
 
 
+def test_the_oldest_go_when_they_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_rules, "MOST_BYTES", 2500)
+    events = [node_event("RUNNING", node=f"n{number}", deck_uri="x" * 1000) for number in range(2)]
+    memory = remembering(*events, task_event("QUEUED", node="n1", input_uri="x" * 1000))
+    assert memory.rows.node_ids.keys() == memory.rows.nodes.keys() == {NodeKey(KEY, "n1")}
+    assert len(memory.rows.task_ids) == len(memory.rows.tasks) == 1
+    take(memory, node_event("SUCCEEDED", node="n1"))  # what has ended takes no room
+    take(memory, node_event("RUNNING", node="n2", deck_uri="x" * 1000))
+    assert (len(memory.rows.nodes), len(memory.rows.tasks)) == (1, 1)
+    take(memory, node_event("RUNNING", node="n3", deck_uri="x" * 3000))
+    assert (memory.rows.nodes, memory.rows.tasks) == ({}, {})
+
+
+def test_a_cluster_with_a_long_name_is_not_remembered() -> None:
+    memory = remembering(node_event("QUEUED"))
+    memory.rows.executions[KEY] = execution_state("QUEUED", cluster="x" * 1000)
+    memory.keep(wanted([workflow_event("QUEUED", producer_id="x" * 1000)]), HERE)
+    assert memory.rows.clusters == {}
+
+
 def test_a_row_goes_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state without the number of its row would be of no use, and the row would not be read again."""
     monkeypatch.setattr(memory_rules, "MOST_ROWS", 1)

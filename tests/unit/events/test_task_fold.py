@@ -15,7 +15,8 @@ from services.executions.rules.events.logs import merged_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
 from services.executions.rules.events.task import MAX_REASONS, check_move, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
-from services.kit.errors import AlreadyExists
+from services.kit.errors import AlreadyExists, ResourceExhausted
+from services.kit.receivable import MOST_BYTES
 from tests.support.event_makers import STORAGE, TASK_KEY, VALUES, at, task_event
 
 RUNNING, QUEUED, SUCCEEDED, INITIALIZING, FAILED = 2, 1, 3, 6, 5
@@ -114,6 +115,24 @@ def test_the_oldest_reasons_go_when_there_are_too_many() -> None:
     state = first("QUEUED", reason="oldest")
     state = fold(state, "RUNNING", reasons=[EventReason(reason=str(number)) for number in range(MAX_REASONS)])
     assert (len(state.closure.reasons), state.closure.reasons[0].message) == (MAX_REASONS, "0")
+
+
+def test_the_oldest_reasons_go_when_they_are_too_large() -> None:
+    state = first("QUEUED", reason="a" * 1_500_000)
+    state = fold(state, "RUNNING", reasons=[EventReason(reason="b" * 500_000), EventReason(reason="c" * 1_000_000)])
+    assert [reason.message[0] for reason in state.closure.reasons] == ["b", "c"]
+
+
+def test_an_attempt_cannot_outgrow_a_message_and_always_ends() -> None:
+    large = [TaskLog(uri="u" * 3_000_000)]
+    state = first("QUEUED", logs=large)
+    state = fold(state, "RUNNING", version=1)  # does not grow
+    for grown in ({"logs": [TaskLog(uri="v" * 3_000_000)]}, {"custom_info": struct({"k": "v" * 1_000_000})}):
+        with pytest.raises(ResourceExhausted, match="message larger than max"):
+            fold(state, "RUNNING", version=2, **grown)
+        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_BYTES
+    with pytest.raises(ResourceExhausted, match="message larger than max"):
+        first("QUEUED", reason="r" * 3_000_000)  # which a closure has twice
 
 
 def test_event_versions_only_grow_and_the_task_type_stays() -> None:

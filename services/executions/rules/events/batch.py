@@ -183,7 +183,9 @@ class _Fold:
             else:
                 verdict = event
         except ServiceError as error:
-            verdict = error
+            # With its traceback, which leads here and so back to itself, it would keep the event until a garbage
+            # collection: gigabytes of large events that are refused.
+            verdict = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001  # one event must not take the others with it; the listener logs it
             verdict = Internal("the event could not be applied")
             verdict.__cause__ = error

@@ -11,7 +11,7 @@ from services.executions.rules.events.state import NodeKey, NodeState, Offloads
 from services.executions.rules.events.storage import Storage, closure_bytes
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
 from services.executions.rules.events.transitions import NODE, Move
-from services.executions.rules.events.verdicts import already_over
+from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
 
 _name = NodeExecution.Phase.Name
@@ -40,7 +40,7 @@ def fold_node(
 ) -> NodeState:
     """Return the node after `event`, which `check_move` let pass; `created` when it is the first of the node.
 
-    Raises InvalidArgument without a valid occurred_at.
+    Raises InvalidArgument without a valid occurred_at, ResourceExhausted for more than clients could receive.
     """
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     closure = NodeExecutionClosure()
@@ -56,6 +56,8 @@ def fold_node(
     elif event.HasField("task_node_metadata"):
         _merge_task_node_metadata(closure, event)
         dynamic_closure_uri = _dynamic_closure(stored, event, storage, offloads) or dynamic_closure_uri
+    if event.phase not in NODE_TERMINAL:
+        check_growth("node execution", closure.ByteSize(), stored.closure)
     return NodeState(
         key=stored.key,
         closure=closure,

@@ -16,13 +16,14 @@ from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.task_metadata import sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
 from services.executions.rules.events.transitions import TASK, Move
-from services.executions.rules.events.verdicts import already_over
+from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
+from services.kit.receivable import MOST_BYTES
 
 _name = TaskExecution.Phase.Name
 
 # The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a handful; beyond these
-# the oldest go, so that a closure cannot outgrow a message.
+# the oldest go.
 MAX_REASONS = 256
 
 _REPEATS = frozenset((Move.AGAIN_UNLESS_NEWER, Move.AGAIN_ELSE_OVER))
@@ -67,6 +68,7 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloa
     if event.phase == TaskExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
     _advance(closure, key, event, storage, offloads)
+    _bound(closure, TaskExecutionClosure())
     return TaskState(
         key=key,
         closure=closure,
@@ -94,6 +96,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, storage, offloads)
+    _bound(closure, stored.closure)
     return TaskState(
         key=stored.key,
         closure=closure,
@@ -101,6 +104,19 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
         input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
         chunks=chunks,
     )
+
+
+def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
+    """Leave out the oldest reasons of a closure that is too large; raise ResourceExhausted when it has grown still.
+
+    External resources that are many are not in it. How an attempt ends is always taken: that happens once.
+    """
+    size = closure.ByteSize()
+    while size > MOST_BYTES and len(closure.reasons) > 1:
+        size -= closure.reasons[0].ByteSize()
+        del closure.reasons[0]
+    if closure.phase not in TASK_TERMINAL:
+        check_growth("task execution", size, stored)
 
 
 def _advance(

@@ -5,8 +5,10 @@ from flyteidl.admin.event_pb2 import (
     EventErrorIncompatibleCluster,
     EventFailureReason,
 )
+from google.protobuf.message import Message
 
-from services.kit.errors import FailedPrecondition
+from services.kit.errors import FailedPrecondition, ResourceExhausted
+from services.kit.receivable import MOST_BYTES
 
 # An engine that was given no name of its own reports under this one and is never checked (events.md 2.2).
 UNNAMED_PRODUCERS = frozenset(("", "propeller"))
@@ -17,6 +19,16 @@ def already_over(message: str, phase: str) -> FailedPrecondition:
     return FailedPrecondition(
         message, EventFailureReason(already_in_terminal_state=EventErrorAlreadyInTerminalState(current_phase=phase))
     )
+
+
+def check_growth(what: str, size: int, stored: Message) -> None:
+    """Raise ResourceExhausted when an event makes more of what is `stored`, to `size` bytes, than clients receive.
+
+    Each event reads and writes a closure as a whole, and the others of the lane wait meanwhile. The text is one by
+    which the engine knows what is too large for good (events.md 1.2).
+    """
+    if size > MOST_BYTES and size > stored.ByteSize():
+        raise ResourceExhausted(f"The {what} becomes a message larger than max ({size} vs. {MOST_BYTES})")
 
 
 def check_producer(producer: str, cluster: str) -> None:

@@ -22,7 +22,7 @@ from services.executions.rules.spans.wanted import (
     WantedRun,
     WantedWorkflow,
 )
-from services.kit.errors import Internal, ResourceExhausted
+from services.kit.errors import ResourceExhausted
 
 START, END = "start-node", "end-node"
 # A client cannot parse messages that are nested more than 100 levels; the answer itself is one.
@@ -50,8 +50,8 @@ def execution_span(
 ) -> OneSpan:
     """Build the span of an execution. A negative depth is unlimited; an execution within itself has no children.
 
-    Raises what whoever finds raises, Internal for a tree that does not fit its workflow, ResourceExhausted for one
-    that no client could read.
+    What does not fit its workflow has a span without children. Raises what whoever finds raises, ResourceExhausted for
+    one that no client could read.
     """
     closure = run.closure
     span = Span(start_time=closure.created_at, end_time=closure.updated_at, workflow_id=run.id)
@@ -80,9 +80,7 @@ def _nodes(place: _Place, nodes: Mapping[str, Node], depth: int) -> Spans:
     for spec_id, node in sorted(nodes.items(), key=lambda item: nanoseconds(item[1].closure.created_at)):
         if spec_id in {START, END}:
             continue
-        if spec_id not in templates:
-            raise Internal(f"failed to discover workflow node {spec_id}")
-        span = yield from _node(place, node, templates[spec_id], depth)
+        span = yield from _node(place, node, templates.get(spec_id), depth)
         before = _latest_upstream(place.workflow, nodes, spec_id)
         if before is not None:
             transition = operation("NODE_TRANSITION", before.closure.updated_at, node.closure.created_at)
@@ -93,9 +91,10 @@ def _nodes(place: _Place, nodes: Mapping[str, Node], depth: int) -> Spans:
     return spans
 
 
-def _node(place: _Place, node: Node, template: NodeTemplate, depth: int) -> OneSpan:
+def _node(place: _Place, node: Node, template: NodeTemplate | None, depth: int) -> OneSpan:
+    """Build the span of a node; without children when its workflow has no such node, as events may name any."""
     span = Span(start_time=node.closure.created_at, end_time=node.closure.updated_at, node_id=node.id)
-    if depth == 0:
+    if depth == 0 or template is None:
         return span
     below = place.below()
     target = template.WhichOneof("target")
@@ -117,14 +116,10 @@ def _node(place: _Place, node: Node, template: NodeTemplate, depth: int) -> OneS
 
 def _branch(place: _Place, node: Node, branch: BranchNode, depth: int) -> Spans:
     children = place.run.nodes.get(node.row, ())
-    if not children:
+    if len(children) != 1:
         return [_setup(node)]
-    if len(children) > 1:
-        raise Internal(f"invalid branch node execution: expected 1 but found {len(children)}")
     (child,) = children
     template = next((one for one in _alternatives(branch) if one.id == child.spec_id), None)
-    if template is None:
-        raise Internal(f"failed to discover workflow node {child.spec_id}")
     return [
         operation("NODE_SETUP", node.closure.created_at, child.closure.created_at),
         (yield from _node(place, child, template, depth - 1)),
@@ -195,8 +190,8 @@ def _workflow(identifier: Identifier) -> Generator[Wanted, Found, CompiledWorkfl
 
 
 def _dynamic(node: Node) -> Generator[Wanted, Found, CompiledWorkflowClosure | None]:
-    if not node.dynamic_uri:
-        raise Internal(f"the node {node.id.node_id} has children and no dynamic workflow")
+    if not node.dynamic_uri:  # events may tell of children and of no workflow that they belong to
+        return None
     return _closure((yield WantedDynamic(node.dynamic_uri)))
 
 
