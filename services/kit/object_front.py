@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from services.kit.errors import Code, NotFound, OutOfRange, ServiceError
 from services.kit.local_files import too_large
@@ -92,7 +95,22 @@ class _ObjectFront:
             headers["Content-Length"] = str(count)
             headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{info.size}"
         pieces = self._store.pieces(uri, start, count)
-        return StreamingResponse(pieces, 206 if asked else 200, headers=headers, media_type=media_type)
+        return _Download(pieces, 206 if asked else 200, headers=headers, media_type=media_type)
+
+
+class _Download(StreamingResponse):
+    """A response that lets go of its object also when its reader goes, or is left, before the end."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], status: int, **rest: Any) -> None:
+        super().__init__(pieces, status, **rest)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the object."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._pieces.aclose()
 
 
 def _range(request: Request, size: int) -> tuple[int, int] | None:

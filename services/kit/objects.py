@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,7 +121,7 @@ class ObjectStore:
             missed(uri, error)
             return None
 
-    async def pieces(self, uri: str, start: int, count: int) -> AsyncIterator[bytes]:
+    async def pieces(self, uri: str, start: int, count: int) -> AsyncGenerator[bytes, None]:
         """Read `count` bytes from `start` of an object of a file:// store; raises NotFound, Unavailable."""
         file, _ = await asyncio.to_thread(self._local.open, self.path(uri))
         with file:
