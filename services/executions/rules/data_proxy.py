@@ -1,7 +1,6 @@
 """Uploads and downloads by signed URL: what may be asked for, and where an upload goes (executions.md section 11)."""
 
 import base64
-import re
 from datetime import timedelta
 
 from flyteidl.service.dataproxy_pb2 import (
@@ -21,8 +20,6 @@ FILENAME_CHARACTERS = 20
 _MD5_BYTES = 16
 # What Amazon S3 and Google Cloud Storage take of a key; enough is left for the prefix.
 _MOST_PATH_BYTES = 900
-# The root of an upload that names none is its digest. Nobody with other content may be there first.
-_ROOT_OF_DIGEST = re.compile("[A-Z2-7]{26}={6}")
 # What the folder of an organisation begins with: no project's folder does, so none can be taken for the other.
 _ORGANISATION = "@"
 _NANOS_PER_SECOND = 1_000_000_000
@@ -45,9 +42,6 @@ def check_upload(request: CreateUploadLocationRequest) -> None:
     for field in ("org", "project", "domain", "filename_root", "filename"):
         if getattr(request, field):
             _check_part(field, getattr(request, field))
-    named = request.filename_root.partition("/")[0]
-    if _ROOT_OF_DIGEST.fullmatch(named) and named != _root_of(request.content_md5):
-        raise InvalidArgument(f"filename_root begins with {named}, so content_md5 must be that digest")
     if request.project.startswith(_ORGANISATION):
         raise InvalidArgument(f"invalid uri: project begins with {_ORGANISATION}")
     size = len("/".join([*upload_folder(request), request.filename]).encode())
@@ -65,13 +59,9 @@ def _check_part(field: str, value: str) -> None:
 
 def upload_folder(request: CreateUploadLocationRequest) -> tuple[str, ...]:
     """Return the parts of the path of an upload, without the prefix and the file's name."""
-    root = request.filename_root or _root_of(request.content_md5)
+    root = request.filename_root or base64.b32encode(request.content_md5).decode()
     organisation = _ORGANISATION + request.org if request.org else ""
     return (organisation, request.project, request.domain, root)
-
-
-def _root_of(md5: bytes) -> str:
-    return base64.b32encode(md5).decode()
 
 
 def check_rewrite(request: CreateUploadLocationRequest, uri: str, kept_md5: bytes | None, etag: str) -> None:

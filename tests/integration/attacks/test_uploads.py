@@ -1,6 +1,5 @@
 """Attacks on uploads and downloads, through the public door of a whole sandbox."""
 
-import base64
 import hashlib
 import http.client
 import os
@@ -99,23 +98,6 @@ async def test_parts_that_form_no_path_are_refused(proxy: DataProxyServiceStub, 
     for value in values + (["@o"] if part == "project" else []):
         request = place("refused", **{"filename_root": "r", "filename": "f", part: value})
         await refused(proxy.CreateUploadLocation(request), grpc.StatusCode.INVALID_ARGUMENT, "invalid uri")
-
-
-@pytest.mark.parametrize("below", ["", "/more"])
-@pytest.mark.parametrize("own", [b"", b"other-----digest"])
-async def test_only_content_of_a_digest_is_uploaded_where_it_is_looked_for(
-    proxy: DataProxyServiceStub, own: bytes, below: str
-) -> None:
-    """The root of an upload is its digest by default: whoever knows that could be there first, with other content."""
-    root = base64.b32encode(b"awaited---digest").decode() + below
-    request = CreateUploadLocationRequest(
-        project="p", domain="d", filename_root=root, filename="script.tar.gz", content_md5=own
-    )
-    with pytest.raises(grpc.aio.AioRpcError, match="content_md5 must be that digest") as refused:
-        await proxy.CreateUploadLocation(request)
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    request.content_md5 = b"awaited---digest"
-    await proxy.CreateUploadLocation(request)
 
 
 async def test_uploads_of_different_callers_have_different_places(proxy: DataProxyServiceStub) -> None:
