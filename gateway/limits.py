@@ -39,9 +39,11 @@ MOST_CONNECTIONS = 20_000
 # The memory that requests and answers may take together. REST messages are held as a whole, everything else streams.
 HEAP = 512 * MIB
 # From here on the streams that hold most are reset, the more of them the nearer the end is.
-RESET_FROM, RESET_ALL = 0.5, 0.9
-# What a stream holds before it can be among them, as a power of two: 1 MiB.
-LARGE_STREAM_POWER = 20
+RESET_FROM, RESET_ALL = 0.4, 0.9
+# What a stream holds before it can be among them, as a power of two: 128 KiB. Envoy sorts streams into eight sizes from
+# here on, each twice the one before, and reaches the next smaller one with each eighth of the way from RESET_FROM to
+# RESET_ALL. So bodies of 4 MiB are reset early, at some 300 MB, and what is smaller than usual requests never.
+LARGE_STREAM_POWER = 17
 # Only when that was in vain others notice.
 REFUSE_FROM = 0.95
 # How often the heap is looked at: bodies can come at some 100 MB a second.

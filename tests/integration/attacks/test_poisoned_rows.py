@@ -165,7 +165,7 @@ async def test_poisoned_tasks_and_attributes_are_named_and_mended(
     statement = "UPDATE tasks SET message = %s WHERE name = 'stack.double'"
     store(attacked, "registry", statement, task.SerializeToString())
     whose = f"task {PLACE}/stack.double/v1 cannot be shown: closure.created_at: {FAULT}"
-    assert await told(rest, f"tasks/{PLACE}") == whose
+    assert await told(rest, f"tasks/{PLACE}/stack.double") == whose
     assert repair(attacked, "registry", "--drop") == (
         0,
         [f"dropped tasks {PLACE}/stack.double/v1 message.closure.created_at: {FAULT}"],
