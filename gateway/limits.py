@@ -42,7 +42,7 @@ HEAP = 512 * MIB
 RESET_FROM, RESET_ALL = 0.4, 0.9
 # What a stream holds before it can be among them, as a power of two: 128 KiB. Envoy sorts streams into eight sizes from
 # here on, each twice the one before, and reaches the next smaller one with each eighth of the way from RESET_FROM to
-# RESET_ALL. So bodies of 4 MiB are reset early, at some 300 MB, and what is smaller than usual requests never.
+# RESET_ALL. So bodies of 4 MiB are reset early, at some 300 MB, and streams below 128 KiB never.
 LARGE_STREAM_POWER = 17
 # Only when that was in vain others notice.
 REFUSE_FROM = 0.95

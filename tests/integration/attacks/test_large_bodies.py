@@ -21,8 +21,8 @@ TASKS = "/api/v1/tasks"
 CREATE_TASK = "/flyteidl.service.AdminService/CreateTask"
 JSON, BINARY, GRPC = "application/json", "application/octet-stream", "application/grpc"
 LONGEST_ANSWER = 2.0  # seconds, of others meanwhile
-# Beside what Envoy needs by itself: half of the heap that it may use, where it begins to reset streams, and as much
-# again for what has just been freed and for the scripts.
+# Beside what Envoy needs by itself: what it holds when it begins to reset streams, which is 40 % of its heap, what
+# comes until they are reset, what has just been freed, and the scripts.
 MOST_GROWTH = 512 * MIB
 STATS_AT_REST = r"^http\.front\.downstream_rq_active$|stop_accepting_requests\.active$"
 
