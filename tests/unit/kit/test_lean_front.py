@@ -76,8 +76,9 @@ async def test_a_front_that_was_stopped_can_be_followed_by_another(tmp_path: Pat
     for text in ("first", "second"):
         front = LeanFront(Kitchen(echo).table, address, LIMIT)
         await front.start()
-        # A channel of its own: a call may begin on a connection whose end its client has not heard of yet.
-        async with grpc.aio.insecure_channel(address) as channel:
+        # Channels to one address share a connection, and a call may begin on one whose end its client has not heard of.
+        own_connection = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(address, options=own_connection) as channel:
             assert (await cook(channel)(TEXT(text=text))).text == text
         await front.stop(10)
 
