@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
+from typing import NamedTuple, Self
 from zlib import crc32
 
 from google.protobuf.wrappers_pb2 import BytesValue
@@ -70,8 +70,7 @@ class Kind(IntEnum):
     TASK = 3  # admin.TaskExecutionEventRequest
 
 
-@dataclass(frozen=True, slots=True)
-class BatchedEvent:
+class BatchedEvent(NamedTuple):
     """One event: the serialized request, or the URI (UTF-8) of an object that holds it when it is too large."""
 
     kind: Kind

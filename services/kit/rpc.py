@@ -10,7 +10,9 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -29,12 +31,14 @@ log = logging.getLogger(__name__)
 _CHECKED_AT_ONCE_BYTES = 32 * 1024
 
 
-@dataclass(frozen=True)
-class Call:
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+class Call(NamedTuple):
     """What a handler may know of a call besides its message."""
 
     principal: str = ""  # who calls; empty without authentication
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = _NO_METADATA
     deadline: float | None = None  # when the caller stops waiting, as the event loop's time
 
 

@@ -109,7 +109,7 @@ def _addressed(entry: Entry) -> _Sending:
         return _Sending(entry, failed="it cannot be read")
     if fault := unreadable(entry.event.kind, entry.body):
         return _Sending(entry, failed=f"it would be refused: {fault}")
-    marked = replace(entry.event, mark=mark_of(*read.execution))
+    marked = entry.event._replace(mark=mark_of(*read.execution))
     return _Sending(replace(entry, event=marked, verdict=None), lane_of(*read.execution))
 
 

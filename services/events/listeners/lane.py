@@ -76,7 +76,7 @@ class Limits:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """An event and the caller who waits for its verdict: a serialized Status, or a failure to put it on file."""
 

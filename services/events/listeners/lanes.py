@@ -6,7 +6,6 @@ A lane collects and cuts batches (`lane`); here they are put on file, and their 
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
@@ -145,7 +144,7 @@ class Lanes:
             bodies = [events[place].body for place in large]
             await asyncio.gather(*map(self._objects.put, uris, bodies))
             for place, uri in zip(large, uris, strict=True):
-                slim[place] = replace(events[place], body=uri.encode(), by_reference=True)
+                slim[place] = events[place]._replace(body=uri.encode(), by_reference=True)
         return tuple(slim)
 
     async def heard(self, data: bytes) -> None:

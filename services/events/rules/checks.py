@@ -70,9 +70,10 @@ def _check_output_size(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
     # Both become part of an execution, which lists show beside its spec.
-    for name, text in (("output_uri", event.output_uri), ("producer_id", event.producer_id)):
-        if len(text) > _MOST_CHARACTERS:
-            raise InvalidArgument(f"size of {name} exceeded length {_MOST_CHARACTERS}")
+    if len(event.output_uri) > _MOST_CHARACTERS:
+        raise InvalidArgument(f"size of output_uri exceeded length {_MOST_CHARACTERS}")
+    if len(event.producer_id) > _MOST_CHARACTERS:
+        raise InvalidArgument(f"size of producer_id exceeded length {_MOST_CHARACTERS}")
     size = event.output_data.ByteSize() if event.HasField("output_data") else 0
     if size > max_output_bytes:
         raise ResourceExhausted(f"Output data size exceeds platform configured threshold ({size} > {max_output_bytes})")

@@ -78,7 +78,7 @@ def entries_of(
             received_at,
             batch.id,
             place,
-            replace(batch.events[place], mark=mark),
+            batch.events[place]._replace(mark=mark),
             None if statuses is None else statuses[place],
             None if batch.events[place].by_reference else batch.events[place].body,
         )
