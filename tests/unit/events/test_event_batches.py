@@ -21,7 +21,7 @@ from services.contracts.event_batches import (
 )
 from services.kit.errors import Code, InvalidArgument, NotFound
 
-EVENTS = st.builds(BatchedEvent, st.sampled_from(Kind), st.binary(max_size=300), st.booleans())
+EVENTS = st.builds(BatchedEvent, st.sampled_from(Kind), st.binary(max_size=300), st.booleans(), st.just(b""))
 
 
 @given(st.text("abc0-", max_size=40), st.lists(EVENTS, max_size=20))

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import pytest
-from hpack import Decoder, Encoder
+from hpack import Decoder, Encoder, HPACKError
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +74,32 @@ def test_what_a_client_says_again_is_read_as_at_the_first_time(said: list[Fields
     for blocks in (told(known), told(known)):
         for fields in said * 2:
             assert blocks.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
+
+
+# As Envoy writes the name, and values that look like it.
+DEADLINE = b"\x00\x89" + HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(b"grpc-timeout")
+LIKE_A_DEADLINE = st.lists(
+    st.tuples(NAMES, VALUES | st.sampled_from([DEADLINE, DEADLINE + b"\x0115S", DEADLINE[3:]])), max_size=4
+)
+
+
+@given(LIKE_A_DEADLINE, st.binary(max_size=130), LIKE_A_DEADLINE, st.booleans(), st.data())
+def test_fields_around_a_deadline_are_read_as_everybody_reads_them(
+    before: Fields, deadline: bytes, after: Fields, whole: bool, data: st.DataObject
+) -> None:
+    told_deadline = DEADLINE + encoded([(b"", deadline)])[2:]
+    block = encoded(before) + told_deadline + encoded(after)
+    if not whole:
+        block = block[: data.draw(st.integers(0, len(block)))]
+    blocks = told()
+    for _ in range(2):
+        try:
+            expected = as_text(Decoder(max_header_list_size=MOST_HEADER_BYTES).decode(block, raw=True))
+        except HPACKError:
+            with pytest.raises(HeaderError):
+                blocks.headers_of(block)
+        else:
+            assert blocks.headers_of(block) == expected
 
 
 @given(HEADERS, st.booleans(), st.data())
