@@ -98,7 +98,7 @@ class App:
             await _send(send, [(b"content-type", b"text/plain"), (b"content-length", b"2")], b"ok")
             return
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        call = Call(metadata=metadata, deadline=deadline(metadata))
+        call = Call(metadata=metadata, deadline=deadline(metadata, asyncio.get_running_loop().time()))
         body = _Body(self._arrivals, (scope.get("client"), metadata.get(CONNECTION, "")))
         with suppress(ConnectionError), body:  # nobody is left to answer
             try:

@@ -4,7 +4,6 @@ A request's body is one frame: whether the message is compressed, how long it is
 too. A failure is headers without a body, gRPC's "Trailers-Only".
 """
 
-import asyncio
 import base64
 import re
 import zlib
@@ -48,11 +47,14 @@ def message_of(body: bytes | bytearray, metadata: Mapping[str, str], most: int) 
 
     Raises ResourceExhausted above `most` bytes, InvalidArgument or Unimplemented for what is no message.
     """
-    if len(body) >= FRAME_HEAD and announced(body) > most:
-        raise _too_large(announced(body), most)
-    if len(body) < FRAME_HEAD or len(body) != FRAME_HEAD + announced(body):
+    if len(body) < FRAME_HEAD:
         raise InvalidArgument(NOT_WHOLE)
-    message = bytes(memoryview(body)[FRAME_HEAD:])
+    size = announced(body)
+    if size > most:
+        raise _too_large(size, most)
+    if len(body) != FRAME_HEAD + size:
+        raise InvalidArgument(NOT_WHOLE)
+    message = body[FRAME_HEAD:] if isinstance(body, bytes) else bytes(memoryview(body)[FRAME_HEAD:])
     return _inflated(message, metadata.get("grpc-encoding", ""), most) if body[0] else message
 
 
@@ -67,10 +69,10 @@ def refusal(error: ServiceError) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def deadline(metadata: Mapping[str, str]) -> float | None:
-    """When the caller stops waiting, as the event loop's time; None when it does not say."""
+def deadline(metadata: Mapping[str, str], now: float) -> float | None:
+    """When the caller stops waiting, as the event loop's time, which is `now`; None when it does not say."""
     seconds = _seconds(metadata.get("grpc-timeout", ""))
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+    return None if seconds is None else now + seconds
 
 
 # A client says the same all the time, or counts down in whole milliseconds.

@@ -58,6 +58,7 @@ class LeanFront:
 
     async def start(self) -> None:
         """Listen; raises OSError when the port is taken. A socket that a killed process left behind is replaced."""
+        self._loop = asyncio.get_running_loop()
         self._server = await listen(self._address, self._connection)
 
     async def stop(self, seconds: float) -> None:
@@ -80,7 +81,8 @@ class LeanFront:
             if path == CHECK:
                 # A front that ends takes no more calls, and so no more checks.
                 return Reply(_HEAD, framed(health(self._health, message)), _SUCCESS)
-            reply = await self._table.serve(path, message, Call(metadata=headers, deadline=deadline(headers)))
+            call = Call(metadata=headers, deadline=deadline(headers, self._loop.time()))
+            reply = await self._table.serve(path, message, call)
         except ServiceError as error:
             return _refused(error)
         except asyncio.CancelledError:  # by `stop`, or the caller has gone and nobody is told

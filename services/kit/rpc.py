@@ -145,7 +145,7 @@ class Table:
             passed = True
             task.cancel()
 
-        timer = asyncio.get_running_loop().call_at(deadline, end)
+        timer = task.get_loop().call_at(deadline, end)  # asking for the running loop is a system call
         try:
             return await self._serve(path, payload, call)
         except asyncio.CancelledError as error:
