@@ -28,7 +28,7 @@ from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_told
 SERVICES = ("registry", "executions", "events", "projects")
 # What of the object store each service is told; it refuses to start with a setting that it does not know.
 OBJECT_STORE_SETTINGS = {
-    "registry": ("OBJECTS_URL", "PUBLIC_URL", "SIGNING_KEY"),
+    "registry": ("OBJECTS_URL",),
     "executions": ("OBJECTS_URL", "PUBLIC_URL", "SIGNING_KEY"),
     "events": ("OBJECTS_URL",),
     "projects": (),

@@ -2,14 +2,11 @@
 
 from pydantic import Field
 
-from services.kit.settings import ProcessSettings
+from services.kit.settings import ObjectStoreSettings
 
 
-class Settings(ProcessSettings):
+class Settings(ObjectStoreSettings):
     """What the events service needs beyond what every service needs."""
-
-    objects_url: str = "file:///tmp/flyteplane-objects"
-    """Where events too large for a message wait to be applied; the same store as the executions service's."""
 
     verdict_wait_seconds: float = Field(default=5.0, gt=0, le=14)
     """How long a caller whose event is on file waits for its verdict before it is told OK. Below the 15 s after which

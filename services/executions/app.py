@@ -52,7 +52,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     outbox = Outbox()
     relay = Relay(NAME, db, bus, outbox)
 
-    storage = Storage(objects.uri, settings.inline_event_outputs, settings.closure_prefix)
+    storage = Storage(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
     by_key = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
     stack.push_async_callback(by_key.close)
     await EventBatches(by_key, bus, objects, outbox, storage).listen()

@@ -1,36 +1,21 @@
 """Settings of the executions service."""
 
-from datetime import timedelta
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from services.contracts.execution_config import check_env_names, check_service_account
 from services.contracts.labels import check_annotations, check_labels
-from services.contracts.quantities import SettingOfAmount
+from services.contracts.workflow_settings import ResourceAmounts, WorkflowSettings
 from services.kit.errors import InvalidArgument
-from services.kit.settings import ProcessSettings
 
 _MEBIBYTE = 1024 * 1024
+# Amazon S3 and Google Cloud Storage sign for seven days at most.
+_LONGEST_SIGNATURE_SECONDS = 7 * 24 * 3600.0
 
 
-class ResourceAmounts(BaseModel):
-    """Amounts of what tasks ask for, as Kubernetes quantities; empty or zero is none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cpu: SettingOfAmount = ""
-    memory: SettingOfAmount = ""
-    gpu: SettingOfAmount = ""
-    ephemeral_storage: SettingOfAmount = ""
-
-
-class Settings(ProcessSettings):
+class Settings(WorkflowSettings):
     """What the executions service needs beyond what every service needs."""
-
-    objects_url: str = "file:///tmp/flyteplane-objects"
-    """Where inputs, outputs, closures and uploads lie: file:///folder, s3://bucket, gs://bucket or az://container. All
-    services share it."""
 
     public_url: str = "http://localhost:30080"
     """The gateway's address as clients see it; signed URLs of a file:// store start with it."""
@@ -77,10 +62,6 @@ class Settings(ProcessSettings):
     task_resource_defaults: ResourceAmounts = ResourceAmounts(cpu="2", memory="200Mi")
     """What a task is given that asks for nothing, unless attributes say; JSON in the environment."""
 
-    task_resource_limits: ResourceAmounts = ResourceAmounts(cpu="2", memory="1Gi", gpu="1")
-    """The most that a task is given, unless attributes say; the registry has the same setting and refuses tasks that
-    ask for more."""
-
     engine: Literal["none"] = "none"
     """What runs executions. none: somebody else looks for them and sends events."""
 
@@ -110,14 +91,11 @@ class Settings(ProcessSettings):
     signed_data_urls: bool = False
     """Whether the data RPCs answer a signed URL beside the data."""
 
-    signed_data_url_minutes: int = Field(default=60, ge=1)
+    signed_data_url_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
     """How long those URLs work."""
 
     inline_event_outputs: bool = False
     """Whether outputs that events carry themselves stay in the closure instead of becoming objects."""
-
-    closure_prefix: str = Field(default="metadata/admin", min_length=1)
-    """Folder of the object store for the closures of dynamic workflows."""
 
     upload_prefix: str = Field(default="uploads", min_length=1)
     """Folder of the object store for uploads of clients: apart from what the control plane writes itself, so that no
@@ -126,10 +104,10 @@ class Settings(ProcessSettings):
     upload_max_bytes: int = Field(default=5 * 1024 * _MEBIBYTE, ge=1)
     """Bytes of an upload to a file:// store at most; Amazon S3 takes as much in one request."""
 
-    upload_max_expiry: timedelta = timedelta(hours=1)
+    upload_max_expiry_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
     """Longest life of a URL to upload to, and the life of one for which nothing shorter is asked."""
 
-    download_max_expiry: timedelta = timedelta(hours=1)
+    download_max_expiry_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
     """Longest life of a URL to download from, and the life of one for which nothing shorter is asked."""
 
     @model_validator(mode="after")

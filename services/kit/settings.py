@@ -145,6 +145,15 @@ class ProcessSettings(BaseSettings):
         return tuple(chosen)
 
 
+class ObjectStoreSettings(ProcessSettings):
+    """Settings of a service that reads or writes the object store."""
+
+    objects_url: str = "file:///tmp/flyteplane-objects"
+    """The object store for inputs, outputs, compiled workflows, uploads and large events: file:///folder, s3://bucket,
+    gs://bucket or az://container. All services need the same. Credentials come from the store's own environment
+    variables, such as AWS_ACCESS_KEY_ID."""
+
+
 Chosen = TypeVar("Chosen", bound=ProcessSettings)
 
 

@@ -31,9 +31,9 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     """Build the service on `parts`; answers questions from here on."""
-    objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
+    objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     closures = Closures(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
-    limits = Limits(settings.max_workflow_nodes, settings.workflow_size_limit)
+    limits = Limits(settings.max_workflow_nodes, settings.max_workflow_bytes)
     beside = Beside()
     stack.callback(beside.close)
     outbox = Outbox()

@@ -41,7 +41,7 @@ class DataHandlers:
         self._objects = objects
         self._max_bytes = settings.inline_data_max_bytes
         self._signed = settings.signed_data_urls
-        self._url_life = timedelta(minutes=settings.signed_data_url_minutes)
+        self._url_life = timedelta(seconds=settings.signed_data_url_seconds)
 
     async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, _call: Call) -> bytes:
         """Answer what an execution ran with, defaults included, and its outputs; raises NotFound."""

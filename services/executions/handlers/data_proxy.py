@@ -33,7 +33,9 @@ class DataProxyHandlers:
     def __init__(self, db: Database, objects: ObjectStore, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._objects = objects
-        self._settings = settings
+        self._upload_prefix = settings.upload_prefix
+        self._longest_upload = timedelta(seconds=settings.upload_max_expiry_seconds)
+        self._longest_download = timedelta(seconds=settings.download_max_expiry_seconds)
         self._clock = clock
 
     async def CreateUploadLocation(
@@ -45,9 +47,9 @@ class DataProxyHandlers:
         be, as others have a folder there.
         """
         rules.check_upload(request)
-        folder = (self._settings.upload_prefix, *rules.upload_folder(request))
+        folder = (self._upload_prefix, *rules.upload_folder(request))
         asked = request.expires_in if request.HasField("expires_in") else None
-        life = rules.life(asked, self._settings.upload_max_expiry)
+        life = rules.life(asked, self._longest_upload)
         name = request.filename or random_text(secrets.choice, rules.FILENAME_CHARACTERS)
         uri = self._objects.uri(*folder, name)
         await self._objects.check_room(uri)
@@ -69,7 +71,7 @@ class DataProxyHandlers:
         """Sign a download from the control plane's own store, and no other (executions.md 11.2)."""
         asked = request.expires_in if request.HasField("expires_in") else None
         try:
-            life = rules.life(asked, self._settings.download_max_expiry)
+            life = rules.life(asked, self._longest_download)
             url = await self._objects.sign_get(request.native_url, life)
         except InvalidArgument as error:
             raise InvalidArgument(f"error while validating request: {error.message}") from error
@@ -79,7 +81,7 @@ class DataProxyHandlers:
         """Sign a download of a node's deck, in the old fields and the new ones (executions.md 11.3)."""
         rules.check_link(request)
         asked = request.expires_in if request.HasField("expires_in") else None
-        life = rules.life(asked, self._settings.download_max_expiry)
+        life = rules.life(asked, self._longest_download)
         urls, expires_at = await self.signed(await self._deck(request), life)
         return CreateDownloadLinkResponse(
             signed_url=urls,
@@ -89,7 +91,7 @@ class DataProxyHandlers:
 
     async def signed(self, uri: str, life: timedelta | None = None) -> tuple[list[str], Timestamp]:
         """Sign downloads of an object for `life`, else for as long as may be asked for; answers when they end, too."""
-        life = life or self._settings.download_max_expiry
+        life = life or self._longest_download
         return [await self._objects.sign_get(uri, life)], self._after(life)
 
     async def _deck(self, request: CreateDownloadLinkRequest) -> str:

@@ -15,7 +15,8 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
-from services.executions.config import ResourceAmounts, Settings
+from services.contracts.workflow_settings import ResourceAmounts
+from services.executions.config import Settings
 from services.executions.rules.task_resources import container_resources, readable
 
 # The key under which a container's task is told the queue of the tasks that it makes itself.

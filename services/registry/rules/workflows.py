@@ -1,6 +1,7 @@
 """What may be registered as a workflow, beside that it compiles (registry.md section 6.1)."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.admin.task_pb2 import Task
@@ -9,18 +10,16 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier
 
 from services.contracts.identifiers import identifier_text
-from services.contracts.quantities import parse_quantity
 from services.kit.errors import InvalidArgument, ServiceError
 from services.registry.rules.compiler import CompilationFailed, Requirements, compile_workflow, requirements
 
 
+@dataclass(frozen=True)
 class Limits:
-    """How large a workflow may be: `nodes` at most, and bytes as a Kubernetes quantity; 0 and empty are no limit."""
+    """How many nodes a workflow and how many bytes its compiled form may have; 0 is no limit."""
 
-    def __init__(self, nodes: int, closure_size: str) -> None:
-        self.nodes = nodes
-        self.closure_size = closure_size
-        self.closure_bytes = parse_quantity(closure_size) if closure_size else None
+    nodes: int
+    closure_bytes: int
 
 
 def check_spec(spec: WorkflowSpec | None) -> None:
@@ -65,8 +64,8 @@ def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
 
 def check_size(size: int, limits: Limits) -> None:
     """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits` (step 9)."""
-    if limits.closure_bytes is not None and size > limits.closure_bytes:
-        raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_size}]")
+    if limits.closure_bytes and size > limits.closure_bytes:
+        raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_bytes} bytes]")
 
 
 def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> None:

@@ -14,7 +14,8 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.core.tasks_pb2 import Container, K8sPod, Resources, TaskTemplate
 
-from services.executions.config import ResourceAmounts, Settings
+from services.contracts.workflow_settings import ResourceAmounts
+from services.executions.config import Settings
 from services.executions.rules.engine_work import EngineWork, child_queue, engine_work, platform_resources, prepared
 from services.executions.rules.task_resources import container_resources
 from services.kit.settings import load

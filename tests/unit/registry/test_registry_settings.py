@@ -1,9 +1,14 @@
 """How operators limit what may be registered."""
 
+from contextlib import nullcontext
+
 import pytest
 
+from services.contracts.workflow_settings import TaskLimits
+from services.kit.errors import InvalidArgument
 from services.kit.settings import load
-from services.registry.config import Settings, TaskLimits, WhitelistScope
+from services.registry.config import Settings, WhitelistScope
+from services.registry.rules.workflows import Limits, check_size
 
 
 def test_defaults_are_those_of_the_reference() -> None:
@@ -18,7 +23,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     [
         *(("TASK_RESOURCE_LIMITS__CPU", value) for value in ("two", "-1", "m")),
         ("TASK_RESOURCE_LIMITS__EPHEMERAL_STORAGE", "1 Gi"),
-        ("WORKFLOW_SIZE_LIMIT", "10MB"),
+        ("MAX_WORKFLOW_BYTES", "10MB"),
     ],
 )
 def test_a_limit_that_is_no_amount_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -33,3 +38,10 @@ def test_limits_and_whitelist_come_from_the_environment(monkeypatch: pytest.Monk
     settings = load(Settings)
     assert settings.task_resource_limits == TaskLimits(cpu="16")
     assert settings.task_type_whitelist == {"spark": [WhitelistScope(project="p", domain="d")]}
+
+
+@pytest.mark.parametrize(("size", "most", "fits"), [(10, 10, True), (11, 10, False), (2**40, 0, True)])
+def test_a_compiled_workflow_has_at_most_the_bytes_of_the_setting(size: int, most: int, fits: bool) -> None:
+    refusal = pytest.raises(InvalidArgument, match=rf"^Workflow closure size exceeds max limit \[{most} bytes\]$")
+    with nullcontext() if fits else refusal:
+        check_size(size, Limits(nodes=0, closure_bytes=most))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 
+from services.contracts.workflow_settings import METADATA_STORAGE_PREFIX
 from services.executions.rules.events.state import ExecutionKey, NodeKey, TaskKey
 
 INPUTS = "offloaded_inputs"
@@ -30,7 +31,7 @@ class Storage:
     """Makes an absolute URI of path parts."""
     inline_outputs: bool = False
     """Inline outputs stay in the closure instead of being offloaded (remoteData.inlineEventDataPolicy)."""
-    closure_prefix: str = "metadata/admin"
+    metadata_prefix: str = METADATA_STORAGE_PREFIX
     """Where compiled closures of dynamic workflows go (flyteadmin.metadataStoragePrefix)."""
 
     def execution_data(self, key: ExecutionKey, name: str) -> str:
@@ -51,7 +52,7 @@ class Storage:
     def dynamic_closure(self, key: NodeKey, data: bytes) -> str:
         """URI of the closure that a dynamic node made, by its digest: another closure never replaces it."""
         node = _path(*key.execution, key.node_id)
-        return self.uri(self.closure_prefix, *node, "dynamic", hashlib.sha256(data).hexdigest())
+        return self.uri(self.metadata_prefix, *node, "dynamic", hashlib.sha256(data).hexdigest())
 
 
 def _path(*names: str) -> tuple[str, ...]:
