@@ -1,20 +1,20 @@
 """`python -m gateway render`: write the files that Envoy runs on."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from gateway import routes
-from gateway.bootstrap import LARGEST_MESSAGE, Certificate, Settings
+from gateway.bootstrap import Certificate, Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
 from gateway.routes import Front
 
-FRONTS = {Front.LEAN: "lean front", Front.BRIDGE: "HTTP/1.1 front"}
-
-# A name or an address, in small letters as browsers write it.
-_HOST = r"([a-z0-9._-]+|\[[0-9a-f:.]+\])"
+FRONTS = (Front.LEAN, Front.BRIDGE)
+_FIELDS = Settings.model_fields
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,60 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
     command = parser.add_subparsers(dest="command", required=True).add_parser("render", help="write Envoy's files")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
-    command.add_argument("--listen", type=_address, default="127.0.0.1:30080", metavar="HOST:PORT")
-    command.add_argument(
-        "--admin",
-        type=_address,
-        default="127.0.0.1:9901",
-        metavar="HOST:PORT|unix:PATH",
-        help="Envoy's own page, which can stop it: a socket is for its owner only",
-    )
-    command.add_argument(
-        "--upstream",
-        type=_upstream,
-        action="append",
-        default=[],
-        metavar="OWNER=HOST:PORT[,HOST:PORT]",
-        help=f"the gRPC servers of one owner; needed once for each of {', '.join(owners)}",
-    )
-    for front, what in FRONTS.items():
-        command.add_argument(
-            f"--{front}",
-            type=_upstream,
-            action="append",
-            default=[],
-            metavar="OWNER=HOST:PORT[,HOST:PORT]",
-            help=f"the {what} of one owner's servers; see routes.toml for what uses it",
-        )
-    command.add_argument(
-        "--objects", type=_addresses, default=(), metavar="HOST:PORT[,...]", help="HTTP servers of the object store"
-    )
-    command.add_argument("--tls-chain", type=Path, metavar="FILE", help="PEM certificate with its chain; turns TLS on")
-    command.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM private key of the certificate")
-    command.add_argument(
-        "--cors-origin",
-        type=_origin,
-        action="append",
-        default=[],
-        metavar="SCHEME://HOST[:PORT]",
-        help="web pages that may call the gateway from there, beside its own; may be repeated",
-    )
-    command.add_argument(
-        "--host",
-        type=_host,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name by which REST clients and web pages reach the gateway; may be repeated; none: by any",
-    )
-    command.add_argument(
-        "--largest-message",
-        type=int,
-        default=LARGEST_MESSAGE,
-        metavar="BYTES",
-        help="what the services take (FLYTEPLANE_MAX_MESSAGE_BYTES)",
-    )
-    command.add_argument("--access-log", action="store_true", help="a JSON line a request on standard output")
+    command.add_argument("--listen", type=_address, metavar="HOST:PORT", **_from("listen"))
+    command.add_argument("--admin", type=_address, metavar="HOST:PORT|unix:PATH", **_from("admin"))
+    command.add_argument("--upstream", type=_upstream, metavar="OWNER=...", **_repeated("upstreams"))
+    for front in FRONTS:
+        command.add_argument(f"--{front}", type=_upstream, metavar="OWNER=...", **_repeated("fronts"))
+    command.add_argument("--objects", type=_addresses, metavar="HOST:PORT[,...]", **_from("objects"))
+    command.add_argument("--tls-chain", type=Path, metavar="FILE", **_from("tls"))
+    command.add_argument("--tls-key", type=Path, metavar="FILE", **_from("tls"))
+    command.add_argument("--cors-origin", metavar="ORIGIN", **_repeated("cors_origins"))
+    command.add_argument("--host", metavar="NAME", **_repeated("hosts"))
+    command.add_argument("--max-message-bytes", type=int, metavar="BYTES", **_from("max_message_bytes"))
+    command.add_argument("--access-log", action="store_true", **_from("access_log"))
     chosen = parser.parse_args(arguments)
     if sorted(owner for owner, _ in chosen.upstream) != sorted(owners):
         command.error(f"--upstream is needed once for each of {', '.join(owners)}, and for no other")
@@ -87,23 +45,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command.error(f"--{front} is taken at most once for each of {', '.join(owners)}, and for no other")
     if (chosen.tls_chain is None) != (chosen.tls_key is None):
         command.error("--tls-chain and --tls-key are needed together")
-    print(  # noqa: T201 - the command's result
-        render(
-            chosen.out,
-            Settings(
-                listen=chosen.listen,
-                admin=chosen.admin,
-                upstreams=dict(chosen.upstream),
-                fronts={front: dict(told) for front, told in fronts.items() if told},
-                objects=chosen.objects,
-                tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
-                origins=chosen.cors_origin,
-                hosts=chosen.host,
-                largest_message=chosen.largest_message,
-                access_log=chosen.access_log,
-            ),
-        ),
-    )
+    try:
+        settings = Settings(
+            listen=chosen.listen,
+            admin=chosen.admin,
+            upstreams=dict(chosen.upstream),
+            fronts={front: dict(told) for front, told in fronts.items() if told},
+            objects=chosen.objects,
+            tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
+            cors_origins=chosen.cors_origin,
+            hosts=chosen.host,
+            max_message_bytes=chosen.max_message_bytes,
+            access_log=chosen.access_log,
+        )
+    except ValidationError as error:
+        command.error("; ".join(f"{_FIELDS[str(wrong['loc'][0])].title}: {wrong['msg']}" for wrong in error.errors()))
+    print(render(chosen.out, settings))  # noqa: T201 - the command's result
+
+
+def _from(setting: str) -> dict[str, Any]:
+    """Return what the command line takes from the definition of a setting: its default and its description."""
+    field = _FIELDS[setting]
+    return {"default": field.get_default(call_default_factory=True), "help": field.description}
+
+
+def _repeated(setting: str) -> dict[str, Any]:
+    """Return the same for an option that may be repeated; argparse appends to a list."""
+    return {**_from(setting), "action": "append", "default": []}
 
 
 def _address(text: str) -> Address:
@@ -111,19 +79,6 @@ def _address(text: str) -> Address:
         return Address.parse(text)
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _origin(text: str) -> str:
-    """Take an origin as browsers write it."""
-    if not re.fullmatch(rf"https?://{_HOST}(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not http[s]://host[:port]")
-    return text
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(_HOST, text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host")
-    return text
 
 
 def _addresses(text: str) -> tuple[Address, ...]:

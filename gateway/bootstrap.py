@@ -1,9 +1,12 @@
 """Envoy's whole configuration: one listener for HTTP/1.1 and HTTP/2, the clusters, and the admin page."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway import clusters, filters, limits, routing
 from gateway.clusters import Address
@@ -32,8 +35,23 @@ CODES = {
 # client sent. A time-out in mid request becomes UNAVAILABLE.
 GRPC_CODES = {400: 3, 405: 12, 408: 14, 413: 8, 431: 8, 500: 13}
 
-# What the services take by default.
-LARGEST_MESSAGE = 4 * limits.MIB
+
+# A name or an address, in small letters as browsers write it.
+_HOST = r"([a-z0-9._-]+|\[[0-9a-f:.]+\])"
+
+
+def _origin(text: str) -> str:
+    """Return `text`; raise ValueError unless it is an origin as browsers write it."""
+    if not re.fullmatch(rf"https?://{_HOST}(:\d+)?", text):
+        raise ValueError(f"{text!r} is not http[s]://host[:port]")
+    return text
+
+
+def _host(text: str) -> str:
+    """Return `text`; raise ValueError unless it is the name or the address of a host."""
+    if not re.fullmatch(_HOST, text):
+        raise ValueError(f"{text!r} is not the name of a host")
+    return text
 
 
 @dataclass(frozen=True)
@@ -44,20 +62,40 @@ class Certificate:
     key: Path
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What differs between two gateways."""
+class Settings(BaseModel):
+    """What differs between two gateways; the title of a field is its option of `python -m gateway render`."""
 
-    listen: Address
-    admin: Address
-    upstreams: Mapping[str, Sequence[Address]]  # owner > its servers, gRPC
-    fronts: Mapping[Front, Mapping[str, Sequence[Address]]] = field(default_factory=dict)  # the others that are on
-    objects: Sequence[Address] = ()  # servers of the built-in object store, HTTP/1.1; none: no such route
-    tls: Certificate | None = None  # none: clear text
-    origins: Sequence[str] = ()  # of web pages that may call, beside the gateway's own
-    hosts: Sequence[str] = ()  # names by which web pages may reach the gateway; none: any
-    largest_message: int = LARGEST_MESSAGE  # bytes, as the services take it
-    access_log: bool = False  # one JSON line a request on standard output
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    listen: Address = Field(default=Address("127.0.0.1", 30080), title="--listen")
+    """host:port for clients."""
+
+    admin: Address = Field(default=Address("127.0.0.1", 9901), title="--admin")
+    """host:port or unix:PATH of Envoy's own page, which can stop it: a socket is for its owner only."""
+
+    upstreams: Mapping[str, Sequence[Address]] = Field(default_factory=dict, title="--upstream")
+    """OWNER=HOST:PORT[,HOST:PORT]: the gRPC servers of one service; needed once for each of them."""
+
+    fronts: Mapping[Front, Mapping[str, Sequence[Address]]] = Field(default_factory=dict, title="--lean, --bridge")
+    """OWNER=HOST:PORT[,HOST:PORT]: another front of one service's servers; routes.toml says what uses it."""
+
+    objects: Sequence[Address] = Field(default=(), title="--objects")
+    """HOST:PORT[,HOST:PORT] of HTTP servers of a file:// object store; none: no such route."""
+
+    tls: Certificate | None = Field(default=None, title="--tls-chain, --tls-key")
+    """PEM files: the certificate with its chain, and its private key. They turn TLS on."""
+
+    cors_origins: Sequence[Annotated[str, AfterValidator(_origin)]] = Field(default=(), title="--cors-origin")
+    """scheme://host[:port] of web pages that may call the gateway, besides its own; may be repeated."""
+
+    hosts: Sequence[Annotated[str, AfterValidator(_host)]] = Field(default=(), title="--host")
+    """Names by which REST clients and web pages reach the gateway; may be repeated. None: by any."""
+
+    max_message_bytes: int = Field(default=4 * limits.MIB, ge=1024, title="--max-message-bytes")
+    """Largest request, as the services take it."""
+
+    access_log: bool = Field(default=False, title="--access-log")
+    """Write a JSON line a request to standard output."""
 
 
 _CLUSTERS = {Front.LEAN: clusters.grpc_cluster, Front.BRIDGE: clusters.bridge_cluster}
@@ -132,14 +170,14 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         **limits.of_connections(),
         "local_reply_config": {"mappers": [*_grpc_mappers(), _unwritable_mapper(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
-        "http_filters": filters.chain(out, settings.largest_message),
+        "http_filters": filters.chain(out, settings.max_message_bytes),
         "route_config": routing.route_table(
             routes,
             out,
             fronts=settings.fronts,
             objects=bool(settings.objects),
-            origins=settings.origins,
-            largest_message=settings.largest_message,
+            origins=settings.cors_origins,
+            largest_message=settings.max_message_bytes,
         ),
     }
 

@@ -30,8 +30,8 @@ def render(out: Path, settings: Settings) -> Path:
     for body, reply in descriptors.FORMS:
         file_set = descriptors.descriptor_set(body, reply)
         (out / filters.descriptor_file(body, reply)).write_bytes(file_set.SerializeToString(deterministic=True))
-    (out / "origin.lua").write_text(scripts.origin(settings.origins, settings.hosts))
-    (out / "outer.lua").write_text(scripts.outer(descriptors.rest_patterns(), settings.largest_message))
+    (out / "origin.lua").write_text(scripts.origin(settings.cors_origins, settings.hosts))
+    (out / "outer.lua").write_text(scripts.outer(descriptors.rest_patterns(), settings.max_message_bytes))
     (out / "inner.lua").write_text(scripts.inner())
     config = out / CONFIG_FILE
     config.write_text(yaml.dump(bootstrap(table, out, settings), Dumper=_PlainDumper, sort_keys=False, width=120))

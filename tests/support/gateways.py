@@ -74,9 +74,9 @@ async def echoing_gateway(folder: Path, front: routes.Front) -> AsyncIterator[Ga
             upstreams=upstreams,
             fronts={} if front is routes.Front.GRPC else {front: front_of},
             objects=[Address("127.0.0.1", objects_port)],
-            origins=[CONSOLE],
+            cors_origins=[CONSOLE],
             hosts=["localhost"],
-            largest_message=LARGEST,
+            max_message_bytes=LARGEST,
         )
         async with (
             running_gateway(folder, settings) as rest,

@@ -61,7 +61,7 @@ def test_a_method_takes_its_front_or_the_next_one_that_its_owner_has(
 ) -> None:
     upstreams = {owner: [Address("127.0.0.1", 8001)] for owner in OWNERS}
     fronts = {Front(front): {"registry": [Address("127.0.0.1", 8100)]} for front in told}
-    settings = Settings(Address("127.0.0.1", 1), Address("127.0.0.1", 2), upstreams, fronts)
+    settings = Settings(upstreams=upstreams, fronts=fronts)
     config = bootstrap(routes.load(table(chosen)), tmp_path, settings)
     taken = routes_to(config, "GetTask")
     assert [route["route"]["cluster"] for route in taken] == [CLUSTERS[front] for front in used]
@@ -87,9 +87,7 @@ def test_what_may_be_no_message_goes_where_it_is_answered(
 ) -> None:
     upstreams = {owner: [Address("127.0.0.1", 8001)] for owner in OWNERS}
     fronts = {Front(front): {"registry": [Address("127.0.0.1", 8100)]} for front in told}
-    config = bootstrap(
-        routes.load(), tmp_path, Settings(Address("127.0.0.1", 1), Address("127.0.0.1", 2), upstreams, fronts)
-    )
+    config = bootstrap(routes.load(), tmp_path, Settings(upstreams=upstreams, fronts=fronts))
     taken = {
         next(iter(route["match"].values())): route["route"]["cluster"]
         for route in all_routes(config)

@@ -99,10 +99,10 @@ def test_no_page_is_told_that_it_may_call_unless_its_origin_is_listed(tmp_path: 
     host = manager_of(bootstrap(load(), tmp_path, settings()))["route_config"]["virtual_hosts"][0]
     assert host["typed_per_filter_config"] == {}
     origins = ["https://a.example", "http://b.example:8080"]
-    host = manager_of(bootstrap(load(), tmp_path, settings(origins=origins)))["route_config"]["virtual_hosts"][0]
+    host = manager_of(bootstrap(load(), tmp_path, settings(cors_origins=origins)))["route_config"]["virtual_hosts"][0]
     policy = host["typed_per_filter_config"][filters.CORS]
     assert policy["allow_origin_string_match"] == [{"exact": origin} for origin in origins]
-    render(tmp_path, settings(origins=origins, hosts=["c.example"]))
+    render(tmp_path, settings(cors_origins=origins, hosts=["c.example"]))
     script = (tmp_path / "origin.lua").read_text()
     assert 'ORIGINS = {["https://a.example"] = true, ["http://b.example:8080"] = true}' in script
     assert 'HOSTS = {["c.example"] = true}' in script
@@ -124,10 +124,10 @@ def test_a_call_may_rest_for_longer_than_its_service_may_think(config: Any) -> N
 
 @pytest.mark.parametrize("body", Form)
 def test_the_longest_body_is_known_to_every_filter_that_reads_it(tmp_path: Path, body: Form) -> None:
-    largest = filters.largest_body(body, 1000)
-    render(tmp_path, settings(largest_message=1000))
+    largest = filters.largest_body(body, 1024)
+    render(tmp_path, settings(max_message_bytes=1024))
     assert f"{body} = {largest}" in (tmp_path / "outer.lua").read_text()
-    routes = routes_of(bootstrap(load(), tmp_path, settings(largest_message=1000)))
+    routes = routes_of(bootstrap(load(), tmp_path, settings(max_message_bytes=1024)))
     of_form = [route for route in routes if f"/{body}_" in str(route.get("typed_per_filter_config"))]
     assert of_form
     for route in of_form:
