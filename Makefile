@@ -1,11 +1,8 @@
 # Flyteplane. `make help` tells what there is.
 
 PYTHON ?= python3
-# The gateway's port and the folder of the local stack; tests use free ports and folders of their own.
-PORT ?= 30080
-SANDBOX_DIR ?= .sandbox
-# How many processes of registry, of events and of executions the local stack runs.
-REPLICAS ?= 1
+# What a command line of make or the environment sets reaches the sandbox as it is: PORT, SANDBOX_DIR, SANDBOX_SETTINGS.
+# REPLICAS, how many processes of registry, of events and of executions there are, is for stacks under load as well.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +14,7 @@ CLIENT_VENV := .venv-client
 CLIENT_READY := $(CLIENT_VENV)/.ready
 # Wheels only, each with its hash: nothing is compiled, and nothing but what was locked is installed.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all:
-SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" SANDBOX_REPLICAS=$(REPLICAS) $(BIN)/python -m deploy.sandbox
+SANDBOX := $(if $(REPLICAS),SANDBOX_REPLICAS=$(REPLICAS)) $(BIN)/python -m deploy.sandbox
 # What looks at a stack or ends it installs nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
 UV ?= uv
@@ -25,12 +22,12 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions chaos outage fuzz test test-unit test-integration lint fmt typecheck lock
+.PHONY: help up down status logs reset bench bench-registry bench-executions chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PORT=$(PORT) SANDBOX_DIR=$(SANDBOX_DIR) REPLICAS=$(REPLICAS) PYTHON=$(PYTHON) (3.11 or newer)"
+	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, REPLICAS (docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
 
 up: $(RUN_READY) ## Start the local stack and wait until it is ready (FOREGROUND=1 stays; Ctrl-C stops it)
 	@$(SANDBOX) up $(if $(FOREGROUND),--foreground)
@@ -58,11 +55,11 @@ bench-executions: $(RUN_READY) ## Launches and reads of executions over a long h
 	@$(BIN)/python -m bench.executions --out bench/RESULTS-executions.md $(if $(SIZES),--sizes $(SIZES))
 
 chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
-	@$(BIN)/python -m bench.chaos --replicas $(REPLICAS) \
+	@$(BIN)/python -m bench.chaos $(if $(REPLICAS),--replicas $(REPLICAS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
 
 outage: $(RUN_READY) ## Take executions away for a minute under load: nobody may notice (SECONDS, RATE, REPLICAS)
-	@$(BIN)/python -m bench.outage --replicas $(REPLICAS) \
+	@$(BIN)/python -m bench.outage $(if $(REPLICAS),--replicas $(REPLICAS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE))
 
 fuzz: $(RUN_READY) ## Mutated calls of every RPC: none may be answered with a server's error (CALLS, SEED)
@@ -88,6 +85,9 @@ typecheck: $(TEST_READY) ## Types alone
 fmt: $(TEST_READY) ## Format the code and repair what can be repaired
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
+
+docs: $(TEST_READY) ## Write docs/settings.md anew from the definitions of the settings
+	@$(BIN)/python -m docs.settings_page
 
 lock: ## Choose versions anew within the bounds of pyproject.toml (needs uv)
 	@$(LOCK) --upgrade --extra sandbox --output-file requirements.lock pyproject.toml

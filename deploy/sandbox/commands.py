@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from deploy.sandbox import settings, variables
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.launch import HOLD_SIGNAL, MakeStack, Run, in_background, in_foreground
 from deploy.sandbox.layout import Layout
@@ -19,7 +20,6 @@ from deploy.sandbox.state import RUNNING, PartState, State
 from deploy.sandbox.supervisor import READY_SECONDS
 from deploy.sandbox.table import port_names
 
-DEFAULT_PORT = 30080
 NOT_RUNNING = 3  # as service managers answer `status`
 UNHEALTHY = 1
 # Envoy's drain, the services' 10 s and the databases' shutdown together take less.
@@ -75,8 +75,9 @@ def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) ->
     _set_old_logs_aside(layout)
     for held in layout.held.iterdir():
         held.unlink()
+    chosen = settings.read(layout)
     ports = layout.find_ports(port, port_names())
-    run = Run(layout, ports, make_stack(layout, ports), began)
+    run = Run(layout, ports, make_stack(layout, ports, chosen), began)
     _say(f"Starting Flyteplane in {layout.root}")
     return in_foreground(run) if foreground else in_background(run, lock)
 
@@ -145,7 +146,7 @@ def status(layout: Layout, make_stack: MakeStack) -> int:
     if not layout.running or state is None:
         _say(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
         return NOT_RUNNING
-    text, healthy = table(state, make_stack(layout, state.all_ports))
+    text, healthy = table(state, make_stack(layout, state.all_ports, settings.ChosenSettings()))
     places = {
         "endpoint": f"localhost:{state.port}",
         "client config": layout.client_config,
@@ -194,15 +195,11 @@ def _set_old_logs_aside(layout: Layout) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     everywhere = argparse.ArgumentParser(add_help=False)
-    everywhere.add_argument(
-        "--dir", default=os.environ.get("SANDBOX_DIR") or ".sandbox", help="folder of the sandbox (SANDBOX_DIR)"
-    )
+    everywhere.add_argument("--dir", default=variables.DIR.read(), help="folder of the sandbox (SANDBOX_DIR)")
     parser = argparse.ArgumentParser(prog="python -m deploy.sandbox", description="Flyteplane on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", parents=[everywhere], help="start everything and wait until it is ready")
-    start.add_argument(
-        "--port", type=_port, default=os.environ.get("PORT") or str(DEFAULT_PORT), help="of the gateway (PORT)"
-    )
+    start.add_argument("--port", type=_port, default=variables.PORT.read(), help="of the gateway (PORT)")
     start.add_argument("--foreground", action="store_true", help="stay; Ctrl-C stops everything")
     commands.add_parser("down", parents=[everywhere], help="stop everything")
     hold = commands.add_parser("stop", parents=[everywhere], help="stop one part and hold it down")

@@ -18,10 +18,11 @@ from deploy.sandbox.client_config import client_config
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, Layout, Ports
 from deploy.sandbox.part import Part
+from deploy.sandbox.settings import ChosenSettings
 from deploy.sandbox.state import RUNNING, STOPPING, StateFile
 from deploy.sandbox.supervisor import Supervisor
 
-MakeStack = Callable[[Layout, Ports], tuple[Part, ...]]
+MakeStack = Callable[[Layout, Ports, ChosenSettings], tuple[Part, ...]]
 Say = Callable[[str], None]
 
 # Passed on to the parts although the prefix is the services' own; all others of it are the process table's to set.

@@ -108,6 +108,11 @@ class Layout:
         return self.root / "env"
 
     @property
+    def settings(self) -> Path:
+        """The user's file of settings; may be there before the sandbox is."""
+        return self.root / "settings.toml"
+
+    @property
     def sockets(self) -> Path:
         """Where services answer the gateway."""
         return self.root / "sockets"
@@ -152,8 +157,9 @@ class Layout:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.marker.exists():
-                if any(self.root.iterdir()):
+                if set(self.root.iterdir()) - {self.settings}:
                     raise SandboxError(f"{self.root} is not empty and not a sandbox; choose another SANDBOX_DIR")
+                own_folder(self.root)  # it may have been made by hand
                 self.marker.write_text(MARKER_TEXT)
             for folder in self._folders:
                 own_folder(folder)

@@ -5,25 +5,28 @@ Services get what production would give them: a database of their own, NATS, two
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import shlex
 import signal
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
+from typing import Any
 from urllib.parse import quote
 
 from deploy import nats_users
-from deploy.sandbox import postgres
+from deploy.sandbox import postgres, variables
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout, Ports
 from deploy.sandbox.part import Part, Stamp, Step
 from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_told, postmaster_ready
+from deploy.sandbox.settings import ChosenSettings
 
 SERVICES = ("registry", "executions", "events", "projects")
 # What of the object store each service is told; it refuses to start with a setting that it does not know.
@@ -65,12 +68,12 @@ def port_names() -> tuple[str, ...]:
     return ("nats", "nats-monitor", *services)
 
 
-def stack(layout: Layout, ports: Ports) -> tuple[Part, ...]:
+def stack(layout: Layout, ports: Ports, chosen: ChosenSettings) -> tuple[Part, ...]:
     """All parts, the way they run in `layout` on `ports`; which replicas there are is told by their ports."""
     services = tuple(
-        _service(layout, ports, name, instance) for name in SERVICES for instance in instances(ports, name)
+        _service(layout, ports, name, instance, chosen) for name in SERVICES for instance in instances(ports, name)
     )
-    return (_postgres(layout), _nats(layout, ports), *services, _envoy(layout, ports))
+    return (_postgres(layout), _nats(layout, ports), *services, _envoy(layout, ports, chosen.of("gateway")))
 
 
 def instances(ports: Ports, name: str) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ def instances(ports: Ports, name: str) -> tuple[str, ...]:
 
 
 def _replicas() -> int:
-    asked = os.environ.get("SANDBOX_REPLICAS") or "1"
+    asked = variables.REPLICAS.read()
     if not asked.isdecimal() or int(asked) not in REPLICAS:
         raise SandboxError(f"SANDBOX_REPLICAS is {asked!r}; it can be {REPLICAS[0]} to {REPLICAS[-1]}")
     return int(asked)
@@ -133,7 +136,7 @@ jetstream {{
 {nats_users.authorization(layout.secrets().nats_passwords)}"""
 
 
-def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
+def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: ChosenSettings) -> Part:
     kept = layout.secrets()
     socket = quote(str(layout.postgres_socket), safe="")
     object_store = {
@@ -151,6 +154,15 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
     }
     if name in _GIVE_RESOURCES:
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
+    files = {}
+    if settings := chosen.of(name):
+        env = {key: value for key, value in env.items() if key.removeprefix("FLYTEPLANE_").lower() not in settings}
+        file = layout.environments / f"{instance}.yaml"
+        env["FLYTEPLANE_CONFIG"] = str(file)
+        files[file] = json.dumps(settings, ensure_ascii=False)  # which is YAML
+    if OBJECT_STORE_SETTINGS[name]:
+        env |= chosen.environment
+    files[layout.environments / f"{instance}.env"] = "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)
     migrations = REPOSITORY / "services" / name / "store" / "migrations"
     command = (sys.executable, "-m", f"services.{name}")
     # A service checks its schema at every start, so a stamp that lies cannot do harm.
@@ -160,7 +172,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
         name=instance,
         command=command,
         env=env,
-        files={layout.environments / f"{instance}.env": "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)},
+        files=files,
         before=(migrate,) if first else (),
         ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
         wrong=http_told(ports.address(f"{instance}-http"), "/readyz"),
@@ -169,7 +181,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str) -> Part:
     )
 
 
-def _envoy(layout: Layout, ports: Ports) -> Part:
+def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
     admin = f"{UNIX}{layout.admin_socket}"
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
@@ -179,8 +191,12 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
             arguments += [f"--{front}", f"{name}={addresses}"]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
     # Whoever works at this machine has a browser, and any page it shows could have its name point here.
-    arguments += _repeated("--host", f"localhost {gethostname().lower()} {os.environ.get('SANDBOX_HOSTS', '')}")
-    arguments += _repeated("--cors-origin", os.environ.get("SANDBOX_CORS_ORIGINS", ""))
+    arguments += _repeated("--host", ("localhost", gethostname().lower(), *settings.get("hosts", ())))
+    arguments += _repeated("--cors-origin", settings.get("cors_origins", ()))
+    if "max_message_bytes" in settings:
+        arguments += ["--max-message-bytes", str(settings["max_message_bytes"])]
+    if settings.get("access_log"):
+        arguments += ["--access-log"]
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
         name="envoy",
@@ -202,8 +218,8 @@ def _envoy(layout: Layout, ports: Ports) -> Part:
     )
 
 
-def _repeated(option: str, values: str) -> list[str]:
-    return [part for value in values.replace(",", " ").split() for part in (option, value)]
+def _repeated(option: str, values: Iterable[str]) -> list[str]:
+    return [part for value in values for part in (option, value)]
 
 
 def _addresses(ports: Ports, name: str, front: str) -> str:
@@ -218,7 +234,7 @@ def _socket(layout: Layout, ports: Ports, instance: str, front: str) -> str:
 
 
 def _front() -> str:
-    front = os.environ.get("SANDBOX_FRONT") or FRONTS[0]
+    front = variables.FRONT.read()
     if front not in FRONTS:
         raise SandboxError(f"SANDBOX_FRONT is {front!r}; there are: {', '.join(FRONTS)}")
     return front

@@ -19,6 +19,9 @@ class ConfiguredDomain(BaseModel):
     id: NonEmpty
     name: NonEmpty
 
+    def __str__(self) -> str:
+        return self.id if self.id == self.name else f"{self.id}={self.name}"
+
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:

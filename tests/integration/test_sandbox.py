@@ -14,10 +14,12 @@ from urllib.parse import quote
 import psutil
 import psycopg
 import pytest
-from flyteidl.admin.project_pb2 import Project, ProjectListRequest, ProjectRegisterRequest
+from flyteidl.admin.project_pb2 import GetDomainRequest, Project, ProjectListRequest, ProjectRegisterRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flyteidl.service.dataproxy_pb2 import CreateUploadLocationRequest
+from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
-from tests.support.sandbox import Sandbox, running_sandbox
+from tests.support.sandbox import ROOT, Sandbox, running_sandbox
 from tests.support.waiting import until
 
 SERVICES = ("registry", "executions", "events", "projects")
@@ -159,8 +161,23 @@ def test_down_leaves_no_process(sandbox: Sandbox) -> None:
     assert sandbox.run("up").returncode == 0
 
 
-async def test_deep_folder_works_though_its_socket_lies_elsewhere(tmp_path: Path) -> None:
-    with running_sandbox(tmp_path / ("deep" * 30) / "sandbox") as deep:
+async def test_sandbox_in_a_deep_folder_works_by_the_settings_of_the_readme(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    folder = tmp_path / ("deep" * 30) / "sandbox"  # PostgreSQL's socket lies elsewhere
+    folder.mkdir(parents=True)
+    (folder / "settings.toml").write_text(example)
+    with running_sandbox(folder) as deep:
         assert "flytesnacks" in await projects(deep)
+        async with deep.channel() as channel:
+            admin = AdminServiceStub(channel)
+            domains = (await admin.GetDomains(GetDomainRequest())).domains
+            assert [(domain.id, domain.name) for domain in domains][1] == ("staging", "Staging area")
+            upload = CreateUploadLocationRequest(project="flytesnacks", domain="staging", filename_root="root")
+            location = await DataProxyServiceStub(channel).CreateUploadLocation(upload)
+        assert location.native_url.startswith("s3://my-bucket/flyte/uploads/")
+        assert "X-Amz-Credential=...%2F" in location.signed_url
+        assert "eu-central-1" in location.signed_url
+        assert "AWS_SECRET_ACCESS_KEY" not in psutil.Process(deep.pid("projects")).environ()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert deep.run("reset").returncode == 0
         assert not deep.folder.exists()

@@ -13,6 +13,7 @@ from deploy.sandbox.commands import main
 from deploy.sandbox.layout import Layout, Ports
 from deploy.sandbox.part import Part
 from deploy.sandbox.ready import http_ok
+from deploy.sandbox.settings import ChosenSettings
 
 SERVER = """
 import http.server, sys
@@ -28,7 +29,7 @@ HANGS = "import time; time.sleep(600)"
 BACK = {"back-dies": DIES, "back-hangs": HANGS}
 
 
-def stack(_layout: Layout, ports: Ports) -> tuple[Part, ...]:
+def stack(_layout: Layout, ports: Ports, _chosen: ChosenSettings) -> tuple[Part, ...]:
     back = BACK.get(os.environ.get("STAND_IN", ""), SERVER)
     return (
         _part("front", SERVER, ports.gateway, needs=("back",)),

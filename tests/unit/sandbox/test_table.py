@@ -14,14 +14,18 @@ from deploy.sandbox.client_config import client_config
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import DATABASES, Layout
 from deploy.sandbox.part import Part
+from deploy.sandbox.settings import ChosenSettings
 from deploy.sandbox.table import REPLICATED, SERVICES, port_names, stack
 from tests.support.parts import free_port
 
 
-def parts_in(folder: Path) -> dict[str, Part]:
+def parts_in(folder: Path, chosen: ChosenSettings | None = None) -> dict[str, Part]:
     layout = Layout(folder)
     layout.prepare()
-    return {part.name: part for part in stack(layout, layout.find_ports(free_port(), port_names()))}
+    return {
+        part.name: part
+        for part in stack(layout, layout.find_ports(free_port(), port_names()), chosen or ChosenSettings())
+    }
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def test_client_config_is_what_flytekit_and_flytectl_read() -> None:
 
 
 def test_pages_may_call_from_where_they_are_listed_and_by_names_that_are_told(
-    tmp_path: Path, parts: dict[str, Part], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, parts: dict[str, Part]
 ) -> None:
     def told(option: str, of: dict[str, Part]) -> list[str]:
         command = of["envoy"].before[0].command
@@ -132,8 +136,7 @@ def test_pages_may_call_from_where_they_are_listed_and_by_names_that_are_told(
 
     assert told("--cors-origin", parts) == []
     assert told("--host", parts) == ["localhost", gethostname().lower()]
-    monkeypatch.setenv("SANDBOX_CORS_ORIGINS", "http://localhost:3000, https://a.example")
-    monkeypatch.setenv("SANDBOX_HOSTS", "dev.example")
-    other = parts_in(tmp_path / "other")
+    chosen = {"cors_origins": ["http://localhost:3000", "https://a.example"], "hosts": ["dev.example"]}
+    other = parts_in(tmp_path / "other", ChosenSettings({"gateway": chosen}))
     assert told("--cors-origin", other) == ["http://localhost:3000", "https://a.example"]
     assert told("--host", other)[2:] == ["dev.example"]

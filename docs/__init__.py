@@ -1,0 +1,1 @@
+"""Pages about Flyteplane, and what generates one of them."""
