@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from gateway import clusters, filters, limits, routing
 from gateway.clusters import Address
@@ -94,7 +94,7 @@ class Settings(BaseModel):
     max_message_bytes: int = Field(default=4 * limits.MIB, ge=1024, title="--max-message-bytes")
     """Largest request, as the services take it."""
 
-    access_log: bool = Field(default=False, title="--access-log")
+    access_log: StrictBool = Field(default=False, title="--access-log")
     """Write a JSON line a request to standard output."""
 
 

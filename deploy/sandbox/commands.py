@@ -71,11 +71,11 @@ def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) ->
             raise SandboxError(f"the sandbox in {layout.root} is starting or stopping right now; try again in a moment")
         _say(f"Flyteplane is running already: localhost:{state.port}\n  client config  {layout.client_config}")
         return 0
+    chosen = settings.read(layout)
     layout.state.unlink(missing_ok=True)  # of a supervisor that was killed
     _set_old_logs_aside(layout)
     for held in layout.held.iterdir():
         held.unlink()
-    chosen = settings.read(layout)
     ports = layout.find_ports(port, port_names())
     run = Run(layout, ports, make_stack(layout, ports, chosen), began)
     _say(f"Starting Flyteplane in {layout.root}")

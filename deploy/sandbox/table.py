@@ -194,7 +194,7 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
     arguments += _repeated("--host", ("localhost", gethostname().lower(), *settings.get("hosts", ())))
     arguments += _repeated("--cors-origin", settings.get("cors_origins", ()))
     if "max_message_bytes" in settings:
-        arguments += ["--max-message-bytes", str(settings["max_message_bytes"])]
+        arguments += ["--max-message-bytes", str(int(settings["max_message_bytes"]))]
     if settings.get("access_log"):
         arguments += ["--access-log"]
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)

@@ -50,6 +50,12 @@ def test_example_of_the_settings_page_reaches_the_parts(layout: Layout, monkeypa
     assert "--cors-origin http://localhost:3000" in " ".join(parts["envoy"].before[0].command)
 
 
+def test_size_of_messages_and_the_access_log_reach_the_gateway(layout: Layout) -> None:
+    chosen = ChosenSettings({"gateway": {"max_message_bytes": 8388608.0, "access_log": True}})
+    command = " ".join(parts_of(layout, chosen)["envoy"].before[0].command)
+    assert "--max-message-bytes 8388608 --access-log" in command
+
+
 def test_sandbox_without_a_file_has_no_settings(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SANDBOX_SETTINGS", raising=False)
     assert settings.read(layout) == ChosenSettings()
@@ -106,6 +112,7 @@ def test_file_that_is_named_must_be_there(layout: Layout, monkeypatch: pytest.Mo
         ("domains = 5", ["domains: must be an array"]),
         ('[gateway]\nhosts = "a"', ["gateway.hosts: must be an array"]),
         ('[gateway]\ncors_origins = ["*"]', ["gateway.cors_origins.0: '*' is not http[s]://host[:port]"]),
+        ('[gateway]\naccess_log = "false"', ["gateway.access_log: Input should be a valid boolean"]),
         ("max_message_bytes = 1", ["max_message_bytes: Input should be greater than or equal to 1024"]),
         ("[executions]\nlabels = 1", ["executions.labels: must be a table"]),
     ],
