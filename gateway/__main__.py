@@ -9,9 +9,6 @@ from gateway import routes
 from gateway.bootstrap import LARGEST_MESSAGE, Certificate, Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
-from gateway.routes import Front
-
-FRONTS = {Front.LEAN: "lean front", Front.BRIDGE: "HTTP/1.1 front"}
 
 # A name or an address, in small letters as browsers write it.
 _HOST = r"([a-z0-9._-]+|\[[0-9a-f:.]+\])"
@@ -37,17 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="OWNER=HOST:PORT[,HOST:PORT]",
-        help=f"the gRPC servers of one owner; needed once for each of {', '.join(owners)}",
+        help=f"the HTTP/2 servers of one owner (FLYTEPLANE_LEAN_ADDRESS); needed once for each of {', '.join(owners)}",
     )
-    for front, what in FRONTS.items():
-        command.add_argument(
-            f"--{front}",
-            type=_upstream,
-            action="append",
-            default=[],
-            metavar="OWNER=HOST:PORT[,HOST:PORT]",
-            help=f"the {what} of one owner's servers; see routes.toml for what uses it",
-        )
+    command.add_argument(
+        "--reflection",
+        type=_addresses,
+        default=(),
+        metavar="HOST:PORT[,...]",
+        help="grpcio servers (FLYTEPLANE_GRPC_ADDRESS) for reflection and watched health",
+    )
     command.add_argument(
         "--objects", type=_addresses, default=(), metavar="HOST:PORT[,...]", help="HTTP servers of the object store"
     )
@@ -80,11 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if sorted(owner for owner, _ in chosen.upstream) != sorted(owners):
         command.error(f"--upstream is needed once for each of {', '.join(owners)}, and for no other")
-    fronts = {front: getattr(chosen, front) for front in FRONTS}
-    for front, told in fronts.items():
-        named = [owner for owner, _ in told]
-        if len(set(named)) < len(named) or not set(named) <= set(owners):
-            command.error(f"--{front} is taken at most once for each of {', '.join(owners)}, and for no other")
     if (chosen.tls_chain is None) != (chosen.tls_key is None):
         command.error("--tls-chain and --tls-key are needed together")
     print(  # noqa: T201 - the command's result
@@ -94,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 listen=chosen.listen,
                 admin=chosen.admin,
                 upstreams=dict(chosen.upstream),
-                fronts={front: dict(told) for front, told in fronts.items() if told},
+                reflection=chosen.reflection,
                 objects=chosen.objects,
                 tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
                 origins=chosen.cors_origin,

@@ -1,13 +1,13 @@
 """Envoy's whole configuration: one listener for HTTP/1.1 and HTTP/2, the clusters, and the admin page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway import clusters, filters, limits, routing
 from gateway.clusters import Address
-from gateway.routes import Front, Routes
+from gateway.routes import Routes
 
 _OWNER_ONLY = 0o600
 
@@ -51,7 +51,7 @@ class Settings:
     listen: Address
     admin: Address
     upstreams: Mapping[str, Sequence[Address]]  # owner > its servers, gRPC
-    fronts: Mapping[Front, Mapping[str, Sequence[Address]]] = field(default_factory=dict)  # the others that are on
+    reflection: Sequence[Address] = ()  # servers of reflection and watched health, gRPC; none: no such route
     objects: Sequence[Address] = ()  # servers of the built-in object store, HTTP/1.1; none: no such route
     tls: Certificate | None = None  # none: clear text
     origins: Sequence[str] = ()  # of web pages that may call, beside the gateway's own
@@ -60,17 +60,10 @@ class Settings:
     access_log: bool = False  # one JSON line a request on standard output
 
 
-_CLUSTERS = {Front.LEAN: clusters.grpc_cluster, Front.BRIDGE: clusters.bridge_cluster}
-
-
 def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     """Return Envoy's configuration. The descriptor sets and scripts it names are in `out`."""
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
-    fronts = [
-        _CLUSTERS[front](routing.cluster_of(owner, front), addresses)
-        for front, owners in settings.fronts.items()
-        for owner, addresses in owners.items()
-    ]
+    reflection = [clusters.grpc_cluster(routing.REFLECTION, settings.reflection)] if settings.reflection else []
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
@@ -78,7 +71,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
         "admin": {"address": settings.admin.as_envoy(mode=_OWNER_ONLY)},
         "static_resources": {
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
-            "clusters": [*services, *fronts, *objects],
+            "clusters": [*services, *reflection, *objects],
         },
         "overload_manager": limits.overload_manager(),
     }
@@ -136,7 +129,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "route_config": routing.route_table(
             routes,
             out,
-            fronts=settings.fronts,
+            reflection=bool(settings.reflection),
             objects=bool(settings.objects),
             origins=settings.origins,
             largest_message=settings.largest_message,
@@ -179,8 +172,6 @@ def _rest_mappers() -> list[dict[str, Any]]:
 
 
 def _grpc_mappers() -> list[dict[str, Any]]:
-    # Only the bridge makes replies with status 200 to a gRPC call: what answered on the service's port does not speak
-    # gRPC.
     return [
         {
             "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}},
@@ -191,7 +182,7 @@ def _grpc_mappers() -> list[dict[str, Any]]:
                 },
             ],
         }
-        for status, code in {200: 14, **GRPC_CODES}.items()
+        for status, code in GRPC_CODES.items()
     ]
 
 
