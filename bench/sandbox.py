@@ -1,15 +1,13 @@
 """`python -m bench.sandbox --out FILE`: the runs of `make bench`, on sandboxes of their own, and their report.
 
 Flat out tells what the machine can do, the rate how long an engine waits while it has enough to do. The same load over
-the other front and over a long history tells what those cost, as ratios of runs of one session.
+a long history tells what that costs, as a ratio of runs of one session.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -51,8 +49,6 @@ def _results(seconds: float, stored: int) -> Iterator[Result]:
     with running_stack() as stack:
         yield _run(stack, "at a rate", _RATE_SECONDS, _RATE)
         yield _run(stack, "sustained", seconds)
-    with _front("grpc"), running_stack() as stack:
-        yield _run(stack, "over grpcio alone", _COMPARED_SECONDS)
     with running_stack() as stack:
         before = _run(stack, "with little history", _COMPARED_SECONDS)
         yield before
@@ -70,16 +66,6 @@ def _run(stack: Stack, what: str, seconds: float, rate: float | None = None) -> 
     sys.stdout.write(render(result) + "\n")
     sys.stdout.flush()
     return result
-
-
-@contextmanager
-def _front(name: str) -> Iterator[None]:
-    """Start sandboxes with that front to the end of the block."""
-    os.environ["SANDBOX_FRONT"] = name
-    try:
-        yield
-    finally:
-        del os.environ["SANDBOX_FRONT"]
 
 
 def _report(results: list[Result]) -> str:

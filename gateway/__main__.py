@@ -11,9 +11,7 @@ from gateway import routes
 from gateway.bootstrap import Certificate, Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
-from gateway.routes import Front
 
-FRONTS = (Front.LEAN, Front.BRIDGE)
 _FIELDS = Settings.model_fields
 
 
@@ -26,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--listen", type=_address, metavar="HOST:PORT", **_from("listen"))
     command.add_argument("--admin", type=_address, metavar="HOST:PORT|unix:PATH", **_from("admin"))
     command.add_argument("--upstream", type=_upstream, metavar="OWNER=...", **_repeated("upstreams"))
-    for front in FRONTS:
-        command.add_argument(f"--{front}", type=_upstream, metavar="OWNER=...", **_repeated("fronts"))
+    command.add_argument("--reflection", type=_addresses, metavar="HOST:PORT[,...]", **_from("reflection"))
     command.add_argument("--objects", type=_addresses, metavar="HOST:PORT[,...]", **_from("objects"))
     command.add_argument("--tls-chain", type=Path, metavar="FILE", **_from("tls"))
     command.add_argument("--tls-key", type=Path, metavar="FILE", **_from("tls"))
@@ -38,11 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if sorted(owner for owner, _ in chosen.upstream) != sorted(owners):
         command.error(f"--upstream is needed once for each of {', '.join(owners)}, and for no other")
-    fronts = {front: getattr(chosen, front) for front in FRONTS}
-    for front, told in fronts.items():
-        named = [owner for owner, _ in told]
-        if len(set(named)) < len(named) or not set(named) <= set(owners):
-            command.error(f"--{front} is taken at most once for each of {', '.join(owners)}, and for no other")
     if (chosen.tls_chain is None) != (chosen.tls_key is None):
         command.error("--tls-chain and --tls-key are needed together")
     try:
@@ -50,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             listen=chosen.listen,
             admin=chosen.admin,
             upstreams=dict(chosen.upstream),
-            fronts={front: dict(told) for front, told in fronts.items() if told},
+            reflection=chosen.reflection,
             objects=chosen.objects,
             tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
             cors_origins=chosen.cors_origin,

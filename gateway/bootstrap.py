@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from gateway import clusters, filters, limits, routing
 from gateway.clusters import Address
-from gateway.routes import Front, Routes
+from gateway.routes import Routes
 
 _OWNER_ONLY = 0o600
 
@@ -74,10 +74,10 @@ class Settings(BaseModel):
     """host:port or unix:PATH of Envoy's own page, which can stop it: a socket is for its owner only."""
 
     upstreams: Mapping[str, Sequence[Address]] = Field(default_factory=dict, title="--upstream")
-    """OWNER=HOST:PORT[,HOST:PORT]: the gRPC servers of one service; needed once for each of them."""
+    """OWNER=HOST:PORT[,HOST:PORT]: the HTTP/2 servers of one service; needed once for each of them."""
 
-    fronts: Mapping[Front, Mapping[str, Sequence[Address]]] = Field(default_factory=dict, title="--lean, --bridge")
-    """OWNER=HOST:PORT[,HOST:PORT]: another front of one service's servers; routes.toml says what uses it."""
+    reflection: Sequence[Address] = Field(default=(), title="--reflection")
+    """HOST:PORT[,HOST:PORT] of grpcio servers for reflection and watched health; none: no such route."""
 
     objects: Sequence[Address] = Field(default=(), title="--objects")
     """HOST:PORT[,HOST:PORT] of HTTP servers of a file:// object store; none: no such route."""
@@ -98,17 +98,10 @@ class Settings(BaseModel):
     """Write a JSON line a request to standard output."""
 
 
-_CLUSTERS = {Front.LEAN: clusters.grpc_cluster, Front.BRIDGE: clusters.bridge_cluster}
-
-
 def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     """Return Envoy's configuration. The descriptor sets and scripts it names are in `out`."""
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
-    fronts = [
-        _CLUSTERS[front](routing.cluster_of(owner, front), addresses)
-        for front, owners in settings.fronts.items()
-        for owner, addresses in owners.items()
-    ]
+    reflection = [clusters.grpc_cluster(routing.REFLECTION, settings.reflection)] if settings.reflection else []
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
@@ -116,7 +109,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
         "admin": {"address": settings.admin.as_envoy(mode=_OWNER_ONLY)},
         "static_resources": {
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
-            "clusters": [*services, *fronts, *objects],
+            "clusters": [*services, *reflection, *objects],
         },
         "overload_manager": limits.overload_manager(),
     }
@@ -174,7 +167,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "route_config": routing.route_table(
             routes,
             out,
-            fronts=settings.fronts,
+            reflection=bool(settings.reflection),
             objects=bool(settings.objects),
             origins=settings.cors_origins,
             largest_message=settings.max_message_bytes,
@@ -217,8 +210,6 @@ def _rest_mappers() -> list[dict[str, Any]]:
 
 
 def _grpc_mappers() -> list[dict[str, Any]]:
-    # Only the bridge makes replies with status 200 to a gRPC call: what answered on the service's port does not speak
-    # gRPC.
     return [
         {
             "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}},
@@ -229,7 +220,7 @@ def _grpc_mappers() -> list[dict[str, Any]]:
                 },
             ],
         }
-        for status, code in {200: 14, **GRPC_CODES}.items()
+        for status, code in GRPC_CODES.items()
     ]
 
 

@@ -49,13 +49,6 @@ PING_BEFORE_USE = {"connection_idle_interval": "30s", "timeout": "2s"}
 # uvicorn closes a connection that was idle for 5 s; closing first, no request can run into that.
 HTTP_IDLE = "3s"
 
-# The bridge's connections carry one call each. The service keeps an idle one for an hour, so this side closes it first
-# and no call can run into that.
-HTTP_IDLE_BRIDGE = "600s"
-# To all servers of one owner. What is more at once waits here; it is far above what a service answers in a moment, and
-# bounds the files that it opens.
-BRIDGE_CONNECTIONS = 2_000
-
 # With several servers: the one that fails to answer this often in a row is left out for a moment.
 OUTLIERS = {
     "consecutive_gateway_failure": 5,
@@ -76,8 +69,6 @@ HEALTH_TIMES = {
     "healthy_threshold": 1,
 }
 HEALTH_CHECK = {**HEALTH_TIMES, "grpc_health_check": {}}
-
-# The bridge's port answers any GET, the object store's this one.
 HTTP_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
 
 UNIX = "unix:"
@@ -152,23 +143,6 @@ def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     return cluster | _judged(addresses, HEALTH_CHECK)
 
 
-def bridge_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
-    """Return the cluster of a service's front behind the bridge: gRPC calls over HTTP/1.1."""
-    cluster = _cluster(name, addresses, most_connections=BRIDGE_CONNECTIONS) | {
-        "typed_extension_protocol_options": {
-            HTTP_OPTIONS: {
-                "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
-                "common_http_protocol_options": {
-                    "idle_timeout": HTTP_IDLE_BRIDGE,
-                    "max_response_headers_kb": MOST_HEADERS_KB,
-                },
-                "explicit_http_config": {"http_protocol_options": {}},
-            },
-        },
-    }
-    return cluster | _judged(addresses, HTTP_HEALTH_CHECK)
-
-
 def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     """Return the cluster of a plain HTTP/1.1 server."""
     cluster = _cluster(name, addresses) | {
@@ -189,10 +163,10 @@ def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[
     return {}
 
 
-def _cluster(name: str, addresses: Sequence[Address], *, most_connections: int = MOST_REQUESTS) -> dict[str, Any]:
+def _cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     dns = not all(address.is_fixed for address in addresses)
     thresholds = {
-        "max_connections": most_connections,
+        "max_connections": MOST_REQUESTS,
         "max_pending_requests": MOST_REQUESTS,
         "max_requests": MOST_REQUESTS,
         "max_retries": MOST_RETRIES,

@@ -1,10 +1,9 @@
 """What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
 
-A gRPC request passes only CORS, gRPC-Web, the bridge where its method is served behind one, and the
-router. One that comes from a web page passes a script before them that refuses strangers, as REST requests, uploads and
-downloads do. The transcoder and the two scripts around it are switched off by default; the routes for REST switch them
-on. Envoy decides that once, when the request arrives, so a transcoded request keeps them although it then takes the
-route of its method, and never gets the bridge.
+A gRPC request passes only CORS, gRPC-Web and the router. One that comes from a web page passes a script before them
+that refuses strangers, as REST requests, uploads and downloads do. The transcoder and the two scripts around it are
+switched off by default; the routes for REST switch them on. Envoy decides that once, when the request arrives, so a
+transcoded request keeps them although it then takes the route of its method.
 """
 
 from pathlib import Path
@@ -18,7 +17,6 @@ GRPC_WEB = "envoy.filters.http.grpc_web"
 OUTER = "flyteplane.outer"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 INNER = "flyteplane.inner"
-BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 ROUTER = "envoy.filters.http.router"
 
 # Metadata that the scripts leave on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST,
@@ -46,10 +44,6 @@ def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
         _script(OUTER, out / "outer.lua"),
         {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON, largest_message), "disabled": True},
         _script(INNER, out / "inner.lua"),
-        # It leaves the frames and the content type as they are: a service sees both, and Envoy's own replies to gRPC
-        # calls pass as what they are. With another content type the bridge would make UNKNOWN of each of them.
-        _filter(BRIDGE, "grpc_http1_reverse_bridge.v3.FilterConfig", content_type="application/grpc")
-        | {"disabled": True},
         # Without Envoy's headers about timing: nobody reads them, and every reply would carry them.
         _filter(ROUTER, "router.v3.Router", suppress_envoy_headers=True),
     ]
@@ -91,11 +85,6 @@ def rest_switched_on(flavour: dict[str, Any]) -> dict[str, Any]:
 def pages_switched_on() -> dict[str, Any]:
     """Return the filter settings of a route that web pages may take, beside those for REST."""
     return {ORIGIN: _ON}
-
-
-def bridge_switched_on() -> dict[str, Any]:
-    """Return the filter settings of a route behind the bridge."""
-    return {BRIDGE: _ON}
 
 
 def _filter(name: str, kind: str, **settings: object) -> dict[str, Any]:

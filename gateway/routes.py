@@ -4,7 +4,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,7 @@ from gateway import descriptors
 TABLE = Path(__file__).with_name("routes.toml")
 
 KINDS = {"reads": "read", "writes": "write"}
-OWNER_SETTINGS = ("timeout", "front")  # of an owner's entries, those that are no service
-
-
-class Front(StrEnum):
-    """Which of a service's fronts answers a gRPC call (docs/decisions/0007-two-fronts.md, 0011-lean-front.md)."""
-
-    LEAN = "lean"
-    BRIDGE = "bridge"
-    GRPC = "grpc"
+TIMEOUT = "timeout"  # the one entry of an owner that is no service
 
 
 class RoutesError(ValueError):
@@ -45,7 +36,6 @@ class Method:
     name: str  # package.Service/Method
     owner: str
     kind: str  # "read" or "write": a key of Routes.retries
-    front: str  # a Front
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class Routes:
     timeouts: Mapping[str, str]  # owner > Envoy duration
     retries: Mapping[str, Retry]  # kind of method
     unknown_methods: str
-    health_and_reflection: str
+    health: str
     objects_prefix: str
 
     @property
@@ -73,13 +63,13 @@ def load(text: str | None = None) -> Routes:
     table = tomllib.loads(TABLE.read_text() if text is None else text)
     routes = Routes(
         methods=tuple(_methods(table["owners"])),
-        timeouts={owner: entry["timeout"] for owner, entry in table["owners"].items()},
+        timeouts={owner: entry[TIMEOUT] for owner, entry in table["owners"].items()},
         retries={kind: Retry(**{**entry, "on": tuple(entry["on"])}) for kind, entry in table["retries"].items()},
         unknown_methods=table["unknown_methods"],
-        health_and_reflection=table["health_and_reflection"],
+        health=table["health"],
         objects_prefix=table["objects_prefix"],
     )
-    if faults := [*_faults(routes), *_front_faults(routes, table["owners"])]:
+    if faults := _faults(routes):
         raise RoutesError("\n".join(faults))
     return routes
 
@@ -87,12 +77,11 @@ def load(text: str | None = None) -> Routes:
 def _methods(owners: Mapping[str, Mapping[str, Any]]) -> Iterable[Method]:
     for owner, entry in owners.items():
         for service, lists in entry.items():
-            if service in OWNER_SETTINGS:
+            if service == TIMEOUT:
                 continue
-            fronts = lists.get("fronts", {})
             for key, kind in KINDS.items():
                 for method in lists[key]:
-                    yield Method(f"{service}/{method}", owner, kind, fronts.get(method, entry["front"]))
+                    yield Method(f"{service}/{method}", owner, kind)
 
 
 def _faults(routes: Routes) -> list[str]:
@@ -106,27 +95,8 @@ def _faults(routes: Routes) -> list[str]:
             f"{key}: no owner is called {owner}"
             for key, owner in (
                 ("unknown_methods", routes.unknown_methods),
-                ("health_and_reflection", routes.health_and_reflection),
+                ("health", routes.health),
             )
             if owner not in routes.timeouts
         ),
-    ]
-
-
-def _front_faults(routes: Routes, owners: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    named = {method.name for method in routes.methods}
-    chosen = [
-        f"{service}/{method}"
-        for entry in owners.values()
-        for service, lists in entry.items()
-        if service not in OWNER_SETTINGS
-        for method in lists.get("fronts", {})
-    ]
-    return [
-        *(
-            f"{method.name}: no front is called {method.front}"
-            for method in routes.methods
-            if method.front not in set(Front)
-        ),
-        *(f"{name}: has a front and is not in the table" for name in chosen if name not in named),
     ]

@@ -1,13 +1,14 @@
 """Envoy's route table, made from the routing table: gRPC by method, then the plain pages, then REST by flavour."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway import filters, limits
 from gateway.descriptors import Form
-from gateway.routes import Front, Method, Retry, Routes
+from gateway.routes import Method, Retry, Routes
 
+REFLECTION = "reflection"  # the cluster of the grpcio servers that answer what is a stream
 OBJECTS = "objects"  # the cluster of the built-in object store's HTTP port
 
 # What a REST request gets, by the `route` that lua/outer.lua found: forms of body and reply, and snake case names.
@@ -59,24 +60,24 @@ def _without(key: str) -> dict[str, Any]:
 NOT_REST, NOT_ALLOWED_YET = _without("reply"), _without("page")
 
 
-def cluster_of(owner: str, front: Front) -> str:
-    """Return the name of the cluster of an owner's front."""
-    return owner if front is Front.GRPC else f"{owner}_{front}"
-
-
 def route_table(
     routes: Routes,
     out: Path,
     *,
-    fronts: Mapping[Front, Container[str]],
+    reflection: bool,
     objects: bool,
     origins: Sequence[str],
     largest_message: int,
 ) -> dict[str, Any]:
     """Return the route table.
 
-    `fronts` tells which owners have the front beside "grpc", `objects` whether there is an object store, `origins`
-    which web pages may call.
+    Args:
+        routes: Which owner serves which method.
+        out: The folder of the files that the configuration names.
+        reflection: Whether there is a cluster for reflection and watched health; without it they are unknown methods.
+        objects: Whether there is a cluster for the object store.
+        origins: Those of web pages that may call, beside the gateway's own.
+        largest_message: The most bytes that the services take.
     """
     return {
         "name": "flyteplane",
@@ -90,20 +91,10 @@ def route_table(
                 "routes": [
                     NO_CALL,
                     _page_route(routes),
-                    *(
-                        route
-                        for method in routes.methods
-                        for route in _method_routes(routes, method, _front(method, fronts))
-                    ),
-                    _health_route(routes, fronts),
-                    _grpc_route("/grpc.", routes.health_and_reflection, routes, idle=limits.STREAM_IDLE, most="0s"),
-                    _grpc_route(
-                        "/",
-                        _cluster_at_hand(routes.unknown_methods, fronts),
-                        routes,
-                        idle=UNKNOWN_IDLE,
-                        most=limits.LONGEST_REQUEST,
-                    ),
+                    *(_method_route(routes, method) for method in routes.methods),
+                    _health_route(routes),
+                    *([_stream_route(routes)] if reflection else []),
+                    _unknown_route(routes),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
                     *([_objects_route(routes)] if objects else []),
                     *(_rest_route(routes, out, largest_message, name) for name in FLAVOURS),
@@ -114,25 +105,11 @@ def route_table(
     }
 
 
-def _front(method: Method, fronts: Mapping[Front, Container[str]]) -> Front:
-    """The front that was chosen for the method, or the next one that its owner has."""
-    wanted = list(Front)[list(Front).index(Front(method.front)) :]
-    return next(front for front in wanted if front is Front.GRPC or method.owner in fronts.get(front, ()))
-
-
-def _method_routes(routes: Routes, method: Method, front: Front) -> Iterator[dict[str, Any]]:
-    if front is Front.BRIDGE:
-        yield _bridge_route(routes, method)
-        yield _method_route(routes, method, Front.GRPC)
-    else:
-        yield _method_route(routes, method, front)
-
-
-def _method_route(routes: Routes, method: Method, front: Front) -> dict[str, Any]:
+def _method_route(routes: Routes, method: Method) -> dict[str, Any]:
     return {
         "match": {"path": f"/{method.name}", "headers": [GRPC]},
         "route": {
-            "cluster": cluster_of(method.owner, front),
+            "cluster": method.owner,
             "timeout": routes.timeouts[method.owner],
             "idle_timeout": _longer(routes.timeouts[method.owner]),
             "retry_policy": _retry_policy(routes.retries[method.kind]),
@@ -145,22 +122,19 @@ def _longer(timeout: str) -> str:
     return f"{float(timeout.removesuffix('s')) + IDLE_MARGIN:g}s"
 
 
-def _bridge_route(routes: Routes, method: Method) -> dict[str, Any]:
-    """Return the route of native calls. What came as REST or from a page goes on to the gRPC front: it has no bridge.
-
-    The bridge would answer the 503 that Envoy says to REST clients with its own 200.
-    """
-    route = _method_route(routes, method, Front.BRIDGE)
-    return {
-        "match": route["match"] | {"dynamic_metadata": [NOT_REST, NOT_ALLOWED_YET]},
-        "route": route["route"],
-        "typed_per_filter_config": filters.bridge_switched_on(),
-    }
+def _health_route(routes: Routes) -> dict[str, Any]:
+    """Return the route of the one call among those of health and reflection that is no stream."""
+    route = {"cluster": routes.health, "timeout": HEALTH_TIMEOUT, "idle_timeout": UNKNOWN_IDLE}
+    return {"match": {"path": HEALTH_CHECK, "headers": [GRPC]}, "route": route}
 
 
-def _cluster_at_hand(owner: str, fronts: Mapping[Front, Container[str]]) -> str:
-    """Return the cluster of the owner's lean front, which has an answer to what is no gRPC message, or of the other."""
-    return cluster_of(owner, Front.LEAN if owner in fronts.get(Front.LEAN, ()) else Front.GRPC)
+def _stream_route(routes: Routes) -> dict[str, Any]:
+    """Return the route of reflection and of watched health."""
+    return _grpc_route("/grpc.", REFLECTION, routes, idle=limits.STREAM_IDLE, most="0s")
+
+
+def _unknown_route(routes: Routes) -> dict[str, Any]:
+    return _grpc_route("/", routes.unknown_methods, routes, idle=UNKNOWN_IDLE, most=limits.LONGEST_REQUEST)
 
 
 def _grpc_route(prefix: str, cluster: str, routes: Routes, *, idle: str, most: str) -> dict[str, Any]:
@@ -171,13 +145,6 @@ def _grpc_route(prefix: str, cluster: str, routes: Routes, *, idle: str, most: s
         "match": {"prefix": prefix, "headers": [GRPC]},
         "route": {"cluster": cluster, **times, "retry_policy": policy},
     }
-
-
-def _health_route(routes: Routes, fronts: Mapping[Front, Container[str]]) -> dict[str, Any]:
-    """Return the route of the one call among those of health and reflection that is no stream."""
-    cluster = _cluster_at_hand(routes.health_and_reflection, fronts)
-    route = {"cluster": cluster, "timeout": HEALTH_TIMEOUT, "idle_timeout": UNKNOWN_IDLE}
-    return {"match": {"path": HEALTH_CHECK, "headers": [GRPC]}, "route": route}
 
 
 def _page_route(routes: Routes) -> dict[str, Any]:

@@ -31,8 +31,8 @@ DECIDED: Mapping[str, str] = {
     **dict.fromkeys(
         ("nats_url", "nats_ca_file", "nats_certificate_file", "nats_key_file"), "the sandbox runs NATS itself"
     ),
-    **dict.fromkeys(("grpc_address", "lean_address", "bridge_address", "http_address"), _CONNECTED),
-    **dict.fromkeys(("upstreams", "fronts", "objects"), _CONNECTED),
+    **dict.fromkeys(("grpc_address", "lean_address", "http_address"), _CONNECTED),
+    **dict.fromkeys(("upstreams", "reflection", "objects"), _CONNECTED),
     "signing_key": "the sandbox makes its own and keeps it",
     "listen": "the variable PORT says the gateway's port",
     "admin": "the sandbox keeps it for its owner only",

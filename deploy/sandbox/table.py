@@ -36,10 +36,8 @@ OBJECT_STORE_SETTINGS = {
     "events": ("OBJECTS_URL",),
     "projects": (),
 }
-# Which front of the services the gateway uses for gRPC calls, so that the tests can run against each.
-FRONTS = ("lean", "bridge", "grpc")
-# Those that the gateway can reach through a socket.
-_SOCKETS = ("lean", "bridge")
+# What a service listens for.
+_LISTENERS = ("lean", "grpc", "http")
 # What may run several times, as in production; the others would only cost memory here.
 REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
@@ -64,7 +62,7 @@ _POLL_SECONDS = 0.05
 def port_names() -> tuple[str, ...]:
     """What needs a port, for as many replicas as SANDBOX_REPLICAS says."""
     others = tuple(f"{name}-{number}" for number in REPLICAS[1 : _replicas()] for name in REPLICATED)
-    services = (f"{name}-{front}" for name in SERVICES + others for front in (*FRONTS, "http"))
+    services = (f"{name}-{listener}" for name in SERVICES + others for listener in _LISTENERS)
     return ("nats", "nats-monitor", *services)
 
 
@@ -147,8 +145,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     env = {
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
         "FLYTEPLANE_NATS_URL": f"nats://{name}:{kept.nats_passwords[name]}@{ports.address('nats')}",
+        "FLYTEPLANE_LEAN_ADDRESS": _socket(layout, ports, instance),
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
-        **{f"FLYTEPLANE_{front.upper()}_ADDRESS": _socket(layout, ports, instance, front) for front in _SOCKETS},
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
@@ -185,10 +183,9 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
     admin = f"{UNIX}{layout.admin_socket}"
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
-        arguments += ["--upstream", f"{name}={_addresses(ports, name, 'grpc')}"]
-        if (front := _front()) in _SOCKETS:
-            addresses = ",".join(_socket(layout, ports, instance, front) for instance in instances(ports, name))
-            arguments += [f"--{front}", f"{name}={addresses}"]
+        addresses = ",".join(_socket(layout, ports, instance) for instance in instances(ports, name))
+        arguments += ["--upstream", f"{name}={addresses}"]
+    arguments += ["--reflection", _addresses(ports, "registry", "grpc")]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
     # Whoever works at this machine has a browser, and any page it shows could have its name point here.
     arguments += _repeated("--host", ("localhost", gethostname().lower(), *settings.get("hosts", ())))
@@ -222,22 +219,15 @@ def _repeated(option: str, values: Iterable[str]) -> list[str]:
     return [part for value in values for part in (option, value)]
 
 
-def _addresses(ports: Ports, name: str, front: str) -> str:
-    """Where the service's replicas answer, as the gateway is told."""
-    return ",".join(ports.address(f"{instance}-{front}") for instance in instances(ports, name))
+def _addresses(ports: Ports, name: str, listener: str) -> str:
+    """Return the ports of the service's replicas, as the gateway takes them."""
+    return ",".join(ports.address(f"{instance}-{listener}") for instance in instances(ports, name))
 
 
-def _socket(layout: Layout, ports: Ports, instance: str, front: str) -> str:
-    """Where a front answers: on a socket, which costs a call less than a port, if its path is not too long."""
-    path = layout.sockets / f"{instance}-{front}.sock"
-    return f"{UNIX}{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-{front}")
-
-
-def _front() -> str:
-    front = variables.FRONT.read()
-    if front not in FRONTS:
-        raise SandboxError(f"SANDBOX_FRONT is {front!r}; there are: {', '.join(FRONTS)}")
-    return front
+def _socket(layout: Layout, ports: Ports, instance: str) -> str:
+    """Return where the gateway calls: a socket, which costs a call less than a port, if its path is not too long."""
+    path = layout.sockets / f"{instance}-lean.sock"
+    return f"{UNIX}{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-lean")
 
 
 async def _drain(admin: str) -> None:

@@ -29,6 +29,5 @@ SETTINGS = Variable(
 REPLICAS = Variable(
     "SANDBOX_REPLICAS", "integer", "1", "How many processes there are of registry, executions and events: 1 to 9."
 )
-FRONT = Variable("SANDBOX_FRONT", "text", "lean", "The front of the services that the gateway uses for gRPC calls.")
 
-VARIABLES = (PORT, DIR, SETTINGS, REPLICAS, FRONT)
+VARIABLES = (PORT, DIR, SETTINGS, REPLICAS)

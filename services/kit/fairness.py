@@ -137,7 +137,7 @@ UNREAD = Unread(16 * 1024 * 1024)
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What requests that have begun and have not arrived may hold, over all fronts of a process, and how they stall."""
+    """What requests that have begun and have not arrived may hold, in all of a process, and how they stall."""
 
     total: int = DEFAULT_UNFINISHED_BYTES
     seconds: float = DEFAULT_REQUEST_IDLE_SECONDS

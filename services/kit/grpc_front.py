@@ -1,7 +1,6 @@
 """The gRPC front: a grpcio server that hands bytes to the table of methods, with health and reflection beside it.
 
-For direct callers, probes and reflection; and for the gateway's calls where no other front is on (`lean_front`,
-`asgi_front`).
+For direct callers, probes, reflection and watched health. The gateway's other calls go to `lean_front`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a gRPC call is over HTTP, for the fronts that speak HTTP themselves (`asgi_front`, `lean_front`).
+"""What a gRPC call is over HTTP, for the server that speaks HTTP itself (`lean_front`).
 
 A request's body is one frame: whether the message is compressed, how long it is, the message. An answer is a frame
 too. A failure is headers without a body, gRPC's "Trailers-Only".
@@ -37,11 +37,6 @@ def framed(reply: bytes) -> bytes:
     return b"\0" + len(reply).to_bytes(4, "big") + reply
 
 
-def announced(body: bytes | bytearray) -> int:
-    """How long the message is that begins `body`, which has a frame's head."""
-    return int.from_bytes(body[1:FRAME_HEAD], "big")
-
-
 def message_of(body: bytes | bytearray, metadata: Mapping[str, str], most: int) -> bytes:
     """The one message of a request, which may be the beginning of a body that is too large.
 
@@ -49,7 +44,7 @@ def message_of(body: bytes | bytearray, metadata: Mapping[str, str], most: int) 
     """
     if len(body) < FRAME_HEAD:
         raise InvalidArgument(NOT_WHOLE)
-    size = announced(body)
+    size = int.from_bytes(body[1:FRAME_HEAD], "big")
     if size > most:
         raise _too_large(size, most)
     if len(body) != FRAME_HEAD + size:

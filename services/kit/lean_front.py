@@ -1,9 +1,8 @@
 """The lean front: gRPC over HTTP/2 with what Flyte's calls need, for the gateway alone.
 
 All of Flyte's methods are unary. grpcio's server costs several times as much for such a call as everything else that
-happens to an event, and the bridge (`asgi_front`) several system calls for each, here and in Envoy
-(docs/decisions/0011-lean-front.md). Beside the table of methods it answers health checks, by which the gateway chooses
-between replicas.
+happens to an event (docs/decisions/0011-lean-front.md). In addition to the table of methods it serves health checks, by
+which the gateway chooses between replicas.
 """
 
 import asyncio

@@ -23,7 +23,6 @@ from typing import Any, Generic, TypeVar
 import uvloop
 from starlette.routing import BaseRoute
 
-from services.kit.asgi_front import AsgiFront
 from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import ServiceError, Unavailable
@@ -186,7 +185,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
         await front.start()
     http = asyncio.create_task(http_front.serve())
     loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
-    addresses = {front: getattr(settings, f"{front}_address") for front in ("grpc", "lean", "bridge", "http")}
+    addresses = {front: getattr(settings, f"{front}_address") for front in ("grpc", "lean", "http")}
     log.info("serving", extra=addresses)
     ended = asyncio.create_task(ending.wait())
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
@@ -214,17 +213,13 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
 
 
-def _fronts(settings: ProcessSettings, app: App) -> list[GrpcFront | LeanFront | AsgiFront]:
+def _fronts(settings: ProcessSettings, app: App) -> tuple[GrpcFront, LeanFront]:
     arrivals = Arrivals(settings.max_unfinished_bytes, settings.request_idle_seconds)
     most = settings.max_message_bytes
-    fronts: list[GrpcFront | LeanFront | AsgiFront] = [
-        GrpcFront(app.table, app.services, settings.grpc_address, most, arrivals)
-    ]
-    if settings.lean_address:
-        fronts.append(LeanFront(app.table, settings.lean_address, most, app.services, arrivals))
-    if settings.bridge_address:
-        fronts.append(AsgiFront(app.table, settings.bridge_address, most, arrivals))
-    return fronts
+    return (
+        GrpcFront(app.table, app.services, settings.grpc_address, most, arrivals),
+        LeanFront(app.table, settings.lean_address, most, app.services, arrivals),
+    )
 
 
 def _ended_by_signal() -> asyncio.Event:

@@ -1,8 +1,7 @@
-"""One table of methods for every front: full gRPC path to a handler's method, bytes in and bytes out.
+"""One table of methods for both servers: full gRPC path to a handler's method, bytes in and bytes out.
 
-Handlers see messages; a front sees `(path, bytes)`. So another front can be put beside the gRPC server without touching
-a handler. A handler is any object whose coroutine methods carry RPC names; it answers with a message, or with bytes
-when the answer is already serialized.
+Handlers see messages; a server sees `(path, bytes)`. A handler is any object whose coroutine methods carry RPC names;
+it returns a message, or bytes when the answer is already serialized.
 """
 
 import asyncio

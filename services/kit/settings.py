@@ -54,15 +54,11 @@ class ProcessSettings(BaseSettings):
     """PEM private key of that certificate."""
 
     grpc_address: str = "127.0.0.1:8081"
-    """host:port of the gRPC server: for direct callers, and for the gateway where it is not told of another front."""
+    """host:port of grpcio's server: for direct callers, and for the gateway's reflection and watched health."""
 
-    lean_address: str = ""
-    """host:port of the lean front, for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of a
-    socket where the gateway runs on the same machine; empty: off."""
-
-    bridge_address: str = ""
-    """host:port or unix:PATH of the front for the gateway's gRPC bridge (docs/decisions/0007-two-fronts.md); empty:
-    off."""
+    lean_address: str = "127.0.0.1:8083"
+    """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of
+    a socket where the gateway runs on the same machine."""
 
     http_address: str = "127.0.0.1:8082"
     """host:port of /healthz, /readyz and /metrics."""
@@ -84,10 +80,10 @@ class ProcessSettings(BaseSettings):
     drain_seconds: float = Field(default=8.0, ge=0, le=300)
     """How long calls under way may take to finish after SIGTERM; below the 10 s in which all must be over."""
 
-    @field_validator("lean_address", "bridge_address")
+    @field_validator("lean_address")
     @classmethod
-    def _off_or_host_and_port(cls, value: str) -> str:
-        return value if not value or value.startswith(UNIX) else cls._host_and_port(value)
+    def _socket_or_host_and_port(cls, value: str) -> str:
+        return value if value.startswith(UNIX) else cls._host_and_port(value)
 
     @field_validator("grpc_address", "http_address")
     @classmethod

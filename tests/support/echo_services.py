@@ -1,8 +1,8 @@
 """Small real servers to stand behind the gateway in its tests: Flyte's gRPC services, and a plain HTTP server.
 
 `EchoServices` answers every method of the five services with an empty message unless told otherwise, and keeps what
-arrived. It is one server for one owner, so a test sees where a call went. It has all fronts: a gRPC server of its own,
-which allows whatever gRPC allows, and the kit's two fronts for the gateway.
+arrived. It is one server for one owner, so a test sees where a call went: the kit's server for the gateway, and one of
+grpcio's, which allows whatever gRPC allows.
 """
 
 import asyncio
@@ -23,9 +23,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from gateway.clusters import Address
-from gateway.routes import Front
 from services.kit import rpc
-from services.kit.asgi_front import AsgiFront
 from services.kit.errors import from_status
 from services.kit.lean_front import LeanFront
 from tests.support.parts import free_port
@@ -37,7 +35,7 @@ SERVICES = [
 ]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 UNLIMITED = -1
-LARGEST = 16 << 20  # bytes; the kit's fronts want a limit
+LARGEST = 16 << 20  # bytes; the kit's server wants a limit
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", UNLIMITED),
     ("grpc.max_metadata_size", 1 << 20),
@@ -54,7 +52,6 @@ class Call:
     request: Any
     metadata: Mapping[str, str | bytes]
     seconds_left: float | None
-    front: str
 
 
 class Failure(Exception):
@@ -74,13 +71,13 @@ Answer = Callable[[Any], Message | Awaitable[Message]]
 
 
 class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """All five Flyte services on one port."""
+    """All five Flyte services, on a port of each server."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.answers: dict[str, Answer] = {}
-        self.port = 0
-        self.lean_port, self.bridge_port = free_port(), free_port()
+        self.port = free_port()
+        self.grpcio_port = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler of a method, as grpc asks for it."""
@@ -91,7 +88,7 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
         async def answer(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             metadata = dict(context.invocation_metadata() or ())
-            call = Call(method.name, request, metadata, context.time_remaining(), "grpc")
+            call = Call(method.name, request, metadata, context.time_remaining())
             try:
                 return await self._answer(method, call)
             except Failure as failure:
@@ -110,23 +107,28 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         reply = self.answers.get(method.name, lambda _: GetMessageClass(method.output_type)())(call.request)
         return await reply if isinstance(reply, Awaitable) else reply
 
-    def address(self, front: Front) -> Address:
-        """Return where one of the fronts listens."""
-        ports = {Front.LEAN: self.lean_port, Front.BRIDGE: self.bridge_port, Front.GRPC: self.port}
-        return Address("127.0.0.1", ports[front])
+    @property
+    def address(self) -> Address:
+        """Return where the gateway calls."""
+        return Address("127.0.0.1", self.port)
 
-    def _table(self, front: Front) -> rpc.Table:
+    @property
+    def grpcio_address(self) -> Address:
+        """Return where direct callers call."""
+        return Address("127.0.0.1", self.grpcio_port)
+
+    def _table(self) -> rpc.Table:
         table = rpc.Table()
         for service in SERVICES:
-            methods = {method.name: self._handler(method, front) for method in service.methods}
+            methods = {method.name: self._handler(method) for method in service.methods}
             table.bind(service, SimpleNamespace(**methods))
         return table
 
-    def _handler(self, method: MethodDescriptor, front: Front) -> Any:
+    def _handler(self, method: MethodDescriptor) -> Any:
         async def answer(request: Message, call: rpc.Call) -> Message:
             left = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
             try:
-                return await self._answer(method, Call(method.name, request, call.metadata, left, front))
+                return await self._answer(method, Call(method.name, request, call.metadata, left))
             except Failure as failure:
                 raise from_status(failure.status) from failure
 
@@ -138,19 +140,18 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         return self.calls[-1]
 
     async def start(self) -> None:
-        """Serve on a loopback port: a free one the first time, the same one afterwards."""
+        """Serve on loopback ports: free ones the first time, the same ones afterwards."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((self,))
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.grpcio_port = self._server.add_insecure_port(f"127.0.0.1:{self.grpcio_port}")
         await self._server.start()
-        self._bridge = AsgiFront(self._table(Front.BRIDGE), f"127.0.0.1:{self.bridge_port}", LARGEST)
-        self._lean = LeanFront(self._table(Front.LEAN), f"127.0.0.1:{self.lean_port}", LARGEST)
-        await asyncio.gather(self._bridge.start(), self._lean.start())
+        self._lean = LeanFront(self._table(), f"127.0.0.1:{self.port}", LARGEST)
+        await self._lean.start()
 
     async def stop(self) -> None:
         """Vanish at once, calls under way included."""
-        await asyncio.gather(self._server.stop(None), self._bridge.stop(0), self._lean.stop(0))
+        await asyncio.gather(self._server.stop(None), self._lean.stop(0))
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

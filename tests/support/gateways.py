@@ -38,7 +38,6 @@ class Gateway:
     services: dict[str, EchoServices]
     second_executions: EchoServices
     objects: HttpObjects
-    front: routes.Front  # which answers native gRPC calls
 
     async def call(self, method: str, request: Message, **options: Any) -> Any:
         """Call a method by its own name over gRPC."""
@@ -54,8 +53,8 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def echoing_gateway(folder: Path, front: routes.Front) -> AsyncIterator[Gateway]:
-    """Run a gateway whose native gRPC calls `front` answers."""
+async def echoing_gateway(folder: Path, *, grpcio: bool = False) -> AsyncIterator[Gateway]:
+    """Run a gateway before the kit's server, or before grpcio's, which answers what no service does."""
     services = {owner: EchoServices() for owner in routes.load().owners}
     second = EchoServices()
     objects = HttpObjects()
@@ -63,16 +62,17 @@ async def echoing_gateway(folder: Path, front: routes.Front) -> AsyncIterator[Ga
         for service in (*services.values(), second):
             await serving.enter_async_context(service.serving())
         objects_port = await serving.enter_async_context(objects.serving())
-        upstreams = {owner: [Address("127.0.0.1", service.port)] for owner, service in services.items()}
-        upstreams["executions"].append(Address("127.0.0.1", second.port))
-        front_of = {owner: [service.address(front)] for owner, service in services.items()}
-        front_of["executions"].append(second.address(front))
+        servers = {owner: [service] for owner, service in services.items()}
+        servers["executions"].append(second)
         port = free_port()
         settings = Settings(
             listen=Address("127.0.0.1", port),
             admin=Address("127.0.0.1", free_port()),
-            upstreams=upstreams,
-            fronts={} if front is routes.Front.GRPC else {front: front_of},
+            upstreams={
+                owner: [each.grpcio_address if grpcio else each.address for each in of_owner]
+                for owner, of_owner in servers.items()
+            },
+            reflection=[services["registry"].grpcio_address],
             objects=[Address("127.0.0.1", objects_port)],
             cors_origins=[CONSOLE],
             hosts=["localhost"],
@@ -82,7 +82,7 @@ async def echoing_gateway(folder: Path, front: routes.Front) -> AsyncIterator[Ga
             running_gateway(folder, settings) as rest,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_CHANNEL_OPTIONS) as channel,
         ):
-            yield Gateway(rest, channel, services, second, objects, front)
+            yield Gateway(rest, channel, services, second, objects)
 
 
 def value_of(message: Any, field: str) -> Any:

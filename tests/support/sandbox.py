@@ -12,7 +12,6 @@ from pathlib import Path
 
 import grpc
 
-from deploy.sandbox.table import FRONTS
 from tests.support.parts import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +24,6 @@ class Sandbox:
 
     port: int
     folder: Path
-    front: str = FRONTS[0]
-    """Which front of the services its gateway uses for gRPC calls."""
     replicas: int = 1
     """How many processes there are of what can run several times."""
 
@@ -74,7 +71,7 @@ class Sandbox:
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of the launcher."""
         environment = {**os.environ, "PORT": str(self.port), "SANDBOX_DIR": str(self.folder)}
-        environment |= {"SANDBOX_FRONT": self.front, "SANDBOX_REPLICAS": str(self.replicas)}
+        environment |= {"SANDBOX_REPLICAS": str(self.replicas)}
         return subprocess.run(
             [sys.executable, "-m", "deploy.sandbox", *command],
             cwd=ROOT,
@@ -87,9 +84,9 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path, front: str = FRONTS[0], *, replicas: int = 1) -> Iterator[Sandbox]:
+def running_sandbox(folder: Path, *, replicas: int = 1) -> Iterator[Sandbox]:
     """Start a sandbox in `folder`; stop it at the end of the block."""
-    sandbox = Sandbox(free_port(), folder, front, replicas)
+    sandbox = Sandbox(free_port(), folder, replicas)
     started = sandbox.run("up")
     try:
         if started.returncode:

@@ -12,7 +12,6 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.kit.errors import Code
 from services.kit.http2_frames import DATA, END_STREAM
-from tests.support.front_calls import open_connection
 from tests.support.http2_client import begun, frame
 from tests.support.http2_flood import flooding
 from tests.support.refusals import refused
@@ -27,7 +26,7 @@ MOST_GROWTH = 160 * MIB
 SECONDS = 2.0
 CREATE = "/flyteidl.service.AdminService/CreateExecution"
 
-DOORS = ("gateway", "lean", "bridge", "grpc")
+DOORS = ("gateway", "lean", "grpc")
 PATHS = (
     CREATE,
     "/flyteidl.service.AdminService/Nope",
@@ -79,7 +78,7 @@ async def others_are_served(admin: AdminServiceStub) -> None:
         await refused(admin.CreateExecution(large), grpc.StatusCode.INVALID_ARGUMENT)
 
 
-@pytest.mark.parametrize("door", ["gateway", "lean", "grpc"])
+@pytest.mark.parametrize("door", DOORS)
 async def test_unfinished_bodies_take_a_bounded_part_of_the_memory(
     attacked: Sandbox, admin: AdminServiceStub, door: str
 ) -> None:
@@ -94,29 +93,7 @@ async def test_unfinished_bodies_take_a_bounded_part_of_the_memory(
     assert held(attacked) - before < MOST_GROWTH
 
 
-async def test_unfinished_bodies_at_the_bridge_do_too(attacked: Sandbox, admin: AdminServiceStub) -> None:
-    before = held(attacked)
-    head = (
-        f"POST {CREATE} HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\ncontent-length: {5 + 4 * MIB}\r\n\r\n"
-    )
-    frame_head = bytes(1) + (4 * MIB).to_bytes(4, "big")
-
-    async def begin() -> asyncio.StreamWriter:
-        _, writer = await open_connection(address(attacked, "bridge"))
-        writer.write(head.encode() + frame_head + bytes(NEARLY_THE_LARGEST))
-        return writer
-
-    writers = await asyncio.gather(*(begin() for _ in range(BODIES)))
-    try:
-        await asyncio.wait([asyncio.create_task(writer.drain()) for writer in writers], timeout=SECONDS)
-        assert held(attacked) - before < MOST_GROWTH
-        await others_are_served(admin)
-    finally:
-        for writer in writers:
-            writer.transport.abort()
-
-
-@pytest.mark.parametrize("door", ["gateway", "lean", "grpc"])
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("path", PATHS)
 async def test_what_is_no_message_is_answered_at_once(attacked: Sandbox, door: str, path: str) -> None:
     headers = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", path)]

@@ -12,7 +12,6 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 
-from gateway import routes
 from tests.support.echo_services import METHODS, Failure
 from tests.support.gateways import ADMIN, BIN, CAMEL, Gateway, failing
 
@@ -22,10 +21,17 @@ HTTP_OF |= {14: 503, 15: 500, 16: 401}
 NEVER_RAISED = (2, 15)  # services.kit.errors has no class for them
 
 
-@pytest.mark.parametrize("code", HTTP_OF)
+@pytest.mark.parametrize("code", sorted(HTTP_OF.keys() - NEVER_RAISED))
 async def test_a_failure_keeps_code_message_and_details(gateway: Gateway, code: int) -> None:
-    if gateway.front is routes.Front.LEAN and code in NEVER_RAISED:  # which answers REST calls too
-        return
+    await check_failure(gateway, code)
+
+
+@pytest.mark.parametrize("code", NEVER_RAISED)
+async def test_a_failure_that_no_service_raises_keeps_them_too(gateway_before_grpcio: Gateway, code: int) -> None:
+    await check_failure(gateway_before_grpcio, code)
+
+
+async def check_failure(gateway: Gateway, code: int) -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="id", description="is \u00e9")])
     failure = Failure(code, 'no "project" \\ é\nnext line', detail, project_pb2.Project(id="p"))
     gateway.services["projects"].answers["RegisterProject"] = failing(failure)
@@ -36,8 +42,6 @@ async def test_a_failure_keeps_code_message_and_details(gateway: Gateway, code: 
     binary = await gateway.rest.post("/api/v1/projects", headers=BIN)
     assert binary.status_code == HTTP_OF[code]
     assert Status.FromString(binary.content) == failure.status
-    if gateway.front is not routes.Front.GRPC and code in NEVER_RAISED:
-        return
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest())
     assert caught.value.code().value[0] == code
@@ -59,15 +63,15 @@ async def test_a_failure_without_details_has_code_and_message(gateway: Gateway, 
     assert "grpc-message" not in reply.headers
 
 
-async def test_a_detail_of_an_unknown_type_costs_only_the_detail(gateway: Gateway) -> None:
+async def test_a_detail_of_an_unknown_type_costs_only_the_detail(gateway_before_grpcio: Gateway) -> None:
+    gateway = gateway_before_grpcio
     unknown = AnyMessage(type_url="type.googleapis.com/acme.Unknown", value=b"\x00")
     gateway.services["projects"].answers["GetProject"] = failing(Failure(9, 'say "é"\n', unknown))
     json = await gateway.rest.get("/api/v1/projects/p")
     assert (json.status_code, json.headers["content-type"]) == (400, "application/json")
     assert json.json() == {"code": 9, "message": 'say "é"\n', "details": []}
     binary = await gateway.rest.get("/api/v1/projects/p", headers=BIN)
-    if gateway.front is not routes.Front.LEAN:  # the kit raises details that it knows, and nothing else
-        assert Status.FromString(binary.content).details[0] == unknown
+    assert Status.FromString(binary.content).details[0] == unknown
 
 
 async def test_a_long_failure_arrives_whole(gateway: Gateway) -> None:

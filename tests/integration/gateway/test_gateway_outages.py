@@ -14,7 +14,6 @@ from flyteidl.admin import (
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from gateway import routes
 from tests.support.echo_services import Failure
 from tests.support.gateways import BIN, Gateway, failing
 
@@ -64,10 +63,7 @@ async def stranger(port: int, says: bytes) -> AsyncIterator[None]:
 )
 async def test_what_does_not_answer_as_a_service_is_unavailable(gateway: Gateway, says: bytes) -> None:
     service = gateway.services["projects"]
-    async with contextlib.AsyncExitStack() as strange:
-        await strange.enter_async_context(service.away())
-        for front in routes.Front:
-            await strange.enter_async_context(stranger(service.address(front).port, says))
+    async with service.away(), stranger(service.port, says):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""A sandbox for all tests of the whole stack, on one front of the services after the other."""
+"""A sandbox for all tests of the whole stack."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -15,29 +15,13 @@ from tests.integration.stack import launched
 from tests.integration.stack import shapes as package
 from tests.support.sandbox import Sandbox, running_sandbox
 
-# With these every front is passed: REST takes "grpc" where gRPC calls take the bridge.
-FRONTS = ("lean", "bridge")
-# What a front decides, tried through each of them: requests, answers of every code, pages, a client's whole session.
-# All else is the services' own, and is tried through the first.
-OF_FRONTS = frozenset(
-    {
-        "test_bad_input",
-        "test_flytekit_session",
-        "test_launches",
-        "test_list_requests",
-        "test_reflection",
-        "test_signals",
-    }
-)
-
-
 _pair = ExitStack()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let no other test run beside a sandbox, nor two sandboxes at a time: much for a small machine.
 
-    So the tests of the whole stack come last, those with a sandbox of their own before the others, and front by front.
+    So the tests of the whole stack come last, those with a sandbox of their own before the others.
     """
     items.sort(key=_turn)
 
@@ -45,26 +29,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _turn(item: pytest.Item) -> int:
     if item.path.parent != Path(__file__).parent:
         return 0
-    front = item.callspec.params.get("sandbox") if hasattr(item, "callspec") else None
-    return 1 if front is None else 2 + FRONTS.index(front)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Pass a test through the fronts that it is about, unless it names them itself."""
-    named = any("sandbox" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
-    if "sandbox" in metafunc.fixturenames and not named:
-        fronts = FRONTS if metafunc.module.__name__.rpartition(".")[2] in OF_FRONTS else FRONTS[:1]
-        metafunc.parametrize("sandbox", fronts, indirect=True, scope="session")
+    return 2 if isinstance(item, pytest.Function) and "sandbox" in item.fixturenames else 1
 
 
 @pytest.fixture(scope="session")
-def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """A running sandbox, whose gateway uses the front that is asked for."""
+def sandbox() -> Iterator[Sandbox]:
+    """A running sandbox."""
     _pair.close()
     # A short path of its own: PostgreSQL's socket must fit into 107 characters.
     with (
         TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
-        running_sandbox(Path(folder), request.param) as made,
+        running_sandbox(Path(folder)) as made,
     ):
         yield made
 

@@ -10,7 +10,6 @@ from tests.integration.stack.shapes import NEWER, OLDER, TASKS
 from tests.support import clients
 from tests.support.sandbox import Sandbox
 
-# What a client says and hears is the same on every front; test_flytekit_session tries each.
 # Small, so that every list of names has several pages and some are full to the last.
 LIMIT = 10
 WHERE = ("-p", "flytesnacks", "-d", "development")

@@ -8,7 +8,6 @@ from tests.integration.stack.shapes import NEWER, OLDER
 from tests.support import clients
 from tests.support.sandbox import Sandbox
 
-# What a client says and hears is the same on every front; test_flytekit_session tries each.
 ACTIVE, ARCHIVED = 0, 1
 NESTED, DESCRIBED, DOCUMENTED = "shapes.flows.nested", "shapes.tasks.described", "shapes.tasks.documented"
 

@@ -13,7 +13,6 @@ from tests.support.sandbox import Sandbox
 
 # flytekit sends a call four times that fails, and ALREADY_EXISTS is such a failure to it (clients.md 2.2).
 SENT_IN_VAIN = 4
-# What a client says and hears is the same on every front; test_flytekit_session tries each.
 
 
 @pytest.mark.parametrize("version", [OLDER, NEWER])

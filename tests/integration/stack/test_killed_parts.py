@@ -25,14 +25,7 @@ BEFORE_THE_KILL = 60
 END_SECONDS = 90
 
 
-# Where the fronts differ is how a call ends whose service dies; the other parts are behind both.
-KILLS = [
-    *(("lean", part) for part in ("events", "executions", "registry", "projects", "nats", "postgres", "envoy")),
-    ("bridge", "events"),
-]
-
-
-@pytest.mark.parametrize(("sandbox", "part"), KILLS, indirect=["sandbox"])
+@pytest.mark.parametrize("part", ["events", "executions", "registry", "projects", "nats", "postgres", "envoy"])
 async def test_a_killed_part_costs_no_event_and_no_phase(
     part: str, sandbox: Sandbox, admin: AdminServiceStub, plums: Identifier
 ) -> None:

@@ -10,7 +10,7 @@ import yaml
 from gateway import filters, limits
 from gateway.__main__ import main
 from gateway.bootstrap import CODES, Settings, bootstrap
-from gateway.clusters import Address, AddressError, bridge_cluster, grpc_cluster, http_cluster
+from gateway.clusters import Address, AddressError, grpc_cluster, http_cluster
 from gateway.descriptors import Form
 from gateway.render import render
 from gateway.routes import load
@@ -74,10 +74,22 @@ def test_grpc_routes_come_first_and_switch_no_rest_filter_on(config: Any) -> Non
     assert not any("typed_per_filter_config" in route for route in native)
     filters_of_rest = [filters.ORIGIN, filters.OUTER, filters.TRANSCODER, filters.INNER]
     switched_off = [each["name"] for each in manager_of(config)["http_filters"] if each.get("disabled")]
-    assert switched_off == [*filters_of_rest, filters.BRIDGE]
+    assert switched_off == filters_of_rest
     rest = [route for route in routes_of(config) if "typed_per_filter_config" in route and route not in grpc]
     assert len(rest) == 5
     assert all(list(route["typed_per_filter_config"]) == filters_of_rest for route in rest)
+
+
+def test_streams_of_health_and_reflection_go_to_grpcio_and_are_unknown_without_it(tmp_path: Path, config: Any) -> None:
+    def clusters_by_match(config: Any) -> dict[str, str]:
+        native = [route for route in routes_of(config) if "content-type" in str(route["match"]) and "route" in route]
+        return {next(iter(route["match"].values())): route["route"]["cluster"] for route in native[1:]}
+
+    assert clusters_by_match(config)["/"] == load().unknown_methods
+    assert clusters_by_match(config)["/grpc.health.v1.Health/Check"] == load().health
+    assert "/grpc." not in clusters_by_match(config)
+    with_grpcio = bootstrap(load(), tmp_path, settings(reflection=[Address("127.0.0.1", 9000)]))
+    assert clusters_by_match(with_grpcio) == clusters_by_match(config) | {"/grpc.": "reflection"}
 
 
 def test_objects_are_routed_only_when_there_is_a_store(tmp_path: Path, config: Any) -> None:
@@ -145,7 +157,7 @@ def test_the_longest_body_is_known_to_every_filter_that_reads_it(tmp_path: Path,
         (["localhost"], True, True),
     ],
 )
-@pytest.mark.parametrize("make", [grpc_cluster, bridge_cluster, http_cluster])
+@pytest.mark.parametrize("make", [grpc_cluster, http_cluster])
 def test_a_single_server_is_never_judged(
     make: Callable[[str, list[Address]], dict[str, Any]], hosts: list[str], dns: bool, judged: bool
 ) -> None:
@@ -169,7 +181,7 @@ def test_an_address_is_host_and_port_or_a_socket(text: str, address: Address) ->
 
 
 def test_a_socket_is_a_fixed_address_without_a_network() -> None:
-    cluster = bridge_cluster("registry", [Address.parse("unix:/run/registry.sock")])
+    cluster = grpc_cluster("registry", [Address.parse("unix:/run/registry.sock")])
     (endpoints,) = cluster["load_assignment"]["endpoints"]
     assert endpoints["lb_endpoints"] == [{"endpoint": {"address": {"pipe": {"path": "/run/registry.sock"}}}}]
     assert cluster["type"] == "STATIC"
@@ -183,9 +195,15 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_the_command_writes_and_names_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["render", "--out", str(tmp_path), "--listen", "127.0.0.1:1", "--objects", "a:1,b:2", *UPSTREAMS])
+    others = ["--reflection", "a:1", "--objects", "a:1,b:2"]
+    main(["render", "--out", str(tmp_path), "--listen", "127.0.0.1:1", *others, *UPSTREAMS])
     config = yaml.safe_load(Path(capsys.readouterr().out.strip()).read_text())
-    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == [*OWNERS, "objects"]
+    clusters = {cluster["name"]: cluster for cluster in config["static_resources"]["clusters"]}
+    assert list(clusters) == [*OWNERS, "reflection", "objects"]
+    (options,) = clusters["reflection"]["typed_extension_protocol_options"].values()
+    assert list(options["explicit_http_config"]) == ["http2_protocol_options"]
+    (options,) = clusters["objects"]["typed_extension_protocol_options"].values()
+    assert list(options["explicit_http_config"]) == ["http_protocol_options"]
 
 
 @pytest.mark.parametrize(

@@ -85,14 +85,14 @@ def test_there_is_a_database_per_service() -> None:
 
 def test_no_two_parts_get_the_same_address(parts: dict[str, Part]) -> None:
     addresses = [value for part in parts.values() for name, value in part.env.items() if name.endswith("_ADDRESS")]
-    assert len(set(addresses)) == len(addresses) == 4 * len(SERVICES)
+    assert len(set(addresses)) == len(addresses) == 3 * len(SERVICES)
 
 
 @pytest.mark.parametrize("name", REPLICATED)
 def test_a_replica_differs_from_the_first_in_its_addresses_only(replicated: dict[str, Part], name: str) -> None:
     first, second = replicated[name], replicated[f"{name}-2"]
     differing = {variable for variable in first.env if first.env[variable] != second.env[variable]}
-    assert differing == {f"FLYTEPLANE_{front}_ADDRESS" for front in ("GRPC", "LEAN", "BRIDGE", "HTTP")}
+    assert differing == {f"FLYTEPLANE_{front}_ADDRESS" for front in ("GRPC", "LEAN", "HTTP")}
     assert first.env.keys() == second.env.keys()
     assert first.command == second.command
 
@@ -104,14 +104,16 @@ def test_the_schema_is_brought_once_and_before_the_second_replica(replicated: di
     assert name in replicated[f"{name}-2"].needs
 
 
-def test_the_gateway_is_told_every_replica_on_every_front(replicated: dict[str, Part]) -> None:
+def test_the_gateway_is_told_every_replica(replicated: dict[str, Part]) -> None:
+    def addresses(name: str, setting: str) -> str:
+        return ",".join(replicated[each].env[f"FLYTEPLANE_{setting}_ADDRESS"] for each in (name, f"{name}-2"))
+
     (render,) = replicated["envoy"].before
     told = dict(argument.split("=") for argument in render.command if "=" in argument)
-    fronts = [argument for argument in render.command if argument.startswith("events=")]
-    environments = [replicated[name].env for name in ("events", "events-2")]
-    for front, addresses in zip(("GRPC", "LEAN"), fronts, strict=True):
-        assert addresses == "events=" + ",".join(env[f"FLYTEPLANE_{front}_ADDRESS"] for env in environments)
+    assert told["events"] == addresses("events", "LEAN")
     assert "," not in told["projects"]
+    assert dict(pairwise(render.command))["--reflection"] == addresses("registry", "GRPC")
+    assert dict(pairwise(render.command))["--objects"] == addresses("executions", "HTTP")
     assert set(replicated["envoy"].in_front_of) == {*SERVICES, *(f"{name}-2" for name in REPLICATED)}
 
 
