@@ -76,7 +76,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
     values = DataHandlers(db, objects, settings)
     links = DataProxyHandlers(db, objects, settings, _now)
-    table = Table()
+    table = Table(beside)
     table.bind(
         ADMIN_SERVICE,
         ExecutionHandlers(db, outbox, objects, launcher, positions=Positions(_now), clock=_now),

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from services.kit.fairness import Turns, current_peer
+
 # Two, so that a small piece of work passes a large one.
 THREADS = 2
 
@@ -20,14 +22,20 @@ Result = TypeVar("Result")
 
 
 class Beside:
-    """The threads; further work waits for its turn, and is dropped there when its caller goes."""
+    """The threads. Further work waits until it is the turn of its connection, and is dropped when its caller goes."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="beside")
+        self._turns = Turns(THREADS)
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Answer what `work` returns; raises what it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+        peer = current_peer()
+        await self._turns.take(peer)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+        # A thread cannot be stopped: it works on when its caller has gone, and is free only afterwards.
+        running.add_done_callback(lambda _: self._turns.give(peer))
+        return await asyncio.shield(running)
 
     def close(self) -> None:
         """Take no more work, and drop what waits."""

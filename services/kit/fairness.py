@@ -63,8 +63,8 @@ class Turns:
         self._held: Counter[Hashable] = Counter()
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
-    async def take(self, peer: Hashable, seconds: float) -> None:
-        """Take a place for `peer`, which must be given back; raises TimeoutError when it gets none in time."""
+    async def take(self, peer: Hashable, seconds: float | None = None) -> None:
+        """Take a place for `peer`, which must be given back; raises TimeoutError when it gets none in `seconds`."""
         if self._free and self._held[peer] < self._of_each:
             self._hold(peer)
             return

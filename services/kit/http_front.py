@@ -8,16 +8,19 @@ from contextlib import contextmanager
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.kit.fairness import CONNECTION, Shares
 from services.kit.http_connection import patient_for
 from services.kit.settings import DEFAULT_REQUEST_IDLE_SECONDS
 
-# Far more than a gateway opens, and less than the files that a process may open.
-_MOST_CONNECTIONS = 500
+# Requests at a time that are no probes. Each holds a connection and maybe a file, of which a process may open so many.
+_MOST_REQUESTS = 500
+_PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
 class HttpFront:
@@ -44,14 +47,13 @@ class HttpFront:
             ]
         )
         config = uvicorn.Config(
-            _BreakOff(app, idle_seconds),
+            _Bounded(_BreakOff(app, idle_seconds), _MOST_REQUESTS),
             host=host,
             port=int(port),
             log_config=None,
             access_log=False,
             lifespan="off",
             http=patient_for(idle_seconds),
-            limit_concurrency=_MOST_CONNECTIONS,
         )
         self.server = _Server(config)
 
@@ -73,6 +75,30 @@ class HttpFront:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Bounded:
+    """The application, which serves `most` requests at a time that are no probes, shared among clients' connections."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._shares = Shares(most)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it at once."""
+        if scope["path"] in _PROBES:
+            await self._app(scope, receive, send)
+            return
+        peer = Headers(scope=scope).get(CONNECTION) or scope["client"]
+        if not self._shares.take(peer, 1):
+            # What comes of a body would be taken for another request.
+            refused = PlainTextResponse("too many requests at a time", 503, {"connection": "close"})
+            await refused(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._shares.give(peer, 1)
 
 
 class _BreakOff:

@@ -26,7 +26,7 @@ from services.kit.telemetry import CALLS
 
 log = logging.getLogger(__name__)
 
-# Of a request or reply that is checked on the event loop, a millisecond or so; more is checked beside it.
+# Of a request that is read, or a reply that is checked, on the event loop, a millisecond or so; more is read beside it.
 _CHECKED_AT_ONCE_BYTES = 32 * 1024
 
 
@@ -56,8 +56,18 @@ class Method:
     check_depth: Callable[[bytes], None]  # of serialized requests
     check_values: Check | None  # of requests; None when this type can hold no value that is refused
 
-    def check_request(self, request: Message, payload: bytes) -> None:
-        """Raise InvalidArgument for what not every client could read once it is stored, naming its field."""
+    def read_request(self, payload: bytes) -> Message:
+        """Parse a request.
+
+        Raises InvalidArgument for what is no such message, and for what not every client could read once it is stored,
+        naming its field.
+        """
+        request = self.request()
+        try:
+            request.ParseFromString(payload)
+        except DecodeError as error:
+            said = f"the request to {self.path.lstrip('/')} cannot be parsed"
+            raise InvalidArgument(f"{said}: not its message, or nested more than {MOST_LEVELS} levels deep") from error
         try:
             self.check_depth(payload)
             if self.check_values is not None:
@@ -66,6 +76,7 @@ class Method:
             name = unreadable.fields[0] if unreadable.fields else "request"
             where = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
             raise InvalidArgument(f"invalid value for {name}: {unreadable.fault}{where}") from unreadable
+        return request
 
     def check_reply(self, request: Message, reply: bytes) -> None:
         """Raise Internal for a reply that has no form as JSON, naming what cannot be shown."""
@@ -73,11 +84,14 @@ class Method:
 
 
 class Table:
-    """Every method that a process serves, by full path (`/flyteidl.service.AdminService/GetTask`)."""
+    """Every method that a process serves, by full path (`/flyteidl.service.AdminService/GetTask`).
 
-    def __init__(self) -> None:
+    Large requests are read in the threads of `beside`, which are those of the whole process.
+    """
+
+    def __init__(self, beside: Beside | None = None) -> None:
         self._methods: dict[str, Method] = {}
-        self._beside = Beside()
+        self._beside = beside or Beside()
 
     def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
         """Bind the methods of `service` that `handlers` have; raises ValueError when two have the same one."""
@@ -158,16 +172,10 @@ class Table:
         method = self._methods.get(path)
         if method is None:
             raise Unimplemented(self._unserved(path))
-        request = method.request()
-        try:
-            request.ParseFromString(payload)
-        except DecodeError as error:
-            said = f"the request to {path.lstrip('/')} cannot be parsed"
-            raise InvalidArgument(f"{said}: not its message, or nested more than {MOST_LEVELS} levels deep") from error
         if len(payload) <= _CHECKED_AT_ONCE_BYTES:
-            method.check_request(request, payload)
+            request = method.read_request(payload)
         else:
-            await self._beside.run(method.check_request, request, payload)
+            request = await self._beside.run(method.read_request, payload)
         answered = await method.handler(request, call)
         reply = answered if isinstance(answered, bytes) else answered.SerializeToString()
         if JSON_REPLY_HEADER in call.metadata:

@@ -49,7 +49,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
 
     names = NamedEntityHandlers(parts.db, positions, _now)
     descriptions = DescriptionHandlers(parts.db, positions)
-    table = Table()
+    table = Table(beside)
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(table, services=SERVICE_NAMES, loops=[relay.run])
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.kit.beside import THREADS, Beside
+from services.kit.fairness import CONNECTION, serve_for
 from tests.support.waiting import until
 
 
@@ -54,3 +55,40 @@ async def test_work_whose_caller_has_gone_is_dropped_before_it_begins(beside: Be
     await asyncio.gather(*held)
     await beside.run(begun.append, "last")
     assert begun == ["last"]
+
+
+async def test_connections_take_turns_at_the_threads(beside: Beside) -> None:
+    go_on = threading.Event()
+    begun: list[str] = []
+
+    def work(peer: str) -> None:
+        begun.append(peer)
+        go_on.wait(30)
+
+    async def run_for(peer: str) -> None:
+        serve_for({CONNECTION: peer})
+        await beside.run(work, peer)
+
+    flood = [asyncio.create_task(run_for("flood")) for _ in range(50)]
+    await until(lambda: len(begun) == THREADS)
+    other = asyncio.create_task(run_for("other"))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(other, *flood)
+    assert "other" in begun[: 2 * THREADS]
+
+
+async def test_a_thread_whose_caller_has_gone_is_free_when_its_work_is_done(beside: Beside) -> None:
+    go_on = threading.Event()
+    begun: list[str] = []
+    left = [asyncio.create_task(beside.run(go_on.wait, 30)) for _ in range(THREADS)]
+    await asyncio.sleep(0)
+    for job in left:
+        job.cancel()
+    await asyncio.wait(left)
+    late = asyncio.create_task(beside.run(begun.append, "late"))
+    await asyncio.sleep(0)
+    assert begun == []
+    go_on.set()
+    await late
+    assert begun == ["late"]

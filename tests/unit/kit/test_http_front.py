@@ -15,11 +15,13 @@ from tests.support.parts import free_port
 from tests.support.waiting import until
 
 SHORT = 0.3
+LONG = 30.0
+MORE_THAN_SERVED = 600
 BEGUN = b"PUT /kept HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
 
 
 @asynccontextmanager
-async def front() -> AsyncIterator[int]:
+async def front(idle_seconds: float = SHORT) -> AsyncIterator[int]:
     async def ready() -> str:
         return ""
 
@@ -30,7 +32,7 @@ async def front() -> AsyncIterator[int]:
             return PlainTextResponse("broke off", status_code=400)
 
     port = free_port()
-    served = HttpFront(f"127.0.0.1:{port}", ready, [Route("/kept", keep, methods=["PUT"])], SHORT)
+    served = HttpFront(f"127.0.0.1:{port}", ready, [Route("/kept", keep, methods=["PUT"])], idle_seconds)
     serving = asyncio.create_task(served.serve())
     await until(lambda: served.server.started)
     try:
@@ -85,3 +87,22 @@ async def test_a_connection_serves_further_requests() -> None:
         for _ in range(3):
             assert (await client.get("/healthz")).text == "ok"
             await asyncio.sleep(SHORT / 2)
+
+
+async def test_unfinished_uploads_of_one_client_keep_out_neither_probes_nor_others() -> None:
+    async with front(LONG) as port:
+        begun = BEGUN.replace(b"\r\n\r\n", b"\r\nx-flyteplane-connection: flood\r\n\r\n")
+        flood = []
+        try:
+            for _ in range(MORE_THAN_SERVED):
+                flood.append(await asyncio.open_connection("127.0.0.1", port))
+                flood[-1][1].write(begun)
+            refused, _ = await asyncio.wait([asyncio.create_task(reader.read()) for reader, _ in flood], timeout=SHORT)
+            assert refused
+            assert all(answer.result().startswith(b"HTTP/1.1 503 ") for answer in refused)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as other:
+                assert (await other.put("/kept", content=b"whole")).text == "whole"
+                assert (await other.get("/readyz")).status_code == 200
+        finally:
+            for _, writer in flood:
+                writer.close()
