@@ -10,7 +10,7 @@ import httpx
 
 from services.kit.asgi_front import AsgiFront
 from services.kit.errors import Code
-from services.kit.http2_frames import DATA, END_STREAM
+from services.kit.http2_frames import DATA, END_STREAM, frame
 from services.kit.lean_front import LeanFront
 from services.kit.settings import UNIX
 from tests.support import http2_client
@@ -65,7 +65,7 @@ async def _call_lean(address: str, path: str, headers: Headers, pieces: Sequence
     await client.greet()
     client.send(http2_client.begun(1, [(":method", "POST"), (":scheme", "http"), (":path", path), *headers]))
     for number, piece in enumerate(pieces, 1):
-        client.send(http2_client.frame(DATA, END_STREAM if number == len(pieces) else 0, 1, piece))
+        client.send(frame(DATA, END_STREAM if number == len(pieces) else 0, 1, piece))
     got = await client.answer()
     writer.close()
     await writer.wait_closed()
