@@ -27,7 +27,6 @@ MOST_GROWTH = 160 * MIB
 SECONDS = 2.0
 CREATE = "/flyteidl.service.AdminService/CreateExecution"
 
-DOORS = ("gateway", "lean", "bridge", "grpc")
 PATHS = (
     CREATE,
     "/flyteidl.service.AdminService/Nope",
