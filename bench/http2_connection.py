@@ -1,6 +1,6 @@
 """One HTTP/2 connection of the load generator (RFC 9113), with what unary calls need and nothing else.
 
-Header blocks are made once (`hpack`), windows are so large that no answer waits for one, and calls that were made in
+Header blocks are made once, windows are so large that no answer waits for one, and calls that were made in
 one turn of the loop leave in one write.
 """
 
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Answer, status_of
-from bench.hpack import HpackError, encode
+from services.kit import http2_frames as frames
+from services.kit.header_blocks import NO_TABLE, HeaderError, request_block
+from services.kit.http2_frames import Broken, frame
 
 # As long as an engine waits for one answer before it gives the try up (clients.md 3).
 CALL_SECONDS = 15
@@ -19,21 +21,9 @@ _SWEEP_SECONDS = 0.5
 # A server may count a call for a moment longer than its client does.
 _REFUSED_SECONDS = 0.001
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 1, 2, 3, 4, 5
-_REFUSED_STREAM, _CANCEL = 7, 8
-_FRAME = struct.Struct(">HBBBI")  # length (16 and 8 bits), type, flags, stream
-_SETTING = struct.Struct(">HI")
-_NUMBER = struct.Struct(">I")
 _GRPC_PREFIX = struct.Struct(">BI")  # compressed, length
-# RFC 9113: both windows and frames before the server has said otherwise.
-_FIRST_WINDOW = 65_535
-_FIRST_FRAME_SIZE = 16_384
 # A server that sets no limit of its own takes as many streams as anybody can open.
 _STREAMS_UNLESS_TOLD = 1 << 31
-_WINDOW = (1 << 31) - 1
 _TOP_UP = 1 << 30
 # Deadlines differ by up to this many microseconds.
 _TIMEOUTS = 100_000
@@ -73,9 +63,9 @@ class Connection(asyncio.Protocol):
         self._blocked: deque[_Call] = deque()
         self._waiting: deque[tuple[str, bytes, asyncio.Future[Answer]]] = deque()
         self._next_stream = 1
-        self._window = _FIRST_WINDOW
-        self._call_window = _FIRST_WINDOW
-        self._frame_size = _FIRST_FRAME_SIZE
+        self._window = frames.FIRST_WINDOW
+        self._call_window = frames.FIRST_WINDOW
+        self._frame_size = frames.FRAME_SIZE
         self._most_calls = _STREAMS_UNLESS_TOLD
         self._received = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -86,10 +76,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Tell the server this side's limits."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        settings = ((_HEADER_TABLE_SIZE, 0), (_ENABLE_PUSH, 0), (_INITIAL_WINDOW_SIZE, _WINDOW))
-        payload = b"".join(_SETTING.pack(name, value) for name, value in settings)
-        top_up = _NUMBER.pack(_WINDOW - _FIRST_WINDOW)
-        self._transport.write(_PREFACE + _frame(_SETTINGS, 0, 0, payload) + _frame(_WINDOW_UPDATE, 0, 0, top_up))
+        settings = (
+            (frames.HEADER_TABLE_SIZE, NO_TABLE),
+            (frames.ENABLE_PUSH, 0),
+            (frames.INITIAL_WINDOW_SIZE, frames.LARGEST_WINDOW),
+        )
+        payload = b"".join(frames.SETTING.pack(name, value) for name, value in settings)
+        top_up = frames.NUMBER.pack(frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
+        greeting = frame(frames.SETTINGS, 0, 0, payload) + frame(frames.WINDOW_UPDATE, 0, 0, top_up)
+        self._transport.write(frames.PREFACE + greeting)
         self.usable = True
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
@@ -134,11 +129,11 @@ class Connection(asyncio.Protocol):
         expires = self._loop.time() + CALL_SECONDS
         call = _Call(answer, expires, stream, self._call_window, memoryview(b""), path, request)
         self._calls[stream] = call
-        self._write(_FRAME.pack(len(headers) >> 8, len(headers) & 0xFF, _HEADERS, _END_HEADERS, stream) + headers)
+        self._write(frame(frames.HEADERS, frames.END_HEADERS, stream, headers))
         if size <= self._frame_size and size <= self._window and size <= call.window and not self._blocked:
             self._window -= size
-            head = _FRAME.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM, stream)
-            self._write(head + _GRPC_PREFIX.pack(0, len(request)) + request)
+            message = _GRPC_PREFIX.pack(0, len(request)) + request
+            self._write(frame(frames.DATA, frames.END_STREAM, stream, message))
         else:
             call.unsent = memoryview(_GRPC_PREFIX.pack(0, len(request)) + request)
             self._blocked.append(call)
@@ -154,7 +149,7 @@ class Connection(asyncio.Protocol):
             ("user-agent", "flyteplane-bench"),
             ("te", "trailers"),
         ]
-        block = self._headers[path] = encode(fields)
+        block = self._headers[path] = request_block(fields)
         return block
 
     def _timeout(self, stream: int) -> bytes:
@@ -170,7 +165,7 @@ class Connection(asyncio.Protocol):
                 piece, call.unsent = bytes(call.unsent[:size]), call.unsent[size:]
                 self._window -= size
                 call.window -= size
-                self._write(_frame(_DATA, 0 if call.unsent else _END_STREAM, call.stream, piece))
+                self._write(frame(frames.DATA, 0 if call.unsent else frames.END_STREAM, call.stream, piece))
             if call.unsent and call.stream in self._calls:
                 left.append(call)
         self._blocked = left
@@ -191,54 +186,52 @@ class Connection(asyncio.Protocol):
             data = self._rest + data
         at, end = 0, len(data)
         try:
-            while end - at >= _FRAME.size:
-                high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
-                following = at + _FRAME.size + (high << 8 | low)
+            while end - at >= frames.FRAME.size:
+                high, low, kind, flags, stream = frames.FRAME.unpack_from(data, at)
+                following = at + frames.FRAME.size + (high << 8 | low)
                 if following > end:
                     break
-                self._take(kind, flags, stream, data[at + _FRAME.size : following])
+                self._take(kind, flags, stream, data[at + frames.FRAME.size : following])
                 at = following
-        except (HpackError, struct.error, ValueError) as error:
-            self._fail(f"the server's HTTP/2 cannot be read: {error}")
+        except (HeaderError, Broken, struct.error, ValueError) as error:
+            self._fail(f"the server's HTTP/2 cannot be read: {error!r}")
         self._rest = data[at:]
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         call = self._calls.get(stream)
-        if kind == _DATA:
+        if kind == frames.DATA:
             self._credit(len(payload))
             if call is not None:
-                body = _unpadded(flags, payload)
+                body = frames.unpadded(payload) if flags & frames.PADDED else payload
                 call.body = call.body + body if call.body else body
-                if flags & _END_STREAM:
+                if flags & frames.END_STREAM:
                     self._end(call, Answer(UNKNOWN, "the answer ended without grpc-status", b""))
-        elif kind in {_HEADERS, _CONTINUATION}:
+        elif kind in {frames.HEADERS, frames.CONTINUATION}:
             if call is not None:
                 self._take_headers(call, kind, flags, payload)
-        elif kind == _WINDOW_UPDATE:
-            grown = _NUMBER.unpack(payload)[0]
+        elif kind == frames.WINDOW_UPDATE:
+            grown = frames.NUMBER.unpack(payload)[0]
             if not stream:
                 self._window += grown
             elif call is not None:
                 call.window += grown
             self._send_blocked()
-        elif kind == _RST_STREAM:
+        elif kind == frames.RST_STREAM:
             if call is not None:
-                self._reset(call, _NUMBER.unpack(payload)[0])
-        elif kind == _SETTINGS and not flags & _ACK:
+                self._reset(call, frames.NUMBER.unpack(payload)[0])
+        elif kind == frames.SETTINGS and not flags & frames.ACK:
             self._take_settings(payload)
-        elif kind == _PING and not flags & _ACK:
-            self._write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _GOAWAY:
-            self._take_goaway(_NUMBER.unpack_from(payload)[0] & _WINDOW)
+        elif kind == frames.PING and not flags & frames.ACK:
+            self._write(frame(frames.PING, frames.ACK, 0, payload))
+        elif kind == frames.GOAWAY:
+            self._take_goaway(frames.NUMBER.unpack_from(payload)[0] & frames.STREAM_BITS)
 
     def _take_headers(self, call: _Call, kind: int, flags: int, payload: bytes) -> None:
-        if kind == _HEADERS:
-            call.ends = bool(flags & _END_STREAM)
-            payload = _unpadded(flags, payload)
-            if flags & _PRIORITY:
-                payload = payload[5:]
+        if kind == frames.HEADERS:
+            call.ends = bool(flags & frames.END_STREAM)
+            payload = frames.header_block(flags, payload)
         call.block += payload
-        if flags & _END_HEADERS:
+        if flags & frames.END_HEADERS:
             block, call.block = call.block, b""
             # Without a dynamic table a block can be left unread; only the last one of an answer says something.
             if call.ends:
@@ -247,7 +240,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self, call: _Call, code: int) -> None:
         """A refused call was not begun and is sent again, as gRPC clients do without telling; others have failed."""
-        if code == _REFUSED_STREAM and self.usable:
+        if code == frames.REFUSED_STREAM and self.usable:
             del self._calls[call.stream]
             self._loop.call_later(_REFUSED_SECONDS, self._again, call)
         else:
@@ -261,18 +254,18 @@ class Connection(asyncio.Protocol):
             self._begin_waiting()
 
     def _take_settings(self, payload: bytes) -> None:
-        for name, value in _SETTING.iter_unpack(payload):
-            if name == _INITIAL_WINDOW_SIZE:
+        for name, value in frames.SETTING.iter_unpack(payload):
+            if name == frames.INITIAL_WINDOW_SIZE:
                 for call in self._calls.values():
                     call.window += value - self._call_window
                 self._call_window = value
-            elif name == _MAX_FRAME_SIZE:
+            elif name == frames.MAX_FRAME_SIZE:
                 self._frame_size = value
-            elif name == _MAX_CONCURRENT_STREAMS:
+            elif name == frames.MAX_CONCURRENT_STREAMS:
                 self._most_calls = value
         if not self.ready.done():
             self.ready.set_result(None)
-        self._write(_frame(_SETTINGS, _ACK, 0, b""))
+        self._write(frame(frames.SETTINGS, frames.ACK, 0, b""))
         self._send_blocked()
         self._begin_waiting()
 
@@ -301,7 +294,7 @@ class Connection(asyncio.Protocol):
         """Give the server back what it has sent, now and then."""
         self._received += size
         if self._received >= _TOP_UP:
-            self._write(_frame(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(self._received)))
+            self._write(frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(self._received)))
             self._received = 0
 
     def _sweep(self) -> None:
@@ -313,7 +306,7 @@ class Connection(asyncio.Protocol):
                 break
             expired.append(call)
         for call in expired:
-            self._write(_frame(_RST_STREAM, 0, call.stream, _NUMBER.pack(_CANCEL)))
+            self._write(frame(frames.RST_STREAM, 0, call.stream, frames.NUMBER.pack(frames.CANCEL)))
             self._end(call, Answer(DEADLINE_EXCEEDED, f"no answer within {CALL_SECONDS} s", b""))
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
@@ -321,14 +314,6 @@ class Connection(asyncio.Protocol):
         for call in list(self._calls.values()):
             self._end(call, Answer(INTERNAL, why, b""))
         self.close()
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return _FRAME.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
-
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    return payload[1 : len(payload) - payload[0]] if flags & _PADDED else payload
 
 
 def _tell(future: asyncio.Future[Answer], answer: Answer) -> None:

@@ -4,14 +4,12 @@ Registered versions never change: an asker may keep what it was told of one for 
 launch plan's state (and updated_at). All questions raise InvalidArgument for an incomplete identifier and NotFound for
 a version that is not registered, as GetTask, GetWorkflow and GetLaunchPlan do.
 
-A compiled workflow is too large for a message: GET_WORKFLOW tells its interface, LOCATE_WORKFLOW_CLOSURE where the
-closure lies in the object store that the services share.
+A compiled workflow is too large for a message: LOCATE_WORKFLOW_CLOSURE says where the closure lies in the object store
+that the services share.
 """
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest, UrlBlob
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
-from flyteidl.admin.task_pb2 import Task
-from flyteidl.admin.workflow_pb2 import Workflow
 from flyteidl.core.identifier_pb2 import Identifier
 
 from services.kit.messages import Fact, Question
@@ -20,12 +18,6 @@ from services.kit.messages import Fact, Question
 _LAUNCH_DEADLINE_SECONDS = 5.0
 
 # Questions stay outside `flyte.registry.>`: the stream of facts would take them in and acknowledge them as an answer.
-GET_TASK = Question("ask.registry.get_task", ObjectGetRequest, Task)
-"""The task as GetTask answers it."""
-
-GET_WORKFLOW = Question("ask.registry.get_workflow", ObjectGetRequest, Workflow)
-"""The workflow as ListWorkflows answers it: of the closure only created_at and the interface."""
-
 LOCATE_WORKFLOW_CLOSURE = Question("ask.registry.locate_workflow_closure", ObjectGetRequest, UrlBlob)
 """The URI and size in bytes of the object that holds the workflow's admin.WorkflowClosure, without its created_at."""
 

@@ -6,7 +6,6 @@ that another service answered with is raised as the class it was raised as there
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -190,11 +189,7 @@ class Bus:
     async def oldest(self, stream: Stream) -> datetime | None:
         """When the oldest message of the stream was appended; None when it is empty."""
         with _unavailable("the stream cannot be asked"):
-            answer = await self._client.request(f"$JS.API.STREAM.INFO.{stream.name}", b"")
-        state = json.loads(answer.data).get("state")
-        if state is None:
-            raise Unavailable(f"the stream {stream.name} is not there")
-        return datetime.fromisoformat(state["first_ts"]) if state["messages"] else None
+            return await streams.oldest(self._client, stream)
 
     async def append(
         self, subject: str, payload: bytes, message_id: str, headers: Mapping[str, str] | None = None

@@ -8,7 +8,7 @@ fields that differ the name is known.
 
 from collections.abc import Iterable, Iterator
 
-from hpack import Decoder, HPACKError
+from hpack import Decoder, Encoder, HPACKError
 from hpack.huffman_table import decode_huffman
 
 Headers = dict[str, str]
@@ -135,6 +135,13 @@ class HeaderBlocks:
 def encoded(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A block that any client understands; nothing of it is to be remembered. `:status` is always 200."""
     return b"".join(_literal(name, value) for name, value in headers)
+
+
+def request_block(headers: Iterable[tuple[str | bytes, str | bytes]]) -> bytes:
+    """Return a block of a client without a dynamic table; it means the same however often it is sent."""
+    encoder = Encoder()
+    encoder.header_table_size = NO_TABLE
+    return encoder.encode(headers, huffman=False)
 
 
 TABLE_EMPTIED = bytes((_RESIZE,))

@@ -183,8 +183,7 @@ class Answers:
         """Send one frame with the turn's others."""
         if not self._out:
             self._loop.call_soon(self.flush)
-        size = len(payload)
-        self._out.append(frames.FRAME.pack(size >> 8, size & 0xFF, kind, flags, number) + payload)
+        self._out.append(frames.frame(kind, flags, number, payload))
 
     def flush(self) -> None:
         """Write what was collected."""

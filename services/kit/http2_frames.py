@@ -15,10 +15,11 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 # Flags.
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20
 # Settings.
-HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 1, 3, 4, 5, 6
+HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 1, 2, 3, 4
+MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 5, 6
 # Reasons for the end of a stream or of a connection.
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
-REFUSED_STREAM, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 9, 11
+REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
 
 PRIORITY_BYTES = 5
 FIXED_SIZES = {PRIORITY: PRIORITY_BYTES, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
@@ -37,11 +38,17 @@ STREAM_BITS = (1 << 31) - 1
 
 
 class Broken(Exception):
-    """The client does not keep to HTTP/2; the connection ends with this code."""
+    """The peer does not keep to HTTP/2; the connection ends with this code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def frame(kind: int, flags: int = 0, number: int = 0, payload: bytes = b"") -> bytes:
+    """Return a frame as it travels; `number` is its stream, 0 for the connection."""
+    size = len(payload)
+    return FRAME.pack(size >> 8, size & 0xFF, kind, flags, number) + payload
 
 
 def unpadded(payload: bytes) -> bytes:

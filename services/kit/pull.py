@@ -1,12 +1,11 @@
 """Fetching messages of a stream in bursts: for work that is cheaper done for many messages at once.
 
-A burst costs one request, however many messages answer it, and no task a message; nats-py's own fetch starts a task
-for each. What was fetched and is not done comes again after a while, to any replica.
+A burst costs one request, however many messages answer it, and no task a message. What was fetched and is not done
+comes again after a while, to any replica.
 """
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from services.kit.errors import Unavailable
-from services.kit.streams import Delivery
+from services.kit.streams import Delivery, request_messages
 
 # A burst that the server has not ended by now never will be: it went away, or its last word was lost.
 _PATIENCE_SECONDS = 5.0
@@ -38,7 +37,8 @@ class Pull:
 
     def __init__(self, client: Client, stream: str, consumer: str) -> None:
         self._client = client
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._stream = stream
+        self._consumer = consumer
         self._inbox = client.new_inbox()
         self._burst = 0
         self._most = 0
@@ -59,9 +59,9 @@ class Pull:
 
     async def fetch(self, most: int) -> list[Fetched]:
         """What is there now, `most` messages at most; raises Unavailable when the consumer does not answer."""
-        messages = await self._fetch(most, {"max_bytes": _BURST_BYTES})
+        messages = await self._fetch(most, _BURST_BYTES)
         if not messages and self._status == _TOO_LARGE:
-            messages = await self._fetch(1, {})
+            messages = await self._fetch(1, None)
         if not messages and self._status in {"", _NO_RESPONDERS}:
             raise Unavailable("the stream's consumer does not answer")
         self.more = self._status in {"", _TOO_LARGE}
@@ -73,7 +73,7 @@ class Pull:
             for message in fetched:
                 await self._client.publish(message.reply)
 
-    async def _fetch(self, most: int, bounds: dict[str, int]) -> list[Msg]:
+    async def _fetch(self, most: int, max_bytes: int | None) -> list[Msg]:
         if not self._client.is_connected:
             # What is sent now would be answered late, to a burst that nobody waits for any more.
             raise Unavailable("NATS cannot be reached")
@@ -81,9 +81,9 @@ class Pull:
         self._most = most
         self._status = ""
         self._over.clear()
-        request = json.dumps({"batch": most, "no_wait": True, **bounds}).encode()
+        reply = f"{self._inbox}.{self._burst}"
         try:
-            await self._client.publish(self._next, request, reply=f"{self._inbox}.{self._burst}")
+            await request_messages(self._client, self._stream, self._consumer, reply, most=most, max_bytes=max_bytes)
         except NatsError as error:
             raise Unavailable("NATS cannot be reached") from error
         with contextlib.suppress(TimeoutError):

@@ -114,11 +114,6 @@ class Table:
                     WRITTEN.checker(descriptor.input_type),
                 )
 
-    @property
-    def paths(self) -> set[str]:
-        """The full paths of the methods bound."""
-        return set(self._methods)
-
     async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
         """Answer one call within its deadline; every failure leaves as a ServiceError, an unknown one without its text.
 

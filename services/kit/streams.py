@@ -1,13 +1,16 @@
 """JetStream streams and their consumers: what they look like, and how they come to be.
 
 The configuration of a stream or a consumer stands here once, however many services make sure that it exists. Pure
-but for the JetStream context it is given; `bus` translates the failures.
+but for the JetStream context or the connection it is given; `bus` translates the failures. What nats-py does not offer
+is requested of JetStream's own subjects here, and nowhere else.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from nats.aio.client import Client
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
@@ -21,7 +24,7 @@ from nats.js.api import (
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from services.kit.errors import FailedPrecondition
+from services.kit.errors import FailedPrecondition, Unavailable
 
 # How long JetStream remembers message ids, to drop the second copy of a message that was sent twice.
 DUPLICATE_WINDOW_SECONDS = 120.0
@@ -37,6 +40,7 @@ _READER_SECONDS = 60.0
 _TAKES_NOTHING = 1
 # NATS's word for no limit.
 _NO_LIMIT = -1
+_API = "$JS.API"
 # Of a stream's configuration, what `Stream` decides.
 _SHAPE = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window", "persist_mode")
 
@@ -169,6 +173,30 @@ async def add_reader(js: JetStreamContext, stream: Stream, since: datetime) -> C
         num_replicas=1,
     )
     return await js.add_consumer(stream.name, config)
+
+
+async def oldest(client: Client, stream: Stream) -> datetime | None:
+    """Return when the oldest message of the stream was appended, None when it is empty; raises Unavailable.
+
+    nats-py leaves the time out of what the server says.
+    """
+    answer = await client.request(f"{_API}.STREAM.INFO.{stream.name}", b"")
+    state = json.loads(answer.data).get("state")
+    if state is None:
+        raise Unavailable(f"the stream {stream.name} is not there")
+    return datetime.fromisoformat(state["first_ts"]) if state["messages"] else None
+
+
+async def request_messages(
+    client: Client, stream: str, consumer: str, reply: str, *, most: int, max_bytes: int | None
+) -> None:
+    """Request what a consumer has now, to come to `reply`: `most` messages, and `max_bytes` unless that is None.
+
+    nats-py's own fetch starts a task for each message.
+    """
+    bounds = {"batch": most} if max_bytes is None else {"batch": most, "max_bytes": max_bytes}
+    request = json.dumps({"no_wait": True, **bounds}).encode()
+    await client.publish(f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}", request, reply=reply)
 
 
 def _closed(config: StreamConfig) -> StreamConfig:

@@ -22,9 +22,8 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.contracts.registry import GET_TASK, TASK_REGISTERED
+from services.contracts.registry import TASK_REGISTERED
 from services.kit.bus import Bus, Delivery
-from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import facts_of
 from tests.support import attributes
 from tests.support.entities import INTEGER, PROJECT, STRING, identifier
@@ -229,14 +228,6 @@ class TestGet:
     async def test_incomplete_identifier_matches_nothing(self, admin: AdminServiceStub) -> None:
         await refused(admin.GetTask(asked("typed", version="")), INVALID_ARGUMENT, "missing version")
         await refused(admin.GetTask(ObjectGetRequest()), INVALID_ARGUMENT, "missing id")
-
-    async def test_other_services_get_the_same_answer(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await admin.CreateTask(task("asked"))
-        assert await bus.ask(GET_TASK, asked("asked")) == await admin.GetTask(asked("asked"))
-        with pytest.raises(NotFound):
-            await bus.ask(GET_TASK, asked("missing"))
-        with pytest.raises(InvalidArgument):
-            await bus.ask(GET_TASK, asked("asked", version=""))
 
 
 @pytest.mark.usefixtures("registered")

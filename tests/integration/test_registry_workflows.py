@@ -23,9 +23,9 @@ from flyteidl.core.literals_pb2 import Binding, BindingData, Primitive, Scalar
 from flyteidl.core.types_pb2 import SimpleType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.contracts.registry import GET_WORKFLOW, LAUNCH_TASK, LOCATE_WORKFLOW_CLOSURE
+from services.contracts.registry import LAUNCH_TASK, LOCATE_WORKFLOW_CLOSURE
 from services.kit.bus import Bus
-from services.kit.errors import NotFound
+from services.kit.errors import InvalidArgument, NotFound
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier, launch_plan, promise, task, task_node
 from tests.support.entities import workflow as workflow_of
 from tests.support.parts import Parts, Served, service
@@ -275,10 +275,10 @@ class TestGet:
         content = await asyncio.to_thread(Path(place.url.removeprefix("file://")).read_bytes)
         assert len(content) == place.bytes
         assert WorkflowClosure.FromString(content).compiled_workflow == whole.closure.compiled_workflow
-        light = await bus.ask(GET_WORKFLOW, asked("located"))
-        assert light.closure.created_at == whole.closure.created_at
         with pytest.raises(NotFound):
-            await bus.ask(GET_WORKFLOW, asked("missing"))
+            await bus.ask(LOCATE_WORKFLOW_CLOSURE, asked("missing"))
+        with pytest.raises(InvalidArgument):
+            await bus.ask(LOCATE_WORKFLOW_CLOSURE, asked("located", version=""))
 
 
 class TestSingleTask:

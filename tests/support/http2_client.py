@@ -21,6 +21,7 @@ from services.kit.http2_frames import (
     SETTING,
     SETTINGS,
     WINDOW_UPDATE,
+    frame,
 )
 
 _PIECE = 16_384  # bytes of a body in one frame
@@ -38,8 +39,7 @@ class Frame(NamedTuple):
     @property
     def bytes(self) -> bytes:
         """As it travels."""
-        size = len(self.payload)
-        return FRAME.pack(size >> 8, size & 0xFF, self.kind, self.flags, self.number) + self.payload
+        return frame(self.kind, self.flags, self.number, self.payload)
 
 
 @dataclass
@@ -52,11 +52,6 @@ class Exchange:
     pieces: list[int] = field(default_factory=list)  # how long each DATA frame was
     ended: bool = False
     reset: int | None = None
-
-
-def frame(kind: int, flags: int = 0, number: int = 0, payload: bytes = b"") -> bytes:
-    """A frame as it travels."""
-    return Frame(kind, flags, number, payload).bytes
 
 
 def settings(values: Mapping[int, int] | None = None) -> bytes:

@@ -15,9 +15,10 @@ from services.kit.http2_frames import (
     SETTING,
     SETTINGS,
     WINDOW_UPDATE,
+    frame,
 )
 from tests.support.front_calls import open_connection
-from tests.support.http2_client import Client, Exchange, Frame, begun, frame
+from tests.support.http2_client import Client, Exchange, Frame, begun
 
 _SETTLED_SECONDS = 0.5  # without a byte that could be sent
 _POLL_SECONDS = 0.01

@@ -7,11 +7,11 @@ into. A batch is acknowledged once it is committed, and written once however oft
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from cachetools import FIFOCache
 from prometheus_client import Counter, Gauge
 
 from services.contracts.event_batches import TRIAL, framed_id
@@ -37,7 +37,8 @@ _BURST = 128
 # What is fetched and not yet written; with this much in hand (the database is away) the rest stays in the stream.
 _HELD_BATCHES = 1024
 _HELD_BYTES = 16 * 1024 * 1024
-# Verdicts whose batches were not fetched yet, or were fetched by another replica; some 20,000 batches'.
+# Verdicts whose batches were not fetched yet, or were fetched by another replica; some 20,000 batches'. No message of
+# NATS is larger.
 _HEARD_BYTES = 8 * 1024 * 1024
 # Batches that were written without verdicts, while executions is away; for more there is `missed_verdicts`.
 _UNANSWERED = 50_000
@@ -66,8 +67,7 @@ class LogWriter:
         self._batches = batches
         self._mend = mend
         self._held: dict[str, _Held] = {}
-        self._heard: OrderedDict[str, bytes] = OrderedDict()
-        self._heard_bytes = 0
+        self._heard: FIFOCache[str, bytes] = FIFOCache(_HEARD_BYTES, len)
         self._unanswered: dict[str, datetime] = {}
         self._late: dict[str, tuple[datetime, str, bytes]] = {}
         self._days: set[date] = set()
@@ -81,10 +81,7 @@ class LogWriter:
         if received_at is not None:
             self._late[identifier] = (received_at, identifier, verdicts)
             return
-        self._heard_bytes += len(verdicts) - len(self._heard.pop(identifier, b""))
         self._heard[identifier] = verdicts
-        while self._heard_bytes > _HEARD_BYTES:
-            self._heard_bytes -= len(self._heard.popitem(last=False)[1])
 
     async def run(self) -> None:
         """Write for ever; a part that is down is waited for."""
@@ -184,7 +181,7 @@ class LogWriter:
     def _forget(self, rows: list[LoggedBatch], late: dict[str, tuple[datetime, str, bytes]]) -> None:
         for row in rows:
             del self._held[row.batch_id]
-            self._heard_bytes -= len(self._heard.pop(row.batch_id, b""))
+            self._heard.pop(row.batch_id, None)
             if row.verdicts is None and len(self._unanswered) < _UNANSWERED:
                 self._unanswered[row.batch_id] = row.received_at
         for identifier in late:

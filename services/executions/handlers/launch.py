@@ -8,11 +8,11 @@ whoever loses has touched nothing of the winner's and takes its own inputs away
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from cachetools import LRUCache
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionCreateResponse
 from flyteidl.admin.matchable_resource_pb2 import (
@@ -87,7 +87,7 @@ class Launcher:
         self._settings = settings
         self._platform = platform
         self._clock = clock
-        self._targets: OrderedDict[bytes, create.Target] = OrderedDict()
+        self._targets: LRUCache[bytes, create.Target] = LRUCache(_TARGETS_KEPT)
 
     async def launch(
         self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
@@ -161,14 +161,9 @@ class Launcher:
 
     async def _target(self, identifier: Identifier) -> create.Target:
         key = identifier.SerializeToString(deterministic=True)
-        known = self._targets.get(key)
-        if known is not None:
-            self._targets.move_to_end(key)
-            return known
-        target = await self._ask_target(identifier)
-        self._targets[key] = target
-        if len(self._targets) > _TARGETS_KEPT:
-            self._targets.popitem(last=False)
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = await self._ask_target(identifier)
         return target
 
     async def _ask_target(self, identifier: Identifier) -> create.Target:

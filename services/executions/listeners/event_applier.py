@@ -51,9 +51,6 @@ _PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 Verdicts = Sequence[ServiceError | None]
 
 VERDICTS = Counter("flyteplane_event_verdicts_total", "Events by what became of them", ["code"])
-TRANSACTION_EVENTS = Histogram(
-    "flyteplane_event_transaction_events", "Events in one transaction", buckets=(1, 4, 16, 64, 256)
-)
 TRANSACTION_SECONDS = Histogram(
     "flyteplane_event_transaction_seconds",
     "Time to read, fold and commit the events of one transaction",
@@ -100,8 +97,6 @@ class EventApplier:
         except Exception:
             log.warning("a batch is applied one by one", extra={"batch": arrived.batch.id}, exc_info=True)
             told = await self._one_by_one(arrived)
-        else:
-            TRANSACTION_EVENTS.observe(len(arrived.events))
         BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - arrived.stored_at).total_seconds()))
         return told
 

@@ -5,8 +5,7 @@ points to it. Its place follows from its content, so that writing it twice is wr
 over a version leaves the winner's object alone.
 """
 
-from collections import OrderedDict
-
+from cachetools import LRUCache
 from flyteidl.admin.workflow_pb2 import WorkflowClosure
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier
@@ -21,9 +20,7 @@ class Closures:
     def __init__(self, objects: ObjectStore, prefix: str, capacity: int) -> None:
         self._objects = objects
         self._prefix = prefix
-        self._capacity = capacity
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
+        self._kept: LRUCache[str, bytes] = LRUCache(capacity, len)
 
     async def put(self, workflow: Identifier, digest: bytes, closure: bytes) -> str:
         """Write a closure; answers its URI. Raises Unavailable."""
@@ -36,23 +33,15 @@ class Closures:
         """Read a closure; raises Unavailable, Internal when the object is gone."""
         kept = self._kept.get(uri)
         if kept is not None:
-            self._kept.move_to_end(uri)
             return kept
         try:
             closure = await self._objects.get(uri)
         except (NotFound, InvalidArgument) as error:  # gone, or in a store that is not this one
             # Not the caller's NotFound: the workflow is registered.
             raise Internal(f"Unable to read WorkflowClosure from location {uri} : {error.message}") from error
-        self._keep(uri, closure)
+        if len(closure) <= self._kept.maxsize:
+            self._kept[uri] = closure
         return closure
-
-    def _keep(self, uri: str, closure: bytes) -> None:
-        if uri in self._kept or len(closure) > self._capacity:
-            return
-        self._kept[uri] = closure
-        self._size += len(closure)
-        while self._size > self._capacity:
-            self._size -= len(self._kept.popitem(last=False)[1])
 
 
 def closure_bytes(compiled: CompiledWorkflowClosure) -> bytes:

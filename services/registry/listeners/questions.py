@@ -12,8 +12,6 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from services.contracts.identifiers import check_complete
 from services.contracts.registry import (
     GET_LAUNCH_PLAN,
-    GET_TASK,
-    GET_WORKFLOW,
     LAUNCH_TASK,
     LOCATE_WORKFLOW_CLOSURE,
 )
@@ -40,19 +38,9 @@ class RegistryQuestions:
 
     async def listen(self, bus: Bus) -> None:
         """Answer from now on."""
-        await bus.answer(GET_TASK, self.get_task)
-        await bus.answer(GET_WORKFLOW, self.get_workflow)
         await bus.answer(LOCATE_WORKFLOW_CLOSURE, self.locate_workflow_closure)
         await bus.answer(GET_LAUNCH_PLAN, self.get_launch_plan)
         await bus.answer(LAUNCH_TASK, self.launch_task)
-
-    async def get_task(self, request: ObjectGetRequest) -> bytes:
-        """Answer the task; raises InvalidArgument, NotFound."""
-        return await self._task(_id(request))
-
-    async def get_workflow(self, request: ObjectGetRequest) -> bytes:
-        """Answer the workflow with its interface for a closure; raises InvalidArgument, NotFound."""
-        return (await self._workflow(_id(request))).message
 
     async def locate_workflow_closure(self, request: ObjectGetRequest) -> UrlBlob:
         """Answer where the compiled closure lies; raises InvalidArgument, NotFound."""

@@ -1,20 +1,18 @@
-"""The cron dialect of launch plan schedules: what may be written and when it fires next (registry.md section 11.2).
+"""The cron dialect of launch plan schedules: what may be written (registry.md section 11.2).
 
 Five fields, or one of the `@` descriptors, with an optional `TZ=<zone> ` in front. It differs from other cron readers
-in what clients can see: `7` is not Sunday, `*/n` restricts a day field, a local time that the clock skips does not
-fire that day and one that occurs twice fires twice. Without a zone of its own an expression is read in UTC.
+in what clients can see: `7` is not Sunday, and `*/n` restricts a day field.
 """
 
 import re
-from collections.abc import Iterator
+from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from services.kit.durations import NANOSECONDS, parse_duration
+from services.kit.durations import parse_duration
 
-# The search gives up here, as the reference does: 29 February comes back within it, 30 February never.
-SEARCH_YEARS = 5
+# 29 February comes again, 30 February never.
+_LEAP_YEAR = 2024
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -56,82 +54,15 @@ _DAY_OF_WEEK = _Field("day of week", 0, 6, _DAYS)
 _FIELDS = (_MINUTE, _HOUR, _DAY_OF_MONTH, _MONTH, _DAY_OF_WEEK)
 
 
-@dataclass(frozen=True)
-class Every:
-    """`@every <duration>`: a fixed distance between firings, in seconds."""
-
-    seconds: int
-
-    def following(self, after: datetime) -> datetime | None:
-        """Return the next time after `after`, on a whole second."""
-        return after.replace(microsecond=0) + timedelta(seconds=self.seconds)
-
-
-@dataclass(frozen=True)
-class Cron:
-    """A parsed expression: the values each field allows."""
-
-    minutes: tuple[int, ...]
-    hours: tuple[int, ...]
-    days_of_month: frozenset[int]
-    months: frozenset[int]
-    days_of_week: frozenset[int]
-    any_day: bool  # one of the day fields is `*`: then both must match, else either may
-    zone: tzinfo
-
-    def following(self, after: datetime) -> datetime | None:
-        """Return the first time strictly later than `after`, in UTC; None when there is none within five years."""
-        start = after.astimezone(self.zone)
-        for day in self._days(start.date()):
-            for moment in self._moments(day, start if day == start.date() else None):
-                if moment > after:
-                    return moment
-        return None
-
-    def _days(self, first: date) -> Iterator[date]:
-        day = first
-        while day.year <= first.year + SEARCH_YEARS:
-            if day.month in self.months and self._matches(day):
-                yield day
-            try:
-                day += timedelta(days=1)
-            except OverflowError:  # the calendar ends with year 9999
-                return
-
-    def _matches(self, day: date) -> bool:
-        of_month = day.day in self.days_of_month
-        of_week = day.isoweekday() % 7 in self.days_of_week
-        return of_month and of_week if self.any_day else of_month or of_week
-
-    def _moments(self, day: date, start: datetime | None) -> Iterator[datetime]:
-        """Yield the times of one local day in UTC, ascending; `start` lets the usual day skip what has passed."""
-        times = (time(hour, minute) for hour in self.hours for minute in self.minutes)
-        midnight = datetime.combine(day, time(), self.zone)
-        if midnight.utcoffset() != (midnight + timedelta(days=1)).utcoffset():  # clocks are changed on this day
-            yield from sorted({moment for clock in times for moment in self._instants(day, clock)})
-            return
-        passed = start.time() if start else time()
-        for clock in times:
-            if clock >= passed.replace(second=0, microsecond=0):
-                yield datetime.combine(day, clock, self.zone).astimezone(UTC)
-
-    def _instants(self, day: date, clock: time) -> Iterator[datetime]:
-        """Yield when a local time occurs: never, once or twice on a day on which clocks are changed."""
-        local = datetime.combine(day, clock)
-        for fold in (0, 1):
-            moment = local.replace(tzinfo=self.zone, fold=fold).astimezone(UTC)
-            if moment.astimezone(self.zone).replace(tzinfo=None) == local:
-                yield moment
-
-
-def parse(text: str) -> Cron | Every:
-    """Parse an expression; raises CronError."""
+def fires(text: str) -> bool:
+    """Return whether a schedule of this expression ever fires; raises CronError for what is no expression."""
     if len(text) > MAX_CHARACTERS:
         raise CronError(f"longer than {MAX_CHARACTERS} characters")
-    zone, text = _zone(text)
+    text = _without_zone(text)
     if text.startswith("@"):
         if text.startswith(_EVERY):
-            return Every(_seconds(text.removeprefix(_EVERY)))
+            _check_distance(text.removeprefix(_EVERY))
+            return True
         if text not in _DESCRIPTORS:
             raise CronError(f"unrecognized descriptor: {text}")
         text = _DESCRIPTORS[text]
@@ -141,39 +72,37 @@ def parse(text: str) -> Cron | Every:
     if len(words) != len(_FIELDS):
         raise CronError(f"expected exactly {len(_FIELDS)} fields, found {len(words)}: [{' '.join(words)}]")
     minutes, hours, days, months, weekdays = (_values(field, word) for field, word in zip(_FIELDS, words, strict=True))
-    return Cron(
-        minutes=tuple(sorted(minutes)),
-        hours=tuple(sorted(hours)),
-        days_of_month=days,
-        months=months,
-        days_of_week=weekdays,
-        any_day=_is_any(words[2]) or _is_any(words[4]),
-        zone=zone,
-    )
+    # Every day of the week comes in every month.
+    on_weekday = bool(months and weekdays)
+    on_day = any(day <= monthrange(_LEAP_YEAR, month)[1] for month in months for day in days)
+    # Both day fields must match when one of them is `*`; otherwise one of them is enough.
+    any_day = _is_any(words[2]) or _is_any(words[4])
+    return bool(minutes and hours) and (on_weekday and on_day if any_day else on_weekday or on_day)
 
 
-def _zone(text: str) -> tuple[tzinfo, str]:
+def _without_zone(text: str) -> str:
     for prefix in _ZONE_PREFIXES:
         if text.startswith(prefix):
             name, space, rest = text.removeprefix(prefix).partition(" ")
             if not space:
                 raise CronError(f"no expression after the zone in {text!r}")
             try:
-                return (ZoneInfo(name) if name else UTC), rest.strip()
+                if name:
+                    ZoneInfo(name)
             except (KeyError, OSError, ValueError) as error:  # unknown; a folder of zones; a path
                 raise CronError(f"provided bad location {name}: unknown time zone") from error
-    return UTC, text
+            return rest.strip()
+    return text
 
 
-def _seconds(text: str) -> int:
+def _check_distance(text: str) -> None:
+    # A number without a unit is a duration in filters, not here.
+    if not text[-1:].isalpha():
+        raise CronError(f"failed to parse duration {text!r}: missing unit")
     try:
-        # A number without a unit is a duration in filters, not here.
-        nanoseconds = parse_duration(text) if text[-1:].isalpha() else None
+        parse_duration(text)
     except ValueError as error:
         raise CronError(f"failed to parse duration {text!r}") from error
-    if nanoseconds is None:
-        raise CronError(f"failed to parse duration {text!r}: missing unit")
-    return max(1, nanoseconds // NANOSECONDS)
 
 
 def _values(field: _Field, word: str) -> frozenset[int]:

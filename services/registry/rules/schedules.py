@@ -10,7 +10,7 @@ from flyteidl.core.types_pb2 import SimpleType
 
 from services.contracts.literals import type_text
 from services.kit.errors import InvalidArgument
-from services.registry.rules.cron import CronError, parse
+from services.registry.rules.cron import CronError, fires
 
 # Something must stand behind the P, and behind a T. Signs and fractions may stand at every part, as flytekit lets them.
 _PART = r"[-+]?\d+(?:[.,]\d+)?"
@@ -63,7 +63,7 @@ def check_schedule(schedule: Schedule, expected_inputs: Mapping[str, Parameter],
     if schedule.HasField("rate"):
         _check_rate(schedule.rate, now)
     else:
-        _check_cron(_cron(schedule), now)
+        _check_cron(_cron(schedule))
         _check_offset(schedule.cron_schedule.offset)
 
 
@@ -98,12 +98,12 @@ def _check_rate(rate: FixedRate, now: datetime) -> None:
         ) from error
 
 
-def _check_cron(expression: str, now: datetime) -> None:
+def _check_cron(expression: str) -> None:
     try:
-        fires = parse(expression).following(now)
+        ever = fires(expression)
     except CronError as error:
         raise InvalidArgument(f"Invalid cron expression: {error}") from error
-    if fires is None:
+    if not ever:
         raise InvalidArgument(f"Invalid cron expression: {expression} never fires")
 
 

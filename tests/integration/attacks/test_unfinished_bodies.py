@@ -11,8 +11,8 @@ from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.kit.errors import Code
-from services.kit.http2_frames import DATA, END_STREAM
-from tests.support.http2_client import begun, frame
+from services.kit.http2_frames import DATA, END_STREAM, frame
+from tests.support.http2_client import begun
 from tests.support.http2_flood import flooding
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox

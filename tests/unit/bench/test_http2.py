@@ -10,6 +10,7 @@ import pytest
 
 from bench.answers import OK, UNAVAILABLE, UNKNOWN, Answer
 from bench.http2 import Channel
+from services.kit.http2_frames import frame
 
 Serve = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], "asyncio.Future[bytes]"]
 MEBIBYTE = 1 << 20
@@ -132,10 +133,6 @@ async def _speaks(*parts: bytes) -> Answer:
         client.close()
         await ended.wait()
     return answer
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 STATUS_OK = bytes.fromhex("000b") + b"grpc-status" + b"\x010"

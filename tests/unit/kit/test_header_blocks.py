@@ -17,6 +17,7 @@ from services.kit.header_blocks import (
     HeaderError,
     KnownFields,
     encoded,
+    request_block,
 )
 
 Fields = list[tuple[bytes, bytes]]
@@ -74,6 +75,15 @@ def test_what_a_client_says_again_is_read_as_at_the_first_time(said: list[Fields
     for blocks in (told(known), told(known)):
         for fields in said * 2:
             assert blocks.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
+
+
+@given(HEADERS)
+def test_request_block_means_the_same_however_often_it_is_sent(fields: Fields) -> None:
+    block = request_block(fields)
+    remembering, blocks = Decoder(), told()
+    for _ in range(2):
+        assert remembering.decode(block, raw=True) == fields
+        assert blocks.headers_of(block) == as_text(fields)
 
 
 # As Envoy writes the name, and values that look like it.

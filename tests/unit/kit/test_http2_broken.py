@@ -32,8 +32,9 @@ from services.kit.http2_frames import (
     SETTINGS,
     STREAM_CLOSED,
     WINDOW_UPDATE,
+    frame,
 )
-from tests.support.http2_client import PATH, begun, block, frame, request, settings, window
+from tests.support.http2_client import PATH, begun, block, request, settings, window
 from tests.support.http2_served import CANCEL, connected, greeted
 from tests.support.waiting import until
 

@@ -29,8 +29,9 @@ from services.kit.http2_frames import (
     PRIORITY,
     REFUSED_STREAM,
     RST_STREAM,
+    frame,
 )
-from tests.support.http2_client import PATH, begun, block, frame, request, settings, window
+from tests.support.http2_client import PATH, begun, block, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, MOST, SAYS, connected, greeted, padded
 from tests.support.waiting import until
 

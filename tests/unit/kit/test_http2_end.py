@@ -13,8 +13,9 @@ from services.kit.http2_frames import (
     NUMBER,
     REFUSED_STREAM,
     RST_STREAM,
+    frame,
 )
-from tests.support.http2_client import begun, frame, request, window
+from tests.support.http2_client import begun, request, window
 from tests.support.http2_served import CANCEL, greeted
 from tests.support.waiting import until
 

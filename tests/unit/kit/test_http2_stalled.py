@@ -17,8 +17,9 @@ from services.kit.http2_frames import (
     NUMBER,
     PREFACE,
     RST_STREAM,
+    frame,
 )
-from tests.support.http2_client import PATH, Client, begun, block, frame, request, settings, window
+from tests.support.http2_client import PATH, Client, begun, block, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, SAYS, TOO_MUCH, TOO_SLOW, connected, greeted
 from tests.support.waiting import until
 

@@ -22,8 +22,9 @@ from services.kit.http2_frames import (
     REFUSED_STREAM,
     RST_STREAM,
     WINDOW_UPDATE,
+    frame,
 )
-from tests.support.http2_client import begun, frame, request, settings, window
+from tests.support.http2_client import begun, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, greeted, padded
 from tests.support.waiting import until
 

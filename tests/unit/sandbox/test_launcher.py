@@ -83,13 +83,6 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def children_of(pid: int) -> list[int]:
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
 def test_up_returns_with_everything_running_and_down_ends_it(launcher: Launcher) -> None:
     up = launcher.run("up")
     assert up.returncode == 0, up.stdout + up.stderr
