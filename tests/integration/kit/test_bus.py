@@ -1,7 +1,6 @@
 """Questions, streams and consumers over a real NATS server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ SLOW = Question("ask.test.slow", StringValue, StringValue, deadline=0.2)
 FAILING = Question("ask.test.failing", StringValue, StringValue)
 BROKEN = Question("ask.test.broken", StringValue, StringValue)
 HOUR = 3600.0
-
-
-@pytest.fixture
-async def bus(parts: Parts) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(parts.nats_url, "test")
-    yield connected
-    await connected.close()
 
 
 async def test_a_question_is_answered(bus: Bus) -> None:
