@@ -1,11 +1,14 @@
-"""What integration tests share: one PostgreSQL and one NATS for the whole session, on free ports."""
+"""Fixtures of several integration tests: one PostgreSQL and one NATS for the session, connections to them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from services.executions.listeners.event_batches import EventBatches
+from services.kit.bus import Bus
+from tests.support.event_path import Executions
 from tests.support.parts import Parts, running_parts
 
 
@@ -15,3 +18,18 @@ def parts() -> Iterator[Parts]:
     # A short path of its own: PostgreSQL's socket must fit into 107 characters.
     with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder, running_parts(Path(folder)) as running:
         yield running
+
+
+@pytest.fixture
+async def bus(parts: Parts) -> AsyncIterator[Bus]:
+    """Connect a test to NATS."""
+    connected = await Bus.connect(parts.nats_url, "test")
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def applied(executions: Executions) -> AsyncIterator[EventBatches]:
+    """Apply event batches as one replica of the module's `executions`."""
+    async with executions.replica() as listener:
+        yield listener

@@ -46,6 +46,8 @@ from tests.support.refusals import detail_of, refused
 KINDS = MatchableResource.keys()
 BAD = grpc.StatusCode.INVALID_ARGUMENT
 
+pytestmark = pytest.mark.usefixtures("running")
+
 
 @pytest.fixture(scope="module")
 async def running(parts: Parts) -> AsyncIterator[Served]:
@@ -65,14 +67,6 @@ async def running(parts: Parts) -> AsyncIterator[Served]:
 @pytest.fixture(scope="module")
 def admin(running: Served) -> AdminServiceStub:
     return AdminServiceStub(running.channel)
-
-
-@pytest.fixture(scope="module")
-async def bus(parts: Parts, running: Served) -> AsyncIterator[Bus]:
-    assert running  # the answers come from it
-    connected = await Bus.connect(parts.nats_url, "test-attributes")
-    yield connected
-    await connected.close()
 
 
 @pytest.fixture(scope="module")

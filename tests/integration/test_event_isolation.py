@@ -45,19 +45,6 @@ async def admin(parts: Parts, executions: Executions) -> AsyncIterator[AdminServ
         yield AdminServiceStub(running.channel)
 
 
-@pytest.fixture
-async def applied(executions: Executions) -> AsyncIterator[EventBatches]:
-    async with executions.replica() as listener:
-        yield listener
-
-
-@pytest.fixture
-async def bus(parts: Parts) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(parts.nats_url, "test-event-isolation")
-    yield connected
-    await connected.close()
-
-
 def bad_events(name: str) -> dict[str, tuple[Event | BatchedEvent, Code]]:
     """Events that nobody can store, or that look like it; each with its verdict."""
     endless = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name=token_hex(4000), version="v")

@@ -1,6 +1,5 @@
 """How the event log is stored."""
 
-import asyncio
 from datetime import date
 
 import psycopg
@@ -8,16 +7,12 @@ import pytest
 
 from services.events.store.log_days import make_days
 from services.kit.db import Database
-from services.kit.migrations import migrate
-from tests.support.event_log import MIGRATIONS
 from tests.support.parts import Parts
 
 
 @pytest.fixture(scope="module")
-async def database(parts: Parts) -> str:
-    url = parts.new_database("event_log_schema")
-    await asyncio.to_thread(migrate, url, MIGRATIONS)
-    return url
+def database(parts: Parts) -> str:
+    return parts.migrated_database("events", "event_log_schema")
 
 
 async def test_payloads_are_stored_as_they_are(database: str) -> None:

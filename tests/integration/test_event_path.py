@@ -60,12 +60,6 @@ def admin(events: Served) -> AdminServiceStub:
     return AdminServiceStub(events.channel)
 
 
-@pytest.fixture
-async def applied(executions: Executions) -> AsyncIterator[EventBatches]:
-    async with executions.replica() as listener:
-        yield listener
-
-
 async def refused(admin: AdminServiceStub, event: Event) -> Status:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await send(admin, event)
@@ -226,13 +220,6 @@ async def test_while_the_database_is_away_the_order_is_kept(admin: AdminServiceS
         finally:
             allow(connections=True)
         await until(caught_up)
-
-
-@pytest.fixture
-async def bus(parts: Parts) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(parts.nats_url, "test-event-path")
-    yield connected
-    await connected.close()
 
 
 async def test_a_batch_delivered_again_gets_the_same_verdicts_and_changes_nothing(

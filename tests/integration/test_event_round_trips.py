@@ -21,19 +21,6 @@ async def executions(parts: Parts) -> Executions:
 
 
 @pytest.fixture
-async def bus(parts: Parts) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(parts.nats_url, "test-event-round-trips")
-    yield connected
-    await connected.close()
-
-
-@pytest.fixture
-async def applied(executions: Executions) -> AsyncIterator[EventBatches]:
-    async with executions.replica() as listener:
-        yield listener
-
-
-@pytest.fixture
 async def other(executions: Executions) -> AsyncIterator[EventBatches]:
     async with executions.replica() as listener:
         yield listener

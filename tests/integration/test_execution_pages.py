@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,13 +11,11 @@ import pytest
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
-from services.executions import store
 from services.executions.store import execution_lists, node_executions, task_executions
 from services.kit import db, row_pages
 from services.kit.db import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.listing import Listing, Plan
-from services.kit.migrations import migrate
 from services.kit.operators import OPERATORS
 from services.kit.positions import Positions
 from tests.support.parts import Parts
@@ -53,8 +50,7 @@ FROM generate_series(1, {STORED}) AS number
 
 @pytest.fixture(scope="module")
 def url(parts: Parts) -> str:
-    made = parts.new_database("execution_pages")
-    migrate(made, Path(store.__path__[0]) / "migrations")
+    made = parts.migrated_database("executions", "execution_pages")
     with psycopg.connect(made, autocommit=True) as connection:
         for statement in _FILL.split(";"):
             connection.execute(statement, {"moment": BEGINNING})

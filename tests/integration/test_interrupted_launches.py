@@ -27,8 +27,6 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.message import Message
 
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
-from services.executions import app
-from services.kit import migrations
 from services.kit.bus import Bus, Delivery
 from services.kit.messages import Fact
 from services.kit.outbox import facts_of
@@ -147,8 +145,7 @@ class Mortal:
 async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
     folder = parts.folder / "interrupted-launches"
     folder.mkdir()
-    url, port = parts.new_database("interrupted_launches"), free_port()
-    await asyncio.to_thread(migrations.migrate, url, Path(str(app.__file__)).parent / "store" / "migrations")
+    url, port = await asyncio.to_thread(parts.migrated_database, "executions", "interrupted_launches"), free_port()
     settings = {
         "DATABASE_URL": url,
         "NATS_URL": parts.nats_url,

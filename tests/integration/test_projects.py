@@ -37,6 +37,8 @@ from tests.support.parts import Parts, Served, service
 
 DOMAINS = ["development", "staging", "production"]
 
+pytestmark = pytest.mark.usefixtures("served")
+
 
 @pytest.fixture(scope="module")
 async def served(parts: Parts) -> AsyncIterator[Served]:
@@ -47,14 +49,6 @@ async def served(parts: Parts) -> AsyncIterator[Served]:
 @pytest.fixture(scope="module")
 def admin(served: Served) -> AdminServiceStub:
     return AdminServiceStub(served.channel)
-
-
-@pytest.fixture(scope="module")
-async def bus(parts: Parts, served: Served) -> AsyncIterator[Bus]:
-    assert served  # the answers come from it
-    connected = await Bus.connect(parts.nats_url, "test-projects")
-    yield connected
-    await connected.close()
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
@@ -12,9 +11,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db import Connection, Database
 from services.kit.listing import Listing, Plan
-from services.kit.migrations import migrate
 from services.kit.positions import Positions
-from services.registry import store
 from services.registry.store import descriptions, listings, names
 from tests.support.parts import Parts
 
@@ -87,8 +84,7 @@ class Tasks:
 @pytest.fixture
 async def connection(parts: Parts) -> AsyncIterator[Connection]:
     """A connection to an empty registry."""
-    url = parts.new_database("registry_deep_pages")
-    migrate(url, Path(store.__path__[0]) / "migrations")
+    url = parts.migrated_database("registry", "registry_deep_pages")
     db = await Database.open(url)
     async with db.read() as connection:
         yield connection

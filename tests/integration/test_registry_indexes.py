@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,9 +13,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from services.kit import db, row_pages
 from services.kit.db import Connection, Database
 from services.kit.listing import Listing
-from services.kit.migrations import migrate
 from services.kit.positions import Positions
-from services.registry import store
 from services.registry.store import (
     descriptions,
     keys,
@@ -67,8 +64,7 @@ MOST_ROWS = 3 * 100
 @pytest.fixture(scope="module")
 def url(parts: Parts) -> str:
     """A registry with many versions."""
-    made = parts.new_database("registry_indexes")
-    migrate(made, Path(store.__path__[0]) / "migrations")
+    made = parts.migrated_database("registry", "registry_indexes")
     with psycopg.connect(made, autocommit=True) as connection:
         connection.execute(_MADE)
         for statement in _FILL.split(";"):

@@ -75,14 +75,6 @@ async def admin(served: Served) -> AdminServiceStub:
     return stub
 
 
-@pytest.fixture(scope="module")
-async def bus(parts: Parts, served: Served) -> AsyncIterator[Bus]:
-    assert served  # the answers come from it
-    connected = await Bus.connect(parts.nats_url, "test-registry-launch-plans")
-    yield connected
-    await connected.close()
-
-
 def launch_plan(name: str, version: str = "v1", cron: str = "") -> LaunchPlanCreateRequest:
     """A launch plan of `work` with a default and a fixed input."""
     request = plan_of(name, "work", {"x": (INTEGER, integer(3))}, literals(y=4), version)

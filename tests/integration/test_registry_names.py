@@ -391,11 +391,3 @@ class TestIds:
 def _call(admin: AdminServiceStub, rpc: str, request: NamedEntityIdentifierListRequest) -> Awaitable[object]:
     called: Awaitable[object] = getattr(admin, rpc)(request)
     return called
-
-
-@pytest.fixture(scope="module")
-async def bus(parts: Parts, served: Served) -> AsyncIterator[Bus]:
-    assert served  # the answers come from it
-    connected = await Bus.connect(parts.nats_url, "test-registry-names")
-    yield connected
-    await connected.close()

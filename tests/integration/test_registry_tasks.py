@@ -66,14 +66,6 @@ def admin(served: Served) -> AdminServiceStub:
 
 
 @pytest.fixture(scope="module")
-async def bus(parts: Parts, served: Served) -> AsyncIterator[Bus]:
-    assert served  # the answers come from it
-    connected = await Bus.connect(parts.nats_url, "test-registry-tasks")
-    yield connected
-    await connected.close()
-
-
-@pytest.fixture(scope="module")
 async def registered(admin: AdminServiceStub) -> None:
     """Three names with three versions each, in a domain of their own."""
     for version in ("123", "124", "125"):

@@ -37,6 +37,8 @@ INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 ONE = Scalar(primitive=Primitive(integer=1))
 
+pytestmark = pytest.mark.usefixtures("served")
+
 
 @pytest.fixture(scope="module")
 async def served(parts: Parts) -> AsyncIterator[Served]:
@@ -53,14 +55,6 @@ async def admin(served: Served) -> AdminServiceStub:
     stub = AdminServiceStub(served.channel)
     await stub.CreateTask(task("double", {"x": INTEGER}, {"o0": INTEGER}))
     return stub
-
-
-@pytest.fixture(scope="module")
-async def bus(parts: Parts, served: Served) -> AsyncIterator[Bus]:
-    assert served  # the answers come from it
-    connected = await Bus.connect(parts.nats_url, "test-registry-workflows")
-    yield connected
-    await connected.close()
 
 
 def workflow(name: str, version: str = "v1", nodes: int = 1) -> WorkflowCreateRequest:

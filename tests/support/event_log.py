@@ -6,11 +6,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
-import services.events
 from services.contracts.event_batches import (
     INBOX_HEADER,
     VERDICTS,
@@ -28,13 +26,11 @@ from services.events.listeners.stream import make_ready
 from services.events.rules.log_lines import Entry, entries_of
 from services.events.store.event_log import of_execution
 from services.executions.rules.events.batch import Event
-from services.kit import migrations
 from services.kit.bus import Bus
 from services.kit.db import Database
 from tests.support.event_makers import batched
 from tests.support.parts import Parts
 
-MIGRATIONS = Path(str(services.events.__file__)).parent / "store" / "migrations"
 SENDER = "sender"
 
 
@@ -94,8 +90,7 @@ class EventLog:
 @asynccontextmanager
 async def event_log(parts: Parts, database: str) -> AsyncIterator[EventLog]:
     """An empty log on a new `database`."""
-    url = parts.new_database(database)
-    await asyncio.to_thread(migrations.migrate, url, MIGRATIONS)
+    url = await asyncio.to_thread(parts.migrated_database, "events", database)
     db = await Database.open(url)
     bus = await Bus.connect(parts.nats_url, "test-event-log")
     yield EventLog(url, db, bus)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
@@ -22,7 +21,6 @@ from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.rpc.status_pb2 import Status
 
-import services.executions
 from services.contracts.event_batches import (
     INBOX_HEADER,
     Batch,
@@ -37,7 +35,6 @@ from services.contracts.event_batches import (
 from services.executions.listeners.event_batches import EventBatches
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.storage import Storage
-from services.kit import migrations
 from services.kit.bus import Bus, Delivery
 from services.kit.db import Database
 from services.kit.objects import ObjectStore
@@ -48,7 +45,6 @@ from tests.support.parts import Parts
 from tests.support.plain import plain
 
 SOON_SECONDS = 15.0
-MIGRATIONS = Path(str(services.executions.__file__)).parent / "store" / "migrations"
 
 
 @dataclass
@@ -62,8 +58,7 @@ class Executions:
     @classmethod
     async def migrated(cls, parts: Parts, database: str) -> Self:
         """On a new `database`, with objects in a folder of the session."""
-        url = parts.new_database(database)
-        await asyncio.to_thread(migrations.migrate, url, MIGRATIONS)
+        url = await asyncio.to_thread(parts.migrated_database, "executions", database)
         return cls(url, parts.nats_url, ObjectStore.open(f"file://{parts.folder}/{database}", "", "key"))
 
     @asynccontextmanager

@@ -1,11 +1,11 @@
 """Questions, streams and consumers over a real NATS server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
+from nats.aio.msg import Msg
 
 from services.kit import bus as bus_module
 from services.kit import streams
@@ -21,13 +21,6 @@ SLOW = Question("ask.test.slow", StringValue, StringValue, deadline=0.2)
 FAILING = Question("ask.test.failing", StringValue, StringValue)
 BROKEN = Question("ask.test.broken", StringValue, StringValue)
 HOUR = 3600.0
-
-
-@pytest.fixture
-async def bus(parts: Parts) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(parts.nats_url, "test")
-    yield connected
-    await connected.close()
 
 
 async def test_a_question_is_answered(bus: Bus) -> None:
@@ -146,25 +139,33 @@ async def test_a_consumer_that_vanishes_is_replaced_by_another_from_the_message_
 async def test_work_that_takes_longer_than_a_claim_lasts_is_not_given_to_another(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 1.0)
     monkeypatch.setattr(bus_module, "_RENEW_SECONDS", 0.1)
     stream = Stream("CLAIM", ("claim.*",), HOUR)
     first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
     await first.ensure(stream)
     begun: list[bytes] = []
-    finished = asyncio.Event()
+    lapsed, finished = asyncio.Event(), asyncio.Event()
+
+    async def leave(message: Msg) -> None:
+        if message.metadata.num_delivered == 3:  # two claims that were not renewed have ended
+            lapsed.set()
 
     async def take_long(delivery: Delivery) -> None:
         begun.append(delivery.payload)
-        await asyncio.sleep(2)
-        if delivery.payload == b"2":
+        if delivery.payload == b"1":
+            await first.append("claim.b", b"", "claim-b")
+            await lapsed.wait()
+        else:
             finished.set()
 
+    unrenewed = streams.one_after_the_other("claim.b", "unrenewed")
+    await first._stream.subscribe("claim.b", stream=stream.name, config=unrenewed, manual_ack=True, cb=leave)
     for bus in (first, second):
         await bus.consume(stream, "claim.a", "claim", take_long)
     for payload in (b"1", b"2"):
         await first.append("claim.a", payload, f"claim-{payload.decode()}")
-    await asyncio.wait_for(finished.wait(), 10)
+    await asyncio.wait_for(finished.wait(), 30)
     await first.close()
     await second.close()
     assert begun == [b"1", b"2"]

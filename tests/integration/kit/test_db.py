@@ -13,6 +13,7 @@ from services.kit.db import Database
 from services.kit.errors import ResourceExhausted, Unavailable
 from services.kit.fairness import CONNECTION, UNREAD, serve_for
 from tests.support.parts import Parts, running_postgres
+from tests.support.waiting import until
 
 _LOCK = "SELECT pg_advisory_xact_lock(1)"
 
@@ -49,17 +50,17 @@ async def test_who_stands_still_within_a_transaction_loses_its_locks_and_learns_
 async def test_a_database_that_was_away_for_long_is_found_again_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pool's own pauses double; here they begin with a twentieth of a second, and so does the end of patience."""
-    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.05)
+    """The pool's own pause would be a minute; its end of patience cuts it short."""
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 60.0)
     monkeypatch.setattr(db, "_RECONNECT_SECONDS", 0.2)
     monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
     with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder:  # a short path for a socket
         with running_postgres(Path(folder)) as url:
             database = await Database.open(url, max_size=1)
         using = asyncio.create_task(until_used(database))
-        await asyncio.sleep(3.3)  # the pool's next try would be three seconds later
+        await until(lambda: database._pool.get_stats().get("connections_errors", 0) >= 3)
         with running_postgres(Path(folder)):
-            await asyncio.wait_for(using, 1.5)
+            await asyncio.wait_for(using, 30)
         await database.close()
 
 

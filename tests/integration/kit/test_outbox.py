@@ -29,13 +29,6 @@ async def db(parts: Parts) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
-async def bus(parts: Parts) -> AsyncIterator[Bus]:
-    connected = await Bus.connect(parts.nats_url, "test")
-    yield connected
-    await connected.close()
-
-
 async def publish_all(relay: Relay) -> None:
     while await relay.publish_waiting():
         pass

@@ -26,6 +26,7 @@ from services.kit.pg_values import (
 )
 from services.kit.pipeline import Statement
 from tests.support.parts import Parts
+from tests.support.waiting import until
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,7 +34,8 @@ INSERT = Statement("INSERT INTO numbers SELECT * FROM unnest(%(numbers)b::int[])
 COUNT = Statement("SELECT count(*) FROM numbers")
 TWICE = Statement("SELECT %(text)b::text[], %(text)b::text[]")
 BROKEN = Statement("SELECT 1 / 0")
-SLEEP = Statement("SELECT pg_sleep(0.5)")
+SLEEP = Statement("SELECT pg_sleep(60)")
+ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
 WHO = Statement("SELECT pg_backend_pid()")
 ROWS = Statement("""
 SELECT * FROM unnest(%(texts)b::text[], %(byteas)b::bytea[], %(bools)b::bool[], %(ints)b::int[], %(bigints)b::bigint[],
@@ -217,10 +219,11 @@ def test_a_server_that_dies_with_something_unread_is_noticed_at_once(url: str) -
             pipeline.put(SLEEP)
             pipeline.put(TWICE, {"text": texts(["x" * 60_000])})
             running = asyncio.create_task(pipeline.run())
-            await asyncio.sleep(0.1)
+            pid = (read_int(who.rows[0][0]),)
             with psycopg.connect(url, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s)", (read_int(who.rows[0][0]),))
-            await asyncio.wait_for(running, 5)
+                await until(lambda: other.execute(ASLEEP, pid).fetchone() is not None)
+                other.execute("SELECT pg_terminate_backend(%s)", pid)
+            await asyncio.wait_for(running, 30)
 
     async def notice() -> None:
         database = await Database.open(url, max_size=1)

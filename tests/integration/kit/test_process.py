@@ -4,23 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 
-import services.projects
-from services.kit.migrations import migrate
 from services.kit.process import App, serve
 from services.kit.process import Parts as Ground
 from services.kit.rpc import Table
 from services.kit.settings import ProcessSettings
-from tests.support.parts import Parts, free_port
-
-# Of any service: what is served here has no tables.
-MIGRATIONS = Path(str(services.projects.__file__)).parent / "store" / "migrations"
+from tests.support.parts import Parts, free_port, migrations_of
 
 
 async def serving(parts: Parts, loop: Callable[[], Coroutine[None, None, None]], ending: asyncio.Event) -> None:
-    url = parts.new_database("process")
-    await asyncio.to_thread(migrate, url, MIGRATIONS)
+    url = await asyncio.to_thread(parts.migrated_database, "projects", "process")
     settings = ProcessSettings(
         database_url=url,
         nats_url=parts.nats_url,
@@ -33,7 +26,7 @@ async def serving(parts: Parts, loop: Callable[[], Coroutine[None, None, None]],
     async def build(_settings: ProcessSettings, _ground: Ground, _stack: AsyncExitStack) -> App:
         return App(Table(), services=[], loops=[loop])
 
-    await serve("projects", settings, build, MIGRATIONS, ending)
+    await serve("projects", settings, build, migrations_of("projects"), ending)
 
 
 async def test_a_loop_whose_first_cancellation_is_lost_ends_with_its_service(parts: Parts) -> None:
