@@ -67,7 +67,7 @@ async def call(address: str, *pieces: bytes, path: str = COOK, headers: Headers 
     said = [(":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc"), *headers]
     client.send(http2_client.begun(1, said))
     for number, piece in enumerate(pieces, 1):
-        client.send(http2_client.frame(DATA, END_STREAM if number == len(pieces) else 0, 1, piece))
+        client.send(frame(DATA, END_STREAM if number == len(pieces) else 0, 1, piece))
     got = await client.answer()
     writer.close()
     await writer.wait_closed()
