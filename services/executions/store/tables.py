@@ -133,16 +133,6 @@ Index(
     postgresql_where=executions.c.parent_node_execution_id != 0,
 )
 
-# How often executions of a domain were archived or revived, kept by a trigger: whoever remembers places in lists of
-# them sees that they have shifted.
-execution_state_changes = Table(
-    "execution_state_changes",
-    metadata,
-    Column("execution_project", Text, primary_key=True),
-    Column("execution_domain", Text, primary_key=True),
-    _number("changes"),
-)
-
 _PLACE = (executions.c.execution_project, executions.c.execution_domain)
 _NEWEST = (desc(executions.c.created_at), desc(executions.c.id))
 
