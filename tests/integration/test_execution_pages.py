@@ -168,6 +168,8 @@ async def test_an_index_serves_a_level_of_nodes(
         ("", "created_at"),
         ("", "execution_created_at"),
         ("gte(created_at,2026-01-01T00:00:00Z)", "created_at"),
+        ("eq(mode,1)", "created_at"),
+        ("eq(phase,SUCCEEDED)", "created_at"),
     ],
 )
 async def test_a_page_at_an_offset_reads_only_its_own_rows_of_executions(
@@ -177,6 +179,17 @@ async def test_a_page_at_an_offset_reads_only_its_own_rows_of_executions(
     found = [row.name for row in await execution_lists.find(connection, plan, WHERE)]
     listed = [f"x{number}" for number in range(STORED, 0, -1) if number % 10]
     assert found == listed[9_000:9_100]
+    await assert_reads_only_the_page(connection, asked[-1])
+
+
+@pytest.mark.parametrize(
+    "filters", ["eq(user,u7)", "eq(workflow.name,w7)", "eq(launch_plan.name,l7)", "eq(task.name,t)"]
+)
+async def test_a_page_at_an_offset_reads_only_its_own_rows_of_what_was_launched(
+    connection: Connection, asked: list[Statement], filters: str
+) -> None:
+    plan = planned(execution_lists.LISTING, filters, offset=250)
+    assert len(await execution_lists.find(connection, plan, WHERE)) == 100
     await assert_reads_only_the_page(connection, asked[-1])
 
 
