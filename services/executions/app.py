@@ -31,7 +31,6 @@ from services.kit.db import Database
 from services.kit.object_front import object_routes
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
-from services.kit.positions import Positions
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 
@@ -79,7 +78,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     table = Table(beside)
     table.bind(
         ADMIN_SERVICE,
-        ExecutionHandlers(db, outbox, objects, launcher, positions=Positions(_now), clock=_now),
+        ExecutionHandlers(db, outbox, objects, launcher, clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
         values,

@@ -10,7 +10,6 @@ from services.contracts.flyte_services import SERVICE_NAMES
 from services.kit.beside import Beside
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox, Relay
-from services.kit.positions import Positions
 from services.kit.process import App, Parts
 from services.kit.rpc import Table
 from services.registry.config import Settings
@@ -38,17 +37,14 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     stack.callback(beside.close)
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
-    positions = Positions(_now)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), positions=positions, clock=_now)
-    workflows = WorkflowHandlers(
-        parts.db, parts.bus, outbox, beside, closures, limits=limits, positions=positions, clock=_now
-    )
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, positions=positions, clock=_now)
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), clock=_now)
+    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, beside, closures, limits=limits, clock=_now)
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, clock=_now)
     await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
-    names = NamedEntityHandlers(parts.db, positions, _now)
-    descriptions = DescriptionHandlers(parts.db, positions)
+    names = NamedEntityHandlers(parts.db, _now)
+    descriptions = DescriptionHandlers(parts.db)
     table = Table(beside)
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(table, services=SERVICE_NAMES, loops=[relay.run])

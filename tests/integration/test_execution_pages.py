@@ -1,7 +1,6 @@
-"""Lists of executions: deep pages are what walking would find, indexes serve what clients ask, no value breaks one."""
+"""Lists of executions: indexes serve what clients ask, no value breaks one."""
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -17,8 +16,8 @@ from services.kit.db import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.listing import Listing, Plan
 from services.kit.operators import OPERATORS
-from services.kit.positions import Positions
 from tests.support.parts import Parts
+from tests.support.query_plans import Statement, assert_reads_only_the_page, plan_steps, rows_seen
 
 STORED, NODES = 20_000, 3_000
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,48 +65,11 @@ async def connection(url: str) -> AsyncIterator[Connection]:
     await opened.close()
 
 
-def positions() -> Positions:
-    return Positions(lambda: datetime.now(UTC))
-
-
 def planned(
     listing: Listing, filters: str = "", sort: tuple[str, int] | None = ("created_at", NEWEST), offset: int = 0
 ) -> Plan:
     key, direction = sort or (None, NEWEST)
     return listing.plan(name="x", limit=100, token=str(offset), filters=filters, sort_key=key, sort_direction=direction)
-
-
-@pytest.mark.parametrize("key", ["created_at", "execution_created_at"])
-@pytest.mark.parametrize("filters", ["", "value_in(state,0;1)+eq(mode,1)"])
-async def test_a_deep_page_is_what_walking_finds_whatever_is_archived_or_launched(
-    connection: Connection, filters: str, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(row_pages, "MOST_BYTES", 2**40)  # what is walked to is one page
-    known = positions()
-
-    async def check(offset: int) -> None:
-        page = await execution_lists.find(
-            connection, known, planned(execution_lists.LISTING, filters, (key, NEWEST), offset), WHERE
-        )
-        whole = execution_lists.LISTING.plan(
-            name="x", limit=3 * STORED, token="", filters=filters, sort_key=key, sort_direction=NEWEST
-        )
-        walked = await execution_lists.find(connection, positions(), whole, WHERE)
-        assert [row.name for row in page] == [row.name for row in walked[offset : offset + 100]]
-
-    for offset in (9_000, 6_000, 9_100, 2_000):
-        await check(offset)
-    # Archived and revived: everything deep in the list shifts by one, and back.
-    change = "UPDATE executions SET state = 1 - state WHERE execution_name = 'x19999'"
-    launch = """
-    INSERT INTO executions (execution_project, execution_domain, execution_name, spec, closure, mode, workflow_name,
-        execution_created_at)
-    SELECT 'p', 'd', 'new' || gen_random_uuid(), '', '', 1, 'w7', now() FROM generate_series(1, 30)
-    """
-    for statement in (change, launch, change):
-        await connection.execute(statement)
-        for offset in (9_000, 3_000):
-            await check(offset)
 
 
 @pytest.mark.parametrize("sort", [("created_at", NEWEST), ("created_at", OLDEST)])
@@ -121,19 +83,17 @@ async def test_a_page_of_several_phases_is_what_walking_finds(
     walk = execution_lists.LISTING.plan(
         name="x", limit=3 * STORED, token="", filters=filters, sort_key=sort[0], sort_direction=sort[1]
     )
-    walked = await execution_lists.find(connection, positions(), walk, WHERE)
+    walked = await execution_lists.find(connection, walk, WHERE)
     assert len(walked) > 100
     for offset in (0, 70, 1_900, 1_901):
-        page = await execution_lists.find(
-            connection, positions(), planned(execution_lists.LISTING, filters, sort, offset), WHERE
-        )
+        page = await execution_lists.find(connection, planned(execution_lists.LISTING, filters, sort, offset), WHERE)
         assert [row.name for row in page] == [row.name for row in walked[offset : offset + 100]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
     """The statements that lists run, as they run."""
-    statements: list[tuple[str, dict[str, Any]]] = []
+    statements: list[Statement] = []
 
     async def fetch_text(connection: Connection, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         statements.append((text, parameters))
@@ -143,20 +103,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return statements
 
 
-def steps(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield of
-    for step in of.get("Plans", ()):
-        yield from steps(step)
-
-
-async def cost(connection: Connection, statement: tuple[str, dict[str, Any]]) -> tuple[set[str], int]:
+async def cost(connection: Connection, statement: Statement) -> tuple[set[str], int]:
     """Which indexes a statement uses, and the most rows that one step of it looks at in all."""
-    text, parameters = statement
-    cursor = await connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", parameters, prepare=False)
-    ((found,),) = await cursor.fetchall()
-    plan = list(steps((json.loads(found) if isinstance(found, str) else found)[0]["Plan"]))
-    rows = ((step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"] for step in plan)
-    return {step["Index Name"] for step in plan if "Index Name" in step}, int(max(rows))
+    steps = await plan_steps(connection, statement)
+    return {step["Index Name"] for step in steps if "Index Name" in step}, max(map(rows_seen, steps))
 
 
 @pytest.mark.parametrize(
@@ -186,12 +136,12 @@ async def cost(connection: Connection, statement: tuple[str, dict[str, Any]]) ->
 async def test_an_index_serves_what_clients_ask_of_executions(
     *,
     connection: Connection,
-    asked: list[tuple[str, dict[str, Any]]],
+    asked: list[Statement],
     filters: str,
     sort: tuple[str, int],
     index: str,
 ) -> None:
-    await execution_lists.find(connection, positions(), planned(execution_lists.LISTING, filters, sort), WHERE)
+    await execution_lists.find(connection, planned(execution_lists.LISTING, filters, sort), WHERE)
     indexes, rows = await cost(connection, asked[-1])
     assert index in indexes
     assert rows <= MOST_ROWS
@@ -199,13 +149,58 @@ async def test_an_index_serves_what_clients_ask_of_executions(
 
 @pytest.mark.parametrize("sort", [("created_at", OLDEST), ("created_at", NEWEST), None])
 async def test_an_index_serves_a_level_of_nodes(
-    connection: Connection, asked: list[tuple[str, dict[str, Any]]], sort: tuple[str, int] | None
+    connection: Connection, asked: list[Statement], sort: tuple[str, int] | None
 ) -> None:
     page = planned(node_executions.LISTING, sort=sort)
     await node_executions.find(connection, page, RUN)
     indexes, rows = await cost(connection, asked[-1])
     assert "node_executions_of_top_level" in indexes
     assert rows <= MOST_ROWS
+
+
+@pytest.mark.parametrize(
+    ("filters", "key"),
+    [
+        ("", "created_at"),
+        ("", "execution_created_at"),
+        ("gte(created_at,2026-01-01T00:00:00Z)", "created_at"),
+        ("eq(mode,1)", "created_at"),
+        ("eq(phase,SUCCEEDED)", "created_at"),
+    ],
+)
+async def test_a_page_at_an_offset_reads_only_its_own_rows_of_executions(
+    connection: Connection, asked: list[Statement], filters: str, key: str
+) -> None:
+    plan = planned(execution_lists.LISTING, filters, (key, NEWEST), offset=9_000)
+    found = [row.name for row in await execution_lists.find(connection, plan, WHERE)]
+    listed = [f"x{number}" for number in range(STORED, 0, -1) if number % 10]
+    assert found == listed[9_000:9_100]
+    await assert_reads_only_the_page(connection, asked[-1])
+
+
+@pytest.mark.parametrize(
+    "filters", ["eq(user,u7)", "eq(workflow.name,w7)", "eq(launch_plan.name,l7)", "eq(task.name,t)"]
+)
+async def test_a_page_at_an_offset_reads_only_its_own_rows_of_what_was_launched(
+    connection: Connection, asked: list[Statement], filters: str
+) -> None:
+    plan = planned(execution_lists.LISTING, filters, offset=250)
+    assert len(await execution_lists.find(connection, plan, WHERE)) == 100
+    await assert_reads_only_the_page(connection, asked[-1])
+
+
+async def test_a_page_at_an_offset_reads_only_its_own_rows_of_nodes(
+    connection: Connection, asked: list[Statement]
+) -> None:
+    found = await node_executions.find(connection, planned(node_executions.LISTING, sort=None, offset=2_000), RUN)
+    assert [row.node_id for row in found] == [f"n{number}" for number in range(2_001, 2_101)]
+    await assert_reads_only_the_page(connection, asked[-1])
+
+
+async def test_the_release_before_reads_another_count_of_archivings_every_time(connection: Connection) -> None:
+    count = "SELECT changes FROM execution_state_changes WHERE execution_project = 'p' AND execution_domain = 'd'"
+    counts = [await db.fetch_text(connection, count, {}) for _ in range(3)]
+    assert len({changes for ((changes,),) in counts}) == len(counts)
 
 
 VALUES = (
@@ -221,7 +216,7 @@ async def test_no_value_of_any_column_breaks_a_list(connection: Connection, list
     one = NamedEntityIdentifier(project="p", domain="d", name="x1")
     few = WorkflowExecutionIdentifier(project="p", domain="d", name="x1001")
     finds: dict[str, Callable[[Plan], Awaitable[Any]]] = {
-        "execution": lambda plan: execution_lists.find(connection, positions(), plan, one),
+        "execution": lambda plan: execution_lists.find(connection, plan, one),
         "node_execution": lambda plan: node_executions.find(connection, plan, few),
         "task_execution": lambda plan: task_executions.find(connection, plan, NODE),
     }

@@ -1,8 +1,6 @@
 """An index serves whatever clients ask the registry for, at every size of its tables."""
 
-import json
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import psycopg
@@ -12,19 +10,18 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit import db, row_pages
 from services.kit.db import Connection, Database
-from services.kit.listing import Listing
-from services.kit.positions import Positions
+from services.kit.listing import Listing, Plan
 from services.registry.store import (
     descriptions,
     keys,
     launch_plans,
     listings,
-    name_pages,
     names,
     tasks,
     workflows,
 )
 from tests.support.parts import Parts
+from tests.support.query_plans import Statement, assert_reads_only_the_page, plan_steps, rows_seen, steps_of
 
 VERSIONS = 20_000
 # Half of one name and the others of their own, as many active as there are names, few names archived: what plans are
@@ -82,30 +79,35 @@ async def connection(url: str) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
     """The statements that lists run, as they run."""
-    statements: list[tuple[str, dict[str, Any]]] = []
+    statements: list[Statement] = []
 
     async def fetch_text(connection: Connection, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         statements.append((text, parameters))
         return await db.fetch_text(connection, text, parameters)
 
-    for module in (row_pages, name_pages):
+    for module in (row_pages, names):
         monkeypatch.setattr(module, "fetch_text", fetch_text)
     return statements
 
 
-async def plan(connection: Connection, text: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """How a statement is carried out, with its values."""
-    cursor = await connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", parameters, prepare=False)
-    ((found,),) = await cursor.fetchall()
-    return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]  # type: ignore[no-any-return]
-
-
-def steps(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield of
-    for step in of.get("Plans", ()):
-        yield from steps(step)
+async def find(connection: Connection, listing: Listing, page: Plan, name: str = "") -> Sequence[Any]:
+    """Read a page of what `listing` declares: of every name for an empty one, of active launch plans for `active`."""
+    if listing is listings.TASKS:
+        return await listings.find_tasks(connection, page, "p", "d", name=name)
+    if listing is listings.WORKFLOWS:
+        return await listings.find_workflows(connection, page, "p", "d", name=name)
+    if listing is listings.LAUNCH_PLANS:
+        active = name == "active"
+        return await listings.find_launch_plans(connection, page, "p", "d", name="" if active else name, active=active)
+    if listing is names.NAMED_ENTITIES:
+        found = await names.find(connection, page, ResourceType.WORKFLOW, project="p", domain="d")
+        return found.entities
+    if listing is DESCRIBED:
+        where = NamedEntityIdentifier(project="p", domain="d", name=name)
+        return await descriptions.find(connection, page, ResourceType.WORKFLOW, where)
+    return await names.find_ids(connection, page, ResourceType.WORKFLOW, project="p", domain="d")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def steps(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
 async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
     *,
     connection: Connection,
-    asked: list[tuple[str, dict[str, Any]]],
+    asked: list[Statement],
     listing: Listing,
     name: str,
     filters: str,
@@ -158,59 +160,50 @@ async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
 ) -> None:
     key, direction = sort or (None, 0)
     page = listing.plan(name="x", limit=100, token="", filters=filters, sort_key=key, sort_direction=direction)
-    positions = Positions(lambda: datetime.now(UTC))
-    if listing is listings.TASKS:
-        await listings.find_tasks(connection, positions, page, "p", "d", name=name)
-    elif listing is listings.WORKFLOWS:
-        await listings.find_workflows(connection, positions, page, "p", "d", name=name)
-    elif listing is listings.LAUNCH_PLANS:
-        active = name == "active"
-        await listings.find_launch_plans(
-            connection, positions, page, "p", "d", name="" if active else name, active=active
-        )
-    elif listing is names.NAMED_ENTITIES:
-        await names.find(connection, positions, page, ResourceType.WORKFLOW, project="p", domain="d")
-    elif listing is DESCRIBED:
-        where = NamedEntityIdentifier(project="p", domain="d", name=name)
-        await descriptions.find(connection, positions, page, ResourceType.WORKFLOW, where)
-    else:
-        await names.find_ids(connection, positions, page, ResourceType.WORKFLOW, project="p", domain="d")
+    await find(connection, listing, page, name)
     (statement,) = asked
-    found = list(steps(await plan(connection, *statement)))
+    found = await plan_steps(connection, statement)
     assert index in {step.get("Index Name") for step in found}
     touched = sum(
-        (step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"]
-        for step in found
-        if "Scan" in step["Node Type"] and "Subquery" not in step["Node Type"]
+        rows_seen(step) for step in found if "Scan" in step["Node Type"] and "Subquery" not in step["Node Type"]
     )
     assert touched <= MOST_ROWS
 
 
-@pytest.mark.parametrize("offset", [3000, 9000, 15000])
-async def test_a_deep_page_is_come_to_again_without_walking(
-    connection: Connection, asked: list[tuple[str, dict[str, Any]]], offset: int
+@pytest.mark.parametrize(
+    ("listing", "name", "filters", "sort"),
+    [
+        (listings.TASKS, "", "", NEWEST),
+        (listings.TASKS, "often", "", NEWEST),
+        (listings.TASKS, "", "value_in(type,python;spark)", NEWEST),
+        (listings.WORKFLOWS, "", "", NEWEST),
+        (listings.LAUNCH_PLANS, "often", "", NEWEST),
+        (listings.LAUNCH_PLANS, "active", "", NEWEST),
+        (names.WORKFLOW_NAMES, "", "", None),
+        (names.NAMED_ENTITIES, "", "eq(state,0)", ("name", 1)),
+        (DESCRIBED, "", "", NEWEST),
+    ],
+)
+async def test_a_page_at_an_offset_reads_only_its_own_rows(
+    *,
+    connection: Connection,
+    asked: list[Statement],
+    listing: Listing,
+    name: str,
+    filters: str,
+    sort: tuple[str, int] | None,
 ) -> None:
-    page = listings.TASKS.plan(name="x", limit=100, token=str(offset), filters="", sort_key=None)
-    positions = Positions(lambda: datetime(2026, 2, 1, tzinfo=UTC))
-    for _ in range(2):
-        asked.clear()
-        await listings.find_tasks(connection, positions, page, "p", "d", name="")
-    rows = [sum(step["Actual Rows"] for step in steps(await plan(connection, *one))) for one in asked]
-    assert sum(rows) <= 5 * MOST_ROWS
+    key, direction = sort or (None, 0)
 
+    def planned(offset: int, limit: int) -> Plan:
+        return listing.plan(
+            name="x", limit=limit, token=str(offset), filters=filters, sort_key=key, sort_direction=direction
+        )
 
-@pytest.mark.parametrize("offset", [3000, 9000])
-async def test_a_deep_page_of_names_is_come_to_again_without_walking(
-    connection: Connection, asked: list[tuple[str, dict[str, Any]]], offset: int
-) -> None:
-    page = names.WORKFLOW_NAMES.plan(name="x", limit=100, token=str(offset), filters="", sort_key=None)
-    later = datetime.now(UTC) + timedelta(hours=1)
-    positions = Positions(lambda: later)
-    for _ in range(2):
-        asked.clear()
-        await names.find_ids(connection, positions, page, ResourceType.WORKFLOW, project="p", domain="d")
-    rows = [sum(step["Actual Rows"] for step in steps(await plan(connection, *one))) for one in asked]
-    assert sum(rows) <= 5 * MOST_ROWS
+    page = await find(connection, listing, planned(9_000, 100), name)
+    await assert_reads_only_the_page(connection, asked[-1])
+    whole = await find(connection, listing, planned(0, VERSIONS), name)
+    assert list(page) == list(whole[9_000:9_100])
 
 
 @pytest.mark.parametrize(
@@ -239,5 +232,5 @@ async def test_one_version_is_found_by_its_key_even_when_the_plan_is_for_any_nam
     values = ", ".join(f"'{value}'" for value in key.values())
     cursor = await connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE one ({values})")
     ((found,),) = await cursor.fetchall()
-    used = {step.get("Index Name") for step in steps(found[0]["Plan"])} - {None}
+    used = {step.get("Index Name") for step in steps_of(found[0]["Plan"])} - {None}
     assert used == {index}

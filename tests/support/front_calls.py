@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from services.kit.errors import Code
-from services.kit.http2_frames import DATA, END_STREAM
+from services.kit.http2_frames import DATA, END_STREAM, frame
 from services.kit.lean_front import LeanFront
 from services.kit.settings import UNIX
 from tests.support import http2_client

@@ -30,7 +30,6 @@ from services.kit.db import Database
 from services.kit.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
 from services.kit.objects import ObjectStore
 from services.kit.outbox import Outbox
-from services.kit.positions import Positions
 from services.kit.rpc import Call
 
 
@@ -44,14 +43,12 @@ class ExecutionHandlers:
         objects: ObjectStore,
         launcher: Launcher,
         *,
-        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._outbox = outbox
         self._objects = objects
         self._launcher = launcher
-        self._positions = positions
         self._clock = clock
 
     async def CreateExecution(self, request: ExecutionCreateRequest, call: Call) -> ExecutionCreateResponse:
@@ -99,7 +96,7 @@ class ExecutionHandlers:
             sort_direction=request.sort_by.direction,
         )
         async with self._db.read() as connection:
-            rows = await execution_lists.find(connection, self._positions, plan, request.id)
+            rows = await execution_lists.find(connection, plan, request.id)
         return answers.page(
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
             answers.listed_executions(project, domain, rows),

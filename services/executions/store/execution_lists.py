@@ -29,10 +29,9 @@ from sqlalchemy import (
 
 from services.executions.rules.answers import StoredExecution
 from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
-from services.kit.db import Connection, fetch_text
-from services.kit.listing import DESCENDING, Column, Condition, Entity, Kind, Listing, Plan
-from services.kit.positions import Positions
-from services.kit.row_pages import Page, RowPage, Stay
+from services.kit.db import Connection
+from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.row_pages import Page, RowPage
 from services.kit.statements import within
 
 _TAG_ENTITIES = frozenset({"execution_tag", "admin_tag"})
@@ -114,20 +113,8 @@ LISTING = Listing(
 )
 
 
-# Of an execution, what its making settles; `state` changes too, but seldom, and is counted (`execution_state_changes`).
-_STAYING = frozenset(
-    {
-        "id", "created_at", "execution_project", "execution_domain", "execution_name", "spec", "execution_created_at",
-        "mode", "source_execution_id", "parent_node_execution_id", "user", "state", "launch_entity",
-    }
-)  # fmt: skip
-_MOMENTS = frozenset({"created_at", "execution_created_at"})
 # Further down walking over what is newer costs little more than as many entries of each phase.
 _MOST_OF_EACH = 2000
-_STATE_CHANGES = """
-SELECT changes FROM execution_state_changes
-WHERE execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s
-"""
 _LISTED = (
     executions.c.execution_name,
     executions.c.phase,
@@ -140,9 +127,7 @@ _LISTED = (
 )
 
 
-async def find(
-    connection: Connection, positions: Positions, plan: Plan, where: NamedEntityIdentifier
-) -> Page[StoredExecution]:
+async def find(connection: Connection, plan: Plan, where: NamedEntityIdentifier) -> Page[StoredExecution]:
     """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
     given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
     place = {column: value for column, value in given if value}
@@ -159,11 +144,7 @@ async def find(
     def chosen(statement: Select[Any]) -> Select[Any]:
         return filtered(statement) if several is None else statement.where(_first_of_each(several, plan, filtered))
 
-    async def changes(connection: Connection) -> int:
-        return sum(changes for (changes,) in await fetch_text(connection, _STATE_CHANGES, place))
-
-    stay = Stay(positions, executions.c[moment], changes) if (moment := _stays(plan)) else None
-    page = RowPage(executions, _LISTED, plan, chosen, about=several is None, values=place, stay=stay)
+    page = RowPage(executions, _LISTED, plan, chosen, about=several is None, values=place)
     found = await page.read(connection)
     return Page(map(StoredExecution._make, found), cut=found.cut)
 
@@ -189,13 +170,6 @@ def _first_of_each(
     first = filtered(select(executions.c.id)).where(executions.c.phase == wanted.c.phase)
     first_of_each = first.order_by(*plan.order_by).limit(end).correlate(wanted).lateral("first_of_each")
     return executions.c.id.in_(select(first_of_each.c.id).select_from(wanted.join(first_of_each, true())))
-
-
-def _stays(plan: Plan) -> str:
-    """Return the column by which the list is newest first; empty when executions may leave it or come in between."""
-    order, direction = plan.order
-    changing = (not condition.prefix and condition.column not in _STAYING for condition in plan.conditions)
-    return order if order in _MOMENTS and direction == DESCENDING and not any(changing) else ""
 
 
 def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:

@@ -179,7 +179,7 @@ async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier
             statement = statement.join(node_executions, of_node)
         return statement
 
-    page = RowPage(task_executions, _LISTED, plan, chosen, about=None, values=place, beside=_RESOURCES_BYTES)
+    page = RowPage(task_executions, _LISTED, plan, chosen, about=None, values=place, extra_bytes=_RESOURCES_BYTES)
     found = await page.read(connection)
     return Page(await _stored(connection, found), cut=found.cut)
 

@@ -6,7 +6,6 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.contracts.identifiers import check_complete
 from services.kit.db import Database
-from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
 from services.registry.handlers.pages import plan_of
@@ -20,9 +19,8 @@ from services.registry.store import descriptions as store
 class DescriptionHandlers:
     """The RPCs about descriptions."""
 
-    def __init__(self, db: Database, positions: Positions) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._positions = positions
 
     async def GetDescriptionEntity(self, request: ObjectGetRequest, _call: Call) -> bytes:
         """Answer the description of a version, a task's when no type is given. Raises InvalidArgument, NotFound."""
@@ -43,7 +41,7 @@ class DescriptionHandlers:
         if plan.conditions:
             check_filterable(request.resource_type)
         async with self._db.read() as connection:
-            found = await store.find(connection, self._positions, plan, request.resource_type, request.id)
+            found = await store.find(connection, plan, request.resource_type, request.id)
         listed = b"".join(message_field(DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER, one) for one in found)
         return listed + string_field(
             DescriptionEntityList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut)

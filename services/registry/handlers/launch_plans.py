@@ -36,7 +36,6 @@ from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.listing import Plan
 from services.kit.outbox import Outbox
-from services.kit.positions import Positions
 from services.kit.receivable import check_receivable
 from services.kit.row_pages import Page
 from services.kit.rpc import Call
@@ -63,14 +62,12 @@ class LaunchPlanHandlers:
         outbox: Outbox,
         beside: Beside,
         *,
-        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
         self._beside = beside
-        self._positions = positions
         self._clock = clock
 
     async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
@@ -188,9 +185,7 @@ class LaunchPlanHandlers:
         plan = plan_of(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_launch_plans(
-                connection, self._positions, plan, where.project, where.domain, name=where.name
-            )
+            found = await listings.find_launch_plans(connection, plan, where.project, where.domain, name=where.name)
         return _page(plan, found)
 
     async def ListActiveLaunchPlans(self, request: ActiveLaunchPlanListRequest, _call: Call) -> bytes:
@@ -201,16 +196,14 @@ class LaunchPlanHandlers:
             every.sort_by.CopyFrom(request.sort_by)
         plan = plan_of(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", every)
         async with self._db.read() as connection:
-            found = await listings.find_launch_plans(
-                connection, self._positions, plan, request.project, request.domain, active=True
-            )
+            found = await listings.find_launch_plans(connection, plan, request.project, request.domain, active=True)
         return _page(plan, found)
 
     async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Answer a page of names, of a project, a domain or both."""
         plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request)
         check_launch_plan_names(request.project, request.domain)  # the last check here
-        return await names_page(self._db, self._positions, plan, ResourceType.LAUNCH_PLAN, request)
+        return await names_page(self._db, plan, ResourceType.LAUNCH_PLAN, request)
 
 
 def _implied(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier | None:

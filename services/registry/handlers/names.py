@@ -13,7 +13,6 @@ from flyteidl.admin.common_pb2 import (
 )
 
 from services.kit.db import Database
-from services.kit.positions import Positions
 from services.kit.rpc import Call
 from services.registry.handlers.pages import plan_of
 from services.registry.rules.lists import check_place_given
@@ -32,9 +31,8 @@ from services.registry.store import names as store
 class NamedEntityHandlers:
     """The RPCs about names."""
 
-    def __init__(self, db: Database, positions: Positions, clock: Callable[[], datetime]) -> None:
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
-        self._positions = positions
         self._clock = clock
 
     async def GetNamedEntity(self, request: NamedEntityGetRequest, _call: Call) -> NamedEntity:
@@ -68,7 +66,7 @@ class NamedEntityHandlers:
         check_listed(request.resource_type)
         async with self._db.read() as connection:
             found = await store.find(
-                connection, self._positions, plan, request.resource_type, project=request.project, domain=request.domain
+                connection, plan, request.resource_type, project=request.project, domain=request.domain
             )
         found.token = plan.next_token(len(found.entities))
         return found

@@ -12,7 +12,6 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db import Database
 from services.kit.listing import Listing, Plan
-from services.kit.positions import Positions
 from services.registry.store import names
 
 ListRequest = (
@@ -34,15 +33,12 @@ def plan_of(listing: Listing, name: str, request: ListRequest) -> Plan:
 
 async def names_page(
     db: Database,
-    positions: Positions,
     plan: Plan,
     resource_type: ResourceType,
     request: NamedEntityIdentifierListRequest,
 ) -> bytes:
     """Read and answer a page of names."""
     async with db.read() as connection:
-        found = await names.find_ids(
-            connection, positions, plan, resource_type, project=request.project, domain=request.domain
-        )
+        found = await names.find_ids(connection, plan, resource_type, project=request.project, domain=request.domain)
     entities = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in found]
     return NamedEntityIdentifierList(entities=entities, token=plan.next_token(len(found))).SerializeToString()

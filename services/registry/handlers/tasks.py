@@ -20,7 +20,6 @@ from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import ServiceError
 from services.kit.outbox import Outbox
-from services.kit.positions import Positions
 from services.kit.receivable import check_receivable
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
@@ -55,7 +54,6 @@ class TaskHandlers:
         beside: Beside,
         *,
         policy: TaskPolicy,
-        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
@@ -63,7 +61,6 @@ class TaskHandlers:
         self._outbox = outbox
         self._beside = beside
         self._policy = policy
-        self._positions = positions
         self._clock = clock
 
     async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
@@ -109,9 +106,7 @@ class TaskHandlers:
         plan = plan_of(listings.TASKS, "ListTasks", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_tasks(
-                connection, self._positions, plan, where.project, where.domain, name=where.name
-            )
+            found = await listings.find_tasks(connection, plan, where.project, where.domain, name=where.name)
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
         return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
 
@@ -119,7 +114,7 @@ class TaskHandlers:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
         plan = plan_of(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
-        return await names_page(self._db, self._positions, plan, ResourceType.TASK, request)
+        return await names_page(self._db, plan, ResourceType.TASK, request)
 
 
 def _compiled(

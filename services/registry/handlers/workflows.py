@@ -29,7 +29,6 @@ from services.kit.bus import Bus
 from services.kit.db import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.outbox import Outbox
-from services.kit.positions import Positions
 from services.kit.receivable import check_receivable
 from services.kit.rpc import Call
 from services.kit.wire import message_field, string_field
@@ -75,7 +74,6 @@ class WorkflowHandlers:
         closures: Closures,
         *,
         limits: Limits,
-        positions: Positions,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
@@ -84,7 +82,6 @@ class WorkflowHandlers:
         self._beside = beside
         self._closures = closures
         self._limits = limits
-        self._positions = positions
         self._clock = clock
 
     async def CreateWorkflow(self, request: WorkflowCreateRequest, _call: Call) -> WorkflowCreateResponse:
@@ -176,9 +173,7 @@ class WorkflowHandlers:
         plan = plan_of(listings.WORKFLOWS, "ListWorkflows", request)
         where = request.id
         async with self._db.read() as connection:
-            found = await listings.find_workflows(
-                connection, self._positions, plan, where.project, where.domain, name=where.name
-            )
+            found = await listings.find_workflows(connection, plan, where.project, where.domain, name=where.name)
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
         return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
 
@@ -186,7 +181,7 @@ class WorkflowHandlers:
         """Answer a page of names."""
         check_place_given(request.project, request.domain)
         plan = plan_of(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
-        return await names_page(self._db, self._positions, plan, ResourceType.WORKFLOW, request)
+        return await names_page(self._db, plan, ResourceType.WORKFLOW, request)
 
 
 def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:

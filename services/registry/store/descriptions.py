@@ -9,7 +9,6 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.positions import Positions
 from services.kit.row_pages import Page
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
@@ -85,7 +84,7 @@ async def get(connection: Connection, identifier: Identifier) -> bytes | None:
 
 
 async def find(
-    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
+    connection: Connection, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
 ) -> Page[bytes]:
     """Return the serialized descriptions of a page; no type or an empty name is every one."""
     place = {
@@ -95,5 +94,5 @@ async def find(
         "name": where.name,
     }
     page = VersionPage(table, (table.c.message,), place, plan)
-    found = await page.read(connection, positions)
+    found = await page.read(connection)
     return Page((message for (message,) in found), cut=found.cut)

@@ -8,7 +8,6 @@ from sqlalchemy import ColumnElement, DateTime, Table, cast, literal_column, nul
 
 from services.kit.db import Connection
 from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.positions import Positions
 from services.kit.row_pages import Page
 from services.registry.store.launch_plans import message_of
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
@@ -96,29 +95,24 @@ LAUNCH_PLANS = Listing(
 )
 
 
-async def find_tasks(
-    connection: Connection, positions: Positions, plan: Plan, project: str, domain: str, *, name: str
-) -> Page[bytes]:
+async def find_tasks(connection: Connection, plan: Plan, project: str, domain: str, *, name: str) -> Page[bytes]:
     """Return the serialized tasks of a page; an empty name is every name."""
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(tasks, (tasks.c.message,), place, plan)
-    found = await page.read(connection, positions)
+    found = await page.read(connection)
     return Page((message for (message,) in found), cut=found.cut)
 
 
-async def find_workflows(
-    connection: Connection, positions: Positions, plan: Plan, project: str, domain: str, *, name: str
-) -> Page[bytes]:
+async def find_workflows(connection: Connection, plan: Plan, project: str, domain: str, *, name: str) -> Page[bytes]:
     """Return the serialized workflows of a page, with their interface for a closure; an empty name is every name."""
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(workflows, (workflows.c.message,), place, plan)
-    found = await page.read(connection, positions)
+    found = await page.read(connection)
     return Page((message for (message,) in found), cut=found.cut)
 
 
 async def find_launch_plans(
     connection: Connection,
-    positions: Positions,
     plan: Plan,
     project: str,
     domain: str,
@@ -130,5 +124,5 @@ async def find_launch_plans(
     columns = (launch_plans.c.spec, launch_plans.c.closure, launch_plans.c.state, launch_plans.c.updated_at)
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(launch_plans, columns, place, plan, active=active)
-    found = await page.read(connection, positions)
+    found = await page.read(connection)
     return Page((message_of(*row) for row in found), cut=found.cut)

@@ -4,21 +4,19 @@ Lists of names walk through these rows and never through versions; what a filter
 name. The metadata of a name (registry.md section 9) stands in its row, ACTIVE and without description at first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from flyteidl.admin.common_pb2 import NamedEntity, NamedEntityIdentifier, NamedEntityList, NamedEntityMetadata
 from flyteidl.core.identifier_pb2 import ResourceType
-from sqlalchemy import ColumnElement, Select, and_, bindparam, select, true
+from sqlalchemy import ColumnElement, Select, and_, select, true
 
-from services.kit.db import Connection
+from services.kit.db import Connection, fetch_text
 from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
-from services.kit.positions import Positions
-from services.kit.statements import paged, within
+from services.kit.statements import TEXTS, given, paged, within
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
-from services.registry.store.name_pages import FROM, NamePage
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY
 
@@ -103,27 +101,27 @@ async def update(
 
 
 async def find(
-    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
+    connection: Connection, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
 ) -> NamedEntityList:
     """Return the names of a page with their metadata, without a token."""
     place = {"resource_type": resource_type, "project": project, "domain": domain}
 
-    def compose(*, going_on: bool) -> Select[Any]:
-        # The page is chosen by keys, of which indexes tell: rows that an offset skips are never read.
-        page = _page(select(*_KEY).where(*plan.where), place, plan, going_on=going_on).subquery("page")
+    def compose() -> Select[Any]:
+        # An index alone gives the keys of the page: rows that the offset skips are not read from the table.
+        page = _page(select(*_KEY).where(*plan.where), place, plan).subquery("page")
         columns = (*_BY_NAME, named_entities.c.description, named_entities.c.state)
         same = and_(*(page.c[column.key] == column for column in _KEY))
         return select(*columns).join(page, same).order_by(*plan.order_by, *_BY_NAME)
 
     found = NamedEntityList()
     # Filled in place, the console's page of ten thousand costs half of what it does put together from messages.
-    for row in await NamePage(plan, place, "named entities", compose).read(connection, positions):
+    for row in await _read(connection, "named entities", plan, place, compose):
         _filled(found.entities.add(), resource_type, row)
     return found
 
 
 async def find_ids(
-    connection: Connection, positions: Positions, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
+    connection: Connection, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
 ) -> list[tuple[Any, ...]]:
     """Return project, domain and name of each name of a page; an empty project or domain is every one.
 
@@ -135,15 +133,23 @@ async def find_ids(
         own = not condition.prefix and _is_of_name(condition.column, resource_type)
         return own or condition.prefix == _OF_NAMES
 
-    def compose(*, going_on: bool) -> Select[Any]:
+    def compose() -> Select[Any]:
         of_versions = [condition for condition in plan.conditions if not is_of_names(condition)]
         of_names = (condition.clause for condition in plan.conditions if is_of_names(condition))
         names = select(*_BY_NAME).where(*of_names)
         if of_versions:
             names = names.where(_has_version(resource_type, of_versions))
-        return _page(names, place, plan, going_on=going_on)
+        return _page(names, place, plan)
 
-    return await NamePage(plan, place, "names", compose).read(connection, positions)
+    return await _read(connection, "names", plan, place, compose)
+
+
+async def _read(
+    connection: Connection, kind: str, plan: Plan, place: Mapping[str, Any], compose: Callable[[], Select[Any]]
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a page; `kind` names what `compose` composes."""
+    shape = (kind, place["resource_type"], plan.shape, given(place))
+    return await fetch_text(connection, TEXTS.of(shape, compose), {**place, **plan.values})
 
 
 def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> ColumnElement[bool]:
@@ -156,9 +162,7 @@ def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> Co
     return version.correlate(named_entities).exists()
 
 
-def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan, *, going_on: bool) -> Select[Any]:
-    if going_on:
-        names = names.where(named_entities.c.name >= bindparam(FROM))
+def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan) -> Select[Any]:
     # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
     return paged(names.where(*within(named_entities, place))).order_by(*plan.order_by, *_BY_NAME)
 

@@ -146,11 +146,11 @@ named_entities = Table(
     Column("description", Text),  # null until set, which no filter matches
     Column("state", Integer, nullable=False, server_default="0"),  # admin.NamedEntityState
     UniqueConstraint("resource_type", "project", "domain", "name", name="named_entities_key"),
-    # The console's lists: active or archived ones, by name.
-    # What is newer than the moment that places of deep pages are counted from.
+    # flytectl's lists: by when the first version of a name came.
     Index(
         "named_entities_by_creation", "resource_type", "project", "domain", "created_at", postgresql_include=["name"]
     ),
+    # The console's lists: active or archived ones, by name.
     Index("named_entities_of_state", "resource_type", "project", "domain", "state", "name"),
 )
 

@@ -1,4 +1,4 @@
-"""How a page of versions, or of their descriptions, is read: by indexes, at every depth for about the same."""
+"""Read a page of versions, or of their descriptions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, text
 
 from services.kit.db import Connection
-from services.kit.listing import DESCENDING, Plan
-from services.kit.positions import Positions
-from services.kit.row_pages import Page, RowPage, Stay
+from services.kit.listing import Plan
+from services.kit.row_pages import Page, RowPage
 from services.kit.statements import within
 from services.registry.store.tables import ACTIVE, launch_plans, workflows
 
-# What of a version can change: whether it is in a list that filters by these, too.
-_CHANGING = frozenset({"state", "updated_at"})
-# Of a launch plan's workflow, what stands beside the plan.
+# Columns of a launch plan's workflow that the launch plan has too.
 WORKFLOW_KEY = ("project", "domain", "name", "version")
 
 
@@ -29,20 +26,11 @@ class VersionPage:
     plan: Plan
     active: bool = False
 
-    async def read(self, connection: Connection, positions: Positions) -> Page[tuple[Any, ...]]:
+    async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows."""
         given = {column: value for column, value in self.place.items() if value}
-        stay = Stay(positions, self.table.c.created_at) if self._stays() else None
-        return await RowPage(
-            self.table, self.columns, self.plan, self._chosen, about=self.active, values=given, stay=stay
-        ).read(connection)
-
-    def _stays(self) -> bool:
-        """Whether the list is newest first, of versions whose being in it never changes."""
-        order, direction = self.plan.order
-        newest_first = order is None or (order == "created_at" and direction == DESCENDING)
-        changing = (not condition.prefix and condition.column in _CHANGING for condition in self.plan.conditions)
-        return newest_first and not self.active and not any(changing)
+        page = RowPage(self.table, self.columns, self.plan, self._chosen, about=self.active, values=given)
+        return await page.read(connection)
 
     def _chosen(self, statement: Select[Any]) -> Select[Any]:
         """Return `statement` for what the list is about."""
