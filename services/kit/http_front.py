@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
@@ -16,8 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.kit.http_connection import patient_for
 from services.kit.settings import DEFAULT_REQUEST_IDLE_SECONDS
 
-# Far more than a gateway opens, and less than the files that a process may open.
+# Less than the files that a process may open.
 _MOST_CONNECTIONS = 500
+# Of these, what uploads and downloads may have, which last as long as their clients like. Without the others left free,
+# probes would fail, and the process be ended for them.
+_MOST_TRANSFERS = 400
+_TOO_MANY = PlainTextResponse("too many uploads and downloads at a time", status_code=503)
 
 
 class HttpFront:
@@ -35,16 +39,14 @@ class HttpFront:
     ) -> None:
         host, _, port = address.rpartition(":")
         self._ready = ready
-        app = Starlette(
-            routes=[
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
-                *routes,
-            ]
-        )
+        probes = [
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+        ]
+        app = Starlette(routes=[*probes, *routes])
         config = uvicorn.Config(
-            _BreakOff(app, idle_seconds),
+            _RoomForProbes(_BreakOff(app, idle_seconds), {probe.path for probe in probes}),
             host=host,
             port=int(port),
             log_config=None,
@@ -73,6 +75,28 @@ class HttpFront:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _RoomForProbes:
+    """The application, which takes a bounded number of other requests at a time."""
+
+    def __init__(self, app: ASGIApp, probes: Container[str]) -> None:
+        self._app = app
+        self._probes = probes
+        self._transfers = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["path"] in self._probes:
+            await self._app(scope, receive, send)
+        elif self._transfers >= _MOST_TRANSFERS:
+            await _TOO_MANY(scope, receive, send)
+        else:
+            self._transfers += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._transfers -= 1
 
 
 class _BreakOff:
