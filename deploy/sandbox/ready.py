@@ -37,17 +37,23 @@ def http_told(address: str, path: str) -> Callable[[], Awaitable[str]]:
     return told
 
 
-def broken_for_good(address: str, path: str, data: Path) -> Check:
+def broken_for_good(address: str, path: str, data: Path, store: Path) -> Check:
     """Whether GET `path` is answered by 503 although `data` takes writes: what it could not write it never will.
+
+    Nor does it write, though it says nothing of it, when somebody has deleted the folder `store`, which it makes once.
 
     While the disk is full a restart would change nothing, and take away what still works.
     """
 
     async def check(_pid: int) -> bool:
         answer = await http(address, "GET", path)
-        return answer.startswith(b"HTTP/1.1 503") and _takes_writes(data)
+        return (answer.startswith(b"HTTP/1.1 503") or not _is_there(store)) and _takes_writes(data)
 
     return check
+
+
+def _is_there(folder: Path) -> bool:
+    return folder.exists()
 
 
 def _takes_writes(folder: Path) -> bool:

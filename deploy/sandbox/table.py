@@ -111,7 +111,7 @@ def _nats(layout: Layout, ports: Ports) -> Part:
         # Also says what a stream could not write, after which it takes nothing until the server is started again.
         ready=http_ok(monitor, "/healthz"),
         wrong=http_told(monitor, "/healthz"),
-        broken=broken_for_good(monitor, "/healthz", layout.nats),
+        broken=broken_for_good(monitor, "/healthz", layout.nats, layout.nats / "jetstream"),
         data=layout.nats,
     )
 

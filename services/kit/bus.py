@@ -7,6 +7,7 @@ that another service answered with is raised as the class it was raised as there
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Self
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 # A reply that carries this header holds a google.rpc.Status instead of the answer.
 _FAILED = "Flyte-Failed"
 _MESSAGE_ID = "Nats-Msg-Id"
+# The inbox of one request: it has more parts than a consumer's, to which JetStream alone sends.
+_ASKED_FROM = re.compile(r"_INBOX(\.[^.*>]+){2,}")
 # Between two tries while nobody answers a question: an owner that restarts is back within a second or two.
 _ASK_AGAIN_SECONDS = 0.05
 # An append that is not acknowledged by now was lost, as with a server that was killed; sending it again with the same
@@ -131,7 +134,11 @@ class Bus:
                 await self._refuse(message, Internal(f"{question.subject} failed"))
 
         async def start(message: Msg) -> None:
-            self._in_background(respond(message))
+            # NATS lets an answer go wherever the question says, which the one who asked may not send to.
+            if _ASKED_FROM.fullmatch(message.reply):
+                self._in_background(respond(message))
+            else:
+                log.warning("a question wants its answer elsewhere", extra={"subject": question.subject})
 
         await self._client.subscribe(question.subject, queue=self._name, cb=start)
 

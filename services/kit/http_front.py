@@ -38,14 +38,12 @@ class HttpFront:
     ) -> None:
         host, _, port = address.rpartition(":")
         self._ready = ready
-        app = Starlette(
-            routes=[
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
-                *routes,
-            ]
-        )
+        probes = [
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+        ]
+        app = Starlette(routes=[*probes, *routes])
         config = uvicorn.Config(
             _Bounded(_BreakOff(app, idle_seconds), _MOST_REQUESTS),
             host=host,

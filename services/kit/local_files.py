@@ -45,6 +45,10 @@ class Unreadable(Unavailable):
     """The store answers, but does not give this one object."""
 
 
+class LargeObject(ResourceExhausted):
+    """The object has more bytes than its reader takes."""
+
+
 class LocalFiles:
     """Files below `folder`, by their path in it."""
 
@@ -84,10 +88,11 @@ class LocalFiles:
             raise NotFound(f"object not found: {path} is no file")
         return found.st_size
 
-    def read(self, path: str) -> bytes:
-        """Read a whole file. Raises NotFound, Unreadable, Unavailable."""
-        file, _ = self.open(path)
+    def read(self, path: str, most_bytes: int | None = None) -> bytes:
+        """Read a whole file. Raises LargeObject for more than `most_bytes`, NotFound, Unreadable, Unavailable."""
+        file, size = self.open(path)
         with file, self._translated(path):
+            check_size(path, size, most_bytes)
             return file.read()
 
     def md5(self, path: str) -> bytes:
@@ -211,6 +216,12 @@ class Upload:
 def _open_at_once(path: str, flags: int) -> int:
     # What lies there may be a pipe, for which others would wait.
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def check_size(name: str, size: int, most_bytes: int | None) -> None:
+    """Raise LargeObject where the object `name` has more than `most_bytes`; None is no limit."""
+    if most_bytes is not None and size > most_bytes:
+        raise LargeObject(f"the object {name} is too large: it has {size} bytes, of {most_bytes} at most")
 
 
 def too_large(most_bytes: int) -> ResourceExhausted:

@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import LocalStore, from_url
 
 from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
-from services.kit.local_files import LocalFiles, Unreadable, Upload
+from services.kit.local_files import LocalFiles, Unreadable, Upload, check_size
 from services.kit.object_names import check_path
 from services.kit.telemetry import OBJECTS_MISSED
 
@@ -99,24 +99,26 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not take {uri}") from error
 
-    async def get(self, uri: str) -> bytes:
-        """Read the whole object; raises NotFound, Unreadable, Unavailable."""
+    async def get(self, uri: str, most_bytes: int | None = None) -> bytes:
+        """Read the whole object; raises LargeObject for more than `most_bytes`, NotFound, Unreadable, Unavailable."""
         path = self.path(uri)
         if self._files:
-            return await asyncio.to_thread(self._files.read, path)
+            return await asyncio.to_thread(self._files.read, path, most_bytes)
         try:
-            return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
+            found = await obstore.get_async(self._store, path)
+            check_size(uri, found.meta["size"], most_bytes)
+            return bytes(await found.bytes_async())
         except (FileNotFoundError, BaseError, OSError) as error:
             raise _failure(uri, error) from error
 
-    async def find(self, uri: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
-        """Read the object and parse it; raises Unavailable while the store is down.
+    async def find(self, uri: str, parse: Callable[[bytes], Parsed], most_bytes: int | None = None) -> Parsed | None:
+        """Read the object and parse it; raises Unavailable while the store is down, LargeObject as `get`.
 
         Answers None, logged and counted, for what will not come back: an object that is gone, unreadable or not what it
         should be, or that is not in this store. It must not hide what else is known.
         """
         try:
-            return parse(await self.get(uri))
+            return parse(await self.get(uri, most_bytes))
         except (NotFound, Unreadable, InvalidArgument, DecodeError) as error:
             missed(uri, error)
             return None

@@ -3,13 +3,19 @@
 The fact comes from the outbox of executions, so it arrives even when the process that took the event is gone.
 """
 
+import logging
+
+from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from services.contracts.event_batches import EVENT_REFUSED, read_refusal
 from services.events.store.refused_events import insert
 from services.kit.bus import Bus, Delivery
 from services.kit.db import Database
+from services.kit.errors import InvalidArgument
 from services.kit.outbox import facts_of
+
+log = logging.getLogger(__name__)
 
 DURABLE = "events-refusals"
 
@@ -27,7 +33,11 @@ class Refusals:
         await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.keep)
 
     async def keep(self, delivery: Delivery) -> None:
-        """Keep one refused event; keeping it again changes nothing."""
-        refused = read_refusal(Status.FromString(delivery.payload))
+        """Keep one refused event; keeping it again changes nothing. Others wait behind what cannot be read."""
+        try:
+            refused = read_refusal(Status.FromString(delivery.payload))
+        except (DecodeError, InvalidArgument, ValueError, IndexError):
+            log.exception("a refused event cannot be read", extra={"sequence": delivery.sequence})
+            return
         async with self._db.read() as connection:
             await insert(connection, refused)

@@ -29,8 +29,12 @@ from services.executions.rules import lookups
 from services.executions.store import executions, node_executions, task_executions
 from services.kit.db import Database
 from services.kit.errors import NotFound
+from services.kit.local_files import LargeObject
 from services.kit.objects import ObjectStore
 from services.kit.rpc import Call
+
+# An engine names what is read here, and it may be an upload of many GiB. Engines write outputs of 10 MB at most.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 class DataHandlers:
@@ -117,5 +121,8 @@ class DataHandlers:
             blob = UrlBlob(url=await self._objects.sign_get(uri, self._url_life), bytes=info.size)
         if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
             return rules.Data(blob, None)
-        content = await self._objects.find(uri, rules.literals)
+        try:
+            content = await self._objects.find(uri, rules.literals, _MOST_BYTES)
+        except LargeObject:
+            return rules.Data(blob, None)
         return rules.GONE if content is None else rules.Data(blob, content)

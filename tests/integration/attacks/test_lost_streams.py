@@ -10,8 +10,18 @@ import httpx
 import psycopg
 import pytest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf.wrappers_pb2 import BytesValue
+from google.rpc.status_pb2 import Status
 
-from services.contracts.event_batches import LOG_DURABLE, STREAM_NAME, VERDICTS_STREAM_NAME, durable_of
+from services.contracts.event_batches import (
+    EVENT_REFUSED,
+    LOG_DURABLE,
+    STREAM_NAME,
+    VERDICTS_STREAM_NAME,
+    Batch,
+    durable_of,
+    encode_batch,
+)
 from services.events.listeners.refusals import DURABLE as REFUSALS
 from services.kit.bus import Bus
 from services.kit.outbox import facts_of
@@ -130,6 +140,26 @@ async def test_facts_find_their_stream_and_their_listener_again(
                     await vandal._stream.delete_stream(FACTS)
                 else:
                     await vandal._stream.delete_consumer(FACTS, REFUSALS)
+
+
+def no_refusal() -> bytes:
+    """What a refused event looks like, but for the event that is missing."""
+    fact = Status()
+    fact.details.add().Pack(BytesValue(value=encode_batch(Batch("id/0", ()))))
+    return fact.SerializeToString()
+
+
+async def test_a_fact_that_cannot_be_read_holds_up_no_other(
+    events: Served, executions: Executions, vandal: Bus
+) -> None:
+    admin = AdminServiceStub(events.channel)
+    with psycopg.connect(events.settings.database_url, autocommit=True) as database:
+        async with executions.replica():
+            for fact in (b"\xff", b"", no_refusal()):
+                await vandal.append(EVENT_REFUSED.subject, fact, fact.hex())
+            with pytest.raises(grpc.aio.AioRpcError):
+                await send(admin, node_event("QUEUED", name="there-is-none"))
+            await until(partial(counted, database, 1), BACK_SECONDS)
 
 
 async def test_every_stream_and_consumer_comes_back_by_itself(

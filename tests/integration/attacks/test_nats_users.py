@@ -156,6 +156,20 @@ async def test_an_answer_is_taken_once_and_from_who_was_asked_alone(attacked: Sa
         await until(lambda: len(intruder.told) == 1)
 
 
+async def test_no_service_sends_an_answer_where_the_one_who_asked_may_not(attacked: Sandbox) -> None:
+    stream = facts_of("registry").name
+    async with (
+        Intruder("registry").inside(address_of(attacked, "registry")) as owner,
+        Intruder("projects").inside(address_of(attacked, "projects")) as client,
+    ):
+        before = await owner.jetstream().stream_info(stream)
+        for elsewhere in (registry.TASK_REGISTERED.subject, f"$JS.API.STREAM.DELETE.{stream}", "_INBOX.lane", ""):
+            await client.publish(executions.GET_DEFAULT_CONFIG.subject, b"", reply=elsewhere)
+        await client.request(executions.GET_DEFAULT_CONFIG.subject, b"")
+        after = await owner.jetstream().stream_info(stream)
+    assert (after.created, after.state.messages) == (before.created, before.state.messages)
+
+
 async def test_the_whole_stack_works_and_the_server_has_nothing_to_refuse_to_it(
     attacked: Sandbox, plan: Identifier
 ) -> None:

@@ -21,6 +21,7 @@ from flyteidl.service.dataproxy_pb2 import (
 )
 from flyteidl.service.dataproxy_pb2_grpc import DataProxyServiceStub
 
+from deploy.sandbox.layout import Layout
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import until
@@ -28,6 +29,8 @@ from tests.support.waiting import until
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 SLOW_READERS = 20
+# More than a process takes at a time.
+SLOW_WRITERS = 520
 # What a connection at rest may cost each part; Envoy keeps a buffer of 1 MiB.
 READER_BYTES = {"executions": 700 * KIBIBYTE, "envoy": 1500 * KIBIBYTE}
 
@@ -294,3 +297,25 @@ async def test_slow_readers_cost_little_memory(attacked: Sandbox, proxy: DataPro
         assert {length(url.geturl()) for _ in range(50)} == {size}
         grown = {part: (resident(attacked, part) - before[part]) / SLOW_READERS for part in READER_BYTES}
     assert all(grown[part] < most for part, most in READER_BYTES.items()), grown
+
+
+@contextmanager
+def slow_writer(attacked: Sandbox, path: str) -> Iterator[None]:
+    """A client that begins an upload and does not go on."""
+    with socket.create_connection(("localhost", attacked.port)) as connection:
+        connection.sendall(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx".encode())
+        yield
+
+
+async def test_probes_succeed_while_uploads_take_all_room(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(place("writers", filename="f", filename_root="r"))
+    url = urlsplit(location.signed_url)
+    settings = Layout(attacked.folder).environments / "executions.env"
+    (probes,) = (line.partition("=")[2] for line in settings.read_text().splitlines() if "HTTP_ADDRESS" in line)
+    with ExitStack() as stack:
+        for _ in range(SLOW_WRITERS):
+            stack.enter_context(slow_writer(attacked, f"{url.path}?{url.query}"))
+        await until(lambda: put(location, b"x").status_code == 503)
+        for path in ("healthz", "readyz", "metrics"):
+            assert get(f"http://{probes}/{path}").status_code == 200
+    await until(lambda: put(location, b"x").status_code == 200)
