@@ -73,7 +73,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         loops += [partial(work.run, bus), lost.run]
 
     launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
-    values = DataHandlers(db, objects, settings)
+    values = DataHandlers(db, objects, beside, settings)
     links = DataProxyHandlers(db, objects, settings, _now)
     table = Table(beside)
     table.bind(

@@ -21,27 +21,32 @@ from flyteidl.admin.task_execution_pb2 import (
     TaskExecutionGetDataRequest,
     TaskExecutionGetDataResponse,
 )
+from google.protobuf.message import DecodeError
 
 from services.contracts.identifiers import check_execution_identifier, check_node_execution_identifier
 from services.executions.config import Settings
 from services.executions.rules import data as rules
 from services.executions.rules import lookups
 from services.executions.store import executions, node_executions, task_executions
+from services.kit.beside import Beside
 from services.kit.db import Database
 from services.kit.errors import NotFound
 from services.kit.local_files import LargeObject
-from services.kit.objects import ObjectStore
+from services.kit.objects import ObjectStore, missed
 from services.kit.rpc import Call
 
 # An engine names what is read here, and it may be an upload of many GiB. Engines write outputs of 10 MB at most.
 _MOST_BYTES = 16 * 1024 * 1024
+# What is checked on the event loop, in some 10 ms at worst; a map of many small literals takes a second a 10 MiB.
+_CHECKED_AT_ONCE_BYTES = 128 * 1024
 
 
 class DataHandlers:
     """The RPCs that answer inputs and outputs."""
 
-    def __init__(self, db: Database, objects: ObjectStore, settings: Settings) -> None:
+    def __init__(self, db: Database, objects: ObjectStore, beside: Beside, settings: Settings) -> None:
         self._db = db
+        self._beside = beside
         self._objects = objects
         self._max_bytes = settings.inline_data_max_bytes
         self._signed = settings.signed_data_urls
@@ -122,7 +127,14 @@ class DataHandlers:
         if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
             return rules.Data(blob, None)
         try:
-            content = await self._objects.find(uri, rules.literals, _MOST_BYTES)
+            content = await self._objects.find(uri, bytes, _MOST_BYTES)
+            if content is None:
+                return rules.GONE
+            if len(content) <= _CHECKED_AT_ONCE_BYTES:
+                return rules.Data(blob, rules.literals(content))
+            return rules.Data(blob, await self._beside.run(rules.literals, content))
         except LargeObject:
             return rules.Data(blob, None)
-        return rules.GONE if content is None else rules.Data(blob, content)
+        except DecodeError as error:
+            missed(uri, error)
+            return rules.GONE

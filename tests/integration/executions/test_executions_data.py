@@ -63,13 +63,21 @@ async def test_without_data_maps_are_present_and_empty(
         assert all(found.HasField(field) for field in ("inputs", "outputs", "full_inputs", "full_outputs"))
 
 
-GONE = ("file://{objects}/nowhere", "file://{objects}/broken", "s3://other/outputs", "file://{objects}/folder", "\x00")
+GONE = (
+    "file://{objects}/nowhere",
+    "file://{objects}/broken",
+    "file://{objects}/broken-large",
+    "s3://other/outputs",
+    "file://{objects}/folder",
+    "\x00",
+)
 
 
 async def test_data_that_is_gone_hides_nothing_else(
     served: Served, admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     stored(objects, "broken", b"\xff\xff")
+    stored(objects, "broken-large", b"\xff" * 1_000_000)
     inputs = stored(objects, "folder/inputs", literals(a=1).SerializeToString())
     proxy = DataProxyServiceStub(served.channel)
     before = await missed(served)
