@@ -1,4 +1,7 @@
-"""Kill -9 of any part while events flow: every entity ends in its right phase, nothing acknowledged is missing."""
+"""Kill -9 of any part while events flow.
+
+The part comes back where it was, every entity ends in its right phase, nothing acknowledged is missing.
+"""
 
 import asyncio
 from functools import partial
@@ -7,6 +10,7 @@ import pytest
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
 from flyteidl.admin.node_execution_pb2 import NodeExecutionListRequest
+from flyteidl.admin.project_pb2 import ProjectListRequest
 from flyteidl.admin.task_execution_pb2 import TaskExecutionListRequest
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
@@ -44,10 +48,15 @@ async def test_a_killed_part_costs_no_event_and_no_phase(
     engine = Engine(admin, ObjectStore.open(sandbox.objects_url, "", ""), launched.TASKS, pod_reasons=2)
     runs = [asyncio.create_task(engine.run(id_, closure, literals(count=3, unit="plums"))) for id_ in ids]
     await until(lambda: engine.calls.sent.total() >= BEFORE_THE_KILL, END_SECONDS)
+    ports, killed = sandbox.ports, sandbox.pid(part)
     sandbox.kill(part)
     outputs = await asyncio.wait_for(asyncio.gather(*runs), END_SECONDS)
     assert outputs == [literals(twice=6, text="6 plums")] * EXECUTIONS
+    await until(lambda: sandbox.pid(part) != killed, END_SECONDS)
     await until(lambda: sandbox.run("status").returncode == 0, END_SECONDS)
+    assert sandbox.ports == ports
+    listed = await once_available(lambda: admin.ListProjects(ProjectListRequest(limit=100)))
+    assert "flytesnacks" in {project.id for project in listed.projects}
     for id_ in ids:
         await once_available(partial(check_ended, admin, id_))
 
