@@ -17,8 +17,9 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --requi
 SANDBOX := $(if $(REPLICAS),SANDBOX_REPLICAS=$(REPLICAS)) $(BIN)/python -m deploy.sandbox
 # What looks at a stack or ends it installs nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
-# A worker for each core; one that is done takes over tests of another.
-ON_ALL_CORES := -n logical --dist worksteal
+# A worker for each core. Unit tests move to whichever has time; others stay with the parts that they share.
+UNIT_WORKERS := -n logical --dist worksteal
+INTEGRATION_WORKERS := -n logical --dist loadgroup
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 
@@ -70,10 +71,10 @@ fuzz: $(RUN_READY) ## Mutated calls of every RPC: none may be answered with a se
 test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
 
 test-unit: $(TEST_READY) ## Tests of rules, without the stack
-	@$(BIN)/python -m pytest -q $(ON_ALL_CORES) tests/unit
+	@$(BIN)/python -m pytest -q $(UNIT_WORKERS) tests/unit
 
 test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against a real stack of their own, on free ports
-	@$(BIN)/python -m pytest -q tests/integration
+	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
 
 lint: $(TEST_READY) ## Style, format, types and walls between modules
 	@$(BIN)/ruff check --quiet

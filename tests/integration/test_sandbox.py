@@ -43,10 +43,6 @@ def state(sandbox: Sandbox) -> dict[str, Any]:
     return read
 
 
-def healthy(sandbox: Sandbox) -> bool:
-    return all(part["ready"] for part in state(sandbox)["parts"].values())
-
-
 def lives(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -107,18 +103,6 @@ def test_databases_promise_durability(sandbox: Sandbox) -> None:
 def test_secrets_are_for_their_owner_only(sandbox: Sandbox) -> None:
     assert stat.S_IMODE((sandbox.folder / "secrets.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(sandbox.folder.stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize("part", [*SERVICES, "envoy", "nats", "postgres"])
-async def test_killed_part_comes_back_where_it_was(sandbox: Sandbox, part: str) -> None:
-    ports, killed = state(sandbox)["ports"], sandbox.pid(part)
-    sandbox.kill(part)
-    await until(lambda: sandbox.pid(part) not in {killed, None}, COMES_BACK_SECONDS)
-    await until(lambda: healthy(sandbox), COMES_BACK_SECONDS)
-    assert state(sandbox)["ports"] == ports
-    # Services that lost their database or NATS come round.
-    await until(lambda: sandbox.run("status").returncode == 0, COMES_BACK_SECONDS)
-    assert "flytesnacks" in await projects(sandbox)
 
 
 async def test_data_survives_down_and_up(sandbox: Sandbox) -> None:

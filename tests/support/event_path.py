@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import grpc
@@ -19,6 +20,7 @@ from flyteidl.admin.event_pb2 import (
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from services.contracts.event_batches import (
@@ -43,8 +45,11 @@ from tests.support.event_makers import batched
 from tests.support.event_model_checks import OK, Answer
 from tests.support.parts import Parts
 from tests.support.plain import plain
+from tests.support.waiting import once_available
 
 SOON_SECONDS = 15.0
+# A busy machine, or a test that blocks the event loop on which the service runs too, stalls the service.
+_STALLED = "the service stood still"
 
 
 @dataclass
@@ -144,10 +149,12 @@ async def told(admin: AdminServiceStub, event: Event) -> Answer:
 
 
 async def send(admin: AdminServiceStub, event: Event) -> None:
-    """Send one event as the engine does, once."""
+    """Send one event as the engine does, once; again only where the service has taken nothing as it was stalled."""
+    call: Callable[[], Awaitable[Message]]
     if isinstance(event, WorkflowExecutionEvent):
-        await admin.CreateWorkflowEvent(WorkflowExecutionEventRequest(event=event))
+        call = partial(admin.CreateWorkflowEvent, WorkflowExecutionEventRequest(event=event))
     elif isinstance(event, NodeExecutionEvent):
-        await admin.CreateNodeEvent(NodeExecutionEventRequest(event=event))
+        call = partial(admin.CreateNodeEvent, NodeExecutionEventRequest(event=event))
     else:
-        await admin.CreateTaskEvent(TaskExecutionEventRequest(event=event))
+        call = partial(admin.CreateTaskEvent, TaskExecutionEventRequest(event=event))
+    await once_available(call, _STALLED)

@@ -64,6 +64,12 @@ class Sandbox:
         pid: int = state["parts"][part]["pid"]
         return pid
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports of the parts, by name."""
+        ports: dict[str, int] = json.loads((self.folder / "state.json").read_text())["ports"]
+        return ports
+
     def kill(self, part: str) -> None:
         """Kill a part as a crash would."""
         os.kill(self.pid(part), signal.SIGKILL)

@@ -2,9 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc
 
 _POLL_SECONDS = 0.01
+# A part that was killed is back within half a minute, also on a busy machine.
+_AVAILABLE_SECONDS = 60.0
+
+Reply = TypeVar("Reply")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -13,4 +20,28 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():  # the condition is of another process and sends no event
         if time.monotonic() > end:
             raise TimeoutError("what was waited for did not happen")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def once_available(call: Callable[[], Awaitable[Reply]], refusal: str = "") -> Reply:
+    """Make `call` again as long as it fails with UNAVAILABLE, for at most a minute, as clients of Flyte do.
+
+    Args:
+        call: Starts one attempt.
+        refusal: What the error's text must contain for another attempt.
+
+    Returns:
+        The reply of the attempt that succeeded.
+
+    Raises:
+        grpc.aio.AioRpcError: For any other failure, and for the last UNAVAILABLE.
+    """
+    end = time.monotonic() + _AVAILABLE_SECONDS
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            text = error.details() or ""
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or refusal not in text or time.monotonic() > end:
+                raise
         await asyncio.sleep(_POLL_SECONDS)
