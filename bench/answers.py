@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from services.kit.header_blocks import KnownFields
+from services.kit.http2.headers import KnownFields
 
 OK = 0
 DEADLINE_EXCEEDED = 4

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Answer, status_of
-from services.kit import http2_frames as frames
-from services.kit.header_blocks import NO_TABLE, HeaderError, request_block
-from services.kit.http2_frames import Broken, frame
+from services.kit.http2 import frames
+from services.kit.http2.frames import Broken, frame
+from services.kit.http2.headers import NO_TABLE, HeaderError, request_block
 
 # As long as an engine waits for one answer before it gives the try up (clients.md 3).
 CALL_SECONDS = 15

@@ -178,7 +178,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
 def _unwritable_mapper() -> dict[str, Any]:
     """Say INTERNAL where the transcoder says 502 because it cannot write a reply as JSON.
 
-    Services look at their replies first, and say of what it is (services/kit/json_replies.py).
+    Services look at their replies first, and say of what it is (services/kit/rpc/json_replies.py).
     """
     replied = {"filter": filters.REST_SPACE, "path": [{"key": "replied"}], "value": {"string_match": {"exact": "yes"}}}
     metadata = {"metadata_filter": {"matcher": replied, "match_if_key_not_found": False}}

@@ -4,7 +4,7 @@
 -- leaves the decision where the choice of the route, the transcoder's configuration and inner.lua find it.
 -- Reply: failures in the reference's shape (A.7), in binary for clients that read binary.
 
--- As services/kit/json_replies.py has it.
+-- As services/kit/rpc/json_replies.py has it.
 local JSON_REPLY_HEADER = "x-flyteplane-json-reply"
 
 -- REST patterns: a tree of path segments; "*" stands for a variable. A node's `verbs` tells which verbs end there.

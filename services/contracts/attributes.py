@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.messages import Fact, Question
+from services.kit.messaging.messages import Fact, Question
 
 KINDS: Mapping[str, MatchableResource] = {
     "task_resource_attributes": TASK_RESOURCE,

@@ -21,7 +21,7 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc.status_pb2 import Status
 
 from services.kit.errors import InvalidArgument, ServiceError, to_status
-from services.kit.messages import Fact
+from services.kit.messaging.messages import Fact
 
 # A lane has one batch on its way at a time: more lanes let more replicas work at once, fewer make batches larger and an
 # event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing

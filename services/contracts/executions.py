@@ -7,7 +7,7 @@ from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from google.protobuf.empty_pb2 import Empty
 
-from services.kit.messages import Fact, Question
+from services.kit.messaging.messages import Fact, Question
 
 GET_DEFAULT_CONFIG = Question("ask.executions.get_default_config", Empty, WorkflowExecutionConfig)
 """What executions run with where no request, launch plan or attribute says otherwise, without the environment."""

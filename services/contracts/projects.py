@@ -16,7 +16,7 @@ nothing about the project, and clients retry it.
 from flyteidl.admin.project_pb2 import InactiveProject, Project, ProjectGetRequest
 
 from services.kit.errors import InvalidArgument, NotFound
-from services.kit.messages import Fact, Question
+from services.kit.messaging.messages import Fact, Question
 
 # Questions stay outside `flyte.projects.>`: the stream of facts would take them in and acknowledge them as an answer.
 GET_PROJECT = Question("ask.projects.get_project", ProjectGetRequest, Project)

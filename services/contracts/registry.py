@@ -12,7 +12,7 @@ from flyteidl.admin.common_pb2 import ObjectGetRequest, UrlBlob
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.core.identifier_pb2 import Identifier
 
-from services.kit.messages import Fact, Question
+from services.kit.messaging.messages import Fact, Question
 
 # Launching a task for the first time compiles and stores a workflow.
 _LAUNCH_DEADLINE_SECONDS = 5.0

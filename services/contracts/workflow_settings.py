@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.contracts.quantities import SettingOfAmount
-from services.kit.settings import ObjectStoreSettings
+from services.kit.process.settings import ObjectStoreSettings
 
 # flyteadmin's own default: an object store that it filled keeps its layout.
 METADATA_STORAGE_PREFIX = "metadata/admin"

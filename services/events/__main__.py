@@ -6,7 +6,7 @@ from services.events.app import NAME, build
 from services.events.commands.replay import REPLAY
 from services.events.commands.show import LOG, REFUSED
 from services.events.config import Settings
-from services.kit.process import main
+from services.kit.process.service import main
 
 COMMANDS = {"log": LOG, "refused": REFUSED, "replay": REPLAY}
 

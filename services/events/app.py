@@ -8,18 +8,18 @@ from flyteidl.service import admin_pb2
 from services.contracts.event_batches import VERDICTS
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
-from services.events.handlers.events import EventHandlers
-from services.events.listeners.lane import Limits
-from services.events.listeners.lanes import Lanes
-from services.events.listeners.log_keeping import LogKeeping
-from services.events.listeners.log_writer import LogWriter
-from services.events.listeners.missed_verdicts import MissedVerdicts
-from services.events.listeners.pulse import Pulse
-from services.events.listeners.refusals import Refusals
-from services.events.listeners.stream import make_ready, replace_former
-from services.kit.objects import ObjectStore
-from services.kit.process import App, Parts
-from services.kit.rpc import Table
+from services.events.consumers.log_writer import LogWriter
+from services.events.consumers.refusals import Refusals
+from services.events.ingest.batcher import Limits
+from services.events.ingest.publisher import Lanes
+from services.events.ingest.stall_detector import Pulse
+from services.events.ingest.streams import make_ready, replace_former
+from services.events.jobs.log_retention import LogKeeping
+from services.events.jobs.missed_verdicts import MissedVerdicts
+from services.events.rpc.events import EventHandlers
+from services.kit.objects.store import ObjectStore
+from services.kit.process.service import App, Parts
+from services.kit.rpc.table import Table
 
 NAME = "events"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.kit.settings import ObjectStoreSettings
+from services.kit.process.settings import ObjectStoreSettings
 
 
 class Settings(ObjectStoreSettings):

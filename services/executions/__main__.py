@@ -7,8 +7,8 @@ from services.executions.commands.attributes import ATTRIBUTES
 from services.executions.commands.phases import PHASES
 from services.executions.config import Settings
 from services.executions.store.stored_messages import STORED, hold_lanes
-from services.kit.process import main
-from services.kit.repair import command
+from services.kit.db.repair import command
+from services.kit.process.service import main
 
 COMMANDS = {"attributes": ATTRIBUTES, "phases": PHASES, "repair": command(NAME, STORED, hold_lanes)}
 

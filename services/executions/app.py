@@ -9,30 +9,30 @@ from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
-from services.executions.handlers.artifacts import ArtifactHandlers
-from services.executions.handlers.data import DataHandlers
-from services.executions.handlers.data_proxy import DataProxyHandlers
-from services.executions.handlers.execution_metrics import ExecutionMetricsHandlers
-from services.executions.handlers.executions import ExecutionHandlers
-from services.executions.handlers.launch import Launcher
-from services.executions.handlers.node_executions import NodeExecutionHandlers
-from services.executions.handlers.signals import SignalHandlers
-from services.executions.handlers.task_executions import TaskExecutionHandlers
-from services.executions.listeners.engine_work import EngineWork
-from services.executions.listeners.event_batches import EventBatches
-from services.executions.listeners.lost_executions import LostExecutions
-from services.executions.listeners.questions import ExecutionQuestions
-from services.executions.listeners.reconciler import Reconciler
+from services.executions.consumers.requests import ExecutionQuestions
+from services.executions.engine.dispatcher import EngineWork
+from services.executions.engine.port import Engine
+from services.executions.events.batches import EventBatches
+from services.executions.jobs.lost_executions import LostExecutions
+from services.executions.jobs.unconfirmed_aborts import Reconciler
+from services.executions.launching.launcher import Launcher
+from services.executions.rpc.artifacts import ArtifactHandlers
+from services.executions.rpc.data import DataHandlers
+from services.executions.rpc.data_proxy import DataProxyHandlers
+from services.executions.rpc.execution_metrics import ExecutionMetricsHandlers
+from services.executions.rpc.executions import ExecutionHandlers
+from services.executions.rpc.node_executions import NodeExecutionHandlers
+from services.executions.rpc.signals import SignalHandlers
+from services.executions.rpc.task_executions import TaskExecutionHandlers
 from services.executions.rules.configuration import platform
-from services.executions.rules.engine import Engine
 from services.executions.rules.events.storage import Storage
-from services.kit.beside import Beside
-from services.kit.db import Database
-from services.kit.object_front import object_routes
-from services.kit.objects import ObjectStore
-from services.kit.outbox import Outbox, Relay
-from services.kit.process import App, Parts
-from services.kit.rpc import Table
+from services.kit.db.database import Database
+from services.kit.messaging.outbox import Outbox, Relay
+from services.kit.objects.http_routes import object_routes
+from services.kit.objects.store import ObjectStore
+from services.kit.process.service import App, Parts
+from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.table import Table
 
 NAME = "executions"
 # One for the transaction of events that is under way, and some for those that are started while it is held up.

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from services.kit.process import main
-from services.kit.repair import command
+from services.kit.db.repair import command
+from services.kit.process.service import main
 from services.projects.app import NAME, build
 from services.projects.config import Settings
 from services.projects.store.stored_messages import STORED

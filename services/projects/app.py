@@ -9,15 +9,15 @@ from flyteidl.service import admin_pb2
 
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.contracts.projects import PROJECT_REGISTERED
-from services.kit.db import Database
-from services.kit.outbox import Outbox, Relay
-from services.kit.process import App, Parts
-from services.kit.rpc import Table
+from services.kit.db.database import Database
+from services.kit.messaging.outbox import Outbox, Relay
+from services.kit.process.service import App, Parts
+from services.kit.rpc.table import Table
 from services.projects.config import Settings
-from services.projects.handlers.attributes import AttributeHandlers
-from services.projects.handlers.projects import ProjectHandlers
-from services.projects.handlers.version import VersionHandlers
-from services.projects.listeners.questions import ProjectQuestions
+from services.projects.consumers.requests import ProjectQuestions
+from services.projects.rpc.attributes import AttributeHandlers
+from services.projects.rpc.projects import ProjectHandlers
+from services.projects.rpc.version import VersionHandlers
 from services.projects.rules.projects import seeded
 from services.projects.store import projects as store
 

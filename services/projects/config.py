@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from services.kit.build import running
-from services.kit.settings import ProcessSettings
+from services.kit.process.build import running
+from services.kit.process.settings import ProcessSettings
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 

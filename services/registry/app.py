@@ -7,19 +7,19 @@ from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service import admin_pb2
 
 from services.contracts.flyte_services import SERVICE_NAMES
-from services.kit.beside import Beside
-from services.kit.objects import ObjectStore
-from services.kit.outbox import Outbox, Relay
-from services.kit.process import App, Parts
-from services.kit.rpc import Table
+from services.kit.messaging.outbox import Outbox, Relay
+from services.kit.objects.store import ObjectStore
+from services.kit.process.service import App, Parts
+from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.table import Table
 from services.registry.config import Settings
-from services.registry.handlers.closures import Closures
-from services.registry.handlers.descriptions import DescriptionHandlers
-from services.registry.handlers.launch_plans import LaunchPlanHandlers
-from services.registry.handlers.names import NamedEntityHandlers
-from services.registry.handlers.tasks import TaskHandlers, TaskPolicy
-from services.registry.handlers.workflows import WorkflowHandlers
-from services.registry.listeners.questions import RegistryQuestions
+from services.registry.consumers.requests import RegistryQuestions
+from services.registry.registration.closures import Closures
+from services.registry.rpc.descriptions import DescriptionHandlers
+from services.registry.rpc.launch_plans import LaunchPlanHandlers
+from services.registry.rpc.names import NamedEntityHandlers
+from services.registry.rpc.tasks import TaskHandlers, TaskPolicy
+from services.registry.rpc.workflows import WorkflowHandlers
 from services.registry.rules.resources import PlatformLimits
 from services.registry.rules.tasks import Scope
 from services.registry.rules.workflows import Limits

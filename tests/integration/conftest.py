@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from services.executions.listeners.event_batches import EventBatches
-from services.kit.bus import Bus
+from services.executions.events.batches import EventBatches
+from services.kit.messaging.bus import Bus
 from tests.support.event_path import Executions
 from tests.support.parts import Parts, running_parts
 

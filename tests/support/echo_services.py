@@ -23,9 +23,9 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from gateway.clusters import Address
-from services.kit import rpc
 from services.kit.errors import from_status
-from services.kit.lean_front import LeanFront
+from services.kit.rpc import table as rpc
+from services.kit.rpc.http2_server import LeanFront
 from tests.support.parts import free_port
 
 SERVICES = [

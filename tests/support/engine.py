@@ -32,7 +32,7 @@ from flyteidl.event.event_pb2 import (
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kit.objects import ObjectStore
+from services.kit.objects.store import ObjectStore
 from tests.support.engine_calls import Calls
 from tests.support.graphs import ordered, task_of
 from tests.support.literals import bound, python_values, to_literals

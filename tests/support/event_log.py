@@ -19,15 +19,15 @@ from services.contracts.event_batches import (
     lane_of,
     subject_of,
 )
-from services.contracts.event_marks import HEADER as MARKS_HEADER
-from services.contracts.event_marks import mark_of, tell_marks
-from services.events.listeners.log_writer import LogWriter
-from services.events.listeners.stream import make_ready
+from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
+from services.contracts.event_fingerprints import mark_of, tell_marks
+from services.events.consumers.log_writer import LogWriter
+from services.events.ingest.streams import make_ready
 from services.events.rules.log_lines import Entry, entries_of
 from services.events.store.event_log import of_execution
 from services.executions.rules.events.batch import Event
-from services.kit.bus import Bus
-from services.kit.db import Database
+from services.kit.db.database import Database
+from services.kit.messaging.bus import Bus
 from tests.support.event_makers import batched
 from tests.support.parts import Parts
 

@@ -15,9 +15,9 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.event.event_pb2 import TaskExecutionEvent
 
+from services.executions.events.row_cache import LaneMemory
 from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, wanted
 from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
-from services.executions.rules.events.memory import LaneMemory
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
     ExecutionKey,

@@ -34,13 +34,13 @@ from services.contracts.event_batches import (
     parse_verdict,
     subject_of,
 )
-from services.executions.listeners.event_batches import EventBatches
+from services.executions.events.batches import EventBatches
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.storage import Storage
-from services.kit.bus import Bus, Delivery
-from services.kit.db import Database
-from services.kit.objects import ObjectStore
-from services.kit.outbox import Outbox, Relay
+from services.kit.db.database import Database
+from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.outbox import Outbox, Relay
+from services.kit.objects.store import ObjectStore
 from tests.support.event_makers import batched
 from tests.support.event_model_checks import OK, Answer
 from tests.support.parts import Parts

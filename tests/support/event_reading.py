@@ -17,10 +17,10 @@ from flyteidl.core.identifier_pb2 import (
 )
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from services.executions.handlers.node_executions import NodeExecutionHandlers
-from services.executions.handlers.task_executions import TaskExecutionHandlers
-from services.kit.db import Database
-from services.kit.rpc import Call
+from services.executions.rpc.node_executions import NodeExecutionHandlers
+from services.executions.rpc.task_executions import TaskExecutionHandlers
+from services.kit.db.database import Database
+from services.kit.rpc.table import Call
 from tests.support.event_model import Model
 from tests.support.event_path import Executions
 from tests.support.plain import NANOS, Plain, plain

@@ -20,8 +20,8 @@ from flyteidl.core.types_pb2 import LiteralType
 
 from services.contracts.identifiers import identifier_text
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
-from services.kit.bus import Bus
 from services.kit.errors import NotFound
+from services.kit.messaging.bus import Bus
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, STRING, identifier, integer, literals
 
 

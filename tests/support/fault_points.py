@@ -18,15 +18,15 @@ from typing import Any
 
 from services.executions import app
 from services.executions.config import Settings
-from services.executions.handlers.executions import ExecutionHandlers
-from services.executions.handlers.launch import Launcher
-from services.executions.handlers.launch_batches import LaunchBatches
-from services.executions.handlers.projects import Projects
+from services.executions.launching.batches import LaunchBatches
+from services.executions.launching.launcher import Launcher
+from services.executions.launching.projects import Projects
+from services.executions.rpc.executions import ExecutionHandlers
 from services.executions.store import executions, launches
-from services.kit.bus import Bus
-from services.kit.objects import ObjectStore
-from services.kit.outbox import Outbox
-from services.kit.process import main
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import Outbox
+from services.kit.objects.store import ObjectStore
+from services.kit.process.service import main
 
 Step = Callable[..., Awaitable[Any]]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hpack import Decoder, Encoder
 
-from services.kit.http2_frames import (
+from services.kit.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from services.kit.http2_frames import (
+from services.kit.http2.frames import (
     ACK,
     DATA,
     FIRST_WINDOW,
@@ -17,8 +17,8 @@ from services.kit.http2_frames import (
     WINDOW_UPDATE,
     frame,
 )
-from tests.support.front_calls import open_connection
 from tests.support.http2_client import Client, Exchange, Frame, begun
+from tests.support.server_calls import open_connection
 
 _SETTLED_SECONDS = 0.5  # without a byte that could be sent
 _POLL_SECONDS = 0.01

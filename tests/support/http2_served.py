@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 import uvloop
 
-from services.kit.fairness import Shares
-from services.kit.header_blocks import STATUS_200, Headers, KnownFields, encoded
-from services.kit.http2 import Connection, Unfinished
-from services.kit.http2_answers import Reply
-from services.kit.http2_frames import NUMBER
+from services.kit.http2.connection import Connection, Unfinished
+from services.kit.http2.frames import NUMBER
+from services.kit.http2.headers import STATUS_200, Headers, KnownFields, encoded
+from services.kit.http2.responses import Reply
+from services.kit.rpc.fairness import Shares
 from tests.support.http2_client import Client
 from tests.support.waiting import until
 

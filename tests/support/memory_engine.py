@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
-from services.executions.rules.engine import Work
+from services.executions.engine.port import Work
 
 
 @dataclass

@@ -24,8 +24,8 @@ from psycopg import sql
 from deploy.sandbox import postgres
 from deploy.sandbox.layout import Layout
 from deploy.sandbox.spawn import spawn
-from services.kit.migrations import migrate
-from services.kit.process import serve
+from services.kit.db.migrations import migrate
+from services.kit.process.service import serve
 
 START_SECONDS = 20.0
 # No test outlives the machine: what the kernel has is safe enough, and a commit waits for no disk.

@@ -12,7 +12,7 @@ from flyteidl.admin.execution_pb2 import WorkflowExecutionGetRequest
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.kit.objects import ObjectStore
+from services.kit.objects.store import ObjectStore
 from tests.support.engine import Engine, TaskFunction
 from tests.support.entities import DOMAIN, PROJECT
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kit.readable import (
+from services.kit.protobuf.readable import (
     FIRST_SECOND,
     LAST_SECOND,
     LONGEST_SECONDS,
@@ -22,7 +22,7 @@ from services.kit.readable import (
     kind_of,
     map_value,
 )
-from services.kit.wire import message_field, string_field, varint
+from services.kit.protobuf.wire import message_field, string_field, varint
 
 Path = tuple[FieldDescriptor, ...]
 

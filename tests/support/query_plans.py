@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 
 Statement = tuple[str, Mapping[str, Any]]
 """The text and its parameters."""

@@ -11,22 +11,22 @@ from dataclasses import dataclass, replace
 from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 
 from services.contracts.event_batches import BatchedEvent, lane_of, size
-from services.contracts.event_marks import mark_of
+from services.contracts.event_fingerprints import mark_of
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import add_json, add_since, parser
-from services.events.commands.entries import logged, objects_of, refused_entry
+from services.events.commands.log_reader import logged, objects_of, refused_entry
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
-from services.events.listeners.lane import Limits
-from services.events.listeners.lanes import Lanes
-from services.events.listeners.stream import make_ready
+from services.events.ingest.batcher import Limits
+from services.events.ingest.publisher import Lanes
+from services.events.ingest.streams import make_ready
 from services.events.rules.log_lines import Entry, about, fields_of, unreadable
 from services.events.store.refused_events import refused_named
-from services.kit.bus import Bus
-from services.kit.db import Database, at_terminal
+from services.kit.db.database import Database, at_terminal
 from services.kit.errors import Unavailable
-from services.kit.objects import ObjectStore
-from services.kit.process import Command
+from services.kit.messaging.bus import Bus
+from services.kit.objects.store import ObjectStore
+from services.kit.process.service import Command
 
 _COLUMNS = ("execution", "kind", "node", "attempt", "phase", "version", "verdict", "message")
 _NOT_SENT = "not sent"

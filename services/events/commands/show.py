@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import EVER, add_json, add_since, parser
-from services.events.commands.entries import is_of, logged, objects_of, refused_entry
+from services.events.commands.log_reader import is_of, logged, objects_of, refused_entry
 from services.events.config import Settings
 from services.events.rules.log_lines import as_json, fields_of, table
 from services.events.store.refused_events import refused_since
-from services.kit.db import at_terminal
-from services.kit.process import Command
+from services.kit.db.database import at_terminal
+from services.kit.process.service import Command
 
 _LOG_COLUMNS = ("received", "kind", "node", "attempt", "phase", "version", "verdict", "message")
 _REFUSED_COLUMNS = ("id", "refused", "execution", "kind", "node", "attempt", "phase", "version", "verdict", "message")

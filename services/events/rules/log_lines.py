@@ -17,10 +17,10 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.code_pb2 import Code
 
 from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, decode_verdicts, parse_verdict
-from services.contracts.event_marks import places_of
+from services.contracts.event_fingerprints import places_of
 from services.contracts.execution_names import ExecutionName
 from services.kit.errors import InvalidArgument
-from services.kit.readable import WRITTEN, Unreadable, depth_check
+from services.kit.protobuf.readable import WRITTEN, Unreadable, depth_check
 
 WAITING = "waiting"
 """What stands for a verdict that is not known yet."""

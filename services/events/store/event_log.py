@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.kit.db import Connection, Database
+from services.kit.db.database import Connection, Database
 
 _INSERT = """
 INSERT INTO event_log (received_at, batch_id, lane, marks, payload, verdicts)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.kit.db import Connection, Database
+from services.kit.db.database import Connection, Database
 
 _LOCK = "SELECT pg_advisory_xact_lock(%(key)s)"
 _KEY = 0x6576656E74

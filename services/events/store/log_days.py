@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from psycopg import sql
 
 from services.events.store.locks import alone
-from services.kit.db import Connection, Database
+from services.kit.db.database import Connection, Database
 
 _DAYS = sql.SQL("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_log'::regclass")
 _MAKE = sql.SQL("CREATE TABLE {} PARTITION OF event_log FOR VALUES FROM ({}) TO ({})")

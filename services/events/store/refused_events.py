@@ -7,7 +7,7 @@ from datetime import datetime
 from psycopg.rows import TupleRow
 
 from services.contracts.event_batches import BatchedEvent, Kind, Refusal
-from services.kit.db import Connection, Database
+from services.kit.db.database import Connection, Database
 
 _INSERT = """
 INSERT INTO refused_events (batch_id, position, kind, code, message, status, event, by_reference)

@@ -11,10 +11,10 @@ from google.protobuf.json_format import MessageToDict
 from services.contracts.execution_names import execution
 from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
-from services.executions.rules.engine_work import EngineWork, engine_work
+from services.executions.engine.inputs import EngineWork, engine_work
 from services.executions.store import executions
-from services.kit.db import at_terminal
-from services.kit.process import Command
+from services.kit.db.database import at_terminal
+from services.kit.process.service import Command
 
 
 async def attributes(settings: Settings, arguments: Sequence[str]) -> int:

@@ -10,8 +10,8 @@ from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
 from services.executions.rules.events.state import ExecutionKey
 from services.executions.store.phase_counts import Progress, progress
-from services.kit.db import at_terminal
-from services.kit.process import Command
+from services.kit.db.database import at_terminal
+from services.kit.process.service import Command
 
 
 async def phases(settings: Settings, arguments: Sequence[str]) -> int:

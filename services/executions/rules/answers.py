@@ -20,7 +20,7 @@ from flyteidl.core.identifier_pb2 import (
 
 from services.executions.rules.attributes import shown
 from services.executions.rules.events.external_resources import whole_closure
-from services.kit.wire import enum_field, message_field, string_field
+from services.kit.protobuf.wire import enum_field, message_field, string_field
 
 # A page of failed executions would otherwise be mostly tracebacks.
 LISTED_ERROR_BYTES = 100

@@ -34,7 +34,7 @@ from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
 from services.executions.rules.names import check_name
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument
-from services.kit.receivable import check_receivable
+from services.kit.protobuf.size_limit import check_receivable
 
 # A row each, with an index entry of its own; people use a handful.
 MAX_TAGS = 1000

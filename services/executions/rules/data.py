@@ -15,7 +15,7 @@ from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionI
 from flyteidl.core.literals_pb2 import LiteralMap
 from google.protobuf.message import DecodeError
 
-from services.kit.wire import message_field
+from services.kit.protobuf.wire import message_field
 
 # Each answer has these four fields; inputs and outputs have other numbers for executions than for nodes and tasks.
 Answer = WorkflowExecutionGetDataResponse | NodeExecutionGetDataResponse | TaskExecutionGetDataResponse

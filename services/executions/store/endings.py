@@ -11,8 +11,8 @@ from flyteidl.admin.execution_pb2 import ExecutionClosure
 
 from services.executions.rules.events.state import ExecutionKey, ExecutionState
 from services.executions.store.tables import ACTIVE_PHASES
-from services.kit.pg_values import bigint, read_int, read_text, texts, timestamp
-from services.kit.pipeline import Answer, Pipeline, Statement
+from services.kit.db.binary_parameters import bigint, read_int, read_text, texts, timestamp
+from services.kit.db.pipeline import Answer, Pipeline, Statement
 
 _STATE = "execution_project, execution_domain, execution_name, cluster, closure"
 _KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)"

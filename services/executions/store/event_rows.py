@@ -33,8 +33,7 @@ from services.executions.rules.events.times import microseconds, nanoseconds
 from services.executions.store import event_statements as statements
 from services.executions.store.external_resources import ask_chunks, write_chunks
 from services.executions.store.phase_counts import ask_counts, take_counts, write_counts
-from services.kit.errors import Internal, InvalidArgument, Unavailable
-from services.kit.pg_values import (
+from services.kit.db.binary_parameters import (
     bigint,
     bigints,
     bools,
@@ -48,8 +47,9 @@ from services.kit.pg_values import (
     timestamp,
     timestamps,
 )
-from services.kit.pipeline import Answer, Pipeline
-from services.kit.wire import enum_field
+from services.kit.db.pipeline import Answer, Pipeline
+from services.kit.errors import Internal, InvalidArgument, Unavailable
+from services.kit.protobuf.wire import enum_field
 
 # A column of nanoseconds holds 292 years. Beyond that lie only clocks that are wrong, such as a start in the year 1,
 # and the closure tells what they say.

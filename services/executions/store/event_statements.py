@@ -3,7 +3,7 @@
 Hot, so they are text that a connection prepares once (architecture, section 4).
 """
 
-from services.kit.pipeline import Statement
+from services.kit.db.pipeline import Statement
 
 SAVEPOINT = Statement("SAVEPOINT event")
 RELEASE_SAVEPOINT = Statement("RELEASE SAVEPOINT event")

@@ -29,10 +29,10 @@ from sqlalchemy import (
 
 from services.executions.rules.answers import StoredExecution
 from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
-from services.kit.db import Connection
-from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page, RowPage
-from services.kit.statements import within
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page, RowPage
+from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.lists.statements import within
 
 _TAG_ENTITIES = frozenset({"execution_tag", "admin_tag"})
 _NEVER = Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP)  # nothing is ever deleted

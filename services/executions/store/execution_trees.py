@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
-from services.executions.rules.spans.wanted import NodeRow, TaskRow
-from services.kit.db import Connection
+from services.executions.rules.spans.requests import NodeRow, TaskRow
+from services.kit.db.database import Connection
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
 _CLOSURE = f"SELECT closure FROM executions WHERE {_KEY}"

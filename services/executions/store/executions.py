@@ -8,7 +8,7 @@ from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, Wo
 from services.executions.rules.answers import StoredExecution
 from services.executions.rules.create import Parent
 from services.executions.store.tables import ACTIVE_PHASES
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
 _READ = "execution_name, phase, spec, spec_inputs, closure, abort_cause, error_kind IS NOT NULL, execution_attributes"

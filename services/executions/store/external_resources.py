@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from services.executions.rules.events.batch import Rows, Wanted
 from services.executions.rules.events.external_resources import chunks_needed, with_chunks
 from services.executions.rules.events.state import TaskState
-from services.kit.pg_values import bigints, byteas, ints, read_int
-from services.kit.pipeline import Answer, Pipeline, Statement
+from services.kit.db.binary_parameters import bigints, byteas, ints, read_int
+from services.kit.db.pipeline import Answer, Pipeline, Statement
 
 # Beyond the last chunk of any task: indexes have 32 bits, and several of them share a chunk.
 _END = 2**31 - 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.executions.rules.create import NewExecution
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 
 # The executions, their tags and the facts that make an engine run them, all or nothing of each, in one round trip.
 _INSERT = """

@@ -9,10 +9,10 @@ from sqlalchemy import Boolean, DateTime, Select, and_, cast, literal_column, nu
 from services.executions.rules.answers import StoredNodeExecution
 from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.tables import executions, node_executions
-from services.kit.db import Connection
-from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page, RowPage
-from services.kit.statements import within
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page, RowPage
+from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.statements import within
 
 _KEY = (
     "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s "

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import ExecutionKey
-from services.kit.pg_values import read_text, texts
-from services.kit.pipeline import Answer, Pipeline, Statement
+from services.kit.db.binary_parameters import read_text, texts
+from services.kit.db.pipeline import Answer, Pipeline, Statement
 
 _READ = Statement("""
 SELECT k.project, k.domain, k.name,

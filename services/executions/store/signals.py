@@ -7,10 +7,10 @@ from flyteidl.core.identifier_pb2 import SignalIdentifier, WorkflowExecutionIden
 from sqlalchemy import DateTime, Select, cast, null
 
 from services.executions.store.tables import EXECUTION_KEY, signals
-from services.kit.db import Connection
-from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page, RowPage
-from services.kit.statements import within
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page, RowPage
+from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.statements import within
 
 _KEY = """
 execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s

@@ -9,8 +9,8 @@ from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.event.event_pb2 import TaskExecutionMetadata
 
 from services.executions.store.tables import EXECUTION_KEY
-from services.kit.db import Connection
-from services.kit.repair import Column, Stored
+from services.kit.db.database import Connection
+from services.kit.db.repair import Column, Stored
 
 STORED = (
     Stored(

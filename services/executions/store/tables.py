@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.kit.outbox import outbox_table
+from services.kit.messaging.outbox import outbox_table
 
 metadata = MetaData()
 

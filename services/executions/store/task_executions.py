@@ -12,10 +12,10 @@ from services.executions.rules.answers import StoredTaskExecution
 from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.node_executions import NODE_EXECUTION
 from services.executions.store.tables import executions, node_executions, task_executions
-from services.kit.db import Connection
-from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page, RowPage
-from services.kit.statements import within
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page, RowPage
+from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.statements import within
 
 _KEY = """
 execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s

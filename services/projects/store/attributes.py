@@ -4,7 +4,7 @@ from datetime import datetime
 
 from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration, MatchingAttributes
 
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 from services.projects.rules.attributes import Scope
 
 _SCOPE = "project = %(project)s AND domain = %(domain)s AND workflow = %(workflow)s AND launch_plan = ''"

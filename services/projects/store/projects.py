@@ -6,9 +6,9 @@ from typing import Any
 from flyteidl.admin.project_pb2 import Project
 from sqlalchemy import DateTime, Select, cast, literal_column, null
 
-from services.kit.db import Connection
-from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page, RowPage
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page, RowPage
+from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
 from services.projects.store.tables import projects
 
 _INSERT = """

@@ -3,7 +3,7 @@
 from flyteidl.admin.matchable_resource_pb2 import MatchingAttributes
 from flyteidl.admin.project_pb2 import Project
 
-from services.kit.repair import Column, Stored
+from services.kit.db.repair import Column, Stored
 
 STORED = (
     Stored("projects", ("identifier",), ("identifier",), (Column("message", Project, 1),)),

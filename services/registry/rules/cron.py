@@ -9,7 +9,7 @@ from calendar import monthrange
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from services.kit.durations import parse_duration
+from services.kit.protobuf.durations import parse_duration
 
 # 29 February comes again, 30 February never.
 _LEAP_YEAR = 2024

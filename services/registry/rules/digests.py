@@ -12,7 +12,7 @@ from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure
 from flyteidl.core.compiler_pb2 import CompiledTask, CompiledWorkflowClosure
 from google.protobuf.message import Message
 
-from services.kit.wire import message_field
+from services.kit.protobuf.wire import message_field
 
 
 def task_digest(task: CompiledTask) -> bytes:

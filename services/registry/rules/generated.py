@@ -17,7 +17,7 @@ from flyteidl.core.types_pb2 import OutputReference
 from flyteidl.core.workflow_pb2 import Node, NodeMetadata, TaskNode, WorkflowTemplate
 
 from services.contracts.identifiers import GENERATED_PREFIX
-from services.registry.rules.compiler.graph import END_NODE, START_NODE
+from services.registry.compiler.graph import END_NODE, START_NODE
 
 # What a task gets that says nothing about retries.
 DEFAULT_RETRIES = 3

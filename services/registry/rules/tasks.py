@@ -12,8 +12,8 @@ from google.protobuf.struct_pb2 import Struct
 
 from services.contracts.identifiers import MAX_FIELD_BYTES
 from services.kit.errors import InvalidArgument
-from services.registry.rules.compiler import CompilationFailed, compile_task
-from services.registry.rules.compiler.pods import NotAPodSpec, container_names
+from services.registry.compiler import CompilationFailed, compile_task
+from services.registry.compiler.pods import NotAPodSpec, container_names
 from services.registry.rules.resources import Entry, PlatformLimits, check_resources
 
 # What a Kubernetes pod calls them; vendors' GPU names are not known here and so not checked.

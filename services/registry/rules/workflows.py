@@ -11,7 +11,7 @@ from flyteidl.core.identifier_pb2 import Identifier
 
 from services.contracts.identifiers import identifier_text
 from services.kit.errors import InvalidArgument, ServiceError
-from services.registry.rules.compiler import CompilationFailed, Requirements, compile_workflow, requirements
+from services.registry.compiler import CompilationFailed, Requirements, compile_workflow, requirements
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
-from services.kit.db import Connection
-from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page
+from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.tables import description_entities as table

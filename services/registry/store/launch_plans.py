@@ -19,8 +19,8 @@ from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, Launch
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kit.db import Connection
-from services.kit.wire import enum_field, message_field
+from services.kit.db.database import Connection
+from services.kit.protobuf.wire import enum_field, message_field
 from services.registry.store.keys import (
     ASKED,
     NAME_OF_NEW,

@@ -6,9 +6,9 @@ from typing import Any
 from flyteidl.core.identifier_pb2 import ResourceType
 from sqlalchemy import ColumnElement, DateTime, Table, cast, literal_column, null, select, true
 
-from services.kit.db import Connection
-from services.kit.listing import Column, Entity, Kind, Listing, Plan
-from services.kit.row_pages import Page
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page
+from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
 from services.registry.store.launch_plans import message_of
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage

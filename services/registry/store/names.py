@@ -12,9 +12,9 @@ from flyteidl.admin.common_pb2 import NamedEntity, NamedEntityIdentifier, NamedE
 from flyteidl.core.identifier_pb2 import ResourceType
 from sqlalchemy import ColumnElement, Select, and_, select, true
 
-from services.kit.db import Connection, fetch_text
-from services.kit.listing import Column, Condition, Entity, Kind, Listing, Plan
-from services.kit.statements import TEXTS, given, paged, within
+from services.kit.db.database import Connection, fetch_text
+from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.lists.statements import TEXTS, given, paged, within
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows

@@ -9,7 +9,7 @@ from datetime import datetime
 from flyteidl.admin.schedule_pb2 import Schedule
 from flyteidl.core.identifier_pb2 import Identifier
 
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 from services.registry.store.keys import WHERE_KEY, WHERE_NAME, key_of
 
 _ACTIVATE = """

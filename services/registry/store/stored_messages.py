@@ -8,7 +8,7 @@ from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure
 from flyteidl.admin.task_pb2 import Task
 from flyteidl.admin.workflow_pb2 import Workflow
 
-from services.kit.repair import Column, Stored
+from services.kit.db.repair import Column, Stored
 
 _VERSION = ("project", "domain", "name", "version")
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-from services.kit.outbox import outbox_table
+from services.kit.messaging.outbox import outbox_table
 
 metadata = MetaData()
 

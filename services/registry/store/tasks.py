@@ -8,7 +8,7 @@ from flyteidl.admin.common_pb2 import NamedEntityState
 from flyteidl.admin.task_pb2 import Task
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 from services.registry.store.keys import ASKED, NAME_OF_NEW, WHERE_KEY, key_of, keys_of
 
 _INSERT = f"""

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, text
 
-from services.kit.db import Connection
-from services.kit.listing import Plan
-from services.kit.row_pages import Page, RowPage
-from services.kit.statements import within
+from services.kit.db.database import Connection
+from services.kit.lists.pages import Page, RowPage
+from services.kit.lists.query import Plan
+from services.kit.lists.statements import within
 from services.registry.store.tables import ACTIVE, launch_plans, workflows
 
 # Columns of a launch plan's workflow that the launch plan has too.

@@ -6,7 +6,7 @@ from datetime import datetime
 from flyteidl.admin.workflow_pb2 import Workflow
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
-from services.kit.db import Connection
+from services.kit.db.database import Connection
 from services.registry.store.keys import NAME_OF_NEW, WHERE_KEY, key_of
 
 _INSERT = f"""

@@ -22,9 +22,9 @@ from services.contracts.event_batches import (
     durable_of,
     encode_batch,
 )
-from services.events.listeners.refusals import DURABLE as REFUSALS
-from services.kit.bus import Bus
-from services.kit.outbox import facts_of
+from services.events.consumers.refusals import DURABLE as REFUSALS
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import facts_of
 from tests.support.event_makers import node_event
 from tests.support.event_path import Executions, send
 from tests.support.parts import Parts, Served, free_port, running_nats, service

@@ -22,14 +22,14 @@ from deploy.nats_users import USERS, authorization
 from deploy.sandbox.layout import Layout
 from services import contracts
 from services.contracts import event_batches, executions, projects, registry
-from services.events.listeners.refusals import DURABLE as REFUSALS
-from services.events.listeners.stream import BATCHES, SAID, make_ready
-from services.executions.listeners import engine_work
-from services.executions.listeners.event_batches import STREAM
-from services.kit.bus import Bus, Delivery
+from services.events.consumers.refusals import DURABLE as REFUSALS
+from services.events.ingest.streams import BATCHES, SAID, make_ready
+from services.executions.engine import dispatcher as engine_work
+from services.executions.events.batches import STREAM
 from services.kit.errors import NotFound, Unavailable
-from services.kit.messages import Fact, Question
-from services.kit.outbox import facts_of
+from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.messages import Fact, Question
+from services.kit.messaging.outbox import facts_of
 from tests.integration.stack import launched
 from tests.support.parts import free_port, running_nats
 from tests.support.sandbox import Sandbox

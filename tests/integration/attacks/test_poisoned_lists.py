@@ -37,7 +37,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from gateway import routes
-from services.kit.readable import LEVELS_OF_ANSWERS, MOST_LEVELS
+from services.kit.protobuf.readable import LEVELS_OF_ANSWERS, MOST_LEVELS
 from tests.integration.attacks.running import PLAN, events, running
 from tests.support import entities
 from tests.support.echo_services import METHODS

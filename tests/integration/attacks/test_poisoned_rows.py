@@ -19,7 +19,7 @@ from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.signal_pb2_grpc import SignalServiceStub
 
-from services.kit.readable import MOST_LEVELS
+from services.kit.protobuf.readable import MOST_LEVELS
 from tests.integration.attacks.running import events, running
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier
 from tests.support.poisons import deep, fields_to

@@ -11,7 +11,7 @@ from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.kit.errors import Code
-from services.kit.http2_frames import DATA, END_STREAM, frame
+from services.kit.http2.frames import DATA, END_STREAM, frame
 from tests.support.http2_client import begun
 from tests.support.http2_flood import flooding
 from tests.support.refusals import refused

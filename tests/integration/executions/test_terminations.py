@@ -20,11 +20,11 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.executions.listeners.reconciler import Reconciler
+from services.executions.jobs.unconfirmed_aborts import Reconciler
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.lookups import MAX_CAUSE_BYTES
-from services.kit.db import Database
-from services.kit.outbox import Outbox
+from services.kit.db.database import Database
+from services.kit.messaging.outbox import Outbox
 from tests.support.execution_rows import execution, node
 from tests.support.executions import execution_id
 from tests.support.parts import Parts, Served, service

@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 
 from gateway import filters
 from gateway.descriptors import Form
-from services.kit.http2_frames import INITIAL_WINDOW_SIZE
+from services.kit.http2.frames import INITIAL_WINDOW_SIZE
 from tests.support import http2_client
 from tests.support.echo_services import LARGEST
 from tests.support.gateways import ADMIN, BIN, BINARY, MIB, Gateway

@@ -16,7 +16,7 @@ from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowEx
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.kit.objects import ObjectStore
+from services.kit.objects.store import ObjectStore
 from tests.integration.stack import launched
 from tests.support.engine import Engine
 from tests.support.entities import identifier, literals

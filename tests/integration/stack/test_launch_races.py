@@ -15,9 +15,9 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from bench.fill import database
 from services.contracts.executions import EXECUTION_CREATED
-from services.executions.listeners.engine_work import DURABLE
-from services.kit.bus import Bus
-from services.kit.outbox import facts_of
+from services.executions.engine.dispatcher import DURABLE
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import facts_of
 from tests.integration.stack import launched
 from tests.support import entities
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier, literals

@@ -12,7 +12,7 @@ from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
 from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
 from google.protobuf import json_format
 
-from services.kit.build import running
+from services.kit.process.build import running
 from tests.support.entities import task
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox

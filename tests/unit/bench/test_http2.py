@@ -10,7 +10,7 @@ import pytest
 
 from bench.answers import OK, UNAVAILABLE, UNKNOWN, Answer
 from bench.http2 import Channel
-from services.kit.http2_frames import frame
+from services.kit.http2.frames import frame
 
 Serve = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], "asyncio.Future[bytes]"]
 MEBIBYTE = 1 << 20

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.sandbox.variables import VARIABLES
 from docs.settings_page import PAGE, UNITS, page
-from services.kit.settings import ProcessSettings
+from services.kit.process.settings import ProcessSettings
 from services.settings import PROCESSES
 
 # Numbers that are neither times nor sizes.

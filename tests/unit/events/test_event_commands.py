@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.event_batches import Batch, BatchedEvent, Kind, encode_batch, encode_verdicts
-from services.contracts.event_marks import mark_of, places_of, read_marks, tell_marks
+from services.contracts.event_fingerprints import mark_of, places_of, read_marks, tell_marks
 from services.events.commands import show
 from services.events.commands.arguments import add_since, parser
 from services.events.commands.replay import replay

@@ -14,7 +14,7 @@ from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 from google.protobuf.message import Message
 
 from services.executions.rules.spans.nodes import MOST_LEVELS, execution_span
-from services.executions.rules.spans.wanted import Run, WantedRun, WantedWorkflow, run_of
+from services.executions.rules.spans.requests import Run, WantedRun, WantedWorkflow, run_of
 from services.kit.errors import NotFound, ResourceExhausted
 
 ALL = -1

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from flyteidl.admin.version_pb2 import GetVersionRequest, Version
 
-from services.kit.build import running
-from services.kit.rpc import Call
-from services.kit.settings import load
+from services.kit.process.build import running
+from services.kit.process.settings import load
+from services.kit.rpc.table import Call
 from services.projects.config import ConfiguredDomain, Settings
-from services.projects.handlers.version import VersionHandlers
+from services.projects.rpc.version import VersionHandlers
 
 
 def test_the_defaults_are_those_of_the_reference() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.contracts.workflow_settings import TaskLimits
 from services.kit.errors import InvalidArgument
-from services.kit.settings import load
+from services.kit.process.settings import load
 from services.registry.config import Settings, WhitelistScope
 from services.registry.rules.workflows import Limits, check_size
 

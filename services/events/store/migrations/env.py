@@ -1,6 +1,6 @@
 """Alembic's entry into the events service's schema."""
 
 from services.events.store.tables import metadata
-from services.kit.migrations import run_env
+from services.kit.db.migrations import run_env
 
 run_env(metadata)

@@ -20,7 +20,7 @@ from services.executions.rules.events.task_metadata import (
     merge_metadata,
     merge_resources,
 )
-from services.kit.wire import message_field
+from services.kit.protobuf.wire import message_field
 
 # Measured with events that tell of 20 neighbours: 4 are more rows to touch, 32 with their logs outgrow a row of
 # PostgreSQL (2 KB, compressed), and in between it hardly matters; 8 leave room for several logs a subtask.

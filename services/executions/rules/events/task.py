@@ -18,7 +18,7 @@ from services.executions.rules.events.times import between, check_occurred_at, r
 from services.executions.rules.events.transitions import TASK, Move
 from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
-from services.kit.receivable import MOST_BYTES
+from services.kit.protobuf.size_limit import MOST_BYTES
 
 _name = TaskExecution.Phase.Name
 

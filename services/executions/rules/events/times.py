@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
-from services.kit.readable import FIRST_SECOND, LAST_SECOND, NANOS_PER_SECOND
+from services.kit.protobuf.readable import FIRST_SECOND, LAST_SECOND, NANOS_PER_SECOND
 
 _NANOS_PER_MICROSECOND = 1_000
 _MICROSECONDS_PER_SECOND = 1_000_000

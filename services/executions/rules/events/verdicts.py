@@ -8,7 +8,7 @@ from flyteidl.admin.event_pb2 import (
 from google.protobuf.message import Message
 
 from services.kit.errors import FailedPrecondition, ResourceExhausted
-from services.kit.receivable import MOST_BYTES
+from services.kit.protobuf.size_limit import MOST_BYTES
 
 # An engine that was given no name of its own reports under this one and is never checked (events.md 2.2).
 UNNAMED_PRODUCERS = frozenset(("", "propeller"))

@@ -4,7 +4,7 @@ from flyteidl.core.metrics_pb2 import Span
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.kit.readable import NANOS_PER_SECOND
+from services.kit.protobuf.readable import NANOS_PER_SECOND
 
 
 def operation(name: str, start: Timestamp, end: Timestamp) -> Span:

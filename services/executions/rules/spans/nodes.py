@@ -10,8 +10,7 @@ from flyteidl.core.workflow_pb2 import BranchNode
 from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 
 from services.executions.rules.spans.forms import nanoseconds, operation, operation_if_ordered
-from services.executions.rules.spans.tasks import gate_spans, task_spans
-from services.executions.rules.spans.wanted import (
+from services.executions.rules.spans.requests import (
     Found,
     Node,
     OneSpan,
@@ -22,6 +21,7 @@ from services.executions.rules.spans.wanted import (
     WantedRun,
     WantedWorkflow,
 )
+from services.executions.rules.spans.tasks import gate_spans, task_spans
 from services.kit.errors import ResourceExhausted
 
 START, END = "start-node", "end-node"

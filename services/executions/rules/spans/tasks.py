@@ -7,7 +7,7 @@ from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.metrics_pb2 import Span
 
 from services.executions.rules.spans.forms import after, nanoseconds, operation, operation_if_ordered
-from services.executions.rules.spans.wanted import Task
+from services.executions.rules.spans.requests import Task
 
 
 def task_spans(tasks: Sequence[Task], depth: int) -> list[Span]:

@@ -1,6 +1,6 @@
 """Alembic's entry into the executions service's schema."""
 
 from services.executions.store.tables import metadata
-from services.kit.migrations import run_env
+from services.kit.db.migrations import run_env
 
 run_env(metadata)

@@ -1,6 +1,6 @@
 """Alembic's entry to the migrations of the projects database."""
 
-from services.kit.migrations import run_env
+from services.kit.db.migrations import run_env
 from services.projects.store.tables import metadata
 
 run_env(metadata)

@@ -1,0 +1,1 @@
+"""What the events service receives over NATS."""

@@ -1,1 +1,0 @@
-"""One class per Flyte noun; methods carry the names of their RPCs."""

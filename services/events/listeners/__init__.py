@@ -1,1 +1,0 @@
-"""What goes out to NATS and comes in from it: batches, verdicts, refused events."""

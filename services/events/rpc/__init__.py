@@ -1,0 +1,1 @@
+"""RPCs of the events service; methods have the RPCs' names."""

@@ -1,0 +1,1 @@
+"""Apply batches of events: decode, read rows, fold, write, return verdicts."""

@@ -1,1 +1,0 @@
-"""The RPCs, a class per Flyte noun; methods carry the name of the RPC they answer."""

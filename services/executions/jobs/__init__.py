@@ -1,0 +1,1 @@
+"""What the executions service does by the clock."""

@@ -1,0 +1,105 @@
+"""Finds executions that no longer move and whose engine does not have them, and brings them to an end.
+
+A resource that was deleted by hand, a namespace that was removed, a cluster that was made anew: without this they would
+be RUNNING for ever. One that never started is handed to the engine once more; one that did is FAILED with a system
+error. One that the engine has is left alone, however long it takes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from flyteidl.core.execution_pb2 import WorkflowExecution
+from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+from flyteidl.event.event_pb2 import WorkflowExecutionEvent
+from prometheus_client import Counter
+
+from services.executions.consumers.children import terminate_children
+from services.executions.engine.dispatcher import EngineWork
+from services.executions.engine.port import Engine, lost
+from services.executions.rules.events.batch import Changes
+from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads, execution_key
+from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.workflow import fold_workflow
+from services.executions.store.endings import take_unmoved, unmoved
+from services.executions.store.event_rows import write_rows
+from services.kit.db.database import Database
+from services.kit.messaging.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+# Asked of the engine in one question.
+_MOST = 200
+# Of the patience passes between two rounds, within these bounds.
+_SHARE = 0.25
+_SHORTEST_SECONDS = 1.0
+_LONGEST_SECONDS = 300.0
+
+LOST = Counter("flyteplane_executions_lost_total", "Executions that their engine no longer had")
+
+
+class LostExecutions:
+    """One replica's part; replicas may look at the same executions, which one of them ends."""
+
+    def __init__(
+        self,
+        db: Database,
+        engine: Engine,
+        work: EngineWork,
+        outbox: Outbox,
+        *,
+        storage: Storage,
+        patience: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._work = work
+        self._outbox = outbox
+        self._storage = storage
+        self._patience = patience
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look for ever; a part or an engine that is away is waited for."""
+        pause = min(max(self._patience.total_seconds() * _SHARE, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("executions that do not move are looked at later")
+            await asyncio.sleep(pause)
+
+    async def look(self) -> None:
+        """Go once over all that do not move; raises what the engine or a part raises."""
+        before = self._clock() - self._patience
+        async with self._db.pipeline() as pipeline:
+            found = await unmoved(pipeline, before)
+        for start in range(0, len(found), _MOST):
+            asked = found[start : start + _MOST]
+            missing = await self._engine.missing([_identifier(key) for key in asked])
+            if missing:
+                await self._end([execution_key(identifier) for identifier in missing], before)
+
+    async def _end(self, missing: list[ExecutionKey], before: datetime) -> None:
+        async with self._db.pipeline() as pipeline:
+            states = await take_unmoved(pipeline, before, missing)
+            unstarted = [state.key for state in states if state.closure.phase == WorkflowExecution.UNDEFINED]
+            ended = {state.key: self._lost(state) for state in states if state.key not in unstarted}
+            write_rows(pipeline, Changes(executions=ended))
+            await terminate_children(pipeline, self._outbox, list(ended))
+        for key in ended:
+            log.error("execution is lost: its engine does not have it", extra={"execution": "/".join(key)})
+        LOST.inc(len(ended))
+        for key in unstarted:
+            await self._work.hand(_identifier(key), last=True)
+
+    def _lost(self, state: ExecutionState) -> ExecutionState:
+        event = WorkflowExecutionEvent(phase=WorkflowExecution.FAILED, producer_id=state.cluster, error=lost())
+        event.occurred_at.FromDatetime(self._clock())
+        return fold_workflow(state, event, self._storage, Offloads())
+
+
+def _identifier(key: ExecutionKey) -> WorkflowExecutionIdentifier:
+    return WorkflowExecutionIdentifier(**key._asdict())

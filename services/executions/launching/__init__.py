@@ -1,0 +1,1 @@
+"""What CreateExecution, RelaunchExecution and RecoverExecution share: from a spec to a stored execution."""

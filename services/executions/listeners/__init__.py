@@ -1,1 +1,0 @@
-"""What arrives over the bus."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: pool, transactions, pipelines, migrations, repair of stored messages."""

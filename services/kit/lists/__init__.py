@@ -1,0 +1,1 @@
+"""List RPCs: filters, order, pages."""

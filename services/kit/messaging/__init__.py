@@ -1,0 +1,1 @@
+"""NATS: requests between services, streams and their consumers, the outbox."""

@@ -1,0 +1,1 @@
+"""The object store, and signed uploads and downloads of a file:// store."""

@@ -1,0 +1,176 @@
+"""Settings of a process: environment first, then a YAML file, then defaults. What is unknown or wrong stops the start.
+
+Each service extends `ProcessSettings` with its own fields in its `config.py`, each documented under the field.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings.exceptions import SettingsError
+from yaml import YAMLError
+
+from services.kit.messaging.nats_server import NatsServer, TlsFiles
+
+PREFIX = "FLYTEPLANE_"
+CONFIG_FILE = PREFIX + "CONFIG"
+UNIX = "unix:"
+"""What the address of a socket in the file system begins with."""
+# The reference's receive limit, which is gRPC's own (gateway.md A.1).
+DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+# A lone connection may hold half of it: eight of the largest requests.
+DEFAULT_UNFINISHED_BYTES = 64 * 1024 * 1024
+# Longer than any client that is at work lets a request rest.
+DEFAULT_REQUEST_IDLE_SECONDS = 20.0
+
+
+class ProcessSettings(BaseSettings):
+    """What every service needs to run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", use_attribute_docstrings=True, env_nested_delimiter="__"
+    )
+
+    database_url: str = "postgresql://localhost/flyteplane"
+    """This service's own database, as its own role."""
+
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    """Connections to the database at most, per process."""
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """NATS with JetStream, as nats://user:password@host:port; tls:// for TLS; several servers with commas."""
+
+    nats_ca_file: FilePath | None = None
+    """PEM certificates of those who may have signed the server's; none: those that the system trusts."""
+
+    nats_certificate_file: FilePath | None = None
+    """PEM certificate to show to a server that asks for one, with its chain."""
+
+    nats_key_file: FilePath | None = None
+    """PEM private key of that certificate."""
+
+    grpc_address: str = "127.0.0.1:8081"
+    """host:port of grpcio's server: for direct callers, and for the gateway's reflection and watched health."""
+
+    lean_address: str = "127.0.0.1:8083"
+    """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of
+    a socket where the gateway runs on the same machine."""
+
+    http_address: str = "127.0.0.1:8082"
+    """host:port of /healthz, /readyz and /metrics."""
+
+    max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, ge=1024)
+    """Largest request; a larger one is RESOURCE_EXHAUSTED 'message larger than max'."""
+
+    max_unfinished_bytes: int = Field(default=DEFAULT_UNFINISHED_BYTES, ge=1024)
+    """What the bodies of all requests may hold that arrive in pieces, until they are answered. A connection may hold as
+    much as it leaves free for others; what does not fit is RESOURCE_EXHAUSTED at once."""
+
+    request_idle_seconds: float = Field(default=DEFAULT_REQUEST_IDLE_SECONDS, gt=0, le=3600)
+    """A request of which nothing more arrives for this long is DEADLINE_EXCEEDED, and a connection that does not come
+    to a request is closed. As a whole a request may take six times as long, an upload as long as it moves."""
+
+    log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
+    """debug, info (a line a call), warning or error."""
+
+    drain_seconds: float = Field(default=8.0, ge=0, le=300)
+    """How long calls under way may take to finish after SIGTERM; below the 10 s in which all must be over."""
+
+    @field_validator("lean_address")
+    @classmethod
+    def _socket_or_host_and_port(cls, value: str) -> str:
+        return value if value.startswith(UNIX) else cls._host_and_port(value)
+
+    @field_validator("grpc_address", "http_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError("must be host:port")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        wrong = ValueError("must be postgresql://user:password@host/database")
+        try:
+            port = conninfo_to_dict(value).get("port", "")
+        except psycopg.ProgrammingError:
+            raise wrong from None  # its text has the password
+        if not all(number.isdigit() or not number for number in str(port).split(",")):
+            raise wrong  # of a password with a slash the driver takes the beginning for the port, and tells it
+        return value
+
+    @field_validator("nats_url")
+    @classmethod
+    def _nats(cls, value: str) -> str:
+        NatsServer.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _tls_where_there_are_files(self) -> Self:
+        files = (self.nats_ca_file, self.nats_certificate_file, self.nats_key_file)
+        if any(files) and not NatsServer.parse(self.nats_url).tls:
+            raise ValueError("nats_ca_file, nats_certificate_file and nats_key_file need a nats_url of tls://")
+        if (self.nats_certificate_file is None) != (self.nats_key_file is None):
+            raise ValueError("nats_certificate_file and nats_key_file are needed together")
+        return self
+
+    @property
+    def nats_tls(self) -> TlsFiles:
+        """The files for TLS with NATS."""
+        return TlsFiles(self.nats_ca_file, self.nats_certificate_file, self.nats_key_file)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources; a `.env` file or secrets folder is not read."""
+        chosen: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if file := os.environ.get(CONFIG_FILE):
+            chosen.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
+        return tuple(chosen)
+
+
+class ObjectStoreSettings(ProcessSettings):
+    """Settings of a service that reads or writes the object store."""
+
+    objects_url: str = "file:///tmp/flyteplane-objects"
+    """The object store for inputs, outputs, compiled workflows, uploads and large events: file:///folder, s3://bucket,
+    gs://bucket or az://container. All services need the same. Credentials come from the store's own environment
+    variables, such as AWS_ACCESS_KEY_ID."""
+
+
+Chosen = TypeVar("Chosen", bound=ProcessSettings)
+
+
+def load(settings: type[Chosen]) -> Chosen:
+    """Read the settings; exits with one line naming every field that is wrong or unknown."""
+    known = {(PREFIX + name).upper() for name in settings.model_fields} | {CONFIG_FILE}
+    unknown = sorted(
+        name for name in os.environ if name.startswith(PREFIX) and name.split("__")[0].upper() not in known
+    )
+    if unknown:
+        raise SystemExit(f"unknown settings: {', '.join(unknown)}")
+    file = os.environ.get(CONFIG_FILE)
+    if file and not Path(file).is_file():
+        raise SystemExit(f"{CONFIG_FILE} names no file: {file}")
+    try:
+        return settings()
+    except ValidationError as error:
+        raise SystemExit("wrong settings: " + "; ".join(_told(problem) for problem in error.errors())) from None
+    except (SettingsError, YAMLError, TypeError, ValueError) as error:  # the library lets each of them through
+        raise SystemExit(f"wrong settings: {' '.join(str(error).split())}") from None
+
+
+def _told(problem: Any) -> str:
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

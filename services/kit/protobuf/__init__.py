@@ -1,0 +1,1 @@
+"""Protobuf messages: wire format, values that every client can read, sizes."""

@@ -1,1 +1,0 @@
-"""What the projects service is asked by other services."""

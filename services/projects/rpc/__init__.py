@@ -1,0 +1,1 @@
+"""RPCs of the projects service; methods have the RPCs' names."""

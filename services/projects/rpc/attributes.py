@@ -1,0 +1,209 @@
+"""Matchable attributes: set, read and deleted for a project, a domain of it or a workflow (projects.md 9 to 11)."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from flyteidl.admin.matchable_resource_pb2 import (
+    WORKFLOW_EXECUTION_CONFIG,
+    ListMatchableAttributesRequest,
+    ListMatchableAttributesResponse,
+    MatchableAttributesConfiguration,
+    MatchingAttributes,
+)
+from flyteidl.admin.project_attributes_pb2 import (
+    ProjectAttributes,
+    ProjectAttributesDeleteRequest,
+    ProjectAttributesDeleteResponse,
+    ProjectAttributesGetRequest,
+    ProjectAttributesGetResponse,
+    ProjectAttributesUpdateRequest,
+    ProjectAttributesUpdateResponse,
+)
+from flyteidl.admin.project_domain_attributes_pb2 import (
+    ProjectDomainAttributes,
+    ProjectDomainAttributesDeleteRequest,
+    ProjectDomainAttributesDeleteResponse,
+    ProjectDomainAttributesGetRequest,
+    ProjectDomainAttributesGetResponse,
+    ProjectDomainAttributesUpdateRequest,
+    ProjectDomainAttributesUpdateResponse,
+)
+from flyteidl.admin.project_pb2 import Domain, Project
+from flyteidl.admin.workflow_attributes_pb2 import (
+    WorkflowAttributes,
+    WorkflowAttributesDeleteRequest,
+    WorkflowAttributesDeleteResponse,
+    WorkflowAttributesGetRequest,
+    WorkflowAttributesGetResponse,
+    WorkflowAttributesUpdateRequest,
+    WorkflowAttributesUpdateResponse,
+)
+from google.protobuf.empty_pb2 import Empty
+
+from services.contracts.attributes import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
+from services.contracts.execution_config import fill
+from services.contracts.executions import GET_DEFAULT_CONFIG
+from services.kit.db.database import Connection, Database
+from services.kit.errors import InvalidArgument
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import Outbox
+from services.kit.rpc.table import Call
+from services.projects.rules import attributes as rules
+from services.projects.rules.attributes import Level, Scope
+from services.projects.store import attributes as store
+from services.projects.store import projects
+
+Updates = ProjectAttributesUpdateRequest | ProjectDomainAttributesUpdateRequest | WorkflowAttributesUpdateRequest
+
+
+class AttributeHandlers:
+    """The RPCs about matchable attributes; `domains` are those of every project."""
+
+    def __init__(
+        self, db: Database, bus: Bus, outbox: Outbox, domains: Sequence[Domain], clock: Callable[[], datetime]
+    ) -> None:
+        self._db = db
+        self._bus = bus
+        self._outbox = outbox
+        self._domains = domains
+        self._clock = clock
+
+    async def UpdateProjectAttributes(
+        self, request: ProjectAttributesUpdateRequest, _call: Call
+    ) -> ProjectAttributesUpdateResponse:
+        """Set attributes for a project."""
+        await self._update(request, Scope(Level.PROJECT, request.attributes.project))
+        return ProjectAttributesUpdateResponse()
+
+    async def UpdateProjectDomainAttributes(
+        self, request: ProjectDomainAttributesUpdateRequest, _call: Call
+    ) -> ProjectDomainAttributesUpdateResponse:
+        """Set attributes for a domain of a project."""
+        given = request.attributes
+        await self._update(request, Scope(Level.PROJECT_DOMAIN, given.project, given.domain))
+        return ProjectDomainAttributesUpdateResponse()
+
+    async def UpdateWorkflowAttributes(
+        self, request: WorkflowAttributesUpdateRequest, _call: Call
+    ) -> WorkflowAttributesUpdateResponse:
+        """Set attributes for a workflow, which need not exist."""
+        given = request.attributes
+        await self._update(request, Scope(Level.WORKFLOW, given.project, given.domain, given.workflow))
+        return WorkflowAttributesUpdateResponse()
+
+    async def GetProjectAttributes(
+        self, request: ProjectAttributesGetRequest, _call: Call
+    ) -> ProjectAttributesGetResponse:
+        """Answer what is set for exactly the project, the execution config completed with the platform's defaults."""
+        scope, kind = Scope(Level.PROJECT, request.project), request.resource_type
+        async with self._db.read() as connection:
+            rules.check_read(scope, await self._project(connection, scope))
+            found = await store.get(connection, scope, kind)
+        if kind == WORKFLOW_EXECUTION_CONFIG:
+            found = found or MatchingAttributes()
+            defaults = await self._bus.ask(GET_DEFAULT_CONFIG, Empty())
+            fill(found.workflow_execution_config, defaults)
+        if found is None:
+            raise rules.nothing_found(scope, kind)
+        return ProjectAttributesGetResponse(
+            attributes=ProjectAttributes(project=scope.project, matching_attributes=found)
+        )
+
+    async def GetProjectDomainAttributes(
+        self, request: ProjectDomainAttributesGetRequest, _call: Call
+    ) -> ProjectDomainAttributesGetResponse:
+        """Answer the most specific attributes for a domain of a project, with the scope they were set for."""
+        found = await self._match(Scope(Level.PROJECT_DOMAIN, request.project, request.domain), request.resource_type)
+        return ProjectDomainAttributesGetResponse(
+            attributes=ProjectDomainAttributes(
+                project=found.project, domain=found.domain, matching_attributes=found.attributes
+            )
+        )
+
+    async def GetWorkflowAttributes(
+        self, request: WorkflowAttributesGetRequest, _call: Call
+    ) -> WorkflowAttributesGetResponse:
+        """Answer the most specific attributes for a workflow, with the scope they were set for."""
+        scope = Scope(Level.WORKFLOW, request.project, request.domain, request.workflow)
+        found = await self._match(scope, request.resource_type)
+        return WorkflowAttributesGetResponse(
+            attributes=WorkflowAttributes(
+                project=found.project,
+                domain=found.domain,
+                workflow=found.workflow,
+                matching_attributes=found.attributes,
+            )
+        )
+
+    async def DeleteProjectAttributes(
+        self, request: ProjectAttributesDeleteRequest, _call: Call
+    ) -> ProjectAttributesDeleteResponse:
+        """Take away what is set for exactly the project; nothing there is no error."""
+        await self._delete(Scope(Level.PROJECT, request.project), request.resource_type)
+        return ProjectAttributesDeleteResponse()
+
+    async def DeleteProjectDomainAttributes(
+        self, request: ProjectDomainAttributesDeleteRequest, _call: Call
+    ) -> ProjectDomainAttributesDeleteResponse:
+        """Take away what is set for exactly this domain of a project; nothing there is no error."""
+        await self._delete(Scope(Level.PROJECT_DOMAIN, request.project, request.domain), request.resource_type)
+        return ProjectDomainAttributesDeleteResponse()
+
+    async def DeleteWorkflowAttributes(
+        self, request: WorkflowAttributesDeleteRequest, _call: Call
+    ) -> WorkflowAttributesDeleteResponse:
+        """Take away what is set for exactly this workflow; nothing there is no error."""
+        scope = Scope(Level.WORKFLOW, request.project, request.domain, request.workflow)
+        await self._delete(scope, request.resource_type)
+        return WorkflowAttributesDeleteResponse()
+
+    async def ListMatchableAttributes(
+        self, request: ListMatchableAttributesRequest, _call: Call
+    ) -> ListMatchableAttributesResponse:
+        """Answer all attributes of a kind with their scopes, most specific first.
+
+        Raises InvalidArgument; ResourceExhausted for more than one answer may hold, as the list has no pages.
+        """
+        rules.check_kind_known(request.resource_type)
+        async with self._db.read() as connection:
+            rules.check_listable(await store.size_of_kind(connection, request.resource_type))
+            return ListMatchableAttributesResponse(
+                configurations=await store.of_kind(connection, request.resource_type)
+            )
+
+    async def _update(self, request: Updates, scope: Scope) -> None:
+        if not request.HasField("attributes"):
+            raise InvalidArgument("missing attributes")
+        given = request.attributes
+        change = given.matching_attributes if given.HasField("matching_attributes") else None
+        async with self._db.transaction() as connection:
+            # Changes in one project take turns: what is merged is what the change before left.
+            rules.check_scope(scope, self._complete(await projects.lock(connection, scope.project)))
+            kind = rules.kind_given(scope, change)
+            kept = rules.merged(await store.get(connection, scope, kind), given.matching_attributes)
+            await store.put(connection, scope, kind, kept, self._clock())
+            await self._outbox.put(connection, ATTRIBUTES_UPDATED, rules.configuration(scope, kept))
+
+    async def _match(self, scope: Scope, kind: int) -> MatchableAttributesConfiguration:
+        async with self._db.read() as connection:
+            rules.check_read(scope, await self._project(connection, scope))
+            found = await store.match(connection, scope, kind)
+        if found is None:
+            raise rules.nothing_found(scope, kind)
+        return found
+
+    async def _delete(self, scope: Scope, kind: int) -> None:
+        async with self._db.transaction() as connection:
+            rules.check_scope(scope, await self._project(connection, scope))
+            gone = await store.delete(connection, scope, kind)
+            if gone is not None:
+                await self._outbox.put(connection, ATTRIBUTES_DELETED, rules.configuration(scope, gone))
+
+    async def _project(self, connection: Connection, scope: Scope) -> Project | None:
+        stored = await projects.get(connection, scope.project)
+        return None if stored is None else self._complete(Project.FromString(stored))
+
+    def _complete(self, project: Project | None) -> Project | None:
+        if project is not None:
+            project.domains.extend(self._domains)
+        return project

@@ -1,0 +1,89 @@
+"""Projects and their domains (projects.md 4 to 6)."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from flyteidl.admin.project_pb2 import (
+    Domain,
+    GetDomainRequest,
+    GetDomainsResponse,
+    Project,
+    ProjectGetRequest,
+    ProjectListRequest,
+    ProjectRegisterRequest,
+    ProjectRegisterResponse,
+    Projects,
+    ProjectUpdateResponse,
+)
+
+from services.contracts.projects import PROJECT_REGISTERED, PROJECT_UPDATED
+from services.kit.db.database import Database
+from services.kit.messaging.outbox import Outbox
+from services.kit.protobuf.wire import message_field, string_field
+from services.kit.rpc.table import Call
+from services.projects.rules import projects as rules
+from services.projects.store import projects as store
+
+
+class ProjectHandlers:
+    """The RPCs about projects; `domains` are what every project has, in the order to show."""
+
+    def __init__(self, db: Database, outbox: Outbox, domains: Sequence[Domain], clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._outbox = outbox
+        self._clock = clock
+        self._domains_response = GetDomainsResponse(domains=domains)
+        self._domains = rules.domains_suffix(domains)
+
+    async def RegisterProject(self, request: ProjectRegisterRequest, _call: Call) -> ProjectRegisterResponse:
+        """Add a project in the state it asks for; AlreadyExists when its id is in use (projects.md 4)."""
+        rules.check_register(request)
+        project = rules.kept(request.project)
+        async with self._db.transaction() as connection:
+            if not await store.insert(connection, project, self._clock()):
+                raise rules.taken()
+            await self._outbox.put(connection, PROJECT_REGISTERED, project)
+        return ProjectRegisterResponse()
+
+    async def UpdateProject(self, request: Project, _call: Call) -> ProjectUpdateResponse:
+        """Change a project, or archive or revive it; NotFound comes before what is wrong with the change (5)."""
+        rules.check_id_given(request.id)
+        async with self._db.transaction() as connection:
+            current = await store.lock(connection, request.id)
+            if current is None:
+                raise rules.missing(request.id)
+            rules.check_project(request)
+            project = rules.updated(current, request)
+            await store.update(connection, project, self._clock())
+            await self._outbox.put(connection, PROJECT_UPDATED, project)
+        return ProjectUpdateResponse()
+
+    async def GetProject(self, request: ProjectGetRequest, _call: Call) -> bytes:
+        """Answer a project, archived or not, with every configured domain; raises NotFound (projects.md 6)."""
+        rules.check_id_given(request.id)
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            raise rules.missing(request.id)
+        return stored + self._domains
+
+    async def ListProjects(self, request: ProjectListRequest, _call: Call) -> bytes:
+        """Answer a page of projects, or all when the limit is 0; without filters archived ones are left out (6)."""
+        plan = store.LISTING.plan(
+            name="ListProjects",
+            limit=request.limit or store.EVERYTHING,
+            token=request.token,
+            filters=request.filters,
+            sort_key=request.sort_by.key if request.HasField("sort_by") else None,
+            sort_direction=request.sort_by.direction,
+        )
+        async with self._db.read() as connection:
+            found = await store.find(connection, plan)
+        projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in found)
+        return b"".join(projects) + string_field(
+            Projects.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut)
+        )
+
+    async def GetDomains(self, _request: GetDomainRequest, _call: Call) -> GetDomainsResponse:
+        """Answer the configured domains in their order; cannot fail (projects.md 6)."""
+        return self._domains_response

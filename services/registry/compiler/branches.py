@@ -1,0 +1,165 @@
+"""Branch nodes: their cases, and the conditions that choose among them (compiler.md 5.1 and 8.4)."""
+
+from flyteidl.core.condition_pb2 import BooleanExpression, Operand
+from flyteidl.core.types_pb2 import LiteralType
+from flyteidl.core.workflow_pb2 import Node
+
+from services.contracts.casting import BYTES_PER_STEP, Comparison
+from services.contracts.literals import primitive_type, scalar_type
+from services.registry.compiler.errors import Code, Errors, text
+from services.registry.compiler.interfaces import Interface, Types
+from services.registry.compiler.requirements import case_nodes
+
+# Ids of outer branches are put before those of inner nodes, again and again: without a bound a small request could
+# grow to gigabytes. Far above the 63 characters that Kubernetes leaves for labels.
+MAX_NODE_ID_BYTES = 1024
+
+
+def missing_part(branch: Node) -> str | None:
+    """Return the name of the first part without which the branch has no interface, None when it is whole."""
+    if not branch.branch_node.HasField("if_else"):
+        return "Branch.IfElse"
+    if_else = branch.branch_node.if_else
+    if not if_else.HasField("case"):
+        return "Branch.IfElse.Case"
+    if not if_else.case.HasField("then_node"):
+        return "Branch.IfElse.Case.ThenNode"
+    return None if all(block.HasField("then_node") for block in if_else.other) else "IfElse.Case.ThenNode"
+
+
+def common_outputs(cases: list[tuple[str, Interface]], comparison: Comparison, errors: Errors) -> Types:
+    """Return the outputs that all cases have; those of one name must be of one type in every detail."""
+    first = cases[0][1].outputs
+    shared = dict(first)
+    # Each case is held against the whole of what is shared so far.
+    steps = sum(1 + literal_type.ByteSize() // BYTES_PER_STEP for literal_type in first.values())
+    for node_id, interface in cases[1:]:
+        comparison.spend(steps)
+        shared = {name: literal_type for name, literal_type in shared.items() if name in interface.outputs}
+        for name in sorted(shared):
+            if first[name] != interface.outputs[name]:
+                _disagree(node_id, name, first[name], interface.outputs[name], errors)
+    return shared
+
+
+def _disagree(node_id: str, variable: str, first: LiteralType, other: LiteralType, errors: Errors) -> None:
+    # Whole types: the difference may be in what is left out elsewhere.
+    errors.add(
+        Code.MISMATCHING_TYPES,
+        node_id,
+        f"Variable [{variable}] (type [{text(first)}]) doesn't match expected type [{text(other)}].",
+    )
+
+
+def check_branch(branch: Node, interface: Interface | None, comparison: Comparison, errors: Errors) -> None:
+    """Collect an error for every case without a node, condition or default, and for conditions that make no sense."""
+    if_else = branch.branch_node.if_else
+    if not if_else.HasField("case"):
+        _no_condition(branch, errors)
+    blocks = [*([if_else.case] if if_else.HasField("case") else []), *if_else.other]
+    for block in blocks:
+        inputs = None if interface is None else interface.inputs
+        if block.HasField("condition"):
+            _Conditions(branch.id, inputs, comparison).check(block.condition, errors)
+        else:
+            _no_condition(branch, errors)
+        if not block.HasField("then_node"):
+            errors.add(Code.BRANCH_NODE_ID_NOT_FOUND, branch.id, "BranchNode not assigned")
+    if if_else.WhichOneof("default") is None:
+        errors.add(
+            Code.BRANCH_NODE_HAS_NO_DEFAULT,
+            branch.id,
+            "Branch Node must have either the else case set or a default error.",
+        )
+
+
+def rename_inner(node: Node) -> list[Node]:
+    """Put the id of a branch before those of the nodes in its cases, and theirs before their own; return them all.
+
+    Branches that an array repeats are among them. Stops at an id longer than MAX_NODE_ID_BYTES, which no node may have.
+    """
+    renamed: list[Node] = []
+    pending = [node]
+    while pending:
+        outer = repeated(pending.pop())
+        if len(outer.id.encode()) > MAX_NODE_ID_BYTES:
+            continue
+        for inner in case_nodes(outer):
+            inner.id = f"{outer.id}-{inner.id}"
+            renamed.append(inner)
+            pending.append(inner)
+    return renamed
+
+
+def repeated(node: Node) -> Node:
+    """Return what `node` does in the end: itself, or what an array of arrays repeats."""
+    while node.WhichOneof("target") == "array_node":
+        node = node.array_node.node
+    return node
+
+
+class _Conditions:
+    """The conditions of one branch node; `inputs` is None when they could not be found out, which is told already."""
+
+    def __init__(self, node_id: str, inputs: Types | None, comparison: Comparison) -> None:
+        self._node_id = node_id
+        self._inputs = inputs
+        self._comparison = comparison
+
+    def check(self, expression: BooleanExpression, errors: Errors) -> None:
+        kind = expression.WhichOneof("expr")
+        if kind == "conjunction":
+            for side in ("left_expression", "right_expression"):
+                if expression.conjunction.HasField(side):
+                    self.check(getattr(expression.conjunction, side), errors)
+                else:
+                    _no_condition_on(self._node_id, errors)
+        elif kind is None:
+            errors.value_required(self._node_id, "Expr")
+        else:
+            comparison = expression.comparison
+            right = comparison.right_value if comparison.HasField("right_value") else None
+            left = comparison.left_value if comparison.HasField("left_value") else None
+            self._compare(right, left, errors)
+
+    def _compare(self, right: Operand | None, left: Operand | None, errors: Errors) -> None:
+        right_type = self._type("RightValue", right, errors)
+        left_type = self._type("LeftValue", left, errors)
+        if right is None or left is None or right_type is None or left_type is None:
+            return
+        self._comparison.spend(1 + (right_type.ByteSize() + left_type.ByteSize()) // BYTES_PER_STEP)
+        if right_type == left_type:
+            return
+        # A scalar, such as nothing, may be one of the variants of a variable's type.
+        if "scalar" in {right.WhichOneof("val"), left.WhichOneof("val")} and (
+            self._comparison.castable(right_type, left_type) or self._comparison.castable(left_type, right_type)
+        ):
+            return
+        errors.mismatch(self._node_id, "RightValue", right_type, left_type)
+
+    def _type(self, side: str, operand: Operand | None, errors: Errors) -> LiteralType | None:
+        kind = operand.WhichOneof("val") if operand is not None else None
+        if operand is None:
+            errors.value_required(self._node_id, side)
+        elif kind == "primitive":
+            return primitive_type(operand.primitive)
+        elif kind == "scalar":
+            found = scalar_type(operand.scalar)
+            if found is None:
+                errors.value_required(self._node_id, f"{side}.Val")
+            return found
+        elif not operand.var:
+            errors.value_required(self._node_id, f"{side}.Val")
+        elif self._inputs is not None:
+            if operand.var in self._inputs:
+                return self._inputs[operand.var]
+            errors.no_variable(self._node_id, self._node_id, operand.var)
+        return None
+
+
+def _no_condition(branch: Node, errors: Errors) -> None:
+    _no_condition_on(branch.id, errors)
+
+
+def _no_condition_on(node_id: str, errors: Errors) -> None:
+    errors.add(Code.BRANCH_NODE_HAS_NO_CONDITION, node_id, "One of the branches on the node doesn't have a condition.")

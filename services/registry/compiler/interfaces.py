@@ -1,0 +1,169 @@
+"""What goes into a node and what comes out of it, by what the node does (compiler.md 5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.core.compiler_pb2 import CompiledTask
+from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.interface_pb2 import TypedInterface, Variable
+from flyteidl.core.types_pb2 import LiteralType
+from flyteidl.core.workflow_pb2 import GateNode, Node, WorkflowTemplate
+
+from services.contracts.casting import Comparison
+from services.registry.compiler.errors import Code, Errors
+from services.registry.compiler.requirements import Key, key_of
+
+Types: TypeAlias = Mapping[str, LiteralType]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Types by variable name."""
+
+    inputs: Types = field(default_factory=dict)
+    outputs: Types = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Library:
+    """Everything there is to refer to in one compilation."""
+
+    tasks: Mapping[Key, CompiledTask]
+    launch_plans: Mapping[Key, LaunchPlan]
+    sub_workflows: Mapping[Key, WorkflowTemplate]
+    comparison: Comparison
+    # Interfaces of tasks in which nothing is wrong: most tasks are used by many nodes.
+    known: dict[Key, Interface] = field(default_factory=dict)
+
+
+def typed_interface(interface: TypedInterface, node_id: str, errors: Errors) -> Interface:
+    """Return `interface` and collect an error for each variable without a name or a type."""
+    return Interface(
+        _types(interface.inputs.variables, node_id, errors), _types(interface.outputs.variables, node_id, errors)
+    )
+
+
+def reference_interface(node: Node, template: WorkflowTemplate, library: Library, errors: Errors) -> Interface | None:
+    """Return the interface of a node that runs something registered, or of an array of such, or of a plain gate.
+
+    Not for branches and approvals, whose interfaces come from their bindings. None when there is no target, or when
+    what is referred to has no interface; the error is collected.
+    """
+    target = node.WhichOneof("target")
+    if target == "task_node":
+        return _task_interface(node, library, errors)
+    if target == "workflow_node":
+        return _workflow_interface(node, template, library, errors)
+    if target == "gate_node":
+        return _gate_interface(node.id, node.gate_node, errors)
+    errors.value_required(node.id, "Target")
+    return None
+
+
+def _task_interface(node: Node, library: Library, errors: Errors) -> Interface | None:
+    if not node.task_node.HasField("reference_id"):
+        errors.value_required(node.id, "TaskNode.ReferenceId")
+        return None
+    key = key_of(node.task_node.reference_id)
+    if key in library.known:
+        return library.known[key]
+    declared = library.tasks[key].template.interface
+    library.comparison.spend(_size(declared))
+    scope = errors.scope()
+    interface = typed_interface(declared, node.id, scope)
+    if not scope:
+        library.known[key] = interface
+    return interface
+
+
+def _workflow_interface(node: Node, template: WorkflowTemplate, library: Library, errors: Errors) -> Interface | None:
+    reference = node.workflow_node.WhichOneof("reference")
+    if reference == "launchplan_ref":
+        identifier = node.workflow_node.launchplan_ref
+        if is_own(identifier, template):
+            library.comparison.spend(_size(template.interface))
+            return typed_interface(template.interface, node.id, errors)
+        return _launch_plan_interface(node, library.launch_plans[key_of(identifier)], library, errors)
+    if reference is None:
+        errors.no_workflow(node.id, "")
+        return None
+    sub_workflow = library.sub_workflows[key_of(node.workflow_node.sub_workflow_ref)]
+    if not sub_workflow.HasField("interface"):
+        errors.value_required(node.id, "WorkflowNode.Template.Interface")
+        return None
+    library.comparison.spend(_size(sub_workflow.interface))
+    return typed_interface(sub_workflow.interface, node.id, errors)
+
+
+def is_own(identifier: Identifier, template: WorkflowTemplate) -> bool:
+    """Return whether a launch plan reference means the workflow that it stands in."""
+    return template.HasField("id") and key_of(identifier) == key_of(template.id)
+
+
+def _launch_plan_interface(node: Node, plan: LaunchPlan, library: Library, errors: Errors) -> Interface | None:
+    if not plan.closure.HasField("expected_inputs"):
+        errors.value_required(node.id, "WorkflowNode.ExpectedInputs")
+        return None
+    parameters = plan.closure.expected_inputs.parameters
+    outputs = plan.closure.expected_outputs.variables
+    library.comparison.spend(len(parameters) + len(outputs))
+    bound = {binding.var for binding in node.inputs}
+    # Inputs with defaults are open to the node that wants to set them and no duty for others.
+    inputs = {name: value.var for name, value in parameters.items() if value.required or name in bound}
+    return Interface(_types(inputs, node.id, errors), _types(outputs, node.id, errors))
+
+
+def _gate_interface(node_id: str, gate: GateNode, errors: Errors) -> Interface | None:
+    condition = gate.WhichOneof("condition")
+    if condition == "sleep":
+        return Interface()
+    if condition != "signal":
+        errors.add(Code.NO_CONDITION_FOUND, node_id, f"Can't find any condition in gate node [{node_id}].")
+        return None
+    if not gate.signal.HasField("type"):
+        errors.value_required(node_id, "GateNode.Signal.Type")
+        return None
+    if not gate.signal.output_variable_name:
+        errors.value_required(node_id, "GateNode.Signal.OutputVariableName")
+        return None
+    return Interface(outputs={gate.signal.output_variable_name: gate.signal.type})
+
+
+def effective_outputs(node: Node, interface: Interface, comparison: Comparison, errors: Errors) -> Types:
+    """Return the outputs as promises name them: an alias takes the place of the name."""
+    if not node.output_aliases:
+        return interface.outputs
+    comparison.spend(len(interface.outputs) + len(node.output_aliases))
+    outputs = dict(interface.outputs)
+    renamed: set[str] = set()
+    for alias in node.output_aliases:
+        if alias.var in renamed:
+            errors.add(
+                Code.DUPLICATE_ALIAS,
+                node.id,
+                f"Duplicate alias [{alias.alias}] found. An output alias can only be used once in the Workflow.",
+            )
+        elif alias.var not in interface.outputs:
+            errors.not_bound(node.id, alias.alias)
+        else:
+            outputs.pop(alias.var, None)
+        renamed.add(alias.var)
+    for alias in node.output_aliases:
+        if alias.var in interface.outputs:
+            outputs[alias.alias] = interface.outputs[alias.var]
+    return outputs
+
+
+def _types(variables: Mapping[str, Variable], node_id: str, errors: Errors) -> Types:
+    for name in sorted(variables):
+        if not name:
+            errors.value_required(node_id, "paramName")
+        if not variables[name].HasField("type"):
+            errors.value_required(node_id, "param.Type")
+    return {name: variable.type for name, variable in variables.items()}
+
+
+def _size(interface: TypedInterface) -> int:
+    return len(interface.inputs.variables) + len(interface.outputs.variables)

@@ -1,0 +1,210 @@
+"""The nodes of one workflow: their ids, their interfaces, and what joins them (compiler.md 4.1, 4.2 and 5)."""
+
+from collections.abc import Iterable, Mapping
+
+from flyteidl.core.types_pb2 import OutputReference
+from flyteidl.core.workflow_pb2 import Node, WorkflowTemplate
+
+from services.registry.compiler.bindings import Binder, Source
+from services.registry.compiler.branches import (
+    MAX_NODE_ID_BYTES,
+    check_branch,
+    common_outputs,
+    missing_part,
+    rename_inner,
+    repeated,
+)
+from services.registry.compiler.errors import Code, Errors
+from services.registry.compiler.graph import END_NODE, START_NODE, Connections, walk
+from services.registry.compiler.interfaces import (
+    Interface,
+    Library,
+    effective_outputs,
+    reference_interface,
+)
+from services.registry.compiler.requirements import case_nodes
+
+
+class Nodes:
+    """The nodes of one template, which it rewrites: ids inside branches get their prefixes, promises their start node.
+
+    `own` is the interface of the workflow itself.
+    """
+
+    def __init__(self, template: WorkflowTemplate, own: Interface, library: Library, errors: Errors) -> None:
+        self._template = template
+        self._library = library
+        self._errors = errors
+        self._sources: dict[str, Source] = {
+            START_NODE: Source(None, own.inputs),
+            END_NODE: Source(None, {}),
+        }
+        self._binder = Binder(self._sources, library.comparison)
+        self._nodes: dict[str, Node] = {}
+        self._own = own
+        self.connections = Connections()
+
+    def compile(self) -> None:
+        """Check everything about the nodes and join them; errors are collected."""
+        self._name()
+        failure = self._template.failure_node if self._template.HasField("failure_node") else None
+        interfaces = self._interfaces()
+        for node_id in sorted(self._nodes):
+            self._join(self._nodes[node_id], interfaces[node_id])
+        end = self._template.nodes[1]
+        for upstream in self._binder.check(end, self._own.outputs, self._errors).upstream:
+            self.connections.add(upstream, END_NODE)
+        if failure is not None and failure.id:
+            interface = self._infer(failure, self._errors)
+            self._check_inside(failure, interface)
+        self.connections.connect_loose_ends(sorted(self._nodes))
+        self.connections.check(self._nodes, self._errors)
+
+    def _name(self) -> None:
+        """Give every node the id that it will have, once, and see that no two different nodes share one."""
+        clients = list(self._template.nodes)[2:]
+        failure = [self._template.failure_node] if self._template.HasField("failure_node") else []
+        taken: dict[str, Node | None] = {START_NODE: None, END_NODE: None}
+        inside: dict[str, Node] = {}
+        for node in (*clients, *failure):
+            if not node.id:
+                self._errors.value_required("<node>", "Id")
+            elif node.id in taken:
+                self._duplicate(node.id)
+            else:
+                taken[node.id] = node
+                self._check_length(node)
+        self._nodes = {node.id: node for node in clients if taken.get(node.id) is node}
+        for node in (*self._nodes.values(), *failure):
+            self._finish(node)
+            for inner in rename_inner(node):
+                self._finish(inner)
+                # One node may stand in two cases; it is written twice then.
+                if inner.id in taken or inside.setdefault(inner.id, inner) != inner:
+                    self._duplicate(inner.id)
+
+    def _finish(self, node: Node) -> None:
+        node.upstream_node_ids.sort()
+        self._check_length(node)
+
+    def _check_length(self, node: Node) -> None:
+        if len(node.id.encode()) > MAX_NODE_ID_BYTES:
+            self._errors.invalid_value(f"{node.id[:MAX_NODE_ID_BYTES]}...", "Id")
+
+    def _duplicate(self, node_id: str) -> None:
+        self._errors.add(Code.DUPLICATE_ID, node_id, "Trying to insert two nodes with the same id.")
+
+    def _interfaces(self) -> Mapping[str, Interface | None]:
+        """Return the interface of every node, None for those that have none to be found, which is an error.
+
+        Nodes that pass on what they are given come after those that give it, in whatever order the client lists them.
+        """
+        waiting = {node_id: _given(node) for node_id, node in self._nodes.items() if _passes_on(node)}
+        order = walk(sorted(waiting), lambda node_id: sorted(waiting[node_id] & waiting.keys()))
+        if order.cycle:
+            path = ">".join(order.cycle)
+            self._errors.add(
+                Code.CYCLE_DETECTED, START_NODE, f"A cycle has been detected while traversing the Workflow [{path}]."
+            )
+        interfaces: dict[str, Interface | None] = {}
+        for node_id in (*sorted(self._nodes.keys() - waiting.keys()), *order.finished):
+            interfaces[node_id] = self._infer(self._nodes[node_id], self._errors)
+            self._sources[node_id] = self._source(self._nodes[node_id], interfaces[node_id])
+        # Those that are given their own outputs, or wait for such.
+        for node_id in sorted(waiting.keys() - interfaces.keys()):
+            interfaces[node_id] = None
+            self._sources[node_id] = self._source(self._nodes[node_id], None)
+        return interfaces
+
+    def _source(self, node: Node, interface: Interface | None) -> Source:
+        title = node.metadata.name if node.HasField("metadata") else None
+        if interface is None:
+            return Source(title, None)
+        return Source(title, effective_outputs(node, interface, self._library.comparison, self._errors))
+
+    def _infer(self, node: Node, errors: Errors) -> Interface | None:
+        scope = errors.scope()
+        target = node.WhichOneof("target")
+        interface: Interface | None
+        if target == "branch_node":
+            interface = self._branch_interface(node, scope)
+        elif target == "gate_node" and node.gate_node.WhichOneof("condition") == "approve":
+            passed = self._binder.infer(node, scope)
+            interface = Interface(passed, passed)
+        elif target == "array_node":
+            interface = self._array_interface(node, scope)
+        else:
+            interface = reference_interface(node, self._template, self._library, scope)
+        return None if scope else interface
+
+    def _branch_interface(self, branch: Node, errors: Errors) -> Interface | None:
+        if (missing := missing_part(branch)) is not None:
+            errors.value_required(branch.id, missing)
+            return None
+        cases = []
+        for node in case_nodes(branch):
+            interface = self._infer(node, errors)
+            if interface is not None:
+                cases.append((node.id, interface))
+        inputs = self._binder.infer(branch, errors)
+        if errors or not cases:
+            return None
+        return Interface(inputs, common_outputs(cases, self._library.comparison, errors))
+
+    def _array_interface(self, array: Node, errors: Errors) -> Interface | None:
+        if not array.array_node.HasField("node"):
+            errors.value_required(array.id, "ArrayNode.Node")
+            return None
+        # Clients register what an array repeats with lists where the array has lists.
+        return self._infer(array.array_node.node, errors)
+
+    def _join(self, node: Node, interface: Interface | None) -> None:
+        """Check a node of the workflow's own and connect it both ways."""
+        for upstream in node.upstream_node_ids:
+            if upstream and upstream not in self._sources:
+                self._errors.no_node(node.id, upstream)
+            elif interface is not None:
+                self.connections.add(upstream or START_NODE, node.id)
+        if interface is not None:
+            for upstream in self._binder.check(node, interface.inputs, self._errors).upstream:
+                self.connections.add(upstream, node.id)
+        self._check_cases(node, interface)
+
+    def _check_inside(self, node: Node, interface: Interface | None) -> None:
+        """Check a node that is not one of the workflow's own and connect it to what it waits for."""
+        if interface is not None:
+            effective_outputs(node, interface, self._library.comparison, self._errors)
+            for upstream in self._binder.check(node, interface.inputs, self._errors).upstream:
+                self.connections.add_upstream(upstream, node.id)
+        self._check_cases(node, interface)
+
+    def _check_cases(self, node: Node, interface: Interface | None) -> None:
+        if node.WhichOneof("target") != "branch_node":
+            return
+        check_branch(node, interface, self._library.comparison, self._errors)
+        for inner in case_nodes(node):
+            inner_interface = self._infer(inner, self._errors)
+            self._check_inside(inner, inner_interface)
+
+
+def _passes_on(node: Node) -> bool:
+    """Return whether the outputs of `node` depend on what it is given."""
+    inside = repeated(node)
+    return inside.HasField("branch_node") or inside.gate_node.HasField("approve")
+
+
+def _given(node: Node) -> set[str]:
+    """Return the nodes whose outputs decide those of `node`."""
+    upstream: set[str] = set()
+    pending = [repeated(node)]
+    while pending:
+        inside = pending.pop()
+        if _passes_on(inside):
+            upstream.update(promise.node_id for promise in _promises(inside))
+            pending.extend(repeated(case) for case in case_nodes(inside))
+    return upstream
+
+
+def _promises(node: Node) -> Iterable[OutputReference]:
+    # Nodes that pass on what they are given take no lists or maps of promises.
+    return (binding.binding.promise for binding in node.inputs if binding.binding.HasField("promise"))

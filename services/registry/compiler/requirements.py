@@ -1,0 +1,150 @@
+"""What a workflow needs to be compiled: the tasks, launch plans and sub-workflows it refers to (compiler.md 3).
+
+Nothing here recurses: how deep branches and sub-workflows go is up to the client.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.workflow_pb2 import Node, WorkflowTemplate
+
+from services.contracts.identifiers import identifier_text
+from services.registry.compiler.errors import ROOT, Code, Errors
+from services.registry.compiler.graph import START_NODE, walk
+
+Key: TypeAlias = tuple[int, str, str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """Identifiers without repetition, sorted by type, project, domain, name and version."""
+
+    tasks: Sequence[Identifier]
+    launch_plans: Sequence[Identifier]
+
+
+@dataclass(frozen=True)
+class References:
+    """Everything that one template refers to itself; a sub-workflow with the ids of all nodes that do so."""
+
+    tasks: Mapping[Key, Identifier]
+    launch_plans: Mapping[Key, Identifier]
+    sub_workflows: Mapping[Key, tuple[Identifier, Sequence[str]]]
+
+
+def key_of(identifier: Identifier) -> Key:
+    """Return what makes `identifier` the same as another: all of it, its type and organisation included."""
+    return (
+        identifier.resource_type,
+        identifier.project,
+        identifier.domain,
+        identifier.name,
+        identifier.version,
+        identifier.org,
+    )
+
+
+def requirements(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTemplate]) -> Requirements:
+    """Return what `template` and the sub-workflows that it reaches refer to.
+
+    Raises CompilationFailed for sub-workflows without an id, with the same id, or that contain themselves. A missing
+    one is not an error yet: the compiler tells it together with the rest.
+    """
+    errors = Errors()
+    index = index_by_id(sub_workflows, errors)
+    errors.raise_any()
+    reached = reachable(template, index, errors)
+    errors.raise_any()
+    return required([references(template), *(references(index[key]) for key in reached)])
+
+
+def required(all_references: Iterable[References]) -> Requirements:
+    """Return the union of what several templates refer to."""
+    tasks: dict[Key, Identifier] = {}
+    launch_plans: dict[Key, Identifier] = {}
+    for found in all_references:
+        tasks.update(found.tasks)
+        launch_plans.update(found.launch_plans)
+    return Requirements(
+        tasks=[tasks[key] for key in sorted(tasks)],
+        launch_plans=[launch_plans[key] for key in sorted(launch_plans)],
+    )
+
+
+def index_by_id(sub_workflows: Iterable[WorkflowTemplate], errors: Errors) -> dict[Key, WorkflowTemplate]:
+    """Return the sub-workflows by id and collect an error for each that has none or another's."""
+    index: dict[Key, WorkflowTemplate] = {}
+    for sub_workflow in sub_workflows:
+        key = key_of(sub_workflow.id)
+        if not sub_workflow.HasField("id"):
+            errors.value_required(ROOT, "sub_workflow Template.Id")
+        elif key in index:
+            errors.add(
+                Code.DUPLICATE_ID,
+                identifier_text(sub_workflow.id),
+                "Trying to insert two sub-workflows with the same id.",
+            )
+        else:
+            index[key] = sub_workflow
+    return index
+
+
+def references(template: WorkflowTemplate) -> References:
+    """Return what the nodes of `template` refer to, those inside branches and arrays and the failure node included."""
+    tasks: dict[Key, Identifier] = {}
+    launch_plans: dict[Key, Identifier] = {}
+    sub_workflows: dict[Key, tuple[Identifier, list[str]]] = {}
+    for node in every_node(template):
+        target = node.WhichOneof("target")
+        if target == "task_node" and node.task_node.HasField("reference_id"):
+            tasks[key_of(node.task_node.reference_id)] = node.task_node.reference_id
+        elif target == "workflow_node" and node.workflow_node.HasField("launchplan_ref"):
+            launch_plans[key_of(node.workflow_node.launchplan_ref)] = node.workflow_node.launchplan_ref
+        elif target == "workflow_node" and node.workflow_node.HasField("sub_workflow_ref"):
+            reference = node.workflow_node.sub_workflow_ref
+            sub_workflows.setdefault(key_of(reference), (reference, []))[1].append(node.id)
+    return References(tasks, launch_plans, sub_workflows)
+
+
+def every_node(template: WorkflowTemplate) -> Iterator[Node]:
+    """Yield the nodes of `template`, then its failure node, each followed by the nodes inside it."""
+    pending = [*([template.failure_node] if template.HasField("failure_node") else []), *reversed(template.nodes)]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(reversed(inner_nodes(node)))
+
+
+def inner_nodes(node: Node) -> list[Node]:
+    """Return the nodes right inside `node`: the cases of a branch in order, or what an array repeats."""
+    target = node.WhichOneof("target")
+    if target == "array_node" and node.array_node.HasField("node"):
+        return [node.array_node.node]
+    return case_nodes(node) if target == "branch_node" else []
+
+
+def case_nodes(branch: Node) -> list[Node]:
+    """Return the nodes of a branch node's cases in order, the default last, those that are missing left out."""
+    if_else = branch.branch_node.if_else
+    nodes = [block.then_node for block in (if_else.case, *if_else.other) if block.HasField("then_node")]
+    return [*nodes, if_else.else_node] if if_else.HasField("else_node") else nodes
+
+
+def reachable(template: WorkflowTemplate, index: Mapping[Key, WorkflowTemplate], errors: Errors) -> list[Key]:
+    """Return the sub-workflows that `template` reaches, those inside others first.
+
+    Collects CycleDetected for a sub-workflow that contains itself; it could never be run to its end.
+    """
+
+    def referred(of: WorkflowTemplate) -> list[Key]:
+        return [key for key in references(of).sub_workflows if key in index]
+
+    found = walk(referred(template), lambda key: referred(index[key]))
+    if found.cycle:
+        path = ">".join(index[key].id.name for key in found.cycle)
+        errors.add(
+            Code.CYCLE_DETECTED, START_NODE, f"A cycle has been detected while traversing the Workflow [{path}]."
+        )
+    return found.finished

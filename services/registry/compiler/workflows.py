@@ -1,0 +1,150 @@
+"""Compiling a workflow with all it needs into the closure that the engine runs (compiler.md 4 and 10)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
+from flyteidl.admin.workflow_pb2 import Workflow, WorkflowClosure, WorkflowList
+from flyteidl.core.compiler_pb2 import CompiledTask, CompiledWorkflow, CompiledWorkflowClosure
+from flyteidl.core.workflow_pb2 import Node, WorkflowTemplate
+from google.protobuf.message import DecodeError
+
+from services.contracts.casting import Comparison, TypesTooLarge
+from services.contracts.identifiers import identifier_text
+from services.registry.compiler.errors import ROOT, Code, Errors
+from services.registry.compiler.graph import END_NODE, START_NODE
+from services.registry.compiler.interfaces import Library, is_own, typed_interface
+from services.registry.compiler.nodes import Nodes
+from services.registry.compiler.requirements import (
+    Key,
+    index_by_id,
+    key_of,
+    reachable,
+    references,
+    required,
+)
+
+# Steps of checking a workflow may take: bindings, variables and comparisons of types. Some seconds of work, which
+# workflows of thousands of nodes stay far below; without a bound one request could keep the registry busy for hours.
+MAX_STEPS = 1_000_000
+
+
+def compile_workflow(
+    template: WorkflowTemplate,
+    sub_workflows: Sequence[WorkflowTemplate],
+    tasks: Sequence[CompiledTask],
+    launch_plans: Iterable[LaunchPlan],
+) -> CompiledWorkflowClosure:
+    """Return the compiled form of `template` with its sub-workflows and the tasks they need.
+
+    `tasks` and `launch_plans` are those that `requirements` named; of launch plans the id and the closure are read.
+    Nothing that is passed in is changed, and the same input always gives the same closure. Raises CompilationFailed.
+    """
+    errors = Errors()
+    closure = _own_copy(template, sub_workflows, tasks, errors)
+    library = Library(
+        tasks=_tasks_by_id(closure.tasks, errors),
+        launch_plans={key_of(plan.id): plan for plan in launch_plans},
+        sub_workflows=index_by_id((sub.template for sub in closure.sub_workflows), errors),
+        comparison=Comparison(MAX_STEPS),
+    )
+    errors.raise_any()
+    reached = _check_references(closure.primary.template, library, errors)
+    errors.raise_any()
+    try:
+        _compile_all(closure, reached, library, errors)
+    except TypesTooLarge:
+        errors.invalid_value(ROOT, "workflow: its types and bindings are too many to check")
+    errors.raise_any()
+    return closure
+
+
+def _own_copy(
+    template: WorkflowTemplate,
+    sub_workflows: Iterable[WorkflowTemplate],
+    tasks: Iterable[CompiledTask],
+    errors: Errors,
+) -> CompiledWorkflowClosure:
+    """Copy everything into a closure, by way of the deepest answer that clients will have to parse it from."""
+    try:
+        closure = CompiledWorkflowClosure(
+            primary=CompiledWorkflow(template=template),
+            sub_workflows=[CompiledWorkflow(template=sub_workflow) for sub_workflow in sub_workflows],
+            tasks=tasks,
+        )
+        answer = WorkflowList(workflows=[Workflow(closure=WorkflowClosure(compiled_workflow=closure))])
+        answer = WorkflowList.FromString(answer.SerializeToString())
+    except DecodeError:
+        errors.invalid_value(ROOT, "workflow: nested too deeply")
+        errors.raise_any()
+    return answer.workflows[0].closure.compiled_workflow
+
+
+def _tasks_by_id(tasks: Iterable[CompiledTask], errors: Errors) -> Mapping[Key, CompiledTask]:
+    index: dict[Key, CompiledTask] = {}
+    for task in tasks:
+        if task.template.HasField("id"):
+            index.setdefault(key_of(task.template.id), task)
+        else:
+            errors.value_required("task", "Template.Id")
+    return index
+
+
+def _check_references(template: WorkflowTemplate, library: Library, errors: Errors) -> set[Key]:
+    """Return the sub-workflows that are reached; collect an error for all that is referred to and not there."""
+    reached = reachable(template, library.sub_workflows, errors)
+    templates = [template, *(library.sub_workflows[key] for key in reached)]
+    for each in templates:
+        found = references(each)
+        for key, (identifier, node_ids) in found.sub_workflows.items():
+            if key not in library.sub_workflows:
+                for node_id in node_ids:
+                    errors.no_workflow(node_id, identifier_text(identifier))
+        for key, identifier in found.launch_plans.items():
+            if key not in library.launch_plans and not is_own(identifier, each):
+                errors.no_workflow(START_NODE, identifier_text(identifier))
+        for key, identifier in found.tasks.items():
+            if key not in library.tasks:
+                errors.add(
+                    Code.TASK_REFERENCE_NOT_FOUND,
+                    START_NODE,
+                    f"Referenced Task [{identifier_text(identifier)}] not found.",
+                )
+    return set(reached)
+
+
+def _compile_all(closure: CompiledWorkflowClosure, reached: set[Key], library: Library, errors: Errors) -> None:
+    workflows = [closure.primary]
+    workflows += [sub for sub in closure.sub_workflows if key_of(sub.template.id) in reached]
+    needed = required(references(workflow.template) for workflow in workflows)
+    for workflow in workflows:
+        _compile_one(workflow, library, errors)
+    tasks = [library.tasks[key_of(identifier)] for identifier in needed.tasks]
+    for task in tasks:
+        if task.template.HasField("interface"):
+            task.template.interface.inputs.SetInParent()
+            task.template.interface.outputs.SetInParent()
+    del closure.tasks[:]
+    closure.tasks.extend(tasks)
+
+
+def _compile_one(workflow: CompiledWorkflow, library: Library, errors: Errors) -> None:
+    """Check one template and complete it in place: start and end nodes, both halves of the interface, connections."""
+    template = workflow.template
+    if not template.nodes:
+        name = identifier_text(template.id)
+        errors.add(Code.NO_NODES_FOUND, name, f"Can't find any nodes in workflow [{name}].")
+        return
+    scope = errors.scope()
+    own = typed_interface(template.interface, START_NODE, scope)
+    if scope:
+        return
+    template.interface.inputs.SetInParent()
+    template.interface.outputs.SetInParent()
+    clients = list(template.nodes)
+    del template.nodes[:]
+    template.nodes.extend([Node(id=START_NODE), Node(id=END_NODE, inputs=template.outputs), *clients])
+    nodes = Nodes(template, own, library, errors)
+    nodes.compile()
+    del template.outputs[:]
+    template.outputs.extend(template.nodes[1].inputs)
+    workflow.connections.CopyFrom(nodes.connections.compiled())

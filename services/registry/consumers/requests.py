@@ -1,0 +1,110 @@
+"""Questions of other services about what is registered, and the launching of single tasks."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from flyteidl.admin.common_pb2 import NamedEntityState, ObjectGetRequest, UrlBlob
+from flyteidl.admin.launch_plan_pb2 import LaunchPlanCreateRequest
+from flyteidl.admin.task_pb2 import Task
+from flyteidl.admin.workflow_pb2 import WorkflowCreateRequest
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+from services.contracts.identifiers import check_complete
+from services.contracts.registry import (
+    GET_LAUNCH_PLAN,
+    LAUNCH_TASK,
+    LOCATE_WORKFLOW_CLOSURE,
+)
+from services.kit.db.database import Database
+from services.kit.errors import AlreadyExists, NotFound
+from services.kit.messaging.bus import Bus
+from services.registry.rules.generated import generated_launch_plan, generated_workflow
+from services.registry.rules.missing import missing
+from services.registry.store import launch_plans, tasks, workflows
+
+RegisterWorkflow = Callable[[WorkflowCreateRequest, int], Awaitable[None]]
+RegisterLaunchPlan = Callable[[LaunchPlanCreateRequest, workflows.Stored, int], Awaitable[None]]
+
+
+class RegistryQuestions:
+    """Answers what `services.contracts.registry` lets others ask."""
+
+    def __init__(
+        self, db: Database, register_workflow: RegisterWorkflow, register_launch_plan: RegisterLaunchPlan
+    ) -> None:
+        self._db = db
+        self._register_workflow = register_workflow
+        self._register_launch_plan = register_launch_plan
+
+    async def listen(self, bus: Bus) -> None:
+        """Answer from now on."""
+        await bus.answer(LOCATE_WORKFLOW_CLOSURE, self.locate_workflow_closure)
+        await bus.answer(GET_LAUNCH_PLAN, self.get_launch_plan)
+        await bus.answer(LAUNCH_TASK, self.launch_task)
+
+    async def locate_workflow_closure(self, request: ObjectGetRequest) -> UrlBlob:
+        """Answer where the compiled closure lies; raises InvalidArgument, NotFound."""
+        workflow = await self._workflow(_id(request))
+        return UrlBlob(url=workflow.uri, bytes=workflow.size)
+
+    async def get_launch_plan(self, request: ObjectGetRequest) -> bytes:
+        """Answer the launch plan, active or not; raises InvalidArgument, NotFound."""
+        identifier = _id(request)
+        plan = await self._launch_plan(identifier)
+        if plan is None:
+            raise missing(ResourceType.LAUNCH_PLAN, identifier)
+        return plan
+
+    async def launch_task(self, request: ObjectGetRequest) -> bytes:
+        """Answer the launch plan that runs a single task, generating it and its workflow when they are absent.
+
+        Raises InvalidArgument, NotFound for the task. Two askers at once get the same one.
+        """
+        identifier = _id(request)
+        wanted = generated_launch_plan(identifier)
+        plan = await self._launch_plan(wanted.id)
+        if plan is not None:
+            return plan
+        task = Task.FromString(await self._task(identifier))
+        stored = await self._generated(generated_workflow(task.closure.compiled_task.template))
+        await _unless_there(self._register_launch_plan(wanted, stored, NamedEntityState.SYSTEM_GENERATED))
+        return await self._launch_plan(wanted.id) or b""
+
+    async def _generated(self, workflow: WorkflowCreateRequest) -> workflows.Stored:
+        """Register a generated workflow unless there is one: another release may have generated it otherwise."""
+        with suppress(NotFound):
+            return await self._workflow(workflow.id)
+        await _unless_there(self._register_workflow(workflow, NamedEntityState.SYSTEM_GENERATED))
+        return await self._workflow(workflow.id)
+
+    async def _task(self, identifier: Identifier) -> bytes:
+        async with self._db.read() as connection:
+            stored = await tasks.get(connection, identifier)
+        if stored is None:
+            raise missing(ResourceType.TASK, identifier)
+        return stored.message
+
+    async def _workflow(self, identifier: Identifier) -> workflows.Stored:
+        async with self._db.read() as connection:
+            stored = await workflows.get(connection, identifier)
+        if stored is None:
+            raise missing(ResourceType.WORKFLOW, identifier)
+        return stored
+
+    async def _launch_plan(self, identifier: Identifier) -> bytes | None:
+        async with self._db.read() as connection:
+            stored = await launch_plans.get(connection, identifier)
+        return stored.message if stored else None
+
+
+def _id(request: ObjectGetRequest) -> Identifier:
+    check_complete(request.id if request.HasField("id") else None)
+    return request.id
+
+
+async def _unless_there(registration: Awaitable[None]) -> None:
+    """Await a registration; that it was made before, or by another asker just now, is as good."""
+    try:
+        await registration
+    except AlreadyExists:
+        return

@@ -1,1 +1,0 @@
-"""What reaches the registry over NATS: questions of the other services."""

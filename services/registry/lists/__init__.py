@@ -1,0 +1,1 @@
+"""List requests of the registry."""

@@ -1,0 +1,228 @@
+"""Launch plans: registered, and one version of a name active (registry.md sections 7 and 8)."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from flyteidl.admin.common_pb2 import (
+    NamedEntityIdentifier,
+    NamedEntityIdentifierListRequest,
+    NamedEntityState,
+    ObjectGetRequest,
+    ResourceListRequest,
+)
+from flyteidl.admin.launch_plan_pb2 import (
+    ActiveLaunchPlanListRequest,
+    ActiveLaunchPlanRequest,
+    LaunchPlan,
+    LaunchPlanCreateRequest,
+    LaunchPlanCreateResponse,
+    LaunchPlanList,
+    LaunchPlanState,
+    LaunchPlanUpdateRequest,
+    LaunchPlanUpdateResponse,
+)
+from flyteidl.admin.workflow_pb2 import Workflow
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+from services.contracts.identifiers import check_complete, check_identifier, identifier_text
+from services.contracts.registry import (
+    LAUNCH_PLAN_ACTIVATED,
+    LAUNCH_PLAN_DEACTIVATED,
+    LAUNCH_PLAN_REGISTERED,
+)
+from services.kit.db.database import Database
+from services.kit.errors import InvalidArgument, NotFound, ServiceError
+from services.kit.lists.pages import Page
+from services.kit.lists.query import Plan
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import Outbox
+from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.wire import message_field, string_field
+from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.table import Call
+from services.registry.lists.pages import names_page, plan_of
+from services.registry.registration.project_checks import check_place
+from services.registry.rules import duplicates
+from services.registry.rules import launch_plans as rules
+from services.registry.rules.digests import launch_plan_digest
+from services.registry.rules.lists import check_id_given, check_launch_plan_names, check_place_given
+from services.registry.rules.missing import missing
+from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
+from services.registry.store import launch_plans as store
+from services.registry.store import listings, names, schedules, workflows
+
+
+class LaunchPlanHandlers:
+    """The RPCs about launch plans."""
+
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._bus = bus
+        self._outbox = outbox
+        self._beside = beside
+        self._clock = clock
+
+    async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
+        """Register a version, inactive; its workflow is checked before its own id (7.1)."""
+        spec = request.spec
+        check_identifier(spec.workflow_id if spec.HasField("workflow_id") else None, ResourceType.WORKFLOW)
+        async with self._db.read() as connection:
+            workflow = await workflows.get(connection, spec.workflow_id)
+        if workflow is None:
+            raise missing(ResourceType.WORKFLOW, spec.workflow_id)
+        check_identifier(request.id if request.HasField("id") else None, ResourceType.LAUNCH_PLAN)
+        await check_place(self._bus, request.id)
+        await self.register(request, workflow, NamedEntityState.NAMED_ENTITY_ACTIVE)
+        return LaunchPlanCreateResponse()
+
+    async def register(self, request: LaunchPlanCreateRequest, workflow: workflows.Stored, name_state: int) -> None:
+        """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
+        now = self._clock()
+        interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
+        plan = await self._beside.run(rules.launch_plan, request.id, request.spec, interface, now)
+        structure = await self._beside.run(launch_plan_digest, plan)
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            kind = schedule_type(request.spec.entity_metadata.schedule)
+            new = store.New(
+                await self._beside.run(rules.kept, plan, now),
+                workflow.id,
+                schedule_type=kind,
+                launch_condition_type=None if kind == NONE else SCHEDULED,
+                digest=structure,
+                name_state=name_state,
+            )
+            stored = await self._insert(new, now)
+        if stored is not None:
+            raise await self._beside.run(_duplicate, plan, structure, stored)
+
+    async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
+        """Keep a new plan; answers the one of a call that was first, if any."""
+        check_receivable("launch plan", new.plan.ByteSize())
+        async with self._db.transaction() as connection:
+            if not await store.insert(connection, new, now):
+                return await store.get(connection, new.plan.id)
+            await self._outbox.put(connection, LAUNCH_PLAN_REGISTERED, new.plan.id)
+        return None
+
+    async def GetLaunchPlan(self, request: ObjectGetRequest, _call: Call) -> bytes:
+        """Answer a version, active or not (7.6). Raises InvalidArgument, NotFound."""
+        identifier = _implied(request)
+        check_identifier(identifier, ResourceType.LAUNCH_PLAN)
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            raise missing(ResourceType.LAUNCH_PLAN, request.id)
+        return stored.message
+
+    async def GetActiveLaunchPlan(self, request: ActiveLaunchPlanRequest, _call: Call) -> bytes:
+        """Answer the active version of a name; raises NotFound when none is (7.6)."""
+        name: NamedEntityIdentifier = request.id
+        check_place_given(name.project, name.domain)
+        if not name.name:
+            raise InvalidArgument("missing name")
+        async with self._db.read() as connection:
+            plan = await store.get_active(connection, name.project, name.domain, name.name)
+        if plan is None:
+            raise NotFound(f"No active launch plan could be found: {name.project}:{name.domain}:{name.name}")
+        return plan
+
+    async def UpdateLaunchPlan(self, request: LaunchPlanUpdateRequest, _call: Call) -> LaunchPlanUpdateResponse:
+        """Activate or deactivate a version; activating one deactivates the other of its name (7.7)."""
+        identifier = _implied(request)
+        if request.state == LaunchPlanState.INACTIVE:
+            check_identifier(identifier, ResourceType.LAUNCH_PLAN)
+            await self._deactivate(request.id)
+        elif request.state == LaunchPlanState.ACTIVE:
+            check_complete(identifier)
+            await self._activate(request.id)
+        else:
+            raise InvalidArgument(
+                f"Unrecognized launch plan state {request.state} for update for launch plan "
+                f"[{identifier_text(request.id)}]"
+            )
+        return LaunchPlanUpdateResponse()
+
+    async def _activate(self, identifier: Identifier) -> None:
+        """Make this the one active version of its name and its schedule the one that fires."""
+        async with self._db.transaction() as connection:
+            plan = await store.lock(connection, identifier)
+            if plan is None:
+                raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that changes of one name carry times in their order
+            for other in await store.deactivate_others(connection, identifier, now):
+                await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, other)
+            await store.set_state(connection, identifier, LaunchPlanState.ACTIVE, now)
+            await schedules.deactivate(connection, identifier, now)
+            if schedule := effective(plan.spec.entity_metadata.schedule):
+                await schedules.activate(connection, identifier, schedule, now)
+            await self._outbox.put(connection, LAUNCH_PLAN_ACTIVATED, plan.id)
+
+    async def _deactivate(self, identifier: Identifier) -> None:
+        """Leave this version inactive and its schedule silent; another version of the name stays as it is."""
+        async with self._db.transaction() as connection:
+            plan = await store.lock(connection, identifier)
+            if plan is None:
+                raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that changes of one name carry times in their order
+            was = await store.set_state(connection, identifier, LaunchPlanState.INACTIVE, now)
+            await schedules.deactivate_version(connection, identifier, now)
+            if was == LaunchPlanState.ACTIVE:
+                await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, plan.id)
+
+    async def ListLaunchPlans(self, request: ResourceListRequest, _call: Call) -> bytes:
+        """Answer a page of versions, of one name or of all; filters may name the workflow's columns too (4.9)."""
+        check_id_given(request.id if request.HasField("id") else None)
+        plan = plan_of(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
+        where = request.id
+        async with self._db.read() as connection:
+            found = await listings.find_launch_plans(connection, plan, where.project, where.domain, name=where.name)
+        return _page(plan, found)
+
+    async def ListActiveLaunchPlans(self, request: ActiveLaunchPlanListRequest, _call: Call) -> bytes:
+        """Answer a page of the active versions, one a name at most (7.6)."""
+        check_place_given(request.project, request.domain)
+        every = ResourceListRequest(limit=request.limit, token=request.token)
+        if request.HasField("sort_by"):
+            every.sort_by.CopyFrom(request.sort_by)
+        plan = plan_of(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", every)
+        async with self._db.read() as connection:
+            found = await listings.find_launch_plans(connection, plan, request.project, request.domain, active=True)
+        return _page(plan, found)
+
+    async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
+        """Answer a page of names, of a project, a domain or both."""
+        plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request)
+        check_launch_plan_names(request.project, request.domain)  # the last check here
+        return await names_page(self._db, plan, ResourceType.LAUNCH_PLAN, request)
+
+
+def _implied(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier | None:
+    """Return the id of a request that may leave out its type, as the RPC implies it; None when there is none."""
+    if not request.HasField("id"):
+        return None
+    if request.id.resource_type == ResourceType.UNSPECIFIED:
+        request.id.resource_type = ResourceType.LAUNCH_PLAN
+    return request.id
+
+
+def _duplicate(plan: LaunchPlan, structure: bytes, stored: store.Stored) -> ServiceError:
+    """Return the failure of registering again what is `stored` (7.1, step 16)."""
+    if stored.digest == structure:
+        return duplicates.identical(duplicates.LAUNCH_PLAN)
+    before = rules.as_registered(LaunchPlan.FromString(stored.message))
+    return duplicates.different(duplicates.LAUNCH_PLAN, plan.id.name, before, plan)
+
+
+def _page(plan: Plan, found: Page[bytes]) -> bytes:
+    launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in found)
+    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))

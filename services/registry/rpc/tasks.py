@@ -1,0 +1,135 @@
+"""Tasks: registered once, read often (registry.md section 5)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from flyteidl.admin.common_pb2 import (
+    NamedEntityIdentifierListRequest,
+    ObjectGetRequest,
+    ResourceListRequest,
+)
+from flyteidl.admin.task_pb2 import Task, TaskCreateRequest, TaskCreateResponse, TaskList, TaskSpec
+from flyteidl.core.compiler_pb2 import CompiledTask
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+from services.contracts.identifiers import check_complete, check_identifier
+from services.contracts.registry import TASK_REGISTERED
+from services.kit.db.database import Database
+from services.kit.errors import ServiceError
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import Outbox
+from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.wire import message_field, string_field
+from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.table import Call
+from services.registry.lists.pages import names_page, plan_of
+from services.registry.registration.project_checks import task_resources
+from services.registry.rules import duplicates
+from services.registry.rules.digests import task_digest
+from services.registry.rules.lists import check_id_given, check_place_given
+from services.registry.rules.missing import missing
+from services.registry.rules.resources import PlatformLimits, limits_of
+from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
+from services.registry.store import descriptions, listings, names
+from services.registry.store import tasks as store
+
+
+@dataclass(frozen=True)
+class TaskPolicy:
+    """What this control plane lets tasks be."""
+
+    whitelist: Whitelist
+    limits: PlatformLimits
+
+
+class TaskHandlers:
+    """The RPCs about tasks."""
+
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        *,
+        policy: TaskPolicy,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._bus = bus
+        self._outbox = outbox
+        self._beside = beside
+        self._policy = policy
+        self._clock = clock
+
+    async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
+        """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (5.1)."""
+        check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
+        attributes = await task_resources(self._bus, request.id)
+        limits = self._policy.limits if attributes is None else limits_of(attributes.limits, self._policy.limits)
+        spec = request.spec
+        compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy.whitelist, limits)
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            stored = await self._insert(compiled, structure, spec)
+        if stored is not None:
+            raise await self._beside.run(_duplicate, compiled, structure, stored)
+        return TaskCreateResponse()
+
+    async def _insert(self, compiled: CompiledTask, structure: bytes, spec: TaskSpec) -> store.Stored | None:
+        """Keep a new task; answers the one of a call that was first, if any."""
+        now = self._clock()
+        task = await self._beside.run(registered_task, compiled, spec.description.short_description, now)
+        check_receivable("task", task.ByteSize())
+        async with self._db.transaction() as connection:
+            if not await store.insert(connection, task, structure, now):
+                return await store.get(connection, task.id)
+            if spec.HasField("description"):
+                await descriptions.insert(connection, task.id, spec.description, now)
+            await self._outbox.put(connection, TASK_REGISTERED, task.id)
+        return None
+
+    async def GetTask(self, request: ObjectGetRequest, _call: Call) -> bytes:
+        """Answer a version; its resource type may be anything (5.5). Raises InvalidArgument, NotFound."""
+        check_complete(request.id if request.HasField("id") else None)
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            raise missing(ResourceType.TASK, request.id)
+        return stored.message
+
+    async def ListTasks(self, request: ResourceListRequest, _call: Call) -> bytes:
+        """Answer a page of versions, of one name or of all (4.9)."""
+        check_id_given(request.id if request.HasField("id") else None)
+        plan = plan_of(listings.TASKS, "ListTasks", request)
+        where = request.id
+        async with self._db.read() as connection:
+            found = await listings.find_tasks(connection, plan, where.project, where.domain, name=where.name)
+        tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
+        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
+
+    async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
+        """Answer a page of names."""
+        check_place_given(request.project, request.domain)
+        plan = plan_of(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
+        return await names_page(self._db, plan, ResourceType.TASK, request)
+
+
+def _compiled(
+    task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: PlatformLimits
+) -> tuple[CompiledTask, bytes]:
+    """Return what is registered as `task` and its digest (5.1, steps 3 to 12)."""
+    check_task(task, spec, whitelist, limits)
+    spec.template.id.CopyFrom(task)
+    compiled = compiled_task(spec.template)
+    return compiled, task_digest(compiled)
+
+
+def _duplicate(compiled: CompiledTask, structure: bytes, stored: store.Stored) -> ServiceError:
+    """Return the failure of registering again what is `stored` (5.3)."""
+    if stored.digest == structure:
+        return duplicates.identical(duplicates.TASK)
+    before = Task.FromString(stored.message).closure.compiled_task
+    return duplicates.different(duplicates.TASK, compiled.template.id.name, before, compiled)

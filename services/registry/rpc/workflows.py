@@ -1,0 +1,197 @@
+"""Workflows: compiled and registered once, read often (registry.md section 6)."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+
+from flyteidl.admin.common_pb2 import (
+    NamedEntityIdentifierListRequest,
+    NamedEntityState,
+    ObjectGetRequest,
+    ResourceListRequest,
+)
+from flyteidl.admin.workflow_pb2 import (
+    Workflow,
+    WorkflowClosure,
+    WorkflowCreateRequest,
+    WorkflowCreateResponse,
+    WorkflowList,
+    WorkflowSpec,
+)
+from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
+from flyteidl.core.identifier_pb2 import Identifier, ResourceType
+
+from services.contracts.identifiers import check_identifier
+from services.contracts.registry import WORKFLOW_REGISTERED
+from services.kit.db.database import Database
+from services.kit.errors import InvalidArgument, NotFound
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.outbox import Outbox
+from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.wire import message_field, string_field
+from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.table import Call
+from services.registry.compiler import Requirements
+from services.registry.lists.pages import names_page, plan_of
+from services.registry.registration.closures import Closures, closure_bytes
+from services.registry.registration.project_checks import check_place
+from services.registry.rules import duplicates
+from services.registry.rules.digests import workflow_digest
+from services.registry.rules.lists import check_id_given, check_place_given
+from services.registry.rules.missing import missing
+from services.registry.rules.workflows import (
+    Limits,
+    check_nodes,
+    check_size,
+    check_spec,
+    compiled_workflow,
+    light_workflow,
+    needed_by,
+    uncompilable,
+)
+from services.registry.store import descriptions, launch_plans, listings, names, tasks
+from services.registry.store import workflows as store
+
+
+class _Built(NamedTuple):
+    """A compiled workflow, the content of its object and its digest."""
+
+    compiled: CompiledWorkflowClosure
+    closure: bytes
+    digest: bytes
+
+
+class WorkflowHandlers:
+    """The RPCs about workflows."""
+
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        outbox: Outbox,
+        beside: Beside,
+        closures: Closures,
+        *,
+        limits: Limits,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._bus = bus
+        self._outbox = outbox
+        self._beside = beside
+        self._closures = closures
+        self._limits = limits
+        self._clock = clock
+
+    async def CreateWorkflow(self, request: WorkflowCreateRequest, _call: Call) -> WorkflowCreateResponse:
+        """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (6.1)."""
+        check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
+        await check_place(self._bus, request.id)
+        check_spec(request.spec)
+        await self.register(request, NamedEntityState.NAMED_ENTITY_ACTIVE)
+        return WorkflowCreateResponse()
+
+    async def register(self, request: WorkflowCreateRequest, name_state: int) -> None:
+        """Compile and keep what was checked; `name_state` is for a name that is new. Raises as CreateWorkflow."""
+        identifier = request.id
+        request.spec.template.id.CopyFrom(identifier)
+        sent = sha256(request.SerializeToString(deterministic=True)).digest()
+        async with self._db.read() as connection:
+            stored = await store.get(connection, identifier)
+        # Clients send the same registration several times; it was compiled when it came first.
+        if stored is not None and stored.request_digest == sent:
+            raise duplicates.identical_workflow(identifier)
+        check_nodes(identifier, request.spec, self._limits)
+        built = await self._build(request)
+        check_size(len(built.closure), self._limits)
+        if stored is None:
+            light = light_workflow(identifier, request.spec)
+            check_receivable("workflow interface", light.ByteSize())
+            uri = await self._closures.put(identifier, built.digest, built.closure)
+            new = store.New(light, built.digest, sent, uri, len(built.closure), name_state)
+            stored = await self._insert(request, new)
+        if stored is not None:
+            await self._refuse(built, stored)
+
+    async def _insert(self, request: WorkflowCreateRequest, new: store.New) -> store.Stored | None:
+        """Keep a new workflow; answers the one of a call that was first, if any."""
+        now = self._clock()
+        new.light.closure.created_at.FromDatetime(now)
+        async with self._db.transaction() as connection:
+            if not await store.insert(connection, new, now):
+                return await store.get(connection, request.id)
+            if request.spec.HasField("description"):
+                await descriptions.insert(connection, new.light.id, request.spec.description, now)
+            await self._outbox.put(connection, WORKFLOW_REGISTERED, new.light.id)
+        return None
+
+    async def _refuse(self, built: _Built, stored: store.Stored) -> None:
+        """Raise the failure of registering again what is `stored` (6.1, step 12)."""
+        identifier = built.compiled.primary.template.id
+        if stored.digest == built.digest:
+            raise duplicates.identical_workflow(identifier)
+        before = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
+        raise await self._beside.run(duplicates.different_workflow, identifier, before, built.compiled)
+
+    async def _build(self, request: WorkflowCreateRequest) -> _Built:
+        """Fetch what the workflow refers to and compile; every failure of both is InvalidArgument (steps 5 to 8)."""
+        spec = request.spec
+        try:
+            needed = await self._beside.run(needed_by, spec)
+            async with self._db.read() as connection:
+                found_tasks = await tasks.get_all(connection, needed.tasks)
+                found_plans = await launch_plans.get_all(connection, needed.launch_plans)
+            library = (
+                _all(ResourceType.TASK, needed.tasks, found_tasks),
+                _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, found_plans),
+            )
+            return await self._beside.run(_built, spec, needed, *library)
+        except (InvalidArgument, NotFound) as error:
+            raise uncompilable(request.id, error) from error
+
+    async def GetWorkflow(self, request: ObjectGetRequest, _call: Call) -> bytes:
+        """Answer a version with its whole compiled closure (6.2). Raises InvalidArgument, NotFound."""
+        if request.HasField("id") and request.id.resource_type == ResourceType.UNSPECIFIED:
+            request.id.resource_type = ResourceType.WORKFLOW
+        check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
+        async with self._db.read() as connection:
+            stored = await store.get(connection, request.id)
+        if stored is None:
+            raise missing(ResourceType.WORKFLOW, request.id)
+        answer = Workflow.FromString(stored.message)
+        created_at = message_field(
+            WorkflowClosure.CREATED_AT_FIELD_NUMBER, answer.closure.created_at.SerializeToString()
+        )
+        answer.ClearField("closure")
+        closure = await self._closures.get(stored.uri) + created_at
+        return answer.SerializeToString() + message_field(Workflow.CLOSURE_FIELD_NUMBER, closure)
+
+    async def ListWorkflows(self, request: ResourceListRequest, _call: Call) -> bytes:
+        """Answer a page of versions, of one name or of all, with their interface only (4.9, 6.2)."""
+        check_id_given(request.id if request.HasField("id") else None)
+        plan = plan_of(listings.WORKFLOWS, "ListWorkflows", request)
+        where = request.id
+        async with self._db.read() as connection:
+            found = await listings.find_workflows(connection, plan, where.project, where.domain, name=where.name)
+        workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
+        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
+
+    async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
+        """Answer a page of names."""
+        check_place_given(request.project, request.domain)
+        plan = plan_of(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
+        return await names_page(self._db, plan, ResourceType.WORKFLOW, request)
+
+
+def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:
+    compiled = compiled_workflow(spec, needed, tasks, launch_plans)
+    return _Built(compiled, closure_bytes(compiled), workflow_digest(compiled))
+
+
+def _all(resource_type: ResourceType, identifiers: Sequence[Identifier], found: Sequence[bytes | None]) -> list[bytes]:
+    """Return `found` without gaps; raises NotFound for the first of `identifiers` that is not registered."""
+    for identifier, message in zip(identifiers, found, strict=True):
+        if message is None:
+            raise missing(resource_type, identifier)
+    return [message for message in found if message is not None]

@@ -1,0 +1,139 @@
+"""Histories at random through two replicas of events and two of executions, of which one dies now and then.
+
+Each answer and what is read in the end must be what the model says of the events one after the other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+import pytest
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+
+from services.executions.events.batches import EventBatches
+from services.kit.db.database import Database
+from tests.integration.executions.test_phase_counts import assert_counted
+from tests.support.event_histories import Request, any_request, node_request, task_request
+from tests.support.event_model import Model
+from tests.support.event_path import Executions, told
+from tests.support.event_reading import Reading
+from tests.support.event_values import MAX_OUTPUT_BYTES
+from tests.support.parts import Parts, service
+from tests.support.waiting import until
+
+# A replica that dies with a batch in its hands is replaced after three seconds; nobody shall be told OK before.
+VERDICT_WAIT_SECONDS = 14.0
+ENOUGH_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+async def executions(parts: Parts) -> Executions:
+    return await Executions.migrated(parts, "test_event_histories")
+
+
+@pytest.fixture(scope="module")
+async def admins(parts: Parts, executions: Executions) -> AsyncIterator[Sequence[AdminServiceStub]]:
+    """Two replicas of the events service."""
+    settings = {
+        "objects_url": executions.objects.uri(),
+        "verdict_wait_seconds": VERDICT_WAIT_SECONDS,
+        "max_output_bytes": MAX_OUTPUT_BYTES,
+    }
+    async with (
+        service("events", parts, "test_histories_events_a", **settings) as one,
+        service("events", parts, "test_histories_events_b", **settings) as other,
+    ):
+        yield AdminServiceStub(one.channel), AdminServiceStub(other.channel)
+
+
+@dataclass
+class Play:
+    """Sends histories, and keeps a model of each execution beside what was answered."""
+
+    admins: Sequence[AdminServiceStub]
+    executions: Executions
+    models: dict[str, Model] = field(default_factory=dict)
+    answered: int = 0
+    surprises: list[str] = field(default_factory=list)
+
+    def reached(self, answered: int) -> bool:
+        return self.answered >= answered
+
+    def create(self) -> str:
+        name = self.executions.create()
+        model = self.models[name] = Model(MAX_OUTPUT_BYTES, self.executions.objects.uri("metadata"))
+        model.create(f"p/d/{name}", "", {}, {})
+        return name
+
+    async def in_order(self, seed: int, length: int) -> None:
+        """One sender, one event after the other, each through either replica; many repeat or come late."""
+        pick, name = seeded(seed), self.create()
+        for _ in range(length):
+            await self._once(pick, name, any_request(pick, [name]))
+
+    async def doubled(self, seed: int, length: int) -> None:
+        """Two senders send each event at once, as a call does that is tried again while the first is under way."""
+        pick, name = seeded(seed), self.create()
+        for _ in range(length):
+            request = any_request(pick, [name])
+            answers = await asyncio.gather(*(told(admin, request.event) for admin in self.admins))
+            expected = [self.models[name].take(request) for _ in self.admins]
+            self._compare(request, sorted(map(str, answers)), sorted(map(str, expected)))
+
+    async def many_senders(self, seed: int, length: int) -> None:
+        """One execution, a sender for each of its nodes; nodes do not touch each other."""
+        name = self.create()
+        await asyncio.gather(*(self._node(seeded(f"{seed} {node}"), name, f"m{node}", length) for node in range(8)))
+
+    async def _node(self, pick: Random, name: str, node: str, length: int) -> None:
+        for _ in range(length):
+            request: Request = task_request(pick, name, node)
+            if pick.randrange(3) == 0:
+                request = node_request(pick, name, node)
+                for parent in ("parent_node_metadata", "parent_task_metadata"):
+                    request.event.ClearField(parent)
+            await self._once(pick, name, request)
+
+    async def _once(self, pick: Random, name: str, request: Request) -> None:
+        answer = await told(pick.choice(self.admins), request.event)
+        self._compare(request, str(answer), str(self.models[name].take(request)))
+
+    def _compare(self, request: Request, answer: object, expected: object) -> None:
+        self.answered += 1
+        if answer != expected:
+            self.surprises.append(f"{answer} instead of {expected} for {request}")
+
+
+def seeded(seed: int | str) -> Random:
+    return Random(seed)  # noqa: S311  # the same history at every run
+
+
+async def kill(replica: EventBatches) -> None:
+    """As a kill would: what is being applied is rolled back or not acknowledged, nothing is given back."""
+    await replica._bus._client.close()
+
+
+async def test_histories_end_as_the_model_says(admins: Sequence[AdminServiceStub], executions: Executions) -> None:
+    play = Play(admins, executions)
+    async with AsyncExitStack() as replicas:
+        running = [await replicas.enter_async_context(executions.replica()) for _ in range(2)]
+        plays = asyncio.gather(
+            *(play.in_order(seed, 50) for seed in range(10)),
+            *(play.doubled(seed, 25) for seed in range(100, 106)),
+            play.many_senders(200, 20),
+        )
+        for answered in (150, 450):
+            await until(partial(play.reached, answered), ENOUGH_SECONDS)
+            await kill(running.pop(0))
+            running.append(await replicas.enter_async_context(executions.replica()))
+        await plays
+    assert play.surprises == []
+    db = await Database.open(executions.url)
+    reading = Reading(executions, db)
+    for name, model in play.models.items():
+        await reading.assert_as_told(name, model)
+    assert_counted(executions)
+    await db.close()

@@ -1,0 +1,115 @@
+"""Partitions of the event log come and go; with them go refused events and objects of large ones."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.contracts.event_batches import Batch, encode_batch, subject_of, waiting_place
+from services.events.ingest.streams import make_ready
+from services.events.jobs.log_retention import LogKeeping
+from services.events.store.event_log import LoggedBatch, insert
+from services.events.store.log_days import make_days
+from services.kit.objects.store import ObjectStore
+from tests.support.event_log import EventLog, event_log
+from tests.support.parts import Parts, free_port, running_nats
+
+NOW = datetime(2026, 11, 24, 15, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def log(parts: Parts, tmp_path: Path) -> AsyncIterator[EventLog]:
+    with running_nats(tmp_path / "nats", free_port()) as url:
+        async with event_log(Parts(parts.postgres_url, url, tmp_path), "test_event_log_keeping") as opened:
+            await make_ready(opened.bus)
+            yield opened
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> ObjectStore:
+    return ObjectStore.open(f"file://{tmp_path}/objects", "", "")
+
+
+def names(*days: int) -> list[str]:
+    return [f"event_log_2026_11_{day:02}" for day in days]
+
+
+async def written(log: EventLog, received_at: datetime) -> None:
+    await make_days(log.db, [received_at.date()])
+    async with log.db.transaction() as connection:
+        await insert(connection, [LoggedBatch(received_at, f"b{received_at}", 0, b"", b"", None)])
+
+
+async def test_partitions_are_made_ahead_and_those_older_than_the_days_are_dropped(
+    log: EventLog, objects: ObjectStore
+) -> None:
+    for days_ago in (9, 8, 7, 0):
+        await written(log, NOW - days_ago * DAY)
+    keeping = LogKeeping(log.db, log.bus, objects, days=7)
+    for _ in range(2):  # a second replica changes nothing
+        await keeping.keep(NOW)
+        assert log.days() == names(17, 24, 25, 26, 27)
+
+
+async def test_nothing_goes_when_the_log_is_kept_for_ever(log: EventLog, objects: ObjectStore) -> None:
+    await written(log, NOW - 9 * DAY)
+    await LogKeeping(log.db, log.bus, objects, days=0).keep(NOW)
+    assert log.days() == names(15, 24, 25, 26, 27)
+
+
+async def test_a_day_that_others_dropped_or_nobody_made_is_made_by_who_writes_into_it(log: EventLog) -> None:
+    await make_days(log.db, [date(2026, 11, 1)])
+    await make_days(log.db, [date(2026, 11, 1), date(2026, 11, 2)])
+    assert log.days() == names(1, 2)
+
+
+async def test_refused_events_go_with_their_days(log: EventLog, objects: ObjectStore) -> None:
+    with psycopg.connect(log.url) as connection:
+        for days_ago in (8, 6):
+            connection.execute(
+                "INSERT INTO refused_events (created_at, batch_id, position, kind, code, message, status, event,"
+                " by_reference) VALUES (%s, %s, 0, 'NODE', 5, '', '', '', false)",
+                (NOW - days_ago * DAY, str(days_ago)),
+            )
+    await LogKeeping(log.db, log.bus, objects, days=7).keep(NOW)
+    with psycopg.connect(log.url) as connection:
+        assert connection.execute("SELECT batch_id FROM refused_events").fetchall() == [("6",)]
+
+
+async def put(objects: ObjectStore, folder: Path, batch: str, written_at: datetime) -> str:
+    uri = objects.uri(*waiting_place(batch, 0))
+    await objects.put(uri, b"event")
+    seconds = written_at.timestamp()
+    os.utime(folder / "objects" / "metadata" / "events" / "waiting" / f"{batch}-0", (seconds, seconds))
+    return uri
+
+
+async def test_objects_of_large_events_go_with_their_days_and_nothing_else_does(
+    log: EventLog, objects: ObjectStore, tmp_path: Path
+) -> None:
+    old = await put(objects, tmp_path, "old", NOW - 8 * DAY)
+    young = await put(objects, tmp_path, "young", NOW - 6 * DAY)
+    other = objects.uri("metadata", "events", "unreadable", "0-1")
+    await objects.put(other, b"kept")
+    os.utime(tmp_path / "objects/metadata/events/unreadable/0-1", (0, 0))
+    await LogKeeping(log.db, log.bus, objects, days=7).keep(NOW)
+    assert await objects.head(old) is None
+    assert await objects.head(young) is not None
+    assert await objects.head(other) is not None
+
+
+async def test_an_object_outlives_its_days_while_its_event_waits_to_be_applied(
+    log: EventLog, objects: ObjectStore, tmp_path: Path
+) -> None:
+    """Executions was away for longer than the log is kept."""
+    await log.bus.append(subject_of(0), encode_batch(Batch("waits", ())), "waits")
+    uri = await put(objects, tmp_path, "waits", datetime.now(UTC))
+    await LogKeeping(log.db, log.bus, objects, days=1).keep(datetime.now(UTC) + 3 * DAY)
+    assert await objects.head(uri) is not None
+    await log.bus._stream.purge_stream("EVENT_BATCHES")
+    await LogKeeping(log.db, log.bus, objects, days=1).keep(datetime.now(UTC) + 3 * DAY)
+    assert await objects.head(uri) is None

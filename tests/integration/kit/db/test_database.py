@@ -1,0 +1,139 @@
+"""The pool's promises against a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from psycopg_pool.base import AttemptWithBackoff
+
+from services.kit.db import database as db
+from services.kit.db.database import Database
+from services.kit.errors import ResourceExhausted, Unavailable
+from services.kit.rpc.fairness import CONNECTION, UNREAD, serve_for
+from tests.support.parts import Parts, running_postgres
+from tests.support.waiting import until
+
+_LOCK = "SELECT pg_advisory_xact_lock(1)"
+
+
+@pytest.fixture
+async def database(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    monkeypatch.setattr(db, "IDLE_TRANSACTION_TIMEOUT_MILLISECONDS", 200)
+    opened = await Database.open(parts.new_database("test_db"))
+    yield opened
+    await opened.close()
+
+
+async def test_who_stands_still_within_a_transaction_loses_its_locks_and_learns_that_nothing_was_done(
+    database: Database,
+) -> None:
+    async with database.read() as connection:
+        await connection.execute("CREATE TABLE written (number int)")
+
+    async def stand_still() -> None:
+        async with database.transaction() as still:
+            await still.execute(_LOCK)
+            await still.execute("INSERT INTO written VALUES (1)")
+            async with database.transaction() as other:
+                await other.execute(_LOCK)
+            await still.execute("INSERT INTO written VALUES (2)")
+
+    with pytest.raises(Unavailable):
+        await stand_still()
+    async with database.read() as connection:
+        cursor = await connection.execute("SELECT count(*) FROM written")
+        assert await cursor.fetchone() == (0,)
+
+
+async def test_a_database_that_was_away_for_long_is_found_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool's own pause would be a minute; its end of patience cuts it short."""
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 60.0)
+    monkeypatch.setattr(db, "_RECONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
+    with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder:  # a short path for a socket
+        with running_postgres(Path(folder)) as url:
+            database = await Database.open(url, max_size=1)
+        using = asyncio.create_task(until_used(database))
+        await until(lambda: database._pool.get_stats().get("connections_errors", 0) >= 3)
+        with running_postgres(Path(folder)):
+            await asyncio.wait_for(using, 30)
+        await database.close()
+
+
+async def test_only_calls_that_wait_for_others_are_told_to_come_less_often(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
+    database = await Database.open(parts.new_database("test_db_busy"), max_size=1)
+    async with database.read():
+        with pytest.raises(ResourceExhausted):
+            await database.check_writes()
+    await database.check_writes()
+    await database.close()
+
+
+async def test_a_database_that_must_not_be_written_is_unavailable_for_writes(parts: Parts) -> None:
+    database = await Database.open(parts.new_database("test_db_standby"), max_size=1)
+    async with database.read() as connection:
+        await connection.execute("SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable, match="the database takes no writes: it is read-only"):
+        async with database.transaction() as connection:
+            await connection.execute("CREATE TABLE none (number int)")
+    await database.close()
+
+
+async def until_used(database: Database) -> None:
+    while True:
+        try:
+            async with database.read() as connection:
+                await connection.execute("SELECT 1")
+        except Unavailable:  # and nothing else, whether a connection was lost or none is to be had
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts: Parts) -> None:
+    database = await Database.open(parts.new_database("test_db"), max_size=2)
+    order = list[str]()
+
+    async def call(peer: str) -> None:
+        serve_for({CONNECTION: peer})
+        async with database.read() as connection:
+            await connection.execute("SELECT pg_sleep(0.001)")
+            order.append(peer)
+
+    many = [asyncio.create_task(call("many")) for _ in range(200)]
+    await asyncio.sleep(0)
+    await asyncio.gather(call("one"), *many)
+    await database.close()
+    assert order.index("one") < 10
+
+
+async def test_nothing_more_is_read_for_who_does_not_read_answers(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.05)
+
+    async def read(metadata: dict[str, str] | None) -> None:
+        if metadata is not None:
+            serve_for(metadata)
+        async with database.read() as connection:
+            await connection.execute("SELECT 1")
+
+    deaf: dict[str, str]
+    for deaf in ({CONNECTION: "deaf"}, {}):
+        peer = deaf.get(CONNECTION, "")
+        UNREAD.grow(peer, 1 << 30)
+        try:
+            with pytest.raises(ResourceExhausted):
+                await asyncio.create_task(read(deaf))
+            await asyncio.create_task(read({CONNECTION: "other"}))
+            await asyncio.create_task(read(None))  # the process's own work
+        finally:
+            UNREAD.grow(peer, -(1 << 30))
+        await asyncio.create_task(read(deaf))

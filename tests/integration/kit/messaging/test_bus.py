@@ -1,0 +1,192 @@
+"""Questions, streams and consumers over a real NATS server."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from google.protobuf.wrappers_pb2 import BytesValue, StringValue
+from nats.aio.msg import Msg
+
+from services.kit.errors import Internal, NotFound, Unavailable
+from services.kit.messaging import bus as bus_module
+from services.kit.messaging import streams
+from services.kit.messaging.bus import Bus, Delivery, Stream
+from services.kit.messaging.messages import Question
+from tests.support.parts import Parts, free_port, running_nats
+from tests.support.waiting import until
+
+ECHO = Question("ask.test.echo", StringValue, StringValue)
+NOBODY = Question("ask.test.nobody", StringValue, StringValue, deadline=0.3)
+SLOW = Question("ask.test.slow", StringValue, StringValue, deadline=0.2)
+FAILING = Question("ask.test.failing", StringValue, StringValue)
+BROKEN = Question("ask.test.broken", StringValue, StringValue)
+HOUR = 3600.0
+
+
+async def test_a_question_is_answered(bus: Bus) -> None:
+    async def echo(request: StringValue) -> StringValue:
+        return StringValue(value=request.value * 2)
+
+    await bus.answer(ECHO, echo)
+    assert (await bus.ask(ECHO, StringValue(value="ü"))).value == "üü"
+
+
+async def test_the_answerers_failure_is_raised_with_its_class_text_and_details(bus: Bus) -> None:
+    async def fail(_: StringValue) -> StringValue:
+        raise NotFound("no such task", BytesValue(value=b"detail"))
+
+    await bus.answer(FAILING, fail)
+    with pytest.raises(NotFound) as raised:
+        await bus.ask(FAILING, StringValue())
+    assert raised.value.message == "no such task"
+    assert raised.value.details == (BytesValue(value=b"detail"),)
+
+
+async def test_an_unforeseen_failure_of_the_answerer_does_not_show_its_text(bus: Bus) -> None:
+    async def fail(_: StringValue) -> StringValue:
+        raise RuntimeError("secret")
+
+    await bus.answer(BROKEN, fail)
+    with pytest.raises(Internal) as raised:
+        await bus.ask(BROKEN, StringValue())
+    assert "secret" not in raised.value.message
+
+
+async def test_nobody_there_is_unavailable(bus: Bus) -> None:
+    with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.nobody"):
+        await bus.ask(NOBODY, StringValue())
+
+
+async def test_an_answer_that_is_late_is_unavailable(bus: Bus) -> None:
+    async def never(_: StringValue) -> StringValue:
+        await asyncio.Event().wait()
+        return StringValue()
+
+    await bus.answer(SLOW, never)
+    with pytest.raises(Unavailable, match="in time"):
+        await bus.ask(SLOW, StringValue())
+
+
+async def test_a_question_waits_for_an_owner_that_is_starting(bus: Bus) -> None:
+    late = Question("ask.test.late", StringValue, StringValue)
+    asked = asyncio.create_task(bus.ask(late, StringValue(value="x")))
+    await asyncio.sleep(0)
+
+    async def echo(request: StringValue) -> StringValue:
+        return request
+
+    await bus.answer(late, echo)
+    assert (await asked).value == "x"
+
+
+async def test_messages_are_handed_over_in_order_and_a_failing_one_is_tried_again_first(bus: Bus) -> None:
+    stream = Stream("ORDER", ("order.*",), HOUR)
+    await bus.ensure(stream)
+    seen: list[bytes] = []
+    finished = asyncio.Event()
+
+    async def record(delivery: Delivery) -> None:
+        seen.append(delivery.payload)
+        if delivery.payload == b"1" and seen.count(b"1") < 3:
+            raise RuntimeError("not yet")
+        if delivery.payload == b"4":
+            finished.set()
+
+    for number in range(5):
+        await bus.append("order.a", str(number).encode(), f"order-{number}")
+    await bus.consume(stream, "order.a", "order", record)
+    await asyncio.wait_for(finished.wait(), 10)
+    assert seen == [b"0", b"1", b"1", b"1", b"2", b"3", b"4"]
+
+
+async def test_appending_the_same_id_twice_keeps_one_copy(bus: Bus) -> None:
+    await bus.ensure(Stream("ONCE", ("once.*",), HOUR))
+    assert await bus.append("once.a", b"x", "same") == await bus.append("once.a", b"x", "same")
+
+
+async def test_appending_where_no_stream_is_is_unavailable(bus: Bus) -> None:
+    with pytest.raises(Unavailable):
+        await bus.append("nowhere.a", b"x", "id")
+
+
+async def test_a_consumer_that_vanishes_is_replaced_by_another_from_the_message_it_had(parts: Parts) -> None:
+    stream = Stream("TAKEOVER", ("takeover.*",), HOUR)
+    first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
+    await first.ensure(stream)
+    taken, finished = asyncio.Event(), asyncio.Event()
+    seen: list[bytes] = []
+
+    async def hang(_: Delivery) -> None:
+        taken.set()
+        await asyncio.Event().wait()
+
+    async def record(delivery: Delivery) -> None:
+        seen.append(delivery.payload)
+        if delivery.payload == b"2":
+            finished.set()
+
+    await first.consume(stream, "takeover.a", "takeover", hang)
+    await first.append("takeover.a", b"1", "takeover-1")
+    await asyncio.wait_for(taken.wait(), 5)
+    await first._client.close()  # as a killed process: nothing finished, nothing acknowledged
+    await second.append("takeover.a", b"2", "takeover-2")
+    await second.consume(stream, "takeover.a", "takeover", record)
+    await asyncio.wait_for(finished.wait(), 15)
+    await second.close()
+    assert seen == [b"1", b"2"]
+
+
+async def test_work_that_takes_longer_than_a_claim_lasts_is_not_given_to_another(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(bus_module, "_RENEW_SECONDS", 0.1)
+    stream = Stream("CLAIM", ("claim.*",), HOUR)
+    first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
+    await first.ensure(stream)
+    begun: list[bytes] = []
+    lapsed, finished = asyncio.Event(), asyncio.Event()
+
+    async def leave(message: Msg) -> None:
+        if message.metadata.num_delivered == 3:  # two claims that were not renewed have ended
+            lapsed.set()
+
+    async def take_long(delivery: Delivery) -> None:
+        begun.append(delivery.payload)
+        if delivery.payload == b"1":
+            await first.append("claim.b", b"", "claim-b")
+            await lapsed.wait()
+        else:
+            finished.set()
+
+    unrenewed = streams.one_after_the_other("claim.b", "unrenewed")
+    await first._stream.subscribe("claim.b", stream=stream.name, config=unrenewed, manual_ack=True, cb=leave)
+    for bus in (first, second):
+        await bus.consume(stream, "claim.a", "claim", take_long)
+    for payload in (b"1", b"2"):
+        await first.append("claim.a", payload, f"claim-{payload.decode()}")
+    await asyncio.wait_for(finished.wait(), 30)
+    await first.close()
+    await second.close()
+    assert begun == [b"1", b"2"]
+
+
+async def test_a_connection_survives_the_servers_restart(tmp_path: Path) -> None:
+    port = free_port()
+
+    async def echo(request: StringValue) -> StringValue:
+        return request
+
+    with running_nats(tmp_path, port) as url:
+        bus = await Bus.connect(url, "test")
+        await bus.answer(ECHO, echo)
+    await until(lambda: not bus.connected)
+    with running_nats(tmp_path, port):
+        assert (await bus.ask(ECHO, StringValue(value="again"))).value == "again"
+        await bus.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.kit.messaging.nats_server._START_SECONDS", 0.3)
+    with pytest.raises(Unavailable, match="NATS cannot be reached"):
+        await Bus.connect(f"nats://127.0.0.1:{free_port()}", "test")

@@ -1,0 +1,130 @@
+"""Signed uploads and downloads over HTTP."""
+
+import asyncio
+import base64
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.kit.objects.http_routes import object_routes
+from services.kit.objects.store import ObjectStore
+from services.kit.process.http_server import HttpFront
+from tests.support.parts import await_port, free_port
+
+HOUR = timedelta(hours=1)
+MEBIBYTE = 1024 * 1024
+MOST_BYTES = 12 * MEBIBYTE
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    port = free_port()
+    made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
+
+    async def ready() -> str:
+        return ""
+
+    front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    serving = asyncio.create_task(front.serve())
+    await asyncio.to_thread(await_port, port)
+    yield made
+    front.stop(1)
+    await serving
+
+
+async def test_an_upload_can_be_downloaded(store: ObjectStore) -> None:
+    data = bytes(range(256)) * 4 * 1024 * 12  # 12 MiB, several chunks
+    digest = hashlib.md5(data, usedforsecurity=False).digest()
+    uri = store.uri("p", "d", "ünï code", "script.tar.gz")
+    put = await store.sign_put(uri, HOUR, digest)
+    assert put.headers == {"Content-MD5": base64.b64encode(digest).decode()}
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(data), MEBIBYTE):
+            yield data[start : start + MEBIBYTE]
+
+    async with httpx.AsyncClient() as client:
+        answer = await asyncio.to_thread(httpx.put, put.url, content=pieces(), headers=dict(put.headers))
+        assert answer.status_code == 200
+        assert (await client.get(await store.sign_get(uri, HOUR))).content == data
+        head = await client.head(await store.sign_get(uri, HOUR))
+        assert head.headers["content-length"] == str(len(data))
+    assert await store.md5(uri) == digest
+
+
+async def test_an_upload_with_another_digest_is_refused_and_leaves_the_old_object(store: ObjectStore) -> None:
+    uri = store.uri("a")
+    await store.put(uri, b"old")
+    put = await store.sign_put(uri, HOUR, hashlib.md5(b"new", usedforsecurity=False).digest())
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(put.url, content=b"wrong")).status_code == 400
+    assert await store.get(uri) == b"old"
+
+
+async def test_an_upload_above_the_limit_is_refused_by_what_has_arrived(store: ObjectStore, tmp_path: Path) -> None:
+    put = await store.sign_put(store.uri("a", "b"), HOUR, None)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(MOST_BYTES // MEBIBYTE):
+            yield bytes(MEBIBYTE)
+        yield b"x"
+
+    async with httpx.AsyncClient() as client:
+        answer = await client.put(put.url, content=pieces())
+        assert (answer.status_code, answer.text) == (413, f"the upload is too large: it may have {MOST_BYTES} bytes")
+    assert list((tmp_path / "objects" / ".uploads").iterdir()) == []
+
+
+async def test_what_a_killed_process_left_of_an_upload_goes_with_the_next(store: ObjectStore, tmp_path: Path) -> None:
+    left, young = tmp_path / "objects" / ".uploads" / "left", tmp_path / "objects" / ".uploads" / "young"
+    left.parent.mkdir(parents=True)
+    for file in (left, young):
+        file.write_bytes(b"x")
+    os.utime(left, (0, 0))
+    (await store.upload()).discard()
+    assert list(left.parent.iterdir()) == [young]
+
+
+async def test_without_a_signature_nothing_is_served(store: ObjectStore) -> None:
+    uri = store.uri("a")
+    await store.put(uri, b"old")
+    get, put = await store.sign_get(uri, HOUR), (await store.sign_put(uri, HOUR, None)).url
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(get.partition("?")[0])).status_code == 403
+        assert (await client.put(get, content=b"x")).status_code == 403
+        assert (await client.get(put)).status_code == 403
+        assert (await client.get(get.replace("/objects/a", "/objects/b"))).status_code == 403
+    assert await store.get(uri) == b"old"
+
+
+async def test_an_object_that_is_not_there_is_404(store: ObjectStore) -> None:
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(await store.sign_get(store.uri("nothing"), HOUR))).status_code == 404
+
+
+async def test_a_crooked_path_is_refused(store: ObjectStore) -> None:
+    get = await store.sign_get(store.uri("a"), HOUR)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(get.replace("/objects/a", "/objects/..%2Fa"))).status_code == 403
+
+
+async def test_a_reader_that_rests_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    port = free_port()
+    made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
+    await made.put(made.uri("large"), bytes(64 * MEBIBYTE))
+
+    async def ready() -> str:
+        return ""
+
+    front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    serving = asyncio.create_task(front.serve())
+    await asyncio.to_thread(await_port, port)
+    async with httpx.AsyncClient() as client, client.stream("GET", await made.sign_get(made.uri("large"), HOUR)):
+        front.stop(1)
+        async with asyncio.timeout(5):
+            await serving

@@ -1,0 +1,294 @@
+"""What a task event leaves in an attempt (events.md 4.2 to 4.9)."""
+
+from typing import Any
+
+import pytest
+from flyteidl.core.catalog_pb2 import CACHE_HIT
+from flyteidl.core.execution_pb2 import ExecutionError, LogContext, TaskLog
+from flyteidl.event.event_pb2 import EventReason, ExternalResourceInfo, ResourcePoolInfo, TaskExecutionMetadata
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from services.executions.rules.events.custom_info import merge_patch
+from services.executions.rules.events.logs import merged_logs, visible_logs
+from services.executions.rules.events.state import Offload, Offloads, TaskState
+from services.executions.rules.events.task import MAX_REASONS, check_move, fold_first, fold_task
+from services.executions.rules.events.task_metadata import merge_metadata
+from services.kit.errors import AlreadyExists, ResourceExhausted
+from services.kit.protobuf.size_limit import MOST_BYTES
+from tests.support.event_makers import STORAGE, TASK_KEY, VALUES, at, task_event
+
+RUNNING, QUEUED, SUCCEEDED, INITIALIZING, FAILED = 2, 1, 3, 6, 5
+
+
+def first(phase: str, when: float = 10, **fields: Any) -> TaskState:
+    return fold_first(TASK_KEY, task_event(phase, when, **fields), STORAGE, Offloads())
+
+
+def fold(state: TaskState, phase: str, when: float = 10, **fields: Any) -> TaskState:
+    return fold_task(state, task_event(phase, when, **fields), STORAGE, Offloads())
+
+
+def struct(values: dict[str, Any]) -> Struct:
+    made = Struct()
+    made.update(values)
+    return made
+
+
+def test_the_first_event_makes_the_attempt() -> None:
+    log = TaskLog(uri="u", name="hidden while queued")
+    state = first("QUEUED", 10, version=3, task_type="python", event_version=1, input_uri="in", logs=[log])
+    closure = state.closure
+    assert (closure.created_at, closure.updated_at) == (at(10), at(10))
+    assert (closure.task_type, closure.event_version, state.input_uri, state.phase_version) == ("python", 1, "in", 3)
+    assert list(closure.logs) == [log]
+    assert not closure.HasField("started_at")
+
+
+def test_the_version_is_written_even_when_it_is_zero() -> None:
+    state = fold(first("QUEUED", version=3), "RUNNING", version=0)
+    assert state.phase_version == 0
+    check_move(state, task_event("RUNNING", version=1))
+    with pytest.raises(AlreadyExists):
+        check_move(state, task_event("RUNNING", version=0))
+
+
+def test_started_at_is_the_first_running() -> None:
+    state = fold(first("QUEUED"), "RUNNING", 20)
+    state = fold(fold(fold(state, "RUNNING", 21, version=1), "INITIALIZING", 22), "RUNNING", 23)
+    assert state.closure.started_at == at(20)
+    assert fold(state, "SUCCEEDED", 26).closure.duration == Duration(seconds=6)
+    assert first("RUNNING", 5).closure.started_at == at(5)
+
+
+@pytest.mark.parametrize("before", [["QUEUED"], ["WAITING_FOR_RESOURCES", "INITIALIZING"]])
+@pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "ABORTED"])
+def test_an_attempt_that_was_not_seen_running_counts_from_its_creation(before: list[str], phase: str) -> None:
+    state = first(before[0], 10)
+    for between in before[1:]:
+        state = fold(state, between, 11)
+    closure = fold(state, phase, 12.5).closure
+    assert closure.started_at == at(10)
+    assert closure.duration == Duration(seconds=2, nanos=500_000_000)
+
+
+def test_a_first_event_may_be_the_last() -> None:
+    closure = first("FAILED", error=ExecutionError(code="c")).closure
+    assert closure.error.code == "c"
+    assert not closure.HasField("duration")
+
+
+def test_inline_data_is_offloaded_below_the_attempt() -> None:
+    folder = "mem://metadata/p/d/e/n0/p/d/t/v/0"
+    offloads = Offloads()
+    state = fold_first(TASK_KEY, task_event("RUNNING", input_data=VALUES), STORAGE, offloads)
+    state = fold_task(state, task_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads)
+    data = VALUES.SerializeToString()
+    uris = (f"{folder}/offloaded_inputs", f"{folder}/offloaded_outputs")
+    assert offloads.wanted == [Offload(uri, data) for uri in uris]
+    assert (state.input_uri, state.closure.output_uri) == uris
+
+
+def test_a_list_of_reasons_is_appended_whole_and_wins_over_the_single_one() -> None:
+    reasons = [EventReason(reason="a", occurred_at=at(1)), EventReason(reason="b", occurred_at=at(2))]
+    state = fold(first("QUEUED", reason="first"), "RUNNING", reasons=reasons, reason="b")
+    state = fold(state, "RUNNING", version=1, reasons=reasons)
+    assert [reason.message for reason in state.closure.reasons] == ["first", "a", "b", "a", "b"]
+    assert state.closure.reasons[1].occurred_at == at(1)
+    assert state.closure.reason == "b"
+
+
+def test_a_listed_reason_without_its_time_is_not_dated_1970() -> None:
+    state = first("QUEUED", reasons=[EventReason(reason="a")])
+    assert not state.closure.reasons[0].HasField("occurred_at")
+
+
+def test_a_single_reason_is_appended_when_it_is_new() -> None:
+    state = fold(first("QUEUED", 10, reason="a"), "QUEUED", 11, version=1, reason="a")
+    state = fold(state, "RUNNING", 12, reason="b")
+    assert [(reason.message, reason.occurred_at) for reason in state.closure.reasons] == [("a", at(10)), ("b", at(12))]
+    assert fold(state, "SUCCEEDED").closure.reason == "b"
+
+
+def test_the_oldest_reasons_go_when_there_are_too_many() -> None:
+    state = first("QUEUED", reason="oldest")
+    state = fold(state, "RUNNING", reasons=[EventReason(reason=str(number)) for number in range(MAX_REASONS)])
+    assert (len(state.closure.reasons), state.closure.reasons[0].message) == (MAX_REASONS, "0")
+
+
+def test_the_oldest_reasons_go_when_they_are_too_large() -> None:
+    state = first("QUEUED", reason="a" * 1_500_000)
+    state = fold(state, "RUNNING", reasons=[EventReason(reason="b" * 500_000), EventReason(reason="c" * 1_000_000)])
+    assert [reason.message[0] for reason in state.closure.reasons] == ["b", "c"]
+
+
+def test_an_attempt_cannot_outgrow_a_message_and_always_ends() -> None:
+    large = [TaskLog(uri="u" * 3_000_000)]
+    state = first("QUEUED", logs=large)
+    state = fold(state, "RUNNING", version=1)  # does not grow
+    for grown in ({"logs": [TaskLog(uri="v" * 3_000_000)]}, {"custom_info": struct({"k": "v" * 1_000_000})}):
+        with pytest.raises(ResourceExhausted, match="message larger than max"):
+            fold(state, "RUNNING", version=2, **grown)
+        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_BYTES
+    with pytest.raises(ResourceExhausted, match="message larger than max"):
+        first("QUEUED", reason="r" * 3_000_000)  # which a closure has twice
+
+
+def test_event_versions_only_grow_and_the_task_type_stays() -> None:
+    state = fold(first("QUEUED", event_version=2, task_type="a"), "RUNNING", event_version=1, task_type="b")
+    assert (state.closure.event_version, state.closure.task_type) == (2, "a")
+
+
+def test_where_logs_come_from_is_kept() -> None:
+    context = LogContext(primary_pod_name="pod")
+    state = first("QUEUED", log_context=context)
+    assert fold(state, "RUNNING").closure.log_context == context
+    assert (
+        fold(state, "RUNNING", log_context=LogContext(primary_pod_name="b")).closure.log_context.primary_pod_name == "b"
+    )
+
+
+def log(uri: str, name: str = "", *, pending: bool = False, hide: bool = False) -> TaskLog:
+    return TaskLog(uri=uri, name=name, ShowWhilePending=pending, HideOnceFinished=hide)
+
+
+@pytest.mark.parametrize(
+    ("stored", "told", "merged"),
+    [
+        ([log("a")], [], ["a"]),
+        ([], [log("b")], ["b"]),
+        ([log("a"), log("b")], [log("c")], ["c", "a", "b"]),
+        ([log("a", "x"), log("b", "y")], [log("c", "x")], ["c", "b"]),
+        ([log("a", "x")], [log("a", "z")], ["a"]),
+        ([log("a", ""), log("b", "")], [log("c", "")], ["c", "a", "b"]),
+    ],
+)
+def test_logs_are_replaced_by_uri_and_by_name(stored: list[TaskLog], told: list[TaskLog], merged: list[str]) -> None:
+    assert [entry.uri for entry in merged_logs(stored, told)] == merged
+
+
+@pytest.mark.parametrize(
+    ("phase", "kept"),
+    [
+        (QUEUED, ["pending", "both"]),
+        (INITIALIZING, ["pending", "both"]),
+        (RUNNING, ["plain", "pending", "hide", "both"]),
+        (SUCCEEDED, ["plain", "pending"]),
+        (FAILED, ["plain", "pending"]),
+    ],
+)
+def test_logs_are_shown_in_their_phases(phase: int, kept: list[str]) -> None:
+    logs = [log("plain"), log("pending", pending=True), log("hide", hide=True), log("both", pending=True, hide=True)]
+    assert [entry.uri for entry in visible_logs(logs, phase)] == kept
+
+
+def test_a_log_dropped_in_one_phase_comes_back_with_the_next_event_that_lists_it() -> None:
+    state = fold(first("QUEUED", logs=[log("a")]), "QUEUED", version=1, logs=[log("a")])
+    assert not state.closure.logs
+    assert [entry.uri for entry in fold(state, "RUNNING", logs=[log("a")]).closure.logs] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "told", "merged"),
+    [
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+        ({"a": 1}, {"a": None}, {}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": None, "d": 3}}, {"a": {"c": 2, "d": 3}}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": 1}, {"a": {"b": None, "c": 1}}, {"a": {"c": 1}}),
+        ({"a": {"b": 1}}, {"a": "x"}, {"a": "x"}),
+        ({}, {"a": {"b": {"c": None}}}, {"a": {"b": {}}}),
+    ],
+)
+def test_custom_info_is_a_merge_patch(stored: dict[str, Any], told: dict[str, Any], merged: dict[str, Any]) -> None:
+    target = struct(stored)
+    merge_patch(target, struct(told), present=True)
+    assert MessageToDict(target) == merged
+
+
+def test_custom_info_is_taken_as_it_is_when_there_was_none() -> None:
+    state = fold(first("QUEUED"), "RUNNING", custom_info=struct({"a": None}))
+    assert MessageToDict(state.closure.custom_info) == {"a": None}
+    assert MessageToDict(fold(state, "SUCCEEDED").closure.custom_info) == {"a": None}
+
+
+def resource(index: int, attempt: int = 0, **fields: Any) -> ExternalResourceInfo:
+    return ExternalResourceInfo(index=index, retry_attempt=attempt, **fields)
+
+
+def places(metadata: TaskExecutionMetadata) -> list[tuple[int, int]]:
+    return [(entry.index, entry.retry_attempt) for entry in metadata.external_resources]
+
+
+def test_subtasks_are_kept_in_order_of_index_and_attempt() -> None:
+    state = first("QUEUED", metadata=TaskExecutionMetadata(external_resources=[resource(2), resource(0)]))
+    told = TaskExecutionMetadata(external_resources=[resource(2, 1), resource(1), resource(0, phase="RUNNING")])
+    state = fold(state, "RUNNING", metadata=told)
+    assert places(state.closure.metadata) == [(0, 0), (1, 0), (2, 0), (2, 1)]
+    assert state.closure.metadata.external_resources[0].phase == RUNNING
+
+
+def test_a_subtask_is_merged_field_by_field() -> None:
+    stored = TaskExecutionMetadata(
+        external_resources=[
+            resource(
+                0,
+                external_id="pod",
+                phase="RUNNING",
+                cache_status=CACHE_HIT,
+                logs=[log("a", "x")],
+                custom_info=struct({"a": 1}),
+            )
+        ]
+    )
+    told = TaskExecutionMetadata(
+        external_resources=[
+            resource(
+                0,
+                phase="QUEUED",
+                logs=[log("b", "x")],
+                custom_info=struct({"b": 1}),
+                log_context=LogContext(primary_pod_name="pod"),
+                workflow_node_metadata={"execution_id": {"name": "child"}},
+            )
+        ]
+    )
+    merge_metadata(stored, told, present=True)
+    (entry,) = stored.external_resources
+    assert (entry.external_id, entry.phase, entry.cache_status) == ("pod", QUEUED, CACHE_HIT)
+    assert [one.uri for one in entry.logs] == ["b"]
+    assert MessageToDict(entry.custom_info) == {"b": 1}
+    assert entry.log_context.primary_pod_name == "pod"
+    assert entry.workflow_node_metadata.execution_id.name == "child"
+
+
+def test_subtasks_without_an_index_become_one() -> None:
+    stored = TaskExecutionMetadata(external_resources=[resource(0)])
+    told = TaskExecutionMetadata(external_resources=[resource(0, external_id="a"), resource(0, external_id="b")])
+    merge_metadata(stored, told, present=True)
+    assert [entry.external_id for entry in stored.external_resources] == ["b"]
+
+
+def test_the_rest_of_the_metadata_is_kept_unless_told_anew() -> None:
+    stored = TaskExecutionMetadata(
+        generated_name="g",
+        plugin_identifier="p",
+        instance_class=TaskExecutionMetadata.INTERRUPTIBLE,
+        resource_pool_info=[ResourcePoolInfo(namespace="n")],
+    )
+    merge_metadata(stored, TaskExecutionMetadata(), present=True)
+    assert stored == TaskExecutionMetadata(
+        generated_name="g", plugin_identifier="p", instance_class=TaskExecutionMetadata.INTERRUPTIBLE
+    )
+    merge_metadata(stored, TaskExecutionMetadata(generated_name="h", plugin_identifier="q"), present=True)
+    assert (stored.generated_name, stored.plugin_identifier) == ("h", "q")
+
+
+def test_logs_of_subtasks_follow_the_phase_of_the_task_when_it_changes() -> None:
+    entry = resource(0, phase="RUNNING", logs=[log("plain"), log("hide", hide=True)])
+    state = first("RUNNING", metadata=TaskExecutionMetadata(external_resources=[entry]))
+    same = fold(state, "RUNNING", version=1)
+    assert len(same.closure.metadata.external_resources[0].logs) == 2
+    done = fold(state, "SUCCEEDED")
+    assert [one.uri for one in done.closure.metadata.external_resources[0].logs] == ["plain"]

@@ -1,0 +1,203 @@
+"""Header blocks: what any client may write is read as it was meant, and what is none is refused."""
+
+from collections.abc import Sequence
+
+import pytest
+from hpack import Decoder, Encoder, HPACKError
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.kit.http2.headers import (
+    MOST_HEADER_BYTES,
+    STATUS_200,
+    TABLE_EMPTIED,
+    HeaderBlocks,
+    HeaderError,
+    KnownFields,
+    encoded,
+    request_block,
+)
+
+Fields = list[tuple[bytes, bytes]]
+
+# Names that the protocol knows and others; values of the length where a number needs another byte, too.
+NAMES = st.sampled_from([b":path", b":method", b"content-type", b"te", b"grpc-timeout", b"x"]) | st.binary(
+    min_size=1, max_size=140
+)
+VALUES = st.sampled_from([b"POST", b"GET", b"/", b"", b"x" * 126, b"x" * 127, b"x" * 5000]) | st.binary(max_size=300)
+HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
+
+
+def as_text(fields: Fields) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
+
+
+def written(encoder: Encoder, fields: Fields, *, secret: bool, huffman: bool) -> bytes:
+    return encoder.encode([(name, value, secret) for name, value in fields], huffman=huffman)
+
+
+def forgetful() -> Encoder:
+    encoder = Encoder()
+    encoder.header_table_size = 0
+    return encoder
+
+
+def told(known: KnownFields | None = None) -> HeaderBlocks:
+    """Blocks of a client that has taken up that it may remember nothing."""
+    blocks = HeaderBlocks(known or KnownFields())
+    blocks.told()
+    assert blocks.headers_of(forgetful().encode([])) == {}
+    return blocks
+
+
+@given(st.lists(HEADERS, max_size=5), st.lists(HEADERS, max_size=5), st.booleans(), st.booleans(), st.booleans())
+def test_a_client_may_remember_until_it_was_told_not_to(
+    before: list[Fields], after: list[Fields], secret: bool, huffman: bool, early: bool
+) -> None:
+    blocks, encoder = HeaderBlocks(KnownFields()), Encoder()
+    for fields in before:
+        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+    encoder.header_table_size = 0
+    if not early:  # otherwise it takes that up first and acknowledges it later
+        blocks.told()
+    for fields in [[], *after]:
+        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+    blocks.told()
+    for fields in after:
+        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+
+
+@given(st.lists(HEADERS, max_size=6), st.booleans(), st.booleans())
+def test_what_a_client_says_again_is_read_as_at_the_first_time(said: list[Fields], secret: bool, huffman: bool) -> None:
+    known = KnownFields()
+    for blocks in (told(known), told(known)):
+        for fields in said * 2:
+            assert blocks.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
+
+
+@given(HEADERS)
+def test_request_block_means_the_same_however_often_it_is_sent(fields: Fields) -> None:
+    block = request_block(fields)
+    remembering, blocks = Decoder(), told()
+    for _ in range(2):
+        assert remembering.decode(block, raw=True) == fields
+        assert blocks.headers_of(block) == as_text(fields)
+
+
+# As Envoy writes the name, and values that look like it.
+DEADLINE = b"\x00\x89" + HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(b"grpc-timeout")
+LIKE_A_DEADLINE = st.lists(
+    st.tuples(NAMES, VALUES | st.sampled_from([DEADLINE, DEADLINE + b"\x0115S", DEADLINE[3:]])), max_size=4
+)
+
+
+@given(LIKE_A_DEADLINE, st.binary(max_size=130), LIKE_A_DEADLINE, st.booleans(), st.data())
+def test_fields_around_a_deadline_are_read_as_everybody_reads_them(
+    before: Fields, deadline: bytes, after: Fields, whole: bool, data: st.DataObject
+) -> None:
+    told_deadline = DEADLINE + encoded([(b"", deadline)])[2:]
+    block = encoded(before) + told_deadline + encoded(after)
+    if not whole:
+        block = block[: data.draw(st.integers(0, len(block)))]
+    blocks = told()
+    for _ in range(2):
+        try:
+            expected = as_text(list(Decoder(max_header_list_size=MOST_HEADER_BYTES).decode(block, raw=True)))
+        except HPACKError:
+            with pytest.raises(HeaderError):
+                blocks.headers_of(block)
+        else:
+            assert blocks.headers_of(block) == expected
+
+
+@given(HEADERS, st.booleans(), st.data())
+def test_a_spoilt_block_is_an_error_or_other_headers(fields: Fields, huffman: bool, data: st.DataObject) -> None:
+    block = bytearray(written(forgetful(), fields, secret=False, huffman=huffman))
+    for at in data.draw(st.lists(st.integers(0, len(block) - 1), max_size=4)) if block else ():
+        block[at] = data.draw(st.integers(0, 255))
+    spoilt = bytes(block[: data.draw(st.integers(0, len(block)))])
+    for blocks in (told(), HeaderBlocks(KnownFields())):
+        try:
+            assert isinstance(blocks.headers_of(spoilt), dict)
+        except HeaderError:
+            continue
+
+
+@given(st.binary(max_size=60))
+def test_bytes_of_any_kind_are_an_error_or_headers(block: bytes) -> None:
+    for blocks in (told(), HeaderBlocks(KnownFields())):
+        try:
+            assert isinstance(blocks.headers_of(block), dict)
+        except HeaderError:
+            continue
+
+
+FIELD = b"\x00\x01a\x01b"  # a: b
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        FIELD[:1],
+        FIELD[:2],
+        FIELD[:3],
+        FIELD[:4],
+        b"\x40\x01",
+        b"\x80",  # there is no field 0
+        b"\xbe",  # the first of those remembered, of which there are none
+        b"\x7f\x00\x01b",  # the same, for its name
+        b"\xff",
+        b"\xff\x80\x80\x80\x80\x80\x80\x80\x01",  # a number that nobody needs
+        b"\x00\x7f\x80\x80\x80\x80\x80\x80\x01",
+        b"\x00\x01a\x7f\xff\xff\xff\x7f",  # longer than the block
+        b"\x00\x01a\x81\xff",  # no code of Huffman's
+        b"\x21",  # room for one byte
+        b"\x3f\xe1\x1f",  # for 4096
+        FIELD + b"\x3f",
+    ],
+)
+def test_what_is_no_block_is_refused(block: bytes) -> None:
+    with pytest.raises(HeaderError):
+        told().headers_of(block)
+
+
+def test_a_client_that_goes_on_remembering_is_refused() -> None:
+    blocks, encoder = HeaderBlocks(KnownFields()), Encoder()
+    blocks.headers_of(encoder.encode([("a", "b")]))
+    blocks.told()
+    with pytest.raises(HeaderError):
+        blocks.headers_of(encoder.encode([("a", "b")]))
+
+
+def test_headers_without_end_are_refused() -> None:
+    encoder = Encoder()
+    blocks = HeaderBlocks(KnownFields())
+    blocks.headers_of(encoder.encode([("a", "x" * 4000)]))
+    with pytest.raises(HeaderError):
+        blocks.headers_of(encoder.encode([("a", "x" * 4000)] * (MOST_HEADER_BYTES // 4000 + 1)))
+
+
+def test_what_is_known_stays_little() -> None:
+    known = KnownFields()
+    blocks = told(known)
+    seen = 0
+    for number in range(10_000):
+        value = str(number).encode() if number % 2 else str(number).encode() * 1000
+        assert blocks.headers_of(encoded([(b"a", value)])) == {"a": value.decode()}
+        seen = max(seen, sum(map(len, known._known)))
+    assert seen < 1 << 20
+
+
+@given(HEADERS)
+def test_what_is_written_is_read_by_everybody(fields: Fields) -> None:
+    assert Decoder().decode(encoded(fields), raw=True) == fields
+    assert Decoder().decode(TABLE_EMPTIED + STATUS_200 + encoded(fields), raw=True) == [(b":status", b"200"), *fields]
+
+
+@pytest.mark.parametrize("sizes", [(126, 127), (127 + 127, 127 + 128), (127 + 16_383, 127 + 16_384, 200_000)])
+def test_lengths_are_written_right_where_another_byte_begins(sizes: Sequence[int]) -> None:
+    for size in sizes:
+        decoder = Decoder(max_header_list_size=1 << 20)
+        assert decoder.decode(encoded([(b"a", b"x" * size)]), raw=True) == [(b"a", b"x" * size)]

@@ -1,0 +1,248 @@
+"""The grammar of filters, sorts and tokens (registry.md section 4)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Select, String, Table, select
+
+from services.kit.db.database import Texts, compiled
+from services.kit.errors import InvalidArgument
+from services.kit.lists import query as listing
+from services.kit.lists.query import Entity, Kind, Listing, Plan
+
+tasks = Table(
+    "tasks",
+    MetaData(),
+    Column("id", BigInteger, primary_key=True),
+    Column("name", String),
+    Column("version", String),
+    Column("type", String),
+    Column("state", Integer),
+    Column("duration", BigInteger),
+    Column("created_at", DateTime(timezone=True)),
+    Column("closure", LargeBinary),
+)
+workflows = Table("workflows", MetaData(), Column("name", String))
+
+LISTING = Listing(
+    "task",
+    Entity(
+        "t",
+        {
+            "id": listing.Column(tasks.c.id, Kind.INTEGER),
+            "name": listing.Column(tasks.c.name),
+            "version": listing.Column(tasks.c.version),
+            "type": listing.Column(tasks.c.type),
+            "state": listing.Column(tasks.c.state, Kind.INTEGER, {"ACTIVE": 0, "ARCHIVED": 1}),
+            "duration": listing.Column(tasks.c.duration, Kind.DURATION),
+            "created_at": listing.Column(tasks.c.created_at, Kind.TIMESTAMP),
+            "closure": listing.Column(tasks.c.closure, Kind.BYTES),
+        },
+    ),
+    tie_break=tasks.c.id,
+    joined={"workflow": Entity("w", {"name": listing.Column(workflows.c.name)})},
+)
+
+
+def plan(filters: str = "", token: str = "", sort: str | None = None, direction: int = 0, limit: int = 10) -> Plan:
+    return LISTING.plan(
+        name="ListTasks", limit=limit, token=token, filters=filters, sort_key=sort, sort_direction=direction
+    )
+
+
+def parameters(filters: str) -> list[object]:
+    return list(compiled(select(tasks.c.id).where(*plan(filters).where))[1].values())
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ("nonsense", "invalid value for filters"),
+        ("eq(name,a)+", "invalid value for filters"),
+        ("+eq(name,a)", "invalid value for filters"),
+        ("eq(name,)", "invalid value for filters"),
+        ("eq(,a)", "invalid value for filters"),
+        ("eq(project.name, 123)", "'p' entity is not allowed in filters"),
+        ("eq(foo, 123)", "'t.foo' is invalid filter"),
+        ("eq(workflow.foo, 123)", "'w.foo' is invalid filter"),
+        ("eq(unknown.name, 1)", "'t.unknown.name' is invalid filter"),
+        ("eq(name,a,b)", "'t.name,a' is invalid filter"),
+        ("invalid_function(type,bar)", "unrecognized filter function: invalid_function"),
+        ("EQ(type,bar)", "unrecognized filter function: EQ"),
+        ("eq(name,a;b)", "invalid single value filter expression: eq(name,a;b)"),
+        ("contains(name,a;b)", "invalid single value filter expression: contains(name,a;b)"),
+        ("eq(duration,soon)", "Failed to parse duration [soon]"),
+        ("gt(created_at,yesterday)", "Timestamp yesterday must conform to RFC3339 Nano spec"),
+        ("eq(state,many)", "'many' is not a value of state"),
+        ("eq(state,99999999999999999999999999)", "'99999999999999999999999999' is not a value of state"),
+        ("eq(state,2147483648)", "'2147483648' is not a value of state"),
+        ("eq(name,a\0b)", "a value of name cannot hold a NUL character"),
+        ("contains(name,\0)", "a value of name cannot hold a NUL character"),
+        ("not_like(name,a\\\\\\)", "'a\\\\\\' is not a pattern for name: it ends with an escape character"),
+        ("eq(closure,x)", "'t.closure' cannot be compared in filters"),
+    ],
+)
+def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        plan(filters)
+    assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("filters", "values"),
+    [
+        ("eq(name, a)", ["a"]),
+        ("eq(name,  a)", [" a"]),
+        ("eq(name,a(b))", ["a(b)"]),
+        ("eq(task.name,a)", ["a"]),
+        ("value_in(type, 4;5;6)", [["4", "5", "6"]]),
+        ("value_in(type,4)", [["4"]]),
+        ("contains(name,50%)", ["%50%%"]),
+        ("not_like(name,.flytegen%)", [".flytegen%"]),
+        ("eq(state,1)", [1]),
+        ("eq(state,ARCHIVED)", [1]),
+        ("gt(state,-2147483647)", [-2147483647]),
+        ("gt(id,9223372036854775807)", [2**63 - 1]),
+        ("eq(duration,3600.5)", [3600500000000]),
+        ("eq(duration,3600.5s)", [3600500000000]),
+        ("gt(duration,1h5m)", [3900000000000]),
+        ("gte(created_at,2024-01-01)", [datetime(2024, 1, 1, tzinfo=UTC)]),
+        ("gte(created_at,2024-01-01T02:00:00+02:00)", [datetime(2024, 1, 1, tzinfo=UTC)]),
+        ("lt(created_at,2024-01-01 00:00:00+00:00)+eq(version,v1+2)", [datetime(2024, 1, 1, tzinfo=UTC), "v1+2"]),
+        ("eq(state,+1)", [1]),
+        ("gte(created_at,2024-01-01T10:00:00.123456789Z)", [datetime(2024, 1, 1, 10, 0, 0, 123456, tzinfo=UTC)]),
+        ("eq(name,a)+ne(version,b)", ["a", "b"]),
+        ("eq(name,a) trailing text is ignored", ["a"]),
+    ],
+)
+def test_a_filter_compares_with_the_value_it_names(filters: str, values: list[object]) -> None:
+    assert parameters(filters) == values
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("value_in(type,4)", "value_in(type,4;5;6)"),
+        ("value_not_in(state,1;2)", "value_not_in(state,3)"),
+        ("eq(name,a)+contains(version,b)", "eq(name,c)+contains(version,%_d)"),
+        ("gte(created_at,2024-01-01)", "gte(created_at,2025-01-01T10:00:00Z)"),
+        ("not_like(workflow.name,a%)", "not_like(workflow.name,)b)"),
+    ],
+)
+def test_statements_of_one_shape_differ_in_values_alone(one: str, other: str) -> None:
+    first, second = plan(one), plan(other)
+    assert first.shape == second.shape
+    texts = {compiled(select(tasks.c.id).where(*made.where).order_by(*made.order_by))[0] for made in (first, second)}
+    assert len(texts) == 1
+    assert first.values != second.values
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (plan("eq(name,a)"), plan("ne(name,a)")),
+        (plan("eq(name,a)"), plan("eq(version,a)")),
+        (plan("eq(name,a)"), plan("eq(workflow.name,a)")),
+        (plan("eq(name,a)"), plan("eq(name,a)+eq(name,a)")),
+        (plan(sort="name"), plan(sort="name", direction=1)),
+        (plan(sort="name"), plan()),
+    ],
+)
+def test_what_changes_the_text_of_a_statement_changes_its_shape(one: Plan, other: Plan) -> None:
+    assert one.shape != other.shape
+
+
+def test_a_text_is_composed_once_a_shape() -> None:
+    texts, composed = Texts(), []
+
+    def compose(name: str) -> Select[Any]:
+        composed.append(name)
+        return select(tasks.c[name])
+
+    for name in ("name", "type", "name"):
+        assert texts.of(name, lambda name=name: compose(name)) == compiled(select(tasks.c[name]))[0]  # type: ignore[misc]
+    assert composed == ["name", "type"]
+
+
+def test_a_plan_tells_which_entities_and_fields_its_filters_name() -> None:
+    made = plan("eq(workflow.name,w)+eq(state,1)")
+    assert made.entities == {"workflow"}
+    assert made.filtered_fields == {"name", "state"}
+
+
+def test_a_list_without_limit_is_one_of_a_hundred() -> None:
+    made = plan(limit=0)
+    assert made.limit == 100
+    assert made.next_token(100) == "100"
+
+
+def test_a_negative_limit_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"^invalid value for limit$"):
+        plan(limit=-1)
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "1.5", " ", "9" * 5000, "١"])
+def test_a_token_that_is_no_offset_is_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"invalid pagination token .* for ListTasks"):
+        plan(token=token)
+
+
+@pytest.mark.parametrize(("token", "offset"), [("", 0), ("0", 0), ("5", 5), ("+5", 5)])
+def test_a_token_is_an_offset(token: str, offset: int) -> None:
+    assert plan(token=token).offset == offset
+
+
+def test_only_a_full_page_has_a_next_one() -> None:
+    made = plan(token="20", limit=10)
+    assert made.next_token(10) == "30"
+    assert made.next_token(9) == ""
+
+
+@pytest.mark.parametrize("key", ["", "nothing", "workflow.name"])
+def test_an_unknown_sort_key_is_refused(key: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        plan(sort=key)
+    assert refused.value.message == f"invalid sort key '{key}'"
+
+
+def test_an_unknown_direction_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="invalid sort order specified: 7"):
+        plan(sort="name", direction=7)
+
+
+@pytest.mark.parametrize(
+    ("sort", "direction", "order"),
+    [
+        ("name", 0, ["tasks.name DESC", "tasks.id DESC"]),
+        ("name", 1, ["tasks.name ASC", "tasks.id ASC"]),
+        (None, 0, ["tasks.id ASC"]),
+    ],
+)
+def test_every_order_ends_with_a_tie_break(sort: str | None, direction: int, order: list[str]) -> None:
+    assert [str(clause) for clause in plan(sort=sort, direction=direction).order_by] == order
+
+
+@given(st.text())
+def test_any_filter_text_gives_a_plan_or_invalid_argument(filters: str) -> None:
+    try:
+        made = plan(filters)
+    except InvalidArgument:
+        return
+    compiled(select(tasks.c.id).where(*made.where))
+
+
+FUNCTIONS = st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte", "contains", "not_like", "value_in", "value_not_in"])
+FIELDS = st.sampled_from(["name", "state", "duration", "created_at", "workflow.name", "closure", "project.id", "id"])
+
+
+@given(st.lists(st.tuples(FUNCTIONS, FIELDS, st.text(min_size=1)), min_size=1, max_size=4))
+def test_any_value_in_a_well_formed_filter_gives_a_plan_or_invalid_argument(parts: list[tuple[str, str, str]]) -> None:
+    filters = "+".join(f"{function}({field},{value})" for function, field, value in parts)
+    try:
+        made = plan(filters)
+    except InvalidArgument:
+        return
+    compiled(select(tasks.c.id).where(*made.where))

@@ -1,0 +1,80 @@
+"""Where NATS is and who this process is, as settings say it."""
+
+import pytest
+
+from services.kit.errors import Unavailable
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.nats_server import NatsServer, TlsFiles
+from services.kit.process.settings import ProcessSettings, load
+from tests.support.parts import free_port
+
+SECRET = "s3cr3t/p@ss"  # noqa: S105 - of nobody
+
+
+@pytest.mark.parametrize(
+    ("url", "places", "user", "password"),
+    [
+        ("nats://127.0.0.1:4222", ("nats://127.0.0.1:4222",), "", ""),
+        ("nats://host", ("nats://host",), "", ""),
+        ("tls://events:pw@host:1", ("tls://host:1",), "events", "pw"),
+        ("nats://events:s3cr3t%2Fp%40ss@host:1", ("nats://host:1",), "events", SECRET),
+        ("nats://a:1,nats://events:pw@b:2", ("nats://a:1", "nats://b:2"), "events", "pw"),
+        ("nats://events:pw@[::1]:1, nats://c", ("nats://[::1]:1", "nats://c"), "events", "pw"),
+    ],
+)
+def test_an_address_is_read_and_told_without_credentials(
+    url: str, places: tuple[str, ...], user: str, password: str
+) -> None:
+    server = NatsServer.parse(url)
+    assert (server.places, server.user, server.password) == (places, user, password)
+    assert str(server) == ", ".join(places)
+
+
+def test_a_user_reads_replies_below_an_inbox_of_its_own() -> None:
+    assert NatsServer.parse("nats://events:pw@host").options(TlsFiles())["inbox_prefix"] == "_INBOX.events"
+    assert "inbox_prefix" not in NatsServer.parse("nats://host").options(TlsFiles())
+
+
+# Of each some parser would tell the password in its error.
+WRONG = [
+    ("nats_url", f"nats://events:{SECRET}@host:1"),
+    ("nats_url", f"nats://events:x@host:{SECRET}"),
+    ("nats_url", f"http://events:{SECRET}@host:1"),
+    ("nats_url", f"nats://events:{SECRET}@host:1,tls://host:2"),
+    ("nats_url", ""),
+    ("database_url", f"postgresql:/user:{SECRET}@host/database"),
+    ("database_url", f"postgresql://user:{SECRET}%zz@host/database"),
+    ("database_url", f"postgresql://user:{SECRET}@[host/database"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_setting_that_is_wrong_is_named_and_its_password_is_not_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"FLYTEPLANE_{name.upper()}", value)
+    with pytest.raises(SystemExit, match=f"^wrong settings: {name}: ") as told:
+        load(ProcessSettings)
+    assert "s3cr3t" not in str(told.value)
+
+
+def test_files_for_tls_are_refused_where_they_would_not_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("tls") / "ca.pem"
+    file.touch()
+    monkeypatch.setenv("FLYTEPLANE_NATS_CA_FILE", str(file))
+    with pytest.raises(SystemExit, match="need a nats_url of tls://"):
+        load(ProcessSettings)
+    monkeypatch.setenv("FLYTEPLANE_NATS_URL", "tls://host")
+    assert load(ProcessSettings).nats_tls.ca == file
+    monkeypatch.setenv("FLYTEPLANE_NATS_KEY_FILE", str(file))
+    with pytest.raises(SystemExit, match="needed together"):
+        load(ProcessSettings)
+
+
+async def test_a_server_that_cannot_be_reached_is_told_without_the_password() -> None:
+    port = free_port()
+    with pytest.raises(Unavailable) as told:
+        await Bus.connect(f"nats://events:secret@127.0.0.1:{port}", "test")
+    assert told.value.message == f"NATS cannot be reached at nats://127.0.0.1:{port}"

@@ -1,0 +1,41 @@
+"""Which build is running, told from a checkout or from what is installed."""
+
+import subprocess
+from pathlib import Path
+
+from services.kit.process.build import UNKNOWN, running
+
+PYPROJECT = '[project]\nname = "flyteplane"\nversion = "1.2.3"\n'
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.com")
+    done = subprocess.run(["git", *identity, "-C", folder, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_checkout_tells_its_version_commit_and_time(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    _git(tmp_path, "init", "--quiet")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "--quiet", "--message=First", "--date=2026-01-02T03:04:05Z")
+    build = running(tmp_path)
+    assert (build.version, build.commit) == ("1.2.3", _git(tmp_path, "rev-parse", "HEAD"))
+    assert build.time == _git(tmp_path, "log", "-1", "--format=%cI")
+
+
+def test_a_copy_without_git_tells_its_version_alone(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    build = running(tmp_path)
+    assert (build.version, build.commit, build.time) == ("1.2.3", UNKNOWN, "")
+
+
+def test_a_folder_of_something_else_says_nothing_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\nversion = "9"\n')
+    build = running(tmp_path)
+    assert build.version != "9"
+    assert (build.commit, build.time) == (UNKNOWN, "")
+
+
+def test_what_runs_here_is_known() -> None:
+    assert running().version != UNKNOWN

@@ -1,0 +1,42 @@
+"""Durations as Go writes them."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.kit.protobuf.durations import parse_duration
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("0", 0),
+        ("5", 5 * SECOND),
+        ("3600.5", 3600 * SECOND + SECOND // 2),
+        ("1h5m", 3900 * SECOND),
+        ("300ms", 300_000_000),
+        ("1.5h", 5400 * SECOND),
+        ("-2s", -2 * SECOND),
+        ("1µs", 1000),
+        ("1us", 1000),
+        ("7ns", 7),
+    ],
+)
+def test_a_duration_is_counted_in_nanoseconds(text: str, nanoseconds: int) -> None:
+    assert parse_duration(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1x", "1h 5m", "one", "5s!", "1e9", "99999999999h", "١s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@given(st.text())
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert isinstance(parse_duration(text), int)
