@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from services.kit.http2.headers import KnownFields
+from services.kit.http2.headers import HeaderFieldCache
 
 OK = 0
 DEADLINE_EXCEEDED = 4
@@ -18,7 +18,7 @@ RESOURCE_EXHAUSTED = 8
 # Binary headers come without the padding that Python's decoder wants.
 _BASE64_QUANTUM = 4
 # The connections of the load generator allow servers no dynamic table.
-_FIELDS = KnownFields()
+_FIELDS = HeaderFieldCache()
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,7 @@ from typing import cast
 
 from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Answer, status_of
 from services.kit.http2 import frames
-from services.kit.http2.frames import Broken, frame
+from services.kit.http2.frames import ProtocolError, frame
 from services.kit.http2.headers import NO_TABLE, HeaderError, request_block
 
 # As long as an engine waits for one answer before it gives the try up (clients.md 3).
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
                     break
                 self._take(kind, flags, stream, data[at + frames.FRAME.size : following])
                 at = following
-        except (HeaderError, Broken, struct.error, ValueError) as error:
+        except (HeaderError, ProtocolError, struct.error, ValueError) as error:
             self._fail(f"the server's HTTP/2 cannot be read: {error!r}")
         self._rest = data[at:]
 

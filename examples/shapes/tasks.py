@@ -133,10 +133,10 @@ class PodTask(PythonFunctionTask[Pod]):
             "args": self.get_default_command(settings),
             "resources": {"requests": {"cpu": "1", "memory": "200Mi"}, "limits": {"cpu": "1", "memory": "200Mi"}},
         }
-        beside = {"name": "beside", "image": "busybox", "command": ["sleep", "60"]}
+        cpu_pool = {"name": "beside", "image": "busybox", "command": ["sleep", "60"]}
         return K8sPod(
             metadata=K8sObjectMetadata(labels={"team": "a"}, annotations={"note": "b"}),
-            pod_spec={"containers": [main, beside], "restartPolicy": "Never"},
+            pod_spec={"containers": [main, cpu_pool], "restartPolicy": "Never"},
             primary_container_name="primary",
         )
 

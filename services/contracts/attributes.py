@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.messaging.messages import Fact, Question
+from services.kit.messaging.messages import Announcement, ServiceRequest
 
 KINDS: Mapping[str, MatchableResource] = {
     "task_resource_attributes": TASK_RESOURCE,
@@ -80,7 +80,7 @@ ProjectAndAttributes: Any = _project_and_attributes()
 """`project`, as GET_PROJECT answers it, and `attributes`: MatchableAttributesConfiguration, most specific first."""
 
 # Questions stay outside `flyte.projects.>`: the stream of facts would take them in and acknowledge them as an answer.
-GET_PROJECT_AND_ATTRIBUTES: Question[MatchableAttributesConfiguration, Any] = Question(
+GET_PROJECT_AND_ATTRIBUTES: ServiceRequest[MatchableAttributesConfiguration, Any] = ServiceRequest(
     "ask.projects.get_project_and_attributes", MatchableAttributesConfiguration, ProjectAndAttributes
 )
 """The project of a scope, and every stored attribute that matches the scope, of all kinds, most specific first.
@@ -89,8 +89,8 @@ So the first one of a kind is the one that counts (projects.md 11), but for conf
 scope tells where it was set. Raises NotFound as GET_PROJECT does.
 """
 
-ATTRIBUTES_UPDATED = Fact("flyte.projects.attributes.updated", MatchableAttributesConfiguration)
+ATTRIBUTES_UPDATED = Announcement("flyte.projects.attributes.updated", MatchableAttributesConfiguration)
 """Attributes were set. Carries their scope and all of them as they are now."""
 
-ATTRIBUTES_DELETED = Fact("flyte.projects.attributes.deleted", MatchableAttributesConfiguration)
+ATTRIBUTES_DELETED = Announcement("flyte.projects.attributes.deleted", MatchableAttributesConfiguration)
 """Attributes are gone. Carries their scope and what they were, which tells their kind."""

@@ -21,7 +21,7 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc.status_pb2 import Status
 
 from services.kit.errors import InvalidArgument, ServiceError, to_status
-from services.kit.messaging.messages import Fact
+from services.kit.messaging.messages import Announcement
 
 # A lane has one batch on its way at a time: more lanes let more replicas work at once, fewer make batches larger and an
 # event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing
@@ -37,7 +37,7 @@ SUBJECTS = "flyte.events.batch.*"
 TRIAL = "flyte.events.batch.trial"
 """Carries a batch without events: put on file to know that the stream takes them. Nobody applies or logs it."""
 
-EVENT_REFUSED = Fact("flyte.executions.event.refused", Status)
+EVENT_REFUSED = Announcement("flyte.executions.event.refused", Status)
 """An event was not applied, and not because it was recorded already: see `refusal`."""
 
 LOG_DURABLE = "events-log"
@@ -77,7 +77,7 @@ class BatchedEvent(NamedTuple):
     body: bytes
     by_reference: bool = False
     mark: bytes = b""
-    """Of its execution (`event_marks`). Not in the frame: it travels in a header and is for the log only."""
+    """Of its execution (`event_fingerprints`). Not in the frame: it travels in a header and is for the log only."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def refusal(refused: Refusal) -> Status:
 
 def read_refusal(message: Status) -> Refusal:
     """Read what `refusal` wrote; raises InvalidArgument when it is something else."""
-    framed = BytesValue()
-    if not message.details or not message.details[-1].Unpack(framed):
+    encode_frame = BytesValue()
+    if not message.details or not message.details[-1].Unpack(encode_frame):
         raise InvalidArgument("a refused event carries no event")
-    batch = decode_batch(framed.value)
+    batch = decode_batch(encode_frame.value)
     identifier, _, position = batch.id.rpartition("/")
     status = Status()
     status.CopyFrom(message)

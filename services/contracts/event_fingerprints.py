@@ -9,28 +9,28 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 HEADER = "Flyte-Marks"
-"""NATS header of a batch: what `tell_marks` wrote."""
+"""NATS header of a batch: what `encode_fingerprints` wrote."""
 
 _BYTES = 8
 
 
-def mark_of(project: str, domain: str, name: str) -> bytes:
+def fingerprint_of(project: str, domain: str, name: str) -> bytes:
     """Return 8 bytes that are the same for an execution everywhere and nearly always differ from another's."""
     text = f"{project}:{domain}:{name}".encode(errors="surrogatepass")
     return blake2b(text, digest_size=_BYTES).digest()
 
 
-def tell_marks(marks: Iterable[bytes]) -> str:
+def encode_fingerprints(marks: Iterable[bytes]) -> str:
     """Write the marks of a batch's events, one an event and in their order."""
     return b64encode(b"".join(marks)).decode()
 
 
-def read_marks(header: str) -> bytes:
-    """Read what `tell_marks` wrote: the marks, one behind the other."""
+def decode_fingerprints(header: str) -> bytes:
+    """Read what `encode_fingerprints` wrote: the marks, one behind the other."""
     return b64decode(header)
 
 
-def places_of(mark: bytes, marks: bytes) -> Iterator[int]:
+def positions_of(mark: bytes, marks: bytes) -> Iterator[int]:
     """Positions of the events in a batch with `marks` that carry `mark`."""
     for position in range(len(marks) // _BYTES):
         if marks[position * _BYTES : (position + 1) * _BYTES] == mark:

@@ -16,19 +16,19 @@ nothing about the project, and clients retry it.
 from flyteidl.admin.project_pb2 import InactiveProject, Project, ProjectGetRequest
 
 from services.kit.errors import InvalidArgument, NotFound
-from services.kit.messaging.messages import Fact, Question
+from services.kit.messaging.messages import Announcement, ServiceRequest
 
 # Questions stay outside `flyte.projects.>`: the stream of facts would take them in and acknowledge them as an answer.
-GET_PROJECT = Question("ask.projects.get_project", ProjectGetRequest, Project)
+GET_PROJECT = ServiceRequest("ask.projects.get_project", ProjectGetRequest, Project)
 """The project as GetProject answers it: archived ones too, with its state and every configured domain in order.
 
 Raises NotFound `project [<id>] not found`, for an empty id as well.
 """
 
-PROJECT_REGISTERED = Fact("flyte.projects.project.registered", Project)
+PROJECT_REGISTERED = Announcement("flyte.projects.project.registered", Project)
 """A project has come to be, by a call or by seeding. Carries it without its domains, which are configuration."""
 
-PROJECT_UPDATED = Fact("flyte.projects.project.updated", Project)
+PROJECT_UPDATED = Announcement("flyte.projects.project.updated", Project)
 """A project has changed, archiving included. Carries the whole of it after the change, again without its domains."""
 
 

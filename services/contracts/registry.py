@@ -12,36 +12,38 @@ from flyteidl.admin.common_pb2 import ObjectGetRequest, UrlBlob
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.core.identifier_pb2 import Identifier
 
-from services.kit.messaging.messages import Fact, Question
+from services.kit.messaging.messages import Announcement, ServiceRequest
 
 # Launching a task for the first time compiles and stores a workflow.
 _LAUNCH_DEADLINE_SECONDS = 5.0
 
 # Questions stay outside `flyte.registry.>`: the stream of facts would take them in and acknowledge them as an answer.
-LOCATE_WORKFLOW_CLOSURE = Question("ask.registry.locate_workflow_closure", ObjectGetRequest, UrlBlob)
+LOCATE_WORKFLOW_CLOSURE = ServiceRequest("ask.registry.locate_workflow_closure", ObjectGetRequest, UrlBlob)
 """The URI and size in bytes of the object that holds the workflow's admin.WorkflowClosure, without its created_at."""
 
-GET_LAUNCH_PLAN = Question("ask.registry.get_launch_plan", ObjectGetRequest, LaunchPlan)
+GET_LAUNCH_PLAN = ServiceRequest("ask.registry.get_launch_plan", ObjectGetRequest, LaunchPlan)
 """The launch plan as GetLaunchPlan answers it, active or not."""
 
-LAUNCH_TASK = Question("ask.registry.launch_task", ObjectGetRequest, LaunchPlan, deadline=_LAUNCH_DEADLINE_SECONDS)
+LAUNCH_TASK = ServiceRequest(
+    "ask.registry.launch_task", ObjectGetRequest, LaunchPlan, deadline=_LAUNCH_DEADLINE_SECONDS
+)
 """The launch plan by which a single task runs, generated when the task of this id has none (registry.md 12).
 
 The workflow to run has the project, domain, name and version of the launch plan's own id; `spec.workflow_id` names the
 bare task instead, as clients are used to see it.
 """
 
-TASK_REGISTERED = Fact("flyte.registry.task.registered", Identifier)
+TASK_REGISTERED = Announcement("flyte.registry.task.registered", Identifier)
 """A task version is new."""
 
-WORKFLOW_REGISTERED = Fact("flyte.registry.workflow.registered", Identifier)
+WORKFLOW_REGISTERED = Announcement("flyte.registry.workflow.registered", Identifier)
 """A workflow version is new, generated ones included."""
 
-LAUNCH_PLAN_REGISTERED = Fact("flyte.registry.launch_plan.registered", Identifier)
+LAUNCH_PLAN_REGISTERED = Announcement("flyte.registry.launch_plan.registered", Identifier)
 """A launch plan version is new, generated ones included."""
 
-LAUNCH_PLAN_ACTIVATED = Fact("flyte.registry.launch_plan.activated", Identifier)
+LAUNCH_PLAN_ACTIVATED = Announcement("flyte.registry.launch_plan.activated", Identifier)
 """This version is now the active one of its name; also said when it was before, as its schedule starts anew."""
 
-LAUNCH_PLAN_DEACTIVATED = Fact("flyte.registry.launch_plan.deactivated", Identifier)
+LAUNCH_PLAN_DEACTIVATED = Announcement("flyte.registry.launch_plan.deactivated", Identifier)
 """This version is no longer active, by request or because another version is."""

@@ -24,7 +24,7 @@ class Untyped(Exception):
     """A value, or something inside it, does not tell of which type it is."""
 
 
-class Misfit(NamedTuple):
+class TypeMismatch(NamedTuple):
     """What a value is that does not fit: its own type, and a text in it that an enum does not have, if that is why."""
 
     given: LiteralType
@@ -39,7 +39,7 @@ class Misfit(NamedTuple):
         return f"{given} with the value [{self.foreign_text}], which the enum does not have"
 
 
-def misfit(value: Literal, declared: LiteralType, comparison: Comparison) -> Misfit | None:
+def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison) -> TypeMismatch | None:
     """Return None when `value` may be given where `declared` is expected, else what it is instead.
 
     Raises Untyped, and TypesTooLarge when finding out takes more steps than `comparison` has.
@@ -51,7 +51,7 @@ def misfit(value: Literal, declared: LiteralType, comparison: Comparison) -> Mis
     if given is None:
         raise Untyped
     comparison.spend(given.ByteSize() + declared.ByteSize())  # for their texts
-    return Misfit(given, check.foreign_text)
+    return TypeMismatch(given, check.foreign_text)
 
 
 class _Place:

@@ -9,13 +9,13 @@ from services.contracts.event_batches import VERDICTS
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
 from services.events.consumers.log_writer import LogWriter
-from services.events.consumers.refusals import Refusals
+from services.events.consumers.refusals import RefusedEventWriter
 from services.events.ingest.batcher import Limits
-from services.events.ingest.publisher import Lanes
-from services.events.ingest.stall_detector import Pulse
+from services.events.ingest.publisher import EventPublisher
+from services.events.ingest.stall_detector import StallDetector
 from services.events.ingest.streams import make_ready, replace_former
-from services.events.jobs.log_retention import LogKeeping
-from services.events.jobs.missed_verdicts import MissedVerdicts
+from services.events.jobs.log_retention import LogRetention
+from services.events.jobs.missed_verdicts import VerdictBackfill
 from services.events.rpc.events import EventHandlers
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Parts
@@ -30,7 +30,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     # Nothing is signed here: events that wait in the store are read by the executions service only.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     await replace_former(parts.db, parts.bus)
-    lanes = Lanes(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
+    lanes = EventPublisher(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
     writer = LogWriter(parts.db, await make_ready(parts.bus, lanes.lost), parts.bus.mend)
 
     async def hear(verdicts: bytes) -> None:
@@ -38,18 +38,18 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
         await writer.heard(verdicts)
 
     # One subscription for both: what is for this process's callers is also for the log.
-    await parts.bus.hear(VERDICTS, hear)
-    await Refusals(parts.db).listen(parts.bus)
+    await parts.bus.subscribe(VERDICTS, hear)
+    await RefusedEventWriter(parts.db).listen(parts.bus)
 
-    pulse = Pulse()
+    stall_detector = StallDetector()
     table = Table()
-    table.bind(ADMIN_SERVICE, EventHandlers(lanes, pulse, settings.max_output_bytes))
-    keeping = LogKeeping(parts.db, parts.bus, objects, settings.event_log_days)
-    missed = MissedVerdicts(parts.db, parts.bus)
+    table.bind(ADMIN_SERVICE, EventHandlers(lanes, stall_detector, settings.max_output_bytes))
+    keeping = LogRetention(parts.db, parts.bus, objects, settings.event_log_days)
+    missed = VerdictBackfill(parts.db, parts.bus)
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=[pulse.run, writer.run, missed.run, keeping.run],
+        loops=[stall_detector.run, writer.run, missed.run, keeping.run],
         drain=[lanes.drain, writer.drain],
         checks={"the stream of events": lanes.check},
     )

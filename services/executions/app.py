@@ -9,12 +9,12 @@ from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
-from services.executions.consumers.requests import ExecutionQuestions
-from services.executions.engine.dispatcher import EngineWork
+from services.executions.consumers.requests import ExecutionRequests
+from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.port import Engine
 from services.executions.events.batches import EventBatches
 from services.executions.jobs.lost_executions import LostExecutions
-from services.executions.jobs.unconfirmed_aborts import Reconciler
+from services.executions.jobs.unconfirmed_aborts import AbortReconciler
 from services.executions.launching.launcher import Launcher
 from services.executions.rpc.artifacts import ArtifactHandlers
 from services.executions.rpc.data import DataHandlers
@@ -31,7 +31,7 @@ from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.http_routes import object_routes
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Parts
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
 NAME = "executions"
@@ -57,32 +57,32 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     await EventBatches(by_key, bus, objects, outbox, storage).listen()
 
     defaults = platform(settings)
-    await ExecutionQuestions(defaults).listen(bus)
+    await ExecutionRequests(defaults).listen(bus)
 
-    beside = Beside()
-    stack.callback(beside.close)
+    cpu_pool = CpuPool()
+    stack.callback(cpu_pool.close)
     patience = timedelta(seconds=settings.abort_patience_seconds)
-    reconciler = Reconciler(by_key, outbox, storage, patience=patience, clock=_now)
+    reconciler = AbortReconciler(by_key, outbox, storage, patience=patience, clock=_now)
 
     loops = [relay.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
-        work = EngineWork(db, engine, reconciler, settings=settings, clock=_now)
+        work = EngineDispatcher(db, engine, reconciler, settings=settings, clock=_now)
         patience = timedelta(seconds=settings.lost_patience_seconds)
         lost = LostExecutions(by_key, engine, work, outbox, storage=storage, patience=patience, clock=_now)
         loops += [partial(work.run, bus), lost.run]
 
-    launcher = Launcher(db, bus, outbox, objects, beside=beside, settings=settings, platform=defaults, clock=_now)
-    values = DataHandlers(db, objects, beside, settings)
+    launcher = Launcher(db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, platform=defaults, clock=_now)
+    values = DataHandlers(db, objects, cpu_pool, settings)
     links = DataProxyHandlers(db, objects, settings, _now)
-    table = Table(beside)
+    table = Table(cpu_pool)
     table.bind(
         ADMIN_SERVICE,
         ExecutionHandlers(db, outbox, objects, launcher, clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
         values,
-        ExecutionMetricsHandlers(db, bus, objects, beside),
+        ExecutionMetricsHandlers(db, bus, objects, cpu_pool),
     )
     table.bind(DATA_PROXY_SERVICE, links, ArtifactHandlers(db, values, links))
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))

@@ -14,7 +14,7 @@ from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.process.service import App, Parts
 from services.kit.rpc.table import Table
 from services.projects.config import Settings
-from services.projects.consumers.requests import ProjectQuestions
+from services.projects.consumers.requests import ProjectRequests
 from services.projects.rpc.attributes import AttributeHandlers
 from services.projects.rpc.projects import ProjectHandlers
 from services.projects.rpc.version import VersionHandlers
@@ -32,7 +32,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     relay = Relay(NAME, parts.db, parts.bus, outbox)
 
     await _seed(settings.seed_projects, parts.db, outbox, _now)
-    await ProjectQuestions(parts.db, domains).listen(parts.bus)
+    await ProjectRequests(parts.db, domains).listen(parts.bus)
 
     table = Table()
     table.bind(

@@ -10,11 +10,11 @@ from services.contracts.flyte_services import SERVICE_NAMES
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Parts
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 from services.registry.config import Settings
-from services.registry.consumers.requests import RegistryQuestions
-from services.registry.registration.closures import Closures
+from services.registry.consumers.requests import RegistryRequests
+from services.registry.registration.closures import ClosureStore
 from services.registry.rpc.descriptions import DescriptionHandlers
 from services.registry.rpc.launch_plans import LaunchPlanHandlers
 from services.registry.rpc.names import NamedEntityHandlers
@@ -31,21 +31,21 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     """Build the service on `parts`; answers questions from here on."""
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
-    closures = Closures(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
+    closures = ClosureStore(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
     limits = Limits(settings.max_workflow_nodes, settings.max_workflow_bytes)
-    beside = Beside()
-    stack.callback(beside.close)
+    cpu_pool = CpuPool()
+    stack.callback(cpu_pool.close)
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, beside, policy=_policy(settings), clock=_now)
-    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, beside, closures, limits=limits, clock=_now)
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, beside, clock=_now)
-    await RegistryQuestions(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
+    tasks = TaskHandlers(parts.db, parts.bus, outbox, cpu_pool, policy=_policy(settings), clock=_now)
+    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, cpu_pool, closures, limits=limits, clock=_now)
+    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, cpu_pool, clock=_now)
+    await RegistryRequests(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
     names = NamedEntityHandlers(parts.db, _now)
     descriptions = DescriptionHandlers(parts.db)
-    table = Table(beside)
+    table = Table(cpu_pool)
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(table, services=SERVICE_NAMES, loops=[relay.run])
 

@@ -25,7 +25,7 @@ from grpc_health.v1._async import HealthServicer
 from gateway.clusters import Address
 from services.kit.errors import from_status
 from services.kit.rpc import table as rpc
-from services.kit.rpc.http2_server import LeanFront
+from services.kit.rpc.http2_server import Http2Server
 from tests.support.parts import free_port
 
 SERVICES = [
@@ -146,7 +146,7 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)
         self.grpcio_port = self._server.add_insecure_port(f"127.0.0.1:{self.grpcio_port}")
         await self._server.start()
-        self._lean = LeanFront(self._table(), f"127.0.0.1:{self.port}", LARGEST)
+        self._lean = Http2Server(self._table(), f"127.0.0.1:{self.port}", LARGEST)
         await self._lean.start()
 
     async def stop(self) -> None:

@@ -20,7 +20,7 @@ from services.contracts.event_batches import (
     subject_of,
 )
 from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
-from services.contracts.event_fingerprints import mark_of, tell_marks
+from services.contracts.event_fingerprints import encode_fingerprints, fingerprint_of
 from services.events.consumers.log_writer import LogWriter
 from services.events.ingest.streams import make_ready
 from services.events.rules.log_lines import Entry, entries_of
@@ -47,7 +47,7 @@ class EventLog:
         """A writer whose rounds the test makes; it hears verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
         writer = LogWriter(self.db, await make_ready(bus), bus.mend)
-        await bus.hear(VERDICTS, writer.heard)
+        await bus.subscribe(VERDICTS, writer.heard)
         try:
             yield writer
         finally:
@@ -61,7 +61,7 @@ class EventLog:
     async def append(self, batch_id: str, name: str, *events: Event) -> None:
         """Append a batch of events of the execution `name`, as the lanes would."""
         payload = encode_batch(Batch(batch_id, tuple(map(batched, events))))
-        marks = tell_marks([mark_of("p", "d", name)] * len(events))
+        marks = encode_fingerprints([fingerprint_of("p", "d", name)] * len(events))
         headers = {INBOX_HEADER: inbox_of(SENDER), MARKS_HEADER: marks}
         await self.bus.append(subject_of(lane_of("p", "d", name)), payload, batch_id, headers)
 
@@ -71,7 +71,7 @@ class EventLog:
 
     async def entries(self, name: str) -> list[Entry]:
         """What the log holds of the execution `name`."""
-        mark = mark_of("p", "d", name)
+        mark = fingerprint_of("p", "d", name)
         return [
             entry
             async for batch in of_execution(self.db, lane_of("p", "d", name), mark, None)

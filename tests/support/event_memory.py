@@ -15,8 +15,8 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.event.event_pb2 import TaskExecutionEvent
 
-from services.executions.events.row_cache import LaneMemory
-from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, wanted
+from services.executions.events.row_cache import RowCache
+from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
@@ -48,11 +48,11 @@ class Memory:
 
     def take(self, events: Sequence[Event | ServiceError]) -> Changes:
         """Fold a batch and keep what it changed."""
-        changes = fold_batch(events, self.read(wanted(events)), self._storage)
+        changes = fold_batch(events, self.read(rows_needed(events)), self._storage)
         self.write(changes)
         return changes
 
-    def read(self, need: Wanted) -> Rows:
+    def read(self, need: RowsNeeded) -> Rows:
         """What the store answers."""
         kept = self.rows
         return Rows(
@@ -75,7 +75,7 @@ class Memory:
             {key: deepcopy(kept.counts.get(key, PhaseCounts())) for key in need.counted},
         )
 
-    def complete(self, need: Wanted, rows: Rows) -> None:
+    def complete(self, need: RowsNeeded, rows: Rows) -> None:
         """Give tasks that a replica remembers the chunks that they lack."""
         for key, events in need.task_events.items():
             state, stored = rows.tasks.get(key), self.rows.tasks.get(key)
@@ -159,11 +159,11 @@ class Replica:
     """A replica of the executions service over `store`: what it remembers of each lane between batches."""
 
     store: Memory
-    lanes: defaultdict[str, LaneMemory] = field(default_factory=lambda: defaultdict(LaneMemory))
+    lanes: defaultdict[str, RowCache] = field(default_factory=lambda: defaultdict(RowCache))
 
     def take(self, lane: str, events: Sequence[Event | ServiceError], left: dict[str, int]) -> Changes:
         """Fold a batch of a lane; `left` tells where the last batch left it, whoever took that."""
-        memory, need = self.lanes[lane], wanted(events)
+        memory, need = self.lanes[lane], rows_needed(events)
         missing = memory.lacking(need)
         if memory.left not in {None, left.get(lane)}:
             memory.forget()

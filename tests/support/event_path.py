@@ -111,9 +111,11 @@ class Executions:
 
 def delivery(name: str, events: Iterable[Event | BatchedEvent], sequence: int = 1) -> tuple[int, Delivery]:
     """A batch of events of the execution `name`, as the stream hands it to its lane."""
-    framed = tuple(event if isinstance(event, BatchedEvent) else batched(event) for event in events)
+    encode_frame = tuple(event if isinstance(event, BatchedEvent) else batched(event) for event in events)
     lane = lane_of("p", "d", name)
-    return lane, Delivery(subject_of(lane), encode_batch(Batch(uuid.uuid4().hex, framed)), sequence, datetime.now(UTC))
+    return lane, Delivery(
+        subject_of(lane), encode_batch(Batch(uuid.uuid4().hex, encode_frame)), sequence, datetime.now(UTC)
+    )
 
 
 async def verdicts_of(
@@ -126,7 +128,7 @@ async def verdicts_of(
         heard.set_result(data)
 
     inbox = inbox_of(uuid.uuid4().hex)
-    await bus.hear(inbox, hear)
+    await bus.subscribe(inbox, hear)
     await bus._client.flush()  # the server must know before the verdicts are sent on another connection
     await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)

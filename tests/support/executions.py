@@ -62,8 +62,8 @@ async def registry_knowing(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIte
     async def launch_task(request: ObjectGetRequest) -> LaunchPlan:
         return _found(request.id, f".flytegen.{request.id.name}", launch_plans)
 
-    await bus.answer(GET_LAUNCH_PLAN, get_launch_plan)
-    await bus.answer(LAUNCH_TASK, launch_task)
+    await bus.serve(GET_LAUNCH_PLAN, get_launch_plan)
+    await bus.serve(LAUNCH_TASK, launch_task)
     try:
         yield bus
     finally:

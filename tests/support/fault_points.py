@@ -18,7 +18,7 @@ from typing import Any
 
 from services.executions import app
 from services.executions.config import Settings
-from services.executions.launching.batches import LaunchBatches
+from services.executions.launching.batches import LaunchBatcher
 from services.executions.launching.launcher import Launcher
 from services.executions.launching.projects import Projects
 from services.executions.rpc.executions import ExecutionHandlers
@@ -35,7 +35,7 @@ STEPS = (
     (ExecutionHandlers, "TerminateExecution"),
     (Launcher, "_target"),
     (Launcher, "_write_inputs"),
-    (LaunchBatches, "store"),
+    (LaunchBatcher, "store"),
     (Projects, "get"),
     (executions, "lock"),
     (launches, "insert"),

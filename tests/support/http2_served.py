@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 import uvloop
 
-from services.kit.http2.connection import Connection, Unfinished
+from services.kit.http2.connection import Connection, IncompleteRequests
 from services.kit.http2.frames import NUMBER
-from services.kit.http2.headers import STATUS_200, Headers, KnownFields, encoded
-from services.kit.http2.responses import Reply
-from services.kit.rpc.fairness import Shares
+from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encoded
+from services.kit.http2.responses import Response
+from services.kit.rpc.fairness import FairBudget
 from tests.support.http2_client import Client
 from tests.support.waiting import until
 
@@ -23,7 +23,7 @@ CANCEL = NUMBER.pack(8)
 """Why a client resets a stream."""
 SAYS = encoded([(b"says", b"all")])
 """The trailers of an answer."""
-TOO_MUCH, TOO_SLOW = (Reply(STATUS_200 + encoded([(b"refused", why)])) for why in (b"too much", b"too slow"))
+TOO_MUCH, TOO_SLOW = (Response(STATUS_200 + encoded([(b"refused", why)])) for why in (b"too much", b"too slow"))
 """What is answered to requests that do not arrive."""
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -34,19 +34,19 @@ LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio"
 class Served:
     """Answers each request: `answers` by its body, otherwise with that body. Keeps what it was asked."""
 
-    answers: dict[bytes, Reply] = field(default_factory=dict)
+    answers: dict[bytes, Response] = field(default_factory=dict)
     asked: list[tuple[Headers, bytes]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: int = 0
     connections: set[Connection] = field(default_factory=set)
 
-    async def serve(self, headers: Headers, body: bytes | bytearray) -> Reply:
+    async def serve(self, headers: Headers, body: bytes | bytearray) -> Response:
         self.asked.append((headers, bytes(body)))
         try:
             await self.may_answer.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
-        return self.answers.get(bytes(body)) or Reply(STATUS_200, bytes(body), SAYS)
+        return self.answers.get(bytes(body)) or Response(STATUS_200, bytes(body), SAYS)
 
     @property
     def connection(self) -> Connection:
@@ -56,7 +56,7 @@ class Served:
 
 @asynccontextmanager
 async def connected(
-    *, waits: bool = False, unfinished: Unfinished | None = None
+    *, waits: bool = False, unfinished: IncompleteRequests | None = None
 ) -> AsyncIterator[tuple[Client, Served]]:
     """A client and what serves it, which `waits` until its may_answer is set."""
     served = Served()
@@ -64,9 +64,9 @@ async def connected(
         served.may_answer.set()
     here, there = socket.socketpair()
     loop = asyncio.get_running_loop()
-    allowed = unfinished or Unfinished(Shares(10 * MOST), 60, TOO_MUCH, TOO_SLOW)
+    allowed = unfinished or IncompleteRequests(FairBudget(10 * MOST), 60, TOO_MUCH, TOO_SLOW)
     await loop.create_connection(
-        lambda: Connection(served.serve, MOST, KnownFields(), served.connections, allowed), sock=there
+        lambda: Connection(served.serve, MOST, HeaderFieldCache(), served.connections, allowed), sock=there
     )
     reader, writer = await asyncio.open_connection(sock=here)
     try:
@@ -78,7 +78,7 @@ async def connected(
 
 @asynccontextmanager
 async def greeted(
-    settings: dict[int, int] | None = None, *, waits: bool = False, unfinished: Unfinished | None = None
+    settings: dict[int, int] | None = None, *, waits: bool = False, unfinished: IncompleteRequests | None = None
 ) -> AsyncIterator[tuple[Client, Served]]:
     async with connected(waits=waits, unfinished=unfinished) as (client, served):
         await client.greet(settings)

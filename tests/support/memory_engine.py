@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
-from services.executions.engine.port import Work
+from services.executions.engine.port import RunRequest
 
 
 @dataclass
 class MemoryEngine:
     """`running` is what it runs, by name; `failures` are raised in turn before it does anything."""
 
-    running: dict[str, Work] = field(default_factory=dict)
+    running: dict[str, RunRequest] = field(default_factory=dict)
     ever: set[str] = field(default_factory=set)
     stopped: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     gate: asyncio.Event | None = None  # holds up every run until it is set
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, work: Work) -> None:
+    async def run(self, work: RunRequest) -> None:
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 from services.kit.errors import Code
 from services.kit.http2.frames import DATA, END_STREAM, frame
 from services.kit.process.settings import UNIX
-from services.kit.rpc.http2_server import LeanFront
+from services.kit.rpc.http2_server import Http2Server
 from tests.support import http2_client
 from tests.support.parts import free_port
-from tests.support.toy_service import COOK, Kitchen
+from tests.support.toy_service import COOK, ToyService
 
 LIMIT = 1000
 """Bytes of the largest message."""
@@ -48,10 +48,10 @@ async def open_connection(address: str) -> tuple[asyncio.StreamReader, asyncio.S
 
 
 @asynccontextmanager
-async def serving(kitchen: Kitchen, address: str = "") -> AsyncIterator[str]:
+async def serving(toy_service: ToyService, address: str = "") -> AsyncIterator[str]:
     """Serve for the length of a block; yields the address."""
     address = address or f"127.0.0.1:{free_port()}"
-    front = LeanFront(kitchen.table, address, LIMIT)
+    front = Http2Server(toy_service.table, address, LIMIT)
     await front.start()
     try:
         yield address
@@ -75,7 +75,7 @@ async def call(address: str, *pieces: bytes, path: str = COOK, headers: Headers 
     return Answer(int(fields.pop(":status")), fields, got.body)
 
 
-async def ask(kitchen: Kitchen, *pieces: bytes, path: str = COOK, headers: Headers = ()) -> Answer:
+async def ask(toy_service: ToyService, *pieces: bytes, path: str = COOK, headers: Headers = ()) -> Answer:
     """Serve one call."""
-    async with serving(kitchen) as address:
+    async with serving(toy_service) as address:
         return await call(address, *pieces, path=path, headers=headers)

@@ -29,7 +29,7 @@ COOK = "/test.Kitchen/Cook"
 
 
 @dataclass
-class Kitchen:
+class ToyService:
     """Answers with `answer`; keeps the calls."""
 
     answer: Callable[[Any], Awaitable[Any]]

@@ -11,7 +11,7 @@ _POLL_SECONDS = 0.01
 # A part that was killed is back within half a minute, also on a busy machine.
 _AVAILABLE_SECONDS = 60.0
 
-Reply = TypeVar("Reply")
+Response = TypeVar("Response")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -23,7 +23,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def once_available(call: Callable[[], Awaitable[Reply]], refusal: str = "") -> Reply:
+async def once_available(call: Callable[[], Awaitable[Response]], refusal: str = "") -> Response:
     """Make `call` again as long as it fails with UNAVAILABLE, for at most a minute, as clients of Flyte do.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from services.contracts.event_batches import lane_of
-from services.contracts.event_fingerprints import mark_of
+from services.contracts.event_fingerprints import fingerprint_of
 from services.contracts.execution_names import ExecutionName
 from services.events.config import Settings
 from services.events.rules.log_lines import Entry, about, entries_of
@@ -24,7 +24,7 @@ async def logged(
     db: Database, objects: ObjectStore, wanted: ExecutionName, since: datetime | None
 ) -> AsyncIterator[Entry]:
     """Every event received for the execution, in order."""
-    mark = mark_of(*wanted)
+    mark = fingerprint_of(*wanted)
     async for batch in of_execution(db, lane_of(*wanted), mark, since):
         for found in entries_of(batch.received_at, batch.payload, batch.verdicts, mark, batch.marks):
             entry = await _whole(objects, found)

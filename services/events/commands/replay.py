@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 
 from services.contracts.event_batches import BatchedEvent, lane_of, size
-from services.contracts.event_fingerprints import mark_of
+from services.contracts.event_fingerprints import fingerprint_of
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import add_json, add_since, parser
 from services.events.commands.log_reader import logged, objects_of, refused_entry
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
 from services.events.ingest.batcher import Limits
-from services.events.ingest.publisher import Lanes
+from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.streams import make_ready
 from services.events.rules.log_lines import Entry, about, fields_of, unreadable
 from services.events.store.refused_events import refused_named
@@ -109,23 +109,23 @@ def _addressed(entry: Entry) -> _Sending:
         return _Sending(entry, failed="it cannot be read")
     if fault := unreadable(entry.event.kind, entry.body):
         return _Sending(entry, failed=f"it would be refused: {fault}")
-    marked = entry.event._replace(mark=mark_of(*read.execution))
+    marked = entry.event._replace(mark=fingerprint_of(*read.execution))
     return _Sending(replace(entry, event=marked, verdict=None), lane_of(*read.execution))
 
 
 @asynccontextmanager
-async def _lanes(settings: Settings, objects: ObjectStore) -> AsyncIterator[Lanes]:
+async def _lanes(settings: Settings, objects: ObjectStore) -> AsyncIterator[EventPublisher]:
     bus = await Bus.connect(settings.nats_url, "events-replay", settings.nats_tls)
     try:
         await make_ready(bus)
-        lanes = Lanes(bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
-        await bus.hear(lanes.inbox, lanes.heard)
+        lanes = EventPublisher(bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
+        await bus.subscribe(lanes.inbox, lanes.heard)
         yield lanes
     finally:
         await bus.close()
 
 
-async def _send(lanes: Lanes, lane: int, sending: Sequence[_Sending]) -> None:
+async def _send(lanes: EventPublisher, lane: int, sending: Sequence[_Sending]) -> None:
     """Send one batch after the other, each after the verdicts of the last or when they keep us waiting too long."""
     sent = 0
     try:

@@ -16,12 +16,12 @@ from prometheus_client import Counter, Gauge
 
 from services.contracts.event_batches import TRIAL, framed_id
 from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
-from services.contracts.event_fingerprints import read_marks
+from services.contracts.event_fingerprints import decode_fingerprints
 from services.events.store.event_log import LoggedBatch, complete, insert
 from services.events.store.log_days import make_days
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
-from services.kit.messaging.batch_consumer import Fetched, Pull
+from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class LogWriter:
     `mend` makes consumers of the stream again that are gone; raises Unavailable when it cannot.
     """
 
-    def __init__(self, db: Database, batches: Pull, mend: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, db: Database, batches: BatchConsumer, mend: Callable[[], Awaitable[None]]) -> None:
         self._db = db
         self._batches = batches
         self._mend = mend
@@ -200,7 +200,7 @@ def _lane(subject: str) -> int:
 
 def _marks(header: str | None) -> bytes | None:
     try:
-        return None if header is None else read_marks(header)
+        return None if header is None else decode_fingerprints(header)
     except ValueError:
         return None
 

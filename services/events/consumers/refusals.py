@@ -13,14 +13,14 @@ from services.events.store.refused_events import insert
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 
 log = logging.getLogger(__name__)
 
 DURABLE = "events-refusals"
 
 
-class Refusals:
+class RefusedEventWriter:
     """The listener of EVENT_REFUSED."""
 
     def __init__(self, db: Database) -> None:
@@ -28,7 +28,7 @@ class Refusals:
 
     async def listen(self, bus: Bus) -> None:
         """Keep every refused event from now on; raises Unavailable when NATS is not there."""
-        stream = facts_of(EVENT_REFUSED.owner)
+        stream = announcements_of(EVENT_REFUSED.owner)
         await bus.ensure(stream, own=False)
         await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.keep)
 

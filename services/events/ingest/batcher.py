@@ -103,7 +103,7 @@ class Sender(Protocol):
         """Append a batch; answers the future of its verdicts once it is on file. Raises Unavailable."""
 
 
-class Lane:
+class Batcher:
     """One lane. Its loop runs only while there is something to send."""
 
     def __init__(self, sender: Sender, number: int) -> None:

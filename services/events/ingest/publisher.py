@@ -26,8 +26,8 @@ from services.contracts.event_batches import (
     waiting_place,
 )
 from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
-from services.contracts.event_fingerprints import mark_of, tell_marks
-from services.events.ingest.batcher import Lane, Limits
+from services.contracts.event_fingerprints import encode_fingerprints, fingerprint_of
+from services.events.ingest.batcher import Batcher, Limits
 from services.kit.errors import Unavailable, from_status
 from services.kit.messaging.bus import Bus, StreamMissing
 from services.kit.objects.store import ObjectStore
@@ -38,7 +38,7 @@ _APPEND_AGAIN_SECONDS = 0.1
 _PROVEN_SECONDS = 1.0
 
 
-class Lanes:
+class EventPublisher:
     """Every lane of this process; whoever builds it lets `heard` hear `inbox` and has made the stream ready first.
 
     `sender` is unique among all processes ever run.
@@ -51,7 +51,7 @@ class Lanes:
         self._sender = sender
         self._sent = 0
         self.inbox = inbox_of(sender)
-        self._lanes = [Lane(self, number) for number in range(EVENT_LANES)]
+        self._lanes = [Batcher(self, number) for number in range(EVENT_LANES)]
         self._answers: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
         self._on_file: set[str] = set()  # of these, the batches that the stream has acknowledged
         self._on_file_at = -_PROVEN_SECONDS  # when a batch was last put on file, as the event loop's time
@@ -64,7 +64,7 @@ class Lanes:
         Raises the verdict, ResourceExhausted when the lane is full, Unavailable when the event is not on file.
         """
         lane = self._lanes[lane_of(execution.project, execution.domain, execution.name)]
-        mark = mark_of(execution.project, execution.domain, execution.name)
+        mark = fingerprint_of(execution.project, execution.domain, execution.name)
         status = parse_verdict(await lane.take(BatchedEvent(kind, body, mark=mark)))
         if status is not None:
             raise from_status(status)
@@ -103,7 +103,7 @@ class Lanes:
         try:
             async with asyncio.timeout(self.limits.append_wait):
                 batch = Batch(identifier, await self._slim(events, identifier))
-                headers = {INBOX_HEADER: self.inbox, MARKS_HEADER: tell_marks(event.mark for event in events)}
+                headers = {INBOX_HEADER: self.inbox, MARKS_HEADER: encode_fingerprints(event.mark for event in events)}
                 await self._append(subject_of(lane), encode_batch(batch), identifier, headers)
         except (TimeoutError, Unavailable) as error:
             answer.cancel()

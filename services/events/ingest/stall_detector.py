@@ -18,7 +18,7 @@ STOOD_STILL_SECONDS = 5.0
 DOUBT_SECONDS = 1.0
 
 
-class Pulse:
+class StallDetector:
     """Beats while the process runs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -19,7 +19,7 @@ from services.contracts.event_batches import (
 )
 from services.events.store.locks import alone
 from services.kit.db.database import Database
-from services.kit.messaging.batch_consumer import Pull
+from services.kit.messaging.batch_consumer import BatchConsumer
 from services.kit.messaging.bus import Bus, Stream
 from services.kit.messaging.streams import fetched, one_after_the_other
 
@@ -41,7 +41,7 @@ async def replace_former(db: Database, bus: Bus) -> None:
         await bus.renew(BATCHES)
 
 
-async def make_ready(bus: Bus, lost: Callable[[], None] | None = None) -> Pull:
+async def make_ready(bus: Bus, lost: Callable[[], None] | None = None) -> BatchConsumer:
     """Make the streams and consumers that are missing, and keep them; answers the log's end of the batches.
 
     `lost` is called whenever the stream was gone, with the batches in it. Raises Unavailable.

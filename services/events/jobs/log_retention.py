@@ -24,7 +24,7 @@ _DAYS_AHEAD = 3
 _DAY = timedelta(days=1)
 
 
-class LogKeeping:
+class LogRetention:
     """`days` is how long the log is kept; 0 is for ever."""
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, days: int) -> None:

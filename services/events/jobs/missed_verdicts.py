@@ -25,7 +25,7 @@ _LONGEST_SECONDS = 900.0
 _AT_ONCE = 50_000
 
 
-class MissedVerdicts:
+class VerdictBackfill:
     """Looks for them now and then; replicas that look at once only repeat each other."""
 
     def __init__(self, db: Database, bus: Bus) -> None:

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.code_pb2 import Code
 
 from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, decode_verdicts, parse_verdict
-from services.contracts.event_fingerprints import places_of
+from services.contracts.event_fingerprints import positions_of
 from services.contracts.execution_names import ExecutionName
 from services.kit.errors import InvalidArgument
 from services.kit.protobuf.readable import WRITTEN, Unreadable, depth_check
@@ -72,7 +72,7 @@ def entries_of(
         statuses = decode_verdicts(verdicts).statuses if verdicts else None
     except InvalidArgument:
         return []  # executions keeps it aside as unreadable
-    places: Iterable[int] = range(len(batch.events)) if marks is None else places_of(mark, marks)
+    places: Iterable[int] = range(len(batch.events)) if marks is None else positions_of(mark, marks)
     return [
         Entry(
             received_at,

@@ -47,7 +47,7 @@ event_log = Table(
     Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # by the stream, so the same at every delivery
     Column("batch_id", Text, primary_key=True),
     Column("lane", SmallInteger, nullable=False),
-    Column("marks", LargeBinary),  # 8 bytes an event: whose it is (`event_marks`); NULL: its sender did not say
+    Column("marks", LargeBinary),  # 8 bytes an event: whose it is (`event_fingerprints`); NULL: its sender did not say
     Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
     Column("verdicts", LargeBinary),  # as they travelled; NULL: not known yet, empty: there will be none
     postgresql_partition_by="RANGE (received_at)",

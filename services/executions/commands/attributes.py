@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from services.contracts.execution_names import execution
 from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineWork, engine_work
+from services.executions.engine.inputs import EngineInputs, engine_inputs
 from services.executions.store import executions
 from services.kit.db.database import at_terminal
 from services.kit.process.service import Command
@@ -33,12 +33,12 @@ async def attributes(settings: Settings, arguments: Sequence[str]) -> int:
     if row is None:
         sys.stderr.write(f"no execution {'/'.join(chosen)}\n")
         return NOT_FOUND
-    told = _told(engine_work(row.attributes, chosen.domain, settings))
+    told = _told(engine_inputs(row.attributes, chosen.domain, settings))
     sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     return 0
 
 
-def _told(work: EngineWork) -> dict[str, object]:
+def _told(work: EngineInputs) -> dict[str, object]:
     return {
         "task_resources": MessageToDict(work.task_resources, preserving_proto_field_name=True),
         "queue_tags": list(work.queue_tags),

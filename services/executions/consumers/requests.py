@@ -7,7 +7,7 @@ from services.contracts.executions import GET_DEFAULT_CONFIG
 from services.kit.messaging.bus import Bus
 
 
-class ExecutionQuestions:
+class ExecutionRequests:
     """Answers what `services.contracts.executions` lets others ask; `platform` is the last level of configurations."""
 
     def __init__(self, platform: WorkflowExecutionConfig) -> None:
@@ -18,7 +18,7 @@ class ExecutionQuestions:
 
     async def listen(self, bus: Bus) -> None:
         """Answer from now on."""
-        await bus.answer(GET_DEFAULT_CONFIG, self.get_default_config)
+        await bus.serve(GET_DEFAULT_CONFIG, self.get_default_config)
 
     async def get_default_config(self, _request: Empty) -> WorkflowExecutionConfig:
         """Answer what the settings say."""

@@ -19,9 +19,9 @@ from prometheus_client import Counter, Histogram
 
 from services.contracts.executions import EXECUTION_CREATED
 from services.executions.config import Settings
-from services.executions.engine.inputs import engine_work
-from services.executions.engine.port import Engine, Wish, Work, refused, wish
-from services.executions.jobs.unconfirmed_aborts import Reconciler
+from services.executions.engine.inputs import engine_inputs
+from services.executions.engine.port import Engine, EngineAction, RunRequest, engine_action, refused
+from services.executions.jobs.unconfirmed_aborts import AbortReconciler
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import execution_key
 from services.executions.store.endings import take
@@ -29,9 +29,9 @@ from services.executions.store.engine_inputs import StoredWork, get_phase, get_w
 from services.executions.store.event_rows import write_rows
 from services.kit.db.database import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
-from services.kit.messaging.batch_consumer import Fetched, Pull
+from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 from services.kit.messaging.bus import Bus
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +59,14 @@ LAUNCH_SECONDS = Histogram(
 )
 
 
-class EngineWork:
+class EngineDispatcher:
     """One replica's part; replicas share the facts."""
 
     def __init__(
         self,
         db: Database,
         engine: Engine,
-        reconciler: Reconciler,
+        reconciler: AbortReconciler,
         *,
         settings: Settings,
         clock: Callable[[], datetime],
@@ -80,7 +80,7 @@ class EngineWork:
 
     async def run(self, bus: Bus) -> None:
         """Hand over for ever; a part that is down is waited for."""
-        facts: Pull | None = None
+        facts: BatchConsumer | None = None
         while True:
             try:
                 facts = facts or await _facts(bus)
@@ -90,7 +90,7 @@ class EngineWork:
                 log.warning("executions wait for their engine: %s", error.message)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def round(self, facts: Pull) -> int:
+    async def round(self, facts: BatchConsumer) -> int:
         """Take up what waits, `_AT_ONCE` at most; answers how many facts there were."""
         fetched = await facts.fetch(_AT_ONCE)
         done = await asyncio.gather(*map(self._take, fetched))
@@ -102,16 +102,16 @@ class EngineWork:
 
         Raises what the engine or a part raises.
         """
-        done: Wish | None = None
+        done: EngineAction | None = None
         while (wanted := await self._wanted(identifier)) not in {None, done}:
             async with asyncio.timeout(_ENGINE_SECONDS):
-                await (self._run(identifier) if wanted is Wish.RUN else self._stop(identifier))
+                await (self._run(identifier) if wanted is EngineAction.RUN else self._stop(identifier))
             done = wanted
 
-    async def _wanted(self, identifier: WorkflowExecutionIdentifier) -> Wish | None:
+    async def _wanted(self, identifier: WorkflowExecutionIdentifier) -> EngineAction | None:
         async with self._db.read() as connection:
             phase = await get_phase(connection, identifier)
-        return wish(phase) if phase is not None else None
+        return engine_action(phase) if phase is not None else None
 
     async def _run(self, identifier: WorkflowExecutionIdentifier) -> None:
         async with self._db.read() as connection:
@@ -153,7 +153,10 @@ class EngineWork:
         try:
             async with self._db.pipeline() as pipeline:
                 state = await take(pipeline, execution_key(identifier))
-                if state is None or wish(WorkflowExecution.Phase.Name(state.closure.phase)) is not Wish.RUN:
+                if (
+                    state is None
+                    or engine_action(WorkflowExecution.Phase.Name(state.closure.phase)) is not EngineAction.RUN
+                ):
                     return state is None
                 write_rows(pipeline, Changes(executions={state.key: refused(state, error, self._clock())}))
         except ServiceError:
@@ -163,19 +166,19 @@ class EngineWork:
         return True
 
 
-async def _facts(bus: Bus) -> Pull:
-    stream = facts_of(OWNER)
+async def _facts(bus: Bus) -> BatchConsumer:
+    stream = announcements_of(OWNER)
     await bus.ensure(stream)
     return await bus.pull(stream, SUBJECTS, DURABLE)
 
 
-def _work(identifier: WorkflowExecutionIdentifier, stored: StoredWork, settings: Settings) -> Work:
-    return Work(
+def _work(identifier: WorkflowExecutionIdentifier, stored: StoredWork, settings: Settings) -> RunRequest:
+    return RunRequest(
         id=identifier,
         workflow_id=ExecutionClosure.FromString(stored.closure).workflow_id,
         spec=ExecutionSpec.FromString(stored.spec),
         config=WorkflowExecutionConfig.FromString(stored.config),
         inputs_uri=stored.inputs_uri,
-        acting=engine_work(stored.attributes, identifier.domain, settings),
+        acting=engine_inputs(stored.attributes, identifier.domain, settings),
         accepted_at=stored.created_at,
     )

@@ -24,7 +24,7 @@ CHILD_QUEUE = "child_queue"
 
 
 @dataclass(frozen=True)
-class EngineWork:
+class EngineInputs:
     """What acts on an execution's tasks, and on the namespace in which they run."""
 
     task_resources: TaskResourceAttributes
@@ -33,7 +33,7 @@ class EngineWork:
     cluster_resources: Mapping[str, str] = field(default_factory=dict)
 
 
-def engine_work(acting: bytes, domain: str, settings: Settings) -> EngineWork:
+def engine_inputs(acting: bytes, domain: str, settings: Settings) -> EngineInputs:
     """Return what an engine is handed of an execution of `domain` on which the serialized attributes `acting` act.
 
     Task resources of attributes stand in place of all the settings', defaults and limits: what they leave out is none.
@@ -46,7 +46,7 @@ def engine_work(acting: bytes, domain: str, settings: Settings) -> EngineWork:
     resources, queue = kinds.get("task_resource_attributes"), kinds.get("execution_queue_attributes")
     plugins, cluster = kinds.get("plugin_overrides"), kinds.get("cluster_resource_attributes")
     configured = settings.queue_tags.get(domain, settings.queue_tags.get("", []))
-    return EngineWork(
+    return EngineInputs(
         task_resources=readable(resources.task_resource_attributes, platform) if resources else platform,
         queue_tags=tuple(queue.execution_queue_attributes.tags if queue else configured),
         plugin_overrides=tuple(plugins.plugin_overrides.overrides) if plugins else (),
@@ -69,7 +69,7 @@ def child_queue(tags: Sequence[str], queues: Mapping[str, Sequence[str]], choose
     return ""
 
 
-def prepared(task: TaskTemplate, work: EngineWork, queue: str) -> TaskTemplate:
+def prepared(task: TaskTemplate, work: EngineInputs, queue: str) -> TaskTemplate:
     """Return `task` as it runs; a task that has no container, or has a pod, is left as it is."""
     if task.WhichOneof("target") != "container":
         return task

@@ -16,7 +16,7 @@ from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 
-from services.executions.engine.inputs import EngineWork
+from services.executions.engine.inputs import EngineInputs
 from services.executions.rules.events.state import ExecutionState
 from services.kit.errors import InvalidArgument, ServiceError
 
@@ -25,7 +25,7 @@ LOST_MESSAGE = "the engine no longer has this execution, and nothing was heard o
 
 
 @dataclass(frozen=True)
-class Work:
+class RunRequest:
     """An execution as an engine is handed it; `spec` is without inputs, which lie at `inputs_uri`."""
 
     id: WorkflowExecutionIdentifier
@@ -33,7 +33,7 @@ class Work:
     spec: ExecutionSpec
     config: WorkflowExecutionConfig
     inputs_uri: str
-    acting: EngineWork
+    acting: EngineInputs
     accepted_at: datetime
 
 
@@ -44,7 +44,7 @@ class Engine(Protocol):
     refuses the execution for good.
     """
 
-    async def run(self, work: Work) -> None:
+    async def run(self, work: RunRequest) -> None:
         """Have the execution run; one that the engine has already is success."""
 
     async def stop(self, execution: WorkflowExecutionIdentifier) -> bool:
@@ -54,18 +54,18 @@ class Engine(Protocol):
         """Answer those that the engine does not have."""
 
 
-class Wish(Enum):
+class EngineAction(Enum):
     """What an execution's phase asks of its engine."""
 
     RUN = "run"
     STOP = "stop"
 
 
-def wish(phase: str) -> Wish | None:
+def engine_action(phase: str) -> EngineAction | None:
     """Return what an execution of this phase, by name, asks of its engine; None for one that the engine reports on."""
     if phase == "UNDEFINED":
-        return Wish.RUN
-    return Wish.STOP if phase in {"ABORTING", "ABORTED"} else None
+        return EngineAction.RUN
+    return EngineAction.STOP if phase in {"ABORTING", "ABORTED"} else None
 
 
 def refused(state: ExecutionState, error: Exception, now: datetime) -> ExecutionState:

@@ -24,10 +24,10 @@ from services.contracts.event_batches import (
     refusal,
     verdict,
 )
-from services.executions.events.row_cache import LaneMemory
-from services.executions.rules.events.batch import Changes, Event, Rows, Wanted, fold_batch, wanted
+from services.executions.events.row_cache import RowCache
+from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.storage import Storage
-from services.executions.store.event_rows import Lane, mark_lane, read, read_rows, savepoint, write_rows
+from services.executions.store.event_rows import LaneCursor, mark_lane, read, read_rows, savepoint, write_rows
 from services.kit.db.database import Database
 from services.kit.db.pipeline import Pipeline
 from services.kit.errors import (
@@ -64,7 +64,7 @@ BATCH_AGE = Histogram(
 
 
 @dataclass(frozen=True)
-class Arrived:
+class ReceivedBatch:
     """A batch of a lane with its events read; what could not be read is its verdict."""
 
     lane: int
@@ -82,9 +82,9 @@ class EventApplier:
         self._objects = objects
         self._outbox = outbox
         self._storage = storage
-        self._memories = [LaneMemory() for _ in range(EVENT_LANES)]
+        self._memories = [RowCache() for _ in range(EVENT_LANES)]
 
-    async def apply(self, arrived: Arrived) -> bytes:
+    async def apply(self, arrived: ReceivedBatch) -> bytes:
         """Apply a batch; answers its verdicts, framed; nothing when they are forgotten.
 
         A lane may have one batch here at a time. Raises a ServiceError while a part is down.
@@ -100,14 +100,14 @@ class EventApplier:
         BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - arrived.stored_at).total_seconds()))
         return told
 
-    async def _in_one_go(self, arrived: Arrived) -> bytes:
+    async def _in_one_go(self, arrived: ReceivedBatch) -> bytes:
         """Apply a batch unless it was applied before; answers its verdicts."""
         memory = self._memories[arrived.lane]
-        need = wanted(arrived.events)
+        need = rows_needed(arrived.events)
         try:
             async with self._db.pipeline() as pipeline:
                 lane = self._known(arrived, need) or await self._read(pipeline, arrived.lane, need)
-                told = _told_before(arrived, lane)
+                told = _previous_verdicts(arrived, lane)
                 left = lane if told is not None else await self._write(pipeline, arrived, lane)
         except BaseException:
             memory.forget()
@@ -115,18 +115,18 @@ class EventApplier:
         memory.keep(need, left)
         return left.verdicts if told is None else told
 
-    def _known(self, arrived: Arrived, need: Wanted) -> Lane | None:
+    def _known(self, arrived: ReceivedBatch, need: RowsNeeded) -> LaneCursor | None:
         """Where the lane was left, when this batch came next in the stream and all its rows are remembered.
 
         Nothing is read then: the batch is written in one round trip, which fails should the lane have moved on.
         """
         memory = self._memories[arrived.lane]
         left = memory.left
-        if isinstance(left, Lane) and left.sequence + 1 == arrived.sequence and memory.suffices(need):
+        if isinstance(left, LaneCursor) and left.sequence + 1 == arrived.sequence and memory.suffices(need):
             return left
         return None
 
-    async def _read(self, pipeline: Pipeline, number: int, need: Wanted) -> Lane:
+    async def _read(self, pipeline: Pipeline, number: int, need: RowsNeeded) -> LaneCursor:
         """Lock the lane and read what is not remembered; all of it when another replica had it meanwhile."""
         memory = self._memories[number]
         lane, found = await read(pipeline, number, memory.lacking(need), memory.rows)
@@ -136,7 +136,7 @@ class EventApplier:
         memory.rows.add(found)
         return lane
 
-    async def _write(self, pipeline: Pipeline, arrived: Arrived, before: Lane) -> Lane:
+    async def _write(self, pipeline: Pipeline, arrived: ReceivedBatch, before: LaneCursor) -> LaneCursor:
         """Fold and write a new batch; answers where it leaves its lane, which is at `before`."""
         changes = fold_batch(arrived.events, self._memories[arrived.lane].rows, self._storage)
         await self._offload(changes)
@@ -145,11 +145,11 @@ class EventApplier:
         await self._report(pipeline, arrived.batch, changes.verdicts)
         return left
 
-    async def _one_by_one(self, arrived: Arrived) -> bytes:
+    async def _one_by_one(self, arrived: ReceivedBatch) -> bytes:
         """Write each event in a savepoint, so that only the event that causes a failure suffers."""
         async with self._db.pipeline() as pipeline:
-            lane, _ = await read(pipeline, arrived.lane, wanted([]), Rows())
-            told = _told_before(arrived, lane)
+            lane, _ = await read(pipeline, arrived.lane, rows_needed([]), Rows())
+            told = _previous_verdicts(arrived, lane)
             if told is None:
                 verdicts = [await self._write_alone(pipeline, event) for event in arrived.events]
                 told = _mark(pipeline, arrived, verdicts, lane).verdicts
@@ -159,7 +159,7 @@ class EventApplier:
     async def _write_alone(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
         try:
             async with savepoint(pipeline):
-                rows = await read_rows(pipeline, wanted([event]), Rows())
+                rows = await read_rows(pipeline, rows_needed([event]), Rows())
                 changes = fold_batch([event], rows, self._storage)
                 await self._offload(changes)
                 write_rows(pipeline, changes)
@@ -193,15 +193,15 @@ class EventApplier:
             await self._outbox.put(pipeline.connection, EVENT_REFUSED, said)
 
 
-def _mark(pipeline: Pipeline, arrived: Arrived, verdicts: Verdicts, before: Lane) -> Lane:
+def _mark(pipeline: Pipeline, arrived: ReceivedBatch, verdicts: Verdicts, before: LaneCursor) -> LaneCursor:
     """Mark the lane, which is at `before`, as left by this batch; answers the mark."""
-    framed = encode_verdicts(arrived.batch.id, list(map(verdict, verdicts)))
-    left = Lane(framed, arrived.sequence, arrived.stored_at)
+    encode_frame = encode_verdicts(arrived.batch.id, list(map(verdict, verdicts)))
+    left = LaneCursor(encode_frame, arrived.sequence, arrived.stored_at)
     mark_lane(pipeline, arrived.lane, left, before)
     return left
 
 
-def _told_before(arrived: Arrived, lane: Lane) -> bytes | None:
+def _previous_verdicts(arrived: ReceivedBatch, lane: LaneCursor) -> bytes | None:
     """The verdicts of a batch that was applied before, empty when a later one has replaced them; None for a new one."""
     if lane.verdicts and decode_verdicts(lane.verdicts).id == arrived.batch.id:
         return lane.verdicts

@@ -20,7 +20,7 @@ from services.contracts.event_batches import (
     parking_place,
     subject_of,
 )
-from services.executions.events.applier import Arrived, EventApplier
+from services.executions.events.applier import EventApplier, ReceivedBatch
 from services.executions.rules.events.batch import Event, read_event
 from services.executions.rules.events.storage import Storage
 from services.kit.db.database import Database
@@ -62,7 +62,7 @@ class EventBatches:
             return
         aside = iter(await asyncio.gather(*(self._fetched(event) for event in batch.events if event.by_reference)))
         events = [next(aside) if event.by_reference else read_event(event) for event in batch.events]
-        verdicts = await self._applier.apply(Arrived(lane, delivery.sequence, delivery.stored_at, batch, events))
+        verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
         if verdicts and (inbox := delivery.headers.get(INBOX_HEADER)):
             await self._bus.send(inbox, verdicts)
 

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
-from services.executions.rules.events.batch import Rows, Wanted
+from services.executions.rules.events.batch import Rows, RowsNeeded
 from services.executions.rules.events.external_resources import chunks_needed
 from services.executions.rules.events.state import ExecutionKey, NodeKey, NodeState, ResourceChunks, TaskKey, TaskState
 
@@ -34,7 +34,7 @@ _MOST_CLUSTER_CHARACTERS = 255
 
 
 @dataclass
-class LaneMemory:
+class RowCache:
     """Rows of one lane, which its batches are folded over.
 
     `left` is where the last batch left the lane, None when nothing is known.
@@ -46,10 +46,10 @@ class LaneMemory:
     _sizes: dict[NodeKey | TaskKey, int] = field(default_factory=dict)
     _bytes: int = 0
 
-    def lacking(self, need: Wanted) -> Wanted:
+    def lacking(self, need: RowsNeeded) -> RowsNeeded:
         """What of `need` is not remembered and left to read. Chunks of tasks that are remembered may be, too."""
         rows = self.rows
-        return Wanted(
+        return RowsNeeded(
             executions=need.executions,
             mentioned=need.mentioned - rows.clusters.keys(),
             nodes={key: full for key, full in need.nodes.items() if key not in (rows.nodes if full else rows.node_ids)},
@@ -58,7 +58,7 @@ class LaneMemory:
             counted=need.counted - rows.counts.keys(),
         )
 
-    def suffices(self, need: Wanted) -> bool:
+    def suffices(self, need: RowsNeeded) -> bool:
         """Whether nothing of `need` is left to read."""
         lacking = self.lacking(need)
         if lacking.executions or lacking.mentioned or lacking.nodes or lacking.tasks or lacking.counted:
@@ -69,7 +69,7 @@ class LaneMemory:
             if (state := self.rows.tasks[key]).chunks is not None
         )
 
-    def keep(self, need: Wanted, left: object) -> None:
+    def keep(self, need: RowsNeeded, left: object) -> None:
         """Go on remembering after a batch that needed `need`, is committed and left the lane at `left`."""
         self.left = left
         rows = self.rows

@@ -16,7 +16,7 @@ from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from prometheus_client import Counter
 
 from services.executions.consumers.children import terminate_children
-from services.executions.engine.dispatcher import EngineWork
+from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.port import Engine, lost
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads, execution_key
@@ -46,7 +46,7 @@ class LostExecutions:
         self,
         db: Database,
         engine: Engine,
-        work: EngineWork,
+        work: EngineDispatcher,
         outbox: Outbox,
         *,
         storage: Storage,

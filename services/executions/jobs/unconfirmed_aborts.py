@@ -40,7 +40,7 @@ _PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 ABORTED = Counter("flyteplane_executions_aborted_unconfirmed_total", "Terminated executions ended without their engine")
 
 
-class Reconciler:
+class AbortReconciler:
     """One replica's part; replicas pass over what another one holds."""
 
     def __init__(

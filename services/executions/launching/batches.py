@@ -20,7 +20,7 @@ _MOST_TOGETHER = 64
 Waiting = tuple[Launch, "asyncio.Future[bool]"]
 
 
-class LaunchBatches:
+class LaunchBatcher:
     """Stores new executions, a statement at a time."""
 
     def __init__(self, db: Database) -> None:

@@ -30,7 +30,7 @@ from services.contracts.identifiers import GENERATED_PREFIX
 from services.contracts.projects import check_registered, unregistered
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
 from services.executions.config import Settings
-from services.executions.launching.batches import LaunchBatches
+from services.executions.launching.batches import LaunchBatcher
 from services.executions.launching.projects import Projects
 from services.executions.rules import attributes, configuration, create, inputs, lookups, names
 from services.executions.store import executions as store
@@ -48,7 +48,7 @@ from services.kit.errors import (
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 
 # Registered versions never change, so what the registry said of one is kept: some hundred kilobytes each at worst, a
 # few kilobytes as a rule.
@@ -72,7 +72,7 @@ class Launcher:
         outbox: Outbox,
         objects: ObjectStore,
         *,
-        beside: Beside,
+        cpu_pool: CpuPool,
         settings: Settings,
         platform: WorkflowExecutionConfig,
         clock: Callable[[], datetime],
@@ -80,10 +80,10 @@ class Launcher:
         self._db = db
         self._bus = bus
         self._outbox = outbox
-        self._batches = LaunchBatches(db)
+        self._batches = LaunchBatcher(db)
         self._projects = Projects(bus)
         self._objects = objects
-        self._beside = beside
+        self._cpu_pool = cpu_pool
         self._settings = settings
         self._platform = platform
         self._clock = clock
@@ -93,7 +93,7 @@ class Launcher:
         self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
     ) -> ExecutionCreateResponse:
         """Launch what `request` asks for; raises InvalidArgument, NotFound, AlreadyExists (executions.md 2.1)."""
-        create.check_place(request)
+        create.check_project_and_domain(request)
         place = await self._place(request)
         await self._check_spec(request)
         target = await self._target(request.spec.launch_plan)
@@ -123,7 +123,7 @@ class Launcher:
 
     async def _check_spec(self, request: ExecutionCreateRequest) -> None:
         if request.ByteSize() > _SMALL_BYTES:
-            await self._beside.run(create.check_spec, request)
+            await self._cpu_pool.run(create.check_spec, request)
         else:
             create.check_spec(request)
 
@@ -133,7 +133,7 @@ class Launcher:
             with suppress(TypesTooLarge):
                 return inputs.resolved(given, target.launch_plan, _FEW_STEPS)
         try:
-            return await self._beside.run(inputs.resolved, given, target.launch_plan)
+            return await self._cpu_pool.run(inputs.resolved, given, target.launch_plan)
         except TypesTooLarge as error:
             raise InvalidArgument("the types of the inputs are too large to compare") from error
 
@@ -169,9 +169,9 @@ class Launcher:
     async def _ask_target(self, identifier: Identifier) -> create.Target:
         question = ObjectGetRequest(id=identifier)
         if identifier.resource_type == ResourceType.LAUNCH_PLAN:
-            launch_plan = await self._bus.ask(GET_LAUNCH_PLAN, question)
+            launch_plan = await self._bus.request(GET_LAUNCH_PLAN, question)
             return create.Target(launch_plan, launch_plan.spec.workflow_id)
-        launch_plan = await self._bus.ask(LAUNCH_TASK, question)
+        launch_plan = await self._bus.request(LAUNCH_TASK, question)
         workflow = Identifier()
         workflow.CopyFrom(launch_plan.id)
         workflow.resource_type = ResourceType.WORKFLOW

@@ -31,4 +31,4 @@ class Projects:
     async def _ask(self, key: bytes, scope: MatchableAttributesConfiguration) -> ProjectAndAttributes:
         await asyncio.sleep(0)
         del self._collecting[key]
-        return await self._bus.ask(GET_PROJECT_AND_ATTRIBUTES, scope)
+        return await self._bus.request(GET_PROJECT_AND_ATTRIBUTES, scope)

@@ -32,7 +32,7 @@ from services.kit.db.database import Database
 from services.kit.errors import NotFound
 from services.kit.objects.local_files import LargeObject
 from services.kit.objects.store import ObjectStore, missed
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 
 # An engine names what is read here, and it may be an upload of many GiB. Engines write outputs of 10 MB at most.
@@ -44,9 +44,9 @@ _CHECKED_AT_ONCE_BYTES = 128 * 1024
 class DataHandlers:
     """The RPCs that answer inputs and outputs."""
 
-    def __init__(self, db: Database, objects: ObjectStore, beside: Beside, settings: Settings) -> None:
+    def __init__(self, db: Database, objects: ObjectStore, cpu_pool: CpuPool, settings: Settings) -> None:
         self._db = db
-        self._beside = beside
+        self._cpu_pool = cpu_pool
         self._objects = objects
         self._max_bytes = settings.inline_data_max_bytes
         self._signed = settings.signed_data_urls
@@ -132,7 +132,7 @@ class DataHandlers:
                 return rules.GONE
             if len(content) <= _CHECKED_AT_ONCE_BYTES:
                 return rules.Data(blob, rules.literals(content))
-            return rules.Data(blob, await self._beside.run(rules.literals, content))
+            return rules.Data(blob, await self._cpu_pool.run(rules.literals, content))
         except LargeObject:
             return rules.Data(blob, None)
         except DecodeError as error:

@@ -15,7 +15,7 @@ from services.executions.store import task_executions
 from services.kit.db.database import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.lists.pages import Page
-from services.kit.lists.query import Plan
+from services.kit.lists.query import ListQuery
 from services.kit.rpc.table import Call
 
 
@@ -60,7 +60,7 @@ class NodeExecutionHandlers:
         return _page(execution, rows, plan)
 
 
-def _plan(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskListRequest) -> Plan:
+def _plan(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskListRequest) -> ListQuery:
     return store.LISTING.plan(
         name=name,
         limit=request.limit,
@@ -71,7 +71,7 @@ def _plan(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskLis
     )
 
 
-def _page(execution: WorkflowExecutionIdentifier, rows: Page[answers.StoredNodeExecution], plan: Plan) -> bytes:
+def _page(execution: WorkflowExecutionIdentifier, rows: Page[answers.StoredNodeExecution], plan: ListQuery) -> bytes:
     identifier = answers.execution_id(execution.project, execution.domain, execution.name)
     return answers.page(
         NodeExecutionList.NODE_EXECUTIONS_FIELD_NUMBER,

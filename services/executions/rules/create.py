@@ -103,7 +103,7 @@ def inputs_of(request: ExecutionCreateRequest) -> LiteralMap:
     return request.inputs if request.inputs.literals else request.spec.inputs
 
 
-def check_place(request: ExecutionCreateRequest) -> None:
+def check_project_and_domain(request: ExecutionCreateRequest) -> None:
     """Raise InvalidArgument unless project and domain are named and the name, if any, is good (2.2, rules 1 to 5)."""
     if not request.project:
         raise InvalidArgument("missing project")

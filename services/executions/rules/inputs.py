@@ -10,7 +10,7 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.contracts.casting import Comparison
 from services.contracts.literals import type_text
-from services.contracts.values import Untyped, misfit
+from services.contracts.values import Untyped, type_mismatch
 from services.kit.errors import InvalidArgument
 
 # Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
@@ -57,7 +57,7 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS)
 def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: Comparison) -> None:
     wanted = parameter.var.type
     try:
-        instead = misfit(literal, wanted, comparison)
+        instead = type_mismatch(literal, wanted, comparison)
     except Untyped as error:
         raise InvalidArgument(
             f"Failed to validate literal type for [{name}] with err: its type cannot be told"

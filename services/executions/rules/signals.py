@@ -8,7 +8,7 @@ from flyteidl.core.types_pb2 import LiteralType
 from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_execution_identifier, identifier_text
 from services.contracts.literals import type_text
-from services.contracts.values import Untyped, misfit
+from services.contracts.values import Untyped, type_mismatch
 from services.kit.errors import InvalidArgument
 
 # A value is an answer of a person or a small number, is listed with all others of its execution and polled by engines;
@@ -53,7 +53,7 @@ def check_fits(value: Literal, declared: LiteralType) -> None:
     The reference asks the other way round and so refuses answers to gates of optional and union types.
     """
     try:
-        instead = misfit(value, declared, Comparison(_MOST_STEPS))
+        instead = type_mismatch(value, declared, Comparison(_MOST_STEPS))
     except TypesTooLarge as error:
         raise InvalidArgument("invalid value for value: its type is too large to compare") from error
     except Untyped as error:

@@ -19,7 +19,7 @@ from flyteidl.core.catalog_pb2 import CatalogCacheStatus
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from psycopg import errors as pg
 
-from services.executions.rules.events.batch import Changes, Rows, Wanted
+from services.executions.rules.events.batch import Changes, Rows, RowsNeeded
 from services.executions.rules.events.state import (
     ExecutionKey,
     ExecutionState,
@@ -61,7 +61,7 @@ Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
 @dataclass(frozen=True)
-class Lane:
+class LaneCursor:
     """How far a lane has been applied: the last batch's verdicts (empty at first), its place and time in the stream."""
 
     verdicts: bytes
@@ -76,7 +76,7 @@ class Lane:
         return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
 
 
-async def read(pipeline: Pipeline, lane: int, need: Wanted, remembered: Rows) -> tuple[Lane, Rows]:
+async def read(pipeline: Pipeline, lane: int, need: RowsNeeded, remembered: Rows) -> tuple[LaneCursor, Rows]:
     """Keep every other replica from `lane` until the transaction ends, then read what `need` names.
 
     Answers how far the lane has been applied, and the rows; tasks of `remembered` get the chunks that they lack.
@@ -90,7 +90,7 @@ async def read(pipeline: Pipeline, lane: int, need: Wanted, remembered: Rows) ->
     return _lane(locked.rows[0]), rows
 
 
-def mark_lane(pipeline: Pipeline, lane: int, left: Lane, before: Lane) -> None:
+def mark_lane(pipeline: Pipeline, lane: int, left: LaneCursor, before: LaneCursor) -> None:
     """Record how far a lane has been applied, when the pipeline runs; all of it fails unless the lane is at `before`.
 
     Keeps every other replica from the lane until the transaction ends, so it may come first.
@@ -106,7 +106,7 @@ def mark_lane(pipeline: Pipeline, lane: int, left: Lane, before: Lane) -> None:
     pipeline.put(statements.MARK_LANE, values)
 
 
-def _moment(lane: Lane) -> bytes | None:
+def _moment(lane: LaneCursor) -> bytes | None:
     return None if lane.stored_at is None else timestamp(lane.stored_at)
 
 
@@ -135,7 +135,7 @@ async def savepoint(pipeline: Pipeline) -> AsyncIterator[None]:
         raise Internal("the event could not be stored") from error
 
 
-async def read_rows(pipeline: Pipeline, need: Wanted, remembered: Rows) -> Rows:
+async def read_rows(pipeline: Pipeline, need: RowsNeeded, remembered: Rows) -> Rows:
     """Read what `need` names; what does not exist is not in the answer, but has an id set aside.
 
     Tasks of `remembered` get the chunks that they lack. What was put before runs in the same round trip, and only
@@ -187,8 +187,8 @@ def write_rows(pipeline: Pipeline, changes: Changes) -> None:
     write_counts(pipeline, changes.counts)
 
 
-def _lane(row: Row) -> Lane:
-    return Lane(row[0] or b"", read_int(row[1]), read_timestamp(row[2]))
+def _lane(row: Row) -> LaneCursor:
+    return LaneCursor(row[0] or b"", read_int(row[1]), read_timestamp(row[2]))
 
 
 def _execution_key(row: Row) -> ExecutionKey:

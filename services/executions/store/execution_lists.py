@@ -31,7 +31,7 @@ from services.executions.rules.answers import StoredExecution
 from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, ListQuery
 from services.kit.lists.statements import within
 
 _TAG_ENTITIES = frozenset({"execution_tag", "admin_tag"})
@@ -127,7 +127,7 @@ _LISTED = (
 )
 
 
-async def find(connection: Connection, plan: Plan, where: NamedEntityIdentifier) -> Page[StoredExecution]:
+async def find(connection: Connection, plan: ListQuery, where: NamedEntityIdentifier) -> Page[StoredExecution]:
     """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
     given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
     place = {column: value for column, value in given if value}
@@ -149,7 +149,7 @@ async def find(connection: Connection, plan: Plan, where: NamedEntityIdentifier)
     return Page(map(StoredExecution._make, found), cut=found.cut)
 
 
-def _several_phases(plan: Plan) -> Condition | None:
+def _several_phases(plan: ListQuery) -> Condition | None:
     """Return the filter for several phases of a list that the index by phase has in order, a phase at a time."""
     if plan.order[0] != "created_at" or plan.offset + plan.limit > _MOST_OF_EACH:
         return None
@@ -158,18 +158,18 @@ def _several_phases(plan: Plan) -> Condition | None:
 
 
 def _first_of_each(
-    phases: Condition, plan: Plan, filtered: Callable[[Select[Any]], Select[Any]]
+    phases: Condition, plan: ListQuery, filtered: Callable[[Select[Any]], Select[Any]]
 ) -> ColumnElement[bool]:
     """Whether an execution is among the first that a phase has up to the page's end; the page is chosen from these.
 
     Failures that are few, or all old, would otherwise be looked for among everything that is newer.
     """
     array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
-    wanted = select(func.unnest(array).label("phase")).distinct().subquery("wanted")
+    rows_needed = select(func.unnest(array).label("phase")).distinct().subquery("wanted")
     end = bindparam("offset", type_=BigInteger) + bindparam("limit", type_=BigInteger)
-    first = filtered(select(executions.c.id)).where(executions.c.phase == wanted.c.phase)
-    first_of_each = first.order_by(*plan.order_by).limit(end).correlate(wanted).lateral("first_of_each")
-    return executions.c.id.in_(select(first_of_each.c.id).select_from(wanted.join(first_of_each, true())))
+    first = filtered(select(executions.c.id)).where(executions.c.phase == rows_needed.c.phase)
+    first_of_each = first.order_by(*plan.order_by).limit(end).correlate(rows_needed).lateral("first_of_each")
+    return executions.c.id.in_(select(first_of_each.c.id).select_from(rows_needed.join(first_of_each, true())))
 
 
 def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:

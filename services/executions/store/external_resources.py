@@ -7,7 +7,7 @@ another, and neither when none of its tasks has chunks.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.executions.rules.events.batch import Rows, Wanted
+from services.executions.rules.events.batch import Rows, RowsNeeded
 from services.executions.rules.events.external_resources import chunks_needed, with_chunks
 from services.executions.rules.events.state import TaskState
 from services.kit.db.binary_parameters import bigints, byteas, ints, read_int
@@ -33,21 +33,21 @@ ON CONFLICT (task_execution_id, chunk) DO UPDATE SET resources = excluded.resour
 class Asked:
     """Chunks under way: by the row id of their task its state and their numbers (None for all), and the answer."""
 
-    wanted: Mapping[int, tuple[TaskState, set[int] | None]]
+    rows_needed: Mapping[int, tuple[TaskState, set[int] | None]]
     answer: Answer
 
     def take(self, rows: Rows) -> None:
         """Give the tasks of `rows` what was read, once the pipeline has run."""
-        found: dict[int, dict[int, bytes]] = {identifier: {} for identifier in self.wanted}
+        found: dict[int, dict[int, bytes]] = {identifier: {} for identifier in self.rows_needed}
         for row in self.answer.rows:
             found[read_int(row[0])][read_int(row[1])] = row[2] or b""
-        for identifier, (state, numbers) in self.wanted.items():
+        for identifier, (state, numbers) in self.rows_needed.items():
             rows.tasks[state.key] = with_chunks(state, numbers, found[identifier])
 
 
-def ask_chunks(pipeline: Pipeline, need: Wanted, rows: Rows) -> Asked | None:
+def ask_chunks(pipeline: Pipeline, need: RowsNeeded, rows: Rows) -> Asked | None:
     """Ask for the chunks that the batch may touch and `rows` lacks; None when it lacks none."""
-    wanted: dict[int, tuple[TaskState, set[int] | None]] = {}
+    rows_needed: dict[int, tuple[TaskState, set[int] | None]] = {}
     ranges: list[tuple[int, int, int]] = []
     for key, events in need.task_events.items():
         state = rows.tasks.get(key)
@@ -57,12 +57,12 @@ def ask_chunks(pipeline: Pipeline, need: Wanted, rows: Rows) -> Asked | None:
         bounds = [(0, _END)] if numbers is None else [(number, number) for number in numbers]
         if bounds:
             identifier = rows.task_ids[key]
-            wanted[identifier] = state, numbers
+            rows_needed[identifier] = state, numbers
             ranges += [(identifier, *bound) for bound in bounds]
     if not ranges:
         return None
     ids, firsts, lasts = zip(*ranges, strict=True)
-    return Asked(wanted, pipeline.put(_READ, {"ids": bigints(ids), "firsts": ints(firsts), "lasts": ints(lasts)}))
+    return Asked(rows_needed, pipeline.put(_READ, {"ids": bigints(ids), "firsts": ints(firsts), "lasts": ints(lasts)}))
 
 
 def write_chunks(pipeline: Pipeline, tasks: Mapping[int, TaskState]) -> None:

@@ -11,7 +11,7 @@ from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.tables import executions, node_executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
 from services.kit.lists.statements import within
 
 _KEY = (
@@ -120,7 +120,7 @@ async def get_data(connection: Connection, node: NodeExecutionIdentifier) -> Sto
 
 async def find(
     connection: Connection,
-    plan: Plan,
+    plan: ListQuery,
     execution: WorkflowExecutionIdentifier,
     *,
     parent_id: int | None = None,

@@ -9,7 +9,7 @@ from sqlalchemy import DateTime, Select, cast, null
 from services.executions.store.tables import EXECUTION_KEY, signals
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
 from services.kit.lists.statements import within
 
 _KEY = """
@@ -75,7 +75,7 @@ async def set_value(connection: Connection, identifier: SignalIdentifier, value:
     await connection.execute(_SET, _key(identifier) | {"value": value})
 
 
-async def find(connection: Connection, plan: Plan, execution: WorkflowExecutionIdentifier) -> Page[StoredSignal]:
+async def find(connection: Connection, plan: ListQuery, execution: WorkflowExecutionIdentifier) -> Page[StoredSignal]:
     """Return the page of an execution's signals that `plan` asks for."""
     place = dict(zip(EXECUTION_KEY, (execution.project, execution.domain, execution.name), strict=True))
 

@@ -14,7 +14,7 @@ from services.executions.store.node_executions import NODE_EXECUTION
 from services.executions.store.tables import executions, node_executions, task_executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
 from services.kit.lists.statements import within
 
 _KEY = """
@@ -160,7 +160,7 @@ async def get_attempt(connection: Connection, node: NodeExecutionIdentifier, att
     return StoredData(*row) if row else None
 
 
-async def find(connection: Connection, plan: Plan, node: NodeExecutionIdentifier) -> Page[StoredTaskExecution]:
+async def find(connection: Connection, plan: ListQuery, node: NodeExecutionIdentifier) -> Page[StoredTaskExecution]:
     """Return the attempts and tasks of `node` that `plan` chooses."""
     place = {
         "execution_project": node.execution_id.project,

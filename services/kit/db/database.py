@@ -28,7 +28,7 @@ from services.kit.errors import (
     ServiceError,
     Unavailable,
 )
-from services.kit.rpc.fairness import UNREAD, Turns, current_peer
+from services.kit.rpc.fairness import UNREAD_RESPONSES, FairSemaphore, current_client_connection
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -95,7 +95,7 @@ class Database:
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
         # A pool serves in the order in which it is asked: behind hundreds of lists of one client all others would wait.
-        self._turns = Turns(pool.max_size)
+        self._turns = FairSemaphore(pool.max_size)
         self._lent = 0  # connections that calls hold now
         self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
@@ -196,12 +196,12 @@ class Database:
 
         Nothing is read for somebody who leaves unread what was answered before: it would pile up here.
         """
-        peer = current_peer()
+        peer = current_client_connection()
         await self._take_turn(peer)
-        while UNREAD.too_many(peer):
+        while UNREAD_RESPONSES.too_many(peer):
             self._turns.give(peer)
             try:
-                await UNREAD.fewer(peer, POOL_WAIT_SECONDS)
+                await UNREAD_RESPONSES.fewer(peer, POOL_WAIT_SECONDS)
             except TimeoutError:
                 raise ResourceExhausted(_TOO_MANY) from None
             await self._take_turn(peer)
@@ -280,7 +280,7 @@ async def fetch_text(connection: Connection, text: str, parameters: Mapping[str,
     return rows
 
 
-class Texts:
+class StatementCache:
     """Texts of composed statements that were asked for lately; composing one costs as much as the rest of the call."""
 
     def __init__(self) -> None:

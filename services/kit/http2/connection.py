@@ -2,7 +2,7 @@
 
 One connection carries all calls of a gateway's worker, so that one system call brings many requests, and one takes all
 answers that one turn of the event loop made. Requests are answered side by side, each by a task. What is answered is a
-block of headers, or headers, a body and trailers (`http2_answers`). There is no push and no priority.
+block of headers, or headers, a body and trailers (`responses`). There is no push and no priority.
 """
 
 import asyncio
@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from typing import cast
 
 from services.kit.http2 import frames
-from services.kit.http2.frames import Broken
-from services.kit.http2.headers import MOST_HEADER_BYTES, NO_TABLE, HeaderBlocks, HeaderError, Headers, KnownFields
-from services.kit.http2.responses import MOST_LONG_UNREAD, Answers, Reply, Stream
-from services.kit.rpc.fairness import AS_A_WHOLE, Shares
+from services.kit.http2.frames import ProtocolError
+from services.kit.http2.headers import (
+    MOST_HEADER_BYTES,
+    NO_TABLE,
+    HeaderDecoder,
+    HeaderError,
+    HeaderFieldCache,
+    Headers,
+)
+from services.kit.http2.responses import MOST_LONG_UNREAD, Response, ResponseWriter, Stream
+from services.kit.rpc.fairness import AS_A_WHOLE, FairBudget
 
 # The gateway opens another connection when it has more calls at a time (CONCURRENT_STREAMS in gateway/clusters.py).
 MOST_STREAMS = 1000
@@ -26,17 +33,17 @@ _COUNTED_HEADER_BYTES = 4096
 # How often within its time a request or a connection is looked at that has not moved.
 _LOOKS = 2
 
-Serve = Callable[[Headers, bytes | bytearray], Awaitable[Reply]]
+Serve = Callable[[Headers, bytes | bytearray], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class IncompleteRequests:
     """What requests that have not arrived may hold, how long they may rest, and what is answered to others."""
 
-    shares: Shares
+    shares: FairBudget
     seconds: float
-    too_much: Reply
-    too_slow: Reply
+    too_much: Response
+    too_slow: Response
 
 
 class Connection(asyncio.Protocol):
@@ -47,14 +54,14 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, serve: Serve, most: int, known: KnownFields, among: "set[Connection]", unfinished: Unfinished
+        self, serve: Serve, most: int, known: HeaderFieldCache, among: "set[Connection]", unfinished: IncompleteRequests
     ) -> None:
         self._among = among
         self._unfinished = unfinished
         self._loop = asyncio.get_running_loop()
         self._serve = serve
         self._most = most
-        self._blocks = HeaderBlocks(known)
+        self._blocks = HeaderDecoder(known)
         self._greeted = False
         self._rest = b""  # the beginning of a frame, or of the preface
         self._continued: tuple[int, int, bytes] | None = None  # stream, flags and headers so far
@@ -72,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._among.add(self)
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._transport.set_write_buffer_limits(MOST_LONG_UNREAD)
-        self._answers = Answers(self._transport, self._answered)
+        self._answers = ResponseWriter(self._transport, self._answered)
         settings = (
             (frames.HEADER_TABLE_SIZE, NO_TABLE),
             (frames.MAX_CONCURRENT_STREAMS, MOST_STREAMS),
@@ -96,7 +103,7 @@ class Connection(asyncio.Protocol):
         """Take what has come, as far as frames are whole."""
         try:
             self._rest = self._take(self._rest + data if self._rest else data)
-        except Broken as broken:
+        except ProtocolError as broken:
             self._answers.go_away(self._last, broken.code)
             self._leave()
         if self._look is None and (self._streams or self._rest):
@@ -153,7 +160,7 @@ class Connection(asyncio.Protocol):
             if not data.startswith(frames.PREFACE):
                 if frames.PREFACE.startswith(data):
                     return data
-                raise Broken(frames.PROTOCOL_ERROR)
+                raise ProtocolError(frames.PROTOCOL_ERROR)
             self._greeted = True
             at = len(frames.PREFACE)
         end = len(data)
@@ -161,7 +168,7 @@ class Connection(asyncio.Protocol):
             high, low, kind, flags, number = frames.FRAME.unpack_from(data, at)
             size = high << 8 | low
             if size > frames.FRAME_SIZE:
-                raise Broken(frames.FRAME_SIZE_ERROR)
+                raise ProtocolError(frames.FRAME_SIZE_ERROR)
             begins = at + frames.FRAME.size
             if end - begins < size:
                 break
@@ -171,14 +178,14 @@ class Connection(asyncio.Protocol):
 
     def _take_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if self._continued is not None and kind != frames.CONTINUATION:
-            raise Broken(frames.PROTOCOL_ERROR)
+            raise ProtocolError(frames.PROTOCOL_ERROR)
         if kind == frames.DATA:
             self._take_data(flags, number, payload)
         elif kind == frames.HEADERS:
             self._take_block(flags, number, frames.header_block(flags, payload))
         elif kind == frames.CONTINUATION:
             if self._continued is None or self._continued[0] != number:
-                raise Broken(frames.PROTOCOL_ERROR)
+                raise ProtocolError(frames.PROTOCOL_ERROR)
             _, first_flags, block = self._continued
             self._continued = None
             self._take_block(first_flags | flags & frames.END_HEADERS, number, block + payload)
@@ -187,23 +194,23 @@ class Connection(asyncio.Protocol):
 
     def _take_block(self, flags: int, number: int, block: bytes) -> None:
         if len(block) > MOST_HEADER_BYTES:
-            raise Broken(frames.ENHANCE_YOUR_CALM)
+            raise ProtocolError(frames.ENHANCE_YOUR_CALM)
         if not flags & frames.END_HEADERS:
             self._continued = (number, flags, block)
             return
         try:
             headers = self._blocks.headers_of(block)
         except HeaderError as error:
-            raise Broken(frames.COMPRESSION_ERROR) from error
+            raise ProtocolError(frames.COMPRESSION_ERROR) from error
         if number % 2 == 0:
-            raise Broken(frames.PROTOCOL_ERROR)
+            raise ProtocolError(frames.PROTOCOL_ERROR)
         if number > self._last:
             if self._ended is None:
                 self._open(flags, number, headers)
                 if len(block) > _COUNTED_HEADER_BYTES and not flags & frames.END_STREAM and number in self._streams:
                     self._hold(self._streams[number], len(block))
         elif not flags & frames.END_STREAM:
-            raise Broken(frames.PROTOCOL_ERROR)
+            raise ProtocolError(frames.PROTOCOL_ERROR)
         elif (stream := self._streams.get(number)) is not None:
             # Trailers, which say nothing here but that the request is over.
             self._whole(stream)
@@ -227,7 +234,7 @@ class Connection(asyncio.Protocol):
             self._must_have_begun(number)
             return
         if stream.arrived:
-            raise Broken(frames.STREAM_CLOSED)
+            raise ProtocolError(frames.STREAM_CLOSED)
         if stream.task is None:
             if flags & frames.PADDED:
                 size = len(payload)
@@ -245,16 +252,16 @@ class Connection(asyncio.Protocol):
 
     def _whole(self, stream: Stream) -> None:
         if stream.arrived:
-            raise Broken(frames.STREAM_CLOSED)
+            raise ProtocolError(frames.STREAM_CLOSED)
         stream.arrived = True
         if stream.task is None:
             self._begin(stream)
 
     def _take_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != frames.FIXED_SIZES.get(kind, len(payload)):
-            raise Broken(frames.FRAME_SIZE_ERROR)
+            raise ProtocolError(frames.FRAME_SIZE_ERROR)
         if kind == frames.PUSH_PROMISE or (number and kind in frames.OF_THE_CONNECTION):
-            raise Broken(frames.PROTOCOL_ERROR)
+            raise ProtocolError(frames.PROTOCOL_ERROR)
         if kind == frames.WINDOW_UPDATE:
             self._take_window(number, frames.NUMBER.unpack(payload)[0] & frames.STREAM_BITS)
         elif kind == frames.RST_STREAM:
@@ -267,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def _take_window(self, number: int, step: int) -> None:
         if not step:
-            raise Broken(frames.PROTOCOL_ERROR)
+            raise ProtocolError(frames.PROTOCOL_ERROR)
         if not number:
             self._answers.open(step)
         elif (stream := self._streams.get(number)) is not None:
@@ -277,7 +284,7 @@ class Connection(asyncio.Protocol):
 
     def _take_settings(self, flags: int, payload: bytes) -> None:
         if len(payload) % frames.SETTING.size or (flags & frames.ACK and payload):
-            raise Broken(frames.FRAME_SIZE_ERROR)
+            raise ProtocolError(frames.FRAME_SIZE_ERROR)
         if flags & frames.ACK:
             self._blocks.told()
             return
@@ -288,7 +295,7 @@ class Connection(asyncio.Protocol):
 
     def _must_have_begun(self, number: int) -> None:
         if not number or (number > self._last and self._ended is None):
-            raise Broken(frames.PROTOCOL_ERROR)
+            raise ProtocolError(frames.PROTOCOL_ERROR)
 
     # Requests that do not come to their end.
 

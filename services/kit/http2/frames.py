@@ -37,7 +37,7 @@ STREAM_BITS = (1 << 31) - 1
 """A number of a stream or a step of a window; the bit above means nothing."""
 
 
-class Broken(Exception):
+class ProtocolError(Exception):
     """The peer does not keep to HTTP/2; the connection ends with this code."""
 
     def __init__(self, code: int) -> None:
@@ -54,7 +54,7 @@ def frame(kind: int, flags: int = 0, number: int = 0, payload: bytes = b"") -> b
 def unpadded(payload: bytes) -> bytes:
     """A padded frame without its padding; raises Broken when that is longer than the frame."""
     if not payload or payload[0] >= len(payload):
-        raise Broken(PROTOCOL_ERROR)
+        raise ProtocolError(PROTOCOL_ERROR)
     return payload[1 : len(payload) - payload[0]]
 
 
@@ -65,5 +65,5 @@ def header_block(flags: int, payload: bytes) -> bytes:
     if not flags & PRIORITIZED:
         return payload
     if len(payload) < PRIORITY_BYTES:
-        raise Broken(FRAME_SIZE_ERROR)
+        raise ProtocolError(FRAME_SIZE_ERROR)
     return payload[PRIORITY_BYTES:]

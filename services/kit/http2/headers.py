@@ -42,7 +42,7 @@ class HeaderError(Exception):
     """A block is none."""
 
 
-class KnownFields:
+class HeaderFieldCache:
     """The fields that clients without a table have sent, by their bytes; shared by all connections of a server."""
 
     def __init__(self) -> None:
@@ -106,10 +106,10 @@ class KnownFields:
         return name, value
 
 
-class HeaderBlocks:
+class HeaderDecoder:
     """The header blocks of one connection."""
 
-    def __init__(self, known: KnownFields) -> None:
+    def __init__(self, known: HeaderFieldCache) -> None:
         self._known = known
         self._decoder = _decoder()
         self._told = False

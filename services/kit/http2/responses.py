@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.kit.http2 import frames
-from services.kit.http2.frames import Broken
+from services.kit.http2.frames import ProtocolError
 from services.kit.http2.headers import FIRST_TABLE, TABLE_EMPTIED, Headers
-from services.kit.rpc.fairness import CONNECTION, UNREAD
+from services.kit.rpc.fairness import CONNECTION, UNREAD_RESPONSES
 
 # A client that has left this much unread is sent short answers only; long ones wait here, where others pass them.
 MOST_LONG_UNREAD = 1 << 20
@@ -23,7 +23,7 @@ _MOST_AT_ONCE = 1 << 20
 _PIECE = 1 << 18
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """Blocks of headers and trailers, and the body between them; without a body there are no trailers either."""
 
     head: bytes
@@ -53,7 +53,7 @@ class Stream:
         return self.headers.get(CONNECTION, "")
 
 
-class Answers:
+class ResponseWriter:
     """The way out of one connection. `done` is called for each stream whose answer has been sent to its end."""
 
     def __init__(self, transport: asyncio.Transport, done: Callable[[Stream], None]) -> None:
@@ -75,11 +75,11 @@ class Answers:
         """Keep to a setting of the client's; raises Broken when there can be no such value."""
         if name == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW:
-                raise Broken(frames.FLOW_CONTROL_ERROR)
+                raise ProtocolError(frames.FLOW_CONTROL_ERROR)
             self._stream_window = value
         elif name == frames.MAX_FRAME_SIZE:
             if not frames.FRAME_SIZE <= value <= frames.LARGEST_FRAME_SIZE:
-                raise Broken(frames.PROTOCOL_ERROR)
+                raise ProtocolError(frames.PROTOCOL_ERROR)
             self._frame_size = value
         elif name == frames.HEADER_TABLE_SIZE and value < FIRST_TABLE:
             # Must be said even where nothing is remembered (RFC 7541, 4.2).
@@ -89,20 +89,20 @@ class Answers:
         """Widen the window of all streams together; raises Broken when it gets too wide."""
         self._window += step
         if self._window > frames.LARGEST_WINDOW:
-            raise Broken(frames.FLOW_CONTROL_ERROR)
+            raise ProtocolError(frames.FLOW_CONTROL_ERROR)
         self.send_blocked()
 
     def open_stream(self, stream: Stream, step: int) -> None:
         """Widen the window of one stream; raises Broken when it gets too wide."""
         stream.opened += step
         if self._stream_window + stream.opened > frames.LARGEST_WINDOW:
-            raise Broken(frames.FLOW_CONTROL_ERROR)
+            raise ProtocolError(frames.FLOW_CONTROL_ERROR)
         if stream.number in self._blocked:
             self._send_some(stream)
 
     # Answers.
 
-    def answer(self, stream: Stream, reply: Reply) -> None:
+    def answer(self, stream: Stream, reply: Response) -> None:
         """Send an answer, or as much of it as fits."""
         number = stream.number
         if not reply.body:
@@ -119,14 +119,14 @@ class Answers:
         else:
             stream.unsent, stream.trailers = memoryview(reply.body), reply.trailers
             self._blocked[number] = stream
-            UNREAD.grow(stream.peer, size)
+            UNREAD_RESPONSES.grow(stream.peer, size)
             self._send_some(stream)
 
     def drop(self, number: int) -> None:
         """Send nothing more of an answer; the client has given it up."""
         stream = self._blocked.pop(number, None)
         if stream is not None:
-            UNREAD.grow(stream.peer, -len(stream.unsent))
+            UNREAD_RESPONSES.grow(stream.peer, -len(stream.unsent))
 
     def pause(self) -> None:
         """Send nothing but short answers until `resume`: the client has left much unread."""
@@ -166,7 +166,7 @@ class Answers:
             del self._blocked[stream.number]
             self._send_block(stream.number, stream.trailers, frames.END_STREAM)
             self._done(stream)
-        UNREAD.grow(stream.peer, -size)
+        UNREAD_RESPONSES.grow(stream.peer, -size)
         return True
 
     # Frames.

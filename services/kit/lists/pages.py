@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from services.kit.db.database import Connection, fetch_text
-from services.kit.lists.query import Plan
+from services.kit.lists.query import ListQuery
 from services.kit.lists.statements import TEXTS, paged
 
 # Of the rows of a page together, as far as they are larger than usual. By default gRPC clients receive 4 MiB; the rest
@@ -54,7 +54,7 @@ class RowPage:
 
     table: Table
     columns: Sequence[ColumnElement[Any]]
-    plan: Plan
+    plan: ListQuery
     chosen: Callable[[Select[Any]], Select[Any]]
     """The text of its result depends on `about`, the shape of `plan` and the keys of `values` only."""
     about: Hashable

@@ -89,7 +89,7 @@ class Entity:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ListQuery:
     """A checked list request: what to select, in which order, which page."""
 
     conditions: Sequence[Condition]
@@ -153,7 +153,7 @@ class Listing:
         filters: str,
         sort_key: str | None,
         sort_direction: int = DESCENDING,
-    ) -> Plan:
+    ) -> ListQuery:
         """Check a request in the reference's order: limit, filters, sort, token; raises InvalidArgument.
 
         `name` is the RPC's, for the token's message; `limit` 0 and `sort_key` None mean that none was asked for.
@@ -162,7 +162,9 @@ class Listing:
             raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
-        return Plan(conditions, order_by, limit or DEFAULT_LIMIT, offset_of(token, name), (sort_key, sort_direction))
+        return ListQuery(
+            conditions, order_by, limit or DEFAULT_LIMIT, offset_of(token, name), (sort_key, sort_direction)
+        )
 
     def conditions(self, filters: str) -> list[Condition]:
         """Parse and check a filter text; nothing for an empty one."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Table, bindparam
 
-from services.kit.db.database import Texts
+from services.kit.db.database import StatementCache
 
-TEXTS = Texts()
+TEXTS = StatementCache()
 
 
 def within(table: Table, place: Mapping[str, Any]) -> list[ColumnElement[bool]]:

@@ -32,7 +32,7 @@ class Fetched(Delivery):
     reply: str  # the server's address for "done"
 
 
-class Pull:
+class BatchConsumer:
     """One replica's hand in the messages of a consumer. One fetch at a time."""
 
     def __init__(self, client: Client, stream: str, consumer: str) -> None:

@@ -25,10 +25,10 @@ from nats.js.errors import NoStreamResponseError
 from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
 from services.kit.messaging import provisioning as kept_streams
 from services.kit.messaging import streams
-from services.kit.messaging.batch_consumer import Fetched, Pull
-from services.kit.messaging.messages import Question, Reply, Request
+from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
+from services.kit.messaging.messages import Reply, Request, ServiceRequest
 from services.kit.messaging.nats_server import NatsServer, TlsFiles
-from services.kit.messaging.provisioning import KeptStreams
+from services.kit.messaging.provisioning import StreamProvisioner
 from services.kit.messaging.streams import ACK_WAIT_SECONDS, Delivery, Stream
 
 __all__ = ["APPEND_TIMEOUT_SECONDS", "Bus", "Delivery", "Stream", "StreamMissing"]
@@ -68,7 +68,7 @@ class Bus:
         self._client = client
         self._name = name
         self._stream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_SECONDS)
-        self._kept = KeptStreams(self._stream)
+        self._kept = StreamProvisioner(self._stream)
         self._broken = ""  # what is wrong with the kept streams, when they were last looked after
         self._loops: set[asyncio.Task[None]] = set()
 
@@ -93,14 +93,14 @@ class Bus:
         """Whether the server can be reached now."""
         return self._client.is_connected
 
-    async def ask(self, question: Question[Request, Reply], request: Request) -> Reply:
+    async def request(self, question: ServiceRequest[Request, Reply], request: Request) -> Reply:
         """Ask the owner; raises its failure, or Unavailable when there is no answer within the question's deadline."""
         clock = asyncio.get_running_loop().time
         end = clock() + question.deadline
         payload = request.SerializeToString()
         while True:
             try:
-                message = await self._request(question.subject, payload, max(end - clock(), 0.001))
+                message = await self._send_request(question.subject, payload, max(end - clock(), 0.001))
                 break
             except NoRespondersError as error:
                 if clock() + _ASK_AGAIN_SECONDS > end:
@@ -112,14 +112,14 @@ class Bus:
             raise from_status(Status.FromString(message.data))
         return question.reply.FromString(message.data)
 
-    async def _request(self, subject: str, payload: bytes, seconds: float) -> Msg:
+    async def _send_request(self, subject: str, payload: bytes, seconds: float) -> Msg:
         if not self.connected:
             # What is sent now would be delivered late, to an inbox that nobody reads any more.
             raise NoRespondersError
         return await self._client.request(subject, payload, timeout=seconds)
 
-    async def answer(
-        self, question: Question[Request, Reply], handler: Callable[[Request], Awaitable[Reply | bytes]]
+    async def serve(
+        self, question: ServiceRequest[Request, Reply], handler: Callable[[Request], Awaitable[Reply | bytes]]
     ) -> None:
         """Answer `question` from now on; each is answered by one replica. Questions are answered side by side."""
 
@@ -249,11 +249,11 @@ class Bus:
                 subject, queue=durable, durable=durable, stream=stream.name, config=config, manual_ack=True, cb=work
             )
 
-    async def pull(self, stream: Stream, subject: str, durable: str) -> Pull:
+    async def pull(self, stream: Stream, subject: str, durable: str) -> BatchConsumer:
         """Fetch messages on `subject` in bursts from now on, sharing them with other replicas."""
         with _unavailable("the consumer cannot be made ready"):
             await self._kept.ensure_consumer(stream, streams.fetched(subject, durable))
-            pull = Pull(self._client, stream.name, durable)
+            pull = BatchConsumer(self._client, stream.name, durable)
             await pull.open()
         return pull
 
@@ -261,7 +261,7 @@ class Bus:
         """What the stream holds from `since` on, in bursts, until there is no more; raises Unavailable."""
         with _unavailable("the stream cannot be read"):
             reader = await streams.add_reader(self._stream, stream, since)
-        pull = Pull(self._client, stream.name, reader.name)
+        pull = BatchConsumer(self._client, stream.name, reader.name)
         await pull.open()
         try:
             while burst := await pull.fetch(_READ_AT_ONCE):
@@ -269,7 +269,7 @@ class Bus:
         finally:
             await pull.close()
 
-    async def hear(self, subject: str, handler: Callable[[bytes], Awaitable[None]]) -> None:
+    async def subscribe(self, subject: str, handler: Callable[[bytes], Awaitable[None]]) -> None:
         """Hand what is sent to `subject`, which may hold wildcards, to `handler`, one after the other."""
 
         async def receive(message: Msg) -> None:

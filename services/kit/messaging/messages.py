@@ -19,7 +19,7 @@ QUESTION_DEADLINE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Question(Generic[Request, Reply]):
+class ServiceRequest(Generic[Request, Reply]):
     """Asked on `subject`, answered by whichever replica of the owner is free; the owner's failure is raised again."""
 
     subject: str
@@ -29,7 +29,7 @@ class Question(Generic[Request, Reply]):
 
 
 @dataclass(frozen=True)
-class Fact(Generic[Said]):
+class Announcement(Generic[Said]):
     """Published on `subject` (`flyte.<owner>.<noun>.<past participle>`) after the change it reports was committed."""
 
     subject: str

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, Meta
 from services.kit.db.database import Connection, Database
 from services.kit.errors import ServiceError
 from services.kit.messaging.bus import Bus, Stream, StreamMissing
-from services.kit.messaging.messages import Fact, Said
+from services.kit.messaging.messages import Announcement, Said
 from services.kit.process.telemetry import OUTBOX_WAITING
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def outbox_table(metadata: MetaData) -> Table:
     )
 
 
-def facts_of(owner: str) -> Stream:
+def announcements_of(owner: str) -> Stream:
     """The stream that keeps the facts of the service `owner`."""
     return Stream(f"FLYTE_{owner.upper()}", (f"flyte.{owner}.>",), FACTS_KEPT_SECONDS)
 
@@ -59,7 +59,7 @@ class Outbox:
         self.filled = asyncio.Event()
         """Set by whoever has written a fact into the table with a statement of its own, to wake the relay."""
 
-    async def put(self, connection: Connection, fact: Fact[Said], message: Said) -> None:
+    async def put(self, connection: Connection, fact: Announcement[Said], message: Said) -> None:
         """Keep `message` for publication, within the transaction open on `connection`."""
         await connection.execute(_PUT, {"subject": fact.subject, "payload": message.SerializeToString()})
         self.filled.set()
@@ -80,7 +80,7 @@ class Relay:
         while True:
             try:
                 if not ready:
-                    await self._bus.ensure(facts_of(self._owner))
+                    await self._bus.ensure(announcements_of(self._owner))
                     ready = True
                 while await self.publish_waiting() == _BATCH:
                     pass

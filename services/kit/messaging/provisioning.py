@@ -30,7 +30,7 @@ class _Kept:
     consumers: dict[str, ConsumerConfig] = field(default_factory=dict)
 
 
-class KeptStreams:
+class StreamProvisioner:
     """What one process needs of JetStream. Failures are those of nats-py; `bus` translates them."""
 
     def __init__(self, js: JetStreamContext) -> None:

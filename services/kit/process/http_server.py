@@ -16,14 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.kit.process.http_connection import patient_for
 from services.kit.process.settings import DEFAULT_REQUEST_IDLE_SECONDS
-from services.kit.rpc.fairness import CONNECTION, Shares
+from services.kit.rpc.fairness import CONNECTION, FairBudget
 
 # Requests at a time that are no probes. Each holds a connection and maybe a file, of which a process may open so many.
 _MOST_REQUESTS = 500
 _PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
-class HttpFront:
+class HttpServer:
     """An HTTP server on `address` (host:port); `ready` tells why the process cannot serve now, or nothing.
 
     A request of which nothing more arrives for `idle_seconds` has broken off.
@@ -80,7 +80,7 @@ class _Bounded:
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
-        self._shares = Shares(most)
+        self._shares = FairBudget(most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it at once."""

@@ -27,13 +27,13 @@ from services.kit.db.database import Database
 from services.kit.db.migrations import check_schema, migrate
 from services.kit.errors import ServiceError, Unavailable
 from services.kit.messaging.bus import Bus
-from services.kit.process.http_server import HttpFront
+from services.kit.process.http_server import HttpServer
 from services.kit.process.readiness import Check, Readiness
 from services.kit.process.settings import ProcessSettings, load
 from services.kit.process.telemetry import log_as_json
-from services.kit.rpc.fairness import Arrivals
-from services.kit.rpc.grpcio_server import GrpcFront
-from services.kit.rpc.http2_server import LeanFront
+from services.kit.rpc.fairness import ArrivalLimits
+from services.kit.rpc.grpcio_server import GrpcioServer
+from services.kit.rpc.http2_server import Http2Server
 from services.kit.rpc.table import Table
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending:
 
     ready = Readiness({"the process": serving, "NATS": bus.check, **app.checks})
     fronts = _fronts(settings, app)
-    http_front = HttpFront(settings.http_address, ready, app.routes, settings.request_idle_seconds)
+    http_front = HttpServer(settings.http_address, ready, app.routes, settings.request_idle_seconds)
     for front in fronts:
         await front.start()
     http = asyncio.create_task(http_front.serve())
@@ -213,12 +213,12 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
 
 
-def _fronts(settings: ProcessSettings, app: App) -> tuple[GrpcFront, LeanFront]:
-    arrivals = Arrivals(settings.max_unfinished_bytes, settings.request_idle_seconds)
+def _fronts(settings: ProcessSettings, app: App) -> tuple[GrpcioServer, Http2Server]:
+    arrivals = ArrivalLimits(settings.max_unfinished_bytes, settings.request_idle_seconds)
     most = settings.max_message_bytes
     return (
-        GrpcFront(app.table, app.services, settings.grpc_address, most, arrivals),
-        LeanFront(app.table, settings.lean_address, most, app.services, arrivals),
+        GrpcioServer(app.table, app.services, settings.grpc_address, most, arrivals),
+        Http2Server(app.table, settings.lean_address, most, app.services, arrivals),
     )
 
 

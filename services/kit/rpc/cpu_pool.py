@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from services.kit.rpc.fairness import Turns, current_peer
+from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 
 # Two, so that a small piece of work passes a large one.
 THREADS = 2
@@ -21,16 +21,16 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class Beside:
+class CpuPool:
     """The threads. Further work waits until it is the turn of its connection, and is dropped when its caller goes."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="beside")
-        self._turns = Turns(THREADS)
+        self._turns = FairSemaphore(THREADS)
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Answer what `work` returns; raises what it raises."""
-        peer = current_peer()
+        peer = current_client_connection()
         await self._turns.take(peer)
         running = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
         # A thread cannot be stopped: it works on when its caller has gone, and is free only afterwards.

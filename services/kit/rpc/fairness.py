@@ -17,17 +17,17 @@ AS_A_WHOLE = 6
 _PEER: ContextVar[str | None] = ContextVar("peer", default=None)
 
 
-def serve_for(metadata: Mapping[str, str]) -> None:
+def set_client_connection(metadata: Mapping[str, str]) -> None:
     """Note whose call the current task serves."""
     _PEER.set(metadata.get(CONNECTION, ""))
 
 
-def current_peer() -> str | None:
+def current_client_connection() -> str | None:
     """Return the connection whose call the current task serves, "" if nobody told; None for the process's own work."""
     return _PEER.get()
 
 
-class Shares:
+class FairBudget:
     """Bytes that may be held at a time, `total` in all.
 
     A peer may hold as much as is left for others (the dynamic threshold of switches with a shared buffer): a lone one
@@ -54,7 +54,7 @@ class Shares:
             del self._held[peer]
 
 
-class Turns:
+class FairSemaphore:
     """Places for a number of callers at a time, `of_each` for those of one peer. Peers that wait take turns."""
 
     def __init__(self, places: int, of_each: int | None = None) -> None:
@@ -103,7 +103,7 @@ class Turns:
         self._held[peer] += 1
 
 
-class Unread:
+class UnreadResponses:
     """Bytes of answers that wait for their readers, by peer, and calls that wait until there are fewer."""
 
     def __init__(self, most: int) -> None:
@@ -131,17 +131,17 @@ class Unread:
 
 
 # Some of the largest lists that clients take.
-UNREAD = Unread(16 * 1024 * 1024)
+UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
 """Of this process."""
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class ArrivalLimits:
     """What requests that have begun and have not arrived may hold, in all of a process, and how they stall."""
 
     total: int = DEFAULT_UNFINISHED_BYTES
     seconds: float = DEFAULT_REQUEST_IDLE_SECONDS
-    shares: Shares = field(init=False)
+    shares: FairBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", Shares(self.total))
+        object.__setattr__(self, "shares", FairBudget(self.total))

@@ -1,4 +1,4 @@
-"""What a gRPC call is over HTTP, for the server that speaks HTTP itself (`lean_front`).
+"""What a gRPC call is over HTTP, for the server that speaks HTTP itself (`http2_server`).
 
 A request's body is one frame: whether the message is compressed, how long it is, the message. An answer is a frame
 too. A failure is headers without a body, gRPC's "Trailers-Only".
@@ -32,12 +32,12 @@ _PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _BLANK_AT_AN_END = re.compile(r"^ | $")
 
 
-def framed(reply: bytes) -> bytes:
+def encode_frame(reply: bytes) -> bytes:
     """An answer as it travels."""
     return b"\0" + len(reply).to_bytes(4, "big") + reply
 
 
-def message_of(body: bytes | bytearray, metadata: Mapping[str, str], most: int) -> bytes:
+def decode_frame(body: bytes | bytearray, metadata: Mapping[str, str], most: int) -> bytes:
     """The one message of a request, which may be the beginning of a body that is too large.
 
     Raises ResourceExhausted above `most` bytes, InvalidArgument or Unimplemented for what is no message.

@@ -1,6 +1,6 @@
 """The gRPC front: a grpcio server that hands bytes to the table of methods, with health and reflection beside it.
 
-For direct callers, probes, reflection and watched health. The gateway's other calls go to `lean_front`.
+For direct callers, probes, reflection and watched health. The gateway's other calls go to `http2_server`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVIC
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from services.kit.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, ServiceError, to_status
-from services.kit.rpc.fairness import CONNECTION, Arrivals, Turns
+from services.kit.rpc.fairness import CONNECTION, ArrivalLimits, FairSemaphore
 from services.kit.rpc.framing import NOT_WHOLE, TOO_MUCH, TOO_SLOW
 from services.kit.rpc.health import CHECK, NOT_SERVING, SERVING, WATCH, asked, health, states
 from services.kit.rpc.table import Call, Table
@@ -45,7 +45,7 @@ _Serve = Callable[[bytes, "_Context"], Awaitable[bytes]]
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class GrpcFront:
+class GrpcioServer:
     """A gRPC server on `address` (host:port) that answers from `table`.
 
     Health checks may ask for each of `services` by its name, and reflection describes them.
@@ -57,9 +57,9 @@ class GrpcFront:
         services: Iterable[str],
         address: str,
         max_message_bytes: int,
-        arrivals: Arrivals | None = None,
+        arrivals: ArrivalLimits | None = None,
     ) -> None:
-        arrivals = arrivals or Arrivals()
+        arrivals = arrivals or ArrivalLimits()
         self._services = tuple(services)
         self._health = HealthServicer()
         self._server = grpc.aio.server(
@@ -109,9 +109,9 @@ class _Reading:
     What has arrived is read at once; a message that is not read is held up in its sender.
     """
 
-    def __init__(self, arrivals: Arrivals, max_message_bytes: int) -> None:
+    def __init__(self, arrivals: ArrivalLimits, max_message_bytes: int) -> None:
         places = max(2, arrivals.total // max_message_bytes)
-        self._turns = Turns(places, places // 2)
+        self._turns = FairSemaphore(places, places // 2)
         self._seconds = arrivals.seconds
 
     async def one(self, requests: AsyncIterator[bytes], context: "_Context") -> bytes:

@@ -9,18 +9,18 @@ import asyncio
 from collections.abc import Iterable
 
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
-from services.kit.http2.connection import Connection, Unfinished
-from services.kit.http2.headers import STATUS_200, Headers, KnownFields, encoded
-from services.kit.http2.responses import Reply
-from services.kit.rpc.fairness import Arrivals
+from services.kit.http2.connection import Connection, IncompleteRequests
+from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encoded
+from services.kit.http2.responses import Response
+from services.kit.rpc.fairness import ArrivalLimits
 from services.kit.rpc.framing import (
     CONTENT_TYPE,
     FRAME_HEAD,
     TOO_MUCH,
     TOO_SLOW,
     deadline,
-    framed,
-    message_of,
+    decode_frame,
+    encode_frame,
     refusal,
 )
 from services.kit.rpc.health import CHECK, SERVING, health, states
@@ -31,7 +31,7 @@ _HEAD = STATUS_200 + encoded([CONTENT_TYPE])
 _SUCCESS = encoded([(b"grpc-status", b"0")])
 
 
-class LeanFront:
+class Http2Server:
     """A gRPC server on `address` (host:port or unix:PATH) that answers unary calls from `table`.
 
     Health checks may ask for each of `services` by its name.
@@ -43,17 +43,17 @@ class LeanFront:
         address: str,
         max_message_bytes: int,
         services: Iterable[str] = (),
-        arrivals: Arrivals | None = None,
+        arrivals: ArrivalLimits | None = None,
     ) -> None:
         self._table = table
         self._health = states(services, SERVING)
         self._address = address
         self._max_message_bytes = max_message_bytes
-        self._known = KnownFields()
+        self._known = HeaderFieldCache()
         self._connections: set[Connection] = set()
-        arrivals = arrivals or Arrivals()
+        arrivals = arrivals or ArrivalLimits()
         told = _refused(ResourceExhausted(TOO_MUCH)), _refused(DeadlineExceeded(TOO_SLOW))
-        self._unfinished = Unfinished(arrivals.shares, arrivals.seconds, *told)
+        self._unfinished = IncompleteRequests(arrivals.shares, arrivals.seconds, *told)
 
     async def start(self) -> None:
         """Listen; raises OSError when the port is taken. A socket that a killed process left behind is replaced."""
@@ -72,22 +72,22 @@ class LeanFront:
         most = FRAME_HEAD + self._max_message_bytes
         return Connection(self._serve, most, self._known, self._connections, self._unfinished)
 
-    async def _serve(self, headers: Headers, body: bytes | bytearray) -> Reply:
+    async def _serve(self, headers: Headers, body: bytes | bytearray) -> Response:
         """Answer one request; a failure is an answer too, so nothing is raised."""
         path = headers.get(":path", "")
         try:
-            message = message_of(body, headers, self._max_message_bytes)
+            message = decode_frame(body, headers, self._max_message_bytes)
             if path == CHECK:
                 # A front that ends takes no more calls, and so no more checks.
-                return Reply(_HEAD, framed(health(self._health, message)), _SUCCESS)
+                return Response(_HEAD, encode_frame(health(self._health, message)), _SUCCESS)
             call = Call(metadata=headers, deadline=deadline(headers, self._loop.time()))
             reply = await self._table.serve(path, message, call)
         except ServiceError as error:
             return _refused(error)
         except asyncio.CancelledError:  # by `stop`, or the caller has gone and nobody is told
             return _refused(Unavailable("the service is ending"))
-        return Reply(_HEAD, framed(reply), _SUCCESS)
+        return Response(_HEAD, encode_frame(reply), _SUCCESS)
 
 
-def _refused(error: ServiceError) -> Reply:
-    return Reply(STATUS_200 + encoded(refusal(error)))
+def _refused(error: ServiceError) -> Response:
+    return Response(STATUS_200 + encoded(refusal(error)))

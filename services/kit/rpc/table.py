@@ -20,8 +20,8 @@ from google.protobuf.message_factory import GetMessageClass
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, depth_check
-from services.kit.rpc.cpu_pool import Beside
-from services.kit.rpc.fairness import serve_for
+from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.fairness import set_client_connection
 from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_shown
 
 log = logging.getLogger(__name__)
@@ -89,9 +89,9 @@ class Table:
     Large requests are read in the threads of `beside`, which are those of the whole process.
     """
 
-    def __init__(self, beside: Beside | None = None) -> None:
+    def __init__(self, cpu_pool: CpuPool | None = None) -> None:
         self._methods: dict[str, Method] = {}
-        self._beside = beside or Beside()
+        self._cpu_pool = cpu_pool or CpuPool()
 
     def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
         """Bind the methods of `service` that `handlers` have; raises ValueError when two have the same one."""
@@ -122,7 +122,7 @@ class Table:
         """
         started = time.perf_counter()
         code = "OK"
-        serve_for(call.metadata)
+        set_client_connection(call.metadata)
         try:
             if call.deadline is None:
                 return await self._serve(path, payload, call)
@@ -170,14 +170,14 @@ class Table:
         if len(payload) <= _CHECKED_AT_ONCE_BYTES:
             request = method.read_request(payload)
         else:
-            request = await self._beside.run(method.read_request, payload)
+            request = await self._cpu_pool.run(method.read_request, payload)
         answered = await method.handler(request, call)
         reply = answered if isinstance(answered, bytes) else answered.SerializeToString()
         if JSON_REPLY_HEADER in call.metadata:
             if len(reply) <= _CHECKED_AT_ONCE_BYTES:
                 method.check_reply(request, reply)
             else:
-                await self._beside.run(method.check_reply, request, reply)
+                await self._cpu_pool.run(method.check_reply, request, reply)
         return reply
 
     def _unserved(self, path: str) -> str:

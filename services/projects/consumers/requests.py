@@ -14,7 +14,7 @@ from services.projects.store import attributes
 from services.projects.store import projects as store
 
 
-class ProjectQuestions:
+class ProjectRequests:
     """Answers what `services.contracts.projects` and `.attributes` let others ask."""
 
     def __init__(self, db: Database, domains: Sequence[Domain]) -> None:
@@ -23,8 +23,8 @@ class ProjectQuestions:
 
     async def listen(self, bus: Bus) -> None:
         """Answer from now on."""
-        await bus.answer(GET_PROJECT, self.get_project)
-        await bus.answer(GET_PROJECT_AND_ATTRIBUTES, self.get_project_and_attributes)
+        await bus.serve(GET_PROJECT, self.get_project)
+        await bus.serve(GET_PROJECT_AND_ATTRIBUTES, self.get_project_and_attributes)
 
     async def get_project(self, request: ProjectGetRequest) -> bytes:
         """Answer the project, archived or not, with every configured domain; raises NotFound, for an empty id too."""

@@ -101,7 +101,7 @@ class AttributeHandlers:
             found = await store.get(connection, scope, kind)
         if kind == WORKFLOW_EXECUTION_CONFIG:
             found = found or MatchingAttributes()
-            defaults = await self._bus.ask(GET_DEFAULT_CONFIG, Empty())
+            defaults = await self._bus.request(GET_DEFAULT_CONFIG, Empty())
             fill(found.workflow_execution_config, defaults)
         if found is None:
             raise rules.nothing_found(scope, kind)

@@ -8,7 +8,7 @@ from sqlalchemy import DateTime, Select, cast, literal_column, null
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
 from services.projects.store.tables import projects
 
 _INSERT = """
@@ -74,7 +74,7 @@ async def lock(connection: Connection, identifier: str) -> Project | None:
     return Project.FromString(row[0]) if row else None
 
 
-async def find(connection: Connection, plan: Plan) -> Page[bytes]:
+async def find(connection: Connection, plan: ListQuery) -> Page[bytes]:
     """Return the serialized projects that `plan` chooses; archived ones only if it has a filter (projects.md 6)."""
 
     def chosen(statement: Select[Any]) -> Select[Any]:

@@ -13,7 +13,7 @@ from flyteidl.core.workflow_pb2 import Node
 
 from services.contracts.casting import BYTES_PER_STEP, Comparison
 from services.contracts.literals import scalar_type
-from services.contracts.values import misfit
+from services.contracts.values import type_mismatch
 from services.registry.compiler.errors import (
     MAX_TEXT_BYTES,
     Code,
@@ -183,7 +183,7 @@ class _Attempt:
         return found
 
     def _inner_enums(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> None:
-        instead = misfit(Literal(scalar=scalar), expected, self._comparison)
+        instead = type_mismatch(Literal(scalar=scalar), expected, self._comparison)
         if instead is not None and instead.foreign_text is not None:
             errors.tell(
                 Code.ILLEGAL_ENUM_VALUE,

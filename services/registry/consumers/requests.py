@@ -26,7 +26,7 @@ RegisterWorkflow = Callable[[WorkflowCreateRequest, int], Awaitable[None]]
 RegisterLaunchPlan = Callable[[LaunchPlanCreateRequest, workflows.Stored, int], Awaitable[None]]
 
 
-class RegistryQuestions:
+class RegistryRequests:
     """Answers what `services.contracts.registry` lets others ask."""
 
     def __init__(
@@ -38,9 +38,9 @@ class RegistryQuestions:
 
     async def listen(self, bus: Bus) -> None:
         """Answer from now on."""
-        await bus.answer(LOCATE_WORKFLOW_CLOSURE, self.locate_workflow_closure)
-        await bus.answer(GET_LAUNCH_PLAN, self.get_launch_plan)
-        await bus.answer(LAUNCH_TASK, self.launch_task)
+        await bus.serve(LOCATE_WORKFLOW_CLOSURE, self.locate_workflow_closure)
+        await bus.serve(GET_LAUNCH_PLAN, self.get_launch_plan)
+        await bus.serve(LAUNCH_TASK, self.launch_task)
 
     async def locate_workflow_closure(self, request: ObjectGetRequest) -> UrlBlob:
         """Answer where the compiled closure lies; raises InvalidArgument, NotFound."""

@@ -11,7 +11,7 @@ from flyteidl.admin.description_entity_pb2 import DescriptionEntityListRequest
 from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db.database import Database
-from services.kit.lists.query import Listing, Plan
+from services.kit.lists.query import Listing, ListQuery
 from services.registry.store import names
 
 ListRequest = (
@@ -19,7 +19,7 @@ ListRequest = (
 )
 
 
-def plan_of(listing: Listing, name: str, request: ListRequest) -> Plan:
+def plan_of(listing: Listing, name: str, request: ListRequest) -> ListQuery:
     """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument."""
     return listing.plan(
         name=name,
@@ -33,7 +33,7 @@ def plan_of(listing: Listing, name: str, request: ListRequest) -> Plan:
 
 async def names_page(
     db: Database,
-    plan: Plan,
+    plan: ListQuery,
     resource_type: ResourceType,
     request: NamedEntityIdentifierListRequest,
 ) -> bytes:

@@ -14,7 +14,7 @@ from services.kit.errors import Internal, InvalidArgument, NotFound
 from services.kit.objects.store import ObjectStore
 
 
-class Closures:
+class ClosureStore:
     """Closures below `prefix`; keeps up to `capacity` bytes of them in memory."""
 
     def __init__(self, objects: ObjectStore, prefix: str, capacity: int) -> None:

@@ -13,13 +13,13 @@ from services.kit.errors import NotFound
 from services.kit.messaging.bus import Bus
 
 
-async def check_place(bus: Bus, identifier: Identifier) -> None:
+async def check_project_and_domain(bus: Bus, identifier: Identifier) -> None:
     """Raise InvalidArgument unless the project is active and has the domain (projects.md 9, check A).
 
     Raises Unavailable when nobody answers.
     """
     try:
-        project = await bus.ask(GET_PROJECT, ProjectGetRequest(id=identifier.project))
+        project = await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier.project))
     except NotFound as missing:
         raise unregistered(identifier.project, identifier.domain, missing) from missing
     check_registered(project, identifier.domain)
@@ -29,7 +29,7 @@ async def task_resources(bus: Bus, identifier: Identifier) -> TaskResourceAttrib
     """Do as `check_place`, and answer what attributes say there of tasks' resources (projects.md 12), if any do."""
     scope = MatchableAttributesConfiguration(project=identifier.project, domain=identifier.domain)
     try:
-        place = await bus.ask(GET_PROJECT_AND_ATTRIBUTES, scope)
+        place = await bus.request(GET_PROJECT_AND_ATTRIBUTES, scope)
     except NotFound as missing:
         raise unregistered(identifier.project, identifier.domain, missing) from missing
     check_registered(place.project, identifier.domain)

@@ -33,15 +33,15 @@ from services.contracts.registry import (
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.lists.pages import Page
-from services.kit.lists.query import Plan
+from services.kit.lists.query import ListQuery
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_receivable
 from services.kit.protobuf.wire import message_field, string_field
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import names_page, plan_of
-from services.registry.registration.project_checks import check_place
+from services.registry.registration.project_checks import check_project_and_domain
 from services.registry.rules import duplicates
 from services.registry.rules import launch_plans as rules
 from services.registry.rules.digests import launch_plan_digest
@@ -60,14 +60,14 @@ class LaunchPlanHandlers:
         db: Database,
         bus: Bus,
         outbox: Outbox,
-        beside: Beside,
+        cpu_pool: CpuPool,
         *,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
-        self._beside = beside
+        self._cpu_pool = cpu_pool
         self._clock = clock
 
     async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
@@ -79,7 +79,7 @@ class LaunchPlanHandlers:
         if workflow is None:
             raise missing(ResourceType.WORKFLOW, spec.workflow_id)
         check_identifier(request.id if request.HasField("id") else None, ResourceType.LAUNCH_PLAN)
-        await check_place(self._bus, request.id)
+        await check_project_and_domain(self._bus, request.id)
         await self.register(request, workflow, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return LaunchPlanCreateResponse()
 
@@ -87,14 +87,14 @@ class LaunchPlanHandlers:
         """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
-        plan = await self._beside.run(rules.launch_plan, request.id, request.spec, interface, now)
-        structure = await self._beside.run(launch_plan_digest, plan)
+        plan = await self._cpu_pool.run(rules.launch_plan, request.id, request.spec, interface, now)
+        structure = await self._cpu_pool.run(launch_plan_digest, plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
             kind = schedule_type(request.spec.entity_metadata.schedule)
             new = store.New(
-                await self._beside.run(rules.kept, plan, now),
+                await self._cpu_pool.run(rules.kept, plan, now),
                 workflow.id,
                 schedule_type=kind,
                 launch_condition_type=None if kind == NONE else SCHEDULED,
@@ -103,7 +103,7 @@ class LaunchPlanHandlers:
             )
             stored = await self._insert(new, now)
         if stored is not None:
-            raise await self._beside.run(_duplicate, plan, structure, stored)
+            raise await self._cpu_pool.run(_duplicate, plan, structure, stored)
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Keep a new plan; answers the one of a call that was first, if any."""
@@ -223,6 +223,6 @@ def _duplicate(plan: LaunchPlan, structure: bytes, stored: store.Stored) -> Serv
     return duplicates.different(duplicates.LAUNCH_PLAN, plan.id.name, before, plan)
 
 
-def _page(plan: Plan, found: Page[bytes]) -> bytes:
+def _page(plan: ListQuery, found: Page[bytes]) -> bytes:
     launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in found)
     return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))

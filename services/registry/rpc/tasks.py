@@ -21,7 +21,7 @@ from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_receivable
 from services.kit.protobuf.wire import message_field, string_field
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import names_page, plan_of
 from services.registry.registration.project_checks import task_resources
@@ -51,7 +51,7 @@ class TaskHandlers:
         db: Database,
         bus: Bus,
         outbox: Outbox,
-        beside: Beside,
+        cpu_pool: CpuPool,
         *,
         policy: TaskPolicy,
         clock: Callable[[], datetime],
@@ -59,7 +59,7 @@ class TaskHandlers:
         self._db = db
         self._bus = bus
         self._outbox = outbox
-        self._beside = beside
+        self._cpu_pool = cpu_pool
         self._policy = policy
         self._clock = clock
 
@@ -69,19 +69,19 @@ class TaskHandlers:
         attributes = await task_resources(self._bus, request.id)
         limits = self._policy.limits if attributes is None else limits_of(attributes.limits, self._policy.limits)
         spec = request.spec
-        compiled, structure = await self._beside.run(_compiled, request.id, spec, self._policy.whitelist, limits)
+        compiled, structure = await self._cpu_pool.run(_compiled, request.id, spec, self._policy.whitelist, limits)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
             stored = await self._insert(compiled, structure, spec)
         if stored is not None:
-            raise await self._beside.run(_duplicate, compiled, structure, stored)
+            raise await self._cpu_pool.run(_duplicate, compiled, structure, stored)
         return TaskCreateResponse()
 
     async def _insert(self, compiled: CompiledTask, structure: bytes, spec: TaskSpec) -> store.Stored | None:
         """Keep a new task; answers the one of a call that was first, if any."""
         now = self._clock()
-        task = await self._beside.run(registered_task, compiled, spec.description.short_description, now)
+        task = await self._cpu_pool.run(registered_task, compiled, spec.description.short_description, now)
         check_receivable("task", task.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, task, structure, now):

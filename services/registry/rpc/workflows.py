@@ -30,12 +30,12 @@ from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_receivable
 from services.kit.protobuf.wire import message_field, string_field
-from services.kit.rpc.cpu_pool import Beside
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 from services.registry.compiler import Requirements
 from services.registry.lists.pages import names_page, plan_of
-from services.registry.registration.closures import Closures, closure_bytes
-from services.registry.registration.project_checks import check_place
+from services.registry.registration.closures import ClosureStore, closure_bytes
+from services.registry.registration.project_checks import check_project_and_domain
 from services.registry.rules import duplicates
 from services.registry.rules.digests import workflow_digest
 from services.registry.rules.lists import check_id_given, check_place_given
@@ -70,8 +70,8 @@ class WorkflowHandlers:
         db: Database,
         bus: Bus,
         outbox: Outbox,
-        beside: Beside,
-        closures: Closures,
+        cpu_pool: CpuPool,
+        closures: ClosureStore,
         *,
         limits: Limits,
         clock: Callable[[], datetime],
@@ -79,7 +79,7 @@ class WorkflowHandlers:
         self._db = db
         self._bus = bus
         self._outbox = outbox
-        self._beside = beside
+        self._cpu_pool = cpu_pool
         self._closures = closures
         self._limits = limits
         self._clock = clock
@@ -87,7 +87,7 @@ class WorkflowHandlers:
     async def CreateWorkflow(self, request: WorkflowCreateRequest, _call: Call) -> WorkflowCreateResponse:
         """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (6.1)."""
         check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
-        await check_place(self._bus, request.id)
+        await check_project_and_domain(self._bus, request.id)
         check_spec(request.spec)
         await self.register(request, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return WorkflowCreateResponse()
@@ -132,13 +132,13 @@ class WorkflowHandlers:
         if stored.digest == built.digest:
             raise duplicates.identical_workflow(identifier)
         before = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise await self._beside.run(duplicates.different_workflow, identifier, before, built.compiled)
+        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, before, built.compiled)
 
     async def _build(self, request: WorkflowCreateRequest) -> _Built:
         """Fetch what the workflow refers to and compile; every failure of both is InvalidArgument (steps 5 to 8)."""
         spec = request.spec
         try:
-            needed = await self._beside.run(needed_by, spec)
+            needed = await self._cpu_pool.run(needed_by, spec)
             async with self._db.read() as connection:
                 found_tasks = await tasks.get_all(connection, needed.tasks)
                 found_plans = await launch_plans.get_all(connection, needed.launch_plans)
@@ -146,7 +146,7 @@ class WorkflowHandlers:
                 _all(ResourceType.TASK, needed.tasks, found_tasks),
                 _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, found_plans),
             )
-            return await self._beside.run(_built, spec, needed, *library)
+            return await self._cpu_pool.run(_built, spec, needed, *library)
         except (InvalidArgument, NotFound) as error:
             raise uncompilable(request.id, error) from error
 

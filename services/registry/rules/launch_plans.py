@@ -18,7 +18,7 @@ from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.execution_config import check_config
 from services.contracts.literals import type_text
 from services.contracts.notifications import check_notifications
-from services.contracts.values import Misfit, Untyped, misfit
+from services.contracts.values import TypeMismatch, Untyped, type_mismatch
 from services.kit.errors import InvalidArgument
 from services.registry.rules.schedules import check_schedule
 
@@ -167,7 +167,7 @@ def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables, comparison:
             )
 
 
-def _default_misfit(name: str, given: Parameter, wanted: LiteralType, comparison: Comparison) -> Misfit | None:
+def _default_misfit(name: str, given: Parameter, wanted: LiteralType, comparison: Comparison) -> TypeMismatch | None:
     """Return what keeps a default from its input: a plan may declare any text where the workflow has an enum."""
     if given.WhichOneof("behavior") != "default" or given.var.type == wanted:
         return None
@@ -175,8 +175,8 @@ def _default_misfit(name: str, given: Parameter, wanted: LiteralType, comparison
     return _misfit(name, told, wanted, comparison)
 
 
-def _misfit(name: str, literal: Literal, wanted: LiteralType, comparison: Comparison) -> Misfit | None:
+def _misfit(name: str, literal: Literal, wanted: LiteralType, comparison: Comparison) -> TypeMismatch | None:
     try:
-        return misfit(literal, wanted, comparison)
+        return type_mismatch(literal, wanted, comparison)
     except Untyped as error:
         raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: it has no known type") from error

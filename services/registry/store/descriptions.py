@@ -9,7 +9,7 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page
-from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.tables import description_entities as table
@@ -84,7 +84,7 @@ async def get(connection: Connection, identifier: Identifier) -> bytes | None:
 
 
 async def find(
-    connection: Connection, plan: Plan, resource_type: ResourceType, where: NamedEntityIdentifier
+    connection: Connection, plan: ListQuery, resource_type: ResourceType, where: NamedEntityIdentifier
 ) -> Page[bytes]:
     """Return the serialized descriptions of a page; no type or an empty name is every one."""
     place = {

@@ -109,20 +109,20 @@ async def get(connection: Connection, identifier: Identifier) -> Stored | None:
     """Return the launch plan; None when there is none."""
     cursor = await connection.execute(_GET, key_of(identifier), binary=True)
     row = await cursor.fetchone()
-    return Stored(row[0], message_of(*row[1:])) if row else None
+    return Stored(row[0], decode_frame(*row[1:])) if row else None
 
 
 async def get_active(connection: Connection, project: str, domain: str, name: str) -> bytes | None:
     """Return the active version of a name, serialized; None when none is active."""
     cursor = await connection.execute(_GET_ACTIVE, {"project": project, "domain": domain, "name": name}, binary=True)
     row = await cursor.fetchone()
-    return message_of(*row) if row else None
+    return decode_frame(*row) if row else None
 
 
 async def get_all(connection: Connection, identifiers: Sequence[Identifier]) -> list[bytes | None]:
     """Return the serialized launch plan of each identifier, None where there is none."""
     cursor = await connection.execute(_GET_ALL, keys_of(identifiers), binary=True)
-    return [message_of(*row) if row[0] is not None else None for row in await cursor.fetchall()]
+    return [decode_frame(*row) if row[0] is not None else None for row in await cursor.fetchall()]
 
 
 async def lock(connection: Connection, identifier: Identifier) -> LaunchPlan | None:
@@ -149,7 +149,7 @@ async def set_state(connection: Connection, identifier: Identifier, state: int, 
     return row[0] if row else None
 
 
-def message_of(spec: bytes, closure: bytes, state: int, updated_at: datetime) -> bytes:
+def decode_frame(spec: bytes, closure: bytes, state: int, updated_at: datetime) -> bytes:
     """Put a row's columns together to the serialized admin.LaunchPlan.
 
     The closure is made one message: parsers of other languages do not all merge a field that comes twice.

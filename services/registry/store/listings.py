@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, DateTime, Table, cast, literal_column, nul
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page
-from services.kit.lists.query import Column, Entity, Kind, Listing, Plan
-from services.registry.store.launch_plans import message_of
+from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
+from services.registry.store.launch_plans import decode_frame
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage
 
@@ -95,7 +95,7 @@ LAUNCH_PLANS = Listing(
 )
 
 
-async def find_tasks(connection: Connection, plan: Plan, project: str, domain: str, *, name: str) -> Page[bytes]:
+async def find_tasks(connection: Connection, plan: ListQuery, project: str, domain: str, *, name: str) -> Page[bytes]:
     """Return the serialized tasks of a page; an empty name is every name."""
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(tasks, (tasks.c.message,), place, plan)
@@ -103,7 +103,9 @@ async def find_tasks(connection: Connection, plan: Plan, project: str, domain: s
     return Page((message for (message,) in found), cut=found.cut)
 
 
-async def find_workflows(connection: Connection, plan: Plan, project: str, domain: str, *, name: str) -> Page[bytes]:
+async def find_workflows(
+    connection: Connection, plan: ListQuery, project: str, domain: str, *, name: str
+) -> Page[bytes]:
     """Return the serialized workflows of a page, with their interface for a closure; an empty name is every name."""
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(workflows, (workflows.c.message,), place, plan)
@@ -113,7 +115,7 @@ async def find_workflows(connection: Connection, plan: Plan, project: str, domai
 
 async def find_launch_plans(
     connection: Connection,
-    plan: Plan,
+    plan: ListQuery,
     project: str,
     domain: str,
     *,
@@ -125,4 +127,4 @@ async def find_launch_plans(
     place = {"project": project, "domain": domain, "name": name}
     page = VersionPage(launch_plans, columns, place, plan, active=active)
     found = await page.read(connection)
-    return Page((message_of(*row) for row in found), cut=found.cut)
+    return Page((decode_frame(*row) for row in found), cut=found.cut)

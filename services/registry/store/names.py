@@ -13,7 +13,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from sqlalchemy import ColumnElement, Select, and_, select, true
 
 from services.kit.db.database import Connection, fetch_text
-from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, Plan
+from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, ListQuery
 from services.kit.lists.statements import TEXTS, given, paged, within
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
@@ -101,7 +101,7 @@ async def update(
 
 
 async def find(
-    connection: Connection, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
+    connection: Connection, plan: ListQuery, resource_type: ResourceType, *, project: str, domain: str
 ) -> NamedEntityList:
     """Return the names of a page with their metadata, without a token."""
     place = {"resource_type": resource_type, "project": project, "domain": domain}
@@ -121,7 +121,7 @@ async def find(
 
 
 async def find_ids(
-    connection: Connection, plan: Plan, resource_type: ResourceType, *, project: str, domain: str
+    connection: Connection, plan: ListQuery, resource_type: ResourceType, *, project: str, domain: str
 ) -> list[tuple[Any, ...]]:
     """Return project, domain and name of each name of a page; an empty project or domain is every one.
 
@@ -145,7 +145,7 @@ async def find_ids(
 
 
 async def _read(
-    connection: Connection, kind: str, plan: Plan, place: Mapping[str, Any], compose: Callable[[], Select[Any]]
+    connection: Connection, kind: str, plan: ListQuery, place: Mapping[str, Any], compose: Callable[[], Select[Any]]
 ) -> list[tuple[Any, ...]]:
     """Return the rows of a page; `kind` names what `compose` composes."""
     shape = (kind, place["resource_type"], plan.shape, given(place))
@@ -162,7 +162,7 @@ def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> Co
     return version.correlate(named_entities).exists()
 
 
-def _page(names: Select[Any], place: Mapping[str, Any], plan: Plan) -> Select[Any]:
+def _page(names: Select[Any], place: Mapping[str, Any], plan: ListQuery) -> Select[Any]:
     # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
     return paged(names.where(*within(named_entities, place))).order_by(*plan.order_by, *_BY_NAME)
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, Table, text
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Plan
+from services.kit.lists.query import ListQuery
 from services.kit.lists.statements import within
 from services.registry.store.tables import ACTIVE, launch_plans, workflows
 
@@ -23,7 +23,7 @@ class VersionPage:
     table: Table
     columns: Sequence[ColumnElement[Any]]
     place: Mapping[str, Any]
-    plan: Plan
+    plan: ListQuery
     active: bool = False
 
     async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:

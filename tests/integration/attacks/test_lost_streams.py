@@ -24,7 +24,7 @@ from services.contracts.event_batches import (
 )
 from services.events.consumers.refusals import DURABLE as REFUSALS
 from services.kit.messaging.bus import Bus
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from tests.support.event_makers import node_event
 from tests.support.event_path import Executions, send
 from tests.support.parts import Parts, Served, free_port, running_nats, service
@@ -32,7 +32,7 @@ from tests.support.waiting import until
 
 # Well within what the issue of a full disk allows, too.
 BACK_SECONDS = 8
-FACTS = facts_of("executions").name
+FACTS = announcements_of("executions").name
 
 
 @pytest.fixture

@@ -24,21 +24,21 @@ from services import contracts
 from services.contracts import event_batches, executions, projects, registry
 from services.events.consumers.refusals import DURABLE as REFUSALS
 from services.events.ingest.streams import BATCHES, SAID, make_ready
-from services.executions.engine import dispatcher as engine_work
+from services.executions.engine import dispatcher as engine_inputs
 from services.executions.events.batches import STREAM
 from services.kit.errors import NotFound, Unavailable
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.messages import Fact, Question
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.messages import Announcement, ServiceRequest
+from services.kit.messaging.outbox import announcements_of
 from tests.integration.stack import launched
 from tests.support.parts import free_port, running_nats
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import until
 
 CONTRACTS = [import_module(f"services.contracts.{found.name}") for found in iter_modules(contracts.__path__)]
-QUESTIONS = [one for module in CONTRACTS for one in vars(module).values() if isinstance(one, Question)]
-FACTS = [one for module in CONTRACTS for one in vars(module).values() if isinstance(one, Fact)]
-STREAMS = [BATCHES.name, SAID.name, *(facts_of(name).name for name in ("registry", "executions", "projects"))]
+QUESTIONS = [one for module in CONTRACTS for one in vars(module).values() if isinstance(one, ServiceRequest)]
+FACTS = [one for module in CONTRACTS for one in vars(module).values() if isinstance(one, Announcement)]
+STREAMS = [BATCHES.name, SAID.name, *(announcements_of(name).name for name in ("registry", "executions", "projects"))]
 REFUSED_SECONDS = 5
 VERBS = ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.MSG.DELETE", "STREAM.MSG.GET", "CONSUMER.CREATE")
 
@@ -146,9 +146,9 @@ async def test_an_answer_is_taken_once_and_from_who_was_asked_alone(attacked: Sa
     bus = await Bus.connect(address_of(attacked, "registry"), "test-nats-users")
     try:
         with pytest.raises(NotFound):
-            await bus.ask(projects.GET_PROJECT, ProjectGetRequest(id="none-of-this-name"))
+            await bus.request(projects.GET_PROJECT, ProjectGetRequest(id="none-of-this-name"))
         with pytest.raises(Unavailable):  # it is no question of the registry's to ask
-            await bus.ask(executions.GET_DEFAULT_CONFIG, Empty())
+            await bus.request(executions.GET_DEFAULT_CONFIG, Empty())
     finally:
         await bus.close()
     async with intruder.inside(address_of(attacked, "projects")) as client:
@@ -157,7 +157,7 @@ async def test_an_answer_is_taken_once_and_from_who_was_asked_alone(attacked: Sa
 
 
 async def test_no_service_sends_an_answer_where_the_one_who_asked_may_not(attacked: Sandbox) -> None:
-    stream = facts_of("registry").name
+    stream = announcements_of("registry").name
     async with (
         Intruder("registry").inside(address_of(attacked, "registry")) as owner,
         Intruder("projects").inside(address_of(attacked, "projects")) as client,
@@ -210,16 +210,18 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
         seen.append(delivery.subject)
 
     # In the order that is hardest: whoever reads comes before whoever keeps.
-    await buses["events"].ensure(facts_of("executions"), own=False)
-    await buses["events"].consume(facts_of("executions"), event_batches.EVENT_REFUSED.subject, REFUSALS, take)
+    await buses["events"].ensure(announcements_of("executions"), own=False)
+    await buses["events"].consume(announcements_of("executions"), event_batches.EVENT_REFUSED.subject, REFUSALS, take)
     await buses["executions"].ensure(STREAM, own=False)
     lane = event_batches.subject_of(0)
     await buses["executions"].consume(STREAM, lane, event_batches.durable_of(0), take)
     for owner in ("registry", "executions", "projects"):
-        await buses[owner].ensure(facts_of(owner))
+        await buses[owner].ensure(announcements_of(owner))
         for fact in (fact for fact in FACTS if fact.owner == owner):
             await buses[owner].append(fact.subject, b"said", fact.subject)
-    engine = await buses["executions"].pull(facts_of("executions"), engine_work.SUBJECTS, engine_work.DURABLE)
+    engine = await buses["executions"].pull(
+        announcements_of("executions"), engine_inputs.SUBJECTS, engine_inputs.DURABLE
+    )
     facts = await engine.fetch(10)
     assert len(facts) == 2
     await engine.done(facts)
@@ -236,7 +238,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     async def hear(data: bytes) -> None:
         heard.append(data)
 
-    await buses["events"].hear(event_batches.VERDICTS, hear)
+    await buses["events"].subscribe(event_batches.VERDICTS, hear)
     await buses["events"]._client.flush()
     await buses["executions"].send(event_batches.inbox_of("abc"), b"verdicts")
     await until(lambda: heard == [b"verdicts"])
@@ -264,13 +266,13 @@ async def test_questions_of_every_contract_reach_their_owner_and_nobody_else(bus
     for question in QUESTIONS:
         owner = question.subject.split(".")[1]
 
-        async def answer(_request: object, question: Question = question) -> bytes:  # type: ignore[type-arg]
+        async def answer(_request: object, question: ServiceRequest = question) -> bytes:  # type: ignore[type-arg]
             reply: bytes = question.reply().SerializeToString()
             return reply
 
-        await buses[owner].answer(question, answer)
+        await buses[owner].serve(question, answer)
         for asker in (user for user, rights in USERS.items() if question.subject in rights.asks):
-            assert await buses[asker].ask(question, question.request()) == question.reply()
+            assert await buses[asker].request(question, question.request()) == question.reply()
     asked = {subject for rights in USERS.values() for subject in rights.asks}
     assert asked <= {question.subject for question in QUESTIONS}
-    assert LaunchPlan() == await buses["executions"].ask(registry.GET_LAUNCH_PLAN, ObjectGetRequest())
+    assert LaunchPlan() == await buses["executions"].request(registry.GET_LAUNCH_PLAN, ObjectGetRequest())

@@ -16,11 +16,11 @@ from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
 from services.events.consumers import log_writer
 from services.events.consumers.log_writer import LAG, LogWriter
 from services.events.ingest.streams import BATCHES, make_ready, replace_former
-from services.events.jobs.missed_verdicts import MissedVerdicts
+from services.events.jobs.missed_verdicts import VerdictBackfill
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
 from services.kit.messaging import streams
-from services.kit.messaging.batch_consumer import Fetched, Pull
+from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 from services.kit.messaging.bus import Bus, Delivery
 from tests.support.event_log import EventLog, event_log
 from tests.support.event_makers import node_event, task_event, workflow_event
@@ -130,7 +130,7 @@ async def test_a_verdict_that_comes_late_completes_its_batch(log: EventLog, monk
         await rounds_until(writer, completed)
 
 
-class Killed(Pull):
+class Killed(BatchConsumer):
     """The hand of a writer that is killed after its commit: the stream never hears that it was done."""
 
     async def done(self, fetched: Iterable[Fetched]) -> None:
@@ -213,9 +213,9 @@ async def test_verdicts_that_nobody_heard_are_found_in_the_stream_that_keeps_the
     async with log.writer() as writer:  # a restarted one
         await writer.round()
     assert codes(entry.verdict for entry in await log.entries(name)) == [None] * 3
-    assert await MissedVerdicts(log.db, log.bus).look() == 3
+    assert await VerdictBackfill(log.db, log.bus).look() == 3
     assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK] * 3
-    assert await MissedVerdicts(log.db, log.bus).look() == 0
+    assert await VerdictBackfill(log.db, log.bus).look() == 0
 
 
 async def test_replicas_share_the_work_and_write_each_batch_once(log: EventLog) -> None:

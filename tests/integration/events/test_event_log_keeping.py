@@ -10,7 +10,7 @@ import pytest
 
 from services.contracts.event_batches import Batch, encode_batch, subject_of, waiting_place
 from services.events.ingest.streams import make_ready
-from services.events.jobs.log_retention import LogKeeping
+from services.events.jobs.log_retention import LogRetention
 from services.events.store.event_log import LoggedBatch, insert
 from services.events.store.log_days import make_days
 from services.kit.objects.store import ObjectStore
@@ -49,7 +49,7 @@ async def test_partitions_are_made_ahead_and_those_older_than_the_days_are_dropp
 ) -> None:
     for days_ago in (9, 8, 7, 0):
         await written(log, NOW - days_ago * DAY)
-    keeping = LogKeeping(log.db, log.bus, objects, days=7)
+    keeping = LogRetention(log.db, log.bus, objects, days=7)
     for _ in range(2):  # a second replica changes nothing
         await keeping.keep(NOW)
         assert log.days() == names(17, 24, 25, 26, 27)
@@ -57,7 +57,7 @@ async def test_partitions_are_made_ahead_and_those_older_than_the_days_are_dropp
 
 async def test_nothing_goes_when_the_log_is_kept_for_ever(log: EventLog, objects: ObjectStore) -> None:
     await written(log, NOW - 9 * DAY)
-    await LogKeeping(log.db, log.bus, objects, days=0).keep(NOW)
+    await LogRetention(log.db, log.bus, objects, days=0).keep(NOW)
     assert log.days() == names(15, 24, 25, 26, 27)
 
 
@@ -75,7 +75,7 @@ async def test_refused_events_go_with_their_days(log: EventLog, objects: ObjectS
                 " by_reference) VALUES (%s, %s, 0, 'NODE', 5, '', '', '', false)",
                 (NOW - days_ago * DAY, str(days_ago)),
             )
-    await LogKeeping(log.db, log.bus, objects, days=7).keep(NOW)
+    await LogRetention(log.db, log.bus, objects, days=7).keep(NOW)
     with psycopg.connect(log.url) as connection:
         assert connection.execute("SELECT batch_id FROM refused_events").fetchall() == [("6",)]
 
@@ -96,7 +96,7 @@ async def test_objects_of_large_events_go_with_their_days_and_nothing_else_does(
     other = objects.uri("metadata", "events", "unreadable", "0-1")
     await objects.put(other, b"kept")
     os.utime(tmp_path / "objects/metadata/events/unreadable/0-1", (0, 0))
-    await LogKeeping(log.db, log.bus, objects, days=7).keep(NOW)
+    await LogRetention(log.db, log.bus, objects, days=7).keep(NOW)
     assert await objects.head(old) is None
     assert await objects.head(young) is not None
     assert await objects.head(other) is not None
@@ -108,8 +108,8 @@ async def test_an_object_outlives_its_days_while_its_event_waits_to_be_applied(
     """Executions was away for longer than the log is kept."""
     await log.bus.append(subject_of(0), encode_batch(Batch("waits", ())), "waits")
     uri = await put(objects, tmp_path, "waits", datetime.now(UTC))
-    await LogKeeping(log.db, log.bus, objects, days=1).keep(datetime.now(UTC) + 3 * DAY)
+    await LogRetention(log.db, log.bus, objects, days=1).keep(datetime.now(UTC) + 3 * DAY)
     assert await objects.head(uri) is not None
     await log.bus._stream.purge_stream("EVENT_BATCHES")
-    await LogKeeping(log.db, log.bus, objects, days=1).keep(datetime.now(UTC) + 3 * DAY)
+    await LogRetention(log.db, log.bus, objects, days=1).keep(datetime.now(UTC) + 3 * DAY)
     assert await objects.head(uri) is None

@@ -20,16 +20,16 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
 from services.executions import app
-from services.executions.engine.dispatcher import DURABLE, SUBJECTS, EngineWork
+from services.executions.engine.dispatcher import DURABLE, SUBJECTS, EngineDispatcher
 from services.executions.engine.port import LOST_CODE
 from services.executions.jobs.lost_executions import LostExecutions
-from services.executions.jobs.unconfirmed_aborts import Reconciler
+from services.executions.jobs.unconfirmed_aborts import AbortReconciler
 from services.executions.rules.events.storage import Storage
 from services.kit.db.database import Database
 from services.kit.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
 from services.kit.messaging import streams
 from services.kit.messaging.bus import Bus
-from services.kit.messaging.outbox import Outbox, facts_of
+from services.kit.messaging.outbox import Outbox, announcements_of
 from tests.support.execution_rows import execution
 from tests.support.executions import execution_id, launch, registered_launch_plan, registry_knowing
 from tests.support.memory_engine import MemoryEngine
@@ -70,18 +70,18 @@ def engine() -> MemoryEngine:
     return MemoryEngine()
 
 
-def working(db: Database, engine: MemoryEngine, served: Served) -> EngineWork:
-    reconciler = Reconciler(db, Outbox(), STORAGE, patience=PATIENCE, clock=now)
-    return EngineWork(db, engine, reconciler, settings=served.settings, clock=now)
+def working(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
+    reconciler = AbortReconciler(db, Outbox(), STORAGE, patience=PATIENCE, clock=now)
+    return EngineDispatcher(db, engine, reconciler, settings=served.settings, clock=now)
 
 
 @pytest.fixture
-def work(db: Database, engine: MemoryEngine, served: Served) -> EngineWork:
+def work(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
     return working(db, engine, served)
 
 
 @pytest.fixture
-def lost(db: Database, engine: MemoryEngine, work: EngineWork) -> LostExecutions:
+def lost(db: Database, engine: MemoryEngine, work: EngineDispatcher) -> LostExecutions:
     return LostExecutions(db, engine, work, Outbox(), storage=STORAGE, patience=PATIENCE, clock=now)
 
 
@@ -92,7 +92,7 @@ async def created(database: Rows, name: str, **row: Any) -> None:
 
 
 async def test_a_new_execution_is_run_with_what_it_was_launched_with(
-    work: EngineWork, engine: MemoryEngine, database: Rows
+    work: EngineDispatcher, engine: MemoryEngine, database: Rows
 ) -> None:
     closure = ExecutionClosure()
     closure.workflow_id.name = "wf"
@@ -107,20 +107,22 @@ async def test_a_new_execution_is_run_with_what_it_was_launched_with(
 
 @pytest.mark.parametrize("phase", ["QUEUED", "RUNNING", "SUCCEEDING", "SUCCEEDED", "FAILED", "TIMED_OUT"])
 async def test_what_its_engine_reports_on_is_not_handed_again(
-    phase: str, work: EngineWork, engine: MemoryEngine, database: Rows
+    phase: str, work: EngineDispatcher, engine: MemoryEngine, database: Rows
 ) -> None:
     await created(database, f"known-{phase.lower()}", phase=phase)
     assert await work.hand(execution_id(f"known-{phase.lower()}"), last=True)
     assert (engine.ever, engine.stopped) == (set(), [])
 
 
-async def test_the_fact_of_an_execution_that_is_not_there_is_done_with(work: EngineWork, engine: MemoryEngine) -> None:
+async def test_the_fact_of_an_execution_that_is_not_there_is_done_with(
+    work: EngineDispatcher, engine: MemoryEngine
+) -> None:
     assert await work.hand(execution_id("nobody"), last=False)
     assert (engine.ever, engine.stopped) == (set(), [])
 
 
 async def test_what_was_stopped_before_it_ran_is_never_run_and_ends_at_once(
-    work: EngineWork, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+    work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "early")
     await terminate(admin, "early")
@@ -131,7 +133,7 @@ async def test_what_was_stopped_before_it_ran_is_never_run_and_ends_at_once(
 
 
 async def test_what_is_stopped_while_it_is_handed_over_is_stopped_after(
-    work: EngineWork, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+    work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "crossed")
     engine.gate = asyncio.Event()
@@ -177,7 +179,7 @@ async def test_a_refused_execution_has_failed_and_tells_why(
 
 
 async def test_a_launch_waits_for_an_engine_that_is_away_and_fails_in_the_end(
-    work: EngineWork, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+    work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "patient")
     engine.failures = [Unavailable("no route"), ResourceExhausted("too many"), Unavailable("still no route")]
@@ -191,7 +193,7 @@ async def test_a_launch_waits_for_an_engine_that_is_away_and_fails_in_the_end(
 
 @pytest.mark.parametrize("error", [Unavailable("no route"), Internal("failed to terminate execution")])
 async def test_a_stop_is_never_given_up(
-    error: Exception, work: EngineWork, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+    error: Exception, work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     name = f"stop-{type(error).__name__.lower()}"
     await created(database, name)
@@ -215,9 +217,9 @@ async def test_replicas_share_the_facts_and_leave_nothing_behind(
     stopped = set(names[::3])
     engine = MemoryEngine(failures=[Unavailable("no route"), ResourceExhausted("too many")])
     bus = await Bus.connect(parts.nats_url, "engine-test")
-    await bus.ensure(facts_of(EXECUTION_CREATED.owner))
+    await bus.ensure(announcements_of(EXECUTION_CREATED.owner))
     # What other tests of this stream left is not for this engine.
-    await bus.pull(facts_of(EXECUTION_CREATED.owner), SUBJECTS, DURABLE)
+    await bus.pull(announcements_of(EXECUTION_CREATED.owner), SUBJECTS, DURABLE)
 
     def replica() -> asyncio.Task[None]:
         return asyncio.create_task(working(db, engine, served).run(bus))
@@ -260,7 +262,7 @@ OLD = {"updated_at": datetime(2020, 1, 1, tzinfo=UTC)}
 
 
 async def test_what_no_longer_moves_and_is_gone_from_the_engine_fails_with_a_system_error(
-    lost: LostExecutions, engine: MemoryEngine, work: EngineWork, database: Rows, admin: AdminServiceStub
+    lost: LostExecutions, engine: MemoryEngine, work: EngineDispatcher, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "kept")
     await work.hand(execution_id("kept"), last=False)

@@ -16,7 +16,7 @@ from services.kit.db.database import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.lists import pages as row_pages
 from services.kit.lists.operators import OPERATORS
-from services.kit.lists.query import Listing, Plan
+from services.kit.lists.query import Listing, ListQuery
 from tests.support.parts import Parts
 from tests.support.query_plans import Statement, assert_reads_only_the_page, plan_steps, rows_seen
 
@@ -68,7 +68,7 @@ async def connection(url: str) -> AsyncIterator[Connection]:
 
 def planned(
     listing: Listing, filters: str = "", sort: tuple[str, int] | None = ("created_at", NEWEST), offset: int = 0
-) -> Plan:
+) -> ListQuery:
     key, direction = sort or (None, NEWEST)
     return listing.plan(name="x", limit=100, token=str(offset), filters=filters, sort_key=key, sort_direction=direction)
 
@@ -216,7 +216,7 @@ async def test_no_value_of_any_column_breaks_a_list(connection: Connection, list
     # Lists of few rows: every one is compared with the value.
     one = NamedEntityIdentifier(project="p", domain="d", name="x1")
     few = WorkflowExecutionIdentifier(project="p", domain="d", name="x1001")
-    finds: dict[str, Callable[[Plan], Awaitable[Any]]] = {
+    finds: dict[str, Callable[[ListQuery], Awaitable[Any]]] = {
         "execution": lambda plan: execution_lists.find(connection, plan, one),
         "node_execution": lambda plan: node_executions.find(connection, plan, few),
         "task_execution": lambda plan: task_executions.find(connection, plan, NODE),

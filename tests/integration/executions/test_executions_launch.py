@@ -30,7 +30,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.executions import EXECUTION_CREATED
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from tests.support.entities import PROJECT, identifier, integer, literals
 from tests.support.executions import (
     execution_id,
@@ -162,8 +162,8 @@ async def test_a_launched_execution_is_reported(parts: Parts, admin: AdminServic
         await reported.put(delivery.payload)
 
     try:
-        await bus.ensure(facts_of("executions"))
-        await bus.consume(facts_of("executions"), EXECUTION_CREATED.subject, "test-launch-facts", take)
+        await bus.ensure(announcements_of("executions"))
+        await bus.consume(announcements_of("executions"), EXECUTION_CREATED.subject, "test-launch-facts", take)
         await admin.CreateExecution(launch("reported"))
         async with asyncio.timeout(5):
             while EXECUTION_CREATED.message.FromString(await reported.get()) != execution_id("reported"):

@@ -28,8 +28,8 @@ from google.protobuf.message import Message
 
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.messages import Fact
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.messages import Announcement
+from services.kit.messaging.outbox import announcements_of
 from tests.support.entities import identifier, literals
 from tests.support.executions import (
     execution_id,
@@ -178,14 +178,14 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
 async def counted_facts(bus: Bus) -> Counter[tuple[str, str]]:
     """Count the facts of executions from now on."""
     facts: Counter[tuple[str, str]] = Counter()
-    await bus.ensure(facts_of("executions"))
+    await bus.ensure(announcements_of("executions"))
     for fact in (EXECUTION_CREATED, EXECUTION_TERMINATED):
 
-        async def take(delivery: Delivery, fact: Fact[WorkflowExecutionIdentifier] = fact) -> None:
+        async def take(delivery: Delivery, fact: Announcement[WorkflowExecutionIdentifier] = fact) -> None:
             facts[fact.subject, fact.message.FromString(delivery.payload).name] += 1
 
         noun = fact.subject.rpartition(".")[2]
-        await bus.consume(facts_of("executions"), fact.subject, f"test-interrupted-{noun}", take)
+        await bus.consume(announcements_of("executions"), fact.subject, f"test-interrupted-{noun}", take)
     return facts
 
 

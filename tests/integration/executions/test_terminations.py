@@ -20,7 +20,7 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.executions.jobs.unconfirmed_aborts import Reconciler
+from services.executions.jobs.unconfirmed_aborts import AbortReconciler
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.lookups import MAX_CAUSE_BYTES
 from services.kit.db.database import Database
@@ -59,8 +59,8 @@ async def db(served: Served) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def reconciler(db: Database, clock: Any = later) -> Reconciler:
-    return Reconciler(db, Outbox(), Storage(lambda *parts: "/".join(parts)), patience=PATIENCE, clock=clock)
+def reconciler(db: Database, clock: Any = later) -> AbortReconciler:
+    return AbortReconciler(db, Outbox(), Storage(lambda *parts: "/".join(parts)), patience=PATIENCE, clock=clock)
 
 
 @pytest.mark.parametrize("phase", ["UNDEFINED", "QUEUED", "RUNNING", "SUCCEEDING", "FAILING"])

@@ -36,7 +36,7 @@ from google.protobuf.json_format import MessageToDict
 
 from services.contracts.attributes import GET_PROJECT_AND_ATTRIBUTES
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineWork, engine_work, platform_resources
+from services.executions.engine.inputs import EngineInputs, engine_inputs, platform_resources
 from services.executions.launching.projects import Projects
 from services.kit.messaging.bus import Bus
 from tests.support.attributes import LEVELS, PROJECT, PROJECT_DOMAIN, WORKFLOW, attributes, delete, put
@@ -83,7 +83,7 @@ class Stack:
 
     async def stored(
         self, project: str, name: str
-    ) -> tuple[WorkflowExecutionConfig, list[MatchingAttributes], EngineWork]:
+    ) -> tuple[WorkflowExecutionConfig, list[MatchingAttributes], EngineInputs]:
         """What is kept for an engine, and what it is handed of that."""
         async with await psycopg.AsyncConnection.connect(self.database) as connection:
             cursor = await connection.execute(
@@ -94,7 +94,7 @@ class Stack:
             row = await cursor.fetchone()
         assert row is not None
         acting = ListMatchableAttributesResponse.FromString(row[1]).configurations
-        handed = engine_work(row[1], DOMAIN, PLAIN)
+        handed = engine_inputs(row[1], DOMAIN, PLAIN)
         return WorkflowExecutionConfig.FromString(row[0]), [one.attributes for one in acting], handed
 
 
@@ -293,7 +293,7 @@ async def asked(stack: Stack, parts: Parts) -> AsyncIterator[list[bytes]]:
         questions.append(question)
 
     listener = await Bus.connect(parts.nats_url, "test-effects")
-    await listener.hear(GET_PROJECT_AND_ATTRIBUTES.subject, hear)
+    await listener.subscribe(GET_PROJECT_AND_ATTRIBUTES.subject, hear)
     yield questions
     await listener.close()
 

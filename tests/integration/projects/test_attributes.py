@@ -26,7 +26,7 @@ from services.contracts.attributes import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
 from services.contracts.executions import GET_DEFAULT_CONFIG
 from services.kit.errors import NotFound
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from tests.support.attributes import (
     LEVELS,
     PROJECT,
@@ -321,7 +321,7 @@ async def test_a_project_is_told_with_all_attributes_of_a_scope_most_specific_fi
 ) -> None:
     project, domain, workflow = scope
     asked = MatchableAttributesConfiguration(project=project, domain=domain, workflow=workflow)
-    answer = await bus.ask(GET_PROJECT_AND_ATTRIBUTES, asked)
+    answer = await bus.request(GET_PROJECT_AND_ATTRIBUTES, asked)
     assert (answer.project.id, len(answer.project.domains), len(answer.attributes)) == (project, 3, 0)
 
     for mark, level in enumerate(LEVELS, 1):
@@ -329,16 +329,16 @@ async def test_a_project_is_told_with_all_attributes_of_a_scope_most_specific_fi
             await put(admin, level, scope, attributes(kind, mark))
     await put(admin, WORKFLOW, (project, domain, "other"), attributes("TASK_RESOURCE", 9))
     await put(admin, PROJECT_DOMAIN, (project, "staging"), attributes("TASK_RESOURCE", 9))
-    told = (await bus.ask(GET_PROJECT_AND_ATTRIBUTES, asked)).attributes
+    told = (await bus.request(GET_PROJECT_AND_ATTRIBUTES, asked)).attributes
     assert [one.attributes for one in told if one.attributes.HasField("task_resource_attributes")] == [
         attributes("TASK_RESOURCE", mark) for mark in (3, 2, 1)
     ]
     assert [one.workflow for one in told] == [workflow, workflow, "", "", "", ""]
 
     await delete(admin, WORKFLOW, scope, "TASK_RESOURCE")
-    assert len((await bus.ask(GET_PROJECT_AND_ATTRIBUTES, asked)).attributes) == 5
+    assert len((await bus.request(GET_PROJECT_AND_ATTRIBUTES, asked)).attributes) == 5
     with pytest.raises(NotFound, match=r"^project \[nowhere\] not found$"):
-        await bus.ask(GET_PROJECT_AND_ATTRIBUTES, MatchableAttributesConfiguration(project="nowhere"))
+        await bus.request(GET_PROJECT_AND_ATTRIBUTES, MatchableAttributesConfiguration(project="nowhere"))
 
 
 async def test_every_change_is_reported_once_in_order(
@@ -354,7 +354,7 @@ async def test_every_change_is_reported_once_in_order(
             if len(heard) == 3:
                 complete.set()
 
-    await bus.consume(facts_of("projects"), "flyte.projects.attributes.>", "test-attributes", hear)
+    await bus.consume(announcements_of("projects"), "flyte.projects.attributes.>", "test-attributes", hear)
     await put(admin, WORKFLOW, scope, MatchingAttributes(plugin_overrides=overrides(python="a")))
     await put(admin, WORKFLOW, scope, MatchingAttributes(plugin_overrides=overrides(spark="b")))
     await delete(admin, PROJECT_DOMAIN, scope, "PLUGIN_OVERRIDE")
@@ -370,6 +370,6 @@ async def test_every_change_is_reported_once_in_order(
 
 
 async def test_the_defaults_of_executions_are_told_without_their_environment(bus: Bus) -> None:
-    told = await bus.ask(GET_DEFAULT_CONFIG, Empty())
+    told = await bus.request(GET_DEFAULT_CONFIG, Empty())
     assert (told.max_parallelism, told.security_context.run_as.iam_role) == (25, "role")
     assert not told.HasField("envs")

@@ -27,7 +27,7 @@ from services.contracts.projects import GET_PROJECT, PROJECT_REGISTERED, PROJECT
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from services.kit.process import service as process
 from services.kit.process.build import running
 from services.projects.app import build
@@ -340,7 +340,7 @@ class TestSystem:
 class TestQuestions:
     async def test_the_project_is_answered_with_state_and_domains(self, admin: AdminServiceStub, bus: Bus) -> None:
         await register(admin, "asked")
-        project = await bus.ask(GET_PROJECT, ProjectGetRequest(id="asked"))
+        project = await bus.request(GET_PROJECT, ProjectGetRequest(id="asked"))
         assert project == await admin.GetProject(ProjectGetRequest(id="asked"))
         check_registered(project, "staging")
 
@@ -348,13 +348,13 @@ class TestQuestions:
         await register(admin, "moody")
         await admin.UpdateProject(Project(id="moody", state=Project.ARCHIVED))
         with pytest.raises(InvalidArgument) as inactive:
-            check_registered(await bus.ask(GET_PROJECT, ProjectGetRequest(id="moody")), "staging")
+            check_registered(await bus.request(GET_PROJECT, ProjectGetRequest(id="moody")), "staging")
         assert inactive.value.details == (InactiveProject(id="moody"),)
 
     @pytest.mark.parametrize("identifier", ["unknown", ""])
     async def test_an_unknown_project_is_not_found(self, bus: Bus, identifier: str) -> None:
         with pytest.raises(NotFound) as missing:
-            await bus.ask(GET_PROJECT, ProjectGetRequest(id=identifier))
+            await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier))
         assert missing.value.message == f"project [{identifier}] not found"
 
 
@@ -370,7 +370,7 @@ async def test_every_change_is_reported_once_in_order(admin: AdminServiceStub, b
         if project.id == "last":
             complete.set()
 
-    await bus.consume(facts_of("projects"), "flyte.projects.project.>", "test-projects", hear)
+    await bus.consume(announcements_of("projects"), "flyte.projects.project.>", "test-projects", hear)
     await register(admin, "reported")
     await refused(
         admin.RegisterProject(ProjectRegisterRequest(project=Project(id="reported", name="r"))),

@@ -11,7 +11,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from services.kit.db import database as db
 from services.kit.db.database import Connection, Database
 from services.kit.lists import pages as row_pages
-from services.kit.lists.query import Listing, Plan
+from services.kit.lists.query import Listing, ListQuery
 from services.registry.store import (
     descriptions,
     keys,
@@ -93,7 +93,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
     return statements
 
 
-async def find(connection: Connection, listing: Listing, page: Plan, name: str = "") -> Sequence[Any]:
+async def find(connection: Connection, listing: Listing, page: ListQuery, name: str = "") -> Sequence[Any]:
     """Read a page of what `listing` declares: of every name for an empty one, of active launch plans for `active`."""
     if listing is listings.TASKS:
         return await listings.find_tasks(connection, page, "p", "d", name=name)
@@ -196,7 +196,7 @@ async def test_a_page_at_an_offset_reads_only_its_own_rows(
 ) -> None:
     key, direction = sort or (None, 0)
 
-    def planned(offset: int, limit: int) -> Plan:
+    def planned(offset: int, limit: int) -> ListQuery:
         return listing.plan(
             name="x", limit=limit, token=str(offset), filters=filters, sort_key=key, sort_direction=direction
         )

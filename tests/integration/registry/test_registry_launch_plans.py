@@ -27,7 +27,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_PLAN_ACTIVATED, LAUNCH_PLAN_DEACTIVATED
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from tests.support.entities import (
     DOMAIN,
     INTEGER,
@@ -244,7 +244,9 @@ class TestState:
             await admin.CreateLaunchPlan(launch_plan("reported", version))
             await set_state(admin, "reported", version, ACTIVE)
         await set_state(admin, "reported", "v2", INACTIVE)
-        await bus.consume(facts_of("registry"), "flyte.registry.launch_plan.*", "test-registry-launch-plans", hear)
+        await bus.consume(
+            announcements_of("registry"), "flyte.registry.launch_plan.*", "test-registry-launch-plans", hear
+        )
         await until(lambda: len(seen) >= 6)
         changes = [said for said in seen if not said[0].endswith(".registered")]
         on, off = LAUNCH_PLAN_ACTIVATED.subject, LAUNCH_PLAN_DEACTIVATED.subject
@@ -256,7 +258,7 @@ class TestReads:
         await admin.CreateLaunchPlan(launch_plan("typed"))
         found = await admin.GetLaunchPlan(asked("typed", kind=ResourceType.UNSPECIFIED))
         assert found.id == identifier(ResourceType.LAUNCH_PLAN, "typed")
-        assert await bus.ask(GET_LAUNCH_PLAN, asked("typed")) == found
+        assert await bus.request(GET_LAUNCH_PLAN, asked("typed")) == found
         await refused(
             admin.GetLaunchPlan(asked("typed", kind=ResourceType.TASK)), INVALID_ARGUMENT, "unexpected resource type"
         )

@@ -275,7 +275,7 @@ class TestLists:
         await refused(found("eq(state,1)", sort_by=Sort(key="state")), INVALID_ARGUMENT, "invalid sort key 'state'")
 
     async def test_generated_names_are_hidden_until_there_are_filters(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await bus.ask(LAUNCH_TASK, ObjectGetRequest(id=identifier(TASK, "alpha")))
+        await bus.request(LAUNCH_TASK, ObjectGetRequest(id=identifier(TASK, "alpha")))
         for kind, real in ((WORKFLOW, ["work"]), (LAUNCH_PLAN, ["other-plan", "plan"])):
             assert await listed(admin, kind) == real
             assert await listed(admin, kind, filters="eq(state,0)") == real

@@ -24,7 +24,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.registry import TASK_REGISTERED
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from tests.support import attributes
 from tests.support.entities import INTEGER, PROJECT, STRING, identifier
 from tests.support.entities import task as container_task
@@ -199,7 +199,7 @@ class TestCreate:
                 arrived.set()
 
         await admin.CreateTask(task("reported"))
-        await bus.consume(facts_of("registry"), TASK_REGISTERED.subject, "test-registry-tasks", hear)
+        await bus.consume(announcements_of("registry"), TASK_REGISTERED.subject, "test-registry-tasks", hear)
         await asyncio.wait_for(arrived.wait(), 10)
         assert identifier(ResourceType.TASK, "reported") in seen
 

@@ -238,7 +238,7 @@ class TestGet:
 
     async def test_lost_closure_is_our_fault_not_the_callers(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateWorkflow(workflow("lost"))
-        place = await bus.ask(LOCATE_WORKFLOW_CLOSURE, asked("lost"))
+        place = await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("lost"))
         await asyncio.to_thread(Path(place.url.removeprefix("file://")).unlink)
         await refused(
             admin.GetWorkflow(asked("lost")), grpc.StatusCode.INTERNAL, "Unable to read WorkflowClosure from location"
@@ -257,7 +257,7 @@ class TestGet:
         assert not primary.template.HasField("id")
 
     async def test_names_of_generated_workflows_are_listed_too(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await bus.ask(LAUNCH_TASK, asked("double", kind=ResourceType.TASK))
+        await bus.request(LAUNCH_TASK, asked("double", kind=ResourceType.TASK))
         request = NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN, limit=100)
         names = [entity.name for entity in (await admin.ListWorkflowIds(request)).entities]
         assert ".flytegen.double" in names
@@ -265,21 +265,21 @@ class TestGet:
     async def test_other_services_find_the_closure(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateWorkflow(workflow("located"))
         whole = await admin.GetWorkflow(asked("located"))
-        place = await bus.ask(LOCATE_WORKFLOW_CLOSURE, asked("located"))
+        place = await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("located"))
         content = await asyncio.to_thread(Path(place.url.removeprefix("file://")).read_bytes)
         assert len(content) == place.bytes
         assert WorkflowClosure.FromString(content).compiled_workflow == whole.closure.compiled_workflow
         with pytest.raises(NotFound):
-            await bus.ask(LOCATE_WORKFLOW_CLOSURE, asked("missing"))
+            await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("missing"))
         with pytest.raises(InvalidArgument):
-            await bus.ask(LOCATE_WORKFLOW_CLOSURE, asked("located", version=""))
+            await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("located", version=""))
 
 
 class TestSingleTask:
     async def test_task_gets_a_workflow_and_a_launch_plan_of_its_own(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateTask(task("pkg.single", {"x": INTEGER}, {"o0": INTEGER}))
         asking = asked("pkg.single", kind=ResourceType.TASK)
-        plans = await asyncio.gather(*(bus.ask(LAUNCH_TASK, asking) for _ in range(4)))
+        plans = await asyncio.gather(*(bus.request(LAUNCH_TASK, asking) for _ in range(4)))
         assert all(plan == plans[0] for plan in plans)
         assert plans[0].id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.single")
         assert plans[0].spec.workflow_id == identifier(ResourceType.WORKFLOW, "pkg.single")
@@ -287,7 +287,7 @@ class TestSingleTask:
         workflow_id = ObjectGetRequest(id=identifier(ResourceType.WORKFLOW, ".flytegen.pkg.single"))
         template = (await admin.GetWorkflow(workflow_id)).closure.compiled_workflow.primary.template
         assert [node.id for node in template.nodes] == ["start-node", "end-node", "pkgsingle"]
-        assert await bus.ask(LAUNCH_TASK, asking) == plans[0]
+        assert await bus.request(LAUNCH_TASK, asking) == plans[0]
 
     async def test_workflow_that_an_earlier_release_generated_otherwise_is_used(
         self, admin: AdminServiceStub, bus: Bus
@@ -300,9 +300,9 @@ class TestSingleTask:
         await admin.CreateWorkflow(
             workflow_of(".flytegen.pkg.older", {"x": INTEGER}, {"o0": INTEGER}, [node], bindings)
         )
-        plan = await bus.ask(LAUNCH_TASK, asked("pkg.older", kind=ResourceType.TASK))
+        plan = await bus.request(LAUNCH_TASK, asked("pkg.older", kind=ResourceType.TASK))
         assert plan.id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.older")
 
     async def test_missing_task_is_not_found(self, bus: Bus) -> None:
         with pytest.raises(NotFound, match="missing entity of type TASK"):
-            await bus.ask(LAUNCH_TASK, asked("missing", kind=ResourceType.TASK))
+            await bus.request(LAUNCH_TASK, asked("missing", kind=ResourceType.TASK))

@@ -17,7 +17,7 @@ from bench.fill import database
 from services.contracts.executions import EXECUTION_CREATED
 from services.executions.engine.dispatcher import DURABLE
 from services.kit.messaging.bus import Bus
-from services.kit.messaging.outbox import facts_of
+from services.kit.messaging.outbox import announcements_of
 from tests.integration.stack import launched
 from tests.support import entities
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier, literals
@@ -52,7 +52,7 @@ async def facts(pair: Sandbox, admin: AdminServiceStub) -> AsyncIterator[Counter
     bus = await Bus.connect(url, "test-launch-races")
     told: Counter[str] = Counter()
     # The sandbox has no engine; its consumer is the one that the service's user may read.
-    hand = await bus.pull(facts_of("executions"), EXECUTION_CREATED.subject, DURABLE)
+    hand = await bus.pull(announcements_of("executions"), EXECUTION_CREATED.subject, DURABLE)
 
     async def take() -> None:
         while True:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.contracts.casting import MAX_STEPS, Comparison, TypesTooLarge
 from services.contracts.literals import type_text
-from services.contracts.values import Untyped, misfit
+from services.contracts.values import Untyped, type_mismatch
 from tests.support.values import (
     COLOR,
     FITTING,
@@ -37,7 +37,7 @@ from tests.support.values import (
 
 def found(declared: Json | LiteralType, value: Json | Literal, steps: int = MAX_STEPS) -> str | None:
     kind = literal_type(declared) if isinstance(declared, dict) else declared
-    instead = misfit(literal(value) if isinstance(value, dict) else value, kind, Comparison(steps))
+    instead = type_mismatch(literal(value) if isinstance(value, dict) else value, kind, Comparison(steps))
     return instead and instead.text
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.contracts.event_batches import BatchedEvent, Kind
 from services.events.config import Settings
-from services.events.ingest.batcher import AHEAD, Lane, Limits
+from services.events.ingest.batcher import AHEAD, Batcher, Limits
 from services.kit.errors import Unavailable
 
 VERDICT_WAIT = 0.4
@@ -39,13 +39,13 @@ class Recorder:
         return [len(batch) for batch in self.sent]
 
 
-def lane() -> tuple[Lane, Recorder]:
+def lane() -> tuple[Batcher, Recorder]:
     settings = Settings(database_url="postgresql://none", nats_url="nats://none", verdict_wait_seconds=VERDICT_WAIT)
     recorder = Recorder(Limits.of(settings))
-    return Lane(recorder, 0), recorder
+    return Batcher(recorder, 0), recorder
 
 
-def takes(into: Lane, events: int) -> list[asyncio.Task[bytes]]:
+def takes(into: Batcher, events: int) -> list[asyncio.Task[bytes]]:
     marks = (b"%d" % number for number in range(events))
     return [asyncio.create_task(into.take(BatchedEvent(Kind.NODE, b"", mark=mark))) for mark in marks]
 

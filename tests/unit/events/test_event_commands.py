@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.event_batches import Batch, BatchedEvent, Kind, encode_batch, encode_verdicts
-from services.contracts.event_fingerprints import mark_of, places_of, read_marks, tell_marks
+from services.contracts.event_fingerprints import decode_fingerprints, encode_fingerprints, fingerprint_of, positions_of
 from services.events.commands import show
 from services.events.commands.arguments import add_since, parser
 from services.events.commands.replay import replay
@@ -19,22 +19,22 @@ from tests.support.event_makers import batched, node_event, task_event, workflow
 from tests.support.poisons import groups
 
 NOW = datetime(2026, 11, 24, 15, tzinfo=UTC)
-MARK, OTHER = mark_of("p", "d", "e"), mark_of("p", "d", "other")
+MARK, OTHER = fingerprint_of("p", "d", "e"), fingerprint_of("p", "d", "other")
 
 
 @given(st.lists(st.sampled_from([MARK, OTHER]), max_size=50))
 def test_marks_tell_whose_each_event_is(marks: list[bytes]) -> None:
-    told = read_marks(tell_marks(marks))
-    assert list(places_of(MARK, told)) == [place for place, mark in enumerate(marks) if mark == MARK]
+    told = decode_fingerprints(encode_fingerprints(marks))
+    assert list(positions_of(MARK, told)) == [place for place, mark in enumerate(marks) if mark == MARK]
 
 
 def test_a_mark_found_across_the_border_of_two_others_is_no_events() -> None:
-    assert list(places_of(MARK, b"x" * 4 + MARK + b"x" * 4)) == []
+    assert list(positions_of(MARK, b"x" * 4 + MARK + b"x" * 4)) == []
 
 
 def test_an_execution_keeps_its_mark_over_releases() -> None:
-    assert mark_of("flytesnacks", "development", "f0123456789").hex() == "c6f90b6403c5e939"
-    assert len(mark_of("\udc80", "ü", "n")) == 8
+    assert fingerprint_of("flytesnacks", "development", "f0123456789").hex() == "c6f90b6403c5e939"
+    assert len(fingerprint_of("\udc80", "ü", "n")) == 8
 
 
 def batch_of(*names: str) -> bytes:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.events.ingest.stall_detector import DOUBT_SECONDS, STOOD_STILL_SECONDS, Pulse
+from services.events.ingest.stall_detector import DOUBT_SECONDS, STOOD_STILL_SECONDS, StallDetector
 from services.kit.errors import Unavailable
 
 
@@ -16,9 +16,9 @@ class Clock:
         return self.now
 
 
-def trusts(pulse: Pulse) -> bool:
+def trusts(stall_detector: StallDetector) -> bool:
     try:
-        pulse.check()
+        stall_detector.check()
     except Unavailable:
         return False
     return True
@@ -27,24 +27,24 @@ def trusts(pulse: Pulse) -> bool:
 @pytest.mark.parametrize("beat_first", [True, False], ids=["its own timer is first", "a call is first"])
 def test_after_standing_still_nothing_is_taken_for_a_moment(beat_first: bool) -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    assert trusts(pulse)
+    stall_detector = StallDetector(clock)
+    assert trusts(stall_detector)
     clock.now += STOOD_STILL_SECONDS + 0.1
     if beat_first:
-        pulse.beat()
-    assert not trusts(pulse)
+        stall_detector.beat()
+    assert not trusts(stall_detector)
     clock.now += DOUBT_SECONDS - 0.1
-    pulse.beat()
-    assert not trusts(pulse)
+    stall_detector.beat()
+    assert not trusts(stall_detector)
     clock.now += 0.2
-    assert trusts(pulse)
+    assert trusts(stall_detector)
 
 
 def test_a_busy_process_goes_on_taking_events() -> None:
     clock = Clock()
-    pulse = Pulse(clock)
+    stall_detector = StallDetector(clock)
     for _ in range(10):
         clock.now += STOOD_STILL_SECONDS - 0.1
-        assert trusts(pulse)
-        pulse.beat()
-        assert trusts(pulse)
+        assert trusts(stall_detector)
+        stall_detector.beat()
+        assert trusts(stall_detector)

@@ -95,7 +95,7 @@ def test_made_names_have_twenty_characters_and_differ() -> None:
 )
 def test_the_place_is_checked_in_order(request_: ExecutionCreateRequest, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        create.check_place(request_)
+        create.check_project_and_domain(request_)
 
 
 def nameless() -> Identifier:

@@ -16,7 +16,7 @@ from flyteidl.core.tasks_pb2 import Container, K8sPod, Resources, TaskTemplate
 
 from services.contracts.workflow_settings import ResourceAmounts
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineWork, child_queue, engine_work, platform_resources, prepared
+from services.executions.engine.inputs import EngineInputs, child_queue, engine_inputs, platform_resources, prepared
 from services.executions.rules.task_resources import container_resources
 from services.kit.process.settings import load
 
@@ -158,13 +158,13 @@ def test_without_attributes_the_settings_say() -> None:
             "queue_tags": {"production": ["fast"], "": ["slow"]},
         }
     )
-    work = engine_work(b"", "production", settings)
+    work = engine_inputs(b"", "production", settings)
     assert work.task_resources == TaskResourceAttributes(
         defaults=TaskResourceSpec(cpu="1", ephemeral_storage="1Gi"),
         limits=TaskResourceSpec(cpu="2", memory="1Gi", gpu="1"),
     )
-    assert work == EngineWork(platform_resources(settings), queue_tags=("fast",))
-    assert engine_work(b"", "staging", settings).queue_tags == ("slow",)
+    assert work == EngineInputs(platform_resources(settings), queue_tags=("fast",))
+    assert engine_inputs(b"", "staging", settings).queue_tags == ("slow",)
 
 
 def test_a_stored_amount_that_cannot_be_read_leaves_what_the_settings_say() -> None:
@@ -173,7 +173,7 @@ def test_a_stored_amount_that_cannot_be_read_leaves_what_the_settings_say() -> N
             defaults=TaskResourceSpec(cpu="few", memory="1Gi"), limits=TaskResourceSpec(cpu="many", gpu="-1")
         )
     )
-    assert engine_work(stored, "development", SETTINGS).task_resources == TaskResourceAttributes(
+    assert engine_inputs(stored, "development", SETTINGS).task_resources == TaskResourceAttributes(
         defaults=TaskResourceSpec(cpu="2", memory="1Gi"), limits=TaskResourceSpec(cpu="2", gpu="1")
     )
 
@@ -196,7 +196,9 @@ def test_attributes_stand_in_place_of_all_the_settings_say() -> None:
         plugin_overrides=PluginOverrides(overrides=[override]),
         cluster_resource_attributes=ClusterResourceAttributes(attributes={"quota": "9"}),
     )
-    assert engine_work(stored, "production", settings) == EngineWork(resources, ("a", "b"), (override,), {"quota": "9"})
+    assert engine_inputs(stored, "production", settings) == EngineInputs(
+        resources, ("a", "b"), (override,), {"quota": "9"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_the_queue_is_one_of_those_that_have_the_first_known_tag(tags: list[str]
 
 
 def test_a_container_runs_with_its_resources_and_its_queue_and_nothing_else_changed() -> None:
-    work = EngineWork(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1", memory="1Gi")))
+    work = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1", memory="1Gi")))
     task = TaskTemplate(type="python-task", container=Container(image="i", config=[{"key": "a", "value": "b"}]))
     run = prepared(task, work, "q")
     assert told(run.container.resources) == {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi")}
@@ -221,6 +223,6 @@ def test_a_container_runs_with_its_resources_and_its_queue_and_nothing_else_chan
 
 
 def test_a_task_without_a_container_is_left_as_it_is() -> None:
-    work = EngineWork(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1")))
+    work = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1")))
     for task in (TaskTemplate(type="sql"), TaskTemplate(k8s_pod=K8sPod())):
         assert prepared(task, work, "q") == task

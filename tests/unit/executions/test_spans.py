@@ -14,7 +14,7 @@ from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 from google.protobuf.message import Message
 
 from services.executions.rules.spans.nodes import MOST_LEVELS, execution_span
-from services.executions.rules.spans.requests import Run, WantedRun, WantedWorkflow, run_of
+from services.executions.rules.spans.requests import Run, RunSpanRequest, WorkflowSpanRequest, run_of
 from services.kit.errors import NotFound, ResourceExhausted
 
 ALL = -1
@@ -81,9 +81,9 @@ def built(first: Run, depth: int, known: Mapping[str, Message | Run | None] | No
     try:
         wanted = next(spans)
         while True:
-            if isinstance(wanted, WantedRun):
+            if isinstance(wanted, RunSpanRequest):
                 name = wanted.execution.name
-            elif isinstance(wanted, WantedWorkflow):
+            elif isinstance(wanted, WorkflowSpanRequest):
                 name = wanted.id.name
             else:
                 name = wanted.uri

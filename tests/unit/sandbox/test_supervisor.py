@@ -152,7 +152,7 @@ async def test_part_that_is_held_stays_down_and_counts_no_restart(room: Room) ->
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    first, beside = one.process, other.process
+    first, cpu_pool = one.process, other.process
     assert first is not None
     supervisor.hold({"a"})
     await until(lambda: first.returncode is not None and not one.ready.is_set())
@@ -162,7 +162,7 @@ async def test_part_that_is_held_stays_down_and_counts_no_restart(room: Room) ->
     await until(one.ready.is_set)
     assert one.process is not first
     assert (one.restarts, one.last_end) == (0, "")
-    assert other.process is beside
+    assert other.process is cpu_pool
     supervisor.stop()
     await running
     assert sorted(room.journal.read_text().splitlines()) == sorted(["+ a", "+ b", "- a", "+ a", "- a", "- b"])
@@ -236,7 +236,7 @@ async def test_part_whose_configuration_cannot_be_written_keeps_the_others_runni
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    beside, first = other.process, one.process
+    cpu_pool, first = other.process, one.process
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     config.unlink()
     config.mkdir()  # no file can take its place, as on a disk that is full
@@ -246,6 +246,6 @@ async def test_part_whose_configuration_cannot_be_written_keeps_the_others_runni
     config.rmdir()
     await until(one.ready.is_set)
     assert config.read_text() == "port: 1"
-    assert (other.process, other.restarts) == (beside, 0)
+    assert (other.process, other.restarts) == (cpu_pool, 0)
     supervisor.stop()
     await running

@@ -60,7 +60,7 @@ def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
 
 
 @dataclass
-class Wanted:
+class RowsNeeded:
     """Which rows a batch needs. The flags tell what is needed of them beyond their existence."""
 
     executions: dict[ExecutionKey, bool] = field(default_factory=dict)  # to change; with the spec?
@@ -113,9 +113,9 @@ class Changes:
     offloads: list[Offload] = field(default_factory=list)
 
 
-def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
+def rows_needed(events: Sequence[Event | ServiceError]) -> RowsNeeded:
     """Return which rows `events` touch."""
-    need = Wanted()
+    need = RowsNeeded()
     for event in events:
         if isinstance(event, WorkflowExecutionEvent):
             key = execution_key(event.execution_id)
@@ -133,7 +133,7 @@ def wanted(events: Sequence[Event | ServiceError]) -> Wanted:
     return need
 
 
-def _want_node(need: Wanted, event: NodeExecutionEvent) -> None:
+def _want_node(need: RowsNeeded, event: NodeExecutionEvent) -> None:
     key = node_key(event.id)
     need.mentioned.add(key.execution)
     need.counted.add(key.execution)
@@ -191,7 +191,7 @@ class _Fold:
             verdict.__cause__ = error
         self.changes.verdicts.append(verdict)
         if verdict is None:
-            self.changes.offloads += offloads.wanted
+            self.changes.offloads += offloads.rows_needed
 
     def _workflow(self, event: WorkflowExecutionEvent, offloads: Offloads) -> None:
         key = execution_key(event.execution_id)

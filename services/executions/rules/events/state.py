@@ -115,9 +115,9 @@ class Offload:
 class Offloads:
     """Collects the objects that one event needs written."""
 
-    wanted: list[Offload] = field(default_factory=list)
+    rows_needed: list[Offload] = field(default_factory=list)
 
     def add(self, uri: str, data: bytes) -> str:
         """Ask for `data` at `uri`; answers the URI."""
-        self.wanted.append(Offload(uri, data))
+        self.rows_needed.append(Offload(uri, data))
         return uri

@@ -11,15 +11,15 @@ from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 
 from services.executions.rules.spans.forms import nanoseconds, operation, operation_if_ordered
 from services.executions.rules.spans.requests import (
+    DynamicSpanRequest,
     Found,
     Node,
     OneSpan,
     Run,
+    RunSpanRequest,
+    SpanRequest,
     Spans,
-    Wanted,
-    WantedDynamic,
-    WantedRun,
-    WantedWorkflow,
+    WorkflowSpanRequest,
 )
 from services.executions.rules.spans.tasks import gate_spans, task_spans
 from services.kit.errors import ResourceExhausted
@@ -151,7 +151,7 @@ def _task(place: _Place, node: Node, depth: int) -> Spans:
 def _launch_plan(place: _Place, node: Node, depth: int) -> Spans:
     if not node.closure.workflow_node_metadata.HasField("executionId"):
         return [_setup(node)]
-    run = yield WantedRun(node.closure.workflow_node_metadata.executionId, with_nodes=depth != 1)
+    run = yield RunSpanRequest(node.closure.workflow_node_metadata.executionId, with_nodes=depth != 1)
     if not isinstance(run, Run):
         raise TypeError("an execution was wanted")
     return [
@@ -185,14 +185,14 @@ def _children(place: _Place, node: Node, children: Mapping[str, Node], depth: in
     return spans
 
 
-def _workflow(identifier: Identifier) -> Generator[Wanted, Found, CompiledWorkflowClosure | None]:
-    return _closure((yield WantedWorkflow(identifier)))
+def _workflow(identifier: Identifier) -> Generator[SpanRequest, Found, CompiledWorkflowClosure | None]:
+    return _closure((yield WorkflowSpanRequest(identifier)))
 
 
-def _dynamic(node: Node) -> Generator[Wanted, Found, CompiledWorkflowClosure | None]:
+def _dynamic(node: Node) -> Generator[SpanRequest, Found, CompiledWorkflowClosure | None]:
     if not node.dynamic_uri:  # events may tell of children and of no workflow that they belong to
         return None
-    return _closure((yield WantedDynamic(node.dynamic_uri)))
+    return _closure((yield DynamicSpanRequest(node.dynamic_uri)))
 
 
 def _closure(found: Found) -> CompiledWorkflowClosure | None:

@@ -53,7 +53,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class WantedRun:
+class RunSpanRequest:
     """An execution; without its nodes where nothing is told of them."""
 
     execution: WorkflowExecutionIdentifier
@@ -61,24 +61,24 @@ class WantedRun:
 
 
 @dataclass(frozen=True)
-class WantedWorkflow:
+class WorkflowSpanRequest:
     """The compiled closure of a registered workflow."""
 
     id: Identifier
 
 
 @dataclass(frozen=True)
-class WantedDynamic:
+class DynamicSpanRequest:
     """The compiled closure that a dynamic node made."""
 
     uri: str
 
 
-Wanted = WantedRun | WantedWorkflow | WantedDynamic
+SpanRequest = RunSpanRequest | WorkflowSpanRequest | DynamicSpanRequest
 # None is a workflow that is registered, or was made, and whose closure is gone: nothing is told of its nodes.
 Found = Run | CompiledWorkflowClosure | None
-Spans = Generator[Wanted, Found, list[Span]]
-OneSpan = Generator[Wanted, Found, Span]
+Spans = Generator[SpanRequest, Found, list[Span]]
+OneSpan = Generator[SpanRequest, Found, Span]
 
 # id, node_id, parent_id, closure, node_execution_metadata, dynamic_workflow_remote_closure_reference
 NodeRow = tuple[int, str, int | None, bytes, bytes, str]

@@ -11,7 +11,7 @@ from psycopg_pool.base import AttemptWithBackoff
 from services.kit.db import database as db
 from services.kit.db.database import Database
 from services.kit.errors import ResourceExhausted, Unavailable
-from services.kit.rpc.fairness import CONNECTION, UNREAD, serve_for
+from services.kit.rpc.fairness import CONNECTION, UNREAD_RESPONSES, set_client_connection
 from tests.support.parts import Parts, running_postgres
 from tests.support.waiting import until
 
@@ -102,7 +102,7 @@ async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts:
     order = list[str]()
 
     async def call(peer: str) -> None:
-        serve_for({CONNECTION: peer})
+        set_client_connection({CONNECTION: peer})
         async with database.read() as connection:
             await connection.execute("SELECT pg_sleep(0.001)")
             order.append(peer)
@@ -121,19 +121,19 @@ async def test_nothing_more_is_read_for_who_does_not_read_answers(
 
     async def read(metadata: dict[str, str] | None) -> None:
         if metadata is not None:
-            serve_for(metadata)
+            set_client_connection(metadata)
         async with database.read() as connection:
             await connection.execute("SELECT 1")
 
     deaf: dict[str, str]
     for deaf in ({CONNECTION: "deaf"}, {}):
         peer = deaf.get(CONNECTION, "")
-        UNREAD.grow(peer, 1 << 30)
+        UNREAD_RESPONSES.grow(peer, 1 << 30)
         try:
             with pytest.raises(ResourceExhausted):
                 await asyncio.create_task(read(deaf))
             await asyncio.create_task(read({CONNECTION: "other"}))
             await asyncio.create_task(read(None))  # the process's own work
         finally:
-            UNREAD.grow(peer, -(1 << 30))
+            UNREAD_RESPONSES.grow(peer, -(1 << 30))
         await asyncio.create_task(read(deaf))

@@ -9,7 +9,7 @@ import pytest
 from services.kit.errors import Unavailable
 from services.kit.messaging import batch_consumer as pull
 from services.kit.messaging import streams
-from services.kit.messaging.batch_consumer import Fetched, Pull
+from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 from services.kit.messaging.bus import Bus, Stream
 from tests.support.parts import Parts
 from tests.support.waiting import until
@@ -30,7 +30,7 @@ async def bus(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bu
     await connected.close()
 
 
-async def opened(bus: Bus) -> Pull:
+async def opened(bus: Bus) -> BatchConsumer:
     return await bus.pull(FOR_ALL, "forall.*", DURABLE)
 
 

@@ -11,15 +11,15 @@ from services.kit.errors import Internal, NotFound, Unavailable
 from services.kit.messaging import bus as bus_module
 from services.kit.messaging import streams
 from services.kit.messaging.bus import Bus, Delivery, Stream
-from services.kit.messaging.messages import Question
+from services.kit.messaging.messages import ServiceRequest
 from tests.support.parts import Parts, free_port, running_nats
 from tests.support.waiting import until
 
-ECHO = Question("ask.test.echo", StringValue, StringValue)
-NOBODY = Question("ask.test.nobody", StringValue, StringValue, deadline=0.3)
-SLOW = Question("ask.test.slow", StringValue, StringValue, deadline=0.2)
-FAILING = Question("ask.test.failing", StringValue, StringValue)
-BROKEN = Question("ask.test.broken", StringValue, StringValue)
+ECHO = ServiceRequest("ask.test.echo", StringValue, StringValue)
+NOBODY = ServiceRequest("ask.test.nobody", StringValue, StringValue, deadline=0.3)
+SLOW = ServiceRequest("ask.test.slow", StringValue, StringValue, deadline=0.2)
+FAILING = ServiceRequest("ask.test.failing", StringValue, StringValue)
+BROKEN = ServiceRequest("ask.test.broken", StringValue, StringValue)
 HOUR = 3600.0
 
 
@@ -27,17 +27,17 @@ async def test_a_question_is_answered(bus: Bus) -> None:
     async def echo(request: StringValue) -> StringValue:
         return StringValue(value=request.value * 2)
 
-    await bus.answer(ECHO, echo)
-    assert (await bus.ask(ECHO, StringValue(value="ü"))).value == "üü"
+    await bus.serve(ECHO, echo)
+    assert (await bus.request(ECHO, StringValue(value="ü"))).value == "üü"
 
 
 async def test_the_answerers_failure_is_raised_with_its_class_text_and_details(bus: Bus) -> None:
     async def fail(_: StringValue) -> StringValue:
         raise NotFound("no such task", BytesValue(value=b"detail"))
 
-    await bus.answer(FAILING, fail)
+    await bus.serve(FAILING, fail)
     with pytest.raises(NotFound) as raised:
-        await bus.ask(FAILING, StringValue())
+        await bus.request(FAILING, StringValue())
     assert raised.value.message == "no such task"
     assert raised.value.details == (BytesValue(value=b"detail"),)
 
@@ -46,15 +46,15 @@ async def test_an_unforeseen_failure_of_the_answerer_does_not_show_its_text(bus:
     async def fail(_: StringValue) -> StringValue:
         raise RuntimeError("secret")
 
-    await bus.answer(BROKEN, fail)
+    await bus.serve(BROKEN, fail)
     with pytest.raises(Internal) as raised:
-        await bus.ask(BROKEN, StringValue())
+        await bus.request(BROKEN, StringValue())
     assert "secret" not in raised.value.message
 
 
 async def test_nobody_there_is_unavailable(bus: Bus) -> None:
     with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.nobody"):
-        await bus.ask(NOBODY, StringValue())
+        await bus.request(NOBODY, StringValue())
 
 
 async def test_an_answer_that_is_late_is_unavailable(bus: Bus) -> None:
@@ -62,20 +62,20 @@ async def test_an_answer_that_is_late_is_unavailable(bus: Bus) -> None:
         await asyncio.Event().wait()
         return StringValue()
 
-    await bus.answer(SLOW, never)
+    await bus.serve(SLOW, never)
     with pytest.raises(Unavailable, match="in time"):
-        await bus.ask(SLOW, StringValue())
+        await bus.request(SLOW, StringValue())
 
 
 async def test_a_question_waits_for_an_owner_that_is_starting(bus: Bus) -> None:
-    late = Question("ask.test.late", StringValue, StringValue)
-    asked = asyncio.create_task(bus.ask(late, StringValue(value="x")))
+    late = ServiceRequest("ask.test.late", StringValue, StringValue)
+    asked = asyncio.create_task(bus.request(late, StringValue(value="x")))
     await asyncio.sleep(0)
 
     async def echo(request: StringValue) -> StringValue:
         return request
 
-    await bus.answer(late, echo)
+    await bus.serve(late, echo)
     assert (await asked).value == "x"
 
 
@@ -179,10 +179,10 @@ async def test_a_connection_survives_the_servers_restart(tmp_path: Path) -> None
 
     with running_nats(tmp_path, port) as url:
         bus = await Bus.connect(url, "test")
-        await bus.answer(ECHO, echo)
+        await bus.serve(ECHO, echo)
     await until(lambda: not bus.connected)
     with running_nats(tmp_path, port):
-        assert (await bus.ask(ECHO, StringValue(value="again"))).value == "again"
+        assert (await bus.request(ECHO, StringValue(value="again"))).value == "again"
         await bus.close()
 
 

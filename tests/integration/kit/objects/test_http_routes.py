@@ -13,7 +13,7 @@ import pytest
 
 from services.kit.objects.http_routes import object_routes
 from services.kit.objects.store import ObjectStore
-from services.kit.process.http_server import HttpFront
+from services.kit.process.http_server import HttpServer
 from tests.support.parts import await_port, free_port
 
 HOUR = timedelta(hours=1)
@@ -29,7 +29,7 @@ async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     async def ready() -> str:
         return ""
 
-    front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    front = HttpServer(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
     serving = asyncio.create_task(front.serve())
     await asyncio.to_thread(await_port, port)
     yield made
@@ -121,7 +121,7 @@ async def test_a_reader_that_rests_does_not_hold_up_the_end(tmp_path: Path) -> N
     async def ready() -> str:
         return ""
 
-    front = HttpFront(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    front = HttpServer(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
     serving = asyncio.create_task(front.serve())
     await asyncio.to_thread(await_port, port)
     async with httpx.AsyncClient() as client, client.stream("GET", await made.sign_get(made.uri("large"), HOUR)):

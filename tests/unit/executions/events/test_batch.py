@@ -13,7 +13,7 @@ from flyteidl.event.event_pb2 import (
 )
 
 from services.contracts.event_batches import BatchedEvent, Kind
-from services.executions.rules.events.batch import Changes, Event, read_event, wanted
+from services.executions.rules.events.batch import Changes, Event, read_event, rows_needed
 from services.executions.rules.events.state import ExecutionKey
 from services.kit.errors import AlreadyExists, Code, InvalidArgument, NotFound, ServiceError
 from tests.support.event_makers import (
@@ -177,9 +177,9 @@ def test_a_takeover_changes_the_cluster_in_the_spec_and_nothing_else_whatever_co
 
 
 def test_only_a_takeover_reads_the_spec() -> None:
-    assert wanted([workflow_event("RUNNING", producer_id="c")]).executions == {EXECUTION_KEY: False}
-    assert wanted([workflow_event("QUEUED", producer_id="c")]).executions == {EXECUTION_KEY: True}
-    assert wanted([node_event("QUEUED"), workflow_event("QUEUED")]).mentioned == set()
+    assert rows_needed([workflow_event("RUNNING", producer_id="c")]).executions == {EXECUTION_KEY: False}
+    assert rows_needed([workflow_event("QUEUED", producer_id="c")]).executions == {EXECUTION_KEY: True}
+    assert rows_needed([node_event("QUEUED"), workflow_event("QUEUED")]).mentioned == set()
 
 
 def test_refused_events_ask_for_no_objects() -> None:

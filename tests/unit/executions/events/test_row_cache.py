@@ -6,8 +6,8 @@ import pytest
 from flyteidl.event.event_pb2 import TaskExecutionMetadata
 
 from services.executions.events import row_cache as memory_rules
-from services.executions.events.row_cache import MOST_CHUNK_BYTES, LaneMemory
-from services.executions.rules.events.batch import Event, Rows, Wanted, fold_batch, wanted
+from services.executions.events.row_cache import MOST_CHUNK_BYTES, RowCache
+from services.executions.rules.events.batch import Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey
 from tests.support.event_makers import EXECUTION_KEY as KEY
@@ -17,24 +17,24 @@ from tests.support.event_makers import STORAGE, execution_state, node_event, tas
 HERE = "here"
 
 
-def remembering(*events: Event) -> LaneMemory:
+def remembering(*events: Event) -> RowCache:
     """A memory after a batch of `events` of the execution, whose cluster is known."""
-    memory = LaneMemory(rows=Rows(clusters={KEY: "c"}, counts={KEY: PhaseCounts()}))
+    memory = RowCache(rows=Rows(clusters={KEY: "c"}, counts={KEY: PhaseCounts()}))
     take(memory, *events)
     return memory
 
 
-def take(memory: LaneMemory, *events: Event) -> None:
+def take(memory: RowCache, *events: Event) -> None:
     """Fold a batch of new rows over what is remembered."""
     numbers = [len(memory.rows.node_ids) + number for number in range(len(events))]
     memory.rows.add(Rows(free_node_ids=[*numbers], free_task_ids=[*numbers]))
     assert not any(fold_batch(events, memory.rows, STORAGE).verdicts)
-    memory.keep(wanted(events), HERE)
+    memory.keep(rows_needed(events), HERE)
 
 
 def test_what_a_batch_left_need_not_be_read_for_the_next() -> None:
     memory = remembering(node_event("QUEUED", producer_id="c"), task_event("QUEUED", producer_id="c"))
-    left = memory.lacking(wanted([node_event("RUNNING"), task_event("RUNNING")]))
+    left = memory.lacking(rows_needed([node_event("RUNNING"), task_event("RUNNING")]))
     assert (left.mentioned, left.nodes, left.tasks, left.counted) == (set(), {}, {}, set())
     assert memory.rows.clusters == {KEY: "c"}
     assert memory.rows.nodes.keys() == memory.rows.node_ids.keys() == {NODE}
@@ -54,21 +54,21 @@ def test_what_a_batch_left_need_not_be_read_for_the_next() -> None:
 )
 def test_what_is_remembered_is_enough_for_events_of_its_rows(event: Event, *, enough: bool) -> None:
     memory = remembering(node_event("QUEUED"), task_event("QUEUED"))
-    assert memory.suffices(wanted([event])) is enough
-    assert memory.suffices(wanted([node_event("RUNNING"), event])) is enough
+    assert memory.suffices(rows_needed([event])) is enough
+    assert memory.suffices(rows_needed([node_event("RUNNING"), event])) is enough
 
 
 @pytest.mark.parametrize(("index", "enough"), [(56, True), (63, True), (64, False)])
 def test_what_is_remembered_is_enough_for_a_task_when_its_chunks_are_there(index: int, *, enough: bool) -> None:
     memory, _ = remembering_chunks(10)  # chunk 7: indexes 56 to 63
     event = task_event("RUNNING", name="e0", metadata=TaskExecutionMetadata(external_resources=[{"index": index}]))
-    assert memory.suffices(wanted([event])) is enough
-    assert not memory.suffices(wanted([task_event("SUCCEEDED", name="e0")]))  # filters the logs of all
+    assert memory.suffices(rows_needed([event])) is enough
+    assert not memory.suffices(rows_needed([task_event("SUCCEEDED", name="e0")]))  # filters the logs of all
 
 
 def test_what_is_not_remembered_is_left_to_read() -> None:
     memory = remembering(node_event("QUEUED"))
-    need = wanted([node_event("RUNNING", node="other"), task_event("QUEUED"), workflow_event("RUNNING")])
+    need = rows_needed([node_event("RUNNING", node="other"), task_event("QUEUED"), workflow_event("RUNNING")])
     left = memory.lacking(need)
     assert left.nodes == {NodeKey(KEY, "other"): True}
     assert left.tasks == need.tasks
@@ -84,26 +84,26 @@ def test_numbers_set_aside_for_new_rows_are_not_kept() -> None:
 @pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "SKIPPED", "RECOVERED", "ABORTED", "TIMED_OUT"])
 def test_a_node_that_has_ended_is_forgotten(phase: str) -> None:
     memory = remembering(node_event("QUEUED"), node_event(phase))
-    assert memory.lacking(wanted([node_event("RUNNING")])).nodes == {NODE: True}
-    assert memory.lacking(wanted([task_event("RUNNING")])).nodes == {NODE: False}
+    assert memory.lacking(rows_needed([node_event("RUNNING")])).nodes == {NODE: True}
+    assert memory.lacking(rows_needed([task_event("RUNNING")])).nodes == {NODE: False}
 
 
 @pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "ABORTED"])
 def test_an_attempt_that_has_ended_is_forgotten(phase: str) -> None:
     memory = remembering(node_event("QUEUED"), task_event("QUEUED"), task_event(phase))
-    need = wanted([task_event("RUNNING")])
+    need = rows_needed([task_event("RUNNING")])
     assert memory.lacking(need).tasks == need.tasks
 
 
-def remembering_chunks(*sizes: int) -> tuple[LaneMemory, list[TaskKey]]:
+def remembering_chunks(*sizes: int) -> tuple[RowCache, list[TaskKey]]:
     """A memory of tasks that have one chunk each, of so many bytes."""
-    memory = LaneMemory()
+    memory = RowCache()
     tasks = []
     for number, size in enumerate(sizes):
         key = ExecutionKey("p", "d", f"e{number}")
         memory.rows.add(Rows(clusters={key: ""}, counts={key: PhaseCounts()}))
         take(memory, node_event("QUEUED", name=key.name), task_event("RUNNING", name=key.name))
-        need = wanted([task_event("RUNNING", name=key.name)])
+        need = rows_needed([task_event("RUNNING", name=key.name)])
         (task,) = need.tasks
         state = memory.rows.tasks[task]
         memory.rows.tasks[task] = replace(state, chunks=ResourceChunks({7: bytes(size)}, frozenset({7})))
@@ -112,8 +112,8 @@ def remembering_chunks(*sizes: int) -> tuple[LaneMemory, list[TaskKey]]:
     return memory, tasks
 
 
-def recalled(memory: LaneMemory, task: TaskKey) -> ResourceChunks | None:
-    left = memory.lacking(Wanted(tasks={task: True}))
+def recalled(memory: RowCache, task: TaskKey) -> ResourceChunks | None:
+    left = memory.lacking(RowsNeeded(tasks={task: True}))
     assert (task in left.tasks) is (task not in memory.rows.tasks) is (task not in memory.rows.task_ids)
     return memory.rows.tasks[task].chunks if task in memory.rows.tasks else None
 
@@ -140,14 +140,14 @@ def test_a_child_that_another_lane_may_change_is_not_remembered() -> None:
     child = ExecutionKey("p", "d", "child")
     event = node_event("RUNNING", name="e")
     event.workflow_node_metadata.execution_id.CopyFrom(workflow_event("RUNNING", name=child.name).execution_id)
-    memory = LaneMemory(rows=Rows(clusters={KEY: "c", child: "old"}))
-    memory.keep(wanted([event]), HERE)
-    assert memory.lacking(wanted([event])).mentioned == {child}
+    memory = RowCache(rows=Rows(clusters={KEY: "c", child: "old"}))
+    memory.keep(rows_needed([event]), HERE)
+    assert memory.lacking(rows_needed([event])).mentioned == {child}
 
 
 def test_an_execution_that_was_taken_over_is_remembered_with_its_new_cluster() -> None:
     memory = remembering(node_event("QUEUED"))
-    need = wanted([workflow_event("QUEUED", producer_id="new")])
+    need = rows_needed([workflow_event("QUEUED", producer_id="new")])
     memory.rows.executions[KEY] = execution_state("QUEUED", cluster="new")
     memory.keep(need, HERE)
     assert memory.rows.clusters == {KEY: "new"}
@@ -157,14 +157,14 @@ def test_an_execution_that_was_taken_over_is_remembered_with_its_new_cluster() -
 def test_an_execution_that_has_ended_is_forgotten() -> None:
     memory = remembering(node_event("QUEUED"))
     memory.rows.executions[KEY] = execution_state("SUCCEEDED")
-    memory.keep(wanted([workflow_event("SUCCEEDED")]), HERE)
+    memory.keep(rows_needed([workflow_event("SUCCEEDED")]), HERE)
     assert (memory.rows.executions, memory.rows.clusters, memory.rows.counts) == ({}, {}, {})
 
 
 def test_after_a_failure_nothing_is_known() -> None:
     memory, _ = remembering_chunks(1)
     memory.forget()
-    assert memory == LaneMemory()
+    assert memory == RowCache()
 
 
 def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_the_oldest_go_when_they_are_too_large(monkeypatch: pytest.MonkeyPatch) 
 def test_a_cluster_with_a_long_name_is_not_remembered() -> None:
     memory = remembering(node_event("QUEUED"))
     memory.rows.executions[KEY] = execution_state("QUEUED", cluster="x" * 1000)
-    memory.keep(wanted([workflow_event("QUEUED", producer_id="x" * 1000)]), HERE)
+    memory.keep(rows_needed([workflow_event("QUEUED", producer_id="x" * 1000)]), HERE)
     assert memory.rows.clusters == {}
 
 
@@ -198,8 +198,8 @@ def test_a_row_goes_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_rules, "MOST_ROWS", 1)
     memory = remembering(node_event("QUEUED"))
     memory.rows.node_ids[NodeKey(KEY, "n1")] = 2
-    memory.keep(wanted([task_event("QUEUED", node="n1")]), HERE)  # needs no more of n1 than that it exists
-    assert memory.lacking(wanted([node_event("RUNNING")])).nodes == {NODE: True}
+    memory.keep(rows_needed([task_event("QUEUED", node="n1")]), HERE)  # needs no more of n1 than that it exists
+    assert memory.lacking(rows_needed([node_event("RUNNING")])).nodes == {NODE: True}
     assert memory.rows.nodes == {}
 
 
@@ -208,9 +208,9 @@ def test_of_a_task_that_another_lane_moves_on_only_its_row_is_remembered() -> No
     event = node_event("QUEUED", name="child")
     event.parent_task_metadata.id.task_id.CopyFrom(task.task_id)
     event.parent_task_metadata.id.node_execution_id.CopyFrom(task.parent_node_execution_id)
-    need = wanted([event])
+    need = rows_needed([event])
     (key,) = need.tasks
-    memory = LaneMemory(rows=Rows(task_ids={key: 1}))
+    memory = RowCache(rows=Rows(task_ids={key: 1}))
     memory.keep(need, HERE)
     assert memory.lacking(need).tasks == {}
-    assert memory.lacking(wanted([task])).tasks == {key: True}
+    assert memory.lacking(rows_needed([task])).tasks == {key: True}

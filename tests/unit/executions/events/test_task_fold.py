@@ -86,7 +86,7 @@ def test_inline_data_is_offloaded_below_the_attempt() -> None:
     state = fold_task(state, task_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads)
     data = VALUES.SerializeToString()
     uris = (f"{folder}/offloaded_inputs", f"{folder}/offloaded_outputs")
-    assert offloads.wanted == [Offload(uri, data) for uri in uris]
+    assert offloads.rows_needed == [Offload(uri, data) for uri in uris]
     assert (state.input_uri, state.closure.output_uri) == uris
 
 

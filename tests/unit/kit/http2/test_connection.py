@@ -30,7 +30,7 @@ from services.kit.http2.frames import (
     frame,
 )
 from services.kit.http2.headers import STATUS_200, encoded
-from services.kit.http2.responses import Reply
+from services.kit.http2.responses import Response
 from tests.support.http2_client import PATH, begun, block, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, MOST, SAYS, connected, greeted, padded
 from tests.support.waiting import until
@@ -62,7 +62,7 @@ def test_frames_may_be_cut_anywhere(run: Callable[[Any], None], cuts: list[int])
     async def cut() -> None:
         async with connected() as (client, served):
             said = PREFACE + settings() + b"".join(ALL_SORTS)
-            served.answers[b""] = Reply(STATUS_200 + SAYS)
+            served.answers[b""] = Response(STATUS_200 + SAYS)
             edges = [0, *sorted(cuts), len(said)]
             for begin, end in pairwise(edges):
                 served.connection.data_received(said[begin:end])
@@ -81,7 +81,7 @@ def test_frames_may_be_cut_anywhere(run: Callable[[Any], None], cuts: list[int])
 
 async def test_what_comes_late_for_an_answered_request_is_passed_over() -> None:
     async with greeted() as (client, served):
-        served.answers[bytes(FRAME_SIZE * 7)] = Reply(STATUS_200 + SAYS)
+        served.answers[bytes(FRAME_SIZE * 7)] = Response(STATUS_200 + SAYS)
         client.send(begun(1), frame(DATA, 0, 1, bytes(FRAME_SIZE)) * 7)
         got = await client.answer()
         assert (got.ended, len(served.asked[0][1])) == (True, FRAME_SIZE * 7)
@@ -94,7 +94,7 @@ async def test_what_comes_late_for_an_answered_request_is_passed_over() -> None:
 
 async def test_a_body_too_large_is_told_by_its_beginning_and_the_rest_not_kept() -> None:
     async with greeted(waits=True) as (client, served):
-        served.answers[bytes(FRAME_SIZE * 7)] = Reply(STATUS_200 + SAYS)
+        served.answers[bytes(FRAME_SIZE * 7)] = Response(STATUS_200 + SAYS)
         client.send(begun(1), frame(DATA, 0, 1, bytes(FRAME_SIZE)) * 7)
         await until(lambda: len(served.asked) == 1)
         client.send(frame(DATA, 0, 1, bytes(FRAME_SIZE)) * 100, frame(DATA, END_STREAM, 1), frame(PING, 0, 0, bytes(8)))
@@ -107,7 +107,7 @@ async def test_a_body_too_large_is_told_by_its_beginning_and_the_rest_not_kept()
 
 async def test_large_headers_are_continued() -> None:
     async with greeted() as (client, served):
-        served.answers[b"x"] = Reply(STATUS_200 + encoded([(b"why", b"y" * 50_000)]))
+        served.answers[b"x"] = Response(STATUS_200 + encoded([(b"why", b"y" * 50_000)]))
         client.send(request(1))
         assert (await client.answer()).headers["why"] == "y" * 50_000
         client.send(request(3, b"next"))

@@ -13,9 +13,9 @@ from services.kit.http2.headers import (
     MOST_HEADER_BYTES,
     STATUS_200,
     TABLE_EMPTIED,
-    HeaderBlocks,
+    HeaderDecoder,
     HeaderError,
-    KnownFields,
+    HeaderFieldCache,
     encoded,
     request_block,
 )
@@ -44,9 +44,9 @@ def forgetful() -> Encoder:
     return encoder
 
 
-def told(known: KnownFields | None = None) -> HeaderBlocks:
+def told(known: HeaderFieldCache | None = None) -> HeaderDecoder:
     """Blocks of a client that has taken up that it may remember nothing."""
-    blocks = HeaderBlocks(known or KnownFields())
+    blocks = HeaderDecoder(known or HeaderFieldCache())
     blocks.told()
     assert blocks.headers_of(forgetful().encode([])) == {}
     return blocks
@@ -56,7 +56,7 @@ def told(known: KnownFields | None = None) -> HeaderBlocks:
 def test_a_client_may_remember_until_it_was_told_not_to(
     before: list[Fields], after: list[Fields], secret: bool, huffman: bool, early: bool
 ) -> None:
-    blocks, encoder = HeaderBlocks(KnownFields()), Encoder()
+    blocks, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
     for fields in before:
         assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
     encoder.header_table_size = 0
@@ -71,7 +71,7 @@ def test_a_client_may_remember_until_it_was_told_not_to(
 
 @given(st.lists(HEADERS, max_size=6), st.booleans(), st.booleans())
 def test_what_a_client_says_again_is_read_as_at_the_first_time(said: list[Fields], secret: bool, huffman: bool) -> None:
-    known = KnownFields()
+    known = HeaderFieldCache()
     for blocks in (told(known), told(known)):
         for fields in said * 2:
             assert blocks.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
@@ -118,7 +118,7 @@ def test_a_spoilt_block_is_an_error_or_other_headers(fields: Fields, huffman: bo
     for at in data.draw(st.lists(st.integers(0, len(block) - 1), max_size=4)) if block else ():
         block[at] = data.draw(st.integers(0, 255))
     spoilt = bytes(block[: data.draw(st.integers(0, len(block)))])
-    for blocks in (told(), HeaderBlocks(KnownFields())):
+    for blocks in (told(), HeaderDecoder(HeaderFieldCache())):
         try:
             assert isinstance(blocks.headers_of(spoilt), dict)
         except HeaderError:
@@ -127,7 +127,7 @@ def test_a_spoilt_block_is_an_error_or_other_headers(fields: Fields, huffman: bo
 
 @given(st.binary(max_size=60))
 def test_bytes_of_any_kind_are_an_error_or_headers(block: bytes) -> None:
-    for blocks in (told(), HeaderBlocks(KnownFields())):
+    for blocks in (told(), HeaderDecoder(HeaderFieldCache())):
         try:
             assert isinstance(blocks.headers_of(block), dict)
         except HeaderError:
@@ -164,7 +164,7 @@ def test_what_is_no_block_is_refused(block: bytes) -> None:
 
 
 def test_a_client_that_goes_on_remembering_is_refused() -> None:
-    blocks, encoder = HeaderBlocks(KnownFields()), Encoder()
+    blocks, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
     blocks.headers_of(encoder.encode([("a", "b")]))
     blocks.told()
     with pytest.raises(HeaderError):
@@ -173,14 +173,14 @@ def test_a_client_that_goes_on_remembering_is_refused() -> None:
 
 def test_headers_without_end_are_refused() -> None:
     encoder = Encoder()
-    blocks = HeaderBlocks(KnownFields())
+    blocks = HeaderDecoder(HeaderFieldCache())
     blocks.headers_of(encoder.encode([("a", "x" * 4000)]))
     with pytest.raises(HeaderError):
         blocks.headers_of(encoder.encode([("a", "x" * 4000)] * (MOST_HEADER_BYTES // 4000 + 1)))
 
 
 def test_what_is_known_stays_little() -> None:
-    known = KnownFields()
+    known = HeaderFieldCache()
     blocks = told(known)
     seen = 0
     for number in range(10_000):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.kit.http2.connection import Unfinished
+from services.kit.http2.connection import IncompleteRequests
 from services.kit.http2.frames import (
     DATA,
     END_STREAM,
@@ -17,8 +17,8 @@ from services.kit.http2.frames import (
     frame,
 )
 from services.kit.http2.headers import STATUS_200
-from services.kit.http2.responses import Reply
-from services.kit.rpc.fairness import AS_A_WHOLE, UNREAD, Shares
+from services.kit.http2.responses import Response
+from services.kit.rpc.fairness import AS_A_WHOLE, UNREAD_RESPONSES, FairBudget
 from tests.support.http2_client import PATH, Client, begun, block, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, SAYS, TOO_MUCH, TOO_SLOW, connected, greeted
 from tests.support.waiting import until
@@ -28,8 +28,8 @@ SHORT = 0.2
 TOTAL = 8 * PIECE
 
 
-def unfinished(*, seconds: float = 60.0) -> Unfinished:
-    return Unfinished(Shares(TOTAL), seconds, TOO_MUCH, TOO_SLOW)
+def unfinished(*, seconds: float = 60.0) -> IncompleteRequests:
+    return IncompleteRequests(FairBudget(TOTAL), seconds, TOO_MUCH, TOO_SLOW)
 
 
 def of(connection: str) -> tuple[tuple[str, str], ...]:
@@ -134,16 +134,16 @@ def test_short_answers_pass_those_that_nobody_reads(run: object) -> None:
         long = 1 << 20
         async with greeted({INITIAL_WINDOW_SIZE: LARGEST_WINDOW}, unfinished=unfinished()) as (client, served):
             client.send(window(0, LARGEST_WINDOW - (1 << 16)))
-            served.answers[b"long"] = Reply(STATUS_200, bytes(long), SAYS)
+            served.answers[b"long"] = Response(STATUS_200, bytes(long), SAYS)
             client.send(*(request(number, b"long", of("reads nothing")) for number in range(1, 41, 2)))
             await until(lambda: len(served.asked) == 20)
-            assert UNREAD.too_many("reads nothing")
+            assert UNREAD_RESPONSES.too_many("reads nothing")
             client.send(request(41, b"short", of("reads")))
             assert (await client.answer(41)).body == b"short"
             got = sum(len(exchange.body) for exchange in client.streams.values())
             assert got < 10 * long
             for number in range(1, 41, 2):
                 assert len((await client.answer(number)).body) == long
-            assert not UNREAD.too_many("reads nothing")
+            assert not UNREAD_RESPONSES.too_many("reads nothing")
 
     run(check())  # type: ignore[operator]  # a loop's

@@ -23,7 +23,7 @@ from services.kit.http2.frames import (
     frame,
 )
 from services.kit.http2.headers import STATUS_200, encoded
-from services.kit.http2.responses import Reply
+from services.kit.http2.responses import Response
 from tests.support.http2_client import begun, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, greeted, padded
 from tests.support.waiting import until
@@ -96,7 +96,7 @@ def test_from_a_client_that_does_not_read_nothing_more_is_taken(run: Callable[[A
 
     async def ask() -> None:
         async with greeted() as (client, served):
-            served.answers[body] = Reply(STATUS_200 + encoded([(b"why", b"y" * large)]))
+            served.answers[body] = Response(STATUS_200 + encoded([(b"why", b"y" * large)]))
             transport = served.connection._transport
             numbers = range(1, 3_000, 2)
             client.send(*(request(number, body) for number in numbers))

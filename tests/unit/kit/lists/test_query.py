@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Select, String, Table, select
 
-from services.kit.db.database import Texts, compiled
+from services.kit.db.database import StatementCache, compiled
 from services.kit.errors import InvalidArgument
 from services.kit.lists import query as listing
-from services.kit.lists.query import Entity, Kind, Listing, Plan
+from services.kit.lists.query import Entity, Kind, Listing, ListQuery
 
 tasks = Table(
     "tasks",
@@ -47,7 +47,7 @@ LISTING = Listing(
 )
 
 
-def plan(filters: str = "", token: str = "", sort: str | None = None, direction: int = 0, limit: int = 10) -> Plan:
+def plan(filters: str = "", token: str = "", sort: str | None = None, direction: int = 0, limit: int = 10) -> ListQuery:
     return LISTING.plan(
         name="ListTasks", limit=limit, token=token, filters=filters, sort_key=sort, sort_direction=direction
     )
@@ -151,12 +151,12 @@ def test_statements_of_one_shape_differ_in_values_alone(one: str, other: str) ->
         (plan(sort="name"), plan()),
     ],
 )
-def test_what_changes_the_text_of_a_statement_changes_its_shape(one: Plan, other: Plan) -> None:
+def test_what_changes_the_text_of_a_statement_changes_its_shape(one: ListQuery, other: ListQuery) -> None:
     assert one.shape != other.shape
 
 
 def test_a_text_is_composed_once_a_shape() -> None:
-    texts, composed = Texts(), []
+    texts, composed = StatementCache(), []
 
     def compose(name: str) -> Select[Any]:
         composed.append(name)

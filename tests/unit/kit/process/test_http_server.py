@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.kit.process.http_server import HttpFront
+from services.kit.process.http_server import HttpServer
 from tests.support.parts import free_port
 from tests.support.waiting import until
 
@@ -32,7 +32,7 @@ async def front(idle_seconds: float = SHORT) -> AsyncIterator[int]:
             return PlainTextResponse("broke off", status_code=400)
 
     port = free_port()
-    served = HttpFront(f"127.0.0.1:{port}", ready, [Route("/kept", keep, methods=["PUT"])], idle_seconds)
+    served = HttpServer(f"127.0.0.1:{port}", ready, [Route("/kept", keep, methods=["PUT"])], idle_seconds)
     serving = asyncio.create_task(served.serve())
     await until(lambda: served.server.started)
     try:

@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.kit.rpc.cpu_pool import THREADS, Beside
-from services.kit.rpc.fairness import CONNECTION, serve_for
+from services.kit.rpc.cpu_pool import THREADS, CpuPool
+from services.kit.rpc.fairness import CONNECTION, set_client_connection
 from tests.support.waiting import until
 
 
 @pytest.fixture
-async def beside() -> AsyncIterator[Beside]:
-    made = Beside()
+async def cpu_pool() -> AsyncIterator[CpuPool]:
+    made = CpuPool()
     yield made
     made.close()
 
 
-async def test_the_loop_is_free_while_work_is_done_and_the_rest_waits(beside: Beside) -> None:
+async def test_the_loop_is_free_while_work_is_done_and_the_rest_waits(cpu_pool: CpuPool) -> None:
     go_on = threading.Event()
     begun: list[int] = []
 
@@ -27,7 +27,7 @@ async def test_the_loop_is_free_while_work_is_done_and_the_rest_waits(beside: Be
         go_on.wait(30)
         return number
 
-    jobs = [asyncio.create_task(beside.run(work, number)) for number in range(THREADS + 1)]
+    jobs = [asyncio.create_task(cpu_pool.run(work, number)) for number in range(THREADS + 1)]
     await until(lambda: len(begun) == THREADS)
     # The loop got here while all threads are held up; one more has none to begin in.
     assert not any(job.done() for job in jobs)
@@ -35,29 +35,29 @@ async def test_the_loop_is_free_while_work_is_done_and_the_rest_waits(beside: Be
     assert await asyncio.gather(*jobs) == list(range(THREADS + 1))
 
 
-async def test_what_work_raises_reaches_its_caller(beside: Beside) -> None:
+async def test_what_work_raises_reaches_its_caller(cpu_pool: CpuPool) -> None:
     def work() -> None:
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):
-        await beside.run(work)
+        await cpu_pool.run(work)
 
 
-async def test_work_whose_caller_has_gone_is_dropped_before_it_begins(beside: Beside) -> None:
+async def test_work_whose_caller_has_gone_is_dropped_before_it_begins(cpu_pool: CpuPool) -> None:
     go_on = threading.Event()
     begun: list[str] = []
-    held = [asyncio.create_task(beside.run(go_on.wait, 30)) for _ in range(THREADS)]
-    waiting = asyncio.create_task(beside.run(begun.append, "late"))
+    held = [asyncio.create_task(cpu_pool.run(go_on.wait, 30)) for _ in range(THREADS)]
+    waiting = asyncio.create_task(cpu_pool.run(begun.append, "late"))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
     go_on.set()
     await asyncio.gather(*held)
-    await beside.run(begun.append, "last")
+    await cpu_pool.run(begun.append, "last")
     assert begun == ["last"]
 
 
-async def test_connections_take_turns_at_the_threads(beside: Beside) -> None:
+async def test_connections_take_turns_at_the_threads(cpu_pool: CpuPool) -> None:
     go_on = threading.Event()
     begun: list[str] = []
 
@@ -66,8 +66,8 @@ async def test_connections_take_turns_at_the_threads(beside: Beside) -> None:
         go_on.wait(30)
 
     async def run_for(peer: str) -> None:
-        serve_for({CONNECTION: peer})
-        await beside.run(work, peer)
+        set_client_connection({CONNECTION: peer})
+        await cpu_pool.run(work, peer)
 
     flood = [asyncio.create_task(run_for("flood")) for _ in range(50)]
     await until(lambda: len(begun) == THREADS)
@@ -78,15 +78,15 @@ async def test_connections_take_turns_at_the_threads(beside: Beside) -> None:
     assert "other" in begun[: 2 * THREADS]
 
 
-async def test_a_thread_whose_caller_has_gone_is_free_when_its_work_is_done(beside: Beside) -> None:
+async def test_a_thread_whose_caller_has_gone_is_free_when_its_work_is_done(cpu_pool: CpuPool) -> None:
     go_on = threading.Event()
     begun: list[str] = []
-    left = [asyncio.create_task(beside.run(go_on.wait, 30)) for _ in range(THREADS)]
+    left = [asyncio.create_task(cpu_pool.run(go_on.wait, 30)) for _ in range(THREADS)]
     await asyncio.sleep(0)
     for job in left:
         job.cancel()
     await asyncio.wait(left)
-    late = asyncio.create_task(beside.run(begun.append, "late"))
+    late = asyncio.create_task(cpu_pool.run(begun.append, "late"))
     await asyncio.sleep(0)
     assert begun == []
     go_on.set()

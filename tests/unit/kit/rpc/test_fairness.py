@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.kit.rpc.fairness import Shares, Turns, Unread
+from services.kit.rpc.fairness import FairBudget, FairSemaphore, UnreadResponses
 
 SOON = 5.0
 
@@ -15,7 +15,7 @@ SOON = 5.0
     [("a", [32]), ("ab", [21, 21]), ("abc", [16, 16, 16]), ("abcdefg", [8] * 7)],
 )
 def test_peers_share_alike_and_leave_as_much_for_another(peers: str, each: Sequence[int]) -> None:
-    shares = Shares(64)
+    shares = FairBudget(64)
     held = dict.fromkeys(peers, 0)
     while True:
         before = dict(held)
@@ -28,7 +28,7 @@ def test_peers_share_alike_and_leave_as_much_for_another(peers: str, each: Seque
 
 
 def test_what_is_given_back_can_be_taken_again() -> None:
-    shares = Shares(64)
+    shares = FairBudget(64)
     for _ in range(100):
         assert shares.take("a", 32)
         assert not shares.take("a", 1)
@@ -36,7 +36,7 @@ def test_what_is_given_back_can_be_taken_again() -> None:
 
 
 async def test_peers_that_wait_take_turns_whoever_asked_first() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = FairSemaphore(1), list[str]()
     await turns.take("busy", SOON)
 
     async def call(peer: str) -> None:
@@ -53,7 +53,7 @@ async def test_peers_that_wait_take_turns_whoever_asked_first() -> None:
 
 
 async def test_a_peer_at_its_bound_leaves_places_free() -> None:
-    turns = Turns(4, 2)
+    turns = FairSemaphore(4, 2)
     for peer in "aab":
         await turns.take(peer, SOON)
     with pytest.raises(TimeoutError):
@@ -64,7 +64,7 @@ async def test_a_peer_at_its_bound_leaves_places_free() -> None:
 
 
 async def test_a_caller_that_gives_up_takes_no_place_with_it() -> None:
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     await turns.take("a", SOON)
     waiting = [asyncio.create_task(turns.take("b", SOON)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -78,7 +78,7 @@ async def test_a_caller_that_gives_up_takes_no_place_with_it() -> None:
 
 
 async def test_a_peer_with_much_unread_waits_until_it_has_read() -> None:
-    unread = Unread(10)
+    unread = UnreadResponses(10)
     unread.grow("a", 25)
     assert unread.too_many("a")
     assert not unread.too_many("b")

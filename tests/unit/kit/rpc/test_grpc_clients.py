@@ -11,11 +11,11 @@ from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.kit.errors import NotFound, ServiceError
-from services.kit.rpc.grpcio_server import GrpcFront
-from services.kit.rpc.http2_server import LeanFront
+from services.kit.rpc.grpcio_server import GrpcioServer
+from services.kit.rpc.http2_server import Http2Server
 from tests.support.parts import free_port
 from tests.support.refusals import detail_of, refused
-from tests.support.toy_service import COOK, TEXT, Kitchen, echo, failing
+from tests.support.toy_service import COOK, TEXT, ToyService, echo, failing
 from tests.support.waiting import until
 
 LIMIT = 12 << 20
@@ -23,12 +23,12 @@ CALLS = 1_000
 LARGE = 10 << 20
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-Make = Callable[[Kitchen, str], GrpcFront | LeanFront]
+Make = Callable[[ToyService, str], GrpcioServer | Http2Server]
 Cook = Callable[..., Any]
 
 MAKE: dict[str, Make] = {
-    "grpc": lambda kitchen, address: GrpcFront(kitchen.table, (), address, LIMIT),
-    "lean": lambda kitchen, address: LeanFront(kitchen.table, address, LIMIT),
+    "grpc": lambda toy_service, address: GrpcioServer(toy_service.table, (), address, LIMIT),
+    "lean": lambda toy_service, address: Http2Server(toy_service.table, address, LIMIT),
 }
 
 
@@ -39,10 +39,12 @@ def _make(request: pytest.FixtureRequest) -> Make:
 
 
 @asynccontextmanager
-async def channel_to(make: Make, kitchen: Kitchen | Callable[[Any], Awaitable[Any]]) -> AsyncIterator[grpc.aio.Channel]:
+async def channel_to(
+    make: Make, toy_service: ToyService | Callable[[Any], Awaitable[Any]]
+) -> AsyncIterator[grpc.aio.Channel]:
     """Serve a kitchen, or one with such answers; yields a client's channel."""
     address = f"127.0.0.1:{free_port()}"
-    front = make(kitchen if isinstance(kitchen, Kitchen) else Kitchen(kitchen), address)
+    front = make(toy_service if isinstance(toy_service, ToyService) else ToyService(toy_service), address)
     await front.start()
     try:
         async with grpc.aio.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
@@ -99,11 +101,11 @@ async def test_a_compressed_request_is_understood(make: Make, compression: grpc.
 
 
 async def test_headers_are_metadata(make: Make) -> None:
-    kitchen = Kitchen(echo)
-    async with channel_to(make, kitchen) as channel:
+    toy_service = ToyService(echo)
+    async with channel_to(make, toy_service) as channel:
         for token in ("short", "t" * 50_000, "short"):
             await cook(channel)(TEXT(), metadata=(("authorization", token),))
-    assert [call.metadata["authorization"] for call in kitchen.calls] == ["short", "t" * 50_000, "short"]
+    assert [call.metadata["authorization"] for call in toy_service.calls] == ["short", "t" * 50_000, "short"]
 
 
 async def test_a_deadline_ends_the_handler(make: Make) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
-from services.kit.rpc.http2_server import LeanFront
+from services.kit.rpc.http2_server import Http2Server
 from tests.support.refusals import refused
-from tests.support.toy_service import COOK, TEXT, Kitchen, echo
+from tests.support.toy_service import COOK, TEXT, ToyService, echo
 
 LIMIT = 1 << 20
 CALLS = 50
@@ -37,7 +37,7 @@ def cook(channel: grpc.aio.Channel) -> Any:
     return channel.unary_unary(COOK, TEXT.SerializeToString, TEXT.FromString)
 
 
-async def calls_to(front: LeanFront, slow: Slow, channel: grpc.aio.Channel) -> list[Any]:
+async def calls_to(front: Http2Server, slow: Slow, channel: grpc.aio.Channel) -> list[Any]:
     await front.start()
     calls = [asyncio.ensure_future(cook(channel)(TEXT(text=str(number)))) for number in range(CALLS)]
     for _ in calls:
@@ -47,7 +47,7 @@ async def calls_to(front: LeanFront, slow: Slow, channel: grpc.aio.Channel) -> l
 
 async def test_an_ending_front_finishes_its_calls_and_takes_no_more(tmp_path: Path) -> None:
     slow, address = Slow(), f"unix:{tmp_path}/lean.sock"
-    front = LeanFront(Kitchen(slow).table, address, LIMIT)
+    front = Http2Server(ToyService(slow).table, address, LIMIT)
     async with grpc.aio.insecure_channel(address) as channel:
         calls = await calls_to(front, slow, channel)
         stopping = asyncio.create_task(front.stop(60))
@@ -62,7 +62,7 @@ async def test_an_ending_front_finishes_its_calls_and_takes_no_more(tmp_path: Pa
 
 async def test_calls_that_do_not_end_in_time_are_told(tmp_path: Path) -> None:
     slow, address = Slow(), f"unix:{tmp_path}/lean.sock"
-    front = LeanFront(Kitchen(slow).table, address, LIMIT)
+    front = Http2Server(ToyService(slow).table, address, LIMIT)
     async with grpc.aio.insecure_channel(address) as channel:
         calls = await calls_to(front, slow, channel)
         await front.stop(0.05)
@@ -74,7 +74,7 @@ async def test_calls_that_do_not_end_in_time_are_told(tmp_path: Path) -> None:
 async def test_a_front_that_was_stopped_can_be_followed_by_another(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/lean.sock"
     for text in ("first", "second"):
-        front = LeanFront(Kitchen(echo).table, address, LIMIT)
+        front = Http2Server(ToyService(echo).table, address, LIMIT)
         await front.start()
         # Channels to one address share a connection, and a call may begin on one whose end its client has not heard of.
         own_connection = [("grpc.use_local_subchannel_pool", 1)]
@@ -85,7 +85,7 @@ async def test_a_front_that_was_stopped_can_be_followed_by_another(tmp_path: Pat
 
 @pytest.mark.parametrize("seconds", [0, 10])
 async def test_a_front_without_callers_stops_at_once(tmp_path: Path, seconds: float) -> None:
-    front = LeanFront(Kitchen(echo).table, f"unix:{tmp_path}/lean.sock", LIMIT)
+    front = Http2Server(ToyService(echo).table, f"unix:{tmp_path}/lean.sock", LIMIT)
     await front.start()
     async with asyncio.timeout(5):
         await front.stop(seconds)

@@ -14,35 +14,35 @@ from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 
 from services.kit.errors import Code, NotFound, ResourceExhausted, ServiceError
-from services.kit.rpc.http2_server import LeanFront
+from services.kit.rpc.http2_server import Http2Server
 from services.kit.rpc.table import Table
 from tests.support.parts import free_port
 from tests.support.server_calls import LIMIT, ask, call, open_connection, serving
-from tests.support.toy_service import COOK, TEXT, Kitchen, echo, failing, frame
+from tests.support.toy_service import COOK, TEXT, ToyService, echo, failing, frame
 
 
 async def test_a_call_is_answered_with_one_frame() -> None:
     for pieces in ([frame(b"\n\x01x")], [b"\0", b"\0\0\0\x03\n", b"\x01x", b""]):
-        answer = await ask(Kitchen(echo), *pieces)
+        answer = await ask(ToyService(echo), *pieces)
         assert (answer.status, answer.code, answer.body) == (200, Code.OK, frame(b"\n\x01x"))
         assert answer.headers["content-type"] == "application/grpc"
 
 
 async def test_an_empty_answer_is_a_frame_too() -> None:
-    assert (await ask(Kitchen(echo), frame(b""))).body == frame(b"")
+    assert (await ask(ToyService(echo), frame(b""))).body == frame(b"")
 
 
 async def test_stored_bytes_pass_through() -> None:
     async def stored(_: Any) -> bytes:
         return b"as it was"
 
-    assert (await ask(Kitchen(stored), frame(b""))).body == frame(b"as it was")
+    assert (await ask(ToyService(stored), frame(b""))).body == frame(b"as it was")
 
 
 @pytest.mark.parametrize("raised", ServiceError.__subclasses__(), ids=lambda raised: raised.__name__)
 async def test_a_failure_is_headers_without_a_body(raised: type[ServiceError]) -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    answer = await ask(Kitchen(failing(raised("why", detail))), frame(b""))
+    answer = await ask(ToyService(failing(raised("why", detail))), frame(b""))
     assert (answer.status, answer.body) == (200, b"")
     assert (answer.code, answer.message) == (raised.code, "why")
     details = answer.headers["grpc-status-details-bin"]
@@ -63,27 +63,27 @@ async def test_a_failure_is_headers_without_a_body(raised: type[ServiceError]) -
     ],
 )
 async def test_a_message_is_written_as_grpc_writes_it(message: str, header: str) -> None:
-    answer = await ask(Kitchen(failing(NotFound(message))), frame(b""))
+    answer = await ask(ToyService(failing(NotFound(message))), frame(b""))
     assert (answer.headers["grpc-message"], answer.message) == (header, message)
     assert "grpc-status-details-bin" not in answer.headers
 
 
 async def test_a_long_message_is_cut_and_its_details_kept() -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    answer = await ask(Kitchen(failing(NotFound("x" * 40_000, detail))), frame(b""))
+    answer = await ask(ToyService(failing(NotFound("x" * 40_000, detail))), frame(b""))
     assert answer.message == "x" * 32_000
     assert "grpc-status-details-bin" in answer.headers
 
 
 async def test_a_fault_of_ours_is_internal_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    answer = await ask(Kitchen(failing(KeyError("secret"))), frame(b""))
+    answer = await ask(ToyService(failing(KeyError("secret"))), frame(b""))
     assert answer.code is Code.INTERNAL
     assert "secret" not in answer.message
     assert "secret" in caplog.text
 
 
 async def test_a_method_nobody_serves_is_unimplemented_by_name() -> None:
-    answer = await ask(Kitchen(echo), frame(b""), path="/test.Kitchen/Bake")
+    answer = await ask(ToyService(echo), frame(b""), path="/test.Kitchen/Bake")
     assert (answer.code, answer.message) == (Code.UNIMPLEMENTED, "unknown method Bake for service test.Kitchen")
 
 
@@ -101,37 +101,37 @@ async def test_a_method_nobody_serves_is_unimplemented_by_name() -> None:
     ],
 )
 async def test_what_is_not_one_whole_message_is_refused(body: list[bytes]) -> None:
-    kitchen = Kitchen(echo)
-    answer = await ask(kitchen, *body, headers=(("grpc-encoding", "gzip"),))
+    toy_service = ToyService(echo)
+    answer = await ask(toy_service, *body, headers=(("grpc-encoding", "gzip"),))
     assert answer.code in {Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED}
-    assert not kitchen.calls
+    assert not toy_service.calls
 
 
 async def test_a_request_over_the_limit_is_refused() -> None:
-    kitchen = Kitchen(echo)
-    answer = await ask(kitchen, frame(bytes(LIMIT), length=LIMIT + 1), b"x")
+    toy_service = ToyService(echo)
+    answer = await ask(toy_service, frame(bytes(LIMIT), length=LIMIT + 1), b"x")
     assert answer.code is ResourceExhausted.code
     assert answer.message == "Received message larger than max (1001 vs. 1000)"
-    assert not kitchen.calls
+    assert not toy_service.calls
     largest = TEXT(text="x" * (LIMIT - 3)).SerializeToString()
     assert len(largest) == LIMIT
-    assert (await ask(kitchen, frame(largest))).body == frame(largest)
+    assert (await ask(toy_service, frame(largest))).body == frame(largest)
 
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_a_compressed_message_is_read_up_to_the_limit(encoding: str, compress: Callable[[bytes], bytes]) -> None:
     headers = (("grpc-encoding", encoding),)
     plain = TEXT(text="x" * 900).SerializeToString()
-    assert (await ask(Kitchen(echo), frame(compress(plain), compressed=True), headers=headers)).body == frame(plain)
-    assert (await ask(Kitchen(echo), frame(plain), headers=headers)).body == frame(plain)
+    assert (await ask(ToyService(echo), frame(compress(plain), compressed=True), headers=headers)).body == frame(plain)
+    assert (await ask(ToyService(echo), frame(plain), headers=headers)).body == frame(plain)
     bomb = compress(bytes(10_000_000))
-    large = await ask(Kitchen(echo), frame(bomb[:LIMIT], compressed=True), headers=headers)
+    large = await ask(ToyService(echo), frame(bomb[:LIMIT], compressed=True), headers=headers)
     assert large.code is Code.RESOURCE_EXHAUSTED
     assert "message larger than max" in large.message
 
 
 async def test_an_encoding_nobody_knows_is_unimplemented() -> None:
-    answer = await ask(Kitchen(echo), frame(b"x", compressed=True), headers=(("grpc-encoding", "br"),))
+    answer = await ask(ToyService(echo), frame(b"x", compressed=True), headers=(("grpc-encoding", "br"),))
     assert answer.code is Code.UNIMPLEMENTED
 
 
@@ -141,10 +141,10 @@ async def test_an_encoding_nobody_knows_is_unimplemented() -> None:
     + [(wrong, None) for wrong in ("", "15", "S", "-1S", "1.5S", "999999999S", "15s", "١S")],
 )
 async def test_grpc_timeout_is_read_as_grpc_writes_it(asked: str, seconds: float | None) -> None:
-    kitchen = Kitchen(echo)
+    toy_service = ToyService(echo)
     began = asyncio.get_running_loop().time()
-    await ask(kitchen, frame(b""), headers=(("grpc-timeout", asked),))
-    (kept,) = kitchen.calls
+    await ask(toy_service, frame(b""), headers=(("grpc-timeout", asked),))
+    (kept,) = toy_service.calls
     if seconds is None:
         assert kept.deadline is None
     else:
@@ -161,27 +161,27 @@ async def test_at_the_deadline_the_caller_is_told_and_the_handler_ended() -> Non
         finally:
             ended.set()
 
-    answer = await ask(Kitchen(never), frame(b""), headers=(("grpc-timeout", "20m"),))
+    answer = await ask(ToyService(never), frame(b""), headers=(("grpc-timeout", "20m"),))
     assert answer.code is Code.DEADLINE_EXCEEDED
     assert ended.is_set()
 
 
 async def test_a_time_out_of_the_handler_s_own_is_not_the_caller_s() -> None:
-    answer = await ask(Kitchen(failing(TimeoutError())), frame(b""), headers=(("grpc-timeout", "15S"),))
+    answer = await ask(ToyService(failing(TimeoutError())), frame(b""), headers=(("grpc-timeout", "15S"),))
     assert answer.code is Code.INTERNAL
 
 
 async def test_headers_are_the_call_s_metadata() -> None:
-    kitchen = Kitchen(echo)
-    await ask(kitchen, frame(b""), headers=(("traceparent", "00-1-2-01"), ("authorization", "Bearer x")))
-    assert kitchen.calls[0].metadata["traceparent"] == "00-1-2-01"
-    assert kitchen.calls[0].metadata["authorization"] == "Bearer x"
+    toy_service = ToyService(echo)
+    await ask(toy_service, frame(b""), headers=(("traceparent", "00-1-2-01"), ("authorization", "Bearer x")))
+    assert toy_service.calls[0].metadata["traceparent"] == "00-1-2-01"
+    assert toy_service.calls[0].metadata["authorization"] == "Bearer x"
 
 
 async def test_a_second_server_on_the_port_is_refused() -> None:
-    async with serving(Kitchen(echo)) as address:
+    async with serving(ToyService(echo)) as address:
         with pytest.raises(OSError, match="in use"):
-            await LeanFront(Table(), address, LIMIT).start()
+            await Http2Server(Table(), address, LIMIT).start()
 
 
 @pytest.mark.parametrize(("patience", "code"), [(30.0, Code.OK), (0.0, Code.UNAVAILABLE)])
@@ -194,7 +194,7 @@ async def test_stopping_lets_calls_end_and_then_says_unavailable(patience: float
         return await echo(request)
 
     address = f"127.0.0.1:{free_port()}"
-    server = LeanFront(Kitchen(slow).table, address, LIMIT)
+    server = Http2Server(ToyService(slow).table, address, LIMIT)
     await server.start()
     answering = asyncio.create_task(call(address, frame(b"")))
     await begun.wait()
@@ -210,7 +210,7 @@ async def test_stopping_lets_calls_end_and_then_says_unavailable(patience: float
 
 
 async def test_what_is_no_request_disturbs_nobody() -> None:
-    async with serving(Kitchen(echo)) as address:
+    async with serving(ToyService(echo)) as address:
         for said in (b"", b"PRI * HTTP/2.0", f"POST {COOK} HTTP/1.1\r\nhost: x\r\n".encode(), b"\0nonsense\r\n\r\n"):
             _, writer = await open_connection(address)
             writer.write(said)
@@ -224,6 +224,6 @@ async def test_a_socket_serves_and_replaces_what_a_killed_process_left(tmp_path:
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(tmp_path / "front.sock"))
     left.close()
-    async with serving(Kitchen(echo), f"unix:{tmp_path}/front.sock") as address:
+    async with serving(ToyService(echo), f"unix:{tmp_path}/front.sock") as address:
         request = frame(TEXT(text="soup").SerializeToString())
         assert (await call(address, request)).body == request
