@@ -13,7 +13,7 @@ from pathlib import Path
 
 UNKNOWN = "unknown"
 _DISTRIBUTION = "flyteplane"
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 # Git answers within milliseconds; a start must not hang on a file system that does not.
 _GIT_SECONDS = 2.0
 

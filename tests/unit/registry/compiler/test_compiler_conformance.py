@@ -12,7 +12,7 @@ from google.protobuf.json_format import Parse
 from services.registry.compiler import compile_task, compile_workflow, requirements
 from services.registry.compiler.requirements import every_node
 
-DATA = Path(__file__).parents[3].parent / "shared/data/compiler"
+DATA = Path(__file__).parents[4].parent / "shared/data/compiler"
 
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the conformance data is not there")
 
