@@ -49,7 +49,11 @@ class Sandbox:
 
     def channel(self) -> grpc.aio.Channel:
         """A gRPC channel as flytekit opens it: it takes answers of 20 MiB and long error texts (clients.md 2.2)."""
-        options = [("grpc.max_metadata_size", 32768), ("grpc.max_receive_message_length", 20971520)]
+        options = [
+            ("grpc.max_metadata_size", 32768),
+            ("grpc.max_receive_message_length", 20971520),
+            ("grpc.use_local_subchannel_pool", 1),  # no connection of another test's to a stack that was restarted
+        ]
         return grpc.aio.insecure_channel(self.target, options=options)
 
     @property

@@ -46,8 +46,12 @@ from tests.support.waiting import until
 Points = list[tuple[str, bool]]
 
 OK, UNAVAILABLE = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
-# A channel that finds nobody tries again soon.
-AT_ONCE = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+# A channel that finds nobody tries again soon, and has no connection of a former one to a process that has died.
+AT_ONCE = [
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 LIMITED = ConcurrencyPolicy(max=1000, behavior=CONCURRENCY_LIMIT_BEHAVIOR_SKIP)
 LIMITED_ID = identifier(ResourceType.LAUNCH_PLAN, "limited")
 TASK_ID = identifier(ResourceType.TASK, "my.task")

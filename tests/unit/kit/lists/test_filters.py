@@ -104,11 +104,11 @@ def test_the_parts_are_those_that_the_reference_matches(text: str) -> None:
     ],
 )
 def test_a_hostile_text_is_judged_at_once(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.suppress(InvalidArgument):
         parts(text)
     # Trying every bracket with every comma would take hours.
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_files_for_tls_are_refused_where_they_would_not_be_used(
         load(ProcessSettings)
 
 
-async def test_a_server_that_cannot_be_reached_is_told_without_the_password() -> None:
+async def test_a_server_that_cannot_be_reached_is_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.kit.nats_server._START_SECONDS", 0.3)
     port = free_port()
     with pytest.raises(Unavailable) as told:
         await Bus.connect(f"nats://events:secret@127.0.0.1:{port}", "test")
