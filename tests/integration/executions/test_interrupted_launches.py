@@ -65,7 +65,7 @@ LAUNCH = [
     ("after Launcher._write_inputs", False),
     ("before launches.insert", False),
     ("after launches.insert", True),
-    ("after LaunchBatches.store", True),
+    ("after LaunchBatcher.store", True),
     ("before Bus.append", True),
     ("after Bus.append", True),
 ]
@@ -78,7 +78,7 @@ RECOVERY = [
     ("after ObjectStore.put", False),
     ("before launches.insert", False),
     ("after launches.insert", True),
-    ("after LaunchBatches.store", True),
+    ("after LaunchBatcher.store", True),
     ("after Bus.append", True),
 ]
 TERMINATION = [

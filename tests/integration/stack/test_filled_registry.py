@@ -1,6 +1,7 @@
 """The history that the benchmark of the registry makes is read as if it had been registered."""
 
 import grpc
+import pytest
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier, ObjectGetRequest, ResourceListRequest
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
@@ -19,10 +20,15 @@ KINDS = {
 }
 
 
-async def test_filled_versions_are_read_one_by_one_and_in_lists(sandbox: Sandbox, admin: AdminServiceStub) -> None:
+@pytest.fixture(autouse=True)
+async def registered(admin: AdminServiceStub) -> None:
+    """Register the entities that history is copied from."""
     for method, request in models(PLACE):
         (code,) = await codes([getattr(admin, method)(request)])
-        assert code in {grpc.StatusCode.OK, grpc.StatusCode.ALREADY_EXISTS}  # by the history of executions
+        assert code in {grpc.StatusCode.OK, grpc.StatusCode.ALREADY_EXISTS}  # by another test
+
+
+async def test_filled_versions_are_read_one_by_one_and_in_lists(sandbox: Sandbox, admin: AdminServiceStub) -> None:
     fill(sandbox.folder, VERSIONS - 4)
     fill(sandbox.folder, VERSIONS)
     for kind, resource_type in KINDS.items():
