@@ -105,3 +105,12 @@ def test_paths_in_pages_exist(page: Path) -> None:
     paths = [found["path"] for found in FILE.finditer(FENCE.sub("", page.read_text()))]
     missing = [path for path in paths if not (ROOT / path).exists() and not any(ROOT.glob(f"*/**/{path}"))]
     assert not missing, "\n".join(missing)
+
+
+def test_lists_of_files_in_architecture_have_the_lengths_that_it_states() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    stated = {call: int(own) for call, own in re.findall(r"^\| (\w+) \| (\d+)\D[^|]*\| \d+ \|$", page, re.MULTILINE)}
+    sections = {section.partition("\n")[0]: section for section in page.split("\n### ")[1:]}
+    listed = {call: len(re.findall(r"^\d+\. `", sections[call], re.MULTILINE)) for call in stated}
+    assert len(stated) == 4
+    assert listed == stated
