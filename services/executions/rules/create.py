@@ -1,6 +1,6 @@
-"""What becomes an execution: the checks of CreateExecution in their order, and the row that is kept.
+"""The checks of CreateExecution in their order, and the new execution (executions.md#createexecution).
 
-executions.md 2.1, 2.2, 2.6, 2.7, 2.10 and 2.12. Inputs, names and configuration have rules of their own beside this.
+Modules of their own have the rules for inputs, names and configuration.
 """
 
 import re
@@ -36,17 +36,17 @@ from services.executions.rules.names import check_name
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument
 from services.kit.protobuf.size_limit import check_receivable
 
-# A row each, with an index entry of its own; people use a handful.
+# Each tag has a row and an index entry; users set a handful.
 MAX_TAGS = 1000
-# What its field holds.
-_DEEPEST = 2**32 - 1
+# The largest value of `metadata.nesting`, a uint32.
+_MAX_NESTING = 2**32 - 1
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is launched. For a single task: its generated launch plan, and the task."""
+    """The launched entity. A single task has its generated launch plan, and the id of the task."""
 
     launch_plan: LaunchPlan
     workflow_id: Identifier
@@ -54,13 +54,13 @@ class Target:
 
     @property
     def own_spec(self) -> LaunchPlanSpec | None:
-        """What the launch plan says of its executions; one that was generated for a task says nothing (2.5)."""
+        """The spec of the launch plan; None for a generated one, which is no level of the configuration."""
         return None if self.task_id else self.launch_plan.spec
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The node execution that launches a child workflow, and what the child takes over from its execution."""
+    """The node execution that launches a child workflow, and what the child inherits from its execution."""
 
     node_execution_id: int
     execution_id: int
@@ -70,9 +70,9 @@ class Parent:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an execution comes from: who asked, which node launched it, which execution it repeats (0 for none).
+    """The caller, the node that launches the execution, and the row id of the execution that it repeats, 0 for none.
 
-    Anybody may name any node as the parent, so its execution's user stands in only for a caller who is not known
+    A request may have any node as the parent, so its execution's user counts only for an unknown caller
     (docs/trust.md).
     """
 
@@ -83,7 +83,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class NewExecution:
-    """An execution as it is kept first."""
+    """An execution as it is first stored."""
 
     id: WorkflowExecutionIdentifier
     spec: ExecutionSpec
@@ -99,12 +99,12 @@ class NewExecution:
 
 
 def inputs_of(request: ExecutionCreateRequest) -> LiteralMap:
-    """Return the inputs, which the console and old clients send inside the spec (2.1, step 0)."""
+    """Return the inputs; the console and old clients send them inside the spec."""
     return request.inputs if request.inputs.literals else request.spec.inputs
 
 
 def check_project_and_domain(request: ExecutionCreateRequest) -> None:
-    """Raise InvalidArgument unless project and domain are named and the name, if any, is good (2.2, rules 1 to 5)."""
+    """Raise InvalidArgument unless project and domain are set and the name, if set, is valid."""
     if not request.project:
         raise InvalidArgument("missing project")
     if not request.domain:
@@ -114,11 +114,11 @@ def check_project_and_domain(request: ExecutionCreateRequest) -> None:
 
 
 def check_spec(request: ExecutionCreateRequest) -> None:
-    """Raise InvalidArgument for what is wrong in the spec and the inputs (2.2, rules 9 to 15).
+    """Raise InvalidArgument unless spec and inputs are valid (executions.md#createexecution-validation).
 
-    The spec is part of every answer about the execution, so nothing may stand in it that JSON cannot tell: one such
-    row would make a list unreadable over REST. Inputs beside it are answered by themselves, and clients that speak gRPC
-    read them back whatever they are.
+    Every response about the execution contains the spec, so it must have no value that JSON cannot represent: one such
+    row would make a list unreadable over REST. Inputs outside the spec may have such values: they are in responses of
+    their own, which gRPC clients can read.
     """
     if not request.HasField("spec"):
         raise InvalidArgument("missing spec")
@@ -136,7 +136,7 @@ def check_spec(request: ExecutionCreateRequest) -> None:
 
 
 def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels) -> WorkflowExecutionConfig:
-    """Add the project's labels to those of `config` that it does not set itself (2.7)."""
+    """Return `config` with those of the project's labels that it does not set itself."""
     complete = WorkflowExecutionConfig()
     complete.CopyFrom(config)
     for key, value in project_labels.values.items():
@@ -146,17 +146,17 @@ def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels)
 
 
 def check_entries(config: WorkflowExecutionConfig, max_labels: int, max_annotations: int) -> None:
-    """Raise InvalidArgument for more labels or annotations than configured, 0 meaning no limit (2.7)."""
-    for what, found, most in (
+    """Raise InvalidArgument for more labels or annotations than the maximum; 0 is no limit."""
+    for what, number, most in (
         ("labels", len(config.labels.values), max_labels),
         ("annotations", len(config.annotations.values), max_annotations),
     ):
-        if 0 < most < found:
-            raise InvalidArgument(f"{what} has too many entries [{found} > {most}]")
+        if 0 < most < number:
+            raise InvalidArgument(f"{what} has too many entries [{number} > {most}]")
 
 
 def check_cluster_pool(requested: str, assigned: str) -> None:
-    """Raise InvalidArgument when a request names another pool than the one `assigned` to its domain (2.7)."""
+    """Raise InvalidArgument if the request has another cluster pool than the one `assigned` to its project-domain."""
     if requested and assigned and requested != assigned:
         raise InvalidArgument(
             f"execution with cluster pool [{requested}] cannot run on cluster pool [{assigned}], which its project and "
@@ -165,7 +165,7 @@ def check_cluster_pool(requested: str, assigned: str) -> None:
 
 
 def limited(target: Target) -> bool:
-    """Whether executions of `target` are limited in number; a policy without a behavior never does (2.10)."""
+    """Return whether a concurrency policy limits executions of `target` (executions.md#concurrency-policy)."""
     if target.task_id is not None:
         return False
     policy = target.launch_plan.spec.concurrency_policy
@@ -177,7 +177,7 @@ def limited(target: Target) -> bool:
 
 
 def check_concurrency(policy: ConcurrencyPolicy, active: int, launch_plan: str) -> None:
-    """Raise AlreadyExists when the limit of `policy` is reached by `active` executions (2.10)."""
+    """Raise AlreadyExists if `active` executions reach the limit of `policy`."""
     if active >= policy.max:
         raise AlreadyExists(
             f"concurrency limit ({policy.max}) reached for launch plan {launch_plan}; skipping execution"
@@ -185,7 +185,7 @@ def check_concurrency(policy: ConcurrencyPolicy, active: int, launch_plan: str) 
 
 
 def namespace(template: str, project: str, domain: str) -> str:
-    """Return the namespace in which a project and domain run."""
+    """Return the Kubernetes namespace of a project-domain."""
     values = {"project": project, "domain": domain}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
@@ -201,10 +201,13 @@ def new_execution(
     now: datetime,
     namespace_: str,
 ) -> NewExecution:
-    """Make the execution that is kept: phase UNDEFINED, created at `now` (2.6, 2.12). Raises InvalidArgument."""
+    """Return the execution to store: phase UNDEFINED, created at `now` (executions.md#new-executions).
+
+    Raises InvalidArgument when it is larger than clients can receive.
+    """
     spec = _stored_spec(request.spec, config, origin, namespace_)
     if target.task_id is None:
-        spec.max_parallelism = config.max_parallelism  # of a single task the request's own is shown (2.5)
+        spec.max_parallelism = config.max_parallelism  # a single task shows the request's own
     closure = ExecutionClosure(
         phase=WorkflowExecution.UNDEFINED,
         workflow_id=target.workflow_id,
@@ -225,7 +228,7 @@ def new_execution(
         target=target,
         tags=frozenset([*request.spec.labels.values.items(), *((tag, "") for tag in request.spec.tags)]),
         created_at=now,
-        # What is repeated goes before the execution that launched it.
+        # The repeated execution goes before the parent's.
         source_execution_id=origin.source_execution_id or (parent.execution_id if parent else 0),
         parent_node_execution_id=parent.node_execution_id if parent else 0,
     )
@@ -234,10 +237,10 @@ def new_execution(
 def _stored_spec(
     given: ExecutionSpec, config: WorkflowExecutionConfig, origin: Origin, namespace_: str
 ) -> ExecutionSpec:
-    """Return the spec as GetExecution shows it, without its inputs.
+    """Return the spec as GetExecution shows it (executions.md#stored-spec), without its inputs.
 
-    Labels, annotations and the like stay as sent although the merged ones run: the console's relaunch form reads them
-    (2.5). The cluster is "", the engine's own.
+    Labels, annotations and the like stay as sent although the engine uses the merged ones: the console's relaunch form
+    reads them. The cluster is "", the engine's own.
     """
     spec = ExecutionSpec()
     spec.CopyFrom(given)
@@ -247,7 +250,7 @@ def _stored_spec(
     metadata.principal = origin.principal or (origin.parent.user if origin.parent else "")
     metadata.ClearField("artifact_ids")
     if origin.parent is not None:
-        metadata.nesting = min(origin.parent.spec.metadata.nesting + 1, _DEEPEST)
+        metadata.nesting = min(origin.parent.spec.metadata.nesting + 1, _MAX_NESTING)
         if origin.parent.spec.HasField("execution_cluster_label"):
             spec.execution_cluster_label.CopyFrom(origin.parent.spec.execution_cluster_label)
     metadata.system_metadata.Clear()
