@@ -67,10 +67,10 @@ def platform_resources(settings: Settings) -> TaskResourceAttributes:
 
 
 def child_queue(tags: Sequence[str], queues: Mapping[str, Sequence[str]], choose: Callable[[list[str]], str]) -> str:
-    """Return a queue that has the first of `tags` which any queue has; "" when no queue has one of them.
+    """Return one of the queues for `tags`; "" when no queue has any of them.
 
     Args:
-        tags: Tags, the most wanted first.
+        tags: Tags; the first one that a queue has decides.
         queues: The tags of each queue.
         choose: Picks one of several queues.
     """

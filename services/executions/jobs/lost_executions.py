@@ -66,12 +66,12 @@ class LostExecutions:
         pause = min(max(self._patience.total_seconds() * _SHARE, _SHORTEST_SECONDS), _LONGEST_SECONDS)
         while True:
             try:
-                await self.look()
+                await self.check()
             except Exception:
                 log.exception("executions that do not change are checked later")
             await asyncio.sleep(pause)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Check all executions that have not changed for the patience; raises the errors of engine and database."""
         before = self._clock() - self._patience
         async with self._db.pipeline() as pipeline:

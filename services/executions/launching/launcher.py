@@ -33,6 +33,7 @@ from services.executions.config import Settings
 from services.executions.launching.batches import LaunchBatcher
 from services.executions.launching.projects import Projects
 from services.executions.rules import attributes, configuration, create, errors, inputs, names
+from services.executions.rules.new_executions import Origin, Parent, Target, namespace, new_execution
 from services.executions.store import executions as store
 from services.executions.store import launches
 from services.executions.store.launches import Launch
@@ -87,7 +88,7 @@ class Launcher:
         self._settings = settings
         self._platform = platform
         self._clock = clock
-        self._targets: LRUCache[bytes, create.Target] = LRUCache(_CACHED_TARGETS)
+        self._targets: LRUCache[bytes, Target] = LRUCache(_CACHED_TARGETS)
 
     async def launch(
         self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
@@ -97,8 +98,8 @@ class Launcher:
         `source_execution_id` is the row id of the execution that is repeated, 0 without one.
 
         Raises:
-            InvalidArgument: The request, its inputs or its labels are invalid.
-            NotFound: The project, the launched entity or the parent node is missing.
+            InvalidArgument: The request or its inputs are invalid, or the project is not registered or not active.
+            NotFound: The launched entity or the parent node is missing.
             AlreadyExists: The name is in use, or the concurrency limit is reached.
         """
         create.check_project_and_domain(request)
@@ -108,15 +109,15 @@ class Launcher:
         given = create.inputs_of(request)
         complete = await self._complete(given, target)
         parent = await self._parent(request)
-        new = create.new_execution(
+        new = new_execution(
             request,
             name=request.name or names.generated_name(secrets.choice),
             target=target,
             config=self._config(request, target, project, principal),
             attributes=self._attributes(request, target, project, parent),
-            origin=create.Origin(principal, parent, source_execution_id),
+            origin=Origin(principal, parent, source_execution_id),
             now=self._clock(),
-            namespace_=create.namespace(self._settings.namespace_template, request.project, request.domain),
+            namespace_=namespace(self._settings.namespace_template, request.project, request.domain),
         )
         limited = create.limited(target)
         uris = await self._write_inputs(new.id, complete, given)
@@ -135,7 +136,7 @@ class Launcher:
         else:
             create.check_spec(request)
 
-    async def _complete(self, given: LiteralMap, target: create.Target) -> LiteralMap:
+    async def _complete(self, given: LiteralMap, target: Target) -> LiteralMap:
         """Complete and check inputs, in the CPU pool if they are large or take many steps."""
         if given.ByteSize() <= _SMALL_BYTES:
             with suppress(TypesTooLarge):
@@ -167,25 +168,25 @@ class Launcher:
                 scope.workflow, scope.launch_plan = target.workflow_id.name, identifier.name
         return scope
 
-    async def _target(self, identifier: Identifier) -> create.Target:
+    async def _target(self, identifier: Identifier) -> Target:
         key = identifier.SerializeToString(deterministic=True)
         target = self._targets.get(key)
         if target is None:
             target = self._targets[key] = await self._request_target(identifier)
         return target
 
-    async def _request_target(self, identifier: Identifier) -> create.Target:
+    async def _request_target(self, identifier: Identifier) -> Target:
         request = ObjectGetRequest(id=identifier)
         if identifier.resource_type == ResourceType.LAUNCH_PLAN:
             launch_plan = await self._bus.request(GET_LAUNCH_PLAN, request)
-            return create.Target(launch_plan, launch_plan.spec.workflow_id)
+            return Target(launch_plan, launch_plan.spec.workflow_id)
         launch_plan = await self._bus.request(LAUNCH_TASK, request)
         workflow = Identifier()
         workflow.CopyFrom(launch_plan.id)
         workflow.resource_type = ResourceType.WORKFLOW
-        return create.Target(launch_plan, workflow, identifier)
+        return Target(launch_plan, workflow, identifier)
 
-    async def _parent(self, request: ExecutionCreateRequest) -> create.Parent | None:
+    async def _parent(self, request: ExecutionCreateRequest) -> Parent | None:
         if not request.spec.metadata.HasField("parent_node_execution"):
             return None
         node: NodeExecutionIdentifier = request.spec.metadata.parent_node_execution
@@ -196,7 +197,7 @@ class Launcher:
         return parent
 
     def _config(
-        self, request: ExecutionCreateRequest, target: create.Target, project: ProjectAndAttributes, principal: str
+        self, request: ExecutionCreateRequest, target: Target, project: ProjectAndAttributes, principal: str
     ) -> WorkflowExecutionConfig:
         settings = self._settings
         levels = attributes.config_levels(project.attributes)
@@ -205,11 +206,7 @@ class Launcher:
         return create.with_project_labels(config, project.project.labels)
 
     def _attributes(
-        self,
-        request: ExecutionCreateRequest,
-        target: create.Target,
-        project: ProjectAndAttributes,
-        parent: create.Parent | None,
+        self, request: ExecutionCreateRequest, target: Target, project: ProjectAndAttributes, parent: Parent | None
     ) -> ListMatchableAttributesResponse:
         configured = self._settings.cluster_pools.get(request.domain, "")
         pool = attributes.cluster_pool(project.attributes, configured)

@@ -14,11 +14,11 @@ from services.executions.rules.errors import missing
 from services.executions.rules.spans.nodes import execution_span
 from services.executions.rules.spans.requests import (
     DynamicSpanRequest,
-    Found,
     OneSpan,
     Run,
     RunSpanRequest,
     SpanRequest,
+    SpanResult,
     WorkflowSpanRequest,
 )
 from services.executions.store.execution_trees import read_tree, run_of
@@ -58,11 +58,11 @@ class ExecutionMetricsHandlers:
         spans = execution_span(run, request.depth)
         needed, span = await self._cpu_pool.run(_begin, spans)
         while needed is not None:
-            found = await self._find(needed, reading)
-            needed, span = await self._cpu_pool.run(_go_on, spans, found)
+            result = await self._result(needed, reading)
+            needed, span = await self._cpu_pool.run(_go_on, spans, result)
         return WorkflowExecutionGetMetricsResponse(span=span)
 
-    async def _find(self, needed: SpanRequest, reading: "_Reading") -> Found:
+    async def _result(self, needed: SpanRequest, reading: "_Reading") -> SpanResult:
         if isinstance(needed, RunSpanRequest):
             return await reading.run(needed.execution, with_nodes=needed.with_nodes)
         registered = not isinstance(needed, DynamicSpanRequest)
@@ -113,8 +113,8 @@ def _begin(spans: OneSpan) -> tuple[SpanRequest | None, Span]:
         return None, end.value
 
 
-def _go_on(spans: OneSpan, found: Found) -> tuple[SpanRequest | None, Span]:
+def _go_on(spans: OneSpan, result: SpanResult) -> tuple[SpanRequest | None, Span]:
     try:
-        return spans.send(found), Span()
+        return spans.send(result), Span()
     except StopIteration as end:
         return None, end.value

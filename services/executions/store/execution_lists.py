@@ -169,11 +169,11 @@ def _first_of_each(
     The page is chosen from these. Otherwise PostgreSQL would search everything newer for failures that are few or old.
     """
     array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
-    rows_needed = select(func.unnest(array).label("phase")).distinct().subquery("wanted")
+    requested = select(func.unnest(array).label("phase")).distinct().subquery("requested")
     end = bindparam("offset", type_=BigInteger) + bindparam("limit", type_=BigInteger)
-    first = filtered(select(executions.c.id)).where(executions.c.phase == rows_needed.c.phase)
-    first_of_each = first.order_by(*query.order_by).limit(end).correlate(rows_needed).lateral("first_of_each")
-    return executions.c.id.in_(select(first_of_each.c.id).select_from(rows_needed.join(first_of_each, true())))
+    first = filtered(select(executions.c.id)).where(executions.c.phase == requested.c.phase)
+    first_of_each = first.order_by(*query.order_by).limit(end).correlate(requested).lateral("first_of_each")
+    return executions.c.id.in_(select(first_of_each.c.id).select_from(requested.join(first_of_each, true())))
 
 
 def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
-from services.executions.rules.create import Parent
+from services.executions.rules.new_executions import Parent
 from services.executions.store.tables import ACTIVE_PHASES
 from services.kit.db.database import Connection
 
@@ -81,14 +81,14 @@ class Locked:
 
 
 async def get(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredExecution | None:
-    """Return what GetExecution answers from; None when there is none."""
+    """Return an execution; None when there is no such execution."""
     cursor = await connection.execute(_GET, _key(identifier), binary=True)
     row = await cursor.fetchone()
     return StoredExecution(*row) if row else None
 
 
 async def get_data(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredData | None:
-    """Return what GetExecutionData answers from; None when there is none."""
+    """Return where the data of an execution is; None when there is no such execution."""
     cursor = await connection.execute(_GET_DATA, _key(identifier), binary=True)
     row = await cursor.fetchone()
     return StoredData(*row) if row else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.executions.rules.create import NewExecution
+from services.executions.rules.new_executions import NewExecution
 from services.kit.db.database import Connection
 
 # An execution, its tags and the announcement that makes an engine run it: all are stored or none. One round trip.

@@ -273,7 +273,7 @@ async def test_execution_without_changes_that_the_engine_lost_fails_with_a_syste
     await created(database, "moving", phase="RUNNING")
     await created(database, "over", phase="SUCCEEDED", **OLD)
     await created(database, "unstarted", **OLD)
-    await lost.look()
+    await lost.check()
     for name in ("gone-queued", "gone-running"):
         closure = (await get(admin, name)).closure
         assert (closure.phase, closure.error.code) == (WorkflowExecution.FAILED, LOST_CODE)
@@ -291,9 +291,9 @@ async def test_unavailable_engine_ends_no_execution(
     await created(database, "unchecked", phase="RUNNING", **OLD)
     engine.failures = [Unavailable("no route")]
     with pytest.raises(Unavailable):
-        await lost.look()
+        await lost.check()
     assert await phase_of(admin, "unchecked") == "RUNNING"
-    await lost.look()
+    await lost.check()
     assert await phase_of(admin, "unchecked") == "FAILED"
 
 
@@ -308,7 +308,7 @@ async def test_event_during_the_check_wins(
         return await original(executions)
 
     engine.missing = missing  # type: ignore[method-assign]
-    await lost.look()
+    await lost.check()
     assert await phase_of(admin, "revived") == "RUNNING"
 
 

@@ -18,7 +18,7 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
-from services.executions.rules import create, names
+from services.executions.rules import create, names, new_executions
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
 from tests.support.configs import BAD, GOOD, configured
 from tests.support.entities import DOMAIN, PROJECT, identifier, literals
@@ -34,25 +34,25 @@ def mail(*phases: WorkflowExecution.Phase) -> Notification:
     return notification
 
 
-def made(request: ExecutionCreateRequest, **changes: Any) -> create.NewExecution:
+def made(request: ExecutionCreateRequest, **changes: Any) -> new_executions.NewExecution:
     launch_plan = registered_launch_plan(
         entity_metadata=LaunchPlanMetadata(notifications=[mail(WorkflowExecution.ABORTED)])
     )
     arguments: dict[str, Any] = {
         "name": "n",
-        "target": create.Target(launch_plan, launch_plan.spec.workflow_id),
+        "target": new_executions.Target(launch_plan, launch_plan.spec.workflow_id),
         "config": WorkflowExecutionConfig(max_parallelism=9),
         "attributes": ListMatchableAttributesResponse(),
-        "origin": create.Origin("ann"),
+        "origin": new_executions.Origin("ann"),
         "now": NOW,
         "namespace_": "ns",
     }
-    return create.new_execution(request, **{**arguments, **changes})
+    return new_executions.new_execution(request, **{**arguments, **changes})
 
 
-def limited_target(behavior: Any, task: Identifier | None = None) -> create.Target:
+def limited_target(behavior: Any, task: Identifier | None = None) -> new_executions.Target:
     launch_plan = registered_launch_plan(concurrency_policy=ConcurrencyPolicy(max=1, behavior=behavior))
-    return create.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    return new_executions.Target(launch_plan, launch_plan.spec.workflow_id, task)
 
 
 @pytest.mark.parametrize("name", ["a", "my-exec-1", "a" * 63, "a-"])
@@ -186,7 +186,7 @@ def test_spec_is_stored_as_sent_except_fields_of_the_control_plane() -> None:
 def test_spec_of_a_single_task_has_the_requested_parallelism(requested: int) -> None:
     task = identifier(ResourceType.TASK, "my.task")
     launch_plan = registered_launch_plan()
-    target = create.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    target = new_executions.Target(launch_plan, launch_plan.spec.workflow_id, task)
     new = made(launch(max_parallelism=requested), target=target)
     assert (new.spec.max_parallelism, new.config.max_parallelism) == (requested, 9)
 
@@ -194,29 +194,29 @@ def test_spec_of_a_single_task_has_the_requested_parallelism(requested: int) -> 
 def test_nesting_stops_at_the_largest_value() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2**32 - 1
-    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
-    assert made(launch(), origin=create.Origin("ann", parent)).spec.metadata.nesting == 2**32 - 1
+    parent = new_executions.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    assert made(launch(), origin=new_executions.Origin("ann", parent)).spec.metadata.nesting == 2**32 - 1
 
 
 def test_a_child_inherits_from_its_parent() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2
     parent_spec.execution_cluster_label.value = "gpu"
-    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    parent = new_executions.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
     request = launch()
     request.spec.execution_cluster_label.value = "cpu"
-    new = made(request, origin=create.Origin("", parent))
+    new = made(request, origin=new_executions.Origin("", parent))
     assert (new.spec.metadata.principal, new.spec.metadata.nesting) == ("bob", 3)
     assert new.spec.execution_cluster_label.value == "gpu"
     assert (new.source_execution_id, new.parent_node_execution_id) == (8, 7)
-    assert made(request, origin=create.Origin("", parent, 5)).source_execution_id == 5
+    assert made(request, origin=new_executions.Origin("", parent, 5)).source_execution_id == 5
 
 
 def test_known_caller_is_the_principal_with_any_parent() -> None:
-    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=ExecutionSpec())
+    parent = new_executions.Parent(node_execution_id=7, execution_id=8, user="bob", spec=ExecutionSpec())
     request = launch()
     request.spec.metadata.principal = "carol"
-    new = made(request, origin=create.Origin("ann", parent))
+    new = made(request, origin=new_executions.Origin("ann", parent))
     assert (new.spec.metadata.principal, new.closure.state_change_details.principal) == ("ann", "ann")
 
 
@@ -303,4 +303,4 @@ def test_concurrency_limit_counts_active_executions(active: int, refusal: type[S
     ],
 )
 def test_namespaces_follow_their_template(template: str, namespace: str) -> None:
-    assert create.namespace(template, PROJECT, DOMAIN) == namespace
+    assert new_executions.namespace(template, PROJECT, DOMAIN) == namespace

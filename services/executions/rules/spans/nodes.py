@@ -12,12 +12,12 @@ from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 from services.executions.rules.spans.forms import nanoseconds, operation, operation_if_ordered
 from services.executions.rules.spans.requests import (
     DynamicSpanRequest,
-    Found,
     Node,
     OneSpan,
     Run,
     RunSpanRequest,
     SpanRequest,
+    SpanResult,
     Spans,
     WorkflowSpanRequest,
 )
@@ -177,10 +177,10 @@ def _sub_workflow(position: _Position, node: Node, reference: Identifier, depth:
     closure = position.closure
     workflow = next((sub for sub in closure.sub_workflows if sub.template.id == reference), None)
     if workflow is None:
-        found = yield from _workflow(reference)
-        if found is None:
+        result = yield from _workflow(reference)
+        if result is None:
             return spans
-        closure, workflow = found, found.primary
+        closure, workflow = result, result.primary
     inside = replace(position, closure=closure, workflow=workflow)
     return spans + (yield from _children(inside, node, children, depth))
 
@@ -193,20 +193,20 @@ def _children(position: _Position, node: Node, children: Mapping[str, Node], dep
     return spans
 
 
-def _workflow(identifier: Identifier) -> Generator[SpanRequest, Found, CompiledWorkflowClosure | None]:
+def _workflow(identifier: Identifier) -> Generator[SpanRequest, SpanResult, CompiledWorkflowClosure | None]:
     return _closure((yield WorkflowSpanRequest(identifier)))
 
 
-def _dynamic(node: Node) -> Generator[SpanRequest, Found, CompiledWorkflowClosure | None]:
+def _dynamic(node: Node) -> Generator[SpanRequest, SpanResult, CompiledWorkflowClosure | None]:
     if not node.dynamic_uri:  # events may report children without a workflow
         return None
     return _closure((yield DynamicSpanRequest(node.dynamic_uri)))
 
 
-def _closure(found: Found) -> CompiledWorkflowClosure | None:
-    if isinstance(found, Run):
+def _closure(result: SpanResult) -> CompiledWorkflowClosure | None:
+    if isinstance(result, Run):
         raise TypeError("a workflow was requested")
-    return found
+    return result
 
 
 def _setup(node: Node) -> Span:

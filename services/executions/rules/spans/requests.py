@@ -74,6 +74,6 @@ class DynamicSpanRequest:
 
 SpanRequest = RunSpanRequest | WorkflowSpanRequest | DynamicSpanRequest
 # None is a workflow whose closure is missing in the object store: its span has no nodes.
-Found = Run | CompiledWorkflowClosure | None
-Spans = Generator[SpanRequest, Found, list[Span]]
-OneSpan = Generator[SpanRequest, Found, Span]
+SpanResult = Run | CompiledWorkflowClosure | None
+Spans = Generator[SpanRequest, SpanResult, list[Span]]
+OneSpan = Generator[SpanRequest, SpanResult, Span]
