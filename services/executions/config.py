@@ -69,7 +69,7 @@ class Settings(WorkflowSettings):
     """How long a new execution waits while its engine is unavailable; after that it is FAILED."""
 
     lost_patience_seconds: float = Field(default=900.0, gt=0)
-    """How long an execution has no events before the service checks whether its engine still has it."""
+    """How long an execution has not changed before the service checks whether its engine still has it."""
 
     abort_patience_seconds: float = Field(default=60.0, gt=0)
     """How long a terminated execution waits for the engine's event that it has ended. After that the service makes it
@@ -92,7 +92,7 @@ class Settings(WorkflowSettings):
     """Whether the data RPCs return a signed URL in addition to the data."""
 
     signed_data_url_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
-    """Lifetime of these URLs."""
+    """Lifetime of the signed URLs of data."""
 
     inline_event_outputs: bool = False
     """Whether outputs that come inline with events stay in the closure instead of becoming objects."""

@@ -21,7 +21,7 @@ _Waiting = tuple[Launch, "asyncio.Future[bool]"]
 
 
 class LaunchBatcher:
-    """Stores new executions, a statement at a time."""
+    """A batcher that stores new executions, one statement at a time."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -64,7 +64,7 @@ _NOT_STORED = (InvalidArgument, AlreadyExists, ResourceExhausted, DeadlineExceed
 
 
 class Launcher:
-    """Launches executions; `platform` is the last level of their configuration."""
+    """The launcher of executions; `platform` is the last level of their configuration."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from services.contracts.phases import WORKFLOW_TERMINAL
 from services.kit.errors import FailedPrecondition
 
-# A person's sentences, or the beginning of an engine's report; lists and the console show it whole.
+# Enough for what users write, and for the beginning of an engine's report; lists and the console show a cause whole.
 MAX_CAUSE_BYTES = 4096
 
 

@@ -132,7 +132,7 @@ async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) 
 
 
 async def set_state(connection: Connection, number: int, state: int, closure: bytes) -> None:
-    """Archive or revive the locked execution."""
+    """Archive or reactivate the locked execution."""
     await connection.execute(_SET_STATE, {"id": number, "state": state, "closure": closure})
 
 

@@ -29,7 +29,7 @@ class Node:
 
     @property
     def spec_id(self) -> str:
-        """Its id in the workflow."""
+        """The id of the node in its workflow."""
         return self.metadata.spec_node_id or self.id.node_id
 
 
