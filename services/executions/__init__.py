@@ -1,21 +1,21 @@
-"""Executions: what was launched, how far it is, and the data it took and made.
+"""Executions: what was launched, its progress, and its inputs and outputs.
 
-Owns: executions, node executions, task executions, signals, tags; its outbox; the name of every execution.
+Owns: executions, node executions, task executions, signals, tags; its outbox; the names of executions.
 
-Serves: CreateExecution, RelaunchExecution, RecoverExecution, UpdateExecution, TerminateExecution; reads and lists of
+RPCs: CreateExecution, RelaunchExecution, RecoverExecution, UpdateExecution, TerminateExecution; reads and lists of
 executions, node executions and task executions, their data and spans; the signed URLs and flyte:// URLs of
 DataProxyService; SignalService.
 
-Asks: projects, for a project and the attributes that hold for a workflow, once a launch; the registry, for what is
-launched.
+Sends service requests: to projects, for a project and the attributes that match a workflow, once per launch; to the
+registry, for the launch plan or task to launch.
 
-Hands to an engine, where one is configured: what is to run and what is to stop (`rules.engine` is the port).
+Submits executions to an engine, and stops them there, if one is configured (`engine.port`).
 
-Ends by itself: executions that were terminated and whose engine does not confirm it in time, that the engine refuses,
-or that it no longer has.
+Ends executions itself: those that were terminated and whose engine does not confirm it in time, those that the engine
+refuses, and those that it no longer has.
 
-Says: that an execution was created or terminated (`services.contracts.executions`).
+Announces: that an execution was created or terminated (`services.contracts.executions`).
 
-Hears: its own two facts, to act on them for the engine; batches of events (`services.contracts.event_batches`), and
-answers each with one verdict per event; the question for the configuration that executions have by default.
+Consumes: its own announcements, for the engine; batches of events (`services.contracts.event_batches`), for which it
+returns one verdict per event. Serves the service request for the default configuration of executions.
 """

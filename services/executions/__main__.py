@@ -1,4 +1,4 @@
-"""`python -m services.executions` serves; `--help` names its other commands."""
+"""Command line: `python -m services.executions` runs the service, `--help` lists the other commands."""
 
 from pathlib import Path
 

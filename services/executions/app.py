@@ -1,4 +1,4 @@
-"""Builds the executions service, by hand, top to bottom; nothing else here makes parts."""
+"""Construction of the executions service: all parts are made here, by hand, top to bottom."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -13,8 +13,8 @@ from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.port import Engine
 from services.executions.events.batches import EventBatches
+from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
-from services.executions.jobs.unconfirmed_aborts import AbortReconciler
 from services.executions.launching.launcher import Launcher
 from services.executions.rpc.artifacts import ArtifactHandlers
 from services.executions.rpc.data import DataHandlers
@@ -35,9 +35,9 @@ from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
 NAME = "executions"
-# One for the transaction of events that is under way, and some for those that are started while it is held up.
+# One for the transaction of events that is running, and some for those that start while it is delayed.
 _EVENT_CONNECTIONS = 4
-# What runs executions, by the name that the settings give it; none leaves them to whoever sends events.
+# Engines, by their names in the settings; with none, another program runs executions and sends events.
 ENGINES: Mapping[str, Callable[[Settings], Engine | None]] = {"none": lambda _settings: None}
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
@@ -45,7 +45,7 @@ SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
 
 
 async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
-    """Build the service on `parts`; it takes batches of events from here on."""
+    """Build the service on `parts`; from then on it receives batches of events."""
     db, bus = parts.db, parts.bus
     objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
     outbox = Outbox()
@@ -61,30 +61,30 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
 
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
-    patience = timedelta(seconds=settings.abort_patience_seconds)
-    reconciler = AbortReconciler(by_key, outbox, storage, patience=patience, clock=_now)
+    abort_patience = timedelta(seconds=settings.abort_patience_seconds)
+    reconciler = AbortReconciler(by_key, outbox, storage, patience=abort_patience, clock=_now)
 
     loops = [relay.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
-        work = EngineDispatcher(db, engine, reconciler, settings=settings, clock=_now)
-        patience = timedelta(seconds=settings.lost_patience_seconds)
-        lost = LostExecutions(by_key, engine, work, outbox, storage=storage, patience=patience, clock=_now)
-        loops += [partial(work.run, bus), lost.run]
+        dispatcher = EngineDispatcher(db, engine, reconciler, settings=settings, clock=_now)
+        lost_patience = timedelta(seconds=settings.lost_patience_seconds)
+        lost = LostExecutions(by_key, engine, dispatcher, outbox, storage=storage, patience=lost_patience, clock=_now)
+        loops += [partial(dispatcher.run, bus), lost.run]
 
     launcher = Launcher(db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, platform=defaults, clock=_now)
-    values = DataHandlers(db, objects, cpu_pool, settings)
-    links = DataProxyHandlers(db, objects, settings, _now)
+    data = DataHandlers(db, objects, cpu_pool, settings)
+    data_proxy = DataProxyHandlers(db, objects, settings, _now)
     table = Table(cpu_pool)
     table.bind(
         ADMIN_SERVICE,
         ExecutionHandlers(db, outbox, objects, launcher, clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
-        values,
+        data,
         ExecutionMetricsHandlers(db, bus, objects, cpu_pool),
     )
-    table.bind(DATA_PROXY_SERVICE, links, ArtifactHandlers(db, values, links))
+    table.bind(DATA_PROXY_SERVICE, data_proxy, ArtifactHandlers(db, data, data_proxy))
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))
     return App(
         table,

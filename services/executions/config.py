@@ -15,7 +15,7 @@ _LONGEST_SIGNATURE_SECONDS = 7 * 24 * 3600.0
 
 
 class Settings(WorkflowSettings):
-    """What the executions service needs beyond what every service needs."""
+    """Settings of the executions service, in addition to those that all services have."""
 
     public_url: str = "http://localhost:30080"
     """The gateway's address as clients see it; signed URLs of a file:// store start with it."""
@@ -24,16 +24,16 @@ class Settings(WorkflowSettings):
     """Secret that signs the URLs of a file:// store; the same for all replicas. A file:// store needs one."""
 
     max_parallelism: int = Field(default=25, ge=0, lt=2**31)
-    """Nodes of one execution that run at once, when neither the request nor the launch plan nor an attribute says."""
+    """Nodes of one execution that run at once, unless the request, the launch plan or an attribute sets it."""
 
     k8s_service_account: str = ""
-    """Service account that tasks run as when nothing else names one."""
+    """Kubernetes service account of tasks for which no other level has one."""
 
     assumable_iam_role: str = ""
-    """IAM role that tasks assume when nothing else names one."""
+    """IAM role of tasks for which no other level has one."""
 
     output_location_prefix: str = ""
-    """Where raw data goes when nothing else says; empty leaves it to the engine."""
+    """URI prefix of raw data for which no other level has one; with an empty one the engine decides."""
 
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of executions for which no other level has any; a JSON object in the environment."""
@@ -45,73 +45,73 @@ class Settings(WorkflowSettings):
     """Environment of tasks for which no other level has any; a JSON object in the environment."""
 
     interruptible: bool = False
-    """Whether tasks may run on machines that can be taken away, unless a level says otherwise."""
+    """Whether tasks may run on preemptible machines, unless another level sets it."""
 
     overwrite_cache: bool = False
     """Whether every execution ignores and rewrites cached results."""
 
     max_label_entries: int = Field(default=0, ge=0)
-    """Labels of an execution at most, after the merge and before its project's are added; 0 is no limit."""
+    """Maximum number of labels of an execution, merged but without its project's; 0 is no limit."""
 
     max_annotation_entries: int = Field(default=0, ge=0)
-    """Annotations of an execution at most, after the merge; 0 is no limit."""
+    """Maximum number of annotations of an execution, merged; 0 is no limit."""
 
     cluster_pools: dict[str, str] = Field(default_factory=dict)
-    """Cluster pool of each domain; a request that names another one is refused. A JSON object in the environment."""
+    """Cluster pool of each domain; a request with another one is refused. A JSON object in the environment."""
 
     task_resource_defaults: ResourceAmounts = ResourceAmounts(cpu="2", memory="200Mi")
-    """What a task is given that asks for nothing, unless attributes say; JSON in the environment."""
+    """Resources of a task that requests none, unless attributes set them; JSON in the environment."""
 
     engine: Literal["none"] = "none"
-    """What runs executions. none: somebody else looks for them and sends events."""
+    """What runs executions. none: another program finds them and sends events."""
 
     engine_patience_seconds: float = Field(default=600.0, gt=0)
-    """How long a new execution waits while its engine cannot be asked; after that it has FAILED."""
+    """How long a new execution waits while its engine is unavailable; after that it is FAILED."""
 
     lost_patience_seconds: float = Field(default=900.0, gt=0)
-    """How long nothing is heard of an execution before its engine is asked whether it still has it."""
+    """How long an execution has not changed before the service checks whether its engine still has it."""
 
     abort_patience_seconds: float = Field(default=60.0, gt=0)
-    """How long an execution that somebody terminated waits for its engine's word that it has ended. After that it is
-    ABORTED without: its engine is gone, or never took it up. What the engine says later changes nothing."""
+    """How long a terminated execution waits for the engine's event that it has ended. After that the service makes it
+    ABORTED, as its engine is gone or never received it. Later events of the engine change nothing."""
 
     queues: dict[str, list[str]] = Field(default_factory=dict)
-    """Queues for tasks that tasks make themselves, each with its tags; a JSON object in the environment."""
+    """Queues for tasks that are made by tasks, each with its tags; a JSON object in the environment."""
 
     queue_tags: dict[str, list[str]] = Field(default_factory=dict)
-    """Tags of the queues of each domain, unless attributes say; those of "" are for all other domains."""
+    """Queue tags of each domain, unless attributes set them; those of "" are for all other domains."""
 
     namespace_template: str = "{{ project }}-{{ domain }}"
-    """Namespace in which the executions of a project and domain run."""
+    """Kubernetes namespace in which the executions of a project-domain run."""
 
     inline_data_max_bytes: int = Field(default=2 * _MEBIBYTE, ge=0)
-    """Inputs and outputs from this size on are answered as signed URL only; 0 is no limit. Without
-    signed_data_urls it bounds only values that events carried themselves, as nobody could fetch the rest."""
+    """Inputs and outputs of this size or more are returned as a signed URL only; 0 is no limit. Without
+    signed_data_urls it limits only values that came inline with events, as no client could fetch the others."""
 
     signed_data_urls: bool = False
-    """Whether the data RPCs answer a signed URL beside the data."""
+    """Whether the data RPCs return a signed URL in addition to the data."""
 
     signed_data_url_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
-    """How long those URLs work."""
+    """Lifetime of the signed URLs of data."""
 
     inline_event_outputs: bool = False
-    """Whether outputs that events carry themselves stay in the closure instead of becoming objects."""
+    """Whether outputs that come inline with events stay in the closure instead of becoming objects."""
 
     upload_prefix: str = Field(default="uploads", min_length=1)
-    """Folder of the object store for uploads of clients: apart from what the control plane writes itself, so that no
-    upload can take the place of an execution's inputs."""
+    """Folder of the object store for uploads of clients. The control plane writes its own objects elsewhere, so no
+    upload can replace an execution's inputs."""
 
     upload_max_bytes: int = Field(default=5 * 1024 * _MEBIBYTE, ge=1)
-    """Bytes of an upload to a file:// store at most; Amazon S3 takes as much in one request."""
+    """Maximum size of an upload to a file:// store; Amazon S3 accepts as much in one request."""
 
     upload_max_expiry_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
-    """Longest life of a URL to upload to, and the life of one for which nothing shorter is asked."""
+    """Maximum lifetime of an upload URL, and the lifetime when the request has none."""
 
     download_max_expiry_seconds: float = Field(default=3600.0, ge=1, le=_LONGEST_SIGNATURE_SECONDS)
-    """Longest life of a URL to download from, and the life of one for which nothing shorter is asked."""
+    """Maximum lifetime of a download URL, and the lifetime when the request has none."""
 
     @model_validator(mode="after")
-    def _what_executions_can_run_with(self) -> Self:
+    def _check_configuration(self) -> Self:
         try:
             check_labels(self.labels)
             check_annotations(self.annotations)
@@ -122,7 +122,7 @@ class Settings(WorkflowSettings):
         return self
 
     @model_validator(mode="after")
-    def _key_for_files(self) -> Self:
+    def _check_signing_key(self) -> Self:
         if self.objects_url.startswith("file:") and not self.signing_key:
             raise ValueError("signing_key is needed for the URLs of a file:// object store")
         return self

@@ -1,4 +1,4 @@
-"""Rows of executions, nodes and attempts as tests put them into the database."""
+"""Rows of executions, nodes and attempts that tests insert."""
 
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,15 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from tests.support.entities import DOMAIN, PROJECT
 
 LONG = "é" * 200
-PLACE = {"execution_project": PROJECT, "execution_domain": DOMAIN}
+PROJECT_DOMAIN = {"execution_project": PROJECT, "execution_domain": DOMAIN}
 
 
 async def insert(database: psycopg.AsyncConnection[Any], table: str, **row: Any) -> int:
-    """Insert a row; answers its id. Messages are given as messages."""
+    """Insert a row and return its id; messages are serialized here."""
     values = {key: value.SerializeToString() if hasattr(value, "DESCRIPTOR") else value for key, value in row.items()}
     columns = ", ".join(f'"{column}"' for column in values)
-    places = ", ".join(f"%({column})s" for column in values)
-    cursor = await database.execute(f"INSERT INTO {table} ({columns}) VALUES ({places}) RETURNING id", values)
+    parameters = ", ".join(f"%({column})s" for column in values)
+    cursor = await database.execute(f"INSERT INTO {table} ({columns}) VALUES ({parameters}) RETURNING id", values)
     (number,) = await cursor.fetchone() or (0,)
     return int(number)
 
@@ -40,7 +40,7 @@ async def execution(database: psycopg.AsyncConnection[Any], name: str, **row: An
     phase = row.pop("phase", "RUNNING")
     closure = ExecutionClosure(phase=phase)
     defaults = {"phase": phase, "spec": ExecutionSpec(), "closure": closure, "workflow_name": "wf"}
-    return await insert(database, "executions", **PLACE, execution_name=name, **{**defaults, **row})
+    return await insert(database, "executions", **PROJECT_DOMAIN, execution_name=name, **{**defaults, **row})
 
 
 async def node(database: psycopg.AsyncConnection[Any], execution_name: str, name: str, **row: Any) -> int:
@@ -51,7 +51,12 @@ async def node(database: psycopg.AsyncConnection[Any], execution_name: str, name
         "internal_data": b"\x08\x01",
     }
     return await insert(
-        database, "node_executions", **PLACE, execution_name=execution_name, node_id=name, **{**defaults, **row}
+        database,
+        "node_executions",
+        **PROJECT_DOMAIN,
+        execution_name=execution_name,
+        node_id=name,
+        **{**defaults, **row},
     )
 
 
@@ -61,7 +66,7 @@ async def task(database: psycopg.AsyncConnection[Any], execution_name: str, node
     return await insert(
         database,
         "task_executions",
-        **PLACE,
+        **PROJECT_DOMAIN,
         execution_name=execution_name,
         node_id=node_name,
         **{**named, **defaults, **row},
@@ -75,9 +80,9 @@ def stored(objects: Path, name: str, content: bytes) -> str:
 
 
 async def listed(admin: AdminServiceStub, filters: str = "", **fields: Any) -> list[str]:
-    place = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
-    request = ResourceListRequest(**{"id": place, "limit": 100, "filters": filters, **fields})
-    return [found.id.name for found in (await admin.ListExecutions(request)).executions]
+    scope = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
+    request = ResourceListRequest(**{"id": scope, "limit": 100, "filters": filters, **fields})
+    return [item.id.name for item in (await admin.ListExecutions(request)).executions]
 
 
 GET = WorkflowExecutionGetRequest

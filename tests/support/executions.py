@@ -1,4 +1,4 @@
-"""Requests of the executions service, and a registry that knows only the launch plans a test gives it."""
+"""Requests to the executions service, and a registry with the launch plans of a test."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -26,12 +26,12 @@ from tests.support.entities import DOMAIN, INTEGER, PROJECT, STRING, identifier,
 
 
 def required(kind: LiteralType) -> Parameter:
-    """An input that must be given."""
+    """Return a required input."""
     return Parameter(var=Variable(type=kind), required=True)
 
 
 def registered_launch_plan(name: str = "lp", **spec: Any) -> LaunchPlan:
-    """A launch plan that wants `a` (integer), has a default for `b` (integer) and fixes `c` (string)."""
+    """Return a launch plan with a required input `a`, a default for `b` (integers) and a fixed input `c` (string)."""
     expected = {"a": required(INTEGER), "b": Parameter(var=Variable(type=INTEGER), default=integer(7))}
     return LaunchPlan(
         id=identifier(ResourceType.LAUNCH_PLAN, name),
@@ -43,7 +43,7 @@ def registered_launch_plan(name: str = "lp", **spec: Any) -> LaunchPlan:
 
 
 def generated_launch_plan(task: str) -> LaunchPlan:
-    """The launch plan that the registry generates for a task which wants `a` (string)."""
+    """Return the launch plan that the registry generates for a task with the required input `a` (string)."""
     return LaunchPlan(
         id=identifier(ResourceType.LAUNCH_PLAN, f".flytegen.{task}"),
         spec=LaunchPlanSpec(workflow_id=identifier(ResourceType.WORKFLOW, task)),
@@ -53,14 +53,14 @@ def generated_launch_plan(task: str) -> LaunchPlan:
 
 @asynccontextmanager
 async def registry_knowing(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIterator[Bus]:
-    """Answer the questions for launch plans until the end of the block, as the registry would; answers its bus."""
+    """Serve the registry's service requests for launch plans until the end of the block; yield its bus."""
     bus = await Bus.connect(nats_url, "registry")
 
     async def get_launch_plan(request: ObjectGetRequest) -> LaunchPlan:
-        return _found(request.id, request.id.name, launch_plans)
+        return _find(request.id, request.id.name, launch_plans)
 
     async def launch_task(request: ObjectGetRequest) -> LaunchPlan:
-        return _found(request.id, f".flytegen.{request.id.name}", launch_plans)
+        return _find(request.id, f".flytegen.{request.id.name}", launch_plans)
 
     await bus.serve(GET_LAUNCH_PLAN, get_launch_plan)
     await bus.serve(LAUNCH_TASK, launch_task)
@@ -70,11 +70,11 @@ async def registry_knowing(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIte
         await bus.close()
 
 
-def _found(asked: Identifier, name: str, launch_plans: Iterable[LaunchPlan]) -> LaunchPlan:
+def _find(requested: Identifier, name: str, launch_plans: Iterable[LaunchPlan]) -> LaunchPlan:
     for launch_plan in launch_plans:
-        if launch_plan.id.name == name and launch_plan.id.version == asked.version:
+        if launch_plan.id.name == name and launch_plan.id.version == requested.version:
             return launch_plan
-    raise NotFound(f"missing entity of type launch plan with identifier {identifier_text(asked)}")
+    raise NotFound(f"missing entity of type launch plan with identifier {identifier_text(requested)}")
 
 
 def launch(
@@ -84,7 +84,7 @@ def launch(
     project: str = PROJECT,
     **spec: Any,
 ) -> ExecutionCreateRequest:
-    """A launch of the launch plan `lp` with the input `a`, unless told otherwise."""
+    """Return a launch of the launch plan `lp` with the input `a`, unless given others."""
     return ExecutionCreateRequest(
         project=project,
         domain=DOMAIN,
@@ -95,17 +95,17 @@ def launch(
 
 
 def execution_id(name: str, project: str = PROJECT) -> WorkflowExecutionIdentifier:
-    """The id of an execution."""
+    """Return the id of an execution."""
     return WorkflowExecutionIdentifier(project=project, domain=DOMAIN, name=name)
 
 
 def node_id(execution: str, node: str) -> NodeExecutionIdentifier:
-    """The id of a node execution."""
+    """Return the id of a node execution."""
     return NodeExecutionIdentifier(node_id=node, execution_id=execution_id(execution))
 
 
 def task_id(execution: str, node: str, task: str = "t", attempt: int = 0) -> TaskExecutionIdentifier:
-    """The id of a task execution."""
+    """Return the id of a task execution."""
     return TaskExecutionIdentifier(
         task_id=identifier(ResourceType.TASK, task), node_execution_id=node_id(execution, node), retry_attempt=attempt
     )

@@ -1,4 +1,4 @@
-"""Literals from plain Python values and back, and the values that bindings stand for."""
+"""Conversion between literals and plain Python values, and resolution of bindings."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,12 +16,12 @@ from flyteidl.core.literals_pb2 import (
 
 
 def to_literals(values: Mapping[str, Any]) -> LiteralMap:
-    """`values` by name as literals."""
+    """Return literals of `values`, by name."""
     return LiteralMap(literals={name: to_literal(value) for name, value in values.items()})
 
 
 def to_literal(value: Any) -> Literal:
-    """A literal stands for itself; numbers, texts, lists and string-keyed mappings become theirs."""
+    """Return the literal of a number, string, list or mapping with string keys; a literal itself unchanged."""
     if isinstance(value, Literal):
         return value
     if value is None:
@@ -46,12 +46,12 @@ def _primitive(value: Any) -> Primitive:
 
 
 def python_values(values: LiteralMap) -> dict[str, Any]:
-    """`values` by name as plain values."""
+    """Return plain values of `values`, by name."""
     return {name: python_value(literal) for name, literal in values.literals.items()}
 
 
 def python_value(literal: Literal) -> Any:
-    """The plain value of a primitive, collection or map; other literals as they are."""
+    """Return the plain value of a primitive, collection or map; other literals unchanged."""
     kind = literal.WhichOneof("value")
     if kind == "collection":
         return [python_value(item) for item in literal.collection.literals]
@@ -65,7 +65,7 @@ def python_value(literal: Literal) -> Any:
 
 
 def bound(bindings: Iterable[Binding], values: Mapping[str, LiteralMap]) -> LiteralMap:
-    """What `bindings` stand for, where `values` holds the outputs of every node by id; "" is the workflow's inputs."""
+    """Resolve `bindings`; `values` has the outputs of every node by id, and the workflow's inputs as ""."""
     return LiteralMap(literals={binding.var: _resolved(binding.binding, values) for binding in bindings})
 
 

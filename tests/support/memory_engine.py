@@ -1,4 +1,4 @@
-"""An engine that keeps what it runs in memory and fails when it is told to."""
+"""An engine in memory, which fails on request."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from services.executions.engine.port import RunRequest
 
 @dataclass
 class MemoryEngine:
-    """`running` is what it runs, by name; `failures` are raised in turn before it does anything."""
+    """`running` has the executions that it runs, by name; its calls raise `failures` one after the other."""
 
     running: dict[str, RunRequest] = field(default_factory=dict)
     ever: set[str] = field(default_factory=set)
@@ -20,13 +20,13 @@ class MemoryEngine:
     gate: asyncio.Event | None = None  # holds up every run until it is set
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, work: RunRequest) -> None:
+    async def run(self, request: RunRequest) -> None:
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()
         self._fail()
-        self.ever.add(work.id.name)
-        self.running.setdefault(work.id.name, work)
+        self.ever.add(request.id.name)
+        self.running.setdefault(request.id.name, request)
 
     async def stop(self, execution: WorkflowExecutionIdentifier) -> bool:
         self._fail()

@@ -1,4 +1,4 @@
-"""Types, values that fit them, and values that do not: written out, and drawn by hypothesis."""
+"""Types, values that fit them, and values that do not: tables of them and Hypothesis strategies."""
 
 from typing import Any
 
@@ -17,59 +17,59 @@ COLOR: Json = {"enumType": {"values": ["RED", "BLUE"]}}
 DATASET: Json = {"structuredDatasetType": {}}
 CSV: Json = {"blob": {"format": "csv"}}
 NOTHING: Json = {"scalar": {"noneType": {}}}
-# Of a type that nothing here is declared as.
+# A value of a type that no type here has.
 FOREIGN: Json = {"scalar": {"error": {"message": "foreign"}}}
 _ENUM_TEXTS = ("RED", "BLUE")
 
 
 def one(value: object) -> Json:
-    """A primitive."""
+    """Return a primitive."""
     kind = {bool: "boolean", int: "integer", float: "floatValue", str: "stringValue"}[type(value)]
     return {"scalar": {"primitive": {kind: value}}}
 
 
 def many(*literals: Json) -> Json:
-    """A collection."""
+    """Return a collection."""
     return {"collection": {"literals": list(literals)}}
 
 
 def mapped(**literals: Json) -> Json:
-    """A map."""
+    """Return a map."""
     return {"map": {"literals": literals}}
 
 
 def told(value: Json, literal_type: Json) -> Json:
-    """A value of a union that tells which variant it is of."""
+    """Return a value of a union with the type of its variant."""
     return {"scalar": {"union": {"value": value, "type": literal_type}}}
 
 
 def list_of(inner: Json) -> Json:
-    """The type of lists."""
+    """Return the type of lists of `inner`."""
     return {"collectionType": inner}
 
 
 def map_of(inner: Json) -> Json:
-    """The type of maps."""
+    """Return the type of maps of `inner`."""
     return {"mapValueType": inner}
 
 
 def any_of(*variants: Json) -> Json:
-    """The type of unions."""
+    """Return the type of unions of `variants`."""
     return {"unionType": {"variants": list(variants)}}
 
 
 def optional(inner: Json) -> Json:
-    """A type whose values may be missing."""
+    """Return the type of unions of `inner` and none."""
     return any_of(inner, NONE)
 
 
 def literal(written: Json) -> Literal:
-    """Make a literal."""
+    """Parse a literal."""
     return ParseDict(written, Literal())
 
 
 def literal_type(written: Json) -> LiteralType:
-    """Make a type."""
+    """Parse a type."""
     return ParseDict(written, LiteralType())
 
 
@@ -142,7 +142,7 @@ OTHERS = _params(
         (optional(list_of(map_of(INTEGER))), many(mapped(), mapped(a=one("x")))),
         (list_of(optional(INTEGER)), many(ONE, EMPTY)),
         (CSV, {"scalar": {"blob": {"metadata": {"type": {"format": "txt"}}}}}),
-        # Both variants would do, and nobody could tell which is meant.
+        # Both variants fit, so the value is ambiguous.
         (any_of(list_of(INTEGER), list_of(STRING)), EMPTY),
     ]
 )
@@ -187,9 +187,11 @@ def _kind(written: Json) -> str:
 
 
 def _unions(inner: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
-    """Unions of which a value never fits two variants."""
+    """Return unions no value of which fits two variants."""
     variants = st.lists(inner, min_size=1, max_size=3, unique_by=_kind)
-    return variants.filter(lambda drawn: all("unionType" not in one for one in drawn)).map(lambda drawn: any_of(*drawn))
+    return variants.filter(lambda drawn: all("unionType" not in kind for kind in drawn)).map(
+        lambda drawn: any_of(*drawn)
+    )
 
 
 TYPES: st.SearchStrategy[Json] = st.recursive(
@@ -200,7 +202,7 @@ TYPES: st.SearchStrategy[Json] = st.recursive(
 
 
 def values(written: Json) -> st.SearchStrategy[Json]:
-    """Values of a type, with empty lists and maps at every depth."""
+    """Return a strategy for values of a type, with empty lists and maps at every depth."""
     match written:
         case {"collectionType": inner}:
             return st.lists(values(inner), max_size=3).map(lambda drawn: many(*drawn))
@@ -208,7 +210,7 @@ def values(written: Json) -> st.SearchStrategy[Json]:
             return st.dictionaries(st.sampled_from("abc"), values(inner)).map(lambda drawn: mapped(**drawn))
         case {"unionType": {"variants": variants}}:
             return st.sampled_from(variants).flatmap(
-                lambda variant: st.one_of(values(variant), values(variant).map(lambda drawn: told(drawn, variant)))
+                lambda kind: st.one_of(values(kind), values(kind).map(lambda drawn: told(drawn, kind)))
             )
         case {"enumType": _}:
             return st.sampled_from(_ENUM_TEXTS).map(one)
@@ -216,7 +218,7 @@ def values(written: Json) -> st.SearchStrategy[Json]:
 
 
 def broken(written: Json) -> st.SearchStrategy[Json]:
-    """Values of a type but for one thing in them, somewhere."""
+    """Return a strategy for values of a type with one error in them, at any depth."""
     match written:
         case {"collectionType": inner}:
             lists = st.tuples(st.lists(values(inner), max_size=2), broken(inner), st.lists(values(inner), max_size=2))
@@ -226,7 +228,7 @@ def broken(written: Json) -> st.SearchStrategy[Json]:
             return maps.map(lambda drawn: mapped(**drawn[0], z=drawn[1]))
         case {"unionType": {"variants": variants}}:
             return st.sampled_from(variants).flatmap(
-                lambda variant: st.just(told(GREEN, variant)) if variant == COLOR else broken(variant)
+                lambda kind: st.just(told(GREEN, kind)) if kind == COLOR else broken(kind)
             )
         case {"enumType": _}:
             return st.sampled_from([GREEN, FOREIGN])

@@ -1,4 +1,4 @@
-"""What an operator can ask for on the command line; each command builds the parts that it needs."""
+"""Commands of an operator; each builds the parts that it needs."""
 
 NOT_FOUND = 1
 """Exit status when there is no such execution."""

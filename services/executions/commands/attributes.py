@@ -1,4 +1,4 @@
-"""`attributes`: what acts on an execution beside its spec, as its engine is handed it."""
+"""`attributes`: the engine inputs of an execution."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ async def attributes(settings: Settings, arguments: Sequence[str]) -> int:
     """Show the task resources, queue tags, plugin overrides and cluster resources that act on an execution."""
     options = argparse.ArgumentParser(
         prog="python -m services.executions attributes",
-        description="Shows what matchable attributes and settings make of an execution, as its engine is handed it:\n"
+        description="Shows what an execution's engine receives from matchable attributes and settings:\n"
         "task resources, tags of queues, plugin overrides, cluster resources; JSON.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -33,17 +33,18 @@ async def attributes(settings: Settings, arguments: Sequence[str]) -> int:
     if row is None:
         sys.stderr.write(f"no execution {'/'.join(chosen)}\n")
         return NOT_FOUND
-    told = _told(engine_inputs(row.attributes, chosen.domain, settings))
-    sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    inputs = engine_inputs(row.attributes, chosen.domain, settings)
+    sys.stdout.write(json.dumps(_as_json(inputs), indent=2, ensure_ascii=False) + "\n")
     return 0
 
 
-def _told(work: EngineInputs) -> dict[str, object]:
+def _as_json(inputs: EngineInputs) -> dict[str, object]:
+    overrides = [MessageToDict(override, preserving_proto_field_name=True) for override in inputs.plugin_overrides]
     return {
-        "task_resources": MessageToDict(work.task_resources, preserving_proto_field_name=True),
-        "queue_tags": list(work.queue_tags),
-        "plugin_overrides": [MessageToDict(one, preserving_proto_field_name=True) for one in work.plugin_overrides],
-        "cluster_resources": dict(work.cluster_resources),
+        "task_resources": MessageToDict(inputs.task_resources, preserving_proto_field_name=True),
+        "queue_tags": list(inputs.queue_tags),
+        "plugin_overrides": overrides,
+        "cluster_resources": dict(inputs.cluster_resources),
     }
 
 

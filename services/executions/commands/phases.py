@@ -1,4 +1,4 @@
-"""`phases`: how far an execution is, from the counts that events keep."""
+"""`phases`: the progress of an execution, from the counts that events update."""
 
 import argparse
 import json
@@ -24,24 +24,24 @@ async def phases(settings: Settings, arguments: Sequence[str]) -> int:
     options.add_argument("--json", action="store_true", help="a line of JSON")
     chosen = options.parse_args(arguments)
     async with at_terminal(settings.database_url) as db, db.pipeline() as pipeline:
-        found = await progress(pipeline, ExecutionKey(*chosen.execution))
-    if found is None:
+        row = await progress(pipeline, ExecutionKey(*chosen.execution))
+    if row is None:
         sys.stderr.write(f"no execution {'/'.join(chosen.execution)}\n")
         return NOT_FOUND
-    sys.stdout.write(_as_json(found) if chosen.json else _as_table(found))
+    sys.stdout.write(_as_json(row) if chosen.json else _as_table(row))
     return 0
 
 
-def _as_json(found: Progress) -> str:
-    told = {"phase": found.phase, "nodes": found.counts.nodes, "tasks": found.counts.tasks}
-    return json.dumps(told, sort_keys=True) + "\n"
+def _as_json(row: Progress) -> str:
+    shown = {"phase": row.phase, "nodes": row.counts.nodes, "tasks": row.counts.tasks}
+    return json.dumps(shown, sort_keys=True) + "\n"
 
 
-def _as_table(found: Progress) -> str:
-    rows = [("execution", found.phase, "")]
-    for kind, counts in (("nodes", found.counts.nodes), ("tasks", found.counts.tasks)):
+def _as_table(row: Progress) -> str:
+    rows = [("execution", row.phase, "")]
+    for kind, counts in (("nodes", row.counts.nodes), ("tasks", row.counts.tasks)):
         rows += [(kind, phase, str(number)) for phase, number in sorted(counts.items())]
-    phase_width, number_width = (max(len(row[column]) for row in rows) for column in (1, 2))
+    phase_width, number_width = (max(len(cells[column]) for cells in rows) for column in (1, 2))
     lines = (f"{kind:9}  {phase:{phase_width}}  {number:>{number_width}}" for kind, phase, number in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 

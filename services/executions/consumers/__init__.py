@@ -1,1 +1,1 @@
-"""What the executions service receives over NATS."""
+"""Service requests to executions over NATS."""

@@ -1,4 +1,4 @@
-"""Questions of other services about executions."""
+"""Service requests of other services to executions."""
 
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from google.protobuf.empty_pb2 import Empty
@@ -8,18 +8,18 @@ from services.kit.messaging.bus import Bus
 
 
 class ExecutionRequests:
-    """Answers what `services.contracts.executions` lets others ask; `platform` is the last level of configurations."""
+    """The service requests in `services.contracts.executions`; `platform` is the last level of configurations."""
 
     def __init__(self, platform: WorkflowExecutionConfig) -> None:
         self._config = WorkflowExecutionConfig()
         self._config.CopyFrom(platform)
-        # The reference shows no environment where it shows the defaults (projects.md 11).
+        # flyteadmin shows no environment variables among the defaults (projects.md#platform-defaults).
         self._config.ClearField("envs")
 
     async def listen(self, bus: Bus) -> None:
-        """Answer from now on."""
+        """Serve the requests from now on."""
         await bus.serve(GET_DEFAULT_CONFIG, self.get_default_config)
 
     async def get_default_config(self, _request: Empty) -> WorkflowExecutionConfig:
-        """Answer what the settings say."""
+        """Return the configuration in the settings."""
         return self._config

@@ -1,1 +1,1 @@
-"""The port to an engine: what it receives, when it is called, and what its responses change."""
+"""The interface to an engine: what it receives, when it is called, and what its responses change."""

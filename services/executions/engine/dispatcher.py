@@ -1,9 +1,10 @@
-"""Hands executions to the engine: to be run when they are created, to be stopped when they are terminated.
+"""Reconciliation of executions with the engine: it runs created executions and stops terminated ones.
 
-A fact brings an execution up, at least once; what is done then is what its phase asks for by now, again and again until
-it asks for nothing else. So it does not matter which of two facts comes first, or twice, or to which replica, nor where
-a process was killed. While the engine cannot be asked, a launch waits for `patience` and is then FAILED with the
-engine's last word; a stop is never given up, as what runs on without anybody knowing costs money.
+An announcement causes a check of its execution, at least once. The dispatcher then takes the engine action that the
+current phase requires, until it requires no other. So the result does not depend on the order of announcements, on
+repeated ones, on the replica, or on where a process was killed. While the engine is unavailable, a launch waits for
+`engine_patience_seconds` and is then FAILED with the engine's last error. A stop is retried as long as its announcement
+is stored, as an execution that runs on unnoticed costs money.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ from services.contracts.executions import EXECUTION_CREATED
 from services.executions.config import Settings
 from services.executions.engine.inputs import engine_inputs
 from services.executions.engine.port import Engine, EngineAction, RunRequest, engine_action, refused
-from services.executions.jobs.unconfirmed_aborts import AbortReconciler
+from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import execution_key
 from services.executions.store.endings import take
-from services.executions.store.engine_inputs import StoredWork, get_phase, get_work
 from services.executions.store.event_rows import write_rows
+from services.executions.store.run_requests import StoredRunRequest, get_phase, get_run_request
 from services.kit.db.database import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
 from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
@@ -36,20 +37,20 @@ from services.kit.messaging.outbox import announcements_of
 log = logging.getLogger(__name__)
 
 DURABLE = "engine"
-# Every fact about an execution as a whole.
+# All announcements about executions.
 SUBJECTS = "flyte.executions.execution.*"
 OWNER = EXECUTION_CREATED.owner
-# Between two looks while there is nothing to do; a launch waits half of it on average.
+# Pause between two fetches while there is nothing to do; a launch waits half of it on average.
 _IDLE_SECONDS = 0.2
-# After a failure of NATS.
-_AGAIN_SECONDS = 1.0
-# Handed over side by side; the burst is done when the slowest is.
+# Pause after a failure of NATS.
+_RETRY_SECONDS = 1.0
+# Executions reconciled concurrently; the next ones are fetched when the slowest is done.
 _AT_ONCE = 32
-# Shorter than the time after which a fact that is not done comes again, and longer than any answer takes that comes.
+# Shorter than the time until an unacknowledged announcement is delivered again, longer than any call that succeeds.
 _ENGINE_SECONDS = 20.0
 
-# A part or the engine cannot be asked now.
-_NOT_NOW = (Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError)
+# The engine, the database or NATS is unavailable.
+_UNAVAILABLE = (Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError)
 
 REFUSED = Counter("flyteplane_executions_refused_by_engine_total", "Executions that the engine did not take")
 LAUNCH_SECONDS = Histogram(
@@ -60,7 +61,7 @@ LAUNCH_SECONDS = Histogram(
 
 
 class EngineDispatcher:
-    """One replica's part; replicas share the facts."""
+    """The dispatcher of one replica; replicas share the announcements."""
 
     def __init__(
         self,
@@ -79,75 +80,83 @@ class EngineDispatcher:
         self._clock = clock
 
     async def run(self, bus: Bus) -> None:
-        """Hand over for ever; a part that is down is waited for."""
-        facts: BatchConsumer | None = None
+        """Reconcile executions until cancelled; failures of NATS and the database are retried."""
+        announcements: BatchConsumer | None = None
         while True:
             try:
-                facts = facts or await _facts(bus)
-                if not await self.round(facts):
+                announcements = announcements or await _announcements(bus)
+                if not await self.round(announcements):
                     await asyncio.sleep(_IDLE_SECONDS)
             except ServiceError as error:
                 log.warning("executions wait for their engine: %s", error.message)
-                await asyncio.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
 
-    async def round(self, facts: BatchConsumer) -> int:
-        """Take up what waits, `_AT_ONCE` at most; answers how many facts there were."""
-        fetched = await facts.fetch(_AT_ONCE)
-        done = await asyncio.gather(*map(self._take, fetched))
-        await facts.done(fact for fact, is_done in zip(fetched, done, strict=True) if is_done)
+    async def round(self, announcements: BatchConsumer) -> int:
+        """Process the waiting announcements, `_AT_ONCE` at most; return how many there were."""
+        fetched = await announcements.fetch(_AT_ONCE)
+        done = await asyncio.gather(*map(self._process, fetched))
+        await announcements.done(message for message, is_done in zip(fetched, done, strict=True) if is_done)
         return len(fetched)
 
-    async def bring(self, identifier: WorkflowExecutionIdentifier) -> None:
-        """Ask of the engine what the execution's phase asks for, until it asks for nothing else.
+    async def reconcile(self, identifier: WorkflowExecutionIdentifier) -> None:
+        """Take the engine actions that the phase of an execution requires, until it requires no other.
 
-        Raises what the engine or a part raises.
+        Raises:
+            ServiceError: The engine, the database or NATS failed.
+            TimeoutError: The engine did not respond in time.
+            Exception: Any other error of the engine.
         """
         done: EngineAction | None = None
-        while (wanted := await self._wanted(identifier)) not in {None, done}:
+        while (action := await self._action(identifier)) not in {None, done}:
             async with asyncio.timeout(_ENGINE_SECONDS):
-                await (self._run(identifier) if wanted is EngineAction.RUN else self._stop(identifier))
-            done = wanted
+                await (self._run(identifier) if action is EngineAction.RUN else self._stop(identifier))
+            done = action
 
-    async def _wanted(self, identifier: WorkflowExecutionIdentifier) -> EngineAction | None:
+    async def _action(self, identifier: WorkflowExecutionIdentifier) -> EngineAction | None:
         async with self._db.read() as connection:
             phase = await get_phase(connection, identifier)
         return engine_action(phase) if phase is not None else None
 
     async def _run(self, identifier: WorkflowExecutionIdentifier) -> None:
         async with self._db.read() as connection:
-            stored = await get_work(connection, identifier)
+            stored = await get_run_request(connection, identifier)
         if stored is not None:
-            await self._engine.run(_work(identifier, stored, self._settings))
+            await self._engine.run(_run_request(identifier, stored, self._settings))
             LAUNCH_SECONDS.observe(max(0.0, (self._clock() - stored.created_at).total_seconds()))
 
     async def _stop(self, identifier: WorkflowExecutionIdentifier) -> None:
         if not await self._engine.stop(identifier):
             await self._reconciler.end(execution_key(identifier))
 
-    async def hand(self, identifier: WorkflowExecutionIdentifier, *, last: bool) -> bool:
-        """Bring an execution to the engine; answers whether that is done with, which a refusal is too.
+    async def submit(self, identifier: WorkflowExecutionIdentifier, *, last: bool) -> bool:
+        """Reconcile an execution with the engine, and end it if the engine refuses it.
 
-        `last`: an engine that cannot be asked now has refused it.
+        Args:
+            identifier: The execution.
+            last: Whether this is the last try: an unavailable engine counts as a refusal.
+
+        Returns:
+            Whether the execution is done: reconciled or ended. Otherwise it must be submitted again.
         """
         about = {"execution": "/".join(execution_key(identifier))}
         try:
-            await self.bring(identifier)
-        except _NOT_NOW as error:
-            log.warning("the engine cannot be asked: %r", error, extra=about)
+            await self.reconcile(identifier)
+        except _UNAVAILABLE as error:
+            log.warning("the engine is unavailable: %r", error, extra=about)
             return last and await self._refuse(identifier, error)
         except Exception as error:
-            log.exception("the engine refuses", extra=about)
+            log.exception("the engine refuses the execution", extra=about)
             return await self._refuse(identifier, error)
         return True
 
-    async def _take(self, fact: Fetched) -> bool:
-        identifier = WorkflowExecutionIdentifier.FromString(fact.payload)
-        # At least two tries: until the first one the service itself may have been away for long.
-        last = fact.redelivered and self._clock() - fact.stored_at >= self._patience
-        return await self.hand(identifier, last=last)
+    async def _process(self, announcement: Fetched) -> bool:
+        identifier = WorkflowExecutionIdentifier.FromString(announcement.payload)
+        # At least two tries, as this service itself may have been down for long before the first.
+        last = announcement.redelivered and self._clock() - announcement.stored_at >= self._patience
+        return await self.submit(identifier, last=last)
 
     async def _refuse(self, identifier: WorkflowExecutionIdentifier, error: Exception) -> bool:
-        """End an execution that cannot be run; answers False, with nothing changed, when it was to be stopped."""
+        """Make an execution that cannot be run FAILED; return False, with nothing changed, if it was to be stopped."""
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded("the engine did not answer in time")
         try:
@@ -160,25 +169,25 @@ class EngineDispatcher:
                     return state is None
                 write_rows(pipeline, Changes(executions={state.key: refused(state, error, self._clock())}))
         except ServiceError:
-            log.exception("the engine's refusal waits")
+            log.exception("the engine's refusal cannot be stored yet")
             return False
         REFUSED.inc()
         return True
 
 
-async def _facts(bus: Bus) -> BatchConsumer:
+async def _announcements(bus: Bus) -> BatchConsumer:
     stream = announcements_of(OWNER)
     await bus.ensure(stream)
     return await bus.pull(stream, SUBJECTS, DURABLE)
 
 
-def _work(identifier: WorkflowExecutionIdentifier, stored: StoredWork, settings: Settings) -> RunRequest:
+def _run_request(identifier: WorkflowExecutionIdentifier, stored: StoredRunRequest, settings: Settings) -> RunRequest:
     return RunRequest(
         id=identifier,
         workflow_id=ExecutionClosure.FromString(stored.closure).workflow_id,
         spec=ExecutionSpec.FromString(stored.spec),
         config=WorkflowExecutionConfig.FromString(stored.config),
         inputs_uri=stored.inputs_uri,
-        acting=engine_inputs(stored.attributes, identifier.domain, settings),
+        engine_inputs=engine_inputs(stored.attributes, identifier.domain, settings),
         accepted_at=stored.created_at,
     )

@@ -1,7 +1,7 @@
-"""What an engine is handed of attributes and settings beside an execution's spec (executions.md 2.8, projects.md 12).
+"""Engine inputs: attributes and settings that an engine receives with an execution (engine.md#what-an-engine-receives).
 
-The attributes that acted when the execution was launched are kept with it, so they are the same however often an
-engine asks, also after they were changed or deleted. Settings are those of now.
+The attributes that acted at the launch are stored with the execution, so changing or deleting them later has no effect.
+Settings are the current ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +19,13 @@ from services.contracts.workflow_settings import ResourceAmounts
 from services.executions.config import Settings
 from services.executions.rules.task_resources import container_resources, readable
 
-# The key under which a container's task is told the queue of the tasks that it makes itself.
+# The key in a container's config of the queue for tasks that the task makes (engine.md#queues).
 CHILD_QUEUE = "child_queue"
 
 
 @dataclass(frozen=True)
 class EngineInputs:
-    """What acts on an execution's tasks, and on the namespace in which they run."""
+    """Attributes and settings for an execution's tasks, and for the namespace in which they run."""
 
     task_resources: TaskResourceAttributes
     queue_tags: Sequence[str] = ()
@@ -33,15 +33,20 @@ class EngineInputs:
     cluster_resources: Mapping[str, str] = field(default_factory=dict)
 
 
-def engine_inputs(acting: bytes, domain: str, settings: Settings) -> EngineInputs:
-    """Return what an engine is handed of an execution of `domain` on which the serialized attributes `acting` act.
+def engine_inputs(attributes: bytes, domain: str, settings: Settings) -> EngineInputs:
+    """Return the engine inputs of an execution.
 
-    Task resources of attributes stand in place of all the settings', defaults and limits: what they leave out is none.
+    Task resources in attributes replace all defaults and limits of the settings: a resource that they omit has none.
+
+    Args:
+        attributes: The attributes that act on the execution, a serialized ListMatchableAttributesResponse.
+        domain: Its domain.
+        settings: The current settings.
     """
     platform = platform_resources(settings)
     kinds = {
-        one.attributes.WhichOneof("target"): one.attributes
-        for one in ListMatchableAttributesResponse.FromString(acting).configurations
+        item.attributes.WhichOneof("target"): item.attributes
+        for item in ListMatchableAttributesResponse.FromString(attributes).configurations
     }
     resources, queue = kinds.get("task_resource_attributes"), kinds.get("execution_queue_attributes")
     plugins, cluster = kinds.get("plugin_overrides"), kinds.get("cluster_resource_attributes")
@@ -55,27 +60,33 @@ def engine_inputs(acting: bytes, domain: str, settings: Settings) -> EngineInput
 
 
 def platform_resources(settings: Settings) -> TaskResourceAttributes:
-    """Return what the settings say of task resources."""
+    """Return the task resources of the settings."""
     return TaskResourceAttributes(
         defaults=_spec(settings.task_resource_defaults), limits=_spec(settings.task_resource_limits)
     )
 
 
 def child_queue(tags: Sequence[str], queues: Mapping[str, Sequence[str]], choose: Callable[[list[str]], str]) -> str:
-    """Return the queue for `tags`: of the first tag that any of `queues` has, one that `choose` picks; "" without."""
+    """Return one of the queues for `tags`; "" when no queue has any of them.
+
+    Args:
+        tags: Tags; the first one that a queue has decides.
+        queues: The tags of each queue.
+        choose: Picks one of several queues.
+    """
     for tag in tags:
-        if found := sorted(queue for queue, its_tags in queues.items() if tag in its_tags):
-            return choose(found)
+        if tagged := sorted(queue for queue, its_tags in queues.items() if tag in its_tags):
+            return choose(tagged)
     return ""
 
 
-def prepared(task: TaskTemplate, work: EngineInputs, queue: str) -> TaskTemplate:
-    """Return `task` as it runs; a task that has no container, or has a pod, is left as it is."""
+def prepared(task: TaskTemplate, inputs: EngineInputs, queue: str) -> TaskTemplate:
+    """Return `task` with the resources of its container and the child queue; other tasks are returned unchanged."""
     if task.WhichOneof("target") != "container":
         return task
     result = TaskTemplate()
     result.CopyFrom(task)
-    result.container.resources.CopyFrom(container_resources(task.container.resources, work.task_resources))
+    result.container.resources.CopyFrom(container_resources(task.container.resources, inputs.task_resources))
     if queue:
         result.container.config.add(key=CHILD_QUEUE, value=queue)
     return result

@@ -1,8 +1,8 @@
-"""The port to an engine: what it is asked, what it is handed, and what its answers do to an execution.
+"""The interface to an engine, and what its errors change in an execution (engine.md#engine).
 
-An engine runs workflows and reports on them by events. It is asked at least once for everything, by any replica, so
-asking it again for what it has done changes nothing. What an execution's phase asks for is all that counts, not which
-message brought it up: an execution that was terminated before its engine took it up is never run.
+An engine runs workflows and reports on them by events. Every call is made at least once, by any replica, so a repeated
+call must change nothing. The phase of an execution alone decides on the call, not the message that caused the check: an
+execution that was terminated before its engine received it is never run.
 """
 
 from collections.abc import Sequence
@@ -26,67 +26,66 @@ LOST_MESSAGE = "the engine no longer has this execution, and nothing was heard o
 
 @dataclass(frozen=True)
 class RunRequest:
-    """An execution as an engine is handed it; `spec` is without inputs, which lie at `inputs_uri`."""
+    """An execution that an engine is to run; `spec` has no inputs, they are at `inputs_uri`."""
 
     id: WorkflowExecutionIdentifier
     workflow_id: Identifier
     spec: ExecutionSpec
     config: WorkflowExecutionConfig
     inputs_uri: str
-    acting: EngineInputs
+    engine_inputs: EngineInputs
     accepted_at: datetime
 
 
 class Engine(Protocol):
-    """What the executions service asks of an engine.
+    """The calls of the executions service to an engine.
 
-    Unavailable, DeadlineExceeded and ResourceExhausted mean "not now": it is asked again. Whatever else `run` raises
-    refuses the execution for good.
+    After Unavailable, DeadlineExceeded and ResourceExhausted a call is repeated. With any other error `run` refuses the
+    execution permanently.
     """
 
-    async def run(self, work: RunRequest) -> None:
-        """Have the execution run; one that the engine has already is success."""
+    async def run(self, request: RunRequest) -> None:
+        """Run an execution; does nothing for one that the engine already has."""
 
     async def stop(self, execution: WorkflowExecutionIdentifier) -> bool:
-        """Have the execution end; False when the engine does not have it, so nobody will report its end."""
+        """End an execution; return False when the engine does not have it, so no event will report its end."""
 
     async def missing(self, executions: Sequence[WorkflowExecutionIdentifier]) -> list[WorkflowExecutionIdentifier]:
-        """Answer those that the engine does not have."""
+        """Return those of `executions` that the engine does not have."""
 
 
 class EngineAction(Enum):
-    """What an execution's phase asks of its engine."""
+    """What the phase of an execution requires of its engine."""
 
     RUN = "run"
     STOP = "stop"
 
 
 def engine_action(phase: str) -> EngineAction | None:
-    """Return what an execution of this phase, by name, asks of its engine; None for one that the engine reports on."""
+    """Return what a phase, by name, requires of the engine; None when it requires nothing."""
     if phase == "UNDEFINED":
         return EngineAction.RUN
     return EngineAction.STOP if phase in {"ABORTING", "ABORTED"} else None
 
 
 def refused(state: ExecutionState, error: Exception, now: datetime) -> ExecutionState:
-    """Return the execution after its engine refused it for good: FAILED, never started (executions.md 2.11)."""
-    known = isinstance(error, ServiceError)
-    user = isinstance(error, InvalidArgument)
+    """Return the execution after its engine refused it: FAILED, never started (executions.md#refusal-by-an-engine)."""
+    by_user = isinstance(error, InvalidArgument)
     closure = ExecutionClosure()
     closure.CopyFrom(state.closure)
     closure.phase = WorkflowExecution.FAILED
     closure.updated_at.FromDatetime(now)
     closure.error.CopyFrom(
         ExecutionError(
-            # Classes of errors have the names that Go gives their codes.
-            code=type(error).__name__ if known else "Unknown",
+            # Error classes have the names of Go's gRPC codes.
+            code=type(error).__name__ if isinstance(error, ServiceError) else "Unknown",
             message=error.message if isinstance(error, ServiceError) else str(error),
-            kind=ExecutionError.USER if user else ExecutionError.SYSTEM,
+            kind=ExecutionError.USER if by_user else ExecutionError.SYSTEM,
         )
     )
     return ExecutionState(state.key, state.cluster, closure)
 
 
 def lost() -> ExecutionError:
-    """Return the error of an execution that its engine does not have any more."""
+    """Return the error of an execution that its engine no longer has."""
     return ExecutionError(code=LOST_CODE, message=LOST_MESSAGE, kind=ExecutionError.SYSTEM)

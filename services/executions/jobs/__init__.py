@@ -1,1 +1,1 @@
-"""What the executions service does by the clock."""
+"""Periodic jobs of the executions service."""

@@ -1,8 +1,8 @@
-"""Finds executions that no longer move and whose engine does not have them, and brings them to an end.
+"""The end of executions that no longer change and whose engine does not have them (engine.md#executions-without-news).
 
-A resource that was deleted by hand, a namespace that was removed, a cluster that was made anew: without this they would
-be RUNNING for ever. One that never started is handed to the engine once more; one that did is FAILED with a system
-error. One that the engine has is left alone, however long it takes.
+A resource was deleted by hand, a namespace was removed, or a cluster was replaced: such executions would stay RUNNING.
+One that never started is submitted to the engine once more; one that did is FAILED with a system error. One that the
+engine has is not changed, however long it takes.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ from services.kit.messaging.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# Asked of the engine in one question.
+# Executions in one call to the engine.
 _MOST = 200
-# Of the patience passes between two rounds, within these bounds.
+# Share of the patience between two rounds, within these bounds.
 _SHARE = 0.25
 _SHORTEST_SECONDS = 1.0
 _LONGEST_SECONDS = 300.0
@@ -40,13 +40,13 @@ LOST = Counter("flyteplane_executions_lost_total", "Executions that their engine
 
 
 class LostExecutions:
-    """One replica's part; replicas may look at the same executions, which one of them ends."""
+    """The job of one replica; replicas may find the same executions, and one of them ends each."""
 
     def __init__(
         self,
         db: Database,
         engine: Engine,
-        work: EngineDispatcher,
+        dispatcher: EngineDispatcher,
         outbox: Outbox,
         *,
         storage: Storage,
@@ -55,30 +55,29 @@ class LostExecutions:
     ) -> None:
         self._db = db
         self._engine = engine
-        self._work = work
+        self._dispatcher = dispatcher
         self._outbox = outbox
         self._storage = storage
         self._patience = patience
         self._clock = clock
 
     async def run(self) -> None:
-        """Look for ever; a part or an engine that is away is waited for."""
+        """Run a round periodically until cancelled; a failed round is retried at the next."""
         pause = min(max(self._patience.total_seconds() * _SHARE, _SHORTEST_SECONDS), _LONGEST_SECONDS)
         while True:
             try:
-                await self.look()
+                await self.check()
             except Exception:
-                log.exception("executions that do not move are looked at later")
+                log.exception("executions that do not change are checked later")
             await asyncio.sleep(pause)
 
-    async def look(self) -> None:
-        """Go once over all that do not move; raises what the engine or a part raises."""
+    async def check(self) -> None:
+        """Check all executions that have not changed for the patience; raises the errors of engine and database."""
         before = self._clock() - self._patience
         async with self._db.pipeline() as pipeline:
-            found = await unmoved(pipeline, before)
-        for start in range(0, len(found), _MOST):
-            asked = found[start : start + _MOST]
-            missing = await self._engine.missing([_identifier(key) for key in asked])
+            keys = await unmoved(pipeline, before)
+        for start in range(0, len(keys), _MOST):
+            missing = await self._engine.missing([_identifier(key) for key in keys[start : start + _MOST]])
             if missing:
                 await self._end([execution_key(identifier) for identifier in missing], before)
 
@@ -93,7 +92,7 @@ class LostExecutions:
             log.error("execution is lost: its engine does not have it", extra={"execution": "/".join(key)})
         LOST.inc(len(ended))
         for key in unstarted:
-            await self._work.hand(_identifier(key), last=True)
+            await self._dispatcher.submit(_identifier(key), last=True)
 
     def _lost(self, state: ExecutionState) -> ExecutionState:
         event = WorkflowExecutionEvent(phase=WorkflowExecution.FAILED, producer_id=state.cluster, error=lost())

@@ -1,1 +1,1 @@
-"""What CreateExecution, RelaunchExecution and RecoverExecution share: from a spec to a stored execution."""
+"""Launching: from the spec of CreateExecution, RelaunchExecution or RecoverExecution to a stored execution."""

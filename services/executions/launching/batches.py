@@ -1,7 +1,7 @@
-"""Launches that come together are stored together.
+"""A batcher of launches: concurrent launches are stored by one statement.
 
-While one statement is under way the next launches collect, as events do in their lanes: a lone launch waits for nobody,
-and under load a statement, its transaction and its sync to disk are shared.
+While a statement runs, the next launches are collected. A single launch does not wait; under load many launches share a
+statement, its transaction and its sync to disk.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
 
 # A statement with this many takes some ten milliseconds.
-_MOST_TOGETHER = 64
+_MOST = 64
 
-Waiting = tuple[Launch, "asyncio.Future[bool]"]
+_Waiting = tuple[Launch, "asyncio.Future[bool]"]
 
 
 class LaunchBatcher:
-    """Stores new executions, a statement at a time."""
+    """A batcher that stores new executions, one statement at a time."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._loop: asyncio.Task[None] | None = None
 
     async def store(self, launch: Launch) -> bool:
-        """Store `launch`; False, with nothing stored, when its name is taken. Raises what the database answers."""
+        """Store `launch`; return False, with nothing stored, if its name is in use. Raises a ServiceError."""
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((launch, stored))
         if self._loop is None:
@@ -39,28 +39,28 @@ class LaunchBatcher:
     async def _store_all(self) -> None:
         try:
             while self._waiting:
-                together = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]
-                # Who has gone was not told anything, and must not find an execution later.
-                await self._store(*(waiting for waiting in together if not waiting[1].done()))
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
+                # A call that was cancelled got no response, so its execution must not be stored.
+                await self._store(*(waiting for waiting in batch if not waiting[1].done()))
         finally:
             self._loop = None
 
-    async def _store(self, *together: Waiting) -> None:
+    async def _store(self, *batch: _Waiting) -> None:
         try:
-            stored = await self._insert([launch for launch, _ in together])
+            uris = await self._insert([launch for launch, _ in batch])
         except InvalidArgument as error:
-            if len(together) == 1:
-                _fail(together, error)
+            if len(batch) == 1:
+                _fail(batch, error)
                 return
-            # One of them holds a value that cannot be stored; the others have nothing to do with it.
-            for waiting in together:
+            # One launch has a value that cannot be stored; it must not fail the others.
+            for waiting in batch:
                 await self._store(waiting)
         except ServiceError as error:
-            _fail(together, error)
+            _fail(batch, error)
         else:
-            for launch, told in together:
-                if not told.done():
-                    told.set_result(launch.inputs_uri in stored)
+            for launch, stored in batch:
+                if not stored.done():
+                    stored.set_result(launch.inputs_uri in uris)
 
     async def _insert(self, launches: Sequence[Launch]) -> set[str]:
         if not launches:
@@ -69,7 +69,7 @@ class LaunchBatcher:
             return await store.insert(connection, launches, EXECUTION_CREATED.subject)
 
 
-def _fail(together: Sequence[Waiting], error: ServiceError) -> None:
-    for _, told in together:
-        if not told.done():
-            told.set_exception(type(error)(error.message, *error.details))
+def _fail(batch: Sequence[_Waiting], error: ServiceError) -> None:
+    for _, stored in batch:
+        if not stored.done():
+            stored.set_exception(type(error)(error.message, *error.details))

@@ -1,7 +1,8 @@
-"""What the projects service says of a project and the attributes in it, asked once for launches that come together.
+"""Service requests for a project and its attributes; concurrent launches share one.
 
-A question is sent when every call that has arrived by then has joined it. So none is answered with what was so before
-it came: a project that was archived stops launching at once, and so does an attribute that was deleted stop acting.
+A request is sent after all calls that have arrived by then have joined it, and later calls start another one. So no
+call gets a state from before its arrival: after a project is archived nothing is launched in it, and a deleted
+attribute no longer acts.
 """
 
 import asyncio
@@ -13,22 +14,22 @@ from services.kit.messaging.bus import Bus
 
 
 class Projects:
-    """Asks for projects and the attributes that match a scope in them."""
+    """A client of the projects service that shares requests."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._collecting: dict[bytes, asyncio.Task[ProjectAndAttributes]] = {}
 
     async def get(self, scope: MatchableAttributesConfiguration) -> ProjectAndAttributes:
-        """The project of `scope` and what matches it, as they are now; raises NotFound, Unavailable."""
+        """Return the current project and matching attributes of an attribute scope; raises NotFound, Unavailable."""
         key = scope.SerializeToString(deterministic=True)
-        question = self._collecting.get(key)
-        if question is None:
-            question = self._collecting[key] = asyncio.create_task(self._ask(key, scope))
-        # Whoever gives up takes the answer from nobody else.
-        return await asyncio.shield(question)
+        request = self._collecting.get(key)
+        if request is None:
+            request = self._collecting[key] = asyncio.create_task(self._request(key, scope))
+        # A cancelled call must not cancel the request of the others.
+        return await asyncio.shield(request)
 
-    async def _ask(self, key: bytes, scope: MatchableAttributesConfiguration) -> ProjectAndAttributes:
+    async def _request(self, key: bytes, scope: MatchableAttributesConfiguration) -> ProjectAndAttributes:
         await asyncio.sleep(0)
         del self._collecting[key]
         return await self._bus.request(GET_PROJECT_AND_ATTRIBUTES, scope)

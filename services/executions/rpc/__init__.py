@@ -1,1 +1,1 @@
-"""RPCs of the executions service, a class for each of Flyte's nouns; methods have the RPCs' names."""
+"""RPCs of the executions service. Each class has those about one subject; its methods have the names of the RPCs."""

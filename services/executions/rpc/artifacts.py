@@ -1,4 +1,4 @@
-"""GetData: what a flyte:// URL names (executions.md 11.4)."""
+"""GetData (executions.md#getdata)."""
 
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
@@ -14,7 +14,7 @@ from flyteidl.service.dataproxy_pb2 import (
 from services.executions.rpc.data import DataHandlers
 from services.executions.rpc.data_proxy import DataProxyHandlers
 from services.executions.rules import artifacts as rules
-from services.executions.rules import data, lookups
+from services.executions.rules import data, errors
 from services.executions.store import node_executions, task_executions
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
@@ -22,41 +22,42 @@ from services.kit.rpc.table import Call
 
 
 class ArtifactHandlers:
-    """Resolves flyte:// URLs, by what answers data and by what signs decks."""
+    """The RPC that resolves flyte:// URLs, by the RPCs for data and for decks."""
 
-    def __init__(self, db: Database, values: DataHandlers, links: DataProxyHandlers) -> None:
+    def __init__(self, db: Database, data_handlers: DataHandlers, data_proxy: DataProxyHandlers) -> None:
         self._db = db
-        self._values = values
-        self._links = links
+        self._data_handlers = data_handlers
+        self._data_proxy = data_proxy
 
     async def GetData(self, request: GetDataRequest, call: Call) -> GetDataResponse:
-        """Answer the data, one literal of it, or a signed URL: of a deck, and of data too large to be answered."""
+        """Return the data of a flyte:// URL or one literal of it; for a deck and for large data, a signed URL."""
         artifact = rules.parse(request.flyte_url)
         if artifact.kind == rules.DECK:
             link = CreateDownloadLinkRequest(artifact_type=ARTIFACT_TYPE_DECK, node_execution_id=artifact.node)
-            return GetDataResponse(pre_signed_urls=(await self._links.CreateDownloadLink(link, call)).pre_signed_urls)
+            signed = await self._data_proxy.CreateDownloadLink(link, call)
+            return GetDataResponse(pre_signed_urls=signed.pre_signed_urls)
         location = await self._location(artifact)
-        found = await self._values.fetched(location)
-        if found.gone:
+        fetched = await self._data_handlers.fetch(location)
+        if fetched.gone:
             raise NotFound(f"the data of [{request.flyte_url}] is gone: {location.uri}")
-        if found.full is None:
+        if fetched.full is None:
             if artifact.literal or not location.uri:
                 raise ResourceExhausted(f"the data of [{request.flyte_url}] is too large to be answered")
-            urls, expires_at = await self._links.signed(location.uri)
+            urls, expires_at = await self._data_proxy.sign_download(location.uri)
             return GetDataResponse(pre_signed_urls=PreSignedURLs(signed_url=urls, expires_at=expires_at))
-        literals = LiteralMap.FromString(found.full)
+        literals = LiteralMap.FromString(fetched.full)
         if artifact.literal:
             return GetDataResponse(literal=rules.named(literals, artifact.literal, request.flyte_url))
         return GetDataResponse(literal_map=literals)
 
     async def _location(self, artifact: rules.Artifact) -> data.Location:
-        """Where the inputs or outputs lie; raises NotFound for a node, InvalidArgument for an attempt, as the page."""
+        """Return where inputs or outputs are; raises NotFound for a missing node, InvalidArgument for an attempt."""
         closure: NodeExecutionClosure | TaskExecutionClosure
         async with self._db.read() as connection:
             if artifact.attempt is None:
                 node = await node_executions.get_data(connection, artifact.node)
                 if node is None:
-                    raise lookups.missing(artifact.node)
+                    raise errors.missing(artifact.node)
                 input_uri, closure = node.input_uri, NodeExecutionClosure.FromString(node.closure)
             else:
                 task = await task_executions.get_attempt(connection, artifact.node, artifact.attempt)

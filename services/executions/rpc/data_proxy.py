@@ -1,4 +1,4 @@
-"""DataProxyService: signed URLs for uploads, downloads and decks (executions.md section 11)."""
+"""Signed URLs of DataProxyService: uploads, downloads, decks (executions.md#dataproxyservice)."""
 
 import secrets
 from collections.abc import Callable
@@ -41,23 +41,25 @@ class DataProxyHandlers:
     async def CreateUploadLocation(
         self, request: CreateUploadLocationRequest, _call: Call
     ) -> CreateUploadLocationResponse:
-        """Sign an upload (executions.md 11.1).
+        """Sign an upload URL (executions.md#createuploadlocation).
 
-        Raises InvalidArgument; AlreadyExists for a named file with other content; FailedPrecondition where no file can
-        be, as others have a folder there.
+        Raises:
+            InvalidArgument: The request is invalid.
+            AlreadyExists: A file of this name exists and has other content.
+            FailedPrecondition: No file can have this path, as a folder has it.
         """
         rules.check_upload(request)
         folder = (self._upload_prefix, *rules.upload_folder(request))
-        asked = request.expires_in if request.HasField("expires_in") else None
-        life = rules.life(asked, self._longest_upload)
+        expires_in = request.expires_in if request.HasField("expires_in") else None
+        lifetime = rules.lifetime(expires_in, self._longest_upload)
         name = request.filename or random_text(secrets.choice, rules.FILENAME_CHARACTERS)
         uri = self._objects.uri(*folder, name)
         await self._objects.check_room(uri)
         if request.filename and request.filename_root:
             await self._check_rewrite(request, uri)
-        signed = await self._objects.sign_put(uri, life, request.content_md5 or None)
+        signed = await self._objects.sign_put(uri, lifetime, request.content_md5 or None)
         return CreateUploadLocationResponse(
-            signed_url=signed.url, native_url=uri, expires_at=self._after(life), headers=signed.headers
+            signed_url=signed.url, native_url=uri, expires_at=self._after(lifetime), headers=signed.headers
         )
 
     async def _check_rewrite(self, request: CreateUploadLocationRequest, uri: str) -> None:
@@ -68,31 +70,31 @@ class DataProxyHandlers:
     async def CreateDownloadLocation(
         self, request: CreateDownloadLocationRequest, _call: Call
     ) -> CreateDownloadLocationResponse:
-        """Sign a download from the control plane's own store, and no other (executions.md 11.2)."""
-        asked = request.expires_in if request.HasField("expires_in") else None
+        """Sign a download URL of the control plane's own store only (executions.md#createdownloadlocation)."""
+        expires_in = request.expires_in if request.HasField("expires_in") else None
         try:
-            life = rules.life(asked, self._longest_download)
-            url = await self._objects.sign_get(request.native_url, life)
+            lifetime = rules.lifetime(expires_in, self._longest_download)
+            url = await self._objects.sign_get(request.native_url, lifetime)
         except InvalidArgument as error:
             raise InvalidArgument(f"error while validating request: {error.message}") from error
-        return CreateDownloadLocationResponse(signed_url=url, expires_at=self._after(life))
+        return CreateDownloadLocationResponse(signed_url=url, expires_at=self._after(lifetime))
 
     async def CreateDownloadLink(self, request: CreateDownloadLinkRequest, _call: Call) -> CreateDownloadLinkResponse:
-        """Sign a download of a node's deck, in the old fields and the new ones (executions.md 11.3)."""
+        """Sign a download URL of a node's deck, in the old and the new fields (executions.md#createdownloadlink)."""
         rules.check_link(request)
-        asked = request.expires_in if request.HasField("expires_in") else None
-        life = rules.life(asked, self._longest_download)
-        urls, expires_at = await self.signed(await self._deck(request), life)
+        expires_in = request.expires_in if request.HasField("expires_in") else None
+        lifetime = rules.lifetime(expires_in, self._longest_download)
+        urls, expires_at = await self.sign_download(await self._deck(request), lifetime)
         return CreateDownloadLinkResponse(
             signed_url=urls,
             expires_at=expires_at,
             pre_signed_urls=PreSignedURLs(signed_url=urls, expires_at=expires_at),
         )
 
-    async def signed(self, uri: str, life: timedelta | None = None) -> tuple[list[str], Timestamp]:
-        """Sign downloads of an object for `life`, else for as long as may be asked for; answers when they end, too."""
-        life = life or self._longest_download
-        return [await self._objects.sign_get(uri, life)], self._after(life)
+    async def sign_download(self, uri: str, lifetime: timedelta | None = None) -> tuple[list[str], Timestamp]:
+        """Sign download URLs of an object; return them and when they expire. The default is the longest lifetime."""
+        lifetime = lifetime or self._longest_download
+        return [await self._objects.sign_get(uri, lifetime)], self._after(lifetime)
 
     async def _deck(self, request: CreateDownloadLinkRequest) -> str:
         node = request.node_execution_id
@@ -107,7 +109,7 @@ class DataProxyHandlers:
             raise NotFound(f"object not found: {uri}, for request {rules.link_text(request)}")
         return uri
 
-    def _after(self, life: timedelta) -> Timestamp:
+    def _after(self, lifetime: timedelta) -> Timestamp:
         moment = Timestamp()
-        moment.FromDatetime(self._clock() + life)
+        moment.FromDatetime(self._clock() + lifetime)
         return moment

@@ -1,4 +1,4 @@
-"""GetExecutionMetrics: where the time of an execution went (executions.md section 9)."""
+"""GetExecutionMetrics (executions.md#getexecutionmetrics)."""
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import WorkflowExecutionGetMetricsRequest, WorkflowExecutionGetMetricsResponse
@@ -10,19 +10,18 @@ from google.protobuf.message import DecodeError
 
 from services.contracts.identifiers import check_execution_identifier
 from services.contracts.registry import LOCATE_WORKFLOW_CLOSURE
-from services.executions.rules import lookups
+from services.executions.rules.errors import missing
 from services.executions.rules.spans.nodes import execution_span
 from services.executions.rules.spans.requests import (
     DynamicSpanRequest,
-    Found,
     OneSpan,
     Run,
     RunSpanRequest,
     SpanRequest,
+    SpanResult,
     WorkflowSpanRequest,
-    run_of,
 )
-from services.executions.store.execution_trees import read_tree
+from services.executions.store.execution_trees import read_tree, run_of
 from services.kit.db.database import Database, snapshot
 from services.kit.errors import ResourceExhausted
 from services.kit.messaging.bus import Bus
@@ -30,12 +29,12 @@ from services.kit.objects.store import ObjectStore, missed
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 
-# Nodes and attempts of all executions that one answer tells of: some hundred megabytes while it is put together.
+# Nodes and attempts of all executions in one response: some hundred megabytes while it is built.
 MOST_ENTITIES = 50_000
 
 
 class ExecutionMetricsHandlers:
-    """Puts spans together beside the event loop; what is read and asked for between two steps is read here."""
+    """The RPC for spans. They are built in the CPU pool, step by step; the reads between two steps are done here."""
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, cpu_pool: CpuPool) -> None:
         self._db = db
@@ -46,25 +45,28 @@ class ExecutionMetricsHandlers:
     async def GetExecutionMetrics(
         self, request: WorkflowExecutionGetMetricsRequest, _call: Call
     ) -> WorkflowExecutionGetMetricsResponse:
-        """Answer the tree of spans, `depth` levels deep; raises NotFound, Internal, ResourceExhausted, Unavailable.
+        """Return the tree of spans, `depth` levels deep; the span of a workflow without a closure has no nodes.
 
-        A workflow whose closure is gone is answered without its nodes.
+        Raises:
+            NotFound: The execution or a workflow is missing.
+            ResourceExhausted: The tree has more than MOST_ENTITIES nodes and attempts, or is too deep for clients.
+            ServiceError: The database, the object store or the registry failed.
         """
         check_execution_identifier(request.id if request.HasField("id") else None)
         reading = _Reading(self._db, self._cpu_pool)
         run = await reading.run(request.id, with_nodes=request.depth != 0)
         spans = execution_span(run, request.depth)
-        wanted, span = await self._cpu_pool.run(_begin, spans)
-        while wanted is not None:
-            found = await self._found(wanted, reading)
-            wanted, span = await self._cpu_pool.run(_go_on, spans, found)
+        needed, span = await self._cpu_pool.run(_begin, spans)
+        while needed is not None:
+            result = await self._result(needed, reading)
+            needed, span = await self._cpu_pool.run(_go_on, spans, result)
         return WorkflowExecutionGetMetricsResponse(span=span)
 
-    async def _found(self, wanted: SpanRequest, reading: "_Reading") -> Found:
-        if isinstance(wanted, RunSpanRequest):
-            return await reading.run(wanted.execution, with_nodes=wanted.with_nodes)
-        registered = not isinstance(wanted, DynamicSpanRequest)
-        uri = await self._place(wanted.id) if isinstance(wanted, WorkflowSpanRequest) else wanted.uri
+    async def _result(self, needed: SpanRequest, reading: "_Reading") -> SpanResult:
+        if isinstance(needed, RunSpanRequest):
+            return await reading.run(needed.execution, with_nodes=needed.with_nodes)
+        registered = not isinstance(needed, DynamicSpanRequest)
+        uri = await self._closure_uri(needed.id) if isinstance(needed, WorkflowSpanRequest) else needed.uri
         content = await self._objects.find(uri, bytes)
         if content is None:
             return None
@@ -74,31 +76,31 @@ class ExecutionMetricsHandlers:
             missed(uri, error)
             return None
 
-    async def _place(self, workflow: Identifier) -> str:
+    async def _closure_uri(self, workflow: Identifier) -> str:
         return (await self._bus.request(LOCATE_WORKFLOW_CLOSURE, ObjectGetRequest(id=workflow))).url
 
 
 class _Reading:
-    """Reads executions for one answer, as many entities as it may tell of."""
+    """Reads of executions for one response, limited to MOST_ENTITIES."""
 
     def __init__(self, db: Database, cpu_pool: CpuPool) -> None:
         self._db = db
         self._cpu_pool = cpu_pool
-        self._left = MOST_ENTITIES
+        self._remaining = MOST_ENTITIES
 
     async def run(self, execution: WorkflowExecutionIdentifier, *, with_nodes: bool) -> Run:
         async with self._db.read() as connection, snapshot(connection):
-            tree = await read_tree(connection, execution, self._left + 1, with_nodes=with_nodes)
+            tree = await read_tree(connection, execution, self._remaining + 1, with_nodes=with_nodes)
         if tree is None:
-            raise lookups.missing(execution)
-        self._left -= len(tree.nodes) + len(tree.tasks)
-        if self._left < 0:
+            raise missing(execution)
+        self._remaining -= len(tree.nodes) + len(tree.tasks)
+        if self._remaining < 0:
             raise ResourceExhausted(f"more than {MOST_ENTITIES} nodes and tasks; ask for a smaller depth")
-        return await self._cpu_pool.run(run_of, execution, *tree)
+        return await self._cpu_pool.run(run_of, execution, tree)
 
 
 def _compiled(data: bytes, *, registered: bool) -> CompiledWorkflowClosure:
-    """Parse what the registry keeps of a workflow, or what a dynamic node made."""
+    """Parse the closure of a registered workflow, or the one of a dynamic node."""
     if registered:
         return WorkflowClosure.FromString(data).compiled_workflow
     return CompiledWorkflowClosure.FromString(data)
@@ -111,8 +113,8 @@ def _begin(spans: OneSpan) -> tuple[SpanRequest | None, Span]:
         return None, end.value
 
 
-def _go_on(spans: OneSpan, found: Found) -> tuple[SpanRequest | None, Span]:
+def _go_on(spans: OneSpan, result: SpanResult) -> tuple[SpanRequest | None, Span]:
     try:
-        return spans.send(found), Span()
+        return spans.send(result), Span()
     except StopIteration as end:
         return None, end.value

@@ -1,4 +1,4 @@
-"""Executions: launched, read, listed, archived and aborted (executions.md 2 to 5)."""
+"""The RPCs that launch, read, list, archive and abort executions (executions.md#executions)."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -23,7 +23,9 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from services.contracts.executions import EXECUTION_TERMINATED
 from services.contracts.identifiers import check_execution_identifier
 from services.executions.launching.launcher import Launcher
-from services.executions.rules import answers, lookups, repeat
+from services.executions.responses import entities
+from services.executions.rules import aborts, repeat
+from services.executions.rules.errors import missing
 from services.executions.store import execution_lists
 from services.executions.store import executions as store
 from services.kit.db.database import Database
@@ -52,34 +54,40 @@ class ExecutionHandlers:
         self._clock = clock
 
     async def CreateExecution(self, request: ExecutionCreateRequest, call: Call) -> ExecutionCreateResponse:
-        """Launch a launch plan or a single task; AlreadyExists for a name in use (executions.md 2)."""
+        """Launch a launch plan or a single task; raises AlreadyExists and others (executions.md#createexecution)."""
         return await self._launcher.launch(request, call.principal)
 
     async def RelaunchExecution(self, request: ExecutionRelaunchRequest, call: Call) -> ExecutionCreateResponse:
-        """Launch again what an execution ran, with the inputs that its caller gave (executions.md 3)."""
+        """Repeat an execution with the inputs that its caller gave.
+
+        See executions.md#relaunchexecution-and-recoverexecution.
+        """
         identifier = _identifier(request)
         source = await self._source(identifier)
         again = repeat.relaunched(identifier, request, source.spec, await self._user_inputs(source))
         return await self._launcher.launch(again, call.principal, source.id)
 
     async def RecoverExecution(self, request: ExecutionRecoverRequest, call: Call) -> ExecutionCreateResponse:
-        """Launch again what an execution ran; its engine reuses the nodes that succeeded (executions.md 3)."""
+        """Repeat an execution; the engine reuses the nodes that succeeded.
+
+        See executions.md#relaunchexecution-and-recoverexecution.
+        """
         identifier = _identifier(request)
         source = await self._source(identifier)
         again = repeat.recovered(identifier, request, source.spec, await self._user_inputs(source))
         return await self._launcher.launch(again, call.principal, source.id)
 
     async def GetExecution(self, request: WorkflowExecutionGetRequest, _call: Call) -> bytes:
-        """Answer an execution whole; raises NotFound (executions.md 4.1)."""
+        """Return a whole execution; raises NotFound (executions.md#getexecution)."""
         identifier = _identifier(request)
         async with self._db.read() as connection:
             row = await store.get(connection, identifier)
         if row is None:
-            raise lookups.missing(identifier)
-        return answers.execution(identifier.project, identifier.domain, row)
+            raise missing(identifier)
+        return entities.execution(identifier.project, identifier.domain, row)
 
     async def ListExecutions(self, request: ResourceListRequest, _call: Call) -> bytes:
-        """Answer a page of executions, archived ones only when a filter speaks of state (executions.md 5.1)."""
+        """Return a page of executions, archived ones only if a filter names `state` (executions.md#listexecutions)."""
         if not request.HasField("id"):
             raise InvalidArgument("missing id")
         project, domain = request.id.project, request.id.domain
@@ -87,7 +95,7 @@ class ExecutionHandlers:
             raise InvalidArgument("missing project")
         if not domain:
             raise InvalidArgument("missing domain")
-        plan = execution_lists.LISTING.plan(
+        query = execution_lists.LISTING.plan(
             name="ListExecutions",
             limit=request.limit,
             token=request.token,
@@ -96,22 +104,22 @@ class ExecutionHandlers:
             sort_direction=request.sort_by.direction,
         )
         async with self._db.read() as connection:
-            rows = await execution_lists.find(connection, plan, request.id)
-        return answers.page(
+            rows = await execution_lists.find(connection, query, request.id)
+        return entities.page(
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
-            answers.listed_executions(project, domain, rows),
+            entities.listed_executions(project, domain, rows),
             ExecutionList.TOKEN_FIELD_NUMBER,
-            plan.next_token(len(rows), cut=rows.cut),
+            query.next_token(len(rows), cut=rows.cut),
         )
 
     async def UpdateExecution(self, request: ExecutionUpdateRequest, call: Call) -> ExecutionUpdateResponse:
-        """Archive or revive an execution, whatever its phase; raises NotFound (executions.md 4.2)."""
+        """Archive or reactivate an execution in any phase; raises NotFound (executions.md#updateexecution)."""
         identifier = _identifier(request)
         now = self._clock()
         async with self._db.transaction() as connection:
             row = await store.lock(connection, identifier)
             if row is None:
-                raise lookups.missing(identifier)
+                raise missing(identifier)
             closure = ExecutionClosure.FromString(row.closure)
             change = closure.state_change_details
             change.state, change.principal = request.state, call.principal
@@ -120,16 +128,21 @@ class ExecutionHandlers:
         return ExecutionUpdateResponse()
 
     async def TerminateExecution(self, request: ExecutionTerminateRequest, call: Call) -> ExecutionTerminateResponse:
-        """Make an execution ABORTING and tell its engine; FailedPrecondition for one that has ended (4.3)."""
+        """Make an execution ABORTING and announce it for the engine (executions.md#terminateexecution).
+
+        Raises:
+            NotFound: There is no such execution.
+            FailedPrecondition: It has ended.
+        """
         identifier = _identifier(request)
-        cause = lookups.kept_cause(request.cause)
+        cause = aborts.stored_cause(request.cause)
         async with self._db.transaction() as connection:
             row = await store.lock(connection, identifier)
             if row is None:
-                raise lookups.missing(identifier)
-            lookups.check_running(row.phase)
+                raise missing(identifier)
+            aborts.check_running(row.phase)
             closure = ExecutionClosure.FromString(row.closure)
-            lookups.aborting(closure, cause, call.principal)
+            aborts.set_aborting(closure, cause, call.principal)
             await store.set_aborting(connection, row.id, cause, closure.SerializeToString())
             await self._outbox.put(connection, EXECUTION_TERMINATED, identifier)
         return ExecutionTerminateResponse()
@@ -138,19 +151,19 @@ class ExecutionHandlers:
         async with self._db.read() as connection:
             source = await store.get_source(connection, identifier)
         if source is None:
-            raise lookups.missing(identifier)
+            raise missing(identifier)
         return source
 
     async def _user_inputs(self, source: store.Source) -> LiteralMap:
         uri = source.user_inputs_uri
         try:
-            found = await self._objects.find(uri, LiteralMap.FromString)
+            inputs = await self._objects.find(uri, LiteralMap.FromString)
         except Unavailable as error:
-            # The engine tries a child workflow again for INTERNAL; UNAVAILABLE would fail its node for good.
+            # The engine retries a child workflow after INTERNAL; UNAVAILABLE would fail its node permanently.
             raise Internal(f"the inputs cannot be read again from {uri}") from error
-        if found is None:
+        if inputs is None:
             raise FailedPrecondition(f"the inputs of the execution are gone from {uri}, so it cannot run again")
-        return found
+        return inputs
 
 
 def _identifier(
@@ -160,7 +173,7 @@ def _identifier(
     | ExecutionUpdateRequest
     | ExecutionTerminateRequest,
 ) -> WorkflowExecutionIdentifier:
-    """Return the id of `request`, without the organisation, which has no meaning; raises InvalidArgument."""
+    """Return the id of `request` without the organisation, which has no meaning; raises InvalidArgument."""
     check_execution_identifier(request.id if request.HasField("id") else None)
     identifier = request.id
     return WorkflowExecutionIdentifier(project=identifier.project, domain=identifier.domain, name=identifier.name)

@@ -1,4 +1,4 @@
-"""Node executions, read and listed (executions.md section 7)."""
+"""The RPCs that read and list node executions (executions.md#node-executions)."""
 
 from flyteidl.admin.node_execution_pb2 import (
     NodeExecutionForTaskListRequest,
@@ -9,7 +9,9 @@ from flyteidl.admin.node_execution_pb2 import (
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
 from services.contracts.identifiers import check_execution_identifier, check_node_execution_identifier
-from services.executions.rules import answers, lookups
+from services.executions.responses import entities
+from services.executions.rules.errors import missing
+from services.executions.rules.identifiers import check_task_execution_id
 from services.executions.store import node_executions as store
 from services.executions.store import task_executions
 from services.kit.db.database import Connection, Database
@@ -26,41 +28,48 @@ class NodeExecutionHandlers:
         self._db = db
 
     async def GetNodeExecution(self, request: NodeExecutionGetRequest, _call: Call) -> bytes:
-        """Answer a node execution whole; raises NotFound, which recovery takes for "run it" (executions.md 7.1)."""
+        """Return a whole node execution (executions.md#getnodeexecution).
+
+        Raises:
+            NotFound: There is no such node; the engine's recovery then runs it.
+        """
         check_node_execution_identifier(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
             row = await store.get(connection, request.id)
         if row is None:
-            raise lookups.missing(request.id)
+            raise missing(request.id)
         execution = request.id.execution_id
-        identifier = answers.execution_id(execution.project, execution.domain, execution.name)
-        return answers.node_execution(identifier, row, listed=False)
+        identifier = entities.execution_id(execution.project, execution.domain, execution.name)
+        return entities.node_execution(identifier, row, listed=False)
 
     async def ListNodeExecutions(self, request: NodeExecutionListRequest, _call: Call) -> bytes:
-        """Answer a page of an execution's top level, or of one node's children (executions.md 7.2)."""
+        """Return a page of an execution's top level, or of one node's children (executions.md#listnodeexecutions)."""
         _check_execution(request)
-        plan = _plan("ListNodeExecutions", request)
+        query = _query("ListNodeExecutions", request)
         execution = request.workflow_execution_id
         async with self._db.read() as connection:
             parent = await _parent(connection, request)
-            rows = await store.find(connection, plan, execution, parent_id=parent)
-        return _page(execution, rows, plan)
+            rows = await store.find(connection, query, execution, parent_id=parent)
+        return _page(execution, rows, query)
 
     async def ListNodeExecutionsForTask(self, request: NodeExecutionForTaskListRequest, _call: Call) -> bytes:
-        """Answer a page of the nodes that one attempt of a task made; only old engines report any (7.3)."""
-        lookups.check_task(request.task_execution_id if request.HasField("task_execution_id") else None)
-        plan = _plan("ListNodeExecutionsForTask", request)
+        """Return a page of the nodes that an attempt of a task made; only old engines report any.
+
+        See executions.md#listnodeexecutionsfortask.
+        """
+        check_task_execution_id(request.task_execution_id if request.HasField("task_execution_id") else None)
+        query = _query("ListNodeExecutionsForTask", request)
         task = request.task_execution_id
         execution = task.node_execution_id.execution_id
         async with self._db.read() as connection:
             number = await task_executions.get_id(connection, task)
             if number is None:
-                raise lookups.missing(task)
-            rows = await store.find(connection, plan, execution, parent_task_execution_id=number)
-        return _page(execution, rows, plan)
+                raise missing(task)
+            rows = await store.find(connection, query, execution, parent_task_execution_id=number)
+        return _page(execution, rows, query)
 
 
-def _plan(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskListRequest) -> ListQuery:
+def _query(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskListRequest) -> ListQuery:
     return store.LISTING.plan(
         name=name,
         limit=request.limit,
@@ -71,18 +80,18 @@ def _plan(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskLis
     )
 
 
-def _page(execution: WorkflowExecutionIdentifier, rows: Page[answers.StoredNodeExecution], plan: ListQuery) -> bytes:
-    identifier = answers.execution_id(execution.project, execution.domain, execution.name)
-    return answers.page(
+def _page(execution: WorkflowExecutionIdentifier, rows: Page[store.StoredNodeExecution], query: ListQuery) -> bytes:
+    identifier = entities.execution_id(execution.project, execution.domain, execution.name)
+    return entities.page(
         NodeExecutionList.NODE_EXECUTIONS_FIELD_NUMBER,
-        (answers.node_execution(identifier, row, listed=True) for row in rows),
+        (entities.node_execution(identifier, row, listed=True) for row in rows),
         NodeExecutionList.TOKEN_FIELD_NUMBER,
-        plan.next_token(len(rows), cut=rows.cut),
+        query.next_token(len(rows), cut=rows.cut),
     )
 
 
 def _check_execution(request: NodeExecutionListRequest) -> None:
-    # Whatever is missing, this is what the reference calls it (7.2).
+    # flyteadmin has one message for every missing field (executions.md#listnodeexecutions).
     try:
         check_execution_identifier(
             request.workflow_execution_id if request.HasField("workflow_execution_id") else None, "execution_id"
@@ -97,5 +106,5 @@ async def _parent(connection: Connection, request: NodeExecutionListRequest) -> 
     node = NodeExecutionIdentifier(node_id=request.unique_parent_id, execution_id=request.workflow_execution_id)
     parent = await store.get_id(connection, node)
     if parent is None:
-        raise lookups.missing(node)
+        raise missing(node)
     return parent

@@ -1,4 +1,4 @@
-"""Signals: what a gate of a workflow waits for, and whoever answers it (executions.md section 10)."""
+"""The RPCs about signals, for which gates of workflows wait (executions.md#signalservice)."""
 
 from flyteidl.admin.signal_pb2 import (
     Signal,
@@ -19,31 +19,31 @@ from services.kit.rpc.table import Call
 
 
 class SignalHandlers:
-    """The RPCs of SignalService. An execution need not be known here: its engine asks for its signals."""
+    """The RPCs of SignalService. The execution of a signal need not exist here."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     async def GetOrCreateSignal(self, request: SignalGetOrCreateRequest, _call: Call) -> Signal:
-        """Answer a signal, made at the first call; engines ask once a round for each gate.
+        """Return a signal; the first call creates it. Engines call once per round for each gate.
 
-        The type of one that is there stays, whatever is asked for.
+        An existing signal keeps its type, also if the request has another.
         """
-        rules.check_wanted(request)
+        rules.check_get_or_create(request)
         identifier = request.id
         async with self._db.read() as connection:
-            found = await store.get(connection, identifier)
-            if found is None:
+            row = await store.get(connection, identifier)
+            if row is None:
                 await store.create(connection, identifier, request.type.SerializeToString())
-                found = await store.get(connection, identifier)
-        if found is None:
-            raise rules.unknown(identifier)
-        return _signal(identifier, found)
+                row = await store.get(connection, identifier)
+        if row is None:
+            raise rules.missing(identifier)
+        return _signal(identifier, row)
 
     async def ListSignals(self, request: SignalListRequest, _call: Call) -> SignalList:
-        """Answer a page of an execution's signals with their values."""
-        rules.check_listed(request)
-        plan = store.LISTING.plan(
+        """Return a page of an execution's signals with their values."""
+        rules.check_list(request)
+        query = store.LISTING.plan(
             name="ListSignals",
             limit=request.limit,
             token=request.token,
@@ -53,18 +53,18 @@ class SignalHandlers:
         )
         execution = request.workflow_execution_id
         async with self._db.read() as connection:
-            found = await store.find(connection, plan, execution)
-        signals = [_signal(SignalIdentifier(signal_id=one.signal_id, execution_id=execution), one) for one in found]
-        return SignalList(signals=signals, token=plan.next_token(len(found), cut=found.cut))
+            rows = await store.find(connection, query, execution)
+        signals = [_signal(SignalIdentifier(signal_id=row.signal_id, execution_id=execution), row) for row in rows]
+        return SignalList(signals=signals, token=query.next_token(len(rows), cut=rows.cut))
 
     async def SetSignal(self, request: SignalSetRequest, _call: Call) -> SignalSetResponse:
-        """Answer a gate; a value that it has not taken yet gives way. InvalidArgument for a signal nobody asked for."""
+        """Set the value of a signal; it replaces one that the gate has not read yet. Raises InvalidArgument."""
         rules.check_set(request)
         async with self._db.transaction() as connection:
-            found = await store.lock(connection, request.id)
-            if found is None:
-                raise rules.unknown(request.id)
-            rules.check_fits(request.value, LiteralType.FromString(found.type))
+            row = await store.lock(connection, request.id)
+            if row is None:
+                raise rules.missing(request.id)
+            rules.check_fits(request.value, LiteralType.FromString(row.type))
             await store.set_value(connection, request.id, request.value.SerializeToString())
         return SignalSetResponse()
 
@@ -72,8 +72,8 @@ class SignalHandlers:
 def _signal(identifier: SignalIdentifier, stored: store.StoredSignal) -> Signal:
     execution = identifier.execution_id
     signal = Signal(id=SignalIdentifier(signal_id=identifier.signal_id), type=LiteralType.FromString(stored.type))
-    told = signal.id.execution_id
-    told.project, told.domain, told.name = execution.project, execution.domain, execution.name
+    shown = signal.id.execution_id  # without the organisation
+    shown.project, shown.domain, shown.name = execution.project, execution.domain, execution.name
     if stored.value is not None:
         signal.value.CopyFrom(Literal.FromString(stored.value))
     return signal

@@ -1,10 +1,12 @@
-"""Task executions, read and listed (executions.md section 8)."""
+"""The RPCs that read and list task executions (executions.md#task-executions)."""
 
 from flyteidl.admin.task_execution_pb2 import TaskExecutionGetRequest, TaskExecutionList, TaskExecutionListRequest
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier
 
 from services.contracts.identifiers import check_node_execution_identifier
-from services.executions.rules import answers, lookups
+from services.executions.responses import entities
+from services.executions.rules.errors import missing
+from services.executions.rules.identifiers import check_task_execution_id
 from services.executions.store import task_executions as store
 from services.kit.db.database import Database
 from services.kit.rpc.table import Call
@@ -17,18 +19,21 @@ class TaskExecutionHandlers:
         self._db = db
 
     async def GetTaskExecution(self, request: TaskExecutionGetRequest, _call: Call) -> bytes:
-        """Answer a task execution; raises NotFound (executions.md 8.1)."""
-        lookups.check_task(request.id if request.HasField("id") else None)
+        """Return a task execution; raises NotFound (executions.md#gettaskexecution)."""
+        check_task_execution_id(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
             row = await store.get(connection, request.id)
         if row is None:
-            raise lookups.missing(request.id)
-        return answers.task_execution(_node(request.id.node_execution_id), row)
+            raise missing(request.id)
+        return entities.task_execution(_node(request.id.node_execution_id), row)
 
     async def ListTaskExecutions(self, request: TaskExecutionListRequest, _call: Call) -> bytes:
-        """Answer a page of a node's attempts, errors whole: the console shows the traceback (executions.md 8.2)."""
+        """Return a page of a node's attempts (executions.md#listtaskexecutions).
+
+        Errors are whole, as the console shows the traceback.
+        """
         check_node_execution_identifier(request.node_execution_id if request.HasField("node_execution_id") else None)
-        plan = store.LISTING.plan(
+        query = store.LISTING.plan(
             name="ListTaskExecutions",
             limit=request.limit,
             token=request.token,
@@ -37,18 +42,18 @@ class TaskExecutionHandlers:
             sort_direction=request.sort_by.direction,
         )
         async with self._db.read() as connection:
-            rows = await store.find(connection, plan, request.node_execution_id)
+            rows = await store.find(connection, query, request.node_execution_id)
         node = _node(request.node_execution_id)
-        return answers.page(
+        return entities.page(
             TaskExecutionList.TASK_EXECUTIONS_FIELD_NUMBER,
-            (answers.task_execution(node, row) for row in rows),
+            (entities.task_execution(node, row) for row in rows),
             TaskExecutionList.TOKEN_FIELD_NUMBER,
-            plan.next_token(len(rows), cut=rows.cut),
+            query.next_token(len(rows), cut=rows.cut),
         )
 
 
 def _node(identifier: NodeExecutionIdentifier) -> bytes:
     execution = identifier.execution_id
-    return answers.node_execution_id(
-        identifier.node_id, answers.execution_id(execution.project, execution.domain, execution.name)
+    return entities.node_execution_id(
+        identifier.node_id, entities.execution_id(execution.project, execution.domain, execution.name)
     )

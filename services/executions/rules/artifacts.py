@@ -1,4 +1,4 @@
-"""flyte:// URLs: what they name, and what of it is answered (executions.md 11.4)."""
+"""flyte:// URLs (executions.md#getdata)."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _URL = re.compile(
     rf"(?:/(?P<attempt>[0-9]+))?/(?:(?P<kind>[iod])|(?P<kind_of_one>[io])/(?P<literal>{_SEGMENT}))",
     re.ASCII,
 )
-# Attempts are counted by 32 bits, and far fewer are ever made.
+# The number of an attempt has 32 bits; real numbers are far smaller.
 _ATTEMPT_DIGITS = 9
 
 INPUTS, OUTPUTS, DECK = "i", "o", "d"
@@ -23,29 +23,29 @@ INPUTS, OUTPUTS, DECK = "i", "o", "d"
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a flyte:// URL names: inputs, outputs or the deck of a node, or of one attempt of its task."""
+    """The target of a flyte:// URL: inputs, outputs or deck of a node, or inputs or outputs of one attempt."""
 
     node: NodeExecutionIdentifier
     kind: str
     attempt: int | None = None
-    literal: str = ""  # one of the inputs or outputs; all without
+    literal: str = ""  # the name of one input or output; empty for all
 
 
 def parse(url: str) -> Artifact:
-    """Read a flyte:// URL; raises InvalidArgument."""
+    """Parse a flyte:// URL; raises InvalidArgument."""
     if not url.startswith(_PREFIX):
         raise InvalidArgument("failed to validate resolve artifact request: flyte_url must begin with flyte://")
-    found = _URL.fullmatch(url)
-    if found is None or len(found["attempt"] or "") > _ATTEMPT_DIGITS:
+    match = _URL.fullmatch(url)
+    if match is None or len(match["attempt"] or "") > _ATTEMPT_DIGITS:
         raise InvalidArgument(f"failed to parse artifact url [{url}]")
-    if found["kind"] == DECK and found["attempt"] is not None:
+    if match["kind"] == DECK and match["attempt"] is not None:
         raise InvalidArgument("deck type cannot be specified with a retry attempt")
-    execution = WorkflowExecutionIdentifier(project=found["project"], domain=found["domain"], name=found["name"])
+    execution = WorkflowExecutionIdentifier(project=match["project"], domain=match["domain"], name=match["name"])
     return Artifact(
-        NodeExecutionIdentifier(node_id=found["node"], execution_id=execution),
-        found["kind"] or found["kind_of_one"],
-        None if found["attempt"] is None else int(found["attempt"]),
-        found["literal"] or "",
+        NodeExecutionIdentifier(node_id=match["node"], execution_id=execution),
+        match["kind"] or match["kind_of_one"],
+        None if match["attempt"] is None else int(match["attempt"]),
+        match["literal"] or "",
     )
 
 

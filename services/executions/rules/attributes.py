@@ -1,7 +1,7 @@
-"""Which matchable attributes act on an execution (projects.md 12, executions.md 2.5, 2.7 and 2.8).
+"""Choice of the matchable attributes that act on an execution (executions.md#attributes-of-an-execution).
 
-What matches the execution's scope comes most specific first, so of each kind the first one counts, whole; only
-configurations are merged. What a request, its launch plan or its parent says itself goes before every attribute.
+Attributes that match an attribute scope are sorted, the most specific first. The first one of a kind acts, whole; only
+configurations are merged. A value of the request, its launch plan or its parent goes before every attribute.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from flyteidl.admin.matchable_resource_pb2 import (
 Matching = Sequence[MatchableAttributesConfiguration]
 
 _CONFIG = "workflow_execution_config"
-# These are of a namespace and of a pool of clusters, which all workflows of a project and domain share.
+# They configure a namespace and a pool of clusters, which all workflows of a project-domain share.
 _OF_DOMAINS = frozenset({"cluster_resource_attributes", "cluster_assignment"})
 
 
 def config_levels(matching: Matching) -> list[WorkflowExecutionConfig]:
     """Return the levels that attributes add to the merge of configurations.
 
-    All of them: what a workflow's attributes leave unsaid is said by those of its project and domain, as people expect
-    who set them there. The reference passes over all between the most specific one and the project's.
+    All of them: a field that a workflow's attributes leave unset is taken from those of its project-domain, as users
+    expect who set it there. flyteadmin skips all levels between the most specific one and the project's.
     """
-    return [one.attributes.workflow_execution_config for one in matching if one.attributes.HasField(_CONFIG)]
+    return [item.attributes.workflow_execution_config for item in matching if item.attributes.HasField(_CONFIG)]
 
 
 def cluster_pool(matching: Matching, configured: str) -> str:
-    """Return the pool that the project and domain are assigned to: by attributes, else the one `configured`."""
+    """Return the cluster pool that the project-domain is assigned to: by attributes, else `configured`."""
     assigned = _winners(matching).get("cluster_assignment")
     return (assigned.attributes.cluster_assignment.cluster_pool_name if assigned else "") or configured
 
@@ -39,9 +39,16 @@ def cluster_pool(matching: Matching, configured: str) -> str:
 def acting(
     matching: Matching, request: ExecutionSpec, launch_plan: LaunchPlanSpec | None, parent: ExecutionSpec | None
 ) -> ListMatchableAttributesResponse:
-    """Return what acts on an execution beside its merged configuration: of each kind at most one, with its scope.
+    """Return the attributes that act on an execution, apart from the merged configuration.
 
-    `launch_plan` is None for a single task, `parent` is the spec of the execution that launches a child.
+    Args:
+        matching: All attributes of its scope, the most specific first.
+        request: The spec of the launch.
+        launch_plan: None for a single task.
+        parent: The spec of the execution that launches a child; None without a parent.
+
+    Returns:
+        One attribute of each kind at most, each with the scope that it was set for.
     """
     winners = _winners(matching)
     if request.HasField("quality_of_service") or (launch_plan and launch_plan.HasField("quality_of_service")):
@@ -53,25 +60,11 @@ def acting(
     return ListMatchableAttributesResponse(configurations=[winners[kind] for kind in sorted(winners)])
 
 
-def shown(acting_: bytes) -> bytes:
-    """Return what the serialized attributes that act on an execution add to its serialized spec."""
-    spec = ExecutionSpec()
-    for one in ListMatchableAttributesResponse.FromString(acting_).configurations:
-        match one.attributes.WhichOneof("target"):
-            case "quality_of_service":
-                spec.quality_of_service.CopyFrom(one.attributes.quality_of_service)
-            case "execution_cluster_label":
-                spec.execution_cluster_label.CopyFrom(one.attributes.execution_cluster_label)
-            case "cluster_assignment":
-                spec.cluster_assignment.CopyFrom(one.attributes.cluster_assignment)
-    return spec.SerializeToString()
-
-
 def _winners(matching: Matching) -> dict[str, MatchableAttributesConfiguration]:
     winners: dict[str, MatchableAttributesConfiguration] = {}
-    for one in matching:
-        kind = one.attributes.WhichOneof("target")
-        if kind is None or kind == _CONFIG or (kind in _OF_DOMAINS and (one.workflow or one.launch_plan)):
+    for item in matching:
+        kind = item.attributes.WhichOneof("target")
+        if kind is None or kind == _CONFIG or (kind in _OF_DOMAINS and (item.workflow or item.launch_plan)):
             continue
-        winners.setdefault(kind, one)
+        winners.setdefault(kind, item)
     return winners

@@ -1,7 +1,7 @@
-"""The configuration that an execution runs with: field by field the first level that says anything (executions.md 2.5).
+"""The configuration that an execution runs with (executions.md#execution-configuration).
 
-Levels are, in order: the request, the launch plan, stored attributes from the most specific on, the deprecated
-roles, the platform's settings.
+Each field is from the first level that sets it. The levels are, in order: the request, the launch plan, attributes from
+the most specific on, the deprecated roles, the platform's settings.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from services.executions.config import Settings
 
 
 def platform(settings: Settings) -> WorkflowExecutionConfig:
-    """Return the last level: what the settings say."""
+    """Return the last level: the configuration in the settings."""
     run_as = Identity(k8s_service_account=settings.k8s_service_account, iam_role=settings.assumable_iam_role)
     return WorkflowExecutionConfig(
         max_parallelism=settings.max_parallelism,
@@ -28,7 +28,7 @@ def platform(settings: Settings) -> WorkflowExecutionConfig:
         labels=Labels(values=settings.labels),
         annotations=Annotations(values=settings.annotations),
         envs=Envs(values=[KeyValuePair(key=key, value=value) for key, value in sorted(settings.envs.items())]),
-        # Only a true one says anything; false is what the engine does anyway.
+        # Unset instead of false, which is the engine's default.
         interruptible=BoolValue(value=True) if settings.interruptible else None,
         overwrite_cache=settings.overwrite_cache,
     )
@@ -41,10 +41,18 @@ def merged(
     platform_: WorkflowExecutionConfig,
     principal: str,
 ) -> WorkflowExecutionConfig:
-    """Merge all levels; `launch_plan` is None for a single task, `attributes` go from specific to general.
+    """Merge all levels.
 
-    `security_context.run_as` is always present in the result and names `principal`. Whom the levels name stands in only
-    for a caller who is not known: anybody may name anybody (docs/trust.md).
+    Args:
+        request: The spec of the launch.
+        launch_plan: None for a single task.
+        attributes: The levels of attributes, from specific to general.
+        platform_: The last level.
+        principal: The caller; empty when unknown.
+
+    Returns:
+        The merged configuration, always with `security_context.run_as`. Its identity is `principal`; the one in a level
+        counts only for an unknown caller, as a request may contain any identity (docs/trust.md).
     """
     config = WorkflowExecutionConfig()
     fill(config, request)

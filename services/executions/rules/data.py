@@ -1,29 +1,24 @@
-"""Inputs and outputs as the data RPCs answer them (executions.md section 6)."""
+"""Inputs and outputs: where they are, and what the data RPCs return of them (executions.md#getexecutiondata)."""
 
 from dataclasses import dataclass
 
 from flyteidl.admin.common_pb2 import FlyteURLs, UrlBlob
-from flyteidl.admin.execution_pb2 import ExecutionClosure, WorkflowExecutionGetDataResponse
+from flyteidl.admin.execution_pb2 import ExecutionClosure
 from flyteidl.admin.node_execution_pb2 import (
     DynamicWorkflowNodeMetadata,
     NodeExecutionClosure,
     NodeExecutionGetDataResponse,
 )
-from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure, TaskExecutionGetDataResponse
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 from google.protobuf.message import DecodeError
 
-from services.kit.protobuf.wire import message_field
-
-# Each answer has these four fields; inputs and outputs have other numbers for executions than for nodes and tasks.
-Answer = WorkflowExecutionGetDataResponse | NodeExecutionGetDataResponse | TaskExecutionGetDataResponse
-
 
 @dataclass(frozen=True)
 class Location:
-    """Where data is: behind a URI, or as values in a closure; neither when there is none."""
+    """Where data is: at a URI, or as values in a closure; neither when there is none."""
 
     uri: str = ""
     values: LiteralMap | None = None
@@ -31,10 +26,11 @@ class Location:
 
 @dataclass(frozen=True)
 class Data:
-    """Data as it is answered: where it can be fetched, and a serialized LiteralMap.
+    """Data of a response: the URL to fetch it from, and a serialized LiteralMap.
 
-    `full` is None when there is data but not here. The engine's recovery takes a map that is present for the whole
-    truth, so an empty one in its place would lose outputs (6.3). When the data is gone there is no URL either.
+    `full` is None when there is data that the response does not contain. The engine's recovery takes a present map for
+    complete, so an empty one instead would lose outputs (executions.md#presence-of-full-inputs-and-outputs). When the
+    data is gone there is no URL either.
     """
 
     blob: UrlBlob
@@ -46,7 +42,7 @@ GONE = Data(UrlBlob(), None, gone=True)
 
 
 def execution_outputs(closure: ExecutionClosure) -> Location:
-    """Tell where the outputs of an execution are."""
+    """Return where the outputs of an execution are."""
     kind = closure.WhichOneof("output_result")
     if kind == "outputs" and closure.outputs.WhichOneof("data") == "uri":
         return Location(closure.outputs.uri)
@@ -56,7 +52,7 @@ def execution_outputs(closure: ExecutionClosure) -> Location:
 
 
 def outputs(closure: NodeExecutionClosure | TaskExecutionClosure) -> Location:
-    """Tell where the outputs of a node or task are."""
+    """Return where the outputs of a node or task are."""
     kind = closure.WhichOneof("output_result")
     if kind == "output_uri":
         return Location(closure.output_uri)
@@ -64,28 +60,15 @@ def outputs(closure: NodeExecutionClosure | TaskExecutionClosure) -> Location:
 
 
 def from_values(values: LiteralMap | None, max_bytes: int) -> Data:
-    """Return values that came inside an event, unless they have `max_bytes` or more (0 is no limit)."""
+    """Return values that came inline with an event, unless they have `max_bytes` or more (0 is no limit)."""
     if values is None:
         return Data(UrlBlob(), b"")
     data = values.SerializeToString()
     return Data(UrlBlob(), data if not max_bytes or len(data) < max_bytes else None)
 
 
-def answer(kind: type[Answer], inputs: Data, outputs_: Data) -> bytes:
-    """Return the fields that the answers of all three data RPCs have in common, serialized as those of `kind`."""
-    parts = [
-        message_field(kind.INPUTS_FIELD_NUMBER, inputs.blob.SerializeToString()),
-        message_field(kind.OUTPUTS_FIELD_NUMBER, outputs_.blob.SerializeToString()),
-    ]
-    if inputs.full is not None:
-        parts.append(message_field(kind.FULL_INPUTS_FIELD_NUMBER, inputs.full))
-    if outputs_.full is not None:
-        parts.append(message_field(kind.FULL_OUTPUTS_FIELD_NUMBER, outputs_.full))
-    return b"".join(parts)
-
-
 def dynamic_workflow(closure: CompiledWorkflowClosure, job_spec_uri: str) -> NodeExecutionGetDataResponse:
-    """Return the part that tells of a dynamic workflow (6.5)."""
+    """Return the part of the response about a dynamic workflow (executions.md#dynamic-workflow-of-a-node)."""
     return NodeExecutionGetDataResponse(
         dynamic_workflow=DynamicWorkflowNodeMetadata(
             id=closure.primary.template.id, compiled_workflow=closure, dynamic_job_spec_uri=job_spec_uri
@@ -94,7 +77,7 @@ def dynamic_workflow(closure: CompiledWorkflowClosure, job_spec_uri: str) -> Nod
 
 
 def compiled_workflow(content: bytes) -> CompiledWorkflowClosure:
-    """Parse the closure of a dynamic workflow; raises DecodeError for one that names no workflow, too."""
+    """Parse the closure of a dynamic workflow; raises DecodeError, also for one without a workflow id."""
     closure = CompiledWorkflowClosure.FromString(content)
     if not closure.primary.template.HasField("id"):
         raise DecodeError("the stored dynamic workflow has no primary workflow")
@@ -102,19 +85,19 @@ def compiled_workflow(content: bytes) -> CompiledWorkflowClosure:
 
 
 def literals(content: bytes) -> bytes:
-    """Return a serialized LiteralMap as it is; raises DecodeError, as no client could read an answer around another."""
+    """Return `content` if it is a serialized LiteralMap; raises DecodeError, as no client could parse the response."""
     LiteralMap.FromString(content)
     return content
 
 
 def node_urls(node: NodeExecutionIdentifier, *, deck: bool) -> FlyteURLs:
-    """Return the flyte:// URLs of a node's data (6.6)."""
+    """Return the flyte:// URLs of a node's data (executions.md#flyte-urls)."""
     base = _base(node)
     return FlyteURLs(inputs=f"{base}/i", outputs=f"{base}/o", deck=f"{base}/d" if deck else "")
 
 
 def task_urls(task: TaskExecutionIdentifier) -> FlyteURLs:
-    """Return the flyte:// URLs of one attempt's data; an attempt never has a deck (6.6)."""
+    """Return the flyte:// URLs of one attempt's data; an attempt never has a deck (executions.md#flyte-urls)."""
     base = f"{_base(task.node_execution_id)}/{task.retry_attempt}"
     return FlyteURLs(inputs=f"{base}/i", outputs=f"{base}/o")
 

@@ -1,4 +1,4 @@
-"""Uploads and downloads by signed URL: what may be asked for, and where an upload goes (executions.md section 11)."""
+"""Checks of uploads and downloads by signed URL, and paths of uploads (executions.md#dataproxyservice)."""
 
 import base64
 from datetime import timedelta
@@ -15,12 +15,12 @@ from services.contracts.identifiers import check_node_execution_identifier, iden
 from services.kit.errors import AlreadyExists, InvalidArgument
 from services.kit.objects.names import check_path
 
-# Length of the name of an upload that has none.
+# Length of a generated file name.
 FILENAME_CHARACTERS = 20
 _MD5_BYTES = 16
-# What Amazon S3 and Google Cloud Storage take of a key; enough is left for the prefix.
+# Amazon S3 and Google Cloud Storage accept keys of 1024 bytes; the prefix needs the rest.
 _MOST_PATH_BYTES = 900
-# What the folder of an organisation begins with: no project's folder does, so none can be taken for the other.
+# First character of an organisation's folder. No project's folder begins with it, so the two cannot be confused.
 _ORGANISATION = "@"
 _NANOS_PER_SECOND = 1_000_000_000
 # The largest protobuf duration, 10,000 years.
@@ -28,9 +28,10 @@ _MAX_SECONDS = 315_576_000_000
 
 
 def check_upload(request: CreateUploadLocationRequest) -> None:
-    """Raise InvalidArgument for what is missing (11.1, rules 1 and 2), a digest that is none, or parts of no path.
+    """Raise InvalidArgument for missing fields, an invalid digest, or fields that cannot be part of a path.
 
-    Whoever uploads elsewhere gets another path: only root and file name may consist of several segments.
+    Only root and file name may have several segments, so different requests get different paths
+    (executions.md#createuploadlocation).
     """
     if not request.project or not request.domain:
         raise InvalidArgument("project and domain are required parameters")
@@ -58,44 +59,48 @@ def _check_part(field: str, value: str) -> None:
 
 
 def upload_folder(request: CreateUploadLocationRequest) -> tuple[str, ...]:
-    """Return the parts of the path of an upload, without the prefix and the file's name."""
+    """Return the segments of an upload's path, without the prefix and the file name."""
     root = request.filename_root or base64.b32encode(request.content_md5).decode()
     organisation = _ORGANISATION + request.org if request.org else ""
     return (organisation, request.project, request.domain, root)
 
 
-def check_rewrite(request: CreateUploadLocationRequest, uri: str, kept_md5: bytes | None, etag: str) -> None:
-    """Raise AlreadyExists when an upload would replace a file with other content (11.1, rules 3 and 3a).
+def check_rewrite(request: CreateUploadLocationRequest, uri: str, stored_md5: bytes | None, etag: str) -> None:
+    """Raise AlreadyExists if an upload would replace a file with other content (executions.md#createuploadlocation).
 
-    `kept_md5` is the digest remembered at the upload of the file that is there, `etag` what its store says of it.
+    Args:
+        request: The request.
+        uri: The URI of the existing file.
+        stored_md5: The digest stored at its upload; None without one.
+        etag: Its ETag in the object store.
     """
     md5 = request.content_md5
-    if kept_md5 is not None:
-        same = kept_md5 == md5
+    if stored_md5 is not None:
+        same = stored_md5 == md5
     else:
         same = etag in {md5.hex(), base64.b32encode(md5).decode(), base64.b64encode(md5).decode()}
     if not md5 or not same:
         raise AlreadyExists(f"file already exists at location [{uri}], specify a matching hash if you wish to rewrite")
 
 
-def life(asked: Duration | None, longest: timedelta) -> timedelta:
-    """Return how long a URL works: as asked, the longest when nothing is; raises InvalidArgument (11.1, rule 4).
+def lifetime(expires_in: Duration | None, longest: timedelta) -> timedelta:
+    """Return the lifetime of a URL: as requested, else the longest; raises InvalidArgument.
 
-    The reference signs uploads for negative times, which no client could use; here they are refused as downloads are.
+    flyteadmin signs uploads for negative times, which no client can use; here they are refused as for downloads.
     """
-    if asked is None:
+    if expires_in is None:
         return longest
-    nanoseconds = asked.seconds * _NANOS_PER_SECOND + asked.nanos
-    valid = abs(asked.seconds) <= _MAX_SECONDS and abs(asked.nanos) < _NANOS_PER_SECOND
-    if not valid or asked.seconds * asked.nanos < 0 or nanoseconds < 0:
-        raise InvalidArgument(f"expiresIn [{asked.seconds}s {asked.nanos}ns] is invalid")
+    nanoseconds = expires_in.seconds * _NANOS_PER_SECOND + expires_in.nanos
+    valid = abs(expires_in.seconds) <= _MAX_SECONDS and abs(expires_in.nanos) < _NANOS_PER_SECOND
+    if not valid or expires_in.seconds * expires_in.nanos < 0 or nanoseconds < 0:
+        raise InvalidArgument(f"expiresIn [{expires_in.seconds}s {expires_in.nanos}ns] is invalid")
     if nanoseconds > longest // timedelta(microseconds=1) * 1000:
-        raise InvalidArgument(f"expiresIn [{asked.seconds}s] cannot exceed max allowed expiration [{longest}]")
+        raise InvalidArgument(f"expiresIn [{expires_in.seconds}s] cannot exceed max allowed expiration [{longest}]")
     return timedelta(microseconds=nanoseconds // 1000)
 
 
 def check_link(request: CreateDownloadLinkRequest) -> None:
-    """Raise InvalidArgument unless a node's deck is asked for (11.3)."""
+    """Raise InvalidArgument unless the request is for a node's deck (executions.md#createdownloadlink)."""
     if request.artifact_type != ARTIFACT_TYPE_DECK:
         raise InvalidArgument(f"invalid artifact type [{request.artifact_type}]")
     if request.WhichOneof("source") != "node_execution_id":
@@ -104,6 +109,6 @@ def check_link(request: CreateDownloadLinkRequest) -> None:
 
 
 def link_text(request: CreateDownloadLinkRequest) -> str:
-    """Name what a link is asked for, as the reference prints the request."""
+    """Return the text of a request as flyteadmin prints it."""
     node = identifier_text(request.node_execution_id)
     return f"[artifact_type:{ArtifactType.Name(request.artifact_type)} node_execution_id:{{{node}}}]"

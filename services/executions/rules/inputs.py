@@ -1,7 +1,7 @@
-"""What an execution runs with: inputs given, the launch plan's defaults and its fixed inputs (executions.md 2.4).
+"""Inputs of an execution: those given, the launch plan's defaults, its fixed inputs (executions.md#execution-inputs).
 
-Names are looked at in their order, so that of several mistakes always the same one is reported. All inputs share one
-allowance for the comparing of their types, which clients may nest as they like.
+Names are checked in sorted order, so the same one of several mistakes is always reported. Clients may nest types to any
+depth, so all inputs together have one limit of comparison steps.
 """
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
@@ -13,13 +13,12 @@ from services.contracts.literals import type_text
 from services.contracts.values import Untyped, type_mismatch
 from services.kit.errors import InvalidArgument
 
-# Steps of comparing the types of all inputs of one execution: a second or so, which inputs that people write stay far
-# below.
+# Steps for comparing the types of all inputs of one execution: about a second; usual inputs need far fewer.
 MAX_STEPS = 1_000_000
 
 
 def check_literals(inputs: LiteralMap) -> None:
-    """Raise InvalidArgument unless each input has a name and a value (2.2, rule 12)."""
+    """Raise InvalidArgument unless each input has a name and a value."""
     for name, literal in sorted(inputs.literals.items()):
         if not name:
             raise InvalidArgument("missing key in inputs")
@@ -28,16 +27,18 @@ def check_literals(inputs: LiteralMap) -> None:
 
 
 def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
-    """Complete `given` with defaults and fixed inputs; raises InvalidArgument for what does not fit.
+    """Return `given` completed with defaults and fixed inputs; a fixed input goes before a default of the same name.
 
-    A fixed input goes before a default of the same name. Raises TypesTooLarge when comparing takes more than `steps`.
+    Raises:
+        InvalidArgument: An input is unknown, missing, fixed, or of the wrong type.
+        TypesTooLarge: Comparing the types takes more than `steps`.
     """
     comparison = Comparison(steps)
     expected = launch_plan.closure.expected_inputs.parameters
     fixed = launch_plan.spec.fixed_inputs.literals
     result = LiteralMap()
     for name in sorted(given.literals):
-        if name in fixed:  # before it is called unknown, as expected inputs leave it out
+        if name in fixed:  # checked first, as expected inputs do not contain it
             raise InvalidArgument(f"fixed_inputs {name} cannot be overridden")
         if name not in expected:
             raise InvalidArgument(f"invalid input {name}")
@@ -55,12 +56,14 @@ def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS)
 
 
 def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: Comparison) -> None:
-    wanted = parameter.var.type
+    expected = parameter.var.type
     try:
-        instead = type_mismatch(literal, wanted, comparison)
+        instead = type_mismatch(literal, expected, comparison)
     except Untyped as error:
         raise InvalidArgument(
             f"Failed to validate literal type for [{name}] with err: its type cannot be told"
         ) from error
     if instead is not None:
-        raise InvalidArgument(f"invalid {name} input wrong type. Expected {type_text(wanted)}, but got {instead.text}")
+        raise InvalidArgument(
+            f"invalid {name} input wrong type. Expected {type_text(expected)}, but got {instead.text}"
+        )

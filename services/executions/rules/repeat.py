@@ -1,7 +1,7 @@
-"""What is launched when an execution is launched again (executions.md section 3).
+"""Launches that repeat an execution (executions.md#relaunchexecution-and-recoverexecution).
 
-The stored spec goes in as if a client had sent it, security context and parallelism included: settings that changed
-since do not reach a relaunch.
+The stored spec is used as if a client had sent it, with security context and parallelism, so a later change of settings
+has no effect on them.
 """
 
 from flyteidl.admin.execution_pb2 import (
@@ -18,7 +18,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 def relaunched(
     source: WorkflowExecutionIdentifier, request: ExecutionRelaunchRequest, spec: ExecutionSpec, inputs: LiteralMap
 ) -> ExecutionCreateRequest:
-    """Return the launch that repeats `source`; whether it ignores the cache is the new request's to say."""
+    """Return the request that launches `source` again; `overwrite_cache` is from the new request."""
     again = _again(source, request.name, spec, inputs, ExecutionMetadata.RELAUNCH)
     again.spec.overwrite_cache = request.overwrite_cache
     return again
@@ -27,7 +27,7 @@ def relaunched(
 def recovered(
     source: WorkflowExecutionIdentifier, request: ExecutionRecoverRequest, spec: ExecutionSpec, inputs: LiteralMap
 ) -> ExecutionCreateRequest:
-    """Return the launch that goes on from `source`, for the parent node that asks for it now."""
+    """Return the request that recovers `source`; the parent node is from the new request, if it has metadata."""
     again = _again(source, request.name, spec, inputs, ExecutionMetadata.RECOVERED)
     if request.HasField("metadata"):
         again.spec.metadata.ClearField("parent_node_execution")

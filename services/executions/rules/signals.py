@@ -1,4 +1,4 @@
-"""What may be asked of a signal and what it may be set to (executions.md section 10)."""
+"""Checks of requests about signals (executions.md#signalservice)."""
 
 from flyteidl.admin.signal_pb2 import SignalGetOrCreateRequest, SignalListRequest, SignalSetRequest
 from flyteidl.core.identifier_pb2 import SignalIdentifier
@@ -11,46 +11,46 @@ from services.contracts.literals import type_text
 from services.contracts.values import Untyped, type_mismatch
 from services.kit.errors import InvalidArgument
 
-# A value is an answer of a person or a small number, is listed with all others of its execution and polled by engines;
-# larger ones belong into the object store.
+# A value is usually entered by a user. Lists contain all values of an execution, and engines poll them. Larger values
+# belong in the object store.
 MAX_VALUE_BYTES = 256 * 1024
-# A gate's type is a few bytes; those of dataclasses carry a JSON schema.
+# The type of a gate has a few bytes; that of a dataclass has a JSON schema.
 MAX_TYPE_BYTES = 256 * 1024
-# Of comparing a value's type, some ten milliseconds; a person's answer takes a handful.
+# Steps for comparing a value's type: some ten milliseconds; usual values need a handful.
 _MOST_STEPS = 10_000
 
 
-def check_wanted(request: SignalGetOrCreateRequest) -> None:
-    """Raise InvalidArgument unless the signal is named whole and has a type."""
+def check_get_or_create(request: SignalGetOrCreateRequest) -> None:
+    """Raise InvalidArgument unless the request has a complete id and a type."""
     _check_identifier(request.id if request.HasField("id") else None)
     if not request.HasField("type"):
         raise InvalidArgument("missing type")
     _check_size("type", request.type, MAX_TYPE_BYTES)
 
 
-def check_listed(request: SignalListRequest) -> None:
-    """Raise InvalidArgument unless the execution is named whole."""
+def check_list(request: SignalListRequest) -> None:
+    """Raise InvalidArgument unless the request has a complete execution id."""
     execution = request.workflow_execution_id if request.HasField("workflow_execution_id") else None
     check_execution_identifier(execution, "execution_id")
 
 
 def check_set(request: SignalSetRequest) -> None:
-    """Raise InvalidArgument unless the signal is named whole and has a value."""
+    """Raise InvalidArgument unless the request has a complete id and a value."""
     _check_identifier(request.id if request.HasField("id") else None)
     if not request.HasField("value"):
         raise InvalidArgument("missing value")
     _check_size("value", request.value, MAX_VALUE_BYTES)
 
 
-def unknown(identifier: SignalIdentifier) -> InvalidArgument:
-    """Return the answer to setting a signal that no gate has asked for: no NOT_FOUND, as in the reference."""
+def missing(identifier: SignalIdentifier) -> InvalidArgument:
+    """Return the error for a signal that does not exist; not NOT_FOUND, as in flyteadmin."""
     return InvalidArgument(f"failed to validate that signal [{signal_text(identifier)}] exists")
 
 
 def check_fits(value: Literal, declared: LiteralType) -> None:
-    """Raise InvalidArgument unless the value may be given where the signal's type is declared, as an input would be.
+    """Raise InvalidArgument unless an input of the signal's type could have the value.
 
-    The reference asks the other way round and so refuses answers to gates of optional and union types.
+    flyteadmin compares in the other direction and so refuses values for gates of optional and union types.
     """
     try:
         instead = type_mismatch(value, declared, Comparison(_MOST_STEPS))
@@ -65,7 +65,7 @@ def check_fits(value: Literal, declared: LiteralType) -> None:
 
 
 def signal_text(identifier: SignalIdentifier) -> str:
-    """Write a signal's identifier for a message."""
+    """Return the text of a signal's identifier in messages."""
     return f'signal_id:"{identifier.signal_id}" execution_id:{{{identifier_text(identifier.execution_id)}}}'
 
 

@@ -1,6 +1,6 @@
-"""What tasks of an execution get of a machine: platform defaults and limits, and what they make of a task's own wishes.
+"""Resources of tasks: the task's own requests and limits, platform defaults and limits (engine.md#task-resources).
 
-executions.md 2.8 and projects.md 12. A quantity that cannot be read counts as zero, and zero as none.
+A quantity that cannot be parsed counts as zero, and zero as unset.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from flyteidl.core.tasks_pb2 import Resources
 
 from services.contracts.quantities import canonical_quantity, is_amount, parse_quantity
 
-# What a container is always given, and what only when somebody speaks of it.
+# Resources that every container has, and those that it has only when the task or the defaults set them.
 _ALWAYS = (Resources.CPU, Resources.MEMORY)
 _WHEN_NAMED = (Resources.EPHEMERAL_STORAGE, Resources.GPU)
 _NONE = "0"
@@ -20,7 +20,7 @@ _NONE = "0"
 
 @dataclass(frozen=True)
 class Amount:
-    """A quantity as somebody wrote it, and its value."""
+    """A quantity as it is written, and its value."""
 
     text: str
     value: Fraction
@@ -29,13 +29,13 @@ class Amount:
         return bool(self.value)
 
 
-def container_resources(asked: Resources, platform: TaskResourceAttributes) -> Resources:
-    """Return the resources that a container is given which asks for `asked`.
+def container_resources(requested: Resources, platform: TaskResourceAttributes) -> Resources:
+    """Return the resources of a container whose task has the resources `requested`.
 
     The request is the task's, else its limit, else the platform's default; the limit is the task's, else the request;
     neither exceeds the platform's limit, nor the request the limit.
     """
-    requests, limits = _amounts(asked.requests), _amounts(asked.limits)
+    requests, limits = _amounts(requested.requests), _amounts(requested.limits)
     defaults, ceilings = _of_platform(platform.defaults), _of_platform(platform.limits)
     given = Resources()
     for name in (*_ALWAYS, *_WHEN_NAMED):
@@ -52,17 +52,17 @@ def container_resources(asked: Resources, platform: TaskResourceAttributes) -> R
 
 
 def readable(attributes: TaskResourceAttributes, configured: TaskResourceAttributes) -> TaskResourceAttributes:
-    """Return what attributes say, and what is `configured` where an amount of theirs cannot be read.
+    """Return `attributes` with amounts of `configured` instead of those that cannot be parsed.
 
-    Such were stored before attributes were checked; one that counted as none would lift the platform's limit.
+    Such amounts were stored before attributes were checked; without a replacement the platform's limit would not apply.
     """
-    told = TaskResourceAttributes()
-    told.CopyFrom(attributes)
-    for spec, otherwise in ((told.defaults, configured.defaults), (told.limits, configured.limits)):
+    result = TaskResourceAttributes()
+    result.CopyFrom(attributes)
+    for spec, otherwise in ((result.defaults, configured.defaults), (result.limits, configured.limits)):
         for field, text in spec.ListFields():
             if not is_amount(text):
                 setattr(spec, field.name, getattr(otherwise, field.name))
-    return told
+    return result
 
 
 def _amounts(entries: Iterable[Resources.ResourceEntry]) -> dict[Resources.ResourceName, Amount]:
@@ -70,13 +70,13 @@ def _amounts(entries: Iterable[Resources.ResourceEntry]) -> dict[Resources.Resou
 
 
 def _of_platform(spec: TaskResourceSpec) -> Mapping[Resources.ResourceName, Amount]:
-    told = {
+    amounts = {
         Resources.CPU: spec.cpu,
         Resources.MEMORY: spec.memory,
         Resources.EPHEMERAL_STORAGE: spec.ephemeral_storage,
         Resources.GPU: spec.gpu,
     }
-    return {name: amount for name, text in told.items() if (amount := _amount(text))}
+    return {name: amount for name, text in amounts.items() if (amount := _amount(text))}
 
 
 def _amount(text: str) -> Amount | None:

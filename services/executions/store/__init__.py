@@ -1,1 +1,1 @@
-"""Tables and SQL; nothing else in the service speaks it."""
+"""Tables and SQL of the executions service."""

@@ -1,7 +1,7 @@
-"""Lists of executions: the columns that filters and sorts may name, and the page they choose (executions.md section 5).
+"""ListExecutions: the columns that filters and sorts may name, and the page (lists.md#listexecutions).
 
-What an execution launched is another service's, but it is kept here by name; so `workflow.name` and the like compare
-columns of the execution. A launch plan's or task's other columns cannot be compared.
+Launch plans, workflows and tasks are in the registry's database, but their identifiers are columns of an execution. So
+`workflow.name` and the like compare columns of the execution; other columns of those entities cannot be compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from sqlalchemy import (
     true,
 )
 
-from services.executions.rules.answers import StoredExecution
+from services.executions.store.executions import StoredExecution
 from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
@@ -113,7 +113,8 @@ LISTING = Listing(
 )
 
 
-# Further down walking over what is newer costs little more than as many entries of each phase.
+# Up to this end of a page. Further down a scan over all newer executions costs little more than reading as many of each
+# phase.
 _MOST_OF_EACH = 2000
 _LISTED = (
     executions.c.execution_name,
@@ -127,55 +128,59 @@ _LISTED = (
 )
 
 
-async def find(connection: Connection, plan: ListQuery, where: NamedEntityIdentifier) -> Page[StoredExecution]:
-    """Return the executions that `plan` chooses, active ones only unless it filters by state; any name when empty."""
-    given = zip(EXECUTION_KEY, (where.project, where.domain, where.name), strict=True)
-    place = {column: value for column, value in given if value}
-    several = _several_phases(plan)
+async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdentifier) -> Page[StoredExecution]:
+    """Return a page of the executions in `scope`; active ones only, unless `query` filters by state.
+
+    An empty field of `scope` matches every execution.
+    """
+    given = zip(EXECUTION_KEY, (scope.project, scope.domain, scope.name), strict=True)
+    key = {column: value for column, value in given if value}
+    several = _several_phases(query)
 
     def filtered(statement: Select[Any]) -> Select[Any]:
-        statement = statement.where(*within(executions, place))
-        if "state" not in plan.filtered_fields:
+        statement = statement.where(*within(executions, key))
+        if "state" not in query.filtered_fields:
             statement = statement.where(executions.c.state == literal_column(str(EXECUTION_ACTIVE)))
-        tags = [condition for condition in plan.conditions if condition.prefix in _TAG_ENTITIES]
-        own = [one.clause for one in plan.conditions if one.prefix not in _TAG_ENTITIES and one is not several]
+        tags = [condition for condition in query.conditions if condition.prefix in _TAG_ENTITIES]
+        own = [item.clause for item in query.conditions if item.prefix not in _TAG_ENTITIES and item is not several]
         return statement.where(*own, *_tagged(tags))
 
     def chosen(statement: Select[Any]) -> Select[Any]:
-        return filtered(statement) if several is None else statement.where(_first_of_each(several, plan, filtered))
+        return filtered(statement) if several is None else statement.where(_first_of_each(several, query, filtered))
 
-    page = RowPage(executions, _LISTED, plan, chosen, about=several is None, values=place)
-    found = await page.read(connection)
-    return Page(map(StoredExecution._make, found), cut=found.cut)
+    page = RowPage(executions, _LISTED, query, chosen, about=several is None, values=key)
+    rows = await page.read(connection)
+    return Page(map(StoredExecution._make, rows), cut=rows.cut)
 
 
-def _several_phases(plan: ListQuery) -> Condition | None:
-    """Return the filter for several phases of a list that the index by phase has in order, a phase at a time."""
-    if plan.order[0] != "created_at" or plan.offset + plan.limit > _MOST_OF_EACH:
+def _several_phases(query: ListQuery) -> Condition | None:
+    """Return the filter for several phases, if the index by phase has the executions of each phase in list order."""
+    if query.order[0] != "created_at" or query.offset + query.limit > _MOST_OF_EACH:
         return None
-    filters = (one for one in plan.conditions if (one.prefix, one.column) == ("", "phase"))
-    return next((one for one in filters if one.function == "value_in" and len(one.value) > 1), None)
+    filters = (condition for condition in query.conditions if (condition.prefix, condition.column) == ("", "phase"))
+    return next((item for item in filters if item.function == "value_in" and len(item.value) > 1), None)
 
 
 def _first_of_each(
-    phases: Condition, plan: ListQuery, filtered: Callable[[Select[Any]], Select[Any]]
+    phases: Condition, query: ListQuery, filtered: Callable[[Select[Any]], Select[Any]]
 ) -> ColumnElement[bool]:
-    """Whether an execution is among the first that a phase has up to the page's end; the page is chosen from these.
+    """Return whether an execution is among the first ones of its phase, counted up to the end of the page.
 
-    Failures that are few, or all old, would otherwise be looked for among everything that is newer.
+    The page is chosen from these. Otherwise PostgreSQL would search everything newer for failures that are few or old.
     """
     array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
-    rows_needed = select(func.unnest(array).label("phase")).distinct().subquery("wanted")
+    requested = select(func.unnest(array).label("phase")).distinct().subquery("requested")
     end = bindparam("offset", type_=BigInteger) + bindparam("limit", type_=BigInteger)
-    first = filtered(select(executions.c.id)).where(executions.c.phase == rows_needed.c.phase)
-    first_of_each = first.order_by(*plan.order_by).limit(end).correlate(rows_needed).lateral("first_of_each")
-    return executions.c.id.in_(select(first_of_each.c.id).select_from(rows_needed.join(first_of_each, true())))
+    first = filtered(select(executions.c.id)).where(executions.c.phase == requested.c.phase)
+    first_of_each = first.order_by(*query.order_by).limit(end).correlate(requested).lateral("first_of_each")
+    return executions.c.id.in_(select(first_of_each.c.id).select_from(requested.join(first_of_each, true())))
 
 
 def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:
-    """Return one EXISTS for each tag that is asked for: a key and a value beside each other are of the same tag.
+    """Return one EXISTS for each tag in the filters; a key and a value next to each other are of the same tag.
 
-    The reference joins by name alone, which finds tags of namesakes, and wants one tag to have two keys (5.3).
+    flyteadmin joins by name alone, so it finds tags of namesakes, and requires one tag to have two keys
+    (lists.md#tag-filters).
     """
     groups: list[dict[str, ColumnElement[bool]]] = []
     for condition in conditions:
@@ -188,5 +193,5 @@ def _tagged(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:
 
 
 def same_execution(one: Table, other: Table) -> ColumnElement[bool]:
-    """Whether two rows beside each other belong to one execution."""
+    """Return the condition that two joined rows belong to one execution."""
     return and_(*(one.c[part] == other.c[part] for part in EXECUTION_KEY))

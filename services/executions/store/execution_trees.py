@@ -1,10 +1,20 @@
-"""An execution with all its nodes and attempts, read whole (executions.md section 9)."""
+"""An execution with all its nodes and attempts (executions.md#getexecutionmetrics)."""
 
+from collections import defaultdict
 from typing import NamedTuple
 
-from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
+from flyteidl.admin.execution_pb2 import ExecutionClosure
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
+from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
+from flyteidl.core.identifier_pb2 import (
+    Identifier,
+    NodeExecutionIdentifier,
+    ResourceType,
+    TaskExecutionIdentifier,
+    WorkflowExecutionIdentifier,
+)
 
-from services.executions.rules.spans.requests import NodeRow, TaskRow
+from services.executions.rules.spans.requests import Node, Run, Task
 from services.kit.db.database import Connection
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
@@ -17,10 +27,14 @@ _TASKS = f"""
 SELECT node_id, project, domain, name, version, retry_attempt, closure
 FROM task_executions WHERE {_KEY} ORDER BY id LIMIT %(most)s
 """
+# id, node_id, parent_id, closure, node_execution_metadata, dynamic_workflow_remote_closure_reference
+NodeRow = tuple[int, str, int | None, bytes, bytes, str]
+# node_id, project, domain, name, version, retry_attempt, closure
+TaskRow = tuple[str, str, str, str, str, int, bytes]
 
 
 class Tree(NamedTuple):
-    """The rows of an execution, in the order in which they are listed; closures are serialized."""
+    """The rows of an execution, in the order of lists; messages are serialized."""
 
     closure: bytes
     nodes: list[NodeRow]
@@ -30,7 +44,7 @@ class Tree(NamedTuple):
 async def read_tree(
     connection: Connection, execution: WorkflowExecutionIdentifier, most: int, *, with_nodes: bool
 ) -> Tree | None:
-    """Read an execution, of nodes and of attempts `most` at most; None when there is none."""
+    """Return an execution with `most` nodes and `most` attempts at most; None when there is no such execution."""
     key: dict[str, object] = {"project": execution.project, "domain": execution.domain, "name": execution.name}
     cursor = await connection.execute(_CLOSURE, key, binary=True)
     row = await cursor.fetchone()
@@ -42,3 +56,30 @@ async def read_tree(
     nodes = await (await connection.execute(_NODES, limited, binary=True)).fetchall()
     tasks = await (await connection.execute(_TASKS, limited, binary=True)).fetchall()
     return Tree(row[0], nodes, tasks)
+
+
+def run_of(execution: WorkflowExecutionIdentifier, tree: Tree) -> Run:
+    """Parse the rows of an execution."""
+    attempts: defaultdict[str, list[Task]] = defaultdict(list)
+    for node_id, project, domain, name, version, attempt, task in tree.tasks:
+        identifier = TaskExecutionIdentifier(
+            task_id=Identifier(
+                resource_type=ResourceType.TASK, project=project, domain=domain, name=name, version=version
+            ),
+            node_execution_id=NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
+            retry_attempt=attempt,
+        )
+        attempts[node_id].append(Task(identifier, TaskExecutionClosure.FromString(task)))
+    by_parent: defaultdict[int | None, list[Node]] = defaultdict(list)
+    for row, node_id, parent, node, metadata, dynamic in tree.nodes:
+        by_parent[parent].append(
+            Node(
+                NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
+                row,
+                NodeExecutionClosure.FromString(node),
+                NodeExecutionMetaData.FromString(metadata),
+                dynamic,
+                attempts.get(node_id, ()),
+            )
+        )
+    return Run(execution, ExecutionClosure.FromString(tree.closure), by_parent)

@@ -1,12 +1,12 @@
-"""The executions table: rows are made once, answered from their stored bytes, and changed under a lock."""
+"""The executions table: reads of single rows, and changes under a row lock."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
-from services.executions.rules.answers import StoredExecution
-from services.executions.rules.create import Parent
+from services.executions.rules.new_executions import Parent
 from services.executions.store.tables import ACTIVE_PHASES
 from services.kit.db.database import Connection
 
@@ -31,8 +31,8 @@ SET phase = 'ABORTING', closure = %(closure)b, abort_cause = %(cause)s, updated_
     aborting_since = COALESCE(aborting_since, now())
 WHERE id = %(id)s
 """
-# Launches of one launch plan that is limited take turns, whatever its version: between the count and the insert nobody
-# else may insert. The lock ends with the transaction.
+# Launches of a limited launch plan take turns, for all its versions together: no other launch may be inserted between
+# the count and the insert. The lock ends with the transaction.
 _TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
 _COUNT_ACTIVE = f"""
 SELECT count(*) FROM executions
@@ -41,9 +41,22 @@ WHERE launch_plan_project = %(project)s AND launch_plan_domain = %(domain)s AND 
 """
 
 
+class StoredExecution(NamedTuple):
+    """The columns that GetExecution and ListExecutions return; messages are serialized."""
+
+    name: str
+    phase: str
+    spec: bytes
+    spec_inputs: bytes | None
+    closure: bytes
+    abort_cause: str
+    failed: bool  # whether the closure has an error
+    attributes: bytes = b""  # that act on the execution and are not in its spec
+
+
 @dataclass(frozen=True)
 class StoredData:
-    """Where an execution's inputs lie, and the closure that tells of its outputs."""
+    """The URI of an execution's inputs, and the closure, which contains the outputs or their URI."""
 
     inputs_uri: str
     closure: bytes
@@ -51,7 +64,7 @@ class StoredData:
 
 @dataclass(frozen=True)
 class Source:
-    """What a relaunch takes over."""
+    """The execution that a relaunch or recovery repeats."""
 
     id: int
     spec: ExecutionSpec
@@ -60,7 +73,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Locked:
-    """An execution that nobody else can change until the transaction ends."""
+    """An execution whose row is locked until the transaction ends."""
 
     id: int
     phase: str
@@ -68,21 +81,21 @@ class Locked:
 
 
 async def get(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredExecution | None:
-    """Return what GetExecution answers from; None when there is none."""
+    """Return an execution; None when there is no such execution."""
     cursor = await connection.execute(_GET, _key(identifier), binary=True)
     row = await cursor.fetchone()
     return StoredExecution(*row) if row else None
 
 
 async def get_data(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredData | None:
-    """Return what GetExecutionData answers from; None when there is none."""
+    """Return where the data of an execution is; None when there is no such execution."""
     cursor = await connection.execute(_GET_DATA, _key(identifier), binary=True)
     row = await cursor.fetchone()
     return StoredData(*row) if row else None
 
 
 async def get_source(connection: Connection, identifier: WorkflowExecutionIdentifier) -> Source | None:
-    """Return what a relaunch of the execution starts from; None when there is none."""
+    """Return the execution for a relaunch or recovery; None when there is no such execution."""
     cursor = await connection.execute(_GET_SOURCE, _key(identifier), binary=True)
     row = await cursor.fetchone()
     if row is None:
@@ -103,7 +116,7 @@ async def get_parent(connection: Connection, node: NodeExecutionIdentifier) -> P
 
 
 async def take_turn(connection: Connection, launch_plan: Identifier) -> int:
-    """Keep others from launching the limited `launch_plan` until the transaction ends; answers how many are active."""
+    """Lock launches of the limited `launch_plan` until the transaction ends; return its number of active executions."""
     text = f"{launch_plan.project}/{launch_plan.domain}/{launch_plan.name}"
     await connection.execute(_TAKE_TURN, {"launch_plan": text})
     cursor = await connection.execute(_COUNT_ACTIVE, _key(launch_plan))
@@ -112,14 +125,14 @@ async def take_turn(connection: Connection, launch_plan: Identifier) -> int:
 
 
 async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> Locked | None:
-    """Return the execution and keep others from changing it until the transaction ends; None when there is none."""
+    """Lock an execution until the transaction ends and return it; None when there is no such execution."""
     cursor = await connection.execute(_LOCK, _key(identifier), binary=True)
     row = await cursor.fetchone()
     return Locked(*row) if row else None
 
 
 async def set_state(connection: Connection, number: int, state: int, closure: bytes) -> None:
-    """Archive or revive the locked execution."""
+    """Archive or reactivate the locked execution."""
     await connection.execute(_SET_STATE, {"id": number, "state": state, "closure": closure})
 
 

@@ -1,17 +1,17 @@
-"""New executions: their rows, tags and facts, for any number of launches in one statement.
+"""Storage of new executions: rows, tags and announcements of any number of launches in one statement.
 
-Two launches of one name meet in the unique key; whichever comes first has it. A launch is known by where its inputs
-lie, which no other launch has (docs/decisions/0004-inputs-never-overwritten.md).
+Of two launches with one name the unique key accepts the first. The URI of its inputs identifies a launch, as no other
+launch has the same (docs/decisions/0004-inputs-never-overwritten.md).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.executions.rules.create import NewExecution
+from services.executions.rules.new_executions import NewExecution
 from services.kit.db.database import Connection
 
-# The executions, their tags and the facts that make an engine run them, all or nothing of each, in one round trip.
+# An execution, its tags and the announcement that makes an engine run it: all are stored or none. One round trip.
 _INSERT = """
 WITH given AS (
 SELECT * FROM unnest(
@@ -22,12 +22,12 @@ SELECT * FROM unnest(
     %(launch_plan_domains)b::text[], %(launch_plan_names)b::text[], %(launch_plan_versions)b::text[],
     %(workflow_projects)b::text[], %(workflow_domains)b::text[], %(workflow_names)b::text[],
     %(workflow_versions)b::text[], %(task_projects)b::text[], %(task_domains)b::text[], %(task_names)b::text[],
-    %(task_versions)b::text[], %(facts)b::bytea[]
+    %(task_versions)b::text[], %(announcements)b::bytea[]
 ) WITH ORDINALITY AS launch (
     project, domain, name, spec, spec_inputs, closure, config, attributes, created_at, mode, source, parent_node,
     inputs_uri, user_inputs_uri, "user", launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
     workflow_project, workflow_domain, workflow_name, workflow_version, task_project, task_domain, task_name,
-    task_version, fact, place
+    task_version, announcement, position
 )
 ), created AS (
 INSERT INTO executions (
@@ -44,7 +44,7 @@ SELECT project, domain, name, 'UNDEFINED', spec, spec_inputs, closure, config, a
        launch_plan_project, launch_plan_domain, launch_plan_name, launch_plan_version,
        workflow_project, workflow_domain, workflow_name, workflow_version,
        task_project, task_domain, task_name, task_version
-FROM given ORDER BY place
+FROM given ORDER BY position
 ON CONFLICT (execution_project, execution_domain, execution_name) DO NOTHING
 RETURNING execution_project, execution_domain, execution_name, inputs_uri
 ), tagged AS (
@@ -53,9 +53,9 @@ SELECT created.execution_project, created.execution_domain, created.execution_na
 FROM created
 JOIN unnest(%(tagged)b::text[], %(tag_keys)b::text[], %(tag_values)b::text[]) AS tag (inputs_uri, key, value)
     USING (inputs_uri)
-), said AS (
+), announced AS (
 INSERT INTO outbox (subject, payload)
-SELECT %(subject)s, given.fact FROM created JOIN given USING (inputs_uri) ORDER BY given.place
+SELECT %(subject)s, given.announcement FROM created JOIN given USING (inputs_uri) ORDER BY given.position
 )
 SELECT inputs_uri FROM created
 """
@@ -64,18 +64,24 @@ _ID_PARTS = ("project", "domain", "name", "version")
 
 @dataclass(frozen=True)
 class Launch:
-    """An execution to be stored: what is new, where its inputs were written, and the fact that tells of it."""
+    """An execution to be stored, the URIs of its inputs, and the payload of its announcement."""
 
     new: NewExecution
     inputs_uri: str
     user_inputs_uri: str
-    fact: bytes
+    announcement: bytes
 
 
 async def insert(connection: Connection, launches: Sequence[Launch], subject: str) -> set[str]:
-    """Store `launches` and their facts, which go out on `subject`; answers the inputs URIs of those that were stored.
+    """Store `launches` and their announcements. No transaction needs to be open.
 
-    The others' names are taken and nothing of them is stored. Needs no transaction of its own.
+    Args:
+        connection: A connection to the database.
+        launches: The launches.
+        subject: The NATS subject of the announcements.
+
+    Returns:
+        The inputs URIs of the stored launches. The names of the others are in use; nothing of them is stored.
     """
     news = [launch.new for launch in launches]
     tags = [(launch.inputs_uri, *tag) for launch in launches for tag in sorted(launch.new.tags)]
@@ -99,7 +105,7 @@ async def insert(connection: Connection, launches: Sequence[Launch], subject: st
         "tagged": [uri for uri, _, _ in tags],
         "tag_keys": [key for _, key, _ in tags],
         "tag_values": [value for _, _, value in tags],
-        "facts": [launch.fact for launch in launches],
+        "announcements": [launch.announcement for launch in launches],
         "subject": subject,
     }
     cursor = await connection.execute(_INSERT, columns)
@@ -107,7 +113,7 @@ async def insert(connection: Connection, launches: Sequence[Launch], subject: st
 
 
 def _columns(prefix: str, ids: Sequence[Any], parts: Sequence[str] = _ID_PARTS) -> dict[str, list[str | None]]:
-    """A list for each part of the ids, None where there is none."""
+    """Return a list of values for each part of the ids, by parameter; None for an id that is None."""
 
     def values(part: str) -> list[str | None]:
         return [None if identifier is None else getattr(identifier, part) for identifier in ids]

@@ -1,12 +1,11 @@
-"""The node_executions table, as reads see it (executions.md section 7)."""
+"""Reads of the node_executions table (executions.md#node-executions)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
 from sqlalchemy import Boolean, DateTime, Select, and_, cast, literal_column, null
 
-from services.executions.rules.answers import StoredNodeExecution
 from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.tables import executions, node_executions
 from services.kit.db.database import Connection
@@ -18,8 +17,8 @@ _KEY = (
     "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s "
     "AND node_id = %(node_id)s"
 )
-# Rows of event version 0 do not say themselves whether they are parents; newer ones do (7.1). An index has this order;
-# without it PostgreSQL would look through the whole table for the children of a leaf where few parents have many.
+# Rows of event version 0 do not have the flag of parents (executions.md#getnodeexecution). The order is an index's:
+# without it PostgreSQL would scan the whole table for the children of a leaf when few parents have many.
 _CHILDREN = """{node}.internal_data = ''::bytea AND (
     SELECT child.id FROM node_executions AS child WHERE child.parent_id = {node}.id
     ORDER BY child.created_at, child.id LIMIT 1
@@ -83,14 +82,26 @@ LISTING = Listing(
     NODE_EXECUTION,
     node_executions.c.id,
     {"execution": EXECUTION},
-    # As they were inserted (1.3): the events of an execution are applied one after the other.
+    # In the order of insertion (lists.md#sort): the events of an execution are applied one after the other.
     unsorted=(node_executions.c.created_at, node_executions.c.id),
 )
 
 
+class StoredNodeExecution(NamedTuple):
+    """The columns that node RPCs return; the two flags are set for event version 0 only; messages are serialized."""
+
+    node_id: str
+    input_uri: str
+    closure: bytes
+    metadata: bytes
+    failed: bool  # whether the closure has an error
+    has_children: bool
+    has_dynamic_children: bool
+
+
 @dataclass(frozen=True)
 class StoredData:
-    """Where a node's inputs and its dynamic workflow lie, and the closure that tells of its outputs."""
+    """The URIs of a node's inputs and dynamic workflow, and the closure, which contains the outputs or their URI."""
 
     input_uri: str
     closure: bytes
@@ -98,21 +109,21 @@ class StoredData:
 
 
 async def get(connection: Connection, node: NodeExecutionIdentifier) -> StoredNodeExecution | None:
-    """Return what GetNodeExecution answers from; None when there is none."""
+    """Return a node execution; None when there is no such node."""
     cursor = await connection.execute(_GET, _key(node), binary=True)
     row = await cursor.fetchone()
     return StoredNodeExecution(*row) if row else None
 
 
 async def get_id(connection: Connection, node: NodeExecutionIdentifier) -> int | None:
-    """Return the id by which children name their parent; None when there is no such node."""
+    """Return the row id, which is the parent id of children; None when there is no such node."""
     cursor = await connection.execute(_GET_ID, _key(node), binary=True)
     row = await cursor.fetchone()
     return row[0] if row else None
 
 
 async def get_data(connection: Connection, node: NodeExecutionIdentifier) -> StoredData | None:
-    """Return what GetNodeExecutionData answers from; None when there is none."""
+    """Return where a node's data is; None when there is no such node."""
     cursor = await connection.execute(_GET_DATA, _key(node), binary=True)
     row = await cursor.fetchone()
     return StoredData(*row) if row else None
@@ -120,35 +131,35 @@ async def get_data(connection: Connection, node: NodeExecutionIdentifier) -> Sto
 
 async def find(
     connection: Connection,
-    plan: ListQuery,
+    query: ListQuery,
     execution: WorkflowExecutionIdentifier,
     *,
     parent_id: int | None = None,
     parent_task_execution_id: int | None = None,
 ) -> Page[StoredNodeExecution]:
-    """Return the nodes of `execution` that `plan` chooses: children of one parent, or else the top level (7.2, 7.3)."""
+    """Return a page of the nodes of `execution`: children of one parent, or else the top level."""
     table = node_executions.c
-    place: dict[str, Any] = {
+    key: dict[str, Any] = {
         "execution_project": execution.project,
         "execution_domain": execution.domain,
         "execution_name": execution.name,
     }
     if parent_task_execution_id is not None:
-        place["parent_task_execution_id"] = parent_task_execution_id
+        key["parent_task_execution_id"] = parent_task_execution_id
     elif parent_id is not None:
-        place["parent_id"] = parent_id
+        key["parent_id"] = parent_id
 
     def chosen(statement: Select[Any]) -> Select[Any]:
-        statement = statement.where(*within(node_executions, place), *plan.where)
+        statement = statement.where(*within(node_executions, key), *query.where)
         if parent_task_execution_id is None and parent_id is None:
             statement = statement.where(table.parent_id.is_(None), table.parent_task_execution_id.is_(None))
-        if "execution" in plan.entities:
+        if "execution" in query.entities:
             statement = statement.join(executions, same_execution(executions, node_executions))
         return statement
 
-    page = RowPage(node_executions, _LISTED, plan, chosen, about=None, values=place)
-    found = await page.read(connection)
-    return Page(map(StoredNodeExecution._make, found), cut=found.cut)
+    page = RowPage(node_executions, _LISTED, query, chosen, about=None, values=key)
+    rows = await page.read(connection)
+    return Page(map(StoredNodeExecution._make, rows), cut=rows.cut)
 
 
 def _key(node: NodeExecutionIdentifier) -> dict[str, str]:

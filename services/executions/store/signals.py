@@ -1,4 +1,4 @@
-"""The signals table: made when a gate first asks, set by whoever answers (executions.md section 10)."""
+"""The signals table (executions.md#signalservice)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ LISTING = Listing(
 
 @dataclass(frozen=True)
 class StoredSignal:
-    """A signal as its row holds it: serialized core.LiteralType and core.Literal, None until it is set."""
+    """A signal: its serialized core.LiteralType, and its serialized core.Literal, None until it is set."""
 
     signal_id: str
     type: bytes
@@ -56,35 +56,35 @@ class StoredSignal:
 
 
 async def get(connection: Connection, identifier: SignalIdentifier) -> StoredSignal | None:
-    """Return a signal; None when no gate has asked for it."""
+    """Return a signal; None when there is no such signal."""
     return await _read(connection, _GET, identifier)
 
 
 async def lock(connection: Connection, identifier: SignalIdentifier) -> StoredSignal | None:
-    """Return a signal that nobody else can change until the transaction ends; None when there is none."""
+    """Lock a signal until the transaction ends and return it; None when there is no such signal."""
     return await _read(connection, _LOCK, identifier)
 
 
 async def create(connection: Connection, identifier: SignalIdentifier, type_: bytes) -> None:
-    """Make a signal; one that is there already stays as it is."""
+    """Store a signal without a value; an existing one is not changed."""
     await connection.execute(_CREATE, _key(identifier) | {"type": type_})
 
 
 async def set_value(connection: Connection, identifier: SignalIdentifier, value: bytes) -> None:
-    """Give a signal its value, in place of a former one."""
+    """Set the value of a signal; it replaces a former one."""
     await connection.execute(_SET, _key(identifier) | {"value": value})
 
 
-async def find(connection: Connection, plan: ListQuery, execution: WorkflowExecutionIdentifier) -> Page[StoredSignal]:
-    """Return the page of an execution's signals that `plan` asks for."""
-    place = dict(zip(EXECUTION_KEY, (execution.project, execution.domain, execution.name), strict=True))
+async def find(connection: Connection, query: ListQuery, execution: WorkflowExecutionIdentifier) -> Page[StoredSignal]:
+    """Return a page of an execution's signals."""
+    key = dict(zip(EXECUTION_KEY, (execution.project, execution.domain, execution.name), strict=True))
 
     def chosen(statement: Select[Any]) -> Select[Any]:
-        return statement.where(*within(signals, place), *plan.where)
+        return statement.where(*within(signals, key), *query.where)
 
     columns = (signals.c.signal_id, signals.c.type, signals.c.value)
-    found = await RowPage(signals, columns, plan, chosen, about=None, values=place).read(connection)
-    return Page((StoredSignal(*row) for row in found), cut=found.cut)
+    rows = await RowPage(signals, columns, query, chosen, about=None, values=key).read(connection)
+    return Page((StoredSignal(*row) for row in rows), cut=rows.cut)
 
 
 async def _read(connection: Connection, statement: str, identifier: SignalIdentifier) -> StoredSignal | None:

@@ -1,4 +1,4 @@
-"""Where messages that clients are shown are stored, for the command that mends them."""
+"""The columns of stored messages that responses contain, for the command `repair`."""
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesResponse
@@ -54,8 +54,8 @@ _MOVE_LANES = "UPDATE event_lanes SET stored_at = stored_at + interval '1 micros
 
 
 async def hold_lanes(connection: Connection) -> None:
-    """Keep events waiting until the transaction ends, and let who applies them read anew what they remember.
+    """Hold up all lanes until the transaction ends, and make their appliers drop their row caches.
 
-    A lane that is not where it was left has been moved by another replica (`event_rows.mark_lane`).
+    An applier takes a lane with another stored time for one that another replica has moved (`event_rows.mark_lane`).
     """
     await connection.execute(_MOVE_LANES)

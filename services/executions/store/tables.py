@@ -1,11 +1,11 @@
-"""Every table of the executions service (executions.md section 14).
+"""All tables of the executions service (executions.md#storage).
 
-Rows hold Flyte's messages serialized, so that reads copy bytes, beside the columns that filters, sorts and decisions
-need. Natural keys are unique indexes; `id` is a surrogate that breaks ties and links rows. Column names are those that
+Rows contain Flyte's messages serialized, so reads copy bytes, and the columns that filters, sorts and decisions need.
+Natural keys are unique indexes; `id` is a surrogate that breaks ties and links rows. Column names are those that
 clients write in filters.
 
-What an execution launched is kept by name (`launch_plan_*`, `workflow_*`, `task_*`): those rows live in the registry's
-database, and `workflow.name` must still be filterable here. There is no `deleted_at`: nothing is ever deleted.
+Launched entities are stored by identifier (`launch_plan_*`, `workflow_*`, `task_*`): their rows are in the registry's
+database, and clients filter executions by `workflow.name`. There is no `deleted_at`, as nothing is deleted.
 """
 
 from typing import Any
@@ -35,12 +35,12 @@ from services.kit.messaging.outbox import outbox_table
 
 metadata = MetaData()
 
-# Events rewrite closures in place. The migration leaves free room on each page of the three tables of executions
-# (fillfactor), which lets PostgreSQL do that without touching an index, as long as no indexed column changes; so the
-# columns that events write stay out of indexes except the one of active executions.
+# Events rewrite closures. The migration leaves free space on each page of the three tables of executions (fillfactor),
+# so PostgreSQL does that without changing an index (HOT) unless an indexed column changes. Therefore no index has a
+# column that events write, except those by phase.
 
-# Phases that count against a launch plan's concurrency limit (executions.md 2.10). New executions are UNDEFINED until
-# the engine's first event.
+# Phases that count towards a launch plan's concurrency limit (executions.md#concurrency-policy). New executions are
+# UNDEFINED until the engine's first event.
 ACTIVE_PHASES = ("UNDEFINED", "QUEUED", "RUNNING")
 
 
@@ -86,18 +86,18 @@ executions = Table(
     _message("spec"),  # admin.ExecutionSpec without its inputs
     Column("spec_inputs", LargeBinary),  # core.LiteralMap sent in the deprecated spec.inputs; lists leave it out
     _message("closure"),  # admin.ExecutionClosure
-    # admin.WorkflowExecutionConfig after the merge of executions.md 2.5, labels and annotations complete: what an
-    # engine runs with. The spec keeps what the client sent.
+    # admin.WorkflowExecutionConfig that the engine uses: merged, with all labels and annotations
+    # (executions.md#execution-configuration). The spec has what the client sent.
     Column("execution_config", LargeBinary, nullable=False, server_default=text("''::bytea")),
     # admin.ListMatchableAttributesResponse: the other matchable attributes that act on it, one of a kind at most, each
-    # with the scope it was set for. Answers show of them what a spec has a place for.
+    # with the scope that it was set for. Responses show those that a spec has a field for.
     Column("execution_attributes", LargeBinary, nullable=False, server_default=text("''::bytea")),
     _time("started_at"),
     _time("execution_created_at"),
     _time("execution_updated_at"),
     _number("duration"),  # nanoseconds; 0 until known
     _text("abort_cause"),
-    _time("aborting_since"),  # when it was asked for first; null unless it was
+    _time("aborting_since"),  # time of the first TerminateExecution; null without one
     _number("mode", Integer),
     _number("source_execution_id"),  # executions.id of the parent or of what was relaunched; 0 for none
     _number("parent_node_execution_id"),  # node_executions.id; 0 for none
@@ -124,7 +124,7 @@ executions = Table(
     UniqueConstraint(*EXECUTION_KEY, name="executions_key"),
 )
 
-# Few at a time, as each ends within minutes.
+# Has few entries, as each of these executions ends within minutes.
 Index("executions_aborting", executions.c.aborting_since, postgresql_where=executions.c.phase == "ABORTING")
 
 Index(
@@ -133,39 +133,40 @@ Index(
     postgresql_where=executions.c.parent_node_execution_id != 0,
 )
 
-_PLACE = (executions.c.execution_project, executions.c.execution_domain)
+_PROJECT_DOMAIN = (executions.c.execution_project, executions.c.execution_domain)
 _NEWEST = (desc(executions.c.created_at), desc(executions.c.id))
 
-# The lists that the console, flytectl and flytekit send (executions.md 5.4, 5.5; clients.md 5.3).
-Index("executions_by_creation", *_PLACE, executions.c.state, *_NEWEST)
+# For the lists that the console, flytectl and flytekit request (lists.md#what-clients-send, clients.md#console-calls).
+Index("executions_by_creation", *_PROJECT_DOMAIN, executions.c.state, *_NEWEST)
 Index(
     "executions_by_execution_creation",
-    *_PLACE,
+    *_PROJECT_DOMAIN,
     executions.c.state,
     desc(executions.c.execution_created_at),
     desc(executions.c.id),
 )
-# Lists show active executions unless a filter names `state`: in the index it spares reading rows that an offset skips.
+# Lists contain active executions unless a filter names `state`. With the column in the index, PostgreSQL does not read
+# the rows that an offset skips.
 _NEWEST_AND_STATE = (*_NEWEST, executions.c.state)
-Index("executions_by_workflow", *_PLACE, executions.c.workflow_name, *_NEWEST_AND_STATE)
+Index("executions_by_workflow", *_PROJECT_DOMAIN, executions.c.workflow_name, *_NEWEST_AND_STATE)
 Index(
     "executions_by_launch_plan",
-    *_PLACE,
+    *_PROJECT_DOMAIN,
     executions.c.launch_plan_name,
     *_NEWEST_AND_STATE,
     postgresql_where=executions.c.launch_plan_name.is_not(None),
 )
 Index(
     "executions_by_task",
-    *_PLACE,
+    *_PROJECT_DOMAIN,
     executions.c.task_name,
     *_NEWEST_AND_STATE,
     postgresql_where=executions.c.task_name.is_not(None),
 )
-Index("executions_by_user", *_PLACE, executions.c.user, *_NEWEST_AND_STATE)
-Index("executions_by_mode", *_PLACE, executions.c.mode, *_NEWEST_AND_STATE)
-# A change of phase is no HOT update anyhow, as the index of active executions is by phase; here it costs an entry more.
-Index("executions_by_phase", *_PLACE, executions.c.phase, *_NEWEST_AND_STATE)
+Index("executions_by_user", *_PROJECT_DOMAIN, executions.c.user, *_NEWEST_AND_STATE)
+Index("executions_by_mode", *_PROJECT_DOMAIN, executions.c.mode, *_NEWEST_AND_STATE)
+# A change of phase is no HOT update in any case, because of the index of active executions; here it adds one entry.
+Index("executions_by_phase", *_PROJECT_DOMAIN, executions.c.phase, *_NEWEST_AND_STATE)
 Index(
     "executions_active_by_launch_plan",
     executions.c.launch_plan_project,
@@ -199,8 +200,8 @@ node_executions = Table(
     Column("internal_data", LargeBinary, nullable=False, server_default=text("''::bytea")),
     UniqueConstraint(*EXECUTION_KEY, "node_id", name="node_executions_key"),
 )
-# Clients read the nodes of one level in the order in which they came. These columns never change: what an event writes
-# of a node that is there touches no index, and a new node has one more entry, in one of the two.
+# Clients read the nodes of one level in the order of insertion. These columns never change: an event for an existing
+# node changes no index, and a new node adds one entry, to one of these two.
 Index(
     "node_executions_of_top_level",
     *(node_executions.c[part] for part in EXECUTION_KEY),
@@ -243,17 +244,17 @@ task_executions = Table(
     _time("task_execution_created_at"),
     _time("task_execution_updated_at"),
     _number("duration"),
-    # Whether external resources are kept in external_resources; else all are in the closure.
+    # Whether the external resources are in external_resources; otherwise all are in the closure.
     Column("resources_chunked", Boolean, nullable=False, server_default=false()),
-    # The node's columns come first: every list and every event asks by node.
+    # The node's columns come first, as every list and every event searches by node.
     UniqueConstraint(
         *EXECUTION_KEY, "node_id", "retry_attempt", "project", "domain", "name", "version", name="task_executions_key"
     ),
 )
 
-# What the events of a map task tell of its subtasks. A row holds the resources of some neighbouring indexes, serialized
-# as the field external_resources of event.TaskExecutionMetadata: chunks one after the other are the whole field. The
-# fillfactor lets a chunk be rewritten in its page.
+# The subtasks of map tasks, from events. A row contains the resources of some neighbouring indexes, serialized as the
+# field external_resources of event.TaskExecutionMetadata: the chunks concatenated are the whole field. The fillfactor
+# lets PostgreSQL rewrite a chunk in its page.
 external_resources = Table(
     "external_resources",
     metadata,
@@ -262,8 +263,8 @@ external_resources = Table(
     _message("resources"),
 )
 
-# How many nodes and tasks of an execution are in each phase, by the phase's name. The fillfactor lets a row be
-# rewritten in its page with every event.
+# The number of nodes and tasks of an execution in each phase, by the phase's name. The fillfactor lets PostgreSQL
+# rewrite a row in its page with every event.
 phase_counts = Table(
     "phase_counts",
     metadata,
@@ -300,8 +301,8 @@ signals = Table(
 
 outbox = outbox_table(metadata)
 
-# How far each lane of events has been applied: written in the transaction that applies a batch, so that a batch which
-# is delivered again is answered with the verdicts it got the first time.
+# The lane cursors. A cursor is written in the transaction that applies a batch, so a batch that is delivered again gets
+# the verdicts of the first time.
 event_lanes = Table(
     "event_lanes",
     metadata,

@@ -1,4 +1,4 @@
-"""The task_executions table, as reads see it (executions.md section 8)."""
+"""Reads of the task_executions table (executions.md#task-executions)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,7 +8,6 @@ from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionI
 from psycopg.rows import TupleRow
 from sqlalchemy import BigInteger, Boolean, DateTime, Select, and_, cast, literal_column, null
 
-from services.executions.rules.answers import StoredTaskExecution
 from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.node_executions import NODE_EXECUTION
 from services.executions.store.tables import executions, node_executions, task_executions
@@ -22,7 +21,8 @@ execution_project = %(execution_project)s AND execution_domain = %(execution_dom
     AND execution_name = %(execution_name)s AND node_id = %(node_id)s AND retry_attempt = %(retry_attempt)s
     AND project = %(project)s AND domain = %(domain)s AND name = %(name)s AND version = %(version)s
 """
-# Nodes of event version 0 name the task that made them. The order is an index's, as for children of a node.
+# Nodes of event version 0 have the id of the task that made them. The order is that of an index, as for children of a
+# node.
 _CHILDREN = """(
     SELECT child.id FROM node_executions AS child WHERE child.parent_task_execution_id = {task}.id
     ORDER BY child.id LIMIT 1
@@ -33,8 +33,8 @@ SELECT id, resources_chunked, project, domain, name, version, retry_attempt, inp
 FROM task_executions AS task
 WHERE {_KEY}
 """
-# External resources of one attempt that answers show, those of the lowest indexes: the subtasks of the largest map task
-# have that much, flytekit receives 20 MiB, and nothing else bounds what events tell of.
+# External resources of one attempt in a response, those with the lowest indexes first. The subtasks of the largest map
+# task take that much, flytekit receives 20 MiB, and nothing else limits the resources in events.
 MOST_RESOURCES_BYTES = 16 * 1024 * 1024
 # In one statement, so that the closure and the chunks are of the same moment.
 _WITH_RESOURCES = """
@@ -65,7 +65,7 @@ LISTING = Listing(
             "created_at": Column(task_executions.c.created_at, Kind.TIMESTAMP),
             "updated_at": Column(task_executions.c.updated_at, Kind.TIMESTAMP),
             "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
-            # The short names mean the execution, not the task, as in the reference (registry.md 4.5).
+            # The short names mean the execution, not the task, as in flyteadmin (lists.md#columns).
             "project": Column(task_executions.c.execution_project),
             "domain": Column(task_executions.c.execution_domain),
             "name": Column(task_executions.c.execution_name),
@@ -123,36 +123,51 @@ _RESOURCES_BYTES = literal_column(
 
 
 @dataclass(frozen=True)
+class StoredTaskExecution:
+    """The columns that task RPCs return; messages are serialized."""
+
+    project: str
+    domain: str
+    name: str
+    version: str
+    retry_attempt: int
+    input_uri: str
+    closure: bytes
+    is_parent: bool
+    resources: bytes | None = None  # external resources that are stored outside the closure
+
+
+@dataclass(frozen=True)
 class StoredData:
-    """Where a task's inputs lie, and the closure that tells of its outputs."""
+    """The URI of an attempt's inputs, and the closure, which contains the outputs or their URI."""
 
     input_uri: str
     closure: bytes
 
 
 async def get(connection: Connection, task: TaskExecutionIdentifier) -> StoredTaskExecution | None:
-    """Return what GetTaskExecution answers from; None when there is none."""
+    """Return a task execution; None when there is no such task execution."""
     cursor = await connection.execute(_GET, _key(task), binary=True)
-    found = await _stored(connection, await cursor.fetchall())
-    return found[0] if found else None
+    rows = await _with_resources(connection, await cursor.fetchall())
+    return rows[0] if rows else None
 
 
 async def get_id(connection: Connection, task: TaskExecutionIdentifier) -> int | None:
-    """Return the id by which nodes name the task that made them; None when there is no such task execution."""
+    """Return the row id, which nodes made by the task have; None when there is no such task execution."""
     cursor = await connection.execute(_GET_ID, _key(task), binary=True)
     row = await cursor.fetchone()
     return row[0] if row else None
 
 
 async def get_data(connection: Connection, task: TaskExecutionIdentifier) -> StoredData | None:
-    """Return what GetTaskExecutionData answers from; None when there is none."""
+    """Return where an attempt's data is; None when there is no such task execution."""
     cursor = await connection.execute(_GET_DATA, _key(task), binary=True)
     row = await cursor.fetchone()
     return StoredData(*row) if row else None
 
 
 async def get_attempt(connection: Connection, node: NodeExecutionIdentifier, attempt: int) -> StoredData | None:
-    """Return the data of the attempt `attempt` at `node`, of the oldest task there; None when there is none."""
+    """Return where the data of the attempt `attempt` at `node` is, of the oldest task there; None without one."""
     execution = node.execution_id
     key = {"project": execution.project, "domain": execution.domain, "name": execution.name, "node_id": node.node_id}
     cursor = await connection.execute(_GET_ATTEMPT, key | {"attempt": attempt}, binary=True)
@@ -160,9 +175,9 @@ async def get_attempt(connection: Connection, node: NodeExecutionIdentifier, att
     return StoredData(*row) if row else None
 
 
-async def find(connection: Connection, plan: ListQuery, node: NodeExecutionIdentifier) -> Page[StoredTaskExecution]:
-    """Return the attempts and tasks of `node` that `plan` chooses."""
-    place = {
+async def find(connection: Connection, query: ListQuery, node: NodeExecutionIdentifier) -> Page[StoredTaskExecution]:
+    """Return a page of the attempts of all tasks of `node`."""
+    key = {
         "execution_project": node.execution_id.project,
         "execution_domain": node.execution_id.domain,
         "execution_name": node.execution_id.name,
@@ -170,26 +185,31 @@ async def find(connection: Connection, plan: ListQuery, node: NodeExecutionIdent
     }
 
     def chosen(statement: Select[Any]) -> Select[Any]:
-        statement = statement.where(*within(task_executions, place), *plan.where)
-        if "execution" in plan.entities:
+        statement = statement.where(*within(task_executions, key), *query.where)
+        if "execution" in query.entities:
             statement = statement.join(executions, same_execution(executions, task_executions))
-        if "node_execution" in plan.entities:
+        if "node_execution" in query.entities:
             same_node = node_executions.c.node_id == task_executions.c.node_id
             of_node = and_(same_execution(node_executions, task_executions), same_node)
             statement = statement.join(node_executions, of_node)
         return statement
 
-    page = RowPage(task_executions, _LISTED, plan, chosen, about=None, values=place, extra_bytes=_RESOURCES_BYTES)
-    found = await page.read(connection)
-    return Page(await _stored(connection, found), cut=found.cut)
+    page = RowPage(task_executions, _LISTED, query, chosen, about=None, values=key, extra_bytes=_RESOURCES_BYTES)
+    rows = await page.read(connection)
+    return Page(await _with_resources(connection, rows), cut=rows.cut)
 
 
-async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[StoredTaskExecution]:
-    """Answer `rows` (id, whether there are chunks, then the fields); only rows with chunks cost another statement."""
-    found: dict[int, StoredTaskExecution] = {}
+async def _with_resources(connection: Connection, rows: Iterable[TupleRow]) -> list[StoredTaskExecution]:
+    """Return task executions with their external resources; only rows with chunks cost another statement.
+
+    Args:
+        connection: A connection to the database.
+        rows: The id, whether there are chunks, then the fields of StoredTaskExecution.
+    """
+    tasks: dict[int, StoredTaskExecution] = {}
     chunked: list[int] = []
     for identifier, has_chunks, *fields in rows:
-        found[identifier] = StoredTaskExecution(*fields)
+        tasks[identifier] = StoredTaskExecution(*fields)
         if has_chunks:
             chunked.append(identifier)
     if chunked:
@@ -197,8 +217,8 @@ async def _stored(connection: Connection, rows: Iterable[TupleRow]) -> list[Stor
             _WITH_RESOURCES, {"ids": chunked, "most_bytes": MOST_RESOURCES_BYTES}, binary=True
         )
         for identifier, closure, resources in await cursor.fetchall():
-            found[identifier] = replace(found[identifier], closure=closure, resources=resources)
-    return list(found.values())
+            tasks[identifier] = replace(tasks[identifier], closure=closure, resources=resources)
+    return list(tasks.values())
 
 
 def _key(task: TaskExecutionIdentifier) -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""A running executions service and its database, for the tests of one file here: it takes events as long as it runs."""
+"""A running executions service and its database, for each test file; it receives events while it runs."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

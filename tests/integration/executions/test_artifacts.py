@@ -1,4 +1,4 @@
-"""GetData: what flyte:// URLs name (executions.md 11.3 and 11.4)."""
+"""GetData for flyte:// URLs (executions.md#getdata)."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def url(rest: str, name: str = "artifacts") -> GetDataRequest:
 async def proxy(
     served: Any, admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> DataProxyServiceStub:
-    """An execution with a node that has inputs, outputs and a deck, of whose task there are two attempts."""
+    """Store an execution with a node that has inputs, outputs, a deck and two attempts of its task."""
     assert admin
     inputs = stored(objects, "artifacts/inputs", INPUTS.SerializeToString())
     outputs = stored(objects, "artifacts/outputs", OUTPUTS.SerializeToString())
@@ -44,7 +44,7 @@ async def proxy(
     return DataProxyServiceStub(served.channel)
 
 
-async def test_inputs_and_outputs_of_nodes_and_attempts_whole_or_one_of_them(proxy: DataProxyServiceStub) -> None:
+async def test_get_data_returns_all_inputs_or_outputs_or_one_literal(proxy: DataProxyServiceStub) -> None:
     for rest, expected in {
         "n0/i": GetDataResponse(literal_map=INPUTS),
         "n0/o": GetDataResponse(literal_map=OUTPUTS),
@@ -58,11 +58,11 @@ async def test_inputs_and_outputs_of_nodes_and_attempts_whole_or_one_of_them(pro
         assert await proxy.GetData(url(rest)) == expected, rest
 
 
-async def test_a_deck_is_a_signed_url(proxy: DataProxyServiceStub) -> None:
-    answer = await proxy.GetData(url("n0/d"))
-    assert answer.WhichOneof("data") == "pre_signed_urls"
-    assert answer.pre_signed_urls.HasField("expires_at")
-    assert "artifacts/deck.html" in answer.pre_signed_urls.signed_url[0]
+async def test_get_data_of_a_deck_is_a_signed_url(proxy: DataProxyServiceStub) -> None:
+    response = await proxy.GetData(url("n0/d"))
+    assert response.WhichOneof("data") == "pre_signed_urls"
+    assert response.pre_signed_urls.HasField("expires_at")
+    assert "artifacts/deck.html" in response.pre_signed_urls.signed_url[0]
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ async def test_a_deck_is_a_signed_url(proxy: DataProxyServiceStub) -> None:
         (url("n1/o"), MISSING, "is gone: file://"),
     ],
 )
-async def test_what_is_not_there_is_told(
+async def test_get_data_of_missing_data_is_refused(
     request_: GetDataRequest, code: grpc.StatusCode, message: str, proxy: DataProxyServiceStub
 ) -> None:
     await refused(proxy.GetData(request_), code, message)
 
 
-async def test_of_data_too_large_to_answer_the_url_is_signed(parts: Parts, objects: Path) -> None:
+async def test_get_data_of_large_data_is_a_signed_url(parts: Parts, objects: Path) -> None:
     outputs = stored(objects, "artifacts/large", OUTPUTS.SerializeToString())
     settings = {
         "objects_url": f"file://{objects}",
@@ -103,6 +103,6 @@ async def test_of_data_too_large_to_answer_the_url_is_signed(parts: Parts, objec
         await execution(connection, "artifacts")
         await node(connection, "artifacts", "n0", closure=NodeExecutionClosure(output_uri=outputs))
         proxy = DataProxyServiceStub(running.channel)
-        answer = await proxy.GetData(url("n0/o"))
-        assert "artifacts/large" in answer.pre_signed_urls.signed_url[0]
+        response = await proxy.GetData(url("n0/o"))
+        assert "artifacts/large" in response.pre_signed_urls.signed_url[0]
         await refused(proxy.GetData(url("n0/o/o0")), grpc.StatusCode.RESOURCE_EXHAUSTED, "too large")

@@ -1,4 +1,4 @@
-"""The engine's sender against the real event path: whole executions, nested and failing ones included."""
+"""The play engine's events on the real event path: whole executions, also nested and failing ones."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -47,7 +47,7 @@ def workflow(name: str, nodes: list[Node], *outputs: Binding) -> CompiledWorkflo
 def compiled(
     primary: CompiledWorkflow, *tasks: str, subs: tuple[CompiledWorkflow, ...] = ()
 ) -> CompiledWorkflowClosure:
-    """A closure whose tasks may be retried once."""
+    """Return a closure whose tasks may be retried once."""
     retried = {"retries": {"retries": 1}}
     templates = [{"id": identifier(ResourceType.TASK, name), "type": "python-task"} for name in tasks]
     return CompiledWorkflowClosure(
@@ -94,7 +94,7 @@ async def play(
     return name, engine, await engine.run(execution, closure, to_literals({"x": 3}))
 
 
-async def test_a_chain_of_tasks_computes_its_outputs(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_chain_of_tasks_computes_its_outputs(admin: AdminServiceStub, executions: Executions) -> None:
     name, engine, outputs = await play(admin, executions, compiled(CHAIN, "double"), {"double": double}, pod_reasons=2)
     assert outputs is not None
     assert python_values(outputs) == {"o": 12}
@@ -117,7 +117,7 @@ async def test_a_chain_of_tasks_computes_its_outputs(admin: AdminServiceStub, ex
     assert executions.rows("task_executions", "phase, phase_version", name) == [("SUCCEEDED", 0)] * 2
 
 
-async def test_a_failing_task_is_tried_again_and_then_fails_the_execution(
+async def test_failing_task_is_retried_and_then_fails_the_execution(
     admin: AdminServiceStub, executions: Executions
 ) -> None:
     def broken(x: int) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ async def test_a_failing_task_is_tried_again_and_then_fails_the_execution(
     assert executions.rows("task_executions", "retry_attempt, phase", name) == [(0, "FAILED"), (1, "FAILED")]
 
 
-async def test_a_sub_workflow_runs_below_its_node(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_sub_workflow_runs_below_its_node(admin: AdminServiceStub, executions: Executions) -> None:
     node = Node(
         id="sub",
         workflow_node={"sub_workflow_ref": identifier(ResourceType.WORKFLOW, "chain")},
@@ -149,7 +149,7 @@ async def test_a_sub_workflow_runs_below_its_node(admin: AdminServiceStub, execu
     assert {row[3] for row in rows} == {"SUCCEEDED"}
 
 
-async def test_a_dynamic_task_runs_what_it_made(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_dynamic_task_runs_the_workflow_that_it_made(admin: AdminServiceStub, executions: Executions) -> None:
     def make(x: int) -> Dynamic:
         assert x == 3
         return Dynamic(compiled(CHAIN, "double"))
@@ -166,7 +166,9 @@ async def test_a_dynamic_task_runs_what_it_made(admin: AdminServiceStub, executi
     assert stored.primary.template.id.name == "chain"
 
 
-async def test_a_map_task_is_one_attempt_with_a_resource_each(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_map_task_is_one_attempt_with_a_resource_per_subtask(
+    admin: AdminServiceStub, executions: Executions
+) -> None:
     mapped = Node(
         id="map",
         array_node={"node": task_node("inner", "double")},
@@ -179,10 +181,12 @@ async def test_a_map_task_is_one_attempt_with_a_resource_each(admin: AdminServic
     ((stored,),) = executions.rows("task_executions", "closure", name)
     closure = TaskExecutionClosure.FromString(stored)  # type: ignore[arg-type]  # a row of unknown types
     resources = closure.metadata.external_resources
-    assert [(one.index, one.phase, one.external_id) for one in resources] == [(i, 3, f"pod-n{i}-0") for i in range(3)]
+    assert [(item.index, item.phase, item.external_id) for item in resources] == [
+        (i, 3, f"pod-n{i}-0") for i in range(3)
+    ]
 
 
-async def test_an_unknown_execution_is_given_up_at_once(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_unknown_execution_is_aborted_at_once(admin: AdminServiceStub, executions: Executions) -> None:
     engine = Engine(admin, executions.objects, {"double": double})
     execution = WorkflowExecutionIdentifier(project="p", domain="d", name="unknown")
     with pytest.raises(WorkflowAborted, match="ExecutionNotFound"):

@@ -1,4 +1,4 @@
-"""What is handed to an engine: at least once, in whatever order the facts come, and never what was stopped."""
+"""Submission of executions to an engine: at least once, in any order of announcements, and never after a stop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,8 +22,8 @@ from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATE
 from services.executions import app
 from services.executions.engine.dispatcher import DURABLE, SUBJECTS, EngineDispatcher
 from services.executions.engine.port import LOST_CODE
+from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
-from services.executions.jobs.unconfirmed_aborts import AbortReconciler
 from services.executions.rules.events.storage import Storage
 from services.kit.db.database import Database
 from services.kit.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
@@ -50,8 +50,8 @@ async def phase_of(admin: AdminServiceStub, name: str) -> str:
 
 
 async def get(admin: AdminServiceStub, name: str) -> Execution:
-    found: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id(name)))
-    return found
+    execution_: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id(name)))
+    return execution_
 
 
 async def terminate(admin: AdminServiceStub, name: str) -> None:
@@ -70,19 +70,19 @@ def engine() -> MemoryEngine:
     return MemoryEngine()
 
 
-def working(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
+def dispatcher_of(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
     reconciler = AbortReconciler(db, Outbox(), STORAGE, patience=PATIENCE, clock=now)
     return EngineDispatcher(db, engine, reconciler, settings=served.settings, clock=now)
 
 
 @pytest.fixture
-def work(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
-    return working(db, engine, served)
+def dispatcher(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
+    return dispatcher_of(db, engine, served)
 
 
 @pytest.fixture
-def lost(db: Database, engine: MemoryEngine, work: EngineDispatcher) -> LostExecutions:
-    return LostExecutions(db, engine, work, Outbox(), storage=STORAGE, patience=PATIENCE, clock=now)
+def lost(db: Database, engine: MemoryEngine, dispatcher: EngineDispatcher) -> LostExecutions:
+    return LostExecutions(db, engine, dispatcher, Outbox(), storage=STORAGE, patience=PATIENCE, clock=now)
 
 
 async def created(database: Rows, name: str, **row: Any) -> None:
@@ -91,78 +91,76 @@ async def created(database: Rows, name: str, **row: Any) -> None:
     await execution(database, name, **{**defaults, **row})
 
 
-async def test_a_new_execution_is_run_with_what_it_was_launched_with(
-    work: EngineDispatcher, engine: MemoryEngine, database: Rows
+async def test_new_execution_is_run_with_its_spec_and_inputs(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows
 ) -> None:
     closure = ExecutionClosure()
     closure.workflow_id.name = "wf"
     spec = ExecutionSpec(max_parallelism=7)
     await created(database, "fresh", closure=closure, spec=spec, inputs_uri="file:///inputs")
-    assert await work.hand(execution_id("fresh"), last=False)
-    handed = engine.running["fresh"]
-    assert (handed.id, handed.workflow_id.name, handed.spec) == (execution_id("fresh"), "wf", spec)
-    assert (handed.inputs_uri, handed.acting.task_resources.defaults.cpu) == ("file:///inputs", "2")
-    assert handed.accepted_at <= now()
+    assert await dispatcher.submit(execution_id("fresh"), last=False)
+    request = engine.running["fresh"]
+    assert (request.id, request.workflow_id.name, request.spec) == (execution_id("fresh"), "wf", spec)
+    assert (request.inputs_uri, request.engine_inputs.task_resources.defaults.cpu) == ("file:///inputs", "2")
+    assert request.accepted_at <= now()
 
 
 @pytest.mark.parametrize("phase", ["QUEUED", "RUNNING", "SUCCEEDING", "SUCCEEDED", "FAILED", "TIMED_OUT"])
-async def test_what_its_engine_reports_on_is_not_handed_again(
-    phase: str, work: EngineDispatcher, engine: MemoryEngine, database: Rows
+async def test_execution_that_its_engine_reports_on_is_not_run_again(
+    phase: str, dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows
 ) -> None:
     await created(database, f"known-{phase.lower()}", phase=phase)
-    assert await work.hand(execution_id(f"known-{phase.lower()}"), last=True)
+    assert await dispatcher.submit(execution_id(f"known-{phase.lower()}"), last=True)
     assert (engine.ever, engine.stopped) == (set(), [])
 
 
-async def test_the_fact_of_an_execution_that_is_not_there_is_done_with(
-    work: EngineDispatcher, engine: MemoryEngine
-) -> None:
-    assert await work.hand(execution_id("nobody"), last=False)
+async def test_announcement_of_a_missing_execution_is_done(dispatcher: EngineDispatcher, engine: MemoryEngine) -> None:
+    assert await dispatcher.submit(execution_id("missing"), last=False)
     assert (engine.ever, engine.stopped) == (set(), [])
 
 
-async def test_what_was_stopped_before_it_ran_is_never_run_and_ends_at_once(
-    work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+async def test_execution_stopped_before_it_ran_is_never_run_and_ends_at_once(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "early")
     await terminate(admin, "early")
-    assert await work.hand(execution_id("early"), last=False)
+    assert await dispatcher.submit(execution_id("early"), last=False)
     assert (engine.ever, engine.stopped[0]) == (set(), "early")
     ended = (await get(admin, "early")).closure
     assert (ended.phase, ended.abort_metadata.cause) == (WorkflowExecution.ABORTED, "enough")
 
 
-async def test_what_is_stopped_while_it_is_handed_over_is_stopped_after(
-    work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+async def test_execution_stopped_during_its_submission_is_stopped_after_it(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "crossed")
     engine.gate = asyncio.Event()
-    handing = asyncio.create_task(work.hand(execution_id("crossed"), last=False))
+    submission = asyncio.create_task(dispatcher.submit(execution_id("crossed"), last=False))
     await engine.entered.wait()
     await terminate(admin, "crossed")
     engine.gate.set()
-    assert await handing
+    assert await submission
     assert (engine.running, engine.stopped) == ({}, ["crossed"])
     assert await phase_of(admin, "crossed") == "ABORTING"  # the engine had it and will report its end
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "stored"),
     [
         (InvalidArgument("no entry node"), ("InvalidArgument", "USER")),
         (Internal("failed to create workflow"), ("Internal", "SYSTEM")),
         (ValueError("a task is missing — 缺"), ("Unknown", "SYSTEM")),
     ],
 )
-async def test_a_refused_execution_has_failed_and_tells_why(
-    error: Exception, told: tuple[str, str], served: Served, db: Database, database: Rows
+async def test_refused_execution_is_failed_with_the_error(
+    error: Exception, stored: tuple[str, str], served: Served, db: Database, database: Rows
 ) -> None:
-    code, kind = told
+    code, kind = stored
     name = f"refused-{code.lower()}"
     admin = AdminServiceStub(served.channel)
     await created(database, name)
-    work = working(db, MemoryEngine(failures=[error]), served)
-    assert await work.hand(execution_id(name), last=False)
+    dispatcher = dispatcher_of(db, MemoryEngine(failures=[error]), served)
+    assert await dispatcher.submit(execution_id(name), last=False)
     closure = (await get(admin, name)).closure
     assert closure.phase == WorkflowExecution.FAILED
     assert (closure.error.code, closure.error.kind, closure.error.message) == (
@@ -178,51 +176,52 @@ async def test_a_refused_execution_has_failed_and_tells_why(
     assert await cursor.fetchone() == ("FAILED", code, kind, None)
 
 
-async def test_a_launch_waits_for_an_engine_that_is_away_and_fails_in_the_end(
-    work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+async def test_launch_waits_for_an_unavailable_engine_and_fails_at_the_last_try(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "patient")
     engine.failures = [Unavailable("no route"), ResourceExhausted("too many"), Unavailable("still no route")]
     for _ in range(2):
-        assert not await work.hand(execution_id("patient"), last=False)
+        assert not await dispatcher.submit(execution_id("patient"), last=False)
         assert await phase_of(admin, "patient") == "UNDEFINED"
-    assert await work.hand(execution_id("patient"), last=True)
+    assert await dispatcher.submit(execution_id("patient"), last=True)
     error = (await get(admin, "patient")).closure.error
     assert (error.code, error.message, error.kind) == ("Unavailable", "still no route", ExecutionError.SYSTEM)
 
 
 @pytest.mark.parametrize("error", [Unavailable("no route"), Internal("failed to terminate execution")])
-async def test_a_stop_is_never_given_up(
-    error: Exception, work: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+async def test_stop_is_retried_after_any_error(
+    error: Exception, dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     name = f"stop-{type(error).__name__.lower()}"
     await created(database, name)
-    assert await work.hand(execution_id(name), last=False)
+    assert await dispatcher.submit(execution_id(name), last=False)
     await terminate(admin, name)
     engine.failures = [error, error]
     for _ in range(2):
-        assert not await work.hand(execution_id(name), last=True)
+        assert not await dispatcher.submit(execution_id(name), last=True)
         assert (await phase_of(admin, name), list(engine.running)) == ("ABORTING", [name])
-    assert await work.hand(execution_id(name), last=True)
+    assert await dispatcher.submit(execution_id(name), last=True)
     assert engine.running == {}
 
 
-async def test_replicas_share_the_facts_and_leave_nothing_behind(
+async def test_replicas_share_the_announcements_and_process_all(
     parts: Parts, db: Database, served: Served, database: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Facts twice and in both orders, an engine that fails now and then, a replica that is killed."""
-    monkeypatch.setattr(streams, "FETCHED_ACK_WAIT_SECONDS", 1.0)  # what a killed replica had comes again after it
+    """Announcements come twice and in both orders, the engine fails sometimes, a replica is killed."""
+    # The time until messages of a killed replica are redelivered.
+    monkeypatch.setattr(streams, "FETCHED_ACK_WAIT_SECONDS", 1.0)
     admin = AdminServiceStub(served.channel)
     names = [f"many-{number}" for number in range(60)]
     stopped = set(names[::3])
     engine = MemoryEngine(failures=[Unavailable("no route"), ResourceExhausted("too many")])
     bus = await Bus.connect(parts.nats_url, "engine-test")
     await bus.ensure(announcements_of(EXECUTION_CREATED.owner))
-    # What other tests of this stream left is not for this engine.
+    # Messages that other tests left in this stream are not for this engine.
     await bus.pull(announcements_of(EXECUTION_CREATED.owner), SUBJECTS, DURABLE)
 
     def replica() -> asyncio.Task[None]:
-        return asyncio.create_task(working(db, engine, served).run(bus))
+        return asyncio.create_task(dispatcher_of(db, engine, served).run(bus))
 
     replicas = [replica(), replica()]
     try:
@@ -253,7 +252,7 @@ async def test_replicas_share_the_facts_and_leave_nothing_behind(
         for task in replicas:
             task.cancel()
         await bus.close()
-    # Whoever was run and then stopped is for the engine to report on; the others have ended.
+    # The engine reports the end of those that ran before the stop; the others have ended.
     assert {name for name in stopped if phases[name] == "ABORTING"} <= engine.ever
     assert {phases[name] for name in set(names) - stopped} == {"UNDEFINED"}
 
@@ -261,59 +260,59 @@ async def test_replicas_share_the_facts_and_leave_nothing_behind(
 OLD = {"updated_at": datetime(2020, 1, 1, tzinfo=UTC)}
 
 
-async def test_what_no_longer_moves_and_is_gone_from_the_engine_fails_with_a_system_error(
-    lost: LostExecutions, engine: MemoryEngine, work: EngineDispatcher, database: Rows, admin: AdminServiceStub
+async def test_execution_without_changes_that_the_engine_lost_fails_with_a_system_error(
+    lost: LostExecutions, engine: MemoryEngine, dispatcher: EngineDispatcher, database: Rows, admin: AdminServiceStub
 ) -> None:
-    await created(database, "kept")
-    await work.hand(execution_id("kept"), last=False)
+    await created(database, "running-old")
+    await dispatcher.submit(execution_id("running-old"), last=False)
     await database.execute(
-        "UPDATE executions SET phase = 'RUNNING', updated_at = '2020-01-01' WHERE execution_name = 'kept'"
+        "UPDATE executions SET phase = 'RUNNING', updated_at = '2020-01-01' WHERE execution_name = 'running-old'"
     )
     await created(database, "gone-queued", phase="QUEUED", **OLD)
     await created(database, "gone-running", phase="RUNNING", **OLD)
     await created(database, "moving", phase="RUNNING")
     await created(database, "over", phase="SUCCEEDED", **OLD)
     await created(database, "unstarted", **OLD)
-    await lost.look()
+    await lost.check()
     for name in ("gone-queued", "gone-running"):
         closure = (await get(admin, name)).closure
         assert (closure.phase, closure.error.code) == (WorkflowExecution.FAILED, LOST_CODE)
         assert closure.error.kind == ExecutionError.SYSTEM
     assert await phase_of(admin, "moving") == "RUNNING"
     assert await phase_of(admin, "over") == "SUCCEEDED"
-    assert set(engine.running) >= {"kept", "unstarted"}
-    cursor = await database.execute("SELECT phase FROM executions WHERE execution_name = 'kept'")
+    assert set(engine.running) >= {"running-old", "unstarted"}
+    cursor = await database.execute("SELECT phase FROM executions WHERE execution_name = 'running-old'")
     assert await cursor.fetchone() == ("RUNNING",)
 
 
-async def test_an_engine_that_cannot_be_asked_loses_nothing(
+async def test_unavailable_engine_ends_no_execution(
     lost: LostExecutions, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
-    await created(database, "unasked", phase="RUNNING", **OLD)
+    await created(database, "unchecked", phase="RUNNING", **OLD)
     engine.failures = [Unavailable("no route")]
     with pytest.raises(Unavailable):
-        await lost.look()
-    assert await phase_of(admin, "unasked") == "RUNNING"
-    await lost.look()
-    assert await phase_of(admin, "unasked") == "FAILED"
+        await lost.check()
+    assert await phase_of(admin, "unchecked") == "RUNNING"
+    await lost.check()
+    assert await phase_of(admin, "unchecked") == "FAILED"
 
 
-async def test_an_event_meanwhile_wins(
+async def test_event_during_the_check_wins(
     lost: LostExecutions, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "revived", phase="RUNNING", **OLD)
-    ask = engine.missing
+    original = engine.missing
 
     async def missing(executions: Any) -> Any:
         await database.execute("UPDATE executions SET updated_at = now() WHERE execution_name = 'revived'")
-        return await ask(executions)
+        return await original(executions)
 
     engine.missing = missing  # type: ignore[method-assign]
-    await lost.look()
+    await lost.check()
     assert await phase_of(admin, "revived") == "RUNNING"
 
 
-async def test_a_running_service_hands_over_what_is_launched_and_stopped(
+async def test_running_service_submits_launched_executions_and_stops_terminated_ones(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = MemoryEngine()

@@ -1,4 +1,4 @@
-"""Lists of executions: indexes serve what clients ask, no value breaks one."""
+"""Pages of executions and nodes: indexes serve the lists of clients, and no value breaks a list."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -22,11 +22,11 @@ from tests.support.query_plans import Statement, assert_reads_only_the_page, pla
 
 STORED, NODES = 20_000, 3_000
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-WHERE = NamedEntityIdentifier(project="p", domain="d")
+SCOPE = NamedEntityIdentifier(project="p", domain="d")
 RUN = WorkflowExecutionIdentifier(project="p", domain="d", name="run")
 NODE = NodeExecutionIdentifier(execution_id=RUN, node_id="n1")
 NEWEST, OLDEST = 0, 1
-# What a page and what it skips may cost; everything there is takes a hundred times as much.
+# Rows that a page and its offset may read; the whole table has a hundred times as many.
 MOST_ROWS = 2 * 100
 _FILL = f"""
 INSERT INTO executions (created_at, execution_created_at, execution_project, execution_domain, execution_name, spec,
@@ -77,35 +77,35 @@ def planned(
 @pytest.mark.parametrize(
     "also", ["", "+eq(mode,1)", "+eq(user,u0)+lt(created_at,2026-01-01T02:00:00Z)", "+eq(admin_tag.name,a)"]
 )
-async def test_a_page_of_several_phases_is_what_walking_finds(
+async def test_page_of_several_phases_is_part_of_the_whole_list(
     connection: Connection, also: str, sort: tuple[str, int]
 ) -> None:
     filters = f"value_in(phase,FAILED;SUCCEEDED;FAILED;RUNNING)+value_in(state,0;1){also}"
-    walk = execution_lists.LISTING.plan(
+    query = execution_lists.LISTING.plan(
         name="x", limit=3 * STORED, token="", filters=filters, sort_key=sort[0], sort_direction=sort[1]
     )
-    walked = await execution_lists.find(connection, walk, WHERE)
-    assert len(walked) > 100
+    whole = await execution_lists.find(connection, query, SCOPE)
+    assert len(whole) > 100
     for offset in (0, 70, 1_900, 1_901):
-        page = await execution_lists.find(connection, planned(execution_lists.LISTING, filters, sort, offset), WHERE)
-        assert [row.name for row in page] == [row.name for row in walked[offset : offset + 100]]
+        page = await execution_lists.find(connection, planned(execution_lists.LISTING, filters, sort, offset), SCOPE)
+        assert [row.name for row in page] == [row.name for row in whole[offset : offset + 100]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
-    """The statements that lists run, as they run."""
-    statements: list[Statement] = []
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
+    """Return the list to which the statements of lists are appended."""
+    executed: list[Statement] = []
 
     async def fetch_text(connection: Connection, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        statements.append((text, parameters))
+        executed.append((text, parameters))
         return await db.fetch_text(connection, text, parameters)
 
     monkeypatch.setattr(row_pages, "fetch_text", fetch_text)
-    return statements
+    return executed
 
 
 async def cost(connection: Connection, statement: Statement) -> tuple[set[str], int]:
-    """Which indexes a statement uses, and the most rows that one step of it looks at in all."""
+    """Return the indexes that a statement uses, and the most rows that one of its steps reads."""
     steps = await plan_steps(connection, statement)
     return {step["Index Name"] for step in steps if "Index Name" in step}, max(map(rows_seen, steps))
 
@@ -134,27 +134,27 @@ async def cost(connection: Connection, statement: Statement) -> tuple[set[str], 
         ("eq(task.name,t)", ("created_at", NEWEST), "executions_by_task"),
     ],
 )
-async def test_an_index_serves_what_clients_ask_of_executions(
+async def test_index_serves_lists_of_executions(
     *,
     connection: Connection,
-    asked: list[Statement],
+    statements: list[Statement],
     filters: str,
     sort: tuple[str, int],
     index: str,
 ) -> None:
-    await execution_lists.find(connection, planned(execution_lists.LISTING, filters, sort), WHERE)
-    indexes, rows = await cost(connection, asked[-1])
+    await execution_lists.find(connection, planned(execution_lists.LISTING, filters, sort), SCOPE)
+    indexes, rows = await cost(connection, statements[-1])
     assert index in indexes
     assert rows <= MOST_ROWS
 
 
 @pytest.mark.parametrize("sort", [("created_at", OLDEST), ("created_at", NEWEST), None])
-async def test_an_index_serves_a_level_of_nodes(
-    connection: Connection, asked: list[Statement], sort: tuple[str, int] | None
+async def test_index_serves_a_level_of_nodes(
+    connection: Connection, statements: list[Statement], sort: tuple[str, int] | None
 ) -> None:
     page = planned(node_executions.LISTING, sort=sort)
     await node_executions.find(connection, page, RUN)
-    indexes, rows = await cost(connection, asked[-1])
+    indexes, rows = await cost(connection, statements[-1])
     assert "node_executions_of_top_level" in indexes
     assert rows <= MOST_ROWS
 
@@ -169,36 +169,36 @@ async def test_an_index_serves_a_level_of_nodes(
         ("eq(phase,SUCCEEDED)", "created_at"),
     ],
 )
-async def test_a_page_at_an_offset_reads_only_its_own_rows_of_executions(
-    connection: Connection, asked: list[Statement], filters: str, key: str
+async def test_page_of_executions_at_an_offset_reads_only_its_rows(
+    connection: Connection, statements: list[Statement], filters: str, key: str
 ) -> None:
-    plan = planned(execution_lists.LISTING, filters, (key, NEWEST), offset=9_000)
-    found = [row.name for row in await execution_lists.find(connection, plan, WHERE)]
+    query = planned(execution_lists.LISTING, filters, (key, NEWEST), offset=9_000)
+    names = [row.name for row in await execution_lists.find(connection, query, SCOPE)]
     listed = [f"x{number}" for number in range(STORED, 0, -1) if number % 10]
-    assert found == listed[9_000:9_100]
-    await assert_reads_only_the_page(connection, asked[-1])
+    assert names == listed[9_000:9_100]
+    await assert_reads_only_the_page(connection, statements[-1])
 
 
 @pytest.mark.parametrize(
     "filters", ["eq(user,u7)", "eq(workflow.name,w7)", "eq(launch_plan.name,l7)", "eq(task.name,t)"]
 )
-async def test_a_page_at_an_offset_reads_only_its_own_rows_of_what_was_launched(
-    connection: Connection, asked: list[Statement], filters: str
+async def test_page_of_one_entitys_executions_at_an_offset_reads_only_its_rows(
+    connection: Connection, statements: list[Statement], filters: str
 ) -> None:
-    plan = planned(execution_lists.LISTING, filters, offset=250)
-    assert len(await execution_lists.find(connection, plan, WHERE)) == 100
-    await assert_reads_only_the_page(connection, asked[-1])
+    query = planned(execution_lists.LISTING, filters, offset=250)
+    assert len(await execution_lists.find(connection, query, SCOPE)) == 100
+    await assert_reads_only_the_page(connection, statements[-1])
 
 
-async def test_a_page_at_an_offset_reads_only_its_own_rows_of_nodes(
-    connection: Connection, asked: list[Statement]
+async def test_page_of_nodes_at_an_offset_reads_only_its_rows(
+    connection: Connection, statements: list[Statement]
 ) -> None:
-    found = await node_executions.find(connection, planned(node_executions.LISTING, sort=None, offset=2_000), RUN)
-    assert [row.node_id for row in found] == [f"n{number}" for number in range(2_001, 2_101)]
-    await assert_reads_only_the_page(connection, asked[-1])
+    rows = await node_executions.find(connection, planned(node_executions.LISTING, sort=None, offset=2_000), RUN)
+    assert [row.node_id for row in rows] == [f"n{number}" for number in range(2_001, 2_101)]
+    await assert_reads_only_the_page(connection, statements[-1])
 
 
-async def test_the_release_before_reads_another_count_of_archivings_every_time(connection: Connection) -> None:
+async def test_former_release_reads_a_new_count_of_archivings_every_time(connection: Connection) -> None:
     count = "SELECT changes FROM execution_state_changes WHERE execution_project = 'p' AND execution_domain = 'd'"
     counts = [await db.fetch_text(connection, count, {}) for _ in range(3)]
     assert len({changes for ((changes,),) in counts}) == len(counts)
@@ -213,25 +213,25 @@ VALUES = (
 
 @pytest.mark.parametrize("listing", [execution_lists.LISTING, node_executions.LISTING, task_executions.LISTING])
 async def test_no_value_of_any_column_breaks_a_list(connection: Connection, listing: Listing) -> None:
-    # Lists of few rows: every one is compared with the value.
-    one = NamedEntityIdentifier(project="p", domain="d", name="x1")
+    # Lists of few rows, which are all compared with the value.
+    single = NamedEntityIdentifier(project="p", domain="d", name="x1")
     few = WorkflowExecutionIdentifier(project="p", domain="d", name="x1001")
     finds: dict[str, Callable[[ListQuery], Awaitable[Any]]] = {
-        "execution": lambda plan: execution_lists.find(connection, plan, one),
-        "node_execution": lambda plan: node_executions.find(connection, plan, few),
-        "task_execution": lambda plan: task_executions.find(connection, plan, NODE),
+        "execution": lambda query: execution_lists.find(connection, query, single),
+        "node_execution": lambda query: node_executions.find(connection, query, few),
+        "task_execution": lambda query: task_executions.find(connection, query, NODE),
     }
     columns = {(listing.primary.columns[name].kind, type(listing.primary.columns[name].expression.type)): name
                for name in listing.primary.columns}  # fmt: skip
     joined = [f"{prefix}.{name}" for prefix, entity in listing.joined.items() for name in list(entity.columns)[-2:]]
-    answered = 0
+    accepted = 0
     for column, function, value in product([*columns.values(), *joined], OPERATORS, VALUES):
         try:
-            plan = planned(listing, f"{function}({column},{value})")
+            query = planned(listing, f"{function}({column},{value})")
         except InvalidArgument:
             continue
-        await finds[listing.prefix](plan)
-        answered += 1
+        await finds[listing.prefix](query)
+        accepted += 1
     for key in listing.primary.columns:
         await finds[listing.prefix](planned(listing, sort=(key, OLDEST)))
-    assert answered > len(VALUES)
+    assert accepted > len(VALUES)

@@ -1,4 +1,4 @@
-"""Executions archived and terminated, over gRPC, on rows in a real database."""
+"""UpdateExecution and TerminateExecution, over gRPC, on rows in a real database."""
 
 import hashlib
 from typing import Any
@@ -23,7 +23,7 @@ from tests.support.refusals import detail_of, refused
 GET = WorkflowExecutionGetRequest
 
 
-async def test_archiving_hides_from_lists_whatever_the_phase(
+async def test_archived_execution_is_not_listed_in_any_phase(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await execution(database, "hidden", user="archiver")
@@ -32,24 +32,24 @@ async def test_archiving_hides_from_lists_whatever_the_phase(
     for _ in range(2):
         await admin.UpdateExecution(request)
     assert await listed(admin, "eq(user,archiver)") == []
-    found = await admin.GetExecution(GET(id=execution_id("hidden")))
-    assert found.closure.state_change_details.state == EXECUTION_ARCHIVED
-    assert found.closure.phase == WorkflowExecution.RUNNING
+    closure = (await admin.GetExecution(GET(id=execution_id("hidden")))).closure
+    assert closure.state_change_details.state == EXECUTION_ARCHIVED
+    assert closure.phase == WorkflowExecution.RUNNING
 
 
-async def test_terminating_makes_aborting_and_may_be_repeated(
+async def test_terminated_execution_is_aborting_and_can_be_terminated_again(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await execution(database, "ending")
     for cause in ("first", "second"):
         await admin.TerminateExecution(ExecutionTerminateRequest(id=execution_id("ending"), cause=cause))
-    found = await admin.GetExecution(GET(id=execution_id("ending")))
-    assert found.closure.phase == WorkflowExecution.ABORTING
-    assert found.closure.abort_metadata.cause == "second"
+    closure = (await admin.GetExecution(GET(id=execution_id("ending")))).closure
+    assert closure.phase == WorkflowExecution.ABORTING
+    assert closure.abort_metadata.cause == "second"
 
 
 @pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"])
-async def test_what_has_ended_cannot_be_terminated(
+async def test_ended_execution_cannot_be_terminated(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], phase: str
 ) -> None:
     name = f"ended-{phase.lower()}"

@@ -36,31 +36,31 @@ from tests.support.parts import Parts, Served, service
 from tests.support.refusals import refused
 
 
-async def test_data_is_answered_inline(
+async def test_data_is_returned_inline(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     inputs = stored(objects, "data/inputs", literals(a=1).SerializeToString())
     outputs = stored(objects, "data/outputs", literals(o=2).SerializeToString())
     closure = ExecutionClosure(outputs={"uri": outputs})
     await execution(database, "data", inputs_uri=inputs, closure=closure)
-    found = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("data")))
-    assert (found.full_inputs, found.full_outputs) == (literals(a=1), literals(o=2))
-    assert found.HasField("inputs")
-    assert found.HasField("outputs")
+    response = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("data")))
+    assert (response.full_inputs, response.full_outputs) == (literals(a=1), literals(o=2))
+    assert response.HasField("inputs")
+    assert response.HasField("outputs")
 
 
-async def test_without_data_maps_are_present_and_empty(
+async def test_maps_without_data_are_present_and_empty(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await execution(database, "nodata")
     await node(database, "nodata", "n0")
     await task(database, "nodata", "n0")
-    for found in (
+    for response in (
         await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("nodata"))),
         await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("nodata", "n0"))),
         await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task_id("nodata", "n0"))),
     ):
-        assert all(found.HasField(field) for field in ("inputs", "outputs", "full_inputs", "full_outputs"))
+        assert all(response.HasField(field) for field in ("inputs", "outputs", "full_inputs", "full_outputs"))
 
 
 GONE = (
@@ -73,7 +73,7 @@ GONE = (
 )
 
 
-async def test_data_that_is_gone_hides_nothing_else(
+async def test_data_that_is_gone_does_not_hide_other_data(
     served: Served, admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     stored(objects, "broken", b"\xff\xff")
@@ -88,15 +88,16 @@ async def test_data_that_is_gone_hides_nothing_else(
         of_node = NodeExecutionClosure(output_uri=uri, deck_uri=uri)
         await node(database, name, "n0", input_uri=inputs, closure=of_node, **dynamic)
         await task(database, name, "n0", input_uri=inputs, closure=TaskExecutionClosure(output_uri=uri))
-        for found in (
+        for response in (
             await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id(name))),
             await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id(name, "n0"))),
             await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task_id(name, "n0"))),
         ):
-            assert found.full_inputs == literals(a=1)
-            # An engine that recovers takes a map that is there for the truth (executions.md 6.3).
-            assert not found.HasField("full_outputs")
-            assert (found.HasField("outputs"), found.outputs.url) == (True, "")
+            assert response.full_inputs == literals(a=1)
+            # The engine's recovery takes a present map for complete.
+            # See executions.md#presence-of-full-inputs-and-outputs.
+            assert not response.HasField("full_outputs")
+            assert (response.HasField("outputs"), response.outputs.url) == (True, "")
         base = f"flyte://v1/{PROJECT}/{DOMAIN}/{name}/n0"
         assert (await proxy.GetData(GetDataRequest(flyte_url=f"{base}/i"))).literal_map == literals(a=1)
         code = grpc.StatusCode.NOT_FOUND
@@ -117,7 +118,7 @@ async def missed(served: Served) -> float:
     )
 
 
-async def test_what_has_lost_its_inputs_cannot_run_again(
+async def test_execution_whose_inputs_are_gone_cannot_run_again(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     await execution(database, "unfed", user_inputs_uri=f"file://{objects}/nowhere")
@@ -129,24 +130,24 @@ async def test_what_has_lost_its_inputs_cannot_run_again(
 
 
 @contextmanager
-def taken_away(folder: Path) -> Iterator[None]:
+def moved_away(folder: Path) -> Iterator[None]:
     elsewhere = folder.rename(folder.with_name("unmounted"))
     yield
     elsewhere.rename(folder)
 
 
-async def test_a_store_that_is_down_is_unavailable(
+async def test_object_store_that_is_down_is_unavailable(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     uri = stored(objects, "away", literals(a=1).SerializeToString())
     await execution(database, "away", inputs_uri=uri, closure=ExecutionClosure(outputs={"uri": uri}))
     request = WorkflowExecutionGetDataRequest(id=execution_id("away"))
-    with taken_away(objects):
+    with moved_away(objects):
         await refused(admin.GetExecutionData(request), grpc.StatusCode.UNAVAILABLE)
     assert (await admin.GetExecutionData(request)).full_outputs == literals(a=1)
 
 
-async def test_signed_urls_stand_beside_small_data_and_in_place_of_large(parts: Parts, objects: Path) -> None:
+async def test_signed_urls_come_with_small_data_and_instead_of_large_data(parts: Parts, objects: Path) -> None:
     small, large = literals(a=1), literals(a=1, b="x" * 100)
     async with (
         service(
@@ -165,19 +166,19 @@ async def test_signed_urls_stand_beside_small_data_and_in_place_of_large(parts: 
         await execution(database, "signed", inputs_uri=inputs, closure=ExecutionClosure(outputs={"uri": outputs}))
         await execution(database, "unsigned", closure=ExecutionClosure(output_data=large))
         admin = AdminServiceStub(running.channel)
-        found = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("signed")))
+        signed = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("signed")))
         of_values = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id("unsigned")))
-    assert found.inputs.bytes == small.ByteSize()
-    assert found.inputs.url.startswith("http://localhost:30080/objects/signed/inputs?")
-    assert found.full_inputs == small
-    assert found.outputs.bytes == large.ByteSize()
-    assert found.outputs.url
-    assert not found.HasField("full_outputs")
+    assert signed.inputs.bytes == small.ByteSize()
+    assert signed.inputs.url.startswith("http://localhost:30080/objects/signed/inputs?")
+    assert signed.full_inputs == small
+    assert signed.outputs.bytes == large.ByteSize()
+    assert signed.outputs.url
+    assert not signed.HasField("full_outputs")
     assert not of_values.HasField("full_outputs")
     assert of_values.HasField("full_inputs")
 
 
-async def test_a_nodes_data_comes_with_its_dynamic_workflow_and_urls(
+async def test_data_of_a_node_comes_with_its_dynamic_workflow_and_urls(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     compiled = CompiledWorkflowClosure()
@@ -191,22 +192,22 @@ async def test_a_nodes_data_comes_with_its_dynamic_workflow_and_urls(
         dynamic_workflow_remote_closure_reference=stored(objects, "closure", compiled.SerializeToString()),
     )
     await task(database, "dynamic", "n0", closure=TaskExecutionClosure(output_data=literals(o=2)), retry_attempt=3)
-    found = await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("dynamic", "n0")))
-    assert found.full_outputs == literals(o=1)
-    assert found.dynamic_workflow.id == compiled.primary.template.id
-    assert found.dynamic_workflow.compiled_workflow == compiled
-    assert found.dynamic_workflow.dynamic_job_spec_uri == "spec"
+    of_node = await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("dynamic", "n0")))
+    assert of_node.full_outputs == literals(o=1)
+    assert of_node.dynamic_workflow.id == compiled.primary.template.id
+    assert of_node.dynamic_workflow.compiled_workflow == compiled
+    assert of_node.dynamic_workflow.dynamic_job_spec_uri == "spec"
     base = f"flyte://v1/{PROJECT}/{DOMAIN}/dynamic/n0"
-    urls = found.flyte_urls
+    urls = of_node.flyte_urls
     assert [urls.inputs, urls.outputs, urls.deck] == [f"{base}/i", f"{base}/o", f"{base}/d"]
-    alone = await admin.GetDynamicNodeWorkflow(GetDynamicNodeWorkflowRequest(id=node_id("dynamic", "n0")))
-    assert alone.compiled_workflow == compiled
+    dynamic = await admin.GetDynamicNodeWorkflow(GetDynamicNodeWorkflowRequest(id=node_id("dynamic", "n0")))
+    assert dynamic.compiled_workflow == compiled
     of_task = await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task_id("dynamic", "n0", attempt=3)))
     assert of_task.full_outputs == literals(o=2)
     assert (of_task.flyte_urls.outputs, of_task.flyte_urls.deck) == (f"{base}/3/o", "")
 
 
-async def test_a_plain_node_has_no_dynamic_workflow(
+async def test_plain_node_has_no_dynamic_workflow(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await execution(database, "plain")

@@ -1,4 +1,4 @@
-"""Launching executions: over gRPC, with the real projects service and a real database."""
+"""Launches over gRPC, with the real projects service and a real database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -94,7 +94,7 @@ async def inputs_of(admin: AdminServiceStub, name: str) -> LiteralMap:
     return full
 
 
-async def test_an_execution_is_readable_as_soon_as_it_is_launched(admin: AdminServiceStub) -> None:
+async def test_launched_execution_can_be_read_at_once(admin: AdminServiceStub) -> None:
     request = launch("readable", labels=Labels(values={"k": "v"}), tags=["nightly"])
     request.spec.metadata.mode = ExecutionMetadata.SCHEDULED
     request.spec.metadata.principal = "placeholder"
@@ -117,12 +117,12 @@ async def test_an_execution_is_readable_as_soon_as_it_is_launched(admin: AdminSe
     assert not execution.spec.HasField("inputs")
 
 
-async def test_an_execution_runs_with_defaults_and_fixed_inputs(admin: AdminServiceStub) -> None:
+async def test_inputs_are_completed_with_defaults_and_fixed_inputs(admin: AdminServiceStub) -> None:
     await admin.CreateExecution(launch("complete"))
     assert await inputs_of(admin, "complete") == literals(a=1, b=7, c="fixed")
 
 
-async def test_inputs_inside_the_spec_are_taken_and_kept_there(admin: AdminServiceStub) -> None:
+async def test_inputs_inside_the_spec_are_used_and_stay_there(admin: AdminServiceStub) -> None:
     request = launch("inspec", LiteralMap())
     request.spec.inputs.CopyFrom(literals(a=5))
     await admin.CreateExecution(request)
@@ -130,13 +130,13 @@ async def test_inputs_inside_the_spec_are_taken_and_kept_there(admin: AdminServi
     assert (await got(admin, "inspec")).spec.inputs == literals(a=5)
 
 
-async def test_a_name_is_made_when_none_is_given(admin: AdminServiceStub) -> None:
+async def test_name_is_generated_when_none_is_given(admin: AdminServiceStub) -> None:
     created = await admin.CreateExecution(launch())
     assert len(created.id.name) == 20
     assert created.id.name.startswith("a")
 
 
-async def test_a_taken_name_is_refused_and_its_inputs_stay(admin: AdminServiceStub, objects: Path) -> None:
+async def test_name_in_use_is_refused_and_its_inputs_stay(admin: AdminServiceStub, objects: Path) -> None:
     await admin.CreateExecution(launch("taken", literals(a=1)))
     before = written(objects)
     await refused(admin.CreateExecution(launch("taken", literals(a=2))), grpc.StatusCode.ALREADY_EXISTS)
@@ -144,7 +144,7 @@ async def test_a_taken_name_is_refused_and_its_inputs_stay(admin: AdminServiceSt
     assert (await inputs_of(admin, "taken")).literals["a"] == literals(a=1).literals["a"]
 
 
-async def test_of_launches_of_one_name_at_once_one_wins_with_its_inputs(admin: AdminServiceStub) -> None:
+async def test_one_of_concurrent_launches_with_one_name_wins_with_its_inputs(admin: AdminServiceStub) -> None:
     calls = [admin.CreateExecution(launch("race", literals(a=number))) for number in range(8)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     winners = [number for number, result in enumerate(results) if isinstance(result, ExecutionCreateResponse)]
@@ -154,19 +154,19 @@ async def test_of_launches_of_one_name_at_once_one_wins_with_its_inputs(admin: A
     assert (await inputs_of(admin, "race")).literals["a"] == literals(a=winners[0]).literals["a"]
 
 
-async def test_a_launched_execution_is_reported(parts: Parts, admin: AdminServiceStub) -> None:
-    bus = await Bus.connect(parts.nats_url, "test-launch-facts")
-    reported: asyncio.Queue[bytes] = asyncio.Queue()
+async def test_launched_execution_is_announced(parts: Parts, admin: AdminServiceStub) -> None:
+    bus = await Bus.connect(parts.nats_url, "test-launch-announcements")
+    payloads: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def take(delivery: Delivery) -> None:
-        await reported.put(delivery.payload)
+        await payloads.put(delivery.payload)
 
     try:
         await bus.ensure(announcements_of("executions"))
-        await bus.consume(announcements_of("executions"), EXECUTION_CREATED.subject, "test-launch-facts", take)
-        await admin.CreateExecution(launch("reported"))
+        await bus.consume(announcements_of("executions"), EXECUTION_CREATED.subject, "test-launch-announcements", take)
+        await admin.CreateExecution(launch("announced"))
         async with asyncio.timeout(5):
-            while EXECUTION_CREATED.message.FromString(await reported.get()) != execution_id("reported"):
+            while EXECUTION_CREATED.message.FromString(await payloads.get()) != execution_id("announced"):
                 pass
     finally:
         await bus.close()
@@ -181,13 +181,13 @@ async def test_a_launched_execution_is_reported(parts: Parts, admin: AdminServic
         (literals(a="text"), "invalid a input wrong type"),
     ],
 )
-async def test_wrong_inputs_are_refused(admin: AdminServiceStub, inputs: LiteralMap, message: str) -> None:
+async def test_invalid_inputs_are_refused(admin: AdminServiceStub, inputs: LiteralMap, message: str) -> None:
     await refused(admin.CreateExecution(launch("wrong", inputs)), grpc.StatusCode.INVALID_ARGUMENT, message)
     await refused(admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id("wrong"))), grpc.StatusCode.NOT_FOUND)
 
 
-async def test_inputs_that_are_much_to_look_at_are_launched_and_hostile_ones_refused(admin: AdminServiceStub) -> None:
-    """Both are looked at beside the event loop."""
+async def test_large_inputs_are_launched_and_hostile_ones_refused(admin: AdminServiceStub) -> None:
+    """Both are checked in the CPU pool."""
     many = literals(a=1)
     many.literals["c"].collection.literals.extend([integer(1)] * 5000)
     await refused(
@@ -208,24 +208,24 @@ async def test_inputs_that_are_much_to_look_at_are_launched_and_hostile_ones_ref
     await refused(admin.CreateExecution(launch("huge", hostile)), grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-async def test_an_archived_project_is_refused_with_the_detail_schedulers_look_for(admin: AdminServiceStub) -> None:
+async def test_archived_project_is_refused_with_the_detail_for_schedulers(admin: AdminServiceStub) -> None:
     error = await refused(
         admin.CreateExecution(launch(project="gone")), grpc.StatusCode.INVALID_ARGUMENT, "project [gone] is not active"
     )
     assert detail_of(error, InactiveProject()).id == "gone"
 
 
-async def test_an_unknown_project_is_an_invalid_argument(admin: AdminServiceStub) -> None:
+async def test_unknown_project_is_an_invalid_argument(admin: AdminServiceStub) -> None:
     message = "failed to validate that project [nowhere] and domain [development] are registered"
     await refused(admin.CreateExecution(launch(project="nowhere")), grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-async def test_an_unknown_launch_plan_is_not_found(admin: AdminServiceStub) -> None:
+async def test_unknown_launch_plan_is_not_found(admin: AdminServiceStub) -> None:
     unknown = identifier(ResourceType.LAUNCH_PLAN, "unknown")
     await refused(admin.CreateExecution(launch(launches=unknown)), grpc.StatusCode.NOT_FOUND)
 
 
-async def test_a_single_task_runs_as_its_generated_workflow(admin: AdminServiceStub, served: Served) -> None:
+async def test_single_task_runs_as_its_generated_workflow(admin: AdminServiceStub, served: Served) -> None:
     task = identifier(ResourceType.TASK, "my.task")
     await admin.CreateExecution(launch("single", literals(a="x"), task, tags=["t"]))
     execution = await got(admin, "single")
@@ -240,7 +240,7 @@ async def test_a_single_task_runs_as_its_generated_workflow(admin: AdminServiceS
         assert await cursor.fetchone() == ("task", "my.task", None, 1)
 
 
-async def test_a_limited_launch_plan_skips_beyond_its_limit_even_at_once(admin: AdminServiceStub) -> None:
+async def test_concurrent_launches_beyond_a_limit_are_skipped(admin: AdminServiceStub) -> None:
     calls = [admin.CreateExecution(launch(launches=LIMITED_ID)) for _ in range(6)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     refusals = [result for result in results if isinstance(result, grpc.aio.AioRpcError)]
@@ -249,7 +249,7 @@ async def test_a_limited_launch_plan_skips_beyond_its_limit_even_at_once(admin: 
     assert "concurrency limit (2) reached for launch plan limited" in str(refusals[0].details())
 
 
-async def test_labels_of_the_project_are_added_to_what_runs_not_to_the_spec(
+async def test_labels_of_the_project_are_in_the_configuration_and_not_in_the_spec(
     admin: AdminServiceStub, served: Served
 ) -> None:
     request = launch("labels", project="labelled", labels=Labels(values={"tier": "9"}))
@@ -262,13 +262,13 @@ async def test_labels_of_the_project_are_added_to_what_runs_not_to_the_spec(
     assert WorkflowExecutionConfig.FromString(row[0]).labels.values == {"tier": "9", "team": "a"}
 
 
-async def test_a_child_of_an_unknown_node_is_not_found(admin: AdminServiceStub) -> None:
+async def test_child_of_an_unknown_node_is_not_found(admin: AdminServiceStub) -> None:
     request = launch("orphan")
-    request.spec.metadata.parent_node_execution.CopyFrom(node_id("nobody", "n0"))
+    request.spec.metadata.parent_node_execution.CopyFrom(node_id("missing", "n0"))
     await refused(admin.CreateExecution(request), grpc.StatusCode.NOT_FOUND, "node execution")
 
 
-async def test_a_child_takes_over_who_runs_it_and_how_deep(admin: AdminServiceStub, served: Served) -> None:
+async def test_child_inherits_principal_and_nesting(admin: AdminServiceStub, served: Served) -> None:
     await admin.CreateExecution(launch("parent"))
     async with await psycopg.AsyncConnection.connect(served.settings.database_url, autocommit=True) as connection:
         await connection.execute("""UPDATE executions SET "user" = 'ann' WHERE execution_name = 'parent'""")
@@ -284,7 +284,7 @@ async def test_a_child_takes_over_who_runs_it_and_how_deep(admin: AdminServiceSt
     assert (metadata.principal, metadata.nesting) == ("ann", 1)
 
 
-async def test_a_relaunch_repeats_inputs_and_configuration(admin: AdminServiceStub) -> None:
+async def test_relaunch_repeats_inputs_and_configuration(admin: AdminServiceStub) -> None:
     run_as = SecurityContext(run_as=Identity(k8s_service_account="robot"))
     notification = Notification(phases=[WorkflowExecution.FAILED])
     notification.email.recipients_email.append("a@example.com")
@@ -302,7 +302,7 @@ async def test_a_relaunch_repeats_inputs_and_configuration(admin: AdminServiceSt
     assert await inputs_of(admin, "again2") == literals(a=3, b=7, c="fixed")
 
 
-async def test_a_recovery_refers_to_what_it_recovers(admin: AdminServiceStub) -> None:
+async def test_recovery_refers_to_its_source(admin: AdminServiceStub) -> None:
     await admin.CreateExecution(launch("broken"))
     await admin.RecoverExecution(ExecutionRecoverRequest(id=execution_id("broken"), name="mended"))
     metadata = (await got(admin, "mended")).spec.metadata
@@ -311,7 +311,7 @@ async def test_a_recovery_refers_to_what_it_recovers(admin: AdminServiceStub) ->
 
 
 @pytest.mark.parametrize("method", ["RelaunchExecution", "RecoverExecution"])
-async def test_what_never_ran_cannot_be_repeated(admin: AdminServiceStub, method: str) -> None:
+async def test_missing_execution_cannot_be_repeated(admin: AdminServiceStub, method: str) -> None:
     requests = {"RelaunchExecution": ExecutionRelaunchRequest, "RecoverExecution": ExecutionRecoverRequest}
     call = getattr(admin, method)
     await refused(call(requests[method](id=execution_id("never"))), grpc.StatusCode.NOT_FOUND)

@@ -1,4 +1,4 @@
-"""ListExecutions: filters, joins, pages and what is refused, on rows in a real database."""
+"""ListExecutions: filters, joins, pages and invalid requests, on rows in a real database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from flyteidl.admin.common_pb2 import NamedEntityIdentifier, ResourceListRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from tests.support.entities import DOMAIN, PROJECT
-from tests.support.execution_rows import PLACE, execution, insert, listed
+from tests.support.execution_rows import PROJECT_DOMAIN, execution, insert, listed
 from tests.support.refusals import refused
 
 
 @pytest.fixture(scope="module")
 async def several(database: psycopg.AsyncConnection[Any]) -> None:
-    """Executions of the user `lister`, made in the order of their names."""
+    """Store executions of the user `lister`, in the order of their names."""
     rows: Sequence[dict[str, Any]] = (
         {"phase": "SUCCEEDED", "launch_plan_name": "lpa", "workflow_name": "wfa", "duration": 90_000_000_000},
         {"phase": "FAILED", "launch_plan_name": "lpb", "workflow_name": "wfb", "mode": 1},
@@ -27,7 +27,7 @@ async def several(database: psycopg.AsyncConnection[Any]) -> None:
         await execution(database, f"l{number}", user="lister", **row)
     tags = (("l1", "k", "v"), ("l1", "x", ""), ("l2", "k", "w"), ("l3", "x", ""))
     for name, key, value in tags:
-        await insert(database, "execution_tags", **PLACE, execution_name=name, key=key, value=value)
+        await insert(database, "execution_tags", **PROJECT_DOMAIN, execution_name=name, key=key, value=value)
     other = {"execution_project": "other", "execution_domain": DOMAIN}
     await insert(database, "execution_tags", **other, execution_name="l3", key="k", value="v")
 
@@ -59,22 +59,24 @@ async def several(database: psycopg.AsyncConnection[Any]) -> None:
         ("value_in(admin_tag.name,k;x)", ["l1", "l2", "l3"]),
     ],
 )
-async def test_filters_choose(admin: AdminServiceStub, filters: str, names: list[str]) -> None:
+async def test_list_returns_the_executions_that_match_the_filters(
+    admin: AdminServiceStub, filters: str, names: list[str]
+) -> None:
     filters = "eq(user,lister)" + ("+" + filters if filters else "")
     assert await listed(admin, filters) == names
 
 
 @pytest.mark.usefixtures("several")
-async def test_pages_follow_one_another_until_an_empty_token(admin: AdminServiceStub) -> None:
-    place = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
+async def test_pages_end_with_an_empty_token(admin: AdminServiceStub) -> None:
+    scope = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
     seen, token = [], ""
     for _ in range(5):
         page = await admin.ListExecutions(
             ResourceListRequest(
-                id=place, limit=2, token=token, filters="eq(user,lister)", sort_by=Sort(key="created_at")
+                id=scope, limit=2, token=token, filters="eq(user,lister)", sort_by=Sort(key="created_at")
             )
         )
-        seen += [found.id.name for found in page.executions]
+        seen += [item.id.name for item in page.executions]
         token = page.token
         if not token:
             break
@@ -95,5 +97,5 @@ async def test_pages_follow_one_another_until_an_empty_token(admin: AdminService
         ({"token": "-1"}, "invalid pagination token -1 for ListExecutions"),
     ],
 )
-async def test_wrong_lists_are_refused(admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
+async def test_invalid_list_requests_are_refused(admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
     await refused(listed(admin, **fields), grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -1,4 +1,4 @@
-"""Executions, nodes and attempts one by one and level by level: over gRPC, on rows in a real database."""
+"""Reads and lists of executions, nodes and attempts, over gRPC, on rows in a real database."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.executions.rules.answers import LISTED_ERROR_BYTES
+from services.executions.responses.entities import LISTED_ERROR_BYTES
 from tests.support.entities import DOMAIN, PROJECT, literals
 from tests.support.execution_rows import LONG, execution, node, task
 from tests.support.executions import execution_id, node_id, task_id
@@ -54,7 +54,7 @@ async def test_incomplete_ids_are_invalid(admin: AdminServiceStub, identifier_: 
         await refused(getattr(admin, method)(request), grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-async def test_what_is_missing_is_not_found(admin: AdminServiceStub) -> None:
+async def test_missing_entities_are_not_found(admin: AdminServiceStub) -> None:
     code = grpc.StatusCode.NOT_FOUND
     missing = execution_id("missing")
     await refused(admin.GetExecution(GET(id=missing)), code, "missing entity of type execution with identifier")
@@ -69,7 +69,7 @@ async def test_what_is_missing_is_not_found(admin: AdminServiceStub) -> None:
     await refused(admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=of_task)), code)
 
 
-async def test_errors_are_whole_alone_and_cut_in_lists(
+async def test_error_is_whole_in_get_and_cut_in_lists(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     error = ExecutionError(code="USER:X", message=LONG, kind=ExecutionError.USER)
@@ -79,8 +79,8 @@ async def test_errors_are_whole_alone_and_cut_in_lists(
     await task(database, "failed", "n0", closure=TaskExecutionClosure(error=error))
     whole = await admin.GetExecution(GET(id=execution_id("failed")))
     assert whole.closure == closure
-    place = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="failed")
-    (in_list,) = (await admin.ListExecutions(ResourceListRequest(id=place, limit=1))).executions
+    scope = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="failed")
+    (in_list,) = (await admin.ListExecutions(ResourceListRequest(id=scope, limit=1))).executions
     assert in_list.closure.error.message == "é" * (LISTED_ERROR_BYTES // 2)
     assert in_list.closure.error.code == "USER:X"
     of_node = await admin.GetNodeExecution(NodeExecutionGetRequest(id=node_id("failed", "n0")))
@@ -93,15 +93,15 @@ async def test_errors_are_whole_alone_and_cut_in_lists(
     assert tasks.task_executions[0].closure.error.message == LONG
 
 
-async def test_lists_leave_inputs_out(admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]) -> None:
+async def test_lists_omit_inputs(admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]) -> None:
     await execution(database, "oldinputs", spec_inputs=literals(a=1))
     assert (await admin.GetExecution(GET(id=execution_id("oldinputs")))).spec.inputs == literals(a=1)
-    place = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="oldinputs")
-    (in_list,) = (await admin.ListExecutions(ResourceListRequest(id=place, limit=1))).executions
+    scope = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="oldinputs")
+    (in_list,) = (await admin.ListExecutions(ResourceListRequest(id=scope, limit=1))).executions
     assert not in_list.spec.HasField("inputs")
 
 
-async def test_an_abort_that_only_the_engine_reported_shows_a_cause(
+async def test_abort_that_only_the_engine_reported_has_a_cause(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     closure = ExecutionClosure(phase=WorkflowExecution.ABORTED, error=ExecutionError(message="x"))
@@ -128,15 +128,17 @@ async def test_nodes_are_listed_level_by_level(admin: AdminServiceStub, database
     assert (child.id, child.input_uri) == (node_id("tree", "n0-0-n1"), "in")
     assert child.metadata.spec_node_id == "n0-0-n1"
     assert child == await admin.GetNodeExecution(NodeExecutionGetRequest(id=child.id))
-    alone = await admin.GetNodeExecution(NodeExecutionGetRequest(id=node_id("tree", "n0")))
-    assert alone == top.node_executions[0]
+    got = await admin.GetNodeExecution(NodeExecutionGetRequest(id=node_id("tree", "n0")))
+    assert got == top.node_executions[0]
     found = await admin.ListNodeExecutions(
         NodeExecutionListRequest(workflow_execution_id=tree, limit=10, filters="eq(execution.phase,FAILED)")
     )
     assert not found.node_executions
 
 
-async def test_node_lists_say_what_is_wrong(admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]) -> None:
+async def test_invalid_node_list_requests_are_refused(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
+) -> None:
     await execution(database, "leaf")
     code = grpc.StatusCode.INVALID_ARGUMENT
     await refused(admin.ListNodeExecutions(NodeExecutionListRequest(limit=1)), code, "missing execution_id")
@@ -148,7 +150,9 @@ async def test_node_lists_say_what_is_wrong(admin: AdminServiceStub, database: p
     assert not (await admin.ListNodeExecutions(unknown)).node_executions
 
 
-async def test_attempts_are_listed_and_read(admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]) -> None:
+async def test_attempts_are_listed_and_returned(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
+) -> None:
     await execution(database, "attempts")
     await node(database, "attempts", "n0")
     for attempt in (0, 1):
@@ -179,9 +183,9 @@ async def test_nodes_that_a_task_made_are_listed_below_it(
     await node(database, "legacy", "made", parent_task_execution_id=number)
     request = NodeExecutionForTaskListRequest(task_execution_id=task_id("legacy", "n0"), limit=10)
     found = await admin.ListNodeExecutionsForTask(request)
-    assert [one.id.node_id for one in found.node_executions] == ["made"]
+    assert [item.id.node_id for item in found.node_executions] == ["made"]
     top = NodeExecutionListRequest(workflow_execution_id=execution_id("legacy"), limit=10)
-    assert [one.id.node_id for one in (await admin.ListNodeExecutions(top)).node_executions] == ["n0"]
+    assert [item.id.node_id for item in (await admin.ListNodeExecutions(top)).node_executions] == ["n0"]
     parent = await admin.GetTaskExecution(TaskExecutionGetRequest(id=task_id("legacy", "n0")))
     assert parent.is_parent
     unknown = NodeExecutionForTaskListRequest(task_execution_id=task_id("legacy", "n1"), limit=10)

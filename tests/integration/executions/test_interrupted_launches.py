@@ -1,4 +1,4 @@
-"""The executions service dies between any two steps of a call: once it is back, all of it happened or nothing did."""
+"""Death of the executions service between any two steps of a call: afterwards all of it happened or nothing."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ from tests.support.waiting import until
 Points = list[tuple[str, bool]]
 
 OK, UNAVAILABLE = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
-# A channel that finds nobody tries again soon, and has no connection of a former one to a process that has died.
+# A channel that cannot connect tries again soon, and shares no connection with a former one to a process that died.
 AT_ONCE = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
@@ -56,7 +56,7 @@ LIMITED = ConcurrencyPolicy(max=1000, behavior=CONCURRENCY_LIMIT_BEHAVIOR_SKIP)
 LIMITED_ID = identifier(ResourceType.LAUNCH_PLAN, "limited")
 TASK_ID = identifier(ResourceType.TASK, "my.task")
 
-# Where the service dies, and whether the call has happened all the same.
+# The point at which the service dies, and whether the call has happened by then.
 LAUNCH = [
     ("before Projects.get", False),
     ("after Launcher._target", False),
@@ -69,7 +69,7 @@ LAUNCH = [
     ("before Bus.append", True),
     ("after Bus.append", True),
 ]
-# Its row is written in a transaction, which the service then does not end.
+# Its row is written in a transaction that the service then does not commit.
 LIMITED_LAUNCH = [("before launches.insert", False), ("after launches.insert", False)]
 TASK_LAUNCH = [("after Launcher._target", False), ("after launches.insert", True)]
 RECOVERY = [
@@ -93,29 +93,29 @@ TERMINATION = [
 
 @dataclass
 class Mortal:
-    """The service, which dies where it is told to and comes back."""
+    """A service that dies at a given point and starts again."""
 
     target: str
     folder: Path
     database_url: str
-    facts: Counter[tuple[str, str]]
-    """How often each fact was published, by its subject and the execution's name."""
+    announcements: Counter[tuple[str, str]]
+    """How often each announcement was published, by its subject and the execution's name."""
 
     @property
     def deaths(self) -> int:
-        """How often it has died."""
+        """The number of deaths so far."""
         tally = self.folder / "deaths"
         return int(tally.read_text() or 0) if tally.exists() else 0
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[AdminServiceStub]:
-        """AdminService, once the service is there."""
+        """Yield a stub of AdminService once the service accepts calls."""
         async with grpc.aio.insecure_channel(self.target, options=AT_ONCE) as channel:
             await asyncio.wait_for(channel.channel_ready(), START_SECONDS)
             yield AdminServiceStub(channel)
 
     async def interrupted(self, point: str, call: str, request: Message) -> grpc.StatusCode:
-        """Make a call during, or after, which the service dies at `point`; answers its code once all is quiet again."""
+        """Make a call during or after which the service dies at `point`; return its code once the outbox is empty."""
         async with self.ready() as admin:
             before = self.deaths
             (self.folder / "armed").write_text(point)
@@ -130,12 +130,12 @@ class Mortal:
         return code
 
     async def published(self) -> None:
-        """Wait until nothing waits in the outbox."""
+        """Wait until the outbox is empty."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             await until(lambda: connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None)
 
     def stored(self, name: str) -> tuple[int, int]:
-        """How many executions of this name there are, and tags of them."""
+        """Return the number of executions with this name, and of their tags."""
         counted = (
             "SELECT (SELECT count(*) FROM executions WHERE execution_name = %(name)s),"
             " (SELECT count(*) FROM execution_tags WHERE execution_name = %(name)s)"
@@ -169,28 +169,28 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
             generated_launch_plan("my.task"),
         )
         registry = await stack.enter_async_context(registry_knowing(parts.nats_url, *plans))
-        facts = await counted_facts(registry)
+        announcements = await counted_announcements(registry)
         command = (sys.executable, "-m", "tests.support.fault_points", str(folder))
         process = await asyncio.create_subprocess_exec(*command, env=env, cwd=ROOT, stdout=asyncio.subprocess.DEVNULL)
         try:
-            yield Mortal(f"127.0.0.1:{port}", folder, url, facts)
+            yield Mortal(f"127.0.0.1:{port}", folder, url, announcements)
         finally:
             process.terminate()
             await process.wait()
 
 
-async def counted_facts(bus: Bus) -> Counter[tuple[str, str]]:
-    """Count the facts of executions from now on."""
-    facts: Counter[tuple[str, str]] = Counter()
+async def counted_announcements(bus: Bus) -> Counter[tuple[str, str]]:
+    """Count the announcements about executions from now on."""
+    counts: Counter[tuple[str, str]] = Counter()
     await bus.ensure(announcements_of("executions"))
-    for fact in (EXECUTION_CREATED, EXECUTION_TERMINATED):
+    for kind in (EXECUTION_CREATED, EXECUTION_TERMINATED):
 
-        async def take(delivery: Delivery, fact: Announcement[WorkflowExecutionIdentifier] = fact) -> None:
-            facts[fact.subject, fact.message.FromString(delivery.payload).name] += 1
+        async def take(delivery: Delivery, kind: Announcement[WorkflowExecutionIdentifier] = kind) -> None:
+            counts[kind.subject, kind.message.FromString(delivery.payload).name] += 1
 
-        noun = fact.subject.rpartition(".")[2]
-        await bus.consume(announcements_of("executions"), fact.subject, f"test-interrupted-{noun}", take)
-    return facts
+        verb = kind.subject.rpartition(".")[2]
+        await bus.consume(announcements_of("executions"), kind.subject, f"test-interrupted-{verb}", take)
+    return counts
 
 
 def cases(points: Points, **launched: Any) -> Iterator[Any]:
@@ -199,15 +199,15 @@ def cases(points: Points, **launched: Any) -> Iterator[Any]:
 
 
 def name_of(request: pytest.FixtureRequest) -> str:
-    """A name of this test's own."""
+    """Return a name that only this test uses."""
     return f"f{zlib.crc32(request.node.name.encode()):08x}"
 
 
 async def check_launched(mortal: Mortal, name: str, a: Any) -> None:
-    """One execution is there, whole: its row and tags, its fact, its inputs."""
+    """Check that one execution is stored: its row and tags, its announcement, its inputs."""
     assert mortal.stored(name) == (1, 2)
-    await until(lambda: mortal.facts[EXECUTION_CREATED.subject, name] > 0)
-    assert mortal.facts[EXECUTION_CREATED.subject, name] == 1
+    await until(lambda: mortal.announcements[EXECUTION_CREATED.subject, name] > 0)
+    assert mortal.announcements[EXECUTION_CREATED.subject, name] == 1
     async with mortal.ready() as admin:
         data = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution_id(name)))
     assert data.full_inputs.literals["a"] == literals(a=a).literals["a"]
@@ -217,7 +217,7 @@ async def check_launched(mortal: Mortal, name: str, a: Any) -> None:
     ("launched", "point", "happens"),
     [*cases(LAUNCH), *cases(LIMITED_LAUNCH, launches=LIMITED_ID), *cases(TASK_LAUNCH, launches=TASK_ID)],
 )
-async def test_a_launch_is_interrupted(
+async def test_interrupted_launch_happens_whole_or_not_at_all(
     request: pytest.FixtureRequest, mortal: Mortal, launched: dict[str, Any], point: str, *, happens: bool
 ) -> None:
     name = name_of(request)
@@ -236,7 +236,7 @@ async def test_a_launch_is_interrupted(
 
 
 @pytest.mark.parametrize(("point", "happens"), RECOVERY)
-async def test_a_recovery_is_interrupted(
+async def test_interrupted_recovery_happens_whole_or_not_at_all(
     request: pytest.FixtureRequest, mortal: Mortal, point: str, *, happens: bool
 ) -> None:
     name = name_of(request)
@@ -259,11 +259,11 @@ async def test_a_recovery_is_interrupted(
 
 
 @pytest.mark.parametrize(("point", "happens"), TERMINATION)
-async def test_a_termination_is_interrupted(
+async def test_interrupted_termination_happens_whole_or_not_at_all(
     request: pytest.FixtureRequest, mortal: Mortal, point: str, *, happens: bool
 ) -> None:
     name = name_of(request)
-    wanted = WorkflowExecutionGetRequest(id=execution_id(name))
+    get = WorkflowExecutionGetRequest(id=execution_id(name))
     termination = ExecutionTerminateRequest(id=execution_id(name), cause="enough")
     async with mortal.ready() as admin:
         await admin.CreateExecution(launch(name))
@@ -271,12 +271,12 @@ async def test_a_termination_is_interrupted(
     code = await mortal.interrupted(point, "TerminateExecution", termination)
     assert happens or code is UNAVAILABLE
     async with mortal.ready() as admin:
-        closure = (await admin.GetExecution(wanted)).closure
+        closure = (await admin.GetExecution(get)).closure
         assert (closure.phase != WorkflowExecution.UNDEFINED) is happens
         assert closure.abort_metadata.cause == ("enough" if happens else "")
         if not happens:
-            assert not mortal.facts[EXECUTION_TERMINATED.subject, name]
+            assert not mortal.announcements[EXECUTION_TERMINATED.subject, name]
             await admin.TerminateExecution(termination)
     await mortal.published()
-    await until(lambda: mortal.facts[EXECUTION_TERMINATED.subject, name] > 0)
-    assert mortal.facts[EXECUTION_TERMINATED.subject, name] == 1
+    await until(lambda: mortal.announcements[EXECUTION_TERMINATED.subject, name] > 0)
+    assert mortal.announcements[EXECUTION_TERMINATED.subject, name] == 1

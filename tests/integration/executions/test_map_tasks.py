@@ -1,4 +1,4 @@
-"""Map tasks from batches of events to answers: their subtasks lie in rows of their own, and clients do not notice."""
+"""Map tasks from batches of events to responses, which are the same with subtasks in rows of their own."""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -41,7 +41,7 @@ from tests.support.external_resources import ResourceList, resource, told
 from tests.support.parts import Parts, Served, service
 
 SUBTASKS = 1000
-TOLD_TOGETHER = 20
+SUBTASKS_PER_EVENT = 20
 MANY = INLINE_RESOURCES + 1
 
 
@@ -65,7 +65,7 @@ def admin(served: Served) -> AdminServiceStub:
 
 @dataclass
 class Maps:
-    """Executions whose map tasks are fed with batches."""
+    """Executions with map tasks, and the consumer of their batches."""
 
     executions: Executions
     listener: EventBatches
@@ -77,19 +77,19 @@ class Maps:
         await self.listener.take(lane, Delivery(subject_of(lane), payload, 1, datetime.now(UTC)))
 
     async def with_node(self, *nodes: str) -> str:
-        """An execution with `nodes`; answers its name."""
+        """Create an execution with `nodes` and return its name."""
         name = self.executions.create()
         await self.take(*(node_event("RUNNING", node=node, name=name) for node in nodes or ("n0",)))
         return name
 
     def write_as_the_former_release(self, name: str, closure: bytes) -> None:
-        """Store `closure` for the execution's task, as a replica of another release does that takes a batch."""
+        """Store `closure` for the execution's task, as a replica of the former release does for a batch."""
         with psycopg.connect(self.executions.url) as connection:
             connection.execute("UPDATE task_executions SET closure = %s WHERE execution_name = %s", (closure, name))
             connection.execute("UPDATE event_lanes SET stream_sequence = stream_sequence + 1")
 
     def chunks(self, name: str, columns: str = "chunk") -> list[tuple[Any, ...]]:
-        """Rows of chunks of the execution's tasks, in order."""
+        """Return rows of chunks of the execution's tasks, in order."""
         with psycopg.connect(self.executions.url) as connection:
             return connection.execute(
                 f"SELECT {columns} FROM external_resources r JOIN task_executions t ON t.id = r.task_execution_id"
@@ -116,8 +116,8 @@ def task_id(name: str, node: str = "n0", attempt: int = 0) -> TaskExecutionIdent
 
 
 async def found(admin: AdminServiceStub, name: str, node: str = "n0", attempt: int = 0) -> TaskExecution:
-    answer: TaskExecution = await admin.GetTaskExecution(TaskExecutionGetRequest(id=task_id(name, node, attempt)))
-    return answer
+    task: TaskExecution = await admin.GetTaskExecution(TaskExecutionGetRequest(id=task_id(name, node, attempt)))
+    return task
 
 
 async def resources(admin: AdminServiceStub, name: str, node: str = "n0") -> list[ExternalResourceInfo]:
@@ -131,18 +131,18 @@ def report(
 
 
 def logs(index: int) -> list[TaskLog]:
-    """A log that stays and one that goes when the task is over."""
+    """Return a log that stays and one that is removed when the task has ended."""
     uri = f"https://logs.example.org/{uuid.uuid5(uuid.NAMESPACE_URL, str(index))}/pod?index={index}"
     return [TaskLog(uri=uri, name=f"Logs-{index}"), TaskLog(uri=f"{uri}&live", HideOnceFinished=True)]
 
 
-def life(name: str, node: str, seed: int) -> list[TaskExecutionEvent]:
-    """A map task of a thousand: rounds that tell of some subtasks in any order, and of second attempts."""
+def events_of(name: str, node: str, seed: int) -> list[TaskExecutionEvent]:
+    """Return the events of a map task: each is about some subtasks in any order, or about second attempts."""
     everything = [resource(index, external_id=f"pod-{index}-0") for index in _scattered(seed, SUBTASKS)]
     rounds = [
         [
             resource(index, index % 2, external_id=f"pod-{index}-{index % 2}", phase="RUNNING", logs=logs(index))
-            for index in _scattered(seed + 31 * number, TOLD_TOGETHER)
+            for index in _scattered(seed + 31 * number, SUBTASKS_PER_EVENT)
         ]
         for number in range(30)
     ]
@@ -155,7 +155,7 @@ def life(name: str, node: str, seed: int) -> list[TaskExecutionEvent]:
 
 
 def _scattered(start: int, count: int) -> list[int]:
-    """Indexes of different subtasks, in no order: 617 and the number of subtasks have no common divisor."""
+    """Return indexes of different subtasks in no order; 617 and the number of subtasks have no common divisor."""
     return [(start + 617 * number) % SUBTASKS for number in range(count)]
 
 
@@ -166,9 +166,9 @@ def expected(events: Sequence[TaskExecutionEvent]) -> list[ExternalResourceInfo]
     return model.resources
 
 
-async def test_a_map_task_of_a_thousand_is_read_as_it_was_reported(admin: AdminServiceStub, maps: Maps) -> None:
+async def test_map_task_of_a_thousand_is_returned_as_reported(admin: AdminServiceStub, maps: Maps) -> None:
     name = await maps.with_node()
-    events = life(name, "n0", 1)
+    events = events_of(name, "n0", 1)
     for number, event in enumerate(events, 1):
         await maps.take(event)
         if number in {1, 2, 20, len(events)}:
@@ -186,19 +186,21 @@ async def test_a_map_task_of_a_thousand_is_read_as_it_was_reported(admin: AdminS
     assert not TaskExecutionClosure.FromString(stored).metadata.external_resources  # type: ignore[arg-type]
 
 
-async def test_several_map_tasks_go_side_by_side_in_a_batch(admin: AdminServiceStub, maps: Maps) -> None:
+async def test_batch_may_be_about_several_map_tasks(admin: AdminServiceStub, maps: Maps) -> None:
     first, second = await maps.with_node("n0", "n1"), await maps.with_node("n0")
-    lives = [life(name, node, seed) for seed, (name, node) in enumerate([(first, "n0"), (first, "n1"), (second, "n0")])]
-    mixed = [event for together in zip(*lives, strict=True) for event in together]
+    histories = [
+        events_of(name, node, seed) for seed, (name, node) in enumerate([(first, "n0"), (first, "n1"), (second, "n0")])
+    ]
+    mixed = [event for together in zip(*histories, strict=True) for event in together]
     cuts = (0, 7, 8, 40, 85, len(mixed))
     for start, end in pairwise(cuts):
         await maps.take(*mixed[start:end])
-    assert await resources(admin, first, "n0") == expected(lives[0])
-    assert await resources(admin, first, "n1") == expected(lives[1])
-    assert await resources(admin, second, "n0") == expected(lives[2])
+    assert await resources(admin, first, "n0") == expected(histories[0])
+    assert await resources(admin, first, "n1") == expected(histories[1])
+    assert await resources(admin, second, "n0") == expected(histories[2])
 
 
-async def test_an_event_writes_only_the_chunks_it_touches(maps: Maps) -> None:
+async def test_event_writes_only_the_chunks_that_it_changes(maps: Maps) -> None:
     name = await maps.with_node()
     await maps.take(report(name, "RUNNING", [resource(index) for index in range(5 * CHUNK_INDEXES)]))
     before = maps.chunks(name, "chunk, r.xmin::text")
@@ -207,9 +209,7 @@ async def test_an_event_writes_only_the_chunks_it_touches(maps: Maps) -> None:
     assert [number for (number, old), (_, new) in zip(before, after, strict=True) if old != new] == [0, 3]
 
 
-async def test_a_phase_filters_the_logs_of_all_subtasks_whatever_the_event_tells(
-    admin: AdminServiceStub, maps: Maps
-) -> None:
+async def test_phase_filters_the_logs_of_all_subtasks(admin: AdminServiceStub, maps: Maps) -> None:
     name = await maps.with_node()
     await maps.take(report(name, "RUNNING", [resource(index, logs=logs(index)) for index in range(MANY)]))
     await maps.take(task_event("RUNNING", version=1, name=name))
@@ -219,9 +219,7 @@ async def test_a_phase_filters_the_logs_of_all_subtasks_whatever_the_event_tells
     assert [len(entry.logs) for entry in await resources(admin, name)] == [1] * MANY
 
 
-async def test_an_event_that_cannot_be_stored_leaves_the_subtasks_of_others(
-    admin: AdminServiceStub, maps: Maps
-) -> None:
+async def test_event_that_cannot_be_stored_does_not_change_subtasks(admin: AdminServiceStub, maps: Maps) -> None:
     name = await maps.with_node()
     await maps.take(
         report(name, "RUNNING", [resource(index) for index in range(MANY)]),
@@ -231,7 +229,7 @@ async def test_an_event_that_cannot_be_stored_leaves_the_subtasks_of_others(
     assert [entry.external_id for entry in await resources(admin, name)] == ["", "good", *[""] * (MANY - 2)]
 
 
-async def test_pages_hold_tasks_with_and_without_chunks(admin: AdminServiceStub, maps: Maps) -> None:
+async def test_page_may_have_tasks_with_and_without_chunks(admin: AdminServiceStub, maps: Maps) -> None:
     name = await maps.with_node()
     sizes = [0, MANY, 1, 3 * MANY, INLINE_RESOURCES]
     for attempt, size in enumerate(sizes):
@@ -250,7 +248,7 @@ async def test_pages_hold_tasks_with_and_without_chunks(admin: AdminServiceStub,
     assert (await admin.ListTaskExecutions(request)).task_executions == [listed[3]]
 
 
-async def test_tasks_with_few_resources_never_ask_for_chunks(admin: AdminServiceStub, maps: Maps) -> None:
+async def test_tasks_with_few_resources_never_read_chunks(admin: AdminServiceStub, maps: Maps) -> None:
     name = await maps.with_node()
     entries = [resource(index) for index in range(INLINE_RESOURCES)]
     async with await psycopg.AsyncConnection.connect(maps.executions.url) as other:
@@ -264,7 +262,7 @@ async def test_tasks_with_few_resources_never_ask_for_chunks(admin: AdminService
     assert maps.chunks(name) == []
 
 
-async def test_rows_of_the_former_release_are_read_and_moved_by_their_next_event(
+async def test_rows_of_the_former_release_are_returned_and_moved_by_the_next_event(
     admin: AdminServiceStub, maps: Maps
 ) -> None:
     name = await maps.with_node()
@@ -276,7 +274,7 @@ async def test_rows_of_the_former_release_are_read_and_moved_by_their_next_event
     await maps.take(report(name, "RUNNING", [resource(MANY)], 1))
     assert maps.chunks(name) == [(number,) for number in range(MANY // CHUNK_INDEXES + 1)]
     assert await resources(admin, name) == [*metadata.external_resources, resource(MANY)]
-    # A replica of the former release takes the next event: it knows no chunks and begins a list of its own.
+    # A replica of the former release applies the next event: it reads no chunks and starts a list in the closure.
     ((stored,),) = maps.executions.rows("task_executions", "closure", name)
     closure = TaskExecutionClosure.FromString(stored)  # type: ignore[arg-type]  # a row of unknown types
     closure.metadata.external_resources.append(resource(2, phase="RUNNING"))

@@ -1,4 +1,4 @@
-"""How many nodes and tasks are in which phase: counted with the events, told by a command."""
+"""Counts of nodes and tasks by phase: updated with the events, printed by a command."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.support.event_makers import node_event, task_event, workflow_event
 from tests.support.event_path import Executions, delivery, verdicts_of
 from tests.support.parts import Parts
 
-# The counts that are kept and, of executions that have any, what their rows come to.
+# The stored counts of executions that differ from the counts of their rows.
 DIFFERENT = """
 WITH counted AS (
     SELECT execution_project AS p, execution_domain AS d, execution_name AS e, jsonb_object_agg(phase, number) AS phases
@@ -38,7 +38,7 @@ async def executions(parts: Parts) -> Executions:
 
 
 async def phases(executions: Executions, name: str, *options: str) -> tuple[int, str]:
-    """Run the command as an operator does; answers its exit status and what it printed."""
+    """Run the command as an operator does; return its exit status and its output."""
     command = [sys.executable, "-m", "services.executions", "phases", f"p/d/{name}", *options]
     environment = os.environ | {"FLYTEPLANE_DATABASE_URL": executions.url, "FLYTEPLANE_SIGNING_KEY": "key"}
     process = await asyncio.create_subprocess_exec(
@@ -48,7 +48,7 @@ async def phases(executions: Executions, name: str, *options: str) -> tuple[int,
     return process.returncode or 0, printed.decode()
 
 
-async def test_counts_follow_every_event_and_begin_with_what_is_stored(parts: Parts, executions: Executions) -> None:
+async def test_counts_follow_every_event_and_start_with_the_stored_rows(parts: Parts, executions: Executions) -> None:
     name, other = executions.create(), executions.create()
     bus = await Bus.connect(parts.nats_url, "test-phase-counts")
     async with executions.replica() as replica:

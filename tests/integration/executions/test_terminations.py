@@ -1,4 +1,7 @@
-"""TerminateExecution, and the end of what nobody confirms (executions.md 4.3)."""
+"""TerminateExecution, and the end of terminated executions without an engine.
+
+See executions.md#end-of-a-terminated-execution.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,9 +23,9 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.executions.jobs.unconfirmed_aborts import AbortReconciler
+from services.executions.jobs.abort_reconciler import AbortReconciler
+from services.executions.rules.aborts import MAX_CAUSE_BYTES
 from services.executions.rules.events.storage import Storage
-from services.executions.rules.lookups import MAX_CAUSE_BYTES
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox
 from tests.support.execution_rows import execution, node
@@ -44,8 +47,8 @@ def later() -> datetime:
 
 
 async def get(admin: AdminServiceStub, name: str) -> Execution:
-    found: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id(name)))
-    return found
+    execution_: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id(name)))
+    return execution_
 
 
 def terminate(name: str, cause: str = "wrong data — 停止") -> ExecutionTerminateRequest:
@@ -64,7 +67,7 @@ def reconciler(db: Database, clock: Any = later) -> AbortReconciler:
 
 
 @pytest.mark.parametrize("phase", ["UNDEFINED", "QUEUED", "RUNNING", "SUCCEEDING", "FAILING"])
-async def test_what_nobody_confirms_ends_aborted_with_its_cause(
+async def test_unconfirmed_abort_ends_with_its_cause(
     phase: str, admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     name = f"unconfirmed-{phase.lower()}"
@@ -92,7 +95,7 @@ async def test_what_nobody_confirms_ends_aborted_with_its_cause(
     assert await reconciler(db).end_overdue() == 0
 
 
-async def test_terminated_again_it_keeps_its_time_and_takes_the_new_cause(
+async def test_second_termination_keeps_the_time_and_sets_the_cause(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     await execution(database, "twice")
@@ -106,7 +109,7 @@ async def test_terminated_again_it_keeps_its_time_and_takes_the_new_cause(
     assert (await get(admin, "twice")).closure.abort_metadata.cause == "second"
 
 
-async def test_a_long_cause_is_cut_between_two_characters(
+async def test_long_cause_is_cut_between_two_characters(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     await execution(database, "wordy")
@@ -116,19 +119,19 @@ async def test_a_long_cause_is_cut_between_two_characters(
     assert await reconciler(db).end_overdue() == 1
 
 
-async def test_a_start_in_the_year_one_holds_up_nobody(
+async def test_start_in_the_year_one_does_not_delay_others(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
-    """An engine that sends Go's zero time."""
+    """Some engines send Go's zero time."""
     closure = ExecutionClosure(phase="ABORTING", started_at=Timestamp(seconds=-62_135_596_800))
     await execution(database, "yearone", phase="ABORTING", closure=closure)
-    await execution(database, "beside", phase="ABORTING", closure=ExecutionClosure(phase="ABORTING"))
+    await execution(database, "other", phase="ABORTING", closure=ExecutionClosure(phase="ABORTING"))
     assert await reconciler(db).end_overdue() == 2
     ended = (await get(admin, "yearone")).closure
     assert (ended.phase, ended.duration.seconds > 60_000_000_000) == (WorkflowExecution.ABORTED, True)
 
 
-async def test_one_that_cannot_be_written_waits_anew_and_holds_up_nobody(
+async def test_execution_that_cannot_be_written_waits_again_and_does_not_delay_others(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     for name in ("first", "refused", "last"):
@@ -145,7 +148,7 @@ async def test_one_that_cannot_be_written_waits_anew_and_holds_up_nobody(
     assert await reconciler(db).end_overdue() == 1
 
 
-async def test_what_its_nodes_launched_is_terminated_with_it_down_to_the_last(
+async def test_child_executions_are_terminated_at_every_level(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     await execution(database, "grandparent", phase="ABORTING", closure=ExecutionClosure(phase="ABORTING"))
@@ -170,7 +173,7 @@ async def test_what_its_nodes_launched_is_terminated_with_it_down_to_the_last(
     assert (await get(admin, "child")).closure.abort_metadata.cause == cause
 
 
-async def test_who_runs_for_long_is_left_alone(
+async def test_long_running_execution_is_not_changed(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     old = now() - timedelta(days=90)
@@ -180,7 +183,7 @@ async def test_who_runs_for_long_is_left_alone(
     assert (await get(admin, "long-running")).closure.phase == WorkflowExecution.RUNNING
 
 
-async def test_rows_of_a_release_that_did_not_say_since_when_wait_from_their_last_change(
+async def test_rows_without_a_time_of_termination_wait_from_their_last_change(
     database: psycopg.AsyncConnection[Any], db: Database
 ) -> None:
     closure = ExecutionClosure(phase="ABORTING")
@@ -189,7 +192,7 @@ async def test_rows_of_a_release_that_did_not_say_since_when_wait_from_their_las
     assert await reconciler(db).end_overdue() == 1
 
 
-async def test_replicas_share_the_work_and_pass_over_what_is_held(
+async def test_replicas_share_the_work_and_skip_locked_executions(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], db: Database, served: Served
 ) -> None:
     closure = ExecutionClosure(phase="ABORTING")
@@ -204,7 +207,7 @@ async def test_replicas_share_the_work_and_pass_over_what_is_held(
     assert await reconciler(db).end_overdue() == 1
 
 
-async def test_a_running_service_ends_them_by_itself(parts: Parts) -> None:
+async def test_running_service_ends_unconfirmed_aborts(parts: Parts) -> None:
     settings = {
         "objects_url": f"file://{parts.folder / 'objects'}",
         "signing_key": "key",
@@ -214,13 +217,13 @@ async def test_a_running_service_ends_them_by_itself(parts: Parts) -> None:
         service("executions", parts, "terminations", **settings) as running,
         await psycopg.AsyncConnection.connect(running.settings.database_url, autocommit=True) as connection,
     ):
-        await execution(connection, "alone", phase="UNDEFINED", closure=ExecutionClosure())
+        await execution(connection, "unconfirmed", phase="UNDEFINED", closure=ExecutionClosure())
         admin = AdminServiceStub(running.channel)
-        await admin.TerminateExecution(terminate("alone"))
+        await admin.TerminateExecution(terminate("unconfirmed"))
 
         def ended() -> bool:
             with psycopg.connect(running.settings.database_url) as other:
-                row = other.execute("SELECT phase FROM executions WHERE execution_name = 'alone'").fetchone()
+                row = other.execute("SELECT phase FROM executions WHERE execution_name = 'unconfirmed'").fetchone()
             return row == ("ABORTED",)
 
         await until(ended)
@@ -238,7 +241,7 @@ async def test_a_running_service_ends_them_by_itself(parts: Parts) -> None:
         (terminate("never"), grpc.StatusCode.NOT_FOUND, "missing entity of type execution"),
     ],
 )
-async def test_a_bad_termination_is_refused(
+async def test_invalid_termination_is_refused(
     request_: ExecutionTerminateRequest, code: grpc.StatusCode, message: str, admin: AdminServiceStub
 ) -> None:
     await refused(admin.TerminateExecution(request_), code, message)

@@ -1,4 +1,4 @@
-"""DataProxyService: places for uploads, signed downloads, links to decks."""
+"""DataProxyService: upload locations, signed downloads, links to decks."""
 
 import hashlib
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.support.refusals import refused
 MD5 = hashlib.md5(b"content", usedforsecurity=False).digest()
 
 
-async def test_an_upload_goes_to_a_place_of_its_digest(proxy: DataProxyServiceStub, objects: Path) -> None:
+async def test_upload_location_depends_on_the_digest(proxy: DataProxyServiceStub, objects: Path) -> None:
     request = CreateUploadLocationRequest(project="p", domain="d", filename="f", content_md5=MD5)
     first, second = [await proxy.CreateUploadLocation(request) for _ in range(2)]
     assert first.native_url == second.native_url
@@ -40,7 +40,7 @@ async def test_an_upload_goes_to_a_place_of_its_digest(proxy: DataProxyServiceSt
     assert len(unnamed.native_url.rpartition("/")[2]) == 20
 
 
-async def test_a_named_file_is_not_replaced_by_other_content(proxy: DataProxyServiceStub, objects: Path) -> None:
+async def test_named_file_is_not_replaced_by_other_content(proxy: DataProxyServiceStub, objects: Path) -> None:
     stored(objects, "uploads/p/d/folder/f", b"content")
     stored(objects, ".content-md5/uploads/p/d/folder/f", MD5)
     request = CreateUploadLocationRequest(project="p", domain="d", filename="f", filename_root="folder")
@@ -50,7 +50,7 @@ async def test_a_named_file_is_not_replaced_by_other_content(proxy: DataProxySer
     await refused(proxy.CreateUploadLocation(request), code)
     request.content_md5 = MD5
     assert (await proxy.CreateUploadLocation(request)).native_url == f"file://{objects}/uploads/p/d/folder/f"
-    # Uploaded without metadata: the content tells.
+    # For a file uploaded without metadata the content decides.
     (objects / ".content-md5/uploads/p/d/folder/f").unlink()
     assert (await proxy.CreateUploadLocation(request)).native_url == f"file://{objects}/uploads/p/d/folder/f"
     request.content_md5 = bytes(16)
@@ -68,14 +68,12 @@ async def test_a_named_file_is_not_replaced_by_other_content(proxy: DataProxySer
         ({"filename_root": "../../metadata"}, "invalid uri"),
     ],
 )
-async def test_wrong_uploads_are_refused(proxy: DataProxyServiceStub, fields: dict[str, Any], message: str) -> None:
+async def test_invalid_uploads_are_refused(proxy: DataProxyServiceStub, fields: dict[str, Any], message: str) -> None:
     request = CreateUploadLocationRequest(**{"project": "p", "domain": "d", "content_md5": MD5, **fields})
     await refused(proxy.CreateUploadLocation(request), grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-async def test_only_objects_of_the_own_store_are_signed_for_download(
-    proxy: DataProxyServiceStub, objects: Path
-) -> None:
+async def test_download_is_signed_for_objects_of_the_own_store_only(proxy: DataProxyServiceStub, objects: Path) -> None:
     own = CreateDownloadLocationRequest(native_url=f"file://{objects}/x")
     assert (await proxy.CreateDownloadLocation(own)).signed_url.startswith("http://localhost:30080/objects/x?")
     for url in ("s3://other/secret", "file:///etc/passwd", f"file://{objects}/../x", ""):
@@ -87,7 +85,7 @@ async def test_only_objects_of_the_own_store_are_signed_for_download(
         )
 
 
-async def test_a_deck_is_linked_in_old_and_new_fields(
+async def test_link_to_a_deck_is_in_old_and_new_fields(
     proxy: DataProxyServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
 ) -> None:
     await execution(database, "decks")
@@ -99,9 +97,9 @@ async def test_a_deck_is_linked_in_old_and_new_fields(
     def request(name: str) -> CreateDownloadLinkRequest:
         return CreateDownloadLinkRequest(artifact_type=ARTIFACT_TYPE_DECK, node_execution_id=node_id("decks", name))
 
-    found = await proxy.CreateDownloadLink(request("n0"))
-    assert list(found.signed_url) == list(found.pre_signed_urls.signed_url)
-    assert found.expires_at == found.pre_signed_urls.expires_at
+    link = await proxy.CreateDownloadLink(request("n0"))
+    assert list(link.signed_url) == list(link.pre_signed_urls.signed_url)
+    assert link.expires_at == link.pre_signed_urls.expires_at
     named = f"[artifact_type:ARTIFACT_TYPE_DECK node_execution_id:{{{identifier_text(node_id('decks', 'n1'))}}}]"
     none = f"no deckUrl found for request {named}"
     await refused(proxy.CreateDownloadLink(request("n1")), grpc.StatusCode.NOT_FOUND, none)

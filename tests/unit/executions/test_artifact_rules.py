@@ -1,4 +1,4 @@
-"""flyte:// URLs (executions.md 11.4)."""
+"""flyte:// URLs (executions.md#getdata)."""
 
 import pytest
 from hypothesis import given
@@ -25,20 +25,22 @@ BASE = "flyte://v1/flytesnacks/development/e"
         ("n0/3/o/o-_0", "o", 3, "o-_0"),
     ],
 )
-def test_a_url_names_a_node_or_an_attempt_and_its_data(rest: str, kind: str, attempt: int | None, literal: str) -> None:
+def test_url_parses_to_a_node_or_an_attempt_and_a_kind_of_data(
+    rest: str, kind: str, attempt: int | None, literal: str
+) -> None:
     node = node_id("e", "n0")
     assert parse(f"{BASE}/{rest}") == Artifact(node, kind, attempt, literal)
 
 
-def test_a_number_may_be_a_node() -> None:
+def test_url_may_have_a_number_as_node() -> None:
     assert parse(f"{BASE}/7/i") == Artifact(node_id("e", "7"), "i")
     assert parse(f"{BASE}/7/1/i") == Artifact(node_id("e", "7"), "i", 1)
 
 
-def test_the_urls_that_are_told_can_be_read() -> None:
+def test_urls_in_responses_can_be_parsed() -> None:
     node, task = node_id("e", "n0"), task_id("e", "n0")
-    told = node_urls(node, deck=True)
-    assert [parse(url).kind for url in (told.inputs, told.outputs, told.deck)] == ["i", "o", "d"]
+    urls = node_urls(node, deck=True)
+    assert [parse(url).kind for url in (urls.inputs, urls.outputs, urls.deck)] == ["i", "o", "d"]
     assert parse(task_urls(task).outputs) == Artifact(task.node_execution_id, "o", task.retry_attempt)
 
 
@@ -61,13 +63,13 @@ def test_the_urls_that_are_told_can_be_read() -> None:
         ("flyte://v1/p/d/e/n0/0/d", "deck type cannot be specified with a retry attempt"),
     ],
 )
-def test_what_is_no_url_of_data_is_refused(url: str, message: str) -> None:
+def test_invalid_url_is_refused(url: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         parse(url)
 
 
 @given(st.text() | st.from_regex(r"flyte://[a-z0-9/_.-]{0,40}"))
-def test_any_text_is_read_or_refused(url: str) -> None:
+def test_any_text_is_parsed_or_refused(url: str) -> None:
     try:
         artifact = parse(url)
     except InvalidArgument:

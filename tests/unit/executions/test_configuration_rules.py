@@ -1,4 +1,4 @@
-"""The merge of an execution's configuration (executions.md 2.5)."""
+"""The merge of an execution's configuration (executions.md#execution-configuration)."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def fill(level: Level, word: str, number: int) -> None:
     level.interruptible.CopyFrom(BoolValue(value=number % 2 == 0))
 
 
-def test_the_first_level_that_says_anything_wins_whole() -> None:
+def test_first_level_with_a_value_wins_whole() -> None:
     levels: list[Level] = [
         ExecutionSpec(),
         LaunchPlanSpec(),
@@ -82,20 +82,20 @@ def test_settings_come_last() -> None:
     assert config.raw_output_data_config.output_location_prefix == "s3://raw"
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_defaults_hold_without_any_level() -> None:
     config = merge()
     assert config.max_parallelism == 25
     assert not config.HasField("interruptible")
     assert config.security_context.HasField("run_as")
 
 
-def test_an_empty_security_context_says_nothing() -> None:
+def test_empty_security_context_is_no_value() -> None:
     empty = ExecutionSpec(security_context=SecurityContext(run_as=Identity()))
     config = merge(empty, LaunchPlanSpec(security_context=run_as("robot")))
     assert config.security_context.run_as.k8s_service_account == "robot"
 
 
-def test_an_explicit_false_is_said() -> None:
+def test_explicit_false_is_a_value() -> None:
     request = ExecutionSpec(interruptible=BoolValue(value=False))
     config = merge(request, LaunchPlanSpec(interruptible=BoolValue(value=True)))
     assert config.HasField("interruptible")
@@ -111,8 +111,8 @@ def test_deprecated_roles_count_before_the_settings_and_after_all_else() -> None
     settings = Settings(signing_key="k", k8s_service_account="platform")
 
     def account(request: ExecutionSpec, launch_plan: LaunchPlanSpec | None = None) -> str:
-        found: str = merge(request, launch_plan, settings=settings).security_context.run_as.k8s_service_account
-        return found
+        name: str = merge(request, launch_plan, settings=settings).security_context.run_as.k8s_service_account
+        return name
 
     assert account(ExecutionSpec(auth_role=role)) == "old"
     assert account(ExecutionSpec(auth_role=role, security_context=run_as("new"))) == "new"
@@ -122,7 +122,7 @@ def test_deprecated_roles_count_before_the_settings_and_after_all_else() -> None
     assert merge(None, LaunchPlanSpec(role="arn")).security_context.run_as.iam_role == "arn"
 
 
-def test_a_caller_who_is_known_is_whom_it_runs_for_whatever_the_levels_say() -> None:
+def test_known_caller_is_the_identity_in_any_case() -> None:
     assert merge(principal="ann").security_context.run_as.execution_identity == "ann"
     named = ExecutionSpec(security_context=SecurityContext(run_as=Identity(execution_identity="bob")))
     assert merge(named, principal="ann").security_context.run_as.execution_identity == "ann"
@@ -139,6 +139,6 @@ def test_a_caller_who_is_known_is_whom_it_runs_for_whatever_the_levels_say() -> 
         ({"max_parallelism": 2**31}, "max_parallelism"),
     ],
 )
-def test_settings_that_no_execution_could_run_with_are_refused(given: dict[str, Any], reason: str) -> None:
+def test_invalid_settings_are_refused(given: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Settings(signing_key="k", **given)

@@ -1,4 +1,4 @@
-"""Checks of CreateExecution, and the execution that comes of it (executions.md section 2)."""
+"""Checks of CreateExecution, and the new execution (executions.md#createexecution)."""
 
 import secrets
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
-from services.executions.rules import create, names
+from services.executions.rules import create, names, new_executions
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
 from tests.support.configs import BAD, GOOD, configured
 from tests.support.entities import DOMAIN, PROJECT, identifier, literals
@@ -34,25 +34,25 @@ def mail(*phases: WorkflowExecution.Phase) -> Notification:
     return notification
 
 
-def made(request: ExecutionCreateRequest, **changes: Any) -> create.NewExecution:
+def made(request: ExecutionCreateRequest, **changes: Any) -> new_executions.NewExecution:
     launch_plan = registered_launch_plan(
         entity_metadata=LaunchPlanMetadata(notifications=[mail(WorkflowExecution.ABORTED)])
     )
     arguments: dict[str, Any] = {
         "name": "n",
-        "target": create.Target(launch_plan, launch_plan.spec.workflow_id),
+        "target": new_executions.Target(launch_plan, launch_plan.spec.workflow_id),
         "config": WorkflowExecutionConfig(max_parallelism=9),
         "attributes": ListMatchableAttributesResponse(),
-        "origin": create.Origin("ann"),
+        "origin": new_executions.Origin("ann"),
         "now": NOW,
         "namespace_": "ns",
     }
-    return create.new_execution(request, **{**arguments, **changes})
+    return new_executions.new_execution(request, **{**arguments, **changes})
 
 
-def limited_target(behavior: Any, task: Identifier | None = None) -> create.Target:
+def limited_target(behavior: Any, task: Identifier | None = None) -> new_executions.Target:
     launch_plan = registered_launch_plan(concurrency_policy=ConcurrencyPolicy(max=1, behavior=behavior))
-    return create.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    return new_executions.Target(launch_plan, launch_plan.spec.workflow_id, task)
 
 
 @pytest.mark.parametrize("name", ["a", "my-exec-1", "a" * 63, "a-"])
@@ -77,10 +77,10 @@ def test_bad_names_are_refused(name: str, message: str) -> None:
         names.check_name(name)
 
 
-def test_made_names_have_twenty_characters_and_differ() -> None:
-    made_names = {names.generated_name(secrets.choice) for _ in range(1000)}
-    assert len(made_names) == 1000
-    for name in made_names:
+def test_generated_names_have_twenty_characters_and_differ() -> None:
+    generated = {names.generated_name(secrets.choice) for _ in range(1000)}
+    assert len(generated) == 1000
+    for name in generated:
         assert len(name) == 20
         names.check_name(name)
 
@@ -93,7 +93,7 @@ def test_made_names_have_twenty_characters_and_differ() -> None:
         (ExecutionCreateRequest(project="p", domain="d", name="X"), "invalid name format"),
     ],
 )
-def test_the_place_is_checked_in_order(request_: ExecutionCreateRequest, message: str) -> None:
+def test_project_domain_and_name_are_checked_in_order(request_: ExecutionCreateRequest, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         create.check_project_and_domain(request_)
 
@@ -119,13 +119,13 @@ def nameless() -> Identifier:
         (launch(labels=Labels(values={"-": ""})), r"invalid label key \[-\]"),
     ],
 )
-def test_a_wrong_spec_is_refused(request_: ExecutionCreateRequest, message: str) -> None:
+def test_invalid_spec_is_refused(request_: ExecutionCreateRequest, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         create.check_spec(request_)
 
 
 @pytest.mark.parametrize(("field", "value", "message"), BAD)
-def test_a_configuration_that_cannot_run_is_refused(field: str, value: Any, message: str) -> None:
+def test_invalid_configuration_is_refused(field: str, value: Any, message: str) -> None:
     request = launch()
     configured(request.spec, field, value)
     with pytest.raises(InvalidArgument) as refused:
@@ -140,7 +140,7 @@ def test_a_service_account_in_the_deprecated_role_is_checked_too() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
-def test_a_configuration_that_can_run_passes(field: str, value: Any) -> None:
+def test_valid_configuration_passes(field: str, value: Any) -> None:
     request = launch()
     configured(request.spec, field, value)
     create.check_spec(request)
@@ -154,7 +154,7 @@ def test_inputs_of_the_spec_count_only_without_inputs_of_the_request() -> None:
     assert create.inputs_of(request) == literals(a=2)
 
 
-def test_both_times_and_the_state_change_are_the_moment_of_creation() -> None:
+def test_times_and_state_change_are_the_time_of_creation() -> None:
     closure = made(launch()).closure
     assert closure.created_at.ToDatetime(UTC) == NOW
     assert closure.updated_at == closure.created_at == closure.state_change_details.occurred_at
@@ -162,7 +162,7 @@ def test_both_times_and_the_state_change_are_the_moment_of_creation() -> None:
     assert closure.phase == WorkflowExecution.UNDEFINED
 
 
-def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() -> None:
+def test_spec_is_stored_as_sent_except_fields_of_the_control_plane() -> None:
     request = launch(labels=Labels(values={"k": "v"}), tags=["t"])
     request.spec.metadata.principal = "placeholder"
     request.spec.metadata.system_metadata.execution_cluster = "mine"
@@ -182,41 +182,41 @@ def test_the_spec_keeps_what_was_sent_except_what_the_control_plane_decides() ->
     assert request.spec.metadata.principal == "placeholder"
 
 
-@pytest.mark.parametrize("asked", [0, 3])
-def test_of_a_single_task_the_spec_keeps_the_parallelism_that_was_asked_for(asked: int) -> None:
+@pytest.mark.parametrize("requested", [0, 3])
+def test_spec_of_a_single_task_has_the_requested_parallelism(requested: int) -> None:
     task = identifier(ResourceType.TASK, "my.task")
     launch_plan = registered_launch_plan()
-    target = create.Target(launch_plan, launch_plan.spec.workflow_id, task)
-    new = made(launch(max_parallelism=asked), target=target)
-    assert (new.spec.max_parallelism, new.config.max_parallelism) == (asked, 9)
+    target = new_executions.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    new = made(launch(max_parallelism=requested), target=target)
+    assert (new.spec.max_parallelism, new.config.max_parallelism) == (requested, 9)
 
 
-def test_nesting_ends_where_its_field_does() -> None:
+def test_nesting_stops_at_the_largest_value() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2**32 - 1
-    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
-    assert made(launch(), origin=create.Origin("ann", parent)).spec.metadata.nesting == 2**32 - 1
+    parent = new_executions.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    assert made(launch(), origin=new_executions.Origin("ann", parent)).spec.metadata.nesting == 2**32 - 1
 
 
 def test_a_child_inherits_from_its_parent() -> None:
     parent_spec = ExecutionSpec()
     parent_spec.metadata.nesting = 2
     parent_spec.execution_cluster_label.value = "gpu"
-    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
+    parent = new_executions.Parent(node_execution_id=7, execution_id=8, user="bob", spec=parent_spec)
     request = launch()
     request.spec.execution_cluster_label.value = "cpu"
-    new = made(request, origin=create.Origin("", parent))
+    new = made(request, origin=new_executions.Origin("", parent))
     assert (new.spec.metadata.principal, new.spec.metadata.nesting) == ("bob", 3)
     assert new.spec.execution_cluster_label.value == "gpu"
     assert (new.source_execution_id, new.parent_node_execution_id) == (8, 7)
-    assert made(request, origin=create.Origin("", parent, 5)).source_execution_id == 5
+    assert made(request, origin=new_executions.Origin("", parent, 5)).source_execution_id == 5
 
 
-def test_a_caller_who_is_known_is_the_principal_whatever_parent_is_named() -> None:
-    parent = create.Parent(node_execution_id=7, execution_id=8, user="bob", spec=ExecutionSpec())
+def test_known_caller_is_the_principal_with_any_parent() -> None:
+    parent = new_executions.Parent(node_execution_id=7, execution_id=8, user="bob", spec=ExecutionSpec())
     request = launch()
     request.spec.metadata.principal = "carol"
-    new = made(request, origin=create.Origin("ann", parent))
+    new = made(request, origin=new_executions.Origin("ann", parent))
     assert (new.spec.metadata.principal, new.closure.state_change_details.principal) == ("ann", "ann")
 
 
@@ -232,7 +232,7 @@ def test_a_caller_who_is_known_is_the_principal_whatever_parent_is_named() -> No
         ),
     ],
 )
-def test_notifications_are_settled_at_creation(spec: dict[str, Any], phases: list[WorkflowExecution.Phase]) -> None:
+def test_notifications_are_stored_at_creation(spec: dict[str, Any], phases: list[WorkflowExecution.Phase]) -> None:
     notifications = made(launch(**spec)).closure.notifications
     assert [phase for notification in notifications for phase in notification.phases] == phases
 
@@ -256,12 +256,12 @@ def test_entries_are_limited_only_when_configured() -> None:
         create.check_entries(config, 0, 1)
 
 
-@pytest.mark.parametrize(("asked", "assigned"), [("", ""), ("a", ""), ("", "a"), ("a", "a")])
-def test_pools_that_agree_pass(asked: str, assigned: str) -> None:
-    create.check_cluster_pool(asked, assigned)
+@pytest.mark.parametrize(("requested", "assigned"), [("", ""), ("a", ""), ("", "a"), ("a", "a")])
+def test_cluster_pool_passes_if_it_is_the_assigned_one(requested: str, assigned: str) -> None:
+    create.check_cluster_pool(requested, assigned)
 
 
-def test_a_pool_that_is_not_the_domains_is_refused() -> None:
+def test_cluster_pool_other_than_the_assigned_one_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="cannot run on cluster pool"):
         create.check_cluster_pool("a", "b")
 
@@ -269,7 +269,7 @@ def test_a_pool_that_is_not_the_domains_is_refused() -> None:
 @pytest.mark.parametrize(
     ("behavior", "counts"), [(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, True), (CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED, False)]
 )
-def test_only_skipping_counts(behavior: Any, *, counts: bool) -> None:
+def test_only_the_behavior_skip_limits(behavior: Any, *, counts: bool) -> None:
     assert create.limited(limited_target(behavior)) is counts
 
 
@@ -278,13 +278,13 @@ def test_a_single_task_is_never_limited() -> None:
     assert not create.limited(limited_target(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, task))
 
 
-def test_an_unknown_behavior_is_our_fault() -> None:
+def test_unknown_behavior_is_internal() -> None:
     with pytest.raises(Internal):
         create.limited(limited_target(7))
 
 
 @pytest.mark.parametrize(("active", "refusal"), [(0, None), (1, None), (2, AlreadyExists), (3, AlreadyExists)])
-def test_the_limit_counts_what_is_active(active: int, refusal: type[ServiceError] | None) -> None:
+def test_concurrency_limit_counts_active_executions(active: int, refusal: type[ServiceError] | None) -> None:
     policy = ConcurrencyPolicy(max=2, behavior=CONCURRENCY_LIMIT_BEHAVIOR_SKIP)
     if refusal is None:
         create.check_concurrency(policy, active, "lp")
@@ -303,4 +303,4 @@ def test_the_limit_counts_what_is_active(active: int, refusal: type[ServiceError
     ],
 )
 def test_namespaces_follow_their_template(template: str, namespace: str) -> None:
-    assert create.namespace(template, PROJECT, DOMAIN) == namespace
+    assert new_executions.namespace(template, PROJECT, DOMAIN) == namespace

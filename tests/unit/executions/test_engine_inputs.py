@@ -1,4 +1,4 @@
-"""What an engine is handed: task resources, queues, plugin overrides (executions.md 2.8, projects.md 12)."""
+"""Engine inputs: task resources, queues, plugin overrides (engine.md#what-an-engine-receives)."""
 
 import pytest
 from flyteidl.admin.matchable_resource_pb2 import (
@@ -32,15 +32,15 @@ def entries(amounts: dict[str, str]) -> list[Resources.ResourceEntry]:
     return [Resources.ResourceEntry(name=NAMES[name], value=text) for name, text in amounts.items()]
 
 
-def told(given: Resources) -> dict[str, tuple[str, str]]:
+def amounts_of(resources: Resources) -> dict[str, tuple[str, str]]:
     names = {number: name for name, number in NAMES.items()}
-    limits = {entry.name: entry.value for entry in given.limits}
-    return {names[entry.name]: (entry.value, limits[entry.name]) for entry in given.requests}
+    limits = {entry.name: entry.value for entry in resources.limits}
+    return {names[entry.name]: (entry.value, limits[entry.name]) for entry in resources.requests}
 
 
 # requests, limits, platform defaults, platform limits > request and limit of each
 CASES: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, str], dict[str, tuple[str, str]]]] = {
-    "nothing said anywhere": ({}, {}, {}, {}, {"cpu": ("0", "0"), "memory": ("0", "0")}),
+    "nothing set": ({}, {}, {}, {}, {"cpu": ("0", "0"), "memory": ("0", "0")}),
     "defaults": (
         {},
         {},
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str], dict[str,
         {"cpu": "4", "memory": "4Gi"},
         {"cpu": ("1", "2"), "memory": ("1Gi", "2Gi")},
     ),
-    "the platform's limit holds both": (
+    "the platform's limit limits both": (
         {"cpu": "5", "memory": "5Gi"},
         {"cpu": "6", "memory": "6Gi"},
         {},
@@ -97,7 +97,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str], dict[str,
         {"cpu": "0", "memory": ""},
         {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi")},
     ),
-    "what is no quantity is none": (
+    "no quantity is none": (
         {"cpu": "many", "memory": "1Gi"},
         {"cpu": "1"},
         {"cpu": "lots"},
@@ -111,21 +111,21 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str], dict[str,
         {},
         {"cpu": ("500m", "1500m"), "memory": ("1Gi", "1Gi")},
     ),
-    "gpu and disk only when somebody speaks of them": (
+    "gpu and disk only when they are set": (
         {"gpu": "1"},
         {"disk": "1Gi"},
         {"cpu": "1", "memory": "1Gi"},
         {"gpu": "8", "disk": "500Mi"},
         {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi"), "disk": ("500Mi", "500Mi"), "gpu": ("1", "1")},
     ),
-    "also by a default": (
+    "gpu and disk set by a default": (
         {},
         {},
         {"cpu": "1", "memory": "1Gi", "disk": "1Gi", "gpu": "1"},
         {},
         {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi"), "disk": ("1Gi", "1Gi"), "gpu": ("1", "1")},
     ),
-    "a limit of the platform alone speaks of none": (
+    "a limit of the platform sets none": (
         {},
         {},
         {"cpu": "1", "memory": "1Gi"},
@@ -136,11 +136,11 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str], dict[str,
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_container_is_given_what_task_and_platform_say(case: str) -> None:
+def test_container_resources_follow_task_and_platform(case: str) -> None:
     requests, limits, defaults, ceilings, expected = CASES[case]
-    asked = Resources(requests=entries(requests), limits=entries(limits))
-    given = container_resources(asked, TaskResourceAttributes(defaults=spec(defaults), limits=spec(ceilings)))
-    assert told(given) == expected
+    requested = Resources(requests=entries(requests), limits=entries(limits))
+    platform = TaskResourceAttributes(defaults=spec(defaults), limits=spec(ceilings))
+    assert amounts_of(container_resources(requested, platform)) == expected
 
 
 def acting(**kinds: object) -> bytes:
@@ -151,23 +151,23 @@ def acting(**kinds: object) -> bytes:
     return ListMatchableAttributesResponse(configurations=configurations).SerializeToString()
 
 
-def test_without_attributes_the_settings_say() -> None:
+def test_engine_inputs_without_attributes_are_those_of_the_settings() -> None:
     settings = SETTINGS.model_copy(
         update={
             "task_resource_defaults": ResourceAmounts(cpu="1", ephemeral_storage="1Gi"),
             "queue_tags": {"production": ["fast"], "": ["slow"]},
         }
     )
-    work = engine_inputs(b"", "production", settings)
-    assert work.task_resources == TaskResourceAttributes(
+    inputs = engine_inputs(b"", "production", settings)
+    assert inputs.task_resources == TaskResourceAttributes(
         defaults=TaskResourceSpec(cpu="1", ephemeral_storage="1Gi"),
         limits=TaskResourceSpec(cpu="2", memory="1Gi", gpu="1"),
     )
-    assert work == EngineInputs(platform_resources(settings), queue_tags=("fast",))
+    assert inputs == EngineInputs(platform_resources(settings), queue_tags=("fast",))
     assert engine_inputs(b"", "staging", settings).queue_tags == ("slow",)
 
 
-def test_a_stored_amount_that_cannot_be_read_leaves_what_the_settings_say() -> None:
+def test_stored_amount_that_cannot_be_parsed_is_replaced_by_the_settings() -> None:
     stored = acting(
         task_resource_attributes=TaskResourceAttributes(
             defaults=TaskResourceSpec(cpu="few", memory="1Gi"), limits=TaskResourceSpec(cpu="many", gpu="-1")
@@ -179,14 +179,14 @@ def test_a_stored_amount_that_cannot_be_read_leaves_what_the_settings_say() -> N
 
 
 @pytest.mark.parametrize(("name", "value"), [("DEFAULTS__CPU", "few"), ("LIMITS__GPU", "-1"), ("LIMITS__MEMORY", "Gi")])
-def test_a_setting_that_is_no_amount_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_setting_that_is_no_amount_prevents_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("FLYTEPLANE_SIGNING_KEY", "key")
     monkeypatch.setenv(f"FLYTEPLANE_TASK_RESOURCE_{name}", value)
     with pytest.raises(SystemExit, match=rf"^wrong settings: task_resource_{name.lower().replace('__', '.')}: "):
         load(Settings)
 
 
-def test_attributes_stand_in_place_of_all_the_settings_say() -> None:
+def test_attributes_replace_the_settings_whole() -> None:
     resources = TaskResourceAttributes(defaults=TaskResourceSpec(memory="1Gi"))
     override = PluginOverride(task_type="spark", plugin_id=["own"])
     settings = SETTINGS.model_copy(update={"queue_tags": {"": ["slow"]}})
@@ -204,25 +204,25 @@ def test_attributes_stand_in_place_of_all_the_settings_say() -> None:
 @pytest.mark.parametrize(
     ("tags", "queue"), [([], ""), (["none"], ""), (["none", "gpu", "fast"], "q2"), (["fast"], "q1"), (["gpu"], "q2")]
 )
-def test_the_queue_is_one_of_those_that_have_the_first_known_tag(tags: list[str], queue: str) -> None:
+def test_child_queue_has_the_first_tag_that_a_queue_has(tags: list[str], queue: str) -> None:
     queues = {"q1": ["fast"], "q3": ["fast"], "q2": ["gpu"]}
-    assert child_queue(tags, queues, lambda found: found[0]) == queue
+    assert child_queue(tags, queues, lambda tagged: tagged[0]) == queue
 
 
-def test_a_container_runs_with_its_resources_and_its_queue_and_nothing_else_changed() -> None:
-    work = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1", memory="1Gi")))
+def test_prepared_container_has_resources_and_queue_and_no_other_change() -> None:
+    inputs = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1", memory="1Gi")))
     task = TaskTemplate(type="python-task", container=Container(image="i", config=[{"key": "a", "value": "b"}]))
-    run = prepared(task, work, "q")
-    assert told(run.container.resources) == {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi")}
+    run = prepared(task, inputs, "q")
+    assert amounts_of(run.container.resources) == {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi")}
     assert [(pair.key, pair.value) for pair in run.container.config] == [("a", "b"), ("child_queue", "q")]
-    assert [(pair.key, pair.value) for pair in prepared(task, work, "").container.config] == [("a", "b")]
+    assert [(pair.key, pair.value) for pair in prepared(task, inputs, "").container.config] == [("a", "b")]
     assert not task.container.HasField("resources")
     run.container.ClearField("resources")
     del run.container.config[1:]
     assert run == task
 
 
-def test_a_task_without_a_container_is_left_as_it_is() -> None:
-    work = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1")))
+def test_prepared_task_without_a_container_is_unchanged() -> None:
+    inputs = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1")))
     for task in (TaskTemplate(type="sql"), TaskTemplate(k8s_pod=K8sPod())):
-        assert prepared(task, work, "q") == task
+        assert prepared(task, inputs, "q") == task

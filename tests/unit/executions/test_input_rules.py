@@ -1,4 +1,4 @@
-"""Inputs of an execution, completed and checked (executions.md 2.4)."""
+"""Inputs of an execution, completed and checked (executions.md#execution-inputs)."""
 
 import pytest
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
@@ -20,7 +20,7 @@ from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
         (literals(a=1, b=2), literals(a=1, b=2, c="fixed")),
     ],
 )
-def test_defaults_and_fixed_inputs_complete_what_is_given(given: LiteralMap, complete: LiteralMap) -> None:
+def test_given_inputs_are_completed_with_defaults_and_fixed_inputs(given: LiteralMap, complete: LiteralMap) -> None:
     assert resolved(given, registered_launch_plan()) == complete
 
 
@@ -33,7 +33,7 @@ def test_defaults_and_fixed_inputs_complete_what_is_given(given: LiteralMap, com
         (literals(a=1, b="x"), "^invalid b input wrong type. Expected simple:INTEGER, but got simple:STRING$"),
     ],
 )
-def test_what_does_not_fit_is_refused(given: LiteralMap, message: str) -> None:
+def test_invalid_inputs_are_refused(given: LiteralMap, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         resolved(given, registered_launch_plan())
 
@@ -45,7 +45,7 @@ def expecting(declared: LiteralType) -> LaunchPlan:
 
 
 @pytest.mark.parametrize(("declared", "value"), FITTING)
-def test_a_value_of_the_expected_type_is_taken(declared: LiteralType, value: Literal) -> None:
+def test_value_of_the_expected_type_is_accepted(declared: LiteralType, value: Literal) -> None:
     given = LiteralMap(literals={"x": value})
     assert resolved(given, expecting(declared)) == given
 
@@ -57,7 +57,7 @@ def test_a_value_of_another_type_is_refused(declared: LiteralType, value: Litera
 
 
 @pytest.mark.parametrize(("declared", "value"), FOREIGN_COLORS)
-def test_a_value_that_an_enum_does_not_have_is_refused(declared: LiteralType, value: Literal) -> None:
+def test_value_outside_an_enum_is_refused(declared: LiteralType, value: Literal) -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .* with the value \["):
         resolved(LiteralMap(literals={"x": value}), expecting(declared))
 
@@ -69,7 +69,7 @@ def test_a_literal_without_a_type_is_refused() -> None:
         resolved(given, registered_launch_plan())
 
 
-def test_a_fixed_input_that_has_a_default_too_stays_fixed() -> None:
+def test_fixed_input_with_a_default_stays_fixed() -> None:
     launch_plan = registered_launch_plan()
     launch_plan.closure.expected_inputs.parameters["c"].CopyFrom(launch_plan.closure.expected_inputs.parameters["b"])
     assert resolved(literals(a=1), launch_plan) == literals(a=1, b=7, c="fixed")

@@ -1,4 +1,4 @@
-"""A spec that lists could not answer is refused, and inputs that cost much to look at stay within their allowance."""
+"""Specs that lists could not contain are refused, and the comparison of input types is limited in steps."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def in_spec(request: ExecutionCreateRequest, value: Literal) -> None:
     request.spec.inputs.literals["a"].CopyFrom(value)
 
 
-def beside_spec(request: ExecutionCreateRequest, value: Literal) -> None:
+def outside_spec(request: ExecutionCreateRequest, value: Literal) -> None:
     request.inputs.literals["a"].CopyFrom(value)
 
 
@@ -37,7 +37,7 @@ def number(value: float) -> Literal:
         (lambda r: r.spec.tags.append("a\0b"), "invalid value for tags"),
     ],
 )
-def test_what_lists_or_their_filters_cannot_hold_is_refused(
+def test_tags_that_cannot_be_stored_or_filtered_are_refused(
     change: Callable[[ExecutionCreateRequest], object], message: str
 ) -> None:
     request = launch()
@@ -49,14 +49,14 @@ def test_what_lists_or_their_filters_cannot_hold_is_refused(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda r: beside_spec(r, number(math.nan)),
+        lambda r: outside_spec(r, number(math.nan)),
         lambda r: in_spec(r, number(math.nan)),
         lambda r: in_spec(r, number(-math.inf)),
         lambda r: r.spec.tags.extend(["ä" * 127, "", "ナイトリー"]),
         lambda r: r.spec.metadata.scheduled_at.CopyFrom(Timestamp(seconds=1)),
     ],
 )
-def test_what_lists_can_tell_or_do_not_hold_passes(change: Callable[[ExecutionCreateRequest], object]) -> None:
+def test_spec_that_json_can_represent_passes(change: Callable[[ExecutionCreateRequest], object]) -> None:
     request = launch()
     change(request)
     create.check_spec(request)
@@ -67,21 +67,21 @@ def enums(names: int, prefix: str = "") -> list[LiteralType]:
     return [LiteralType(enum_type=EnumType(values=[f"{prefix}{number}"])) for number in range(names)]
 
 
-def test_all_inputs_of_a_launch_share_one_allowance() -> None:
-    """Each alone may be compared; as many as fit into a request would keep the service busy for minutes."""
+def test_all_inputs_of_a_launch_share_one_limit_of_steps() -> None:
+    """Each alone is within the limit; as many as fit into a request would take minutes."""
     plan = registered_launch_plan()
     request = launch()
     for name in map("x{} ".format, range(60)):
         union = request.inputs.literals[name].scalar.union
         union.value.scalar.primitive.string_value = f"{name}0"
         union.type.union_type.variants.extend(enums(250, name))
-        wanted = plan.closure.expected_inputs.parameters[name]
-        wanted.var.type.union_type.variants.extend(reversed(enums(250, name)))
+        parameter = plan.closure.expected_inputs.parameters[name]
+        parameter.var.type.union_type.variants.extend(reversed(enums(250, name)))
     with pytest.raises(TypesTooLarge):
         inputs.resolved(request.inputs, plan)
 
 
-def test_types_that_are_put_in_order_again_at_every_depth_use_up_the_allowance() -> None:
+def test_types_that_are_sorted_again_at_every_depth_reach_the_limit() -> None:
     value = Literal()
     value.scalar.union.type.union_type.variants.extend(enums(2000))
     value.scalar.union.value.CopyFrom(integer(1))
@@ -89,12 +89,12 @@ def test_types_that_are_put_in_order_again_at_every_depth_use_up_the_allowance()
         value, inner = Literal(), value
         value.collection.literals.extend([inner, integer(1)])
     request = launch()
-    beside_spec(request, value)
+    outside_spec(request, value)
     with pytest.raises(TypesTooLarge):
         inputs.resolved(request.inputs, registered_launch_plan(), 100_000)
 
 
-def test_what_a_refusal_would_have_to_write_down_counts() -> None:
+def test_text_of_a_type_in_an_error_message_counts_as_steps() -> None:
     plan = registered_launch_plan()
     plan.closure.expected_inputs.parameters["a"].var.type.CopyFrom(
         LiteralType(collection_type=LiteralType(union_type=UnionType(variants=enums(5000))))
@@ -105,7 +105,7 @@ def test_what_a_refusal_would_have_to_write_down_counts() -> None:
         inputs.resolved(launch().inputs, plan)
 
 
-def test_many_rows_of_the_same_large_types_are_paid_for_once() -> None:
+def test_same_large_types_count_once() -> None:
     value = Literal()
     for _ in range(200):
         row = value.collection.literals.add().collection
@@ -116,7 +116,7 @@ def test_many_rows_of_the_same_large_types_are_paid_for_once() -> None:
         inputs.resolved(LiteralMap(literals={"a": value}), plan, 2000)
 
 
-def test_a_long_list_is_no_effort() -> None:
+def test_long_list_of_one_type_takes_few_steps() -> None:
     plan = registered_launch_plan()
     plan.closure.expected_inputs.parameters["a"].var.type.collection_type.CopyFrom(INTEGER)
     request = launch()

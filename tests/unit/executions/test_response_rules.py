@@ -1,4 +1,4 @@
-"""Answers put together by hand equal those that protobuf would have made."""
+"""Responses put together from serialized parts equal those that protobuf makes, and rules of their data."""
 
 from datetime import timedelta
 
@@ -16,14 +16,19 @@ from flyteidl.admin.task_execution_pb2 import TaskExecution, TaskExecutionClosur
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from google.protobuf.duration_pb2 import Duration
 
-from services.executions.rules import answers, data, data_proxy
+from services.executions.responses import entities
+from services.executions.responses.data import data_fields
+from services.executions.rules import data, data_proxy
+from services.executions.store.executions import StoredExecution
+from services.executions.store.node_executions import StoredNodeExecution
+from services.executions.store.task_executions import StoredTaskExecution
 from services.kit.errors import InvalidArgument
 from tests.support.entities import DOMAIN, PROJECT, literals
 from tests.support.executions import execution_id, node_id, task_id
 
 CLOSURE = ExecutionClosure(phase=WorkflowExecution.RUNNING)
 SPEC = ExecutionSpec(max_parallelism=3)
-STORED = answers.StoredExecution(
+STORED = StoredExecution(
     "x",
     "RUNNING",
     SPEC.SerializeToString(),
@@ -34,20 +39,20 @@ STORED = answers.StoredExecution(
 )
 
 
-def test_an_execution_is_its_parts() -> None:
-    whole = Execution.FromString(answers.execution(PROJECT, DOMAIN, STORED))
+def test_execution_equals_its_parts() -> None:
+    whole = Execution.FromString(entities.execution(PROJECT, DOMAIN, STORED))
     assert whole == Execution(
         id=execution_id("x"), spec=ExecutionSpec(max_parallelism=3, inputs=literals(a=1)), closure=CLOSURE
     )
-    page = answers.page(1, answers.listed_executions(PROJECT, DOMAIN, [STORED] * 2), 2, "2")
-    one = Execution(id=execution_id("x"), spec=SPEC, closure=CLOSURE)
-    assert ExecutionList.FromString(page) == ExecutionList(executions=[one, one], token="2")
+    page = entities.page(1, entities.listed_executions(PROJECT, DOMAIN, [STORED] * 2), 2, "2")
+    listed = Execution(id=execution_id("x"), spec=SPEC, closure=CLOSURE)
+    assert ExecutionList.FromString(page) == ExecutionList(executions=[listed, listed], token="2")
 
 
 @pytest.mark.parametrize(("children", "dynamic"), [(False, False), (True, False), (True, True)])
-def test_a_node_is_its_parts(*, children: bool, dynamic: bool) -> None:
+def test_node_execution_equals_its_parts(*, children: bool, dynamic: bool) -> None:
     metadata = NodeExecutionMetaData(spec_node_id="s")
-    row = answers.StoredNodeExecution(
+    row = StoredNodeExecution(
         "n0",
         "in",
         closure=NodeExecutionClosure().SerializeToString(),
@@ -58,16 +63,16 @@ def test_a_node_is_its_parts(*, children: bool, dynamic: bool) -> None:
     )
     metadata.is_parent_node, metadata.is_dynamic = children, dynamic
     identifier = execution_id("x").SerializeToString()
-    found = NodeExecution.FromString(answers.node_execution(identifier, row, listed=True))
+    response = NodeExecution.FromString(entities.node_execution(identifier, row, listed=True))
     expected = NodeExecution(id=node_id("x", "n0"), input_uri="in", closure=NodeExecutionClosure(), metadata=metadata)
-    assert found == expected
+    assert response == expected
 
 
 @pytest.mark.parametrize("attempt", [0, 300])
-def test_a_task_is_its_parts(attempt: int) -> None:
-    row = answers.StoredTaskExecution(PROJECT, DOMAIN, "t", "v1", attempt, "", b"", is_parent=True)
-    found = TaskExecution.FromString(answers.task_execution(node_id("x", "n0").SerializeToString(), row))
-    assert found == TaskExecution(
+def test_task_execution_equals_its_parts(attempt: int) -> None:
+    row = StoredTaskExecution(PROJECT, DOMAIN, "t", "v1", attempt, "", b"", is_parent=True)
+    response = TaskExecution.FromString(entities.task_execution(node_id("x", "n0").SerializeToString(), row))
+    assert response == TaskExecution(
         id=task_id("x", "n0", attempt=attempt), closure=TaskExecutionClosure(), is_parent=True
     )
 
@@ -77,17 +82,18 @@ def test_a_task_is_its_parts(attempt: int) -> None:
     [("", ""), ("a" * 100, "a" * 100), ("a" * 101, "a" * 100), ("é" * 51, "é" * 50), ("a" + "é" * 50, "a" + "é" * 49)],
 )
 def test_errors_are_cut_between_characters(message: str, cut: str) -> None:
-    assert answers.cut(message) == cut
+    assert entities.cut(message) == cut
 
 
 @pytest.mark.parametrize("kind", [WorkflowExecutionGetDataResponse, TaskExecutionGetDataResponse])
-def test_data_is_its_parts(kind: type[WorkflowExecutionGetDataResponse] | type[TaskExecutionGetDataResponse]) -> None:
+def test_data_response_equals_its_parts(
+    kind: type[WorkflowExecutionGetDataResponse] | type[TaskExecutionGetDataResponse],
+) -> None:
     blob = UrlBlob(url="u", bytes=3)
-    found = kind.FromString(
-        data.answer(kind, data.Data(blob, literals(a=1).SerializeToString()), data.Data(blob, None))
-    )
-    assert found == kind(inputs=blob, outputs=blob, full_inputs=literals(a=1))
-    assert not found.HasField("full_outputs")
+    inputs, outputs = data.Data(blob, literals(a=1).SerializeToString()), data.Data(blob, None)
+    response = kind.FromString(data_fields(kind, inputs, outputs))
+    assert response == kind(inputs=blob, outputs=blob, full_inputs=literals(a=1))
+    assert not response.HasField("full_outputs")
 
 
 def test_values_of_events_are_inlined_up_to_the_limit() -> None:
@@ -100,7 +106,7 @@ def test_values_of_events_are_inlined_up_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "life"),
+    ("expires_in", "lifetime"),
     [
         (None, timedelta(hours=1)),
         (Duration(seconds=60), timedelta(minutes=1)),
@@ -108,12 +114,12 @@ def test_values_of_events_are_inlined_up_to_the_limit() -> None:
         (Duration(nanos=5000), timedelta(microseconds=5)),
     ],
 )
-def test_urls_live_as_long_as_asked(asked: Duration | None, life: timedelta) -> None:
-    assert data_proxy.life(asked, timedelta(hours=1)) == life
+def test_lifetime_is_the_requested_one_else_the_longest(expires_in: Duration | None, lifetime: timedelta) -> None:
+    assert data_proxy.lifetime(expires_in, timedelta(hours=1)) == lifetime
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("expires_in", "message"),
     [
         (Duration(seconds=3600, nanos=1), "cannot exceed max allowed expiration"),
         (Duration(seconds=-1), "is invalid"),
@@ -121,6 +127,6 @@ def test_urls_live_as_long_as_asked(asked: Duration | None, life: timedelta) -> 
         (Duration(nanos=1_000_000_000), "is invalid"),
     ],
 )
-def test_urls_do_not_live_longer_than_allowed(asked: Duration, message: str) -> None:
+def test_lifetime_that_is_negative_or_too_long_is_refused(expires_in: Duration, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        data_proxy.life(asked, timedelta(hours=1))
+        data_proxy.lifetime(expires_in, timedelta(hours=1))

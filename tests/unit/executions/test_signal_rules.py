@@ -1,4 +1,4 @@
-"""What may be asked of signals and what they may be set to (executions.md section 10)."""
+"""Checks of requests about signals (executions.md#signalservice)."""
 
 from typing import Any
 
@@ -46,28 +46,28 @@ IDS: list[tuple[SignalIdentifier | None, str]] = [
 
 
 @pytest.mark.parametrize(("identifier", "message"), IDS)
-def test_a_signal_is_named_whole(identifier: SignalIdentifier | None, message: str) -> None:
+def test_incomplete_signal_id_is_refused(identifier: SignalIdentifier | None, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        signals.check_wanted(SignalGetOrCreateRequest(id=identifier))
+        signals.check_get_or_create(SignalGetOrCreateRequest(id=identifier))
     with pytest.raises(InvalidArgument, match=message):
         signals.check_set(SignalSetRequest(id=identifier))
 
 
-def test_a_list_names_its_execution() -> None:
+def test_list_without_a_complete_execution_id_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="missing execution_id"):
-        signals.check_listed(SignalListRequest())
+        signals.check_list(SignalListRequest())
     nameless = SignalListRequest(workflow_execution_id=WorkflowExecutionIdentifier(project="p", domain="d"))
     with pytest.raises(InvalidArgument, match="missing name"):
-        signals.check_listed(nameless)
-    signals.check_listed(SignalListRequest(workflow_execution_id=EXECUTION))
+        signals.check_list(nameless)
+    signals.check_list(SignalListRequest(workflow_execution_id=EXECUTION))
 
 
-def test_a_gate_says_its_type_and_an_answer_its_value() -> None:
+def test_request_without_type_or_value_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="missing type"):
-        signals.check_wanted(SignalGetOrCreateRequest(id=ID))
+        signals.check_get_or_create(SignalGetOrCreateRequest(id=ID))
     with pytest.raises(InvalidArgument, match="missing value"):
         signals.check_set(SignalSetRequest(id=ID))
-    signals.check_wanted(SignalGetOrCreateRequest(id=ID, type=BOOLEAN))
+    signals.check_get_or_create(SignalGetOrCreateRequest(id=ID, type=BOOLEAN))
     signals.check_set(SignalSetRequest(id=ID, value=YES))
 
 
@@ -77,13 +77,13 @@ def test_a_gate_says_its_type_and_an_answer_its_value() -> None:
         (value(string_value="x" * signals.MAX_VALUE_BYTES), "size of value exceeded 262144 bytes"),
     ],
 )
-def test_a_value_that_lists_could_not_show_is_refused(bad: Literal, message: str) -> None:
+def test_large_value_is_refused(bad: Literal, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         signals.check_set(SignalSetRequest(id=ID, value=bad))
 
 
 @pytest.mark.parametrize(("declared", "given"), FITTING)
-def test_a_value_that_can_be_cast_to_the_declared_type_is_taken(declared: LiteralType, given: Literal) -> None:
+def test_value_that_can_be_cast_to_the_declared_type_is_accepted(declared: LiteralType, given: Literal) -> None:
     signals.check_fits(given, declared)
 
 
@@ -94,7 +94,7 @@ def test_a_value_of_another_type_is_refused(declared: LiteralType, given: Litera
 
 
 @pytest.mark.parametrize(("declared", "given"), FOREIGN_COLORS)
-def test_a_value_that_an_enum_does_not_have_is_refused(declared: LiteralType, given: Literal) -> None:
+def test_value_outside_an_enum_is_refused(declared: LiteralType, given: Literal) -> None:
     with pytest.raises(InvalidArgument, match=r"with the value \[.*is not castable to existing signal type"):
         signals.check_fits(given, declared)
 
@@ -105,7 +105,7 @@ def test_a_value_without_a_type_is_refused() -> None:
             signals.check_fits(given, BOOLEAN)
 
 
-def test_a_type_too_large_to_compare_is_refused_soon() -> None:
+def test_type_too_large_to_compare_is_refused_soon() -> None:
     given = value(integer=1)
     for _ in range(40):
         given = Literal(collection=LiteralCollection(literals=[given, value(string_value="s"), YES]))

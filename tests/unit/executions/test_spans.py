@@ -1,4 +1,4 @@
-"""Spans of an execution by what its nodes stand for (executions.md section 9); times are seconds."""
+"""Spans of an execution by the kinds of its nodes (executions.md#getexecutionmetrics); times are seconds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,14 @@ from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 from google.protobuf.message import Message
 
 from services.executions.rules.spans.nodes import MOST_LEVELS, execution_span
-from services.executions.rules.spans.requests import Run, RunSpanRequest, WorkflowSpanRequest, run_of
+from services.executions.rules.spans.requests import Run, RunSpanRequest, WorkflowSpanRequest
+from services.executions.store import execution_trees
 from services.kit.errors import NotFound, ResourceExhausted
 
 ALL = -1
 TASK: dict[str, Any] = {"task_node": {}}
 Tree = tuple[Any, ...]
-# node id, spec id, parent's row, created, updated, and what else its closure and metadata say
+# node id, spec id, parent's row, created, updated, and other fields of its closure and metadata
 Row = tuple[str, str, int | None, int, int, dict[str, Any]]
 
 
@@ -50,20 +51,21 @@ def run(*rows: Row, name: str = "e", tasks: tuple[tuple[str, int, dict[str, Any]
     closure = ExecutionClosure(workflow_id=identifier("w"), **seconds(**times))
     nodes = []
     for number, (node_id, spec_id, parent, created, updated, more) in enumerate(rows, 1):
-        told = dict(more)
-        metadata = NodeExecutionMetaData(spec_node_id=spec_id, is_parent_node=told.pop("parent", False))
-        dynamic = told.pop("dynamic", "")
-        node = NodeExecutionClosure(**seconds(created_at=created, updated_at=updated), **told)
+        fields = dict(more)
+        metadata = NodeExecutionMetaData(spec_node_id=spec_id, is_parent_node=fields.pop("parent", False))
+        dynamic = fields.pop("dynamic", "")
+        node = NodeExecutionClosure(**seconds(created_at=created, updated_at=updated), **fields)
         nodes.append((number, node_id, parent, node.SerializeToString(), metadata.SerializeToString(), dynamic))
     attempts = [
-        (node, "p", "d", "t", "v", attempt, TaskExecutionClosure(**told).SerializeToString())
-        for node, attempt, told in tasks
+        (node, "p", "d", "t", "v", attempt, TaskExecutionClosure(**fields).SerializeToString())
+        for node, attempt, fields in tasks
     ]
-    return run_of(execution(name), closure.SerializeToString(), nodes, attempts)
+    rows_read = execution_trees.Tree(closure.SerializeToString(), nodes, attempts)
+    return execution_trees.run_of(execution(name), rows_read)
 
 
 def tree(span: Span) -> Tree:
-    """Name, start and end of a span and its children."""
+    """Return name, start and end of a span, and its children."""
     kind = span.WhichOneof("id") or ""
     names = {
         "workflow_id": span.workflow_id.name,
@@ -75,21 +77,21 @@ def tree(span: Span) -> Tree:
 
 
 def built(first: Run, depth: int, known: Mapping[str, Message | Run | None] | None = None, **primary: Any) -> Tree:
-    """Build the spans of `first`, whose workflow is `w`; `known` has what else may be wanted, by name."""
-    found: dict[str, Any] = {"w": CompiledWorkflowClosure(primary=workflow("w", **primary))} | dict(known or {})
+    """Build the spans of `first`, whose workflow is `w`; `known` has the results of other requests, by name."""
+    results: dict[str, Any] = {"w": CompiledWorkflowClosure(primary=workflow("w", **primary))} | dict(known or {})
     spans = execution_span(first, depth)
     try:
-        wanted = next(spans)
+        request = next(spans)
         while True:
-            if isinstance(wanted, RunSpanRequest):
-                name = wanted.execution.name
-            elif isinstance(wanted, WorkflowSpanRequest):
-                name = wanted.id.name
+            if isinstance(request, RunSpanRequest):
+                name = request.execution.name
+            elif isinstance(request, WorkflowSpanRequest):
+                name = request.id.name
             else:
-                name = wanted.uri
-            if name not in found:
+                name = request.uri
+            if name not in results:
                 raise NotFound(name)
-            wanted = spans.send(found[name])
+            request = spans.send(results[name])
     except StopIteration as end:
         return tree(end.value)
 
@@ -100,7 +102,7 @@ ATTEMPT = seconds(created_at=12, started_at=13, updated_at=20, duration=5)
 
 
 def one(*spans: Tree) -> Tree:
-    """The whole tree of an execution whose only node `n0` lives from 10 to 50 and has `spans` below it."""
+    """Return the tree of an execution whose only node `n0` runs from 10 to 50 and has `spans` below it."""
     return (
         "e",
         0,
@@ -115,11 +117,11 @@ def node(row: int | None = None, **more: Any) -> Row:
     return ("n0", "n0", row, 10, 50, more)
 
 
-def test_depth_zero_is_the_execution_alone() -> None:
+def test_depth_zero_has_the_execution_only() -> None:
     assert built(run(START, node(), LAST), 0, n0=TASK) == ("e", 0, 100)
 
 
-def test_without_a_start_node_all_was_setup() -> None:
+def test_execution_without_a_start_node_has_setup_only() -> None:
     for rows in ((), (node(),), (("start-node", "start-node", None, 1, 0, {}),)):
         assert built(run(*rows), ALL, n0=TASK) == ("e", 0, 100, ("WORKFLOW_SETUP", 0, 100))
 
@@ -128,7 +130,7 @@ def test_depth_one_has_nodes_without_children() -> None:
     assert built(run(START, node(), LAST), 1, n0=TASK) == one()
 
 
-def test_a_task_is_set_up_runs_and_is_torn_down() -> None:
+def test_task_has_setup_attempts_resets_and_teardown() -> None:
     attempts = (
         ("n0", 0, ATTEMPT),
         ("n0", 1, seconds(created_at=22, started_at=23, updated_at=30)),
@@ -146,11 +148,11 @@ def test_a_task_is_set_up_runs_and_is_torn_down() -> None:
     assert built(rows, 2, n0=TASK) == one(ends[0], *resets, ends[1])
 
 
-def test_a_task_without_attempts_was_being_set_up() -> None:
+def test_task_without_attempts_has_setup_only() -> None:
     assert built(run(START, node(), LAST), ALL, n0=TASK) == one(("NODE_SETUP", 10, 50))
 
 
-def test_what_would_end_before_it_starts_is_left_out() -> None:
+def test_span_that_would_end_before_it_starts_is_omitted() -> None:
     late = seconds(created_at=12, started_at=13, updated_at=60, duration=50)
     rows = run(START, node(), LAST, tasks=(("n0", 0, late),), updated_at=49)
     assert built(rows, ALL, n0=TASK) == (
@@ -170,7 +172,7 @@ def test_what_would_end_before_it_starts_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("fields", "expected"),
     [
         ({}, [("NODE_SETUP", 10, 50)]),
         (seconds(started_at=12), [("NODE_SETUP", 10, 12), ("NODE_IDLE", 12, 50)]),
@@ -180,8 +182,8 @@ def test_what_would_end_before_it_starts_is_left_out() -> None:
         ),
     ],
 )
-def test_a_gate_waits(told: dict[str, Any], expected: list[Tree]) -> None:
-    assert built(run(START, node(**told), LAST), ALL, n0={"gate_node": {}}) == one(*expected)
+def test_gate_has_setup_idle_and_teardown(fields: dict[str, Any], expected: list[Tree]) -> None:
+    assert built(run(START, node(**fields), LAST), ALL, n0={"gate_node": {}}) == one(*expected)
 
 
 BRANCH = {
@@ -196,7 +198,7 @@ BRANCH = {
 
 
 @pytest.mark.parametrize("taken", ["a", "b", "c"])
-def test_a_branch_tells_of_the_way_that_was_taken(taken: str) -> None:
+def test_branch_has_the_span_of_the_taken_node(taken: str) -> None:
     child: Row = (f"n0-{taken}", taken, 2, 15, 40, {})
     rows = run(START, node(), LAST, child)
     inside = (("NODE_SETUP", 10, 15), (f"n0-{taken}", 15, 40, ("NODE_SETUP", 15, 40)), ("NODE_TEARDOWN", 40, 50))
@@ -204,9 +206,9 @@ def test_a_branch_tells_of_the_way_that_was_taken(taken: str) -> None:
     assert built(rows, 2, n0=BRANCH) == one(inside[0], inside[1][:3], inside[2])
 
 
-def test_a_branch_has_one_way_or_none() -> None:
+def test_branch_without_exactly_one_child_has_setup_only() -> None:
     assert built(run(START, node(), LAST), ALL, n0=BRANCH) == one(("NODE_SETUP", 10, 50))
-    children: tuple[Row, ...] = tuple((f"n0-{one_}", one_, 2, 15, 40, {}) for one_ in "ab")
+    children: tuple[Row, ...] = tuple((f"n0-{id_}", id_, 2, 15, 40, {}) for id_ in "ab")
     assert built(run(START, node(), LAST, *children), ALL, n0=BRANCH) == one(("NODE_SETUP", 10, 50))
 
 
@@ -219,7 +221,7 @@ INNER = workflow("inner", {"m": ["start-node"], "end-node": ["m"]}, m=TASK)
 INNER_SPANS = (("n0-m", 16, 30, ("NODE_TRANSITION", 15, 16), ("NODE_SETUP", 16, 30)), ("NODE_TEARDOWN", 30, 50))
 
 
-def test_a_sub_workflow_is_looked_for_in_its_parent_and_then_among_the_registered() -> None:
+def test_sub_workflow_is_found_in_its_parent_else_in_the_registry() -> None:
     target = {"workflow_node": {"sub_workflow_ref": identifier("inner")}}
     rows = run(START, node(), LAST, *INSIDE)
     expected = one(("NODE_SETUP", 10, 15), *INNER_SPANS)
@@ -231,7 +233,7 @@ def test_a_sub_workflow_is_looked_for_in_its_parent_and_then_among_the_registere
     assert built(run(START, node(), LAST), ALL, n0=target) == one(("NODE_SETUP", 10, 50))
 
 
-def test_a_dynamic_task_runs_what_it_made() -> None:
+def test_dynamic_task_has_the_spans_of_its_workflow() -> None:
     attempts = (("n0", 0, seconds(created_at=12, updated_at=13)),)
     made = node(parent=True, dynamic="made.pb")
     begun = (("NODE_SETUP", 10, 12), ("task 0", 12, 13, ("TASK_SETUP", 12, 13)))
@@ -263,7 +265,7 @@ def test_an_execution_within_itself_ends() -> None:
     assert built(rows, ALL, {"e": rows}, n0=target) == one(("NODE_SETUP", 10, 0), ("e", 0, 100))
 
 
-def test_what_no_client_could_read_is_refused() -> None:
+def test_spans_nested_deeper_than_clients_can_parse_are_refused() -> None:
     target = {"workflow_node": {"launchplan_ref": identifier("lp")}}
     deep: dict[str, Any] = {
         f"x{number}": run(
@@ -280,7 +282,7 @@ def test_an_array_has_no_children() -> None:
     assert built(run(START, node(), LAST), ALL, n0={"array_node": {}}) == one()
 
 
-def test_nodes_come_in_order_of_creation_after_their_latest_upstream() -> None:
+def test_nodes_are_in_order_of_creation_after_their_latest_upstream() -> None:
     rows = run(
         START,
         ("b", "b", None, 30, 40, {}),
@@ -308,7 +310,7 @@ def test_a_node_that_its_workflow_lacks_has_a_span_without_children() -> None:
     assert built(strange, ALL, n0=BRANCH) == one(("NODE_SETUP", 10, 15), ("n0-x", 15, 40), ("NODE_TEARDOWN", 40, 50))
 
 
-def test_what_is_gone_is_told_without_its_nodes() -> None:
+def test_workflow_without_a_closure_has_no_nodes() -> None:
     assert built(run(START, node(), LAST), ALL, {"w": None}, n0=TASK) == ("e", 0, 100, ("WORKFLOW_SETUP", 0, 2))
     inside: Row = ("n0-start", "start-node", 2, 22, 23, {})
     dynamic = run(START, node(parent=True, dynamic="made"), inside, LAST, tasks=(("n0", 0, ATTEMPT),))

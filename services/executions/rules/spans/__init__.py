@@ -1,5 +1,5 @@
-"""The span tree of GetExecutionMetrics: where the time of an execution went (executions.md section 9).
+"""The tree of spans of GetExecutionMetrics (executions.md#getexecutionmetrics).
 
-`execution_span` builds it from rows. It does no I/O: it is a generator that yields what it wants next (`wanted`) and is
-sent what was found.
+`execution_span` builds it without I/O: it is a generator that yields a SpanRequest for what it needs next, and is sent
+the result.
 """

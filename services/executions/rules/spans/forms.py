@@ -1,4 +1,4 @@
-"""Forms of spans: of operations, and what lies between two of them (executions.md 9.1)."""
+"""Operation spans, and arithmetic of times (executions.md#span-forms)."""
 
 from flyteidl.core.metrics_pb2 import Span
 from google.protobuf.duration_pb2 import Duration
@@ -18,11 +18,11 @@ def operation_if_ordered(name: str, start: Timestamp, end: Timestamp) -> list[Sp
 
 
 def nanoseconds(moment: Timestamp | Duration) -> int:
-    """Return a moment, or a length of time, as one number."""
+    """Return a time or a duration in nanoseconds."""
     return moment.seconds * NANOS_PER_SECOND + moment.nanos
 
 
 def after(start: Timestamp, length: Duration) -> Timestamp:
-    """Return the moment `length` after `start`."""
+    """Return the time `length` after `start`."""
     seconds, nanos = divmod(nanoseconds(start) + nanoseconds(length), NANOS_PER_SECOND)
     return Timestamp(seconds=seconds, nanos=nanos)

@@ -1,4 +1,4 @@
-"""Spans of an execution and its nodes, by what each node stands for (executions.md 9.2 to 9.4)."""
+"""Spans of an execution and its nodes, by the kind of node (executions.md#execution-span, executions.md#node-span)."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 from services.executions.rules.spans.forms import nanoseconds, operation, operation_if_ordered
 from services.executions.rules.spans.requests import (
     DynamicSpanRequest,
-    Found,
     Node,
     OneSpan,
     Run,
     RunSpanRequest,
     SpanRequest,
+    SpanResult,
     Spans,
     WorkflowSpanRequest,
 )
@@ -25,13 +25,13 @@ from services.executions.rules.spans.tasks import gate_spans, task_spans
 from services.kit.errors import ResourceExhausted
 
 START, END = "start-node", "end-node"
-# A client cannot parse messages that are nested more than 100 levels; the answer itself is one.
+# A client cannot parse messages that are nested more than 100 levels; the response itself is one.
 MOST_LEVELS = 95
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where in the tree a node stands: its execution, the workflow around it, and those above."""
+class _Position:
+    """The position of a node in the tree: its execution, its workflow, and the keys of the executions above."""
 
     run: Run
     closure: CompiledWorkflowClosure
@@ -39,7 +39,7 @@ class _Place:
     above: frozenset[tuple[str, str, str]]
     level: int
 
-    def below(self) -> "_Place":
+    def below(self) -> "_Position":
         if self.level >= MOST_LEVELS:
             raise ResourceExhausted("the spans are nested too deep; ask for a smaller depth")
         return replace(self, level=self.level + 1)
@@ -48,10 +48,18 @@ class _Place:
 def execution_span(
     run: Run, depth: int, above: frozenset[tuple[str, str, str]] = frozenset(), level: int = 0
 ) -> OneSpan:
-    """Build the span of an execution. A negative depth is unlimited; an execution within itself has no children.
+    """Build the span of an execution.
 
-    What does not fit its workflow has a span without children. Raises what whoever finds raises, ResourceExhausted for
-    one that no client could read.
+    An execution within itself has a span without children, and so has a node that its workflow does not contain.
+
+    Args:
+        run: The execution.
+        depth: The number of levels; negative for all.
+        above: The keys of the executions around it.
+        level: The depth of nesting so far.
+
+    Raises:
+        ResourceExhausted: The spans are nested deeper than clients can parse.
     """
     closure = run.closure
     span = Span(start_time=closure.created_at, end_time=closure.updated_at, workflow_id=run.id)
@@ -66,22 +74,22 @@ def execution_span(
     span.spans.append(operation("WORKFLOW_SETUP", closure.created_at, start.closure.updated_at))
     if compiled is None:
         return span
-    place = _Place(run, compiled, compiled.primary, above | {_key(run.id)}, level).below()
-    span.spans.extend((yield from _nodes(place, nodes, depth - 1)))
-    last = _latest_upstream(place.workflow, nodes, END)
+    position = _Position(run, compiled, compiled.primary, above | {_key(run.id)}, level).below()
+    span.spans.extend((yield from _nodes(position, nodes, depth - 1)))
+    last = _latest_upstream(position.workflow, nodes, END)
     if last is not None:
         span.spans.extend(operation_if_ordered("WORKFLOW_TEARDOWN", last.closure.updated_at, closure.updated_at))
     return span
 
 
-def _nodes(place: _Place, nodes: Mapping[str, Node], depth: int) -> Spans:
-    templates = {template.id: template for template in place.workflow.template.nodes}
+def _nodes(position: _Position, nodes: Mapping[str, Node], depth: int) -> Spans:
+    templates = {template.id: template for template in position.workflow.template.nodes}
     spans = []
     for spec_id, node in sorted(nodes.items(), key=lambda item: nanoseconds(item[1].closure.created_at)):
         if spec_id in {START, END}:
             continue
-        span = yield from _node(place, node, templates.get(spec_id), depth)
-        before = _latest_upstream(place.workflow, nodes, spec_id)
+        span = yield from _node(position, node, templates.get(spec_id), depth)
+        before = _latest_upstream(position.workflow, nodes, spec_id)
         if before is not None:
             transition = operation("NODE_TRANSITION", before.closure.updated_at, node.closure.created_at)
             children = [transition, *span.spans]
@@ -91,12 +99,12 @@ def _nodes(place: _Place, nodes: Mapping[str, Node], depth: int) -> Spans:
     return spans
 
 
-def _node(place: _Place, node: Node, template: NodeTemplate | None, depth: int) -> OneSpan:
-    """Build the span of a node; without children when its workflow has no such node, as events may name any."""
+def _node(position: _Position, node: Node, template: NodeTemplate | None, depth: int) -> OneSpan:
+    """Build the span of a node; without children if its workflow has no such node, as events may have any node id."""
     span = Span(start_time=node.closure.created_at, end_time=node.closure.updated_at, node_id=node.id)
     if depth == 0 or template is None:
         return span
-    below = place.below()
+    below = position.below()
     target = template.WhichOneof("target")
     if target == "branch_node":
         spans = yield from _branch(below, node, template.branch_node, depth)
@@ -114,20 +122,20 @@ def _node(place: _Place, node: Node, template: NodeTemplate | None, depth: int) 
     return span
 
 
-def _branch(place: _Place, node: Node, branch: BranchNode, depth: int) -> Spans:
-    children = place.run.nodes.get(node.row, ())
+def _branch(position: _Position, node: Node, branch: BranchNode, depth: int) -> Spans:
+    children = position.run.nodes.get(node.row, ())
     if len(children) != 1:
         return [_setup(node)]
     (child,) = children
-    template = next((one for one in _alternatives(branch) if one.id == child.spec_id), None)
+    template = next((node for node in _alternatives(branch) if node.id == child.spec_id), None)
     return [
         operation("NODE_SETUP", node.closure.created_at, child.closure.created_at),
-        (yield from _node(place, child, template, depth - 1)),
+        (yield from _node(position, child, template, depth - 1)),
         *operation_if_ordered("NODE_TEARDOWN", child.closure.updated_at, node.closure.updated_at),
     ]
 
 
-def _task(place: _Place, node: Node, depth: int) -> Spans:
+def _task(position: _Position, node: Node, depth: int) -> Spans:
     if not node.tasks:
         return [_setup(node)]
     last = max(node.tasks, key=lambda task: nanoseconds(task.closure.created_at)).closure.updated_at
@@ -137,68 +145,68 @@ def _task(place: _Place, node: Node, depth: int) -> Spans:
     ]
     if not node.metadata.is_parent_node:
         return [*spans, *operation_if_ordered("NODE_TEARDOWN", last, node.closure.updated_at)]
-    children = _by_spec_id(place.run.nodes.get(node.row, ()))
+    children = _by_spec_id(position.run.nodes.get(node.row, ()))
     if START not in children:
         return [*spans, *operation_if_ordered("NODE_RESET", last, node.closure.updated_at)]
     spans.append(operation("NODE_RESET", last, children[START].closure.updated_at))
     compiled = yield from _dynamic(node)
     if compiled is None:
         return spans
-    inside = replace(place, closure=compiled, workflow=compiled.primary)
+    inside = replace(position, closure=compiled, workflow=compiled.primary)
     return spans + (yield from _children(inside, node, children, depth))
 
 
-def _launch_plan(place: _Place, node: Node, depth: int) -> Spans:
+def _launch_plan(position: _Position, node: Node, depth: int) -> Spans:
     if not node.closure.workflow_node_metadata.HasField("executionId"):
         return [_setup(node)]
     run = yield RunSpanRequest(node.closure.workflow_node_metadata.executionId, with_nodes=depth != 1)
     if not isinstance(run, Run):
-        raise TypeError("an execution was wanted")
+        raise TypeError("an execution was requested")
     return [
         operation("NODE_SETUP", node.closure.created_at, run.closure.created_at),
-        (yield from execution_span(run, depth - 1, place.above, place.level)),
+        (yield from execution_span(run, depth - 1, position.above, position.level)),
         *operation_if_ordered("NODE_TEARDOWN", run.closure.updated_at, node.closure.updated_at),
     ]
 
 
-def _sub_workflow(place: _Place, node: Node, reference: Identifier, depth: int) -> Spans:
-    children = _by_spec_id(place.run.nodes.get(node.row, ()))
+def _sub_workflow(position: _Position, node: Node, reference: Identifier, depth: int) -> Spans:
+    children = _by_spec_id(position.run.nodes.get(node.row, ()))
     if START not in children:
         return [_setup(node)]
     spans = [operation("NODE_SETUP", node.closure.created_at, children[START].closure.updated_at)]
-    closure = place.closure
-    workflow = next((one for one in closure.sub_workflows if one.template.id == reference), None)
+    closure = position.closure
+    workflow = next((sub for sub in closure.sub_workflows if sub.template.id == reference), None)
     if workflow is None:
-        found = yield from _workflow(reference)
-        if found is None:
+        result = yield from _workflow(reference)
+        if result is None:
             return spans
-        closure, workflow = found, found.primary
-    inside = replace(place, closure=closure, workflow=workflow)
+        closure, workflow = result, result.primary
+    inside = replace(position, closure=closure, workflow=workflow)
     return spans + (yield from _children(inside, node, children, depth))
 
 
-def _children(place: _Place, node: Node, children: Mapping[str, Node], depth: int) -> Spans:
-    spans = yield from _nodes(place, children, depth - 1)
-    last = _latest_upstream(place.workflow, children, END)
+def _children(position: _Position, node: Node, children: Mapping[str, Node], depth: int) -> Spans:
+    spans = yield from _nodes(position, children, depth - 1)
+    last = _latest_upstream(position.workflow, children, END)
     if last is not None:
         spans += operation_if_ordered("NODE_TEARDOWN", last.closure.updated_at, node.closure.updated_at)
     return spans
 
 
-def _workflow(identifier: Identifier) -> Generator[SpanRequest, Found, CompiledWorkflowClosure | None]:
+def _workflow(identifier: Identifier) -> Generator[SpanRequest, SpanResult, CompiledWorkflowClosure | None]:
     return _closure((yield WorkflowSpanRequest(identifier)))
 
 
-def _dynamic(node: Node) -> Generator[SpanRequest, Found, CompiledWorkflowClosure | None]:
-    if not node.dynamic_uri:  # events may tell of children and of no workflow that they belong to
+def _dynamic(node: Node) -> Generator[SpanRequest, SpanResult, CompiledWorkflowClosure | None]:
+    if not node.dynamic_uri:  # events may report children without a workflow
         return None
     return _closure((yield DynamicSpanRequest(node.dynamic_uri)))
 
 
-def _closure(found: Found) -> CompiledWorkflowClosure | None:
-    if isinstance(found, Run):
-        raise TypeError("a workflow was wanted")
-    return found
+def _closure(result: SpanResult) -> CompiledWorkflowClosure | None:
+    if isinstance(result, Run):
+        raise TypeError("a workflow was requested")
+    return result
 
 
 def _setup(node: Node) -> Span:
@@ -213,8 +221,8 @@ def _latest_upstream(workflow: CompiledWorkflow, nodes: Mapping[str, Node], spec
     upstream = workflow.connections.upstream
     if spec_id not in upstream:
         return None
-    found = [nodes[one] for one in upstream[spec_id].ids if one in nodes]
-    return max(found, key=lambda node: nanoseconds(node.closure.updated_at), default=None)
+    executed = [nodes[node_id] for node_id in upstream[spec_id].ids if node_id in nodes]
+    return max(executed, key=lambda node: nanoseconds(node.closure.updated_at), default=None)
 
 
 def _alternatives(branch: BranchNode) -> Iterator[NodeTemplate]:

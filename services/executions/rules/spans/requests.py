@@ -1,7 +1,6 @@
-"""What the building of spans asks for, and what it is sent (executions.md section 9)."""
+"""Requests of the generator that builds spans, and their results (executions.md#getexecutionmetrics)."""
 
-from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure
@@ -11,7 +10,6 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import (
     Identifier,
     NodeExecutionIdentifier,
-    ResourceType,
     TaskExecutionIdentifier,
     WorkflowExecutionIdentifier,
 )
@@ -20,7 +18,7 @@ from flyteidl.core.metrics_pb2 import Span
 
 @dataclass(frozen=True)
 class Node:
-    """A node execution and the attempts of its task, in the order in which they are listed."""
+    """A node execution and the attempts of its task, in the order of lists; `row` is its row id."""
 
     id: NodeExecutionIdentifier
     row: int
@@ -31,7 +29,7 @@ class Node:
 
     @property
     def spec_id(self) -> str:
-        """Its id in the workflow."""
+        """The id of the node in its workflow."""
         return self.metadata.spec_node_id or self.id.node_id
 
 
@@ -45,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Run:
-    """An execution with all its nodes, by the row of their parent; None has those of the top level."""
+    """An execution with all its nodes, by the row id of their parent; None for the top level."""
 
     id: WorkflowExecutionIdentifier
     closure: ExecutionClosure
@@ -54,7 +52,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunSpanRequest:
-    """An execution; without its nodes where nothing is told of them."""
+    """A request for an execution, with its nodes if their spans are needed."""
 
     execution: WorkflowExecutionIdentifier
     with_nodes: bool = True
@@ -62,54 +60,20 @@ class RunSpanRequest:
 
 @dataclass(frozen=True)
 class WorkflowSpanRequest:
-    """The compiled closure of a registered workflow."""
+    """A request for the compiled closure of a registered workflow."""
 
     id: Identifier
 
 
 @dataclass(frozen=True)
 class DynamicSpanRequest:
-    """The compiled closure that a dynamic node made."""
+    """A request for the compiled closure that a dynamic node made."""
 
     uri: str
 
 
 SpanRequest = RunSpanRequest | WorkflowSpanRequest | DynamicSpanRequest
-# None is a workflow that is registered, or was made, and whose closure is gone: nothing is told of its nodes.
-Found = Run | CompiledWorkflowClosure | None
-Spans = Generator[SpanRequest, Found, list[Span]]
-OneSpan = Generator[SpanRequest, Found, Span]
-
-# id, node_id, parent_id, closure, node_execution_metadata, dynamic_workflow_remote_closure_reference
-NodeRow = tuple[int, str, int | None, bytes, bytes, str]
-# node_id, project, domain, name, version, retry_attempt, closure
-TaskRow = tuple[str, str, str, str, str, int, bytes]
-
-
-def run_of(
-    execution: WorkflowExecutionIdentifier, closure: bytes, nodes: Iterable[NodeRow], tasks: Iterable[TaskRow]
-) -> Run:
-    """Put an execution together from its rows, which are in the order in which they are listed."""
-    attempts: defaultdict[str, list[Task]] = defaultdict(list)
-    for node_id, project, domain, name, version, attempt, task in tasks:
-        identifier = TaskExecutionIdentifier(
-            task_id=Identifier(
-                resource_type=ResourceType.TASK, project=project, domain=domain, name=name, version=version
-            ),
-            node_execution_id=NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
-            retry_attempt=attempt,
-        )
-        attempts[node_id].append(Task(identifier, TaskExecutionClosure.FromString(task)))
-    by_parent: defaultdict[int | None, list[Node]] = defaultdict(list)
-    for row, node_id, parent, node, metadata, dynamic in nodes:
-        by_parent[parent].append(
-            Node(
-                NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
-                row,
-                NodeExecutionClosure.FromString(node),
-                NodeExecutionMetaData.FromString(metadata),
-                dynamic,
-                attempts.get(node_id, ()),
-            )
-        )
-    return Run(execution, ExecutionClosure.FromString(closure), by_parent)
+# None is a workflow whose closure is missing in the object store: its span has no nodes.
+SpanResult = Run | CompiledWorkflowClosure | None
+Spans = Generator[SpanRequest, SpanResult, list[Span]]
+OneSpan = Generator[SpanRequest, SpanResult, Span]

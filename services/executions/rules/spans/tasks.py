@@ -1,4 +1,4 @@
-"""Spans of the attempts of a task, and of a gate (executions.md 9.4, 9.5)."""
+"""Spans of the attempts of a task, and of a gate (executions.md#node-span, executions.md#task-spans)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from services.executions.rules.spans.requests import Task
 
 
 def task_spans(tasks: Sequence[Task], depth: int) -> list[Span]:
-    """Return the attempts in the order of their creation, each reset between two; at depth 0 the resets alone."""
+    """Return spans of attempts in the order of creation, and of the reset between two; at depth 0 the resets only."""
     spans: list[Span] = []
     ordered = sorted(tasks, key=lambda task: nanoseconds(task.closure.created_at))
     for before, task in zip([None, *ordered], ordered, strict=False):
@@ -23,7 +23,7 @@ def task_spans(tasks: Sequence[Task], depth: int) -> list[Span]:
 
 
 def gate_spans(closure: NodeExecutionClosure) -> list[Span]:
-    """Return how a gate was set up, waited and ended."""
+    """Return the spans of a gate: setup, idle, teardown."""
     return _three("NODE_SETUP", "NODE_IDLE", "NODE_TEARDOWN", closure)
 
 

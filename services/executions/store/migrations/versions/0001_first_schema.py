@@ -6,8 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-# Room on each page lets events rewrite closures without touching an index; one in five is what a node's handful of
-# updates needs between vacuums.
+# Free space on each page lets events rewrite closures without changing an index; a fifth is enough for the handful of
+# updates of a node between two vacuums.
 _FILLFACTOR = 80
 
 

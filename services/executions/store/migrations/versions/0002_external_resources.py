@@ -1,6 +1,6 @@
 """External resources of task executions in rows of their own.
 
-The release before this one goes on reading and writing what is in the closure; rows are moved by their next event.
+The release before this one still reads and writes the closure. The next event of a task execution moves its resources.
 """
 
 import sqlalchemy as sa
@@ -9,9 +9,10 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-# A chunk is rewritten some times in a row and then never again: with half a page free nearly all of that stays in the
-# page and touches no index, also with logs (90 % against 43 % when pages are filled). PostgreSQL's compression stays
-# on: logs repeat themselves; without it they take six times the disk and three times the WAL for a fifth less of CPU.
+# A chunk is rewritten some times in succession and then never again. With half of a page free nearly all updates stay
+# in the page and change no index, also with logs (90 % of them, and 43 % when pages are filled). PostgreSQL's
+# compression stays on, as logs are repetitive: without it they take six times the disk and three times the WAL, for a
+# fifth less of CPU.
 _FILLFACTOR = 50
 
 

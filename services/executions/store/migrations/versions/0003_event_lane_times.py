@@ -1,6 +1,6 @@
-"""When the stream took the batch that a lane applied last.
+"""The time at which the stream stored the batch that a lane applied last.
 
-The release before this one leaves it as it is, which only lets fewer batches be known as applied before.
+The release before this one does not update it, so fewer repeated batches are recognized as applied.
 """
 
 import sqlalchemy as sa

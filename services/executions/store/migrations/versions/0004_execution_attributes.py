@@ -1,4 +1,4 @@
-"""The matchable attributes that act on an execution; rows of the release before this one have none."""
+"""The matchable attributes that act on an execution; empty in rows of the release before this one."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
-"""Indexes for lists, and a count of archivings; the release before this one runs on without noticing.
+"""Indexes for lists, and a count of archivings; the release before this one is not affected.
 
-Indexes are made beside running writers; one that was left half made by an earlier try is made anew.
+Indexes are made concurrently with writers. An incomplete one of an earlier try is replaced.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ _INDEXES: tuple[tuple[str, str, Sequence[_Key], str | None], ...] = (
     ),
     ("node_executions_of_parent", "node_executions", ["parent_id", *_CAME], "parent_id IS NOT NULL"),
 )
-# Its place takes node_executions_of_parent, which is in the order that clients ask for.
+# node_executions_of_parent replaces it; that index has the order that clients request.
 _REPLACED = "node_executions_by_parent"
 
-# It costs only statements that name the column `state`: those of events do not.
+# Only statements that name the column `state` pay for it; those of events do not name it.
 _TRIGGER = """
 CREATE FUNCTION count_execution_state_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

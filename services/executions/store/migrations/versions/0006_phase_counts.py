@@ -1,6 +1,7 @@
-"""How many nodes and tasks of an execution are in each phase.
+"""The number of nodes and tasks of an execution in each phase.
 
-The release before this one does not count: of executions whose events it applies while both run, the counts stay off.
+The release before this one does not count: while both run, the counts of executions whose events it applies get wrong,
+and stay so.
 """
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0006"
 down_revision = "0005"
 
-# A row is rewritten with every event of its execution, which fits into its page when half of that is free.
+# A row is rewritten with every event of its execution; with half of the page free, updates stay in the page.
 _FILLFACTOR = 50
 
 

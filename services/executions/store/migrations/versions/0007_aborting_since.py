@@ -1,4 +1,4 @@
-"""Since when an execution is being aborted; rows that the release before this one terminates do not say."""
+"""The time of the first termination of an execution; the release before this one does not set it."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Finding the executions that an execution's nodes have launched."""
+"""An index of the executions that a node has launched."""
 
 import sqlalchemy as sa
 from alembic import op

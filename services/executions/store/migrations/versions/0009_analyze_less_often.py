@@ -1,7 +1,8 @@
-"""Statistics of the tables that events write: seldom renewed, and without the columns that no condition names.
+"""Rarer statistics of the tables that events write, and none of columns that no condition names.
 
-Each row is changed some four times, and each change counts, so that at the usual tenth autovacuum analyzed these tables
-at each fortieth by which they grew: under load a third of PostgreSQL's CPU. Their distributions hardly change.
+Each row is changed about four times, and each change counts. With the default of a tenth, autovacuum analyzed these
+tables whenever they had grown by a fortieth: under load this took a third of PostgreSQL's CPU. The distributions hardly
+change.
 """
 
 from alembic import op
@@ -9,10 +10,10 @@ from alembic import op
 revision = "0009"
 down_revision = "0008"
 
-# As many changes as there are rows: at a quarter more of them.
+# As many changes as there are rows, which is when the table has grown by a quarter.
 _CHANGES = 1.0
 _TABLES = ("executions", "node_executions", "task_executions", "external_resources", "phase_counts")
-# Messages and counts: wide, and only ever copied.
+# Messages and counts: wide, and only copied.
 _NEVER_IN_A_CONDITION = (
     ("executions", "closure"),
     ("executions", "spec"),

@@ -1,7 +1,7 @@
-"""Drop the count of archivings: no release from this one on remembers where pages of executions begin.
+"""Drop the count of archivings: from this release on, no release stores where pages of executions begin.
 
-The release before this one runs on. For a page beyond offset 2,000 it reads `execution_state_changes`, and it uses what
-it remembers only if the count is the same as before. The view of that name has a new count at every read, so that
+The release before this one still works. For a page beyond offset 2,000 it reads `execution_state_changes`, and it uses
+a stored position only if the count is the same as before. The view of that name has a new count at every read, so that
 release finds each such page from the start of its list. A later release drops the view.
 
 The trigger is dropped in a transaction of its own. Readers of the release before lock the count and then `executions`:

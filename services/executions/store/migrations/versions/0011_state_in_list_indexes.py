@@ -1,10 +1,10 @@
 """Keep `state` in the indexes that serve lists of executions with one filter.
 
 Lists show active executions unless a filter names `state`. Without the column in the index every row that an offset
-skips is read from the table: 136 ms of CPU in place of 9 at offset 100,000 of a workflow's executions. It is the last
+skips is read from the table: 136 ms of CPU instead of 9 at offset 100,000 of a workflow's executions. It is the last
 column of the key because PostgreSQL does not deduplicate the entries of an index that includes columns.
 
-The release before this one runs on: each index is made concurrently, then takes the name of the one it replaces.
+The release before this one still works: each index is made concurrently, then takes the name of the one it replaces.
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
-# By name, the column that the filter compares; whether the index has only rows where it is given.
+# Name of the index, the column that the filter compares, and whether the index has only rows with a value in it.
 _INDEXES = (
     ("executions_by_workflow", "workflow_name", False),
     ("executions_by_launch_plan", "launch_plan_name", True),
@@ -36,7 +36,7 @@ def _replace(*last: str) -> None:
     with op.get_context().autocommit_block():
         for name, column, only_given in _INDEXES:
             made = f"{name}_new"
-            # An earlier try may have left it half made.
+            # An earlier try may have left an incomplete one.
             op.drop_index(made, "executions", if_exists=True, postgresql_concurrently=True)
             op.create_index(
                 made,

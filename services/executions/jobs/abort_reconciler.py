@@ -1,8 +1,8 @@
-"""Ends executions that were terminated and whose engine never says that they have ended (executions.md 4.3).
+"""The end of terminated executions whose engine does not confirm it (executions.md#end-of-a-terminated-execution).
 
-The engine may be gone, or never have taken the execution up; without this it would be ABORTING for ever. What ends it
-is an event as an engine would have sent it, folded by the same rules under the same lock; an engine's own that comes
-first wins, and one that comes later is told that the execution is over.
+The engine may be gone, or may never have received the execution, which would stay ABORTING. The reconciler makes the
+event that the engine would have sent, and folds it by the same rules under the same lock. An event of the engine that
+comes first wins; one that comes later gets the verdict that the execution has ended.
 """
 
 import asyncio
@@ -27,21 +27,21 @@ from services.kit.messaging.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# Executions of one transaction; the rest follows at once.
+# Executions per transaction; the next ones follow without a pause.
 _MOST = 100
-# Of the patience passes between two looks, so nobody waits much longer than it says; but not less than a second.
+# Share of the patience between two rounds, within these bounds: no execution waits much longer than the patience.
 _SHARE = 0.25
 _SHORTEST_SECONDS = 1.0
 _LONGEST_SECONDS = 15.0
 
-# Nothing is wrong with any of the executions.
-_PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
+# The database or NATS is unavailable, so the error is not about one of the executions.
+_UNAVAILABLE = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
 ABORTED = Counter("flyteplane_executions_aborted_unconfirmed_total", "Terminated executions ended without their engine")
 
 
 class AbortReconciler:
-    """One replica's part; replicas pass over what another one holds."""
+    """The job of one replica; replicas skip executions that another one has locked."""
 
     def __init__(
         self, db: Database, outbox: Outbox, storage: Storage, *, patience: timedelta, clock: Callable[[], datetime]
@@ -53,39 +53,44 @@ class AbortReconciler:
         self._clock = clock
 
     async def run(self) -> None:
-        """Look for ever; a database that is away is waited for, and nothing that one row holds ends the loop."""
+        """Run a round periodically until cancelled; after any error, the next round tries again."""
         pause = min(max(self._patience.total_seconds() * _SHARE, _SHORTEST_SECONDS), _LONGEST_SECONDS)
         while True:
             try:
                 while await self.end_overdue() == _MOST:
                     pass
             except ServiceError as error:
-                log.warning("terminated executions wait: %s", error.message)
+                log.warning("terminated executions cannot be ended yet: %s", error.message)
             except Exception:
-                log.exception("terminated executions wait")
+                log.exception("terminated executions cannot be ended yet")
             await asyncio.sleep(pause)
 
     async def end_overdue(self) -> int:
-        """End executions whose engines had time enough; answers how many were looked at.
+        """End executions that have been ABORTING for the patience, `_MOST` at most.
 
-        One that cannot be written waits as long again and holds up no other. Raises a ServiceError when a part is down,
-        with none changed.
+        One that cannot be written waits for the patience again, and does not delay the others.
+
+        Returns:
+            The number of executions ended.
+
+        Raises:
+            ServiceError: The database is unavailable; nothing is changed.
         """
         now = self._clock()
         try:
             overdue = await self._end(now)
-        except _PART_DOWN:
+        except _UNAVAILABLE:
             raise
         except Exception:
             log.warning("terminated executions are ended one by one", exc_info=True)
             overdue = await self._end_one_by_one(now)
         for state in overdue:
-            log.warning("execution ended without a word of its engine", extra={"execution": "/".join(state.key)})
+            log.warning("execution ended without an event of its engine", extra={"execution": "/".join(state.key)})
         ABORTED.inc(len(overdue))
         return len(overdue)
 
     async def end(self, key: ExecutionKey) -> None:
-        """End an execution whose engine does not have it, if it is ABORTING; raises a ServiceError."""
+        """End an execution that its engine does not have, if it is ABORTING; raises a ServiceError."""
         async with self._db.pipeline() as pipeline:
             state = await take(pipeline, key)
             if state is not None and state.closure.phase == WorkflowExecution.ABORTING:
@@ -108,7 +113,7 @@ class AbortReconciler:
                     async with savepoint(pipeline):
                         write_rows(pipeline, self._ended([state], now))
                         await terminate_children(pipeline, self._outbox, [state.key])
-                except _PART_DOWN:
+                except _UNAVAILABLE:
                     raise
                 except Exception:
                     log.exception("execution cannot be ended", extra={"execution": "/".join(state.key)})

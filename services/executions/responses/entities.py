@@ -1,13 +1,9 @@
-"""Answers put together from stored bytes; a message is parsed only where something in it must change.
-
-executions.md 4.1, 5.1, 7.1, 7.2, 8.1 and 8.2.
-"""
+"""Executions, node executions and task executions as responses contain them, and pages of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from flyteidl.admin.execution_pb2 import Execution, ExecutionClosure, ExecutionSpec
+from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesResponse
 from flyteidl.admin.node_execution_pb2 import NodeExecution, NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.admin.task_execution_pb2 import TaskExecution
 from flyteidl.core.identifier_pb2 import (
@@ -18,72 +14,40 @@ from flyteidl.core.identifier_pb2 import (
     WorkflowExecutionIdentifier,
 )
 
-from services.executions.rules.attributes import shown
 from services.executions.rules.events.external_resources import whole_closure
+from services.executions.store.executions import StoredExecution
+from services.executions.store.node_executions import StoredNodeExecution
+from services.executions.store.task_executions import StoredTaskExecution
 from services.kit.protobuf.wire import enum_field, message_field, string_field
 
 # A page of failed executions would otherwise be mostly tracebacks.
 LISTED_ERROR_BYTES = 100
 
 
-class StoredExecution(NamedTuple):
-    """An execution as its row holds it."""
-
-    name: str
-    phase: str
-    spec: bytes
-    spec_inputs: bytes | None
-    closure: bytes
-    abort_cause: str
-    failed: bool  # the closure holds an error
-    attributes: bytes = b""  # that act on it, which the spec does not tell
-
-
-class StoredNodeExecution(NamedTuple):
-    """A node execution as its row holds it; the two flags are filled for event version 0 only (7.1)."""
-
-    node_id: str
-    input_uri: str
-    closure: bytes
-    metadata: bytes
-    failed: bool
-    has_children: bool
-    has_dynamic_children: bool
-
-
-@dataclass(frozen=True)
-class StoredTaskExecution:
-    """A task execution as its row holds it."""
-
-    project: str
-    domain: str
-    name: str
-    version: str
-    retry_attempt: int
-    input_uri: str
-    closure: bytes
-    is_parent: bool
-    resources: bytes | None = None  # external resources that are kept beside the closure
-
-
 def execution(project: str, domain: str, row: StoredExecution) -> bytes:
-    """Return the admin.Execution of `row`, whole."""
-    spec = row.spec + _of_attributes(row)
+    """Return the serialized admin.Execution of `row`, whole (executions.md#getexecution)."""
+    spec = row.spec + _attribute_fields(row)
     if row.spec_inputs is not None:
         spec += message_field(ExecutionSpec.INPUTS_FIELD_NUMBER, row.spec_inputs)
     return _execution(execution_id(project, domain, row.name), spec, _closure(row, listed=False))
 
 
 def listed_executions(project: str, domain: str, rows: Iterable[StoredExecution]) -> Iterator[bytes]:
-    """Yield the admin.Execution of each row as lists show it: no inputs, errors cut short."""
-    place = execution_id(project, domain, "")
+    """Yield the serialized admin.Execution of each row for a list: without inputs, errors cut short."""
+    project_domain = execution_id(project, domain, "")
     for row in rows:
-        identifier = place + string_field(WorkflowExecutionIdentifier.NAME_FIELD_NUMBER, row.name)
-        yield _execution(identifier, row.spec + _of_attributes(row), _closure(row, listed=True))
+        identifier = project_domain + string_field(WorkflowExecutionIdentifier.NAME_FIELD_NUMBER, row.name)
+        yield _execution(identifier, row.spec + _attribute_fields(row), _closure(row, listed=True))
 
 
 def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) -> bytes:
-    """Return the admin.NodeExecution of `row`; `execution` is the serialized execution id. Lists cut errors short."""
+    """Return the serialized admin.NodeExecution of `row`; lists cut its error short.
+
+    Args:
+        execution: The serialized WorkflowExecutionIdentifier.
+        row: The stored node execution.
+        listed: Whether the response is a list.
+    """
     identifier = node_execution_id(row.node_id, execution)
     closure = row.closure
     if listed and row.failed:
@@ -105,7 +69,10 @@ def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) 
 
 
 def task_execution(node: bytes, row: StoredTaskExecution) -> bytes:
-    """Return the admin.TaskExecution of `row`; `node` is the serialized node execution id. Errors stay whole."""
+    """Return the serialized admin.TaskExecution of `row`; `node` is the serialized NodeExecutionIdentifier.
+
+    Errors stay whole, in lists too (executions.md#listtaskexecutions).
+    """
     task = (
         enum_field(Identifier.RESOURCE_TYPE_FIELD_NUMBER, ResourceType.TASK)
         + string_field(Identifier.PROJECT_FIELD_NUMBER, row.project)
@@ -127,12 +94,12 @@ def task_execution(node: bytes, row: StoredTaskExecution) -> bytes:
 
 
 def page(field: int, items: Iterable[bytes], token_field: int, token: str) -> bytes:
-    """Return a list answer: `items` as the repeated field `field`, and the next page's token."""
+    """Return a serialized list response: `items` as the repeated field `field`, and the next page's token."""
     return b"".join(message_field(field, item) for item in items) + string_field(token_field, token)
 
 
 def execution_id(project: str, domain: str, name: str) -> bytes:
-    """Return a serialized WorkflowExecutionIdentifier; the name comes last."""
+    """Return a serialized WorkflowExecutionIdentifier; its name is the last field."""
     return (
         string_field(WorkflowExecutionIdentifier.PROJECT_FIELD_NUMBER, project)
         + string_field(WorkflowExecutionIdentifier.DOMAIN_FIELD_NUMBER, domain)
@@ -141,14 +108,14 @@ def execution_id(project: str, domain: str, name: str) -> bytes:
 
 
 def node_execution_id(node_id: str, execution: bytes) -> bytes:
-    """Return a serialized NodeExecutionIdentifier; `execution` is the serialized id of its execution."""
+    """Return a serialized NodeExecutionIdentifier; `execution` is the serialized WorkflowExecutionIdentifier."""
     return string_field(NodeExecutionIdentifier.NODE_ID_FIELD_NUMBER, node_id) + message_field(
         NodeExecutionIdentifier.EXECUTION_ID_FIELD_NUMBER, execution
     )
 
 
 def cut(message: str) -> str:
-    """Cut an error message to what lists show, between two characters."""
+    """Return an error message as lists show it: LISTED_ERROR_BYTES at most, cut between two characters."""
     data = message.encode(errors="replace")
     return message if len(data) <= LISTED_ERROR_BYTES else data[:LISTED_ERROR_BYTES].decode(errors="ignore")
 
@@ -161,9 +128,27 @@ def _execution(identifier: bytes, spec: bytes, closure: bytes) -> bytes:
     )
 
 
-def _of_attributes(row: StoredExecution) -> bytes:
-    # They act only where the spec says nothing, so no field comes twice but one that is there and empty.
-    return shown(row.attributes) if row.attributes else b""
+def attribute_spec(attributes: bytes) -> ExecutionSpec:
+    """Return the fields that acting attributes add to a spec (executions.md#stored-spec).
+
+    Args:
+        attributes: A serialized ListMatchableAttributesResponse.
+    """
+    spec = ExecutionSpec()
+    for configuration in ListMatchableAttributesResponse.FromString(attributes).configurations:
+        match configuration.attributes.WhichOneof("target"):
+            case "quality_of_service":
+                spec.quality_of_service.CopyFrom(configuration.attributes.quality_of_service)
+            case "execution_cluster_label":
+                spec.execution_cluster_label.CopyFrom(configuration.attributes.execution_cluster_label)
+            case "cluster_assignment":
+                spec.cluster_assignment.CopyFrom(configuration.attributes.cluster_assignment)
+    return spec
+
+
+def _attribute_fields(row: StoredExecution) -> bytes:
+    # Attributes act only where the spec has no value, so a field appears twice only where the spec has an empty one.
+    return attribute_spec(row.attributes).SerializeToString() if row.attributes else b""
 
 
 def _closure(row: StoredExecution, *, listed: bool) -> bytes:
@@ -171,7 +156,7 @@ def _closure(row: StoredExecution, *, listed: bool) -> bytes:
         return row.closure
     closure = ExecutionClosure.FromString(row.closure)
     if row.phase == "ABORTED" and not closure.HasField("abort_metadata"):
-        # Takes the place of an error that came with the engine's last event (4.1).
+        # It replaces an error that came with the engine's last event (executions.md#getexecution).
         closure.abort_metadata.cause = row.abort_cause
     elif listed and closure.HasField("error"):
         closure.error.message = cut(closure.error.message)
