@@ -97,7 +97,7 @@ def test_every_kind_is_known_by_its_member() -> None:
 
 @pytest.mark.parametrize("name", MatchableResource.keys())
 def test_every_kind_can_be_set(name: str) -> None:
-    assert rules.kind_given(OF_PROJECT, attributes(name, 1)) == MatchableResource.Value(name)
+    assert rules.checked_kind(OF_PROJECT, attributes(name, 1)) == MatchableResource.Value(name)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_every_kind_can_be_set(name: str) -> None:
 )
 def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | None, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        rules.kind_given(scope, given)
+        rules.checked_kind(scope, given)
     assert refused.value.message == message
 
 
@@ -123,7 +123,7 @@ def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | Non
 def test_a_configuration_that_no_execution_could_run_with_is_refused(field: str, value: Any, message: str) -> None:
     config = configured(WorkflowExecutionConfig(), field, value)
     with pytest.raises(InvalidArgument) as refused:
-        rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
+        rules.checked_kind(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
     # What is too large is refused for that alone.
     too_large = config.ByteSize() > rules.MAX_BYTES
     assert refused.value.message.startswith("size of matching_attributes exceeded" if too_large else message)
@@ -132,18 +132,18 @@ def test_a_configuration_that_no_execution_could_run_with_is_refused(field: str,
 @pytest.mark.parametrize(("field", "value"), GOOD)
 def test_a_configuration_that_executions_can_run_with_is_taken(field: str, value: Any) -> None:
     config = configured(WorkflowExecutionConfig(), field, value)
-    rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
+    rules.checked_kind(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
 
 
 def test_attributes_have_a_largest_size_at_once_and_over_time() -> None:
     large = MatchingAttributes(plugin_overrides=overrides(python="a" * (rules.MAX_BYTES - 100)))
-    rules.kind_given(OF_DOMAIN, large)
+    rules.checked_kind(OF_DOMAIN, large)
     more = MatchingAttributes(plugin_overrides=overrides(spark="b" * 100))
     with pytest.raises(InvalidArgument, match=f"size of matching_attributes exceeded {rules.MAX_BYTES} bytes"):
         rules.merged(large, more)
     large.plugin_overrides.overrides.extend(more.plugin_overrides.overrides)
     with pytest.raises(InvalidArgument, match="size of matching_attributes exceeded"):
-        rules.kind_given(OF_DOMAIN, large)
+        rules.checked_kind(OF_DOMAIN, large)
 
 
 def _plugins(kept: MatchingAttributes) -> dict[str, list[str]]:
@@ -185,7 +185,7 @@ def test_other_kinds_are_replaced_whole(name: str) -> None:
     ],
 )
 def test_what_is_not_found_is_named(scope: Scope, kind: int, message: str) -> None:
-    assert rules.nothing_found(scope, kind).message == message
+    assert rules.attributes_not_found(scope, kind).message == message
 
 
 @pytest.mark.parametrize("kind", [8, -1])

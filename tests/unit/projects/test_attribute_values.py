@@ -14,7 +14,7 @@ from flyteidl.core.execution_pb2 import QualityOfService, QualityOfServiceSpec
 from google.protobuf.duration_pb2 import Duration
 
 from services.kit.errors import InvalidArgument
-from services.projects.rules.attributes import Level, Scope, kind_given
+from services.projects.rules.attributes import Level, Scope, checked_kind
 
 SCOPE = Scope(Level.PROJECT_DOMAIN, "potato", "development")
 NAMES = ("cpu", "gpu", "memory", "storage", "ephemeral_storage")
@@ -31,7 +31,7 @@ def resources(defaults: dict[str, str] | None = None, limits: dict[str, str] | N
 
 def message(given: MatchingAttributes) -> str:
     with pytest.raises(InvalidArgument) as refused:
-        kind_given(SCOPE, given)
+        checked_kind(SCOPE, given)
     return refused.value.message
 
 
@@ -79,7 +79,7 @@ def test_a_part_of_a_gpu_is_refused(part: str) -> None:
     ],
 )
 def test_amounts_that_fit_are_taken(defaults: dict[str, str], limits: dict[str, str]) -> None:
-    kind_given(SCOPE, resources(defaults, limits))
+    checked_kind(SCOPE, resources(defaults, limits))
 
 
 def quality(**spec: Any) -> MatchingAttributes:

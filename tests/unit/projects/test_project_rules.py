@@ -6,14 +6,14 @@ from flyteidl.admin.project_pb2 import Domain, Project, ProjectRegisterRequest
 
 from services.kit.errors import InvalidArgument
 from services.projects.rules.projects import (
+    already_exists,
     check_id_given,
     check_project,
     check_register,
     domains_suffix,
-    kept,
-    missing,
+    not_found,
     seeded,
-    taken,
+    stored_project,
     updated,
 )
 
@@ -184,18 +184,18 @@ def test_an_update_changes_what_it_names_and_revives_only_when_it_names_nothing_
 
 def test_what_is_kept_has_neither_domains_nor_organisation() -> None:
     given = project(org="acme", domains=[Domain(id="development")], description="root", state=Project.ARCHIVED)
-    assert kept(given) == project(description="root", state=Project.ARCHIVED)
+    assert stored_project(given) == project(description="root", state=Project.ARCHIVED)
 
 
 @pytest.mark.parametrize("state", [2, 3, 77, -1])
 def test_any_state_is_kept_as_given(state: int) -> None:
     given = Project.FromString(project(state=state).SerializeToString())
-    assert kept(given).state == state
+    assert stored_project(given).state == state
 
 
 def test_labels_that_were_never_set_stay_absent() -> None:
-    assert not kept(project()).HasField("labels")
-    assert kept(project(labels=Labels())).HasField("labels")
+    assert not stored_project(project()).HasField("labels")
+    assert stored_project(project(labels=Labels())).HasField("labels")
 
 
 def test_a_stored_project_with_the_suffix_has_every_domain_in_order() -> None:
@@ -203,7 +203,7 @@ def test_a_stored_project_with_the_suffix_has_every_domain_in_order() -> None:
     stored = project(state=Project.ARCHIVED, labels=Labels(values={"a": "b"})).SerializeToString()
     complete = Project.FromString(stored + domains_suffix(domains))
     assert list(complete.domains) == domains
-    assert kept(complete) == Project.FromString(stored)
+    assert stored_project(complete) == Project.FromString(stored)
 
 
 def test_a_seeded_project_is_named_and_described_after_its_id() -> None:
@@ -211,7 +211,7 @@ def test_a_seeded_project_is_named_and_described_after_its_id() -> None:
 
 
 def test_failures_read_as_in_the_reference() -> None:
-    assert missing("potato").message == "project [potato] not found"
-    assert taken().message == (
+    assert not_found("potato").message == "project [potato] not found"
+    assert already_exists().message == (
         'value with matching already exists (duplicate key value violates unique constraint "projects_pkey")'
     )

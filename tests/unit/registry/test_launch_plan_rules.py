@@ -14,7 +14,7 @@ from flyteidl.core.types_pb2 import EnumType, LiteralType, SimpleType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.launch_plans import as_registered, kept, launch_plan
+from services.registry.rules.launch_plans import as_sent, launch_plan, registered_launch_plan
 from tests.support.configs import BAD, GOOD, configured
 from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
@@ -223,6 +223,6 @@ def test_plan_that_lists_could_not_carry_is_refused() -> None:
 def test_what_is_read_back_compares_with_what_was_registered() -> None:
     plan = launch_plan(PLAN, spec(), INTERFACE, NOW)
     read_back = LaunchPlan()
-    read_back.CopyFrom(kept(plan, NOW))
+    read_back.CopyFrom(registered_launch_plan(plan, NOW))
     read_back.closure.MergeFrom(LaunchPlanClosure(state=LaunchPlanState.ACTIVE, updated_at=Timestamp(seconds=1)))
-    assert as_registered(read_back) == plan
+    assert as_sent(read_back) == plan

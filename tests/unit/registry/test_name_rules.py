@@ -11,8 +11,8 @@ from services.kit.errors import InvalidArgument
 from services.registry.rules.descriptions import check_filterable
 from services.registry.rules.lists import check_launch_plan_names
 from services.registry.rules.names import (
+    DEFAULT_FILTERS,
     MAX_DESCRIPTION_CHARACTERS,
-    UNLESS_FILTERED,
     check_has_metadata,
     check_listed,
     check_metadata,
@@ -85,4 +85,4 @@ def test_what_is_right_passes(check: Check) -> None:
 
 
 def test_a_list_without_filters_leaves_generated_names_out() -> None:
-    assert UNLESS_FILTERED == "not_like(name,.flytegen%)"
+    assert DEFAULT_FILTERS == "not_like(name,.flytegen%)"

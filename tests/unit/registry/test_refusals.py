@@ -17,7 +17,7 @@ from services.registry.rules.duplicates import (
     identical,
     identical_workflow,
 )
-from services.registry.rules.missing import missing
+from services.registry.rules.missing import not_found
 
 WORKFLOW = Identifier(resource_type=ResourceType.WORKFLOW, project="p", domain="d", name="n", version="v", org="o")
 
@@ -104,7 +104,7 @@ def test_workflow_refusals_carry_their_reason() -> None:
 
 
 def test_missing_entity_is_named_by_its_key() -> None:
-    assert missing(ResourceType.WORKFLOW, WORKFLOW).message == (
+    assert not_found(ResourceType.WORKFLOW, WORKFLOW).message == (
         'missing entity of type WORKFLOW with identifier project:"p" domain:"d" name:"n" version:"v"'
     )
 
