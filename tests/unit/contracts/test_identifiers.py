@@ -1,4 +1,4 @@
-"""Identifiers (registry.md 3, executions.md 7.3 and 8.2, events.md 4.1)."""
+"""Identifiers (common.md#identifiers, common.md#execution-identifiers)."""
 
 from typing import Any
 
@@ -58,13 +58,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("identifier", "message"), WRONG, ids=[message[:30] for _, message in WRONG])
-def test_the_first_thing_wrong_is_told(identifier: Identifier | None, message: str) -> None:
+def test_first_error_is_reported(identifier: Identifier | None, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_identifier(identifier, ResourceType.TASK)
     assert refused.value.message == message
 
 
-def test_a_type_of_the_future_is_told_by_number() -> None:
+def test_unknown_resource_type_is_reported_by_number() -> None:
     message = Identifier(**without(TASK, "resource_type"))
     message.resource_type = 77  # type: ignore[assignment] # a number that no name is known for
     with pytest.raises(InvalidArgument, match="resource type 77 "):
@@ -76,7 +76,7 @@ def test_any_characters_pass_and_the_generated_prefix_is_free() -> None:
     check_identifier(Identifier(**{**TASK, "name": ".flytegen." + "n" * 255}), ResourceType.TASK)
 
 
-def test_completeness_does_not_ask_for_the_type() -> None:
+def test_check_complete_ignores_the_type() -> None:
     check_complete(Identifier(**without(TASK, "resource_type")))
     with pytest.raises(InvalidArgument, match="missing version"):
         check_complete(Identifier(**without(TASK, "version")))

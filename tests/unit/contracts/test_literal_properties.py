@@ -1,4 +1,4 @@
-"""Every literal has a type or none, whatever it is made of."""
+"""Every literal has a type or none, whatever its contents."""
 
 from typing import Any
 

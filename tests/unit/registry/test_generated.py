@@ -1,4 +1,4 @@
-"""What is made up for running a single task (registry.md 12)."""
+"""Workflow and launch plan that run a single task (registry.md#generated-entities)."""
 
 import pytest
 from flyteidl.core.identifier_pb2 import ResourceType
@@ -55,7 +55,7 @@ def test_retries_are_the_tasks_own_or_three() -> None:
     assert generated_workflow(silent).spec.template.nodes[0].metadata.retries.retries == 3
 
 
-def test_the_node_says_what_the_engine_reads_from_nodes_alone() -> None:
+def test_generated_node_has_what_engines_read_from_nodes_only() -> None:
     silent = generated_workflow(template()).spec.template.nodes[0].metadata
     assert not silent.HasField("timeout")
     assert silent.WhichOneof("interruptible_value") is None
@@ -63,9 +63,9 @@ def test_the_node_says_what_the_engine_reads_from_nodes_alone() -> None:
         own = template()
         own.metadata.interruptible = interruptible
         own.metadata.timeout.FromSeconds(90)
-        told = generated_workflow(own).spec.template.nodes[0].metadata
-        assert (told.WhichOneof("interruptible_value"), told.interruptible) == ("interruptible", interruptible)
-        assert told.timeout.ToSeconds() == 90
+        node = generated_workflow(own).spec.template.nodes[0].metadata
+        assert (node.WhichOneof("interruptible_value"), node.interruptible) == ("interruptible", interruptible)
+        assert node.timeout.ToSeconds() == 90
 
 
 def test_a_task_without_variables_keeps_its_interface() -> None:

@@ -1,4 +1,7 @@
-"""What may be asked of names, descriptions and lists of both, and set for a name (registry.md 4.9, 9, 10)."""
+"""Checks of requests for names, descriptions and lists of both.
+
+See registry.md#named-entities, registry.md#description-entities and lists.md#name-lists.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -57,7 +60,7 @@ def named(project: str = "p", domain: str = "d", name: str = "n") -> NamedEntity
         (partial(check_launch_plan_names, "", ""), "missing and/or invalid parameters: filters"),
     ],
 )
-def test_the_first_thing_wrong_is_told(check: Check, message: str) -> None:
+def test_first_error_is_reported(check: Check, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check()
     assert refused.value.message == message
@@ -71,9 +74,9 @@ def test_the_first_thing_wrong_is_told(check: Check, message: str) -> None:
         partial(check_listed, LAUNCH_PLAN),
         partial(check_metadata, DATASET, NamedEntityMetadata()),
         partial(check_metadata, WORKFLOW, NamedEntityMetadata(state=ARCHIVED)),
-        # Public callers may set it too, and the executions of single tasks need it.
+        # Clients may set it, too.
         partial(check_metadata, LAUNCH_PLAN, NamedEntityMetadata(state=GENERATED)),
-        # As many characters, not bytes.
+        # Characters count, not bytes.
         partial(check_metadata, TASK, NamedEntityMetadata(description="ü" * MAX_DESCRIPTION_CHARACTERS)),
         partial(check_filterable, WORKFLOW),
         partial(check_launch_plan_names, "p", ""),

@@ -1,4 +1,4 @@
-"""Compiling a workflow: what comes out (compiler.md 4, 5 and 10)."""
+"""Compilation of a workflow: the closure (compiler.md#compileworkflow, compiler.md#compiled-closure)."""
 
 from itertools import pairwise
 
@@ -105,7 +105,7 @@ def test_a_workflow_without_interface_gets_an_empty_one() -> None:
     assert codes(template) == {("VariableNameNotFound", "end-node")}
 
 
-def test_tasks_are_those_needed_once_in_order_with_whole_interfaces() -> None:
+def test_closure_has_each_required_task_once_in_order() -> None:
     bare = task("bare")
     bare.template.interface.ClearField("inputs")
     template = workflow(run("n0", "nothing"), run("n1", "bare"), run("n2", "nothing"))
@@ -157,7 +157,7 @@ def test_upstream_ids_are_sorted() -> None:
     assert list(compiled(template).primary.template.nodes[4].upstream_node_ids) == ["a", "b"]
 
 
-def test_nested_branches_put_every_outer_id_first_and_only_once() -> None:
+def test_ids_inside_nested_branches_are_prefixed_once_for_each_branch() -> None:
     inner = branch("n0", run("n1", "double", x=".x"), otherwise=run("n2", "make"), x=".x")
     template = workflow(branch("n0", inner, x=".x"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o0")})
     primary = compiled(template).primary
@@ -190,7 +190,7 @@ def test_a_thousand_sub_workflows_inside_one_another_are_compiled() -> None:
     assert all(each.HasField("connections") for each in closure.sub_workflows)
 
 
-def test_the_failure_node_knows_what_it_waits_for_and_nothing_else() -> None:
+def test_failure_node_has_upstream_edges_only() -> None:
     failure = run("fn", "double", ["n0"], x=".x")
     template = workflow(run("n0", "nothing"), inputs={"x": INTEGER}, failure=failure)
     primary = compiled(template).primary
@@ -200,7 +200,7 @@ def test_the_failure_node_knows_what_it_waits_for_and_nothing_else() -> None:
     assert primary.template.failure_node.inputs[0].binding.promise.node_id == "start-node"
 
 
-def test_a_launch_plan_takes_what_is_required_and_whatever_else_is_bound() -> None:
+def test_launch_plan_node_has_required_inputs_and_optional_ones_that_are_bound() -> None:
     plan = launch_plan("lp", {"a": required(INTEGER), "b": optional(STRING)}, {"o0": FLOAT})
     for given in ({"a": ".x"}, {"a": ".x", "b": "s0.o0"}):
         nodes = [launch("n0", "lp", **given), run("s0", "spell", s=".s")]
@@ -224,7 +224,7 @@ def test_a_launch_plan_reference_to_the_workflow_itself_has_its_interface() -> N
     assert not codes(template)
 
 
-def test_an_array_takes_and_gives_what_the_repeated_node_does() -> None:
+def test_array_has_the_interface_of_the_repeated_node() -> None:
     template = workflow(
         run("n0", "many"),
         array("n1", run("", "sum"), xs="n0.o0"),
@@ -234,8 +234,8 @@ def test_an_array_takes_and_gives_what_the_repeated_node_does() -> None:
     assert not compiled(template).primary.template.nodes[3].array_node.node.id
 
 
-def test_how_an_array_runs_is_kept_and_changes_nothing_about_its_interface() -> None:
-    """Its interface is that of what it repeats, even where a client says that this one takes no lists."""
+def test_settings_of_an_array_are_stored_and_leave_its_interface() -> None:
+    """The interface is that of the repeated node, even if a client sends one that takes no lists."""
     template = workflow(run("n0", "many"), array("n1", run("", "sum"), xs="n0.o0"), outputs={"o": (INTEGER, "n1.o0")})
     sent = template.nodes[1].array_node
     sent.parallelism = 3
@@ -250,7 +250,7 @@ def test_how_an_array_runs_is_kept_and_changes_nothing_about_its_interface() -> 
     assert compiled(template).primary.template.nodes[3].array_node == sent
 
 
-def test_what_a_node_says_about_its_run_is_kept_and_not_looked_at() -> None:
+def test_node_metadata_is_stored_and_not_checked() -> None:
     node = run("n0", "nothing")
     node.metadata.interruptible = False
     node.metadata.cacheable = True
@@ -268,7 +268,7 @@ def test_what_a_node_says_about_its_run_is_kept_and_not_looked_at() -> None:
     assert (primary.metadata, primary.metadata_defaults) == (template.metadata, template.metadata_defaults)
 
 
-def test_a_branch_inside_an_array_puts_its_id_first_too() -> None:
+def test_ids_inside_a_branch_of_an_array_are_prefixed() -> None:
     template = workflow(array("n0", branch("b", run("i", "nothing"), x=".x"), x=".x"), inputs={"x": INTEGER})
     repeated = compiled(template).primary.template.nodes[2].array_node.node
     assert repeated.branch_node.if_else.case.then_node.id == "b-i"
@@ -308,7 +308,7 @@ def test_gates() -> None:
     }
 
 
-def test_nodes_that_pass_on_what_they_are_given_may_be_listed_before_it() -> None:
+def test_nodes_whose_outputs_depend_on_inputs_may_be_listed_first() -> None:
     nodes = [
         branch("n0", run("i", "double", x="n1.v"), x="n1.v"),
         approve("n1", v="n2.v"),
@@ -325,7 +325,7 @@ def test_a_long_chain_of_approvals_listed_backwards_compiles() -> None:
     assert not codes(workflow(*nodes, approve("n2000", v=".x"), inputs={"x": INTEGER}))
 
 
-def test_layered_diamonds_take_no_longer_than_their_edges() -> None:
+def test_walk_follows_each_edge_of_layered_diamonds_once() -> None:
     layers = [[f"n{layer}-{i}" for i in range(4)] for layer in range(200)]
     nodes = [run(node_id, "nothing") for node_id in layers[0]]
     for before, after in pairwise(layers):
@@ -333,7 +333,7 @@ def test_layered_diamonds_take_no_longer_than_their_edges() -> None:
     assert not codes(workflow(*nodes))
 
 
-def test_aliases_take_the_place_of_output_names() -> None:
+def test_aliases_replace_output_names() -> None:
     node = run("n0", "make")
     node.output_aliases.append(Alias(var="o0", alias="better"))
     assert not codes(workflow(node, outputs={"o": (INTEGER, "n0.better")}))
@@ -401,7 +401,7 @@ def test_an_index_before_the_variable_selects_from_a_list() -> None:
     assert codes(workflow(run("n0", "make"), run("n1", "double", x="n0.[0].o0"))) == {("MismatchingTypes", "n1")}
 
 
-def test_branches_and_approvals_pass_on_the_selected_attribute() -> None:
+def test_branches_and_approvals_have_the_type_of_the_selected_attribute() -> None:
     inputs = {"d": dataclass(n=INTEGER)}
     chosen = branch("n0", run("i", "nothing"), x=attribute(".d", "n"))
     assert not codes(workflow(chosen, inputs=inputs))
@@ -417,7 +417,7 @@ def test_a_variable_may_be_compared_with_nothing() -> None:
     assert codes(workflow(node, inputs={"x": INTEGER})) == {("MismatchingTypes", "n0")}
 
 
-def test_requirements_are_sorted_and_told_once() -> None:
+def test_requirements_are_sorted_and_unique() -> None:
     inner = workflow(run("n0", "zeta"), launch("n1", "plan"), name="inner")
     nodes = [sub("n0", "inner"), array("n1", run("", "alpha")), branch("n2", run("i", "mid"), run("j", "zeta"))]
     needed = requirements(workflow(*nodes, failure=run("f", "beta")), [inner])
@@ -436,7 +436,7 @@ def test_ids_may_have_any_characters() -> None:
     assert arrows(compiled(template).primary.connections)["start-node"] == ["I'm a node"]
 
 
-def test_what_two_cases_share_may_be_written_twice() -> None:
+def test_same_node_may_be_in_two_cases() -> None:
     same = run("i", "make")
     template = workflow(branch("n0", same, otherwise=same, x=".x"), inputs={"x": INTEGER})
     assert not codes(template)
