@@ -1,4 +1,4 @@
-"""The matchable_attributes table: a row a scope and kind."""
+"""The matchable_attributes table: one row for each scope and kind."""
 
 from datetime import datetime
 

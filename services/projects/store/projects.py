@@ -1,4 +1,4 @@
-"""The projects table: one row a project, archived ones included. A project is never deleted."""
+"""The projects table: one row for each project, archived ones included. A project is never deleted."""
 
 from datetime import datetime
 from typing import Any

@@ -241,7 +241,7 @@ async def test_execution_config_of_a_project_is_completed_with_the_platforms_def
         ),
     ],
 )
-async def test_a_wrong_update_is_refused(
+async def test_wrong_update_is_refused(
     admin: AdminServiceStub, level: str, fields: dict[str, Any], message: str
 ) -> None:
     call = getattr(admin, f"Update{level}Attributes")(request("Update", level, **fields))

@@ -91,7 +91,7 @@ async def ids(admin: AdminServiceStub, **request: Any) -> list[str]:
 
 
 class TestRegister:
-    async def test_a_registered_project_is_listed_with_every_configured_domain(self, admin: AdminServiceStub) -> None:
+    async def test_registered_project_is_listed_with_every_configured_domain(self, admin: AdminServiceStub) -> None:
         await register(admin, "potato", name="spud", description="root", labels=Labels(values={"a": "b"}), org="acme")
         response = await admin.ListProjects(ProjectListRequest())
         assert [[domain.id for domain in project.domains] for project in response.projects] == [
@@ -101,7 +101,7 @@ class TestRegister:
         assert (potato.name, potato.description, dict(potato.labels.values)) == ("spud", "root", {"a": "b"})
         assert (potato.state, potato.org) == (Project.ACTIVE, "")
 
-    async def test_the_same_id_again_is_already_exists(self, admin: AdminServiceStub) -> None:
+    async def test_same_id_again_is_already_exists(self, admin: AdminServiceStub) -> None:
         await register(admin, "twice")
         await refused(
             admin.RegisterProject(ProjectRegisterRequest(project=Project(id="twice", name="other"))),
@@ -110,7 +110,7 @@ class TestRegister:
         )
         assert (await admin.GetProject(ProjectGetRequest(id="twice"))).name == "twice"
 
-    async def test_an_archived_project_keeps_its_id_and_stays_archived(self, admin: AdminServiceStub) -> None:
+    async def test_archived_project_keeps_its_id_and_stays_archived(self, admin: AdminServiceStub) -> None:
         await register(admin, "attic", state=Project.ARCHIVED)
         await refused(
             admin.RegisterProject(ProjectRegisterRequest(project=Project(id="attic", name="attic"))),
@@ -118,12 +118,12 @@ class TestRegister:
         )
         assert (await admin.GetProject(ProjectGetRequest(id="attic"))).state == Project.ARCHIVED
 
-    async def test_of_many_at_once_exactly_one_registers_an_id(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_of_an_id_succeed_once(self, admin: AdminServiceStub) -> None:
         request = ProjectRegisterRequest(project=Project(id="contended", name="contended"))
         codes = await asyncio.gather(*(code_of(admin.RegisterProject(request)) for _ in range(20)))
         assert sorted(code.name for code in codes) == ["ALREADY_EXISTS"] * 19 + ["OK"]
 
-    async def test_a_wrong_project_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_wrong_project_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.RegisterProject(ProjectRegisterRequest()), grpc.StatusCode.INVALID_ARGUMENT, "missing project"
         )
@@ -154,7 +154,7 @@ class TestUpdate:
         [{"name": "n"}, {"description": "d"}, {"labels": Labels(values={"a": "b"})}],
         ids=lambda change: next(iter(change)),
     )
-    async def test_a_partial_update_leaves_an_archived_project_archived(
+    async def test_partial_update_leaves_an_archived_project_archived(
         self, admin: AdminServiceStub, change: dict[str, Any]
     ) -> None:
         identifier = f"asleep-{next(iter(change))}"
@@ -184,7 +184,7 @@ class TestUpdate:
             "project [unknown] not found",
         )
 
-    async def test_a_bad_label_is_refused_and_changes_nothing(self, admin: AdminServiceStub) -> None:
+    async def test_bad_label_is_refused_and_changes_nothing(self, admin: AdminServiceStub) -> None:
         await register(admin, "labelled")
         call = admin.UpdateProject(Project(id="labelled", name="other", labels=Labels(values={"foo": "#bar"})))
         error = await refused(call, grpc.StatusCode.INVALID_ARGUMENT)
@@ -193,10 +193,10 @@ class TestUpdate:
         )
         assert (await admin.GetProject(ProjectGetRequest(id="labelled"))).name == "labelled"
 
-    async def test_an_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(admin.UpdateProject(Project()), grpc.StatusCode.INVALID_ARGUMENT, "missing project_id")
 
-    async def test_updates_at_once_lose_nothing(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_updates_of_a_project_are_all_applied(self, admin: AdminServiceStub) -> None:
         await register(admin, "shared")
         await asyncio.gather(
             *(
@@ -217,14 +217,14 @@ class TestGet:
         assert [domain.name for domain in project.domains] == DOMAINS
         assert not project.HasField("labels")
 
-    async def test_an_unknown_project_is_not_found(self, admin: AdminServiceStub) -> None:
+    async def test_unknown_project_is_not_found(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.GetProject(ProjectGetRequest(id="unknown")),
             grpc.StatusCode.NOT_FOUND,
             "project [unknown] not found",
         )
 
-    async def test_an_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(admin.GetProject(ProjectGetRequest()), grpc.StatusCode.INVALID_ARGUMENT, "missing project_id")
 
 
@@ -254,13 +254,13 @@ class TestList:
             ("contains(identifier,shelf-)+gt(deleted_at,2020-01-01T00:00:00Z)", []),
         ],
     )
-    async def test_a_filter_decides_alone_archived_ones_included(
+    async def test_filter_decides_alone_archived_ones_included(
         self, admin: AdminServiceStub, filters: str, expected: list[str]
     ) -> None:
         assert await ids(admin, filters=filters) == expected
 
     @pytest.mark.parametrize("key", ["id", "created_at", "updated_at", "identifier"])
-    async def test_a_sort_key_orders_the_list(self, admin: AdminServiceStub, key: str) -> None:
+    async def test_sort_key_orders_the_list(self, admin: AdminServiceStub, key: str) -> None:
         expected = [f"shelf-{number}" for number in range(5)]
         chosen = {"filters": "contains(identifier,shelf-)"}
         ascending = Sort(key=key, direction=Sort.ASCENDING)
@@ -313,7 +313,7 @@ class TestList:
     ) -> None:
         await refused(admin.ListProjects(ProjectListRequest(**fields)), grpc.StatusCode.INVALID_ARGUMENT, message)
 
-    async def test_a_state_that_is_no_number_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_state_that_is_no_number_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.ListProjects(ProjectListRequest(filters="eq(state,ACTIVE)")), grpc.StatusCode.INVALID_ARGUMENT
         )
@@ -334,7 +334,7 @@ class TestSystem:
         error = await refused(admin.GetTask(ObjectGetRequest()), grpc.StatusCode.UNIMPLEMENTED)
         assert "GetTask" in (error.details() or "")
 
-    async def test_the_service_is_ready(self, served: Served) -> None:
+    async def test_service_is_ready(self, served: Served) -> None:
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"{served.http_url}/readyz")).status_code == httpx.codes.OK
 
@@ -354,7 +354,7 @@ class TestServiceRequests:
         assert inactive.value.details == (InactiveProject(id="moody"),)
 
     @pytest.mark.parametrize("identifier", ["unknown", ""])
-    async def test_an_unknown_project_is_not_found(self, bus: Bus, identifier: str) -> None:
+    async def test_unknown_project_is_not_found(self, bus: Bus, identifier: str) -> None:
         with pytest.raises(NotFound) as error:
             await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier))
         assert error.value.message == f"project [{identifier}] not found"

@@ -114,7 +114,7 @@ class TestGet:
         await admin.CreateTask(task("undescribed", {}, {"o0": INTEGER}))
         await refused(get(admin, "undescribed"), NOT_FOUND, "entry not found")
 
-    async def test_a_description_is_that_of_its_type(self, admin: AdminServiceStub) -> None:
+    async def test_description_is_that_of_its_type(self, admin: AdminServiceStub) -> None:
         assert (await get(admin, "double")).short_description == "task v1"
         assert (await get(admin, "double", kind=WORKFLOW)).short_description == "workflow"
         assert (await get(admin, "double", kind=ResourceType.UNSPECIFIED)).short_description == "task v1"
@@ -149,12 +149,12 @@ class TestGet:
             (identifier(TASK, "n\0", "v", "p", "d"), "cannot be stored or compared"),
         ],
     )
-    async def test_a_bad_get_is_refused(self, admin: AdminServiceStub, wanted: Identifier | None, message: str) -> None:
+    async def test_bad_get_is_refused(self, admin: AdminServiceStub, wanted: Identifier | None, message: str) -> None:
         await refused(admin.GetDescriptionEntity(ObjectGetRequest(id=wanted)), INVALID_ARGUMENT, message)
 
 
 class TestList:
-    async def test_the_newest_comes_first_page_by_page(self, admin: AdminServiceStub) -> None:
+    async def test_newest_comes_first_page_by_page(self, admin: AdminServiceStub) -> None:
         assert await listed(admin) == ["task v3", "task v2", "task v1"]
         named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="double")
         request = DescriptionEntityListRequest(resource_type=TASK, id=named, limit=2)
@@ -165,7 +165,7 @@ class TestList:
         second = await admin.ListDescriptionEntities(request)
         assert ([found.id.version for found in second.descriptionEntities], second.token) == (["v1"], "")
 
-    async def test_a_list_is_of_its_type_and_name(self, admin: AdminServiceStub) -> None:
+    async def test_list_is_of_its_type_and_name(self, admin: AdminServiceStub) -> None:
         assert await listed(admin, WORKFLOW) == ["workflow"]
         assert await listed(admin, LAUNCH_PLAN) == []
         assert await listed(admin, ResourceType.DATASET) == []
@@ -183,7 +183,7 @@ class TestList:
             ("gt(created_at,2020-01-01)+ne(version,v3)", ["task v2", "task v1"]),
         ],
     )
-    async def test_filters(self, admin: AdminServiceStub, filters: str, expected: list[str]) -> None:
+    async def test_list_is_filtered(self, admin: AdminServiceStub, filters: str, expected: list[str]) -> None:
         assert await listed(admin, filters=filters) == expected
 
     @pytest.mark.parametrize(
@@ -212,5 +212,5 @@ class TestList:
             ({"token": "x"}, "invalid pagination token x for ListWorkflows"),
         ],
     )
-    async def test_a_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
+    async def test_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
         await refused(listed(admin, **fields), INVALID_ARGUMENT, message)

@@ -185,7 +185,7 @@ async def test_page_is_read_by_an_index_without_other_rows(
         (DESCRIBED, "", "", NEWEST),
     ],
 )
-async def test_a_page_at_an_offset_reads_only_its_own_rows(
+async def test_page_at_an_offset_reads_only_its_own_rows(
     *,
     connection: Connection,
     statements: list[Statement],

@@ -159,7 +159,7 @@ class TestCreate:
         )
         assert "closure" not in (error.details() or "")
 
-    async def test_of_many_at_once_one_registers(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, launch_plan("raced")) for _ in range(6)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 5 + [OK]
 
@@ -174,7 +174,7 @@ class TestCreate:
         request.id.CopyFrom(identifier(ResourceType.LAUNCH_PLAN, "ordered", project="nowhere"))
         await refused(admin.CreateLaunchPlan(request), INVALID_ARGUMENT, "project [nowhere]")
 
-    async def test_bad_schedule_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_invalid_schedule_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.CreateLaunchPlan(launch_plan("hourly", cron="hourly")), INVALID_ARGUMENT, "Invalid cron expression: "
         )
@@ -201,7 +201,7 @@ class TestState:
             active(admin, "flip"), NOT_FOUND, f"No active launch plan could be found: {PROJECT}:{DOMAIN}:flip"
         )
 
-    async def test_of_many_activated_at_once_one_is_active(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_activations_leave_one_active_version(self, admin: AdminServiceStub) -> None:
         for version in VERSIONS:
             await admin.CreateLaunchPlan(launch_plan("contested", version, cron="0 19 * * *"))
         await asyncio.gather(*(set_state(admin, "contested", version, ACTIVE) for version in VERSIONS * 4))
@@ -224,7 +224,7 @@ class TestState:
         await set_state(admin, "daily", "v1", INACTIVE)
         assert schedules(served, "daily") == {"v1": ("0 19 * * *", False), "v3": ("@daily", False)}
 
-    async def test_bad_update_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_update_launch_plan_with_a_bad_request_is_refused(self, admin: AdminServiceStub) -> None:
         await refused(set_state(admin, "missing", "v1", ACTIVE), NOT_FOUND, "missing entity of type LAUNCH_PLAN")
         await refused(set_state(admin, "missing", "v1", INACTIVE), NOT_FOUND, "missing entity of type LAUNCH_PLAN")
         await refused(set_state(admin, "missing", "", ACTIVE), INVALID_ARGUMENT, "missing version")
@@ -254,7 +254,7 @@ class TestState:
 
 
 class TestReads:
-    async def test_type_is_implied(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_launch_plan_type_is_implied(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateLaunchPlan(launch_plan("typed"))
         found = await admin.GetLaunchPlan(get_request("typed", kind=ResourceType.UNSPECIFIED))
         assert found.id == identifier(ResourceType.LAUNCH_PLAN, "typed")

@@ -106,14 +106,14 @@ async def ids(admin: AdminServiceStub, rpc: str = "ListTaskIds", **fields: Any) 
 
 class TestGet:
     @pytest.mark.parametrize(("kind", "name"), [(TASK, "alpha"), (WORKFLOW, "work"), (LAUNCH_PLAN, "plan")])
-    async def test_a_name_is_active_and_undescribed_at_first(
+    async def test_name_is_active_and_undescribed_at_first(
         self, admin: AdminServiceStub, kind: ResourceType, name: str
     ) -> None:
         found = await get(admin, name, kind)
         assert found == NamedEntity(resource_type=kind, id=named(name), metadata=NamedEntityMetadata())
         assert found.HasField("metadata")
 
-    async def test_a_name_without_a_version_of_the_type_is_not_found(self, admin: AdminServiceStub) -> None:
+    async def test_name_without_a_version_of_the_type_is_not_found(self, admin: AdminServiceStub) -> None:
         for kind, name in ((TASK, "nothing"), (TASK, "work"), (LAUNCH_PLAN, "work")):
             await refused(get(admin, name, kind), NOT_FOUND, "entry not found")
 
@@ -123,7 +123,7 @@ class TestGet:
 
 
 class TestUpdate:
-    async def test_an_archived_name_leaves_one_list_and_enters_the_other(self, admin: AdminServiceStub) -> None:
+    async def test_archived_name_leaves_one_list_and_enters_the_other(self, admin: AdminServiceStub) -> None:
         for prefix in ("", "entities.", "named_entity_metadata."):
             active, archived = f"eq({prefix}state, 0)", f"eq({prefix}state, 1)"
             await update(admin, "beta", state=ARCHIVED)
@@ -134,7 +134,7 @@ class TestUpdate:
             assert "beta" in await listed(admin, filters=active)
             assert await listed(admin, filters=archived) == []
 
-    async def test_an_empty_description_keeps_the_old_one_while_the_state_is_always_set(
+    async def test_empty_description_keeps_the_old_one_while_the_state_is_always_set(
         self, admin: AdminServiceStub
     ) -> None:
         await update(admin, "gamma", state=ARCHIVED, description="the third")
@@ -144,7 +144,7 @@ class TestUpdate:
         await update(admin, "gamma", description="dritter")
         assert (await get(admin, "gamma")).metadata == NamedEntityMetadata(state=ACTIVE, description="dritter")
 
-    async def test_a_description_that_was_never_set_is_found_by_no_filter(self, admin: AdminServiceStub) -> None:
+    async def test_description_that_was_never_set_is_found_by_no_filter(self, admin: AdminServiceStub) -> None:
         assert "Zeta" not in await listed(admin, filters="ne(description,x)")
         await update(admin, "Zeta")
         assert "Zeta" in await listed(admin, filters="ne(description,x)")
@@ -157,13 +157,13 @@ class TestUpdate:
         assert (await get(admin, "work")).metadata.state == ACTIVE
         await update(admin, "work", WORKFLOW)
 
-    async def test_a_new_version_leaves_the_name_as_it_is(self, admin: AdminServiceStub) -> None:
+    async def test_new_version_leaves_the_name_as_it_is(self, admin: AdminServiceStub) -> None:
         await admin.CreateTask(task("unchanged", {}, {"o0": INTEGER}))
         await update(admin, "unchanged", state=ARCHIVED, description="first")
         await admin.CreateTask(task("unchanged", {}, {"o0": INTEGER}, "v2"))
         assert (await get(admin, "unchanged")).metadata == NamedEntityMetadata(state=ARCHIVED, description="first")
 
-    async def test_of_many_at_once_each_is_whole(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_updates_of_a_name_are_atomic(self, admin: AdminServiceStub) -> None:
         await admin.CreateTask(task("raced", {}, {"o0": INTEGER}))
         changes = [NamedEntityMetadata(state=i % 3, description=f"number {i}") for i in range(1, 25)]  # type: ignore[arg-type]  # numbers of states
         await asyncio.gather(
@@ -207,7 +207,7 @@ class TestUpdate:
             ({"id": named("nothing")}, NOT_FOUND, "entry not found"),
         ],
     )
-    async def test_a_bad_name_is_read_and_updated_alike(
+    async def test_bad_name_is_read_and_updated_alike(
         self, admin: AdminServiceStub, fields: dict[str, Any], code: grpc.StatusCode, message: str
     ) -> None:
         whole = {"resource_type": TASK, "id": named("alpha"), **fields}
@@ -303,7 +303,7 @@ class TestLists:
             ({"resource_type": ResourceType.DATASET}, "Cannot list entity names for resource type: DATASET"),
         ],
     )
-    async def test_a_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
+    async def test_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
         whole = {"resource_type": TASK, "project": PROJECT, "domain": DOMAIN, "limit": 10}
         await refused(admin.ListNamedEntities(NamedEntityListRequest(**{**whole, **fields})), INVALID_ARGUMENT, message)
 
@@ -381,7 +381,7 @@ class TestIds:
             ("ListLaunchPlanIds", {"limit": 0, "project": "", "domain": ""}, "invalid parameters: filters"),
         ],
     )
-    async def test_a_bad_list_of_ids_is_refused(
+    async def test_bad_list_of_ids_is_refused(
         self, admin: AdminServiceStub, rpc: str, fields: dict[str, Any], message: str
     ) -> None:
         request = NamedEntityIdentifierListRequest(**{"project": PROJECT, "domain": DOMAIN, "limit": 9, **fields})

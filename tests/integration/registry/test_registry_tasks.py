@@ -124,13 +124,11 @@ class TestCreate:
             await admin.GetTask(get_request("changed"))
         ).closure.compiled_task.template.container.image == "python:3.11"
 
-    async def test_of_many_at_once_one_registers(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, task("raced")) for _ in range(8)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 7 + [OK]
 
-    async def test_of_different_tasks_at_once_one_registers_and_the_others_are_invalid_argument(
-        self, admin: AdminServiceStub
-    ) -> None:
+    async def test_concurrent_different_tasks_register_once(self, admin: AdminServiceStub) -> None:
         requests = [task("raced-apart", image=f"python:{i}") for i in range(6)]
         codes = await asyncio.gather(*(code_of(admin, request) for request in requests))
         assert sorted(codes, key=lambda code: code.name) == [INVALID_ARGUMENT] * 5 + [OK]
@@ -186,7 +184,7 @@ class TestCreate:
         await refused(admin.CreateTask(request), INVALID_ARGUMENT, "a number that is not finite")
         await refused(admin.GetTask(get_request("endless")), grpc.StatusCode.NOT_FOUND)
 
-    async def test_what_does_not_compile_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_task_that_does_not_compile_is_refused(self, admin: AdminServiceStub) -> None:
         request = task("no-command")
         del request.spec.template.container.args[:]
         await refused(
@@ -255,7 +253,7 @@ class TestLists:
             ("eq(state,1)", 0),
         ],
     )
-    async def test_filters(self, admin: AdminServiceStub, filters: str, count: int) -> None:
+    async def test_list_is_filtered(self, admin: AdminServiceStub, filters: str, count: int) -> None:
         assert len((await admin.ListTasks(in_staging("", filters=filters))).tasks) == count
 
     @pytest.mark.parametrize(
@@ -349,7 +347,7 @@ async def test_task_resource_attributes_replace_the_platforms_limits_at_once(
     await refused(admin.CreateTask(requesting("larger", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
 
 
-async def test_a_stored_limit_that_cannot_be_read_does_not_lift_the_platforms(
+async def test_stored_limit_that_cannot_be_read_does_not_lift_the_platforms(
     admin: AdminServiceStub, projects: AdminServiceStub, served_projects: Served
 ) -> None:
     """Earlier releases, without checks of attributes, may have stored such rows."""

@@ -126,11 +126,11 @@ class TestCreate:
             len((await admin.GetWorkflow(get_request("changed"))).closure.compiled_workflow.primary.template.nodes) == 3
         )
 
-    async def test_of_many_at_once_one_registers(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, workflow("raced")) for _ in range(6)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 5 + [OK]
 
-    async def test_of_different_ones_at_once_the_registered_one_is_whole(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_different_workflows_leave_one_whole(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, workflow("raced-apart", nodes=i)) for i in (1, 2, 3)))
         assert sorted(codes, key=lambda code: code.name) == [INVALID_ARGUMENT] * 2 + [OK]
         nodes = (await admin.GetWorkflow(get_request("raced-apart"))).closure.compiled_workflow.primary.template.nodes
@@ -184,9 +184,7 @@ class TestCreate:
         request.id.version = "v2"
         await admin.CreateWorkflow(request)
 
-    async def test_what_is_nested_too_deeply_is_invalid_argument_and_changes_nothing(
-        self, admin: AdminServiceStub
-    ) -> None:
+    async def test_workflow_nested_too_deeply_is_invalid_argument_and_not_stored(self, admin: AdminServiceStub) -> None:
         """Both what the compiler refuses and what parsers cannot read."""
         codes = set()
         for depth in range(1, 110):
@@ -220,7 +218,7 @@ class TestCreate:
         uncompilable.spec.template.nodes[3].task_node.reference_id.name = "nowhere"
         await refused(admin.CreateWorkflow(uncompilable), INVALID_ARGUMENT, "exceeds limit (4 > 3)")
 
-    async def test_checks_come_in_order(self, admin: AdminServiceStub) -> None:
+    async def test_create_workflow_checks_in_order(self, admin: AdminServiceStub) -> None:
         await refused(admin.CreateWorkflow(WorkflowCreateRequest()), INVALID_ARGUMENT, "missing id")
         request = WorkflowCreateRequest(id=identifier(ResourceType.WORKFLOW, "n", project="nowhere"))
         await refused(admin.CreateWorkflow(request), INVALID_ARGUMENT, "project [nowhere]")
@@ -254,7 +252,7 @@ class TestGet:
             "Unable to read WorkflowClosure from location",
         )
 
-    async def test_list_is_light(self, admin: AdminServiceStub) -> None:
+    async def test_list_workflows_returns_interfaces_only(self, admin: AdminServiceStub) -> None:
         request = workflow("light")
         await admin.CreateWorkflow(request)
         named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="light")
@@ -272,7 +270,7 @@ class TestGet:
         names = [entity.name for entity in (await admin.ListWorkflowIds(request)).entities]
         assert ".flytegen.double" in names
 
-    async def test_other_services_find_the_closure(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_locate_workflow_closure_returns_the_object(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateWorkflow(workflow("located"))
         whole = await admin.GetWorkflow(get_request("located"))
         blob = await bus.request(LOCATE_WORKFLOW_CLOSURE, get_request("located"))

@@ -178,7 +178,7 @@ TYPES = st.recursive(LEAVES, wrapped, max_leaves=8)
 
 
 @given(TYPES)
-def test_every_type_may_be_given_for_itself(literal_type: LiteralType) -> None:
+def test_every_type_is_castable_to_itself(literal_type: LiteralType) -> None:
     assert castable(literal_type, literal_type)
 
 

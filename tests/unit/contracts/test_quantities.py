@@ -42,7 +42,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), VALUES.items(), ids=VALUES)
-def test_a_quantity_has_an_exact_value_and_one_short_form(text: str, expected: tuple[Fraction, str]) -> None:
+def test_quantity_has_an_exact_value_and_one_short_form(text: str, expected: tuple[Fraction, str]) -> None:
     assert (parse_quantity(text), canonical_quantity(text)) == expected
 
 
@@ -68,5 +68,5 @@ def test_other_texts_are_refused_as_in_kubernetes(texts: list[str], message: str
 
 
 @given(st.from_regex(r"[+-]?[0-9]{1,12}(\.[0-9]{0,9})?(n|u|m|k|M|G|Ki|Mi|Gi|e[0-9])?", fullmatch=True))
-def test_the_short_form_has_the_same_value(text: str) -> None:
+def test_short_form_has_the_same_value(text: str) -> None:
     assert parse_quantity(canonical_quantity(text)) == parse_quantity(text)

@@ -42,12 +42,12 @@ def mismatch_text(declared: Json | LiteralType, value: Json | Literal, steps: in
 
 
 @pytest.mark.parametrize(("declared", "value"), FITTING)
-def test_a_value_of_the_type_fits(declared: LiteralType, value: Literal) -> None:
+def test_value_of_the_type_fits(declared: LiteralType, value: Literal) -> None:
     assert mismatch_text(declared, value) is None
 
 
 @pytest.mark.parametrize(("declared", "value"), [*OTHERS, *FOREIGN_COLORS])
-def test_a_value_of_another_type_does_not(declared: LiteralType, value: Literal) -> None:
+def test_value_of_another_type_does_not(declared: LiteralType, value: Literal) -> None:
     assert mismatch_text(declared, value) is not None
 
 

@@ -68,7 +68,7 @@ def test_attributes_may_be_set_and_read_in_an_active_project(scope: Scope) -> No
     rules.check_read(scope, ACTIVE)
 
 
-def test_of_an_archived_project_its_own_attributes_are_read_and_no_others() -> None:
+def test_archived_project_allows_reads_of_its_own_attributes_only() -> None:
     rules.check_read(OF_PROJECT, ARCHIVED)
     for scope in (OF_DOMAIN, OF_WORKFLOW):
         with pytest.raises(InvalidArgument) as refused:
@@ -115,7 +115,9 @@ def test_every_kind_can_be_set(name: str) -> None:
         ),
     ],
 )
-def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | None, message: str) -> None:
+def test_update_without_attributes_is_invalid_argument(
+    scope: Scope, given: MatchingAttributes | None, message: str
+) -> None:
     with pytest.raises(InvalidArgument) as refused:
         rules.checked_kind(scope, given)
     assert refused.value.message == message
@@ -166,7 +168,7 @@ def test_first_plugin_overrides_are_stored_as_given() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MatchableResource.keys() if name != "PLUGIN_OVERRIDE"])  # noqa: SIM118  # as above
-def test_other_kinds_are_replaced_whole(name: str) -> None:
+def test_attributes_of_other_kinds_are_replaced_whole(name: str) -> None:
     assert rules.merged(attributes(name, 1), attributes(name, 2)) == attributes(name, 2)
 
 

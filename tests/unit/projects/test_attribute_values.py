@@ -55,14 +55,14 @@ def test_invalid_amount_is_reported_by_field_and_value(name: str, part: str, tex
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_default_above_its_limit_is_refused(name: str) -> None:
+def test_default_above_its_limit_is_refused(name: str) -> None:
     assert message(resources({name: "3"}, {name: "2"})) == (
         f"Requested {name} default [3] is greater than the limit [2]. Please fix your configuration"
     )
 
 
 @pytest.mark.parametrize("part", ["defaults", "limits"])
-def test_a_part_of_a_gpu_is_refused(part: str) -> None:
+def test_part_of_a_gpu_is_refused(part: str) -> None:
     assert message(resources(**{part: {"gpu": "500m"}})) == (
         f"task_resource_attributes.{part}.gpu must be a whole number, got: 500m instead"
     )

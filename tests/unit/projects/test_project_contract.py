@@ -15,7 +15,7 @@ from services.kit.errors import InvalidArgument, NotFound
 DOMAINS = [Domain(id="development"), Domain(id="production")]
 
 
-def test_an_active_project_and_a_configured_domain_pass() -> None:
+def test_active_project_and_configured_domain_are_valid() -> None:
     check_registered(Project(id="potato", domains=DOMAINS), "production")
 
 
@@ -30,7 +30,7 @@ def test_inactive_project_is_invalid_argument_with_the_detail_for_the_scheduler(
 
 
 @pytest.mark.parametrize("domain", ["nowhere", "", "Development"])
-def test_an_unknown_domain_is_refused(domain: str) -> None:
+def test_unknown_domain_is_refused(domain: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_registered(Project(id="potato", domains=DOMAINS), domain)
     assert refused.value.message == f"domain [{domain}] is unrecognized by system"

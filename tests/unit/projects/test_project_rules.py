@@ -114,7 +114,7 @@ def test_errors_come_in_the_order_of_flyteadmin() -> None:
     ]
 
 
-def test_an_update_may_leave_the_name_out() -> None:
+def test_update_may_leave_the_name_out() -> None:
     check_project(Project(id="potato"))
 
 
@@ -125,7 +125,7 @@ def test_update_has_the_checks_of_registration() -> None:
         check_project(project(domains=[Domain(id="development")]))
 
 
-def test_an_empty_id_is_missing() -> None:
+def test_empty_id_is_missing() -> None:
     with pytest.raises(InvalidArgument, match=r"^missing project_id$"):
         check_id_given("")
 
@@ -198,7 +198,7 @@ def test_labels_that_were_never_set_stay_absent() -> None:
     assert stored_project(project(labels=Labels())).HasField("labels")
 
 
-def test_a_stored_project_with_the_suffix_has_every_domain_in_order() -> None:
+def test_stored_project_with_the_suffix_has_every_domain_in_order() -> None:
     domains = [Domain(id="b", name="B"), Domain(id="a", name="A")]
     stored = project(state=Project.ARCHIVED, labels=Labels(values={"a": "b"})).SerializeToString()
     complete = Project.FromString(stored + domains_suffix(domains))

@@ -7,13 +7,13 @@ from services.registry.rules.digests import launch_plan_digest, task_digest, wor
 from tests.unit.registry.compiler.drawing import INTEGER, STRING, compiled, run, task, workflow
 
 
-def test_the_same_task_has_the_same_digest_whatever_the_order_of_its_maps() -> None:
+def test_same_task_has_the_same_digest_whatever_the_order_of_its_maps() -> None:
     one, other = task("t", {"a": INTEGER, "b": STRING}), task("t", {"b": STRING, "a": INTEGER})
     assert task_digest(one) == task_digest(other)
     assert task_digest(one) != task_digest(task("t", {"a": INTEGER}))
 
 
-def test_an_empty_message_is_not_an_absent_one() -> None:
+def test_empty_message_is_not_an_absent_one() -> None:
     one, other = task("t"), task("t")
     other.template.metadata.SetInParent()
     assert task_digest(one) != task_digest(other)
@@ -27,7 +27,7 @@ def test_unknown_fields_are_ignored_and_preserved() -> None:
     assert newer.SerializeToString() == before
 
 
-def test_the_same_workflow_compiles_to_the_same_digest() -> None:
+def test_same_workflow_compiles_to_the_same_digest() -> None:
     def closure(**nodes: str) -> CompiledWorkflowClosure:
         return compiled(workflow(*(run(node_id, name) for node_id, name in nodes.items())))
 

@@ -138,7 +138,7 @@ def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -
         ([lambda s: s.entity_metadata.launch_conditions.SetInParent()], "Launch condition must be empty, found"),
     ],
 )
-def test_bad_launch_plan_is_refused(changes: list[Change], text: str) -> None:
+def test_invalid_launch_plan_is_invalid_argument(changes: list[Change], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         launch_plan(PLAN, spec(*changes), INTERFACE, NOW)
     assert text in caught.value.message

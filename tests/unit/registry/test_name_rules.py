@@ -83,9 +83,9 @@ def test_first_error_is_reported(check: Check, message: str) -> None:
         partial(check_launch_plan_names, "", "d"),
     ],
 )
-def test_what_is_right_passes(check: Check) -> None:
+def test_valid_requests_are_allowed(check: Check) -> None:
     check()
 
 
-def test_a_list_without_filters_leaves_generated_names_out() -> None:
+def test_list_without_filters_leaves_generated_names_out() -> None:
     assert DEFAULT_FILTERS == "not_like(name,.flytegen%)"

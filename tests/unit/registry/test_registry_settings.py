@@ -41,7 +41,7 @@ def test_limits_and_whitelist_come_from_the_environment(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("size", "most", "fits"), [(10, 10, True), (11, 10, False), (2**40, 0, True)])
-def test_a_compiled_workflow_has_at_most_the_bytes_of_the_setting(size: int, most: int, fits: bool) -> None:
+def test_compiled_workflow_has_at_most_the_bytes_of_the_setting(size: int, most: int, fits: bool) -> None:
     refusal = pytest.raises(InvalidArgument, match=rf"^Workflow closure size exceeds max limit \[{most} bytes\]$")
     with nullcontext() if fits else refusal:
         check_size(size, Limits(nodes=0, closure_bytes=most))

@@ -24,7 +24,7 @@ PLATFORM = PlatformLimits({CPU: "2", MEMORY: "1Gi", GPU: "1", DISK: "0"})
         ([], [Entry(MEMORY, "1Gi")]),
     ],
 )
-def test_what_fits_passes(requests: list[Entry], limits: list[Entry]) -> None:
+def test_requests_that_fit_are_allowed(requests: list[Entry], limits: list[Entry]) -> None:
     check_resources(TASK, requests, limits, PLATFORM)
 
 
@@ -61,7 +61,7 @@ def test_what_fits_passes(requests: list[Entry], limits: list[Entry]) -> None:
         ([Entry(GPU, "2")], [], "Requested GPU default [2] is greater than current limit set in the platform"),
     ],
 )
-def test_what_does_not_fit_is_refused(requests: list[Entry], limits: list[Entry], text: str) -> None:
+def test_requests_that_do_not_fit_are_refused(requests: list[Entry], limits: list[Entry], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_resources(TASK, requests, limits, PLATFORM)
     assert text in caught.value.message

@@ -38,7 +38,7 @@ KICKOFF = Parameter(var=DATETIME, required=True)
         (Schedule(rate=FixedRate(value=1, unit=FixedRateUnit.DAY)), {}),
     ],
 )
-def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) -> None:
+def test_valid_schedule_is_allowed(schedule: Schedule, inputs: dict[str, Parameter]) -> None:
     check_schedule(schedule, inputs, NOW)
 
 
@@ -104,7 +104,7 @@ def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) 
         (Schedule(rate=FixedRate(value=1, unit=7)), {}, "invalid value for schedule rate unit"),  # type: ignore[arg-type]  # a number from a newer client
     ],
 )
-def test_bad_schedule_is_refused(schedule: Schedule, inputs: dict[str, Parameter], text: str) -> None:
+def test_invalid_schedule_is_invalid_argument(schedule: Schedule, inputs: dict[str, Parameter], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_schedule(schedule, inputs, NOW)
     assert text in caught.value.message
@@ -121,6 +121,6 @@ def test_bad_schedule_is_refused(schedule: Schedule, inputs: dict[str, Parameter
         (Schedule(rate=FixedRate(value=2)), "RATE", Schedule(rate=FixedRate(value=2))),
     ],
 )
-def test_kind_and_what_fires(schedule: Schedule, kind: str, fires_by: Schedule | None) -> None:
+def test_schedule_type_and_effective_schedule(schedule: Schedule, kind: str, fires_by: Schedule | None) -> None:
     assert schedule_type(schedule) == kind
     assert effective(schedule) == fires_by

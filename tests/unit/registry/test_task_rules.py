@@ -50,7 +50,7 @@ def requesting(**requests: object) -> list[dict[str, object]]:
         spec(pod(None)),
     ],
 )
-def test_complete_task_passes(good: TaskSpec) -> None:
+def test_complete_identifier_is_valid(good: TaskSpec) -> None:
     check_task(TASK, good, {}, PLATFORM)
 
 
@@ -70,7 +70,7 @@ def test_complete_task_passes(good: TaskSpec) -> None:
         (spec(pod(requesting(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
     ],
 )
-def test_incomplete_task_is_refused(bad: TaskSpec | None, text: str) -> None:
+def test_incomplete_identifier_is_refused(bad: TaskSpec | None, text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_task(TASK, bad, {}, PLATFORM)
     assert text in caught.value.message

@@ -280,7 +280,7 @@ def test_wrong_workflow_is_reported_with_the_reason(template: WorkflowTemplate, 
 
 
 @pytest.mark.parametrize("variable", ["a.b", "a-b", "a b", "o0.", "", "ä", "oä", "[x].o0", "[0]o0"])
-def test_a_variable_of_other_characters_is_a_syntax_error(variable: str) -> None:
+def test_variable_of_other_characters_is_a_syntax_error(variable: str) -> None:
     template = workflow(run("n0", "double", x=f"n0.{variable}"))
     assert ("SyntaxError", "n0") in codes(template)
 
@@ -307,18 +307,18 @@ def test_cycle_is_reported_as_its_nodes() -> None:
     assert "[b>c>b]" in refused(template)
 
 
-def test_a_sub_workflow_with_errors_fails_the_whole() -> None:
+def test_sub_workflow_with_errors_fails_the_whole() -> None:
     inner = workflow(run("n7", "double"), name="inner")
     assert codes(workflow(sub("n0", "inner")), [inner]) == {("ParameterNotBound", "n7")}
     assert not codes(workflow(run("n0", "nothing")), [inner])
 
 
-def test_a_sub_workflow_needs_an_interface() -> None:
+def test_sub_workflow_needs_an_interface() -> None:
     inner = without_interface(workflow(run("n0", "nothing"), name="inner"))
     assert codes(workflow(sub("n0", "inner")), [inner]) == {("ValueRequired", "n0")}
 
 
-def test_a_sub_workflow_that_contains_itself_is_a_cycle() -> None:
+def test_sub_workflow_that_contains_itself_is_a_cycle() -> None:
     one = workflow(sub("n0", "two"), name="one")
     two = workflow(branch("n0", sub("i", "one"), x=1), name="two")
     assert codes(workflow(sub("n0", "one")), [one, two]) == {("CycleDetected", "start-node")}
@@ -335,7 +335,7 @@ def test_sub_workflows_need_ids_of_their_own() -> None:
         requirements(template, [inner, inner])
 
 
-def test_a_task_without_id_is_refused() -> None:
+def test_task_without_id_is_refused() -> None:
     bare = task("t")
     bare.template.ClearField("id")
     assert codes(workflow(run("n0", "nothing")), tasks=[bare]) == {("ValueRequired", "task")}
@@ -389,10 +389,10 @@ def bound(declared: LiteralType, value: Literal) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("declared", "value"), [case for case in FITTING if case.values[1].HasField("scalar")])
-def test_a_constant_of_the_declared_type_may_be_bound(declared: LiteralType, value: Literal) -> None:
+def test_constant_of_the_declared_type_may_be_bound(declared: LiteralType, value: Literal) -> None:
     assert bound(declared, value) == set()
 
 
 @pytest.mark.parametrize(("declared", "value"), [case for case in FOREIGN_COLORS if case.values[1].HasField("scalar")])
-def test_a_constant_that_an_enum_does_not_have_may_not(declared: LiteralType, value: Literal) -> None:
+def test_constant_that_an_enum_does_not_have_may_not(declared: LiteralType, value: Literal) -> None:
     assert bound(declared, value) == {("IllegalEnumValue", "n0")}

@@ -87,7 +87,7 @@ def edges_of(closure: CompiledWorkflowClosure) -> set[tuple[str, str]]:
 
 
 @given(graphs())
-def test_the_connections_are_the_edges_that_bindings_draw_and_those_of_loose_ends(graph: Graph) -> None:
+def test_connections_are_the_edges_that_bindings_draw_and_those_of_loose_ends(graph: Graph) -> None:
     closure = compiled(graph.template(), [INNER])
     leading = {source for source, _ in graph.edges}
     loose = {(node.id, "end-node") for node in graph.nodes if node.id not in leading}
@@ -98,7 +98,7 @@ def test_the_connections_are_the_edges_that_bindings_draw_and_those_of_loose_end
 
 
 @given(graphs(2), st.permutations(range(MOST)))
-def test_the_order_of_nodes_changes_their_order_and_nothing_else(graph: Graph, shuffled: list[int]) -> None:
+def test_order_of_nodes_changes_their_order_and_nothing_else(graph: Graph, shuffled: list[int]) -> None:
     order = [i for i in shuffled if i < len(graph.nodes)]
     one, other = compiled(graph.template(), [INNER]), compiled(graph.template(order), [INNER])
     assert [node.id for node in other.primary.template.nodes[2:]] == [f"n{i}" for i in order]

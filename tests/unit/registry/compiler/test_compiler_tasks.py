@@ -150,7 +150,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
-def test_any_structure_is_a_pod_or_not(pod_spec: dict[str, object]) -> None:
+def test_pod_spec_of_any_structure_is_valid_or_refused(pod_spec: dict[str, object]) -> None:
     task = pod(pod_spec)
     with suppress(CompilationFailed):
         assert compile_task(task).template == task

@@ -77,7 +77,7 @@ def test_start_and_end_come_first_and_outputs_are_bound_to_the_end() -> None:
     assert sources(primary.connections) == {"end-node": ["n0"], "n0": ["start-node"]}
 
 
-def test_a_workflow_output_may_pass_an_input_through() -> None:
+def test_workflow_output_may_pass_an_input_through() -> None:
     template = workflow(run("n0", "nothing"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, ".x")})
     primary = compiled(template).primary
     assert primary.template.outputs[0].binding.promise.node_id == "start-node"
@@ -85,7 +85,7 @@ def test_a_workflow_output_may_pass_an_input_through() -> None:
     assert arrows(primary.connections) == {"n0": ["end-node"], "start-node": ["end-node", "n0"]}
 
 
-def test_the_request_is_not_altered_and_compiles_the_same_again() -> None:
+def test_request_is_not_altered_and_compiles_the_same_again() -> None:
     inner = workflow(branch("n0", run("n1", "nothing"), x=".x"), name="inner", inputs={"x": INTEGER})
     template = workflow(
         branch("n0", run("n1", "double", x=".x"), x=".x"), sub("n1", "inner", x=".x"), inputs={"x": INTEGER}
@@ -97,7 +97,7 @@ def test_the_request_is_not_altered_and_compiles_the_same_again() -> None:
     assert before == (template.SerializeToString(deterministic=True), inner.SerializeToString(deterministic=True))
 
 
-def test_a_workflow_without_interface_gets_an_empty_one() -> None:
+def test_workflow_without_interface_gets_an_empty_one() -> None:
     template = workflow(run("n0", "nothing"))
     template.ClearField("interface")
     assert compiled(template).primary.template.interface == interface()
@@ -115,19 +115,19 @@ def test_closure_has_each_required_task_once_in_order() -> None:
     assert not bare.template.interface.HasField("inputs")
 
 
-def test_a_task_without_interface_has_no_inputs() -> None:
+def test_task_without_interface_has_no_inputs() -> None:
     bare = task("bare")
     bare.template.ClearField("interface")
     closure = compiled(workflow(run("n0", "bare")), tasks=[bare])
     assert closure.tasks == [bare]
 
 
-def test_of_tasks_with_one_id_the_first_counts() -> None:
+def test_first_of_tasks_with_one_id_counts() -> None:
     template = workflow(run("n0", "t", x=1))
     assert not codes(template, tasks=[task("t", {"x": INTEGER}), task("t", {"x": STRING})])
 
 
-def test_the_worked_branch_example() -> None:
+def test_worked_branch_example() -> None:
     node = branch("n0", run("n0", "double", x=".my_input"), run("n1", "double", x=".my_input"), x=".my_input")
     template = workflow(node, inputs={"my_input": INTEGER}, outputs={"o0": (INTEGER, "n0.o0")})
     primary = compiled(template).primary
@@ -140,7 +140,7 @@ def test_the_worked_branch_example() -> None:
     }
 
 
-def test_the_explicit_ordering_example() -> None:
+def test_explicit_ordering_example() -> None:
     node = branch("n1", run("n1", "nothing"), x=".x")
     node.upstream_node_ids.append("n0")
     template = workflow(run("n0", "nothing"), node, run("n2", "nothing", ["n1"]), inputs={"x": INTEGER})
@@ -168,7 +168,7 @@ def test_ids_inside_nested_branches_are_prefixed_once_for_each_branch() -> None:
     assert set(primary.connections.upstream) == {"n0", "n0-n0", "n0-n0-n1", "end-node"}
 
 
-def test_a_sub_workflow_is_compiled_once_however_many_use_it() -> None:
+def test_sub_workflow_is_compiled_once_however_many_use_it() -> None:
     inner = workflow(branch("n0", run("n1", "nothing"), x=".x"), name="inner", inputs={"x": INTEGER})
     middle = workflow(sub("n0", "inner", x=".x"), name="middle", inputs={"x": INTEGER})
     unused = workflow(run("n0", "nothing"), name="unused")
@@ -183,7 +183,7 @@ def test_a_sub_workflow_is_compiled_once_however_many_use_it() -> None:
     assert [each.template.id.name for each in closure.tasks] == ["nothing"]
 
 
-def test_a_thousand_sub_workflows_inside_one_another_are_compiled() -> None:
+def test_thousand_sub_workflows_inside_one_another_are_compiled() -> None:
     chain = [workflow(sub("n", f"s{i + 1}"), name=f"s{i}") for i in range(3000)]
     chain.append(workflow(run("n", "nothing"), name="s3000"))
     closure = compiled(workflow(sub("n", "s0")), chain)
@@ -214,11 +214,11 @@ def test_launch_plan_node_has_required_inputs_and_optional_ones_that_are_bound()
     }
 
 
-def test_a_launch_plan_without_outputs_has_none() -> None:
+def test_launch_plan_without_outputs_has_none() -> None:
     assert not codes(workflow(launch("n0", "lp")), launch_plans=[launch_plan("lp", {}, None)])
 
 
-def test_a_launch_plan_reference_to_the_workflow_itself_has_its_interface() -> None:
+def test_launch_plan_reference_to_the_workflow_itself_has_its_interface() -> None:
     template = workflow(launch("n0", "wf", x=".x"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o")})
     template.nodes[0].workflow_node.launchplan_ref.CopyFrom(template.id)
     assert not codes(template)
@@ -274,19 +274,19 @@ def test_ids_inside_a_branch_of_an_array_are_prefixed() -> None:
     assert repeated.branch_node.if_else.case.then_node.id == "b-i"
 
 
-def test_an_upstream_node_without_a_name_is_the_start() -> None:
+def test_upstream_node_without_a_name_is_the_start() -> None:
     primary = compiled(workflow(run("n0", "nothing", [""]))).primary
     assert arrows(primary.connections)["start-node"] == ["n0"]
     assert list(primary.template.nodes[2].upstream_node_ids) == [""]
 
 
-def test_a_sub_workflow_inside_an_array_is_compiled() -> None:
+def test_sub_workflow_inside_an_array_is_compiled() -> None:
     inner = workflow(run("n0", "nothing"), name="inner")
     closure = compiled(workflow(array("n0", sub("", "inner"))), [inner])
     assert closure.sub_workflows[0].HasField("connections")
 
 
-def test_gates() -> None:
+def test_interfaces_of_gates() -> None:
     signal = Node(id="signal")
     signal.gate_node.signal.type.CopyFrom(BOOLEAN)
     signal.gate_node.signal.output_variable_name = "o0"
@@ -320,7 +320,7 @@ def test_nodes_whose_outputs_depend_on_inputs_may_be_listed_first() -> None:
     assert codes(workflow(*reversed(nodes), outputs={"o": (STRING, "n0.o0")})) == {("MismatchingTypes", "end-node")}
 
 
-def test_a_long_chain_of_approvals_listed_backwards_compiles() -> None:
+def test_long_chain_of_approvals_listed_backwards_compiles() -> None:
     nodes = [approve(f"n{i}", v=f"n{i + 1}.v") for i in range(2000)]
     assert not codes(workflow(*nodes, approve("n2000", v=".x"), inputs={"x": INTEGER}))
 
@@ -360,7 +360,7 @@ def test_promises_inside_lists_and_maps_make_edges() -> None:
     assert sources(compiled(template, tasks=[nested]).primary.connections)["n2"] == ["n0", "n1"]
 
 
-def test_a_list_for_a_union_takes_the_variant_that_fits() -> None:
+def test_list_for_a_union_takes_the_variant_that_fits() -> None:
     either = task("either", {"x": union(list_of(INTEGER), list_of(STRING))})
     data = BindingData(collection=BindingDataCollection(bindings=[promise("n0.o0"), promise(".x")]))
     template = workflow(run("n0", "make"), run("n1", "either", x=data), inputs={"x": INTEGER})
@@ -396,7 +396,7 @@ def test_attribute_paths_lead_to_the_type_inside() -> None:
     assert not codes(unknown, tasks=[takes_struct])
 
 
-def test_an_index_before_the_variable_selects_from_a_list() -> None:
+def test_index_before_the_variable_selects_from_a_list() -> None:
     assert not codes(workflow(run("n0", "many"), run("n1", "double", x="n0.[0].o0")))
     assert codes(workflow(run("n0", "make"), run("n1", "double", x="n0.[0].o0"))) == {("MismatchingTypes", "n1")}
 
@@ -409,7 +409,7 @@ def test_branches_and_approvals_have_the_type_of_the_selected_attribute() -> Non
     assert not codes(workflow(gate, inputs=inputs, outputs={"o": (INTEGER, "n0.v")}))
 
 
-def test_a_variable_may_be_compared_with_nothing() -> None:
+def test_variable_may_be_compared_with_nothing() -> None:
     node = branch("n0", run("i", "nothing"), x=".x")
     operand = node.branch_node.if_else.case.condition.comparison.right_value
     operand.scalar.CopyFrom(Scalar(none_type=Void()))
@@ -451,7 +451,7 @@ def test_outputs_of_a_branch_are_those_that_all_cases_have() -> None:
     assert ("VariableNameNotFound", "n0") in codes(lost, tasks=[more])
 
 
-def test_a_task_reference_without_type_means_no_stored_task() -> None:
+def test_task_reference_without_type_means_no_stored_task() -> None:
     template = workflow(run("n0", "nothing"))
     template.nodes[0].task_node.reference_id.ClearField("resource_type")
     assert codes(template) == {("TaskReferenceNotFound", "start-node")}
