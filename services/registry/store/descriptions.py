@@ -15,7 +15,7 @@ from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, bas
 from services.registry.store.tables import description_entities as table
 from services.registry.store.version_pages import VersionPage
 
-# A description without a version, which an earlier release may have stored, does not block a registration
+# A left-over description without a version is kept: it does not block a registration
 # (registry.md#registering-a-task-twice).
 _INSERT = """
 INSERT INTO description_entities (created_at, updated_at, resource_type, project, domain, name, version,

@@ -47,7 +47,7 @@ def test_value_of_the_type_fits(declared: LiteralType, value: Literal) -> None:
 
 
 @pytest.mark.parametrize(("declared", "value"), [*OTHERS, *FOREIGN_COLORS])
-def test_value_of_another_type_does_not(declared: LiteralType, value: Literal) -> None:
+def test_value_of_another_type_does_not_fit(declared: LiteralType, value: Literal) -> None:
     assert mismatch_text(declared, value) is not None
 
 

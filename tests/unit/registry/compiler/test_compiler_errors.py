@@ -394,5 +394,5 @@ def test_constant_of_the_declared_type_may_be_bound(declared: LiteralType, value
 
 
 @pytest.mark.parametrize(("declared", "value"), [case for case in FOREIGN_COLORS if case.values[1].HasField("scalar")])
-def test_constant_that_an_enum_does_not_have_may_not(declared: LiteralType, value: Literal) -> None:
+def test_constant_that_an_enum_does_not_have_is_an_error(declared: LiteralType, value: Literal) -> None:
     assert bound(declared, value) == {("IllegalEnumValue", "n0")}
