@@ -1,1 +1,1 @@
-"""What the services agree on: facts and questions of each owner, identifiers, shared checks. Pure, no I/O."""
+"""What the services agree on: announcements and service requests of each, identifiers, shared checks. Pure, no I/O."""

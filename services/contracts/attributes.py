@@ -1,8 +1,8 @@
-"""Matchable attributes: what platform teams set for a project, a domain of it or a workflow, and how others ask for it.
+"""Matchable attributes: what platform teams set for a project, a domain of it or a workflow, and how services read it.
 
-Whoever obeys an attribute asks for those of its scope together with the project, in one question, each time: a change
-acts at once. A configuration without attributes is a scope: project, domain, workflow and launch plan, "" where it has
-none.
+A service that applies attributes requests those of a scope together with the project, in one service request, each
+time: a change takes effect at once. A MatchableAttributesConfiguration without attributes is a scope: project, domain,
+workflow and launch plan, "" where it has none.
 """
 
 from collections.abc import Mapping
@@ -38,17 +38,17 @@ KINDS: Mapping[str, MatchableResource] = {
     "workflow_execution_config": WORKFLOW_EXECUTION_CONFIG,
     "cluster_assignment": CLUSTER_ASSIGNMENT,
 }
-"""The kind of each member of MatchingAttributes (projects.md 10)."""
+"""The kind of each member of MatchingAttributes (projects.md#kinds-of-attributes)."""
 
 
 def kind_of(attributes: MatchingAttributes) -> MatchableResource | None:
-    """Return the kind of `attributes`, which their set member tells; None when none is set."""
+    """Return the kind of `attributes`, which is that of the member that is set; None when none is set."""
     member = attributes.WhichOneof("target")
     return None if member is None else KINDS[member]
 
 
 def _project_and_attributes() -> Any:
-    """Make the message class of the answer: Flyte has none that holds a project and attributes."""
+    """Make the message class of the response: Flyte has none that holds a project and attributes."""
     file = FileDescriptorProto(
         name="flyteplane/projects.proto",
         package="flyteplane",
@@ -77,20 +77,21 @@ def _project_and_attributes() -> Any:
 
 
 ProjectAndAttributes: Any = _project_and_attributes()
-"""`project`, as GET_PROJECT answers it, and `attributes`: MatchableAttributesConfiguration, most specific first."""
+"""`project`, as GET_PROJECT returns it, and `attributes`: MatchableAttributesConfiguration, most specific first."""
 
-# Questions stay outside `flyte.projects.>`: the stream of facts would take them in and acknowledge them as an answer.
+# Requests are sent outside `flyte.projects.>`: the stream of announcements would store them, and its acknowledgement
+# would be taken for the response.
 GET_PROJECT_AND_ATTRIBUTES: ServiceRequest[MatchableAttributesConfiguration, Any] = ServiceRequest(
     "ask.projects.get_project_and_attributes", MatchableAttributesConfiguration, ProjectAndAttributes
 )
 """The project of a scope, and every stored attribute that matches the scope, of all kinds, most specific first.
 
-So the first one of a kind is the one that counts (projects.md 11), but for configurations, which are merged; its own
-scope tells where it was set. Raises NotFound as GET_PROJECT does.
+The first one of a kind counts (projects.md#matching), except that execution configurations are merged. Each has the
+scope where it was set. Raises NotFound as GET_PROJECT does.
 """
 
 ATTRIBUTES_UPDATED = Announcement("flyte.projects.attributes.updated", MatchableAttributesConfiguration)
-"""Attributes were set. Carries their scope and all of them as they are now."""
+"""Attributes were set. Contains their scope and all of them as they are now."""
 
 ATTRIBUTES_DELETED = Announcement("flyte.projects.attributes.deleted", MatchableAttributesConfiguration)
-"""Attributes are gone. Carries their scope and what they were, which tells their kind."""
+"""Attributes were deleted. Contains their scope and the attributes themselves, which determine the kind."""

@@ -1,4 +1,4 @@
-"""Whether a value of one type may be given where another is declared (compiler.md 6).
+"""Whether a value of one type may be given where another is declared (compiler.md#castable-types).
 
 Used for bindings in workflows, for inputs of launch plans and executions, and for signals.
 """
@@ -18,10 +18,10 @@ _PARQUET = "parquet"
 # Far beyond any type that people write, and well under a second of comparing. Types are sent by clients: the square of
 # what fits into one request would keep a service busy for hours.
 MAX_STEPS = 200_000
-# What is compared or copied as a whole takes about a step for so many bytes.
+# Comparing or copying so many bytes as a whole takes about as long as a step.
 BYTES_PER_STEP = 256
 
-# Enum members are looked up by name on every access, which costs more than the comparison they are for.
+# Python looks enum members up by name on every access, which costs more than the comparison itself.
 _NONE, _STRING, _STRUCT = SimpleType.NONE, SimpleType.STRING, SimpleType.STRUCT
 
 # Columns of a schema have types of their own; these are the same in a structured dataset.
@@ -40,13 +40,13 @@ Wanted = TypeVar("Wanted")
 
 
 class TypesTooLarge(Exception):
-    """Comparing takes more steps than are allowed."""
+    """A comparison takes more steps than are allowed."""
 
 
 def castable(upstream: LiteralType, downstream: LiteralType) -> bool:
     """Return whether a value of type `upstream` may be given where `downstream` is declared.
 
-    The answer is no for types so large that comparing them takes more than MAX_STEPS steps.
+    Return False for types so large that comparing them takes more than MAX_STEPS steps.
     """
     try:
         return Comparison(MAX_STEPS).castable(upstream, downstream)
@@ -55,24 +55,24 @@ def castable(upstream: LiteralType, downstream: LiteralType) -> bool:
 
 
 class Comparison:
-    """Compares types within an allowance of `steps`; TypesTooLarge is raised when it is used up."""
+    """A comparison of types within an allowance of `steps`; raises TypesTooLarge when it is used up."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
-        # Unions in unions meet again and again; without memory the number of meetings is exponential in the depth.
+        # Nested unions are compared again and again; without a cache the comparisons are exponential in the depth.
         self._unions: dict[tuple[bytes, bytes], bool] = {}
-        # Many nodes hand on the same few dataclasses.
+        # Many nodes pass on the same few dataclasses.
         self._structs: dict[tuple[bytes, bytes], bool] = {}
 
     def castable(self, upstream: LiteralType, downstream: LiteralType) -> bool:
-        """As the function of this name."""
+        """Return what the function of this name returns; raise TypesTooLarge."""
         variants = upstream.union_type.variants
         if len(variants) == 1 and self._accepts(downstream, variants[0]):
             return True
         return self._accepts(downstream, upstream)
 
     def spend(self, steps: int = 1) -> None:
-        """Take `steps` off the allowance; raises TypesTooLarge when there is none left."""
+        """Take `steps` off the allowance; raise TypesTooLarge when it is used up."""
         self._steps -= steps
         if self._steps < 0:
             raise TypesTooLarge
@@ -97,7 +97,7 @@ class Comparison:
     def _simple(self, downstream: LiteralType, upstream: LiteralType) -> bool:
         given, wanted = upstream.WhichOneof("type"), downstream.WhichOneof("type")
         if given != wanted:
-            # An enum is a string of which only some values are right.
+            # An enum is a string that allows only some values.
             return (given == "enum_type" and _is_simple(downstream, _STRING)) or (
                 wanted == "enum_type" and _is_simple(upstream, _STRING)
             )
@@ -137,10 +137,11 @@ class Comparison:
 
     def _union(self, downstream: LiteralType, upstream: LiteralType) -> bool:
         if not upstream.HasField("union_type"):
-            if _is_simple(upstream, _NONE) and any(_is_simple(one, _NONE) for one in downstream.union_type.variants):
-                return True  # though a structured dataset beside it may be missing too
-            # More than one fitting variant is as bad as none: nobody could tell which is meant.
-            fits = (variant for variant in downstream.union_type.variants if self.castable(upstream, variant))
+            variants = downstream.union_type.variants
+            if _is_simple(upstream, _NONE) and any(_is_simple(variant, _NONE) for variant in variants):
+                return True  # though a structured dataset among the variants accepts None, too
+            # More than one fitting variant is as bad as none: which one is meant cannot be decided.
+            fits = (variant for variant in variants if self.castable(upstream, variant))
             return next(fits, None) is not None and next(fits, None) is None
         key = self._pair(upstream, downstream)
         if key not in self._unions:
@@ -160,7 +161,7 @@ class Comparison:
         return self._columns(_dataset_columns(dataset), _schema_columns(wanted), lambda u, d: _same_column(d, u))
 
     def _structured_dataset(self, downstream: LiteralType, upstream: LiteralType) -> bool:
-        # A structured dataset may always be missing.
+        # A structured dataset may always be None.
         if _is_simple(upstream, _NONE):
             return True
         wanted = downstream.structured_dataset_type
@@ -179,7 +180,7 @@ class Comparison:
         wanted: Sequence[tuple[str, Wanted]],
         same: Callable[[Given, Wanted], bool],
     ) -> bool:
-        """Return whether every column of `wanted` is among `given`; a side without columns leaves them open."""
+        """Return whether every column of `wanted` is among `given`; a side without columns allows any."""
         present = dict(given)
         if not present:
             return True
@@ -195,7 +196,7 @@ def _is_simple(literal_type: LiteralType, simple: SimpleType) -> bool:
 
 
 def _blob_fits(downstream: LiteralType, upstream: LiteralType) -> bool:
-    # Files and folders alike: clients have relied on the one being taken for the other.
+    # Files and folders alike: clients rely on either being accepted for the other.
     formats = (upstream.blob.format, downstream.blob.format)
     return upstream.HasField("blob") and (not all(formats) or formats[0] == formats[1])
 

@@ -1,7 +1,7 @@
-"""Whether the attributes of one dataclass or pydantic model hold what another expects (compiler.md 6.1).
+"""Whether one dataclass or pydantic model may be given where another is expected (compiler.md#dataclass-schemas).
 
-Their types carry JSON Schemas as metadata. A larger class may be given for a smaller one: every property that is
-expected must be there and fit. Titles, defaults, additional properties and the like make no difference.
+Their types contain JSON Schemas as metadata. A larger class may be given for a smaller one: every expected property
+must be present and fit. Titles, defaults, additional properties and the like make no difference.
 """
 
 import json
@@ -22,19 +22,21 @@ _MAX_REFERENCES = 100
 # Following a reference takes about a step for so many characters.
 _CHARACTERS_PER_STEP = 256
 
-# Classes nested deeper than this, through references, are not compared: Python's own stack is the limit behind it.
+# Classes nested deeper than this, through references, are not compared: Python's stack is limited.
 _MAX_DEPTH = 50
 
 
 class _NoSchema(Exception):
-    """The document is not a JSON Schema, or none that anybody would write."""
+    """The document is not a JSON Schema, or one beyond the limits above."""
 
 
 def struct_castable(upstream: Struct, downstream: Struct, spend: Callable[[int], None]) -> bool:
     """Return whether a value described by the JSON Schema `upstream` may be given where `downstream` is expected.
 
-    Equal documents always fit; a document that is no JSON Schema fits nothing else. `spend` is told of every step and
-    ends the comparison by raising.
+    Equal documents always fit; a document that is no JSON Schema fits nothing else.
+
+    Args:
+        spend: Called with the number of steps that were taken; ends the comparison by raising.
     """
     if upstream == downstream:
         return True
@@ -65,27 +67,27 @@ def _json_value(value: Value, spend: Callable[[int], None]) -> Json:
 
 
 class _Schemas:
-    """Compares parts of two schema documents; a pair that is met again while it is being compared is taken to fit."""
+    """A comparison of two schema documents; a pair that recurs while it is being compared is taken to fit."""
 
     def __init__(self, given: Schema, wanted: Schema, spend: Callable[[int], None]) -> None:
         self._given = given
         self._wanted = wanted
         self._spend = spend
-        self._verdicts: dict[tuple[int, int], bool] = {}
+        self._results: dict[tuple[int, int], bool] = {}  # by the identities of both schemas
         self._depth = 0
 
     def fits(self, given: Json, wanted: Json) -> bool:
         self._spend(1)
         one, other = self._resolved(given, self._given), self._resolved(wanted, self._wanted)
         key = (id(one), id(other))
-        if key not in self._verdicts:
-            self._verdicts[key] = True
+        if key not in self._results:
+            self._results[key] = True
             self._depth += 1
             if self._depth > _MAX_DEPTH:
                 raise _NoSchema
-            self._verdicts[key] = self._compare(one, other)
+            self._results[key] = self._compare(one, other)
             self._depth -= 1
-        return self._verdicts[key]
+        return self._results[key]
 
     def _compare(self, given: Schema, wanted: Schema) -> bool:
         given_cases, wanted_cases = _cases(given), _cases(wanted)
@@ -101,7 +103,7 @@ class _Schemas:
         )
 
     def _cover(self, given: list[Json], wanted: list[Json]) -> bool:
-        """Return whether every case of the one side has its counterpart on the other, both ways."""
+        """Return whether every case of either side fits one of the other side."""
         return all(any(self.fits(g, w) for w in wanted) for g in given) and all(
             any(self.fits(g, w) for g in given) for w in wanted
         )
@@ -131,13 +133,13 @@ class _Schemas:
         return self._texts(possible) <= self._texts(allowed)
 
     def _texts(self, values: list[Json]) -> set[str]:
-        # As JSON, in which true is not the number 1, and which can be put into a set whatever its kind.
+        # As JSON text: true differs from the number 1, and every kind of value can be put into a set.
         texts = [json.dumps(value, sort_keys=True) for value in values]
         self._spend(len(texts) + sum(map(len, texts)) // _CHARACTERS_PER_STEP)
         return set(texts)
 
     def _resolved(self, schema: Json, document: Schema) -> Schema:
-        """Follow references, and wrappings of a single schema in `allOf`, to the schema that says something."""
+        """Follow references, and an `allOf` of a single schema, to the schema itself; raise _NoSchema."""
         for _ in range(_MAX_REFERENCES):
             if isinstance(schema, bool):
                 return _ANYTHING if schema else _NOTHING
@@ -154,7 +156,7 @@ class _Schemas:
         raise _NoSchema
 
 
-# Objects of their own, so that `_verdicts` can tell them by identity.
+# Objects of their own, as `_results` distinguishes schemas by identity.
 _ANYTHING: Schema = {}
 _NOTHING: Schema = {"enum": []}
 
@@ -162,13 +164,13 @@ _NOTHING: Schema = {"enum": []}
 def _target(reference: Json, document: Schema) -> Json:
     if not isinstance(reference, str) or not reference.startswith("#"):
         raise _NoSchema
-    found: Json = document
+    schema: Json = document
     for part in reference[1:].split("/")[1:]:
         name = unquote(part).replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(schema, dict) or name not in schema:
             raise _NoSchema
-        found = found[name]
-    return found
+        schema = schema[name]
+    return schema
 
 
 def _cases(schema: Schema) -> list[Json] | None:
@@ -196,7 +198,7 @@ def _types(schema: Schema) -> frozenset[Json] | None:
 
 
 def _types_fit(given: Schema, wanted: Schema) -> bool:
-    # No widening, as everywhere: an integer is not taken for a number.
+    # No widening, as everywhere: an integer is not accepted as a number.
     one, other = _types(given), _types(wanted)
     return other is None or one == other
 

@@ -1,7 +1,8 @@
-"""The configuration that executions run with has levels; what one leaves unsaid is said by the next.
+"""The configuration of executions has levels: what one leaves unset is taken from the next.
 
-projects.md 11 and executions.md 2.5 have the same rule. Whichever level says something, it must be what a cluster can
-run: every level is checked in the same way when it is written.
+The levels are described in executions.md#execution-configuration, their use for the defaults of attributes in
+projects.md#platform-defaults. Every level is checked in the same way when it is written
+(common.md#configuration-of-executions).
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from flyteidl.core.security_pb2 import Identity
 from services.contracts.labels import check_annotations, check_labels, dns_subdomain_faults
 from services.kit.errors import InvalidArgument
 
-# They have the fields of the configuration in common, under the same names.
+# These messages have the fields of the configuration in common, under the same names.
 Level = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
 
 
@@ -22,7 +23,7 @@ _BAD_ENV = "a valid environment variable name must consist only of printable ASC
 
 
 def check_config(level: Level) -> None:
-    """Raise InvalidArgument for what no execution could run with: Kubernetes would refuse its objects."""
+    """Raise InvalidArgument for a configuration with which Kubernetes would refuse the execution's objects."""
     check_labels(level.labels.values)
     check_annotations(level.annotations.values)
     check_env_names(pair.key for pair in level.envs.values)
@@ -37,7 +38,7 @@ def check_config(level: Level) -> None:
 
 
 def check_env_names(names: Iterable[str]) -> None:
-    """Raise InvalidArgument unless Kubernetes takes each name of an environment variable, as of release 1.34."""
+    """Raise InvalidArgument unless Kubernetes, as of release 1.34, accepts each name of an environment variable."""
     for name in names:
         if not name:
             raise InvalidArgument("invalid environment variable name []: [environment variable name must be non-empty]")
@@ -46,16 +47,16 @@ def check_env_names(names: Iterable[str]) -> None:
 
 
 def check_service_account(name: str) -> None:
-    """Raise InvalidArgument unless a service account may be called `name`; "" names none."""
+    """Raise InvalidArgument unless `name` is a valid name of a service account, or empty for none."""
     if name and (faults := dns_subdomain_faults(name)):
         raise InvalidArgument(f"invalid service account name [{name}]: [{' '.join(faults)}]")
 
 
 def fill(config: WorkflowExecutionConfig, level: Level) -> None:
-    """Fill what `config` leaves unsaid with what `level` says."""
+    """Fill what `config` leaves unset from `level`."""
     config.max_parallelism = config.max_parallelism or level.max_parallelism
     config.overwrite_cache = config.overwrite_cache or level.overwrite_cache
-    if not config.HasField("security_context") and _says_anything(level.security_context.run_as):
+    if not config.HasField("security_context") and _names_any(level.security_context.run_as):
         config.security_context.CopyFrom(level.security_context)
     if not config.raw_output_data_config.output_location_prefix and level.raw_output_data_config.output_location_prefix:
         config.raw_output_data_config.CopyFrom(level.raw_output_data_config)
@@ -66,11 +67,11 @@ def fill(config: WorkflowExecutionConfig, level: Level) -> None:
         config.annotations.CopyFrom(level.annotations)
     if not config.envs.values and level.envs.values:
         config.envs.CopyFrom(level.envs)
-    # An explicit false counts as said, so presence matters and not the value.
+    # An explicit false counts as set: presence matters, not the value.
     if not config.HasField("interruptible") and level.HasField("interruptible"):
         config.interruptible.CopyFrom(level.interruptible)
 
 
-def _says_anything(identity: Identity) -> bool:
-    # The console sends an empty security context with every launch; it must not hide what the launch plan says.
+def _names_any(identity: Identity) -> bool:
+    # The console sends an empty security context with every launch; it must not override the launch plan's.
     return bool(identity.iam_role or identity.k8s_service_account or identity.execution_identity)

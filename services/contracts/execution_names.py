@@ -1,11 +1,11 @@
-"""How an operator names an execution on the command line: project/domain/name."""
+"""Names of executions on the command line: project/domain/name."""
 
 import argparse
 from typing import NamedTuple, Self
 
 
 class ExecutionName(NamedTuple):
-    """An execution."""
+    """The parts that identify an execution."""
 
     project: str
     domain: str
@@ -13,7 +13,7 @@ class ExecutionName(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `project/domain/name`; raises ValueError."""
+        """Read `project/domain/name`; raise ValueError."""
         parts = text.split("/")
         if len(parts) != len(cls._fields) or not all(parts):
             raise ValueError(f"{text!r} is no project/domain/name")
@@ -21,7 +21,7 @@ class ExecutionName(NamedTuple):
 
 
 def execution(text: str) -> ExecutionName:
-    """Read an argument that names an execution; raises ArgumentTypeError."""
+    """Read an argument that names an execution; raise ArgumentTypeError."""
     try:
         return ExecutionName.parse(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Identifiers of everything Flyte names: how they read in a message, and whether they are complete.
+"""Identifiers of everything Flyte names: their text in error messages, and whether they are complete.
 
 A check takes None for an identifier that the request lacks: pass `request.id if request.HasField("id") else None`,
-because protobuf hands out an empty message for an absent one and the two answer differently. The first failure wins.
+because protobuf returns an empty message for an absent one, and the two fail differently. The first failure wins.
 """
 
 import json
@@ -16,16 +16,17 @@ from flyteidl.core.identifier_pb2 import (
 
 from services.kit.errors import InvalidArgument
 
-# Of the letters and digits those that form no words and are not taken for one another (executions.md 2.3).
+# Of the letters and digits those that form no words and are not confused with one another
+# (executions.md#execution-names).
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
-# Names of what the control plane registers by itself for running a single task (registry.md 12).
+# Names of what the control plane itself registers to run a single task (registry.md#generated-entities).
 GENERATED_PREFIX = ".flytegen."
 
-# Nothing legitimate is longer, and PostgreSQL refuses index entries beyond some 2,700 bytes (registry.md 3).
+# Nothing legitimate is longer, and PostgreSQL refuses index entries beyond some 2,700 bytes (common.md#identifiers).
 MAX_FIELD_BYTES = 255
 
-# Made once: `json.dumps` would make an encoder for every text, and events that repeat a phase are answered with some.
+# Made once: `json.dumps` would make an encoder for every text, and each event that repeats a phase needs some.
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 AnyIdentifier = Identifier | WorkflowExecutionIdentifier | NodeExecutionIdentifier | TaskExecutionIdentifier
@@ -34,7 +35,7 @@ AnyIdentifier = Identifier | WorkflowExecutionIdentifier | NodeExecutionIdentifi
 def identifier_text(identifier: AnyIdentifier) -> str:
     """Write `identifier` for a message: `project:"p" domain:"d" name:"n" version:"v"`.
 
-    What is unset is left out. So is the resource type, which the messages name in words (registry.md 2).
+    Unset fields are left out. So is the resource type, which the messages name in words (common.md#errors).
     """
     parts = []
     for field, value in identifier.ListFields():
@@ -48,9 +49,9 @@ def identifier_text(identifier: AnyIdentifier) -> str:
 
 
 def check_identifier(identifier: Identifier | None, expected: ResourceType) -> None:
-    """Raise InvalidArgument unless `identifier` is there, of the `expected` type and complete (registry.md 3).
+    """Raise InvalidArgument unless `identifier` is there, of the `expected` type and complete (common.md#identifiers).
 
-    Which characters stand in its parts is the client's choice; each may have 255 bytes of UTF-8.
+    Its parts may contain any characters; each may have 255 bytes of UTF-8.
     """
     if identifier is None:
         raise InvalidArgument("missing id")
@@ -65,7 +66,7 @@ def check_identifier(identifier: Identifier | None, expected: ResourceType) -> N
 def check_complete(identifier: Identifier | None) -> None:
     """Raise InvalidArgument unless `identifier` is there and complete, whatever its type.
 
-    For the reads and updates where clients leave the type out (registry.md 5.5, 7.7, 18).
+    For the reads and updates where clients leave the type out (common.md#implied-resource-types).
     """
     if identifier is None:
         raise InvalidArgument("missing id")
@@ -76,7 +77,7 @@ def check_complete(identifier: Identifier | None) -> None:
 
 
 def check_execution_identifier(identifier: WorkflowExecutionIdentifier | None, field: str = "id") -> None:
-    """Raise InvalidArgument unless `identifier` is there and complete; `field` is what an absent one is called."""
+    """Raise InvalidArgument unless `identifier` is there and complete; `field` is its name in the message if absent."""
     if identifier is None:
         raise InvalidArgument(f"missing {field}")
     _check_part("project", identifier.project)
@@ -85,9 +86,11 @@ def check_execution_identifier(identifier: WorkflowExecutionIdentifier | None, f
 
 
 def check_node_execution_identifier(identifier: NodeExecutionIdentifier | None, field: str = "id") -> None:
-    """Raise InvalidArgument unless `identifier` is there and complete (executions.md 8.2, events.md 4.1).
+    """Raise InvalidArgument unless `identifier` is there and complete (common.md#node-execution-identifiers).
 
-    `field` is what an absent one is called: `node_execution_id` where it is part of something else.
+    Args:
+        identifier: None when the request lacks it.
+        field: Its name in the message if absent: `node_execution_id` where it is part of another identifier.
     """
     if identifier is None:
         raise InvalidArgument(f"missing {field}")
@@ -98,7 +101,7 @@ def check_node_execution_identifier(identifier: NodeExecutionIdentifier | None, 
 
 
 def check_task_execution_identifier(identifier: TaskExecutionIdentifier | None) -> None:
-    """Raise InvalidArgument unless `identifier` is there and complete (executions.md 7.3).
+    """Raise InvalidArgument unless `identifier` is there and complete (common.md#task-execution-identifiers).
 
     Callers that serve REST set an unspecified `task_id.resource_type` to TASK first.
     """

@@ -1,7 +1,7 @@
-"""Labels and annotations become those of Kubernetes objects and obey its rules (projects.md, section 7).
+"""Labels and annotations become those of Kubernetes objects and follow its rules (common.md#labels).
 
 Rules and texts are those of `k8s.io/apimachinery/pkg/util/validation`, release 0.34, word for word: lengths are in
-bytes, and everything that is wrong with a name is told.
+bytes, and a message lists everything that is wrong with a name.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from services.kit.errors import InvalidArgument
 
 MAX_ENTRIES = 16
-# Kubernetes' own bounds: the name part of a key and a value, the domain prefix of a key, all annotations together.
+# Kubernetes' limits: the name part of a key and a value, the domain prefix of a key, all annotations together.
 MAX_NAME_BYTES = 63
 MAX_SUBDOMAIN_BYTES = 253
 MAX_ANNOTATIONS_BYTES = 256 * 1024
@@ -46,7 +46,7 @@ _BAD_SUBDOMAIN = (
 def check_labels(labels: Mapping[str, str]) -> None:
     """Raise InvalidArgument unless there are at most 16 labels, each a Kubernetes qualified name and label value.
 
-    The entries are looked at in the order of their keys, so that the same labels always give the same answer.
+    Entries are checked in the order of their keys: the same labels always give the same message.
     """
     if len(labels) > MAX_ENTRIES:
         raise InvalidArgument(f"labels map cannot exceed {MAX_ENTRIES} entries")
@@ -60,7 +60,7 @@ def check_labels(labels: Mapping[str, str]) -> None:
 def check_annotations(annotations: Mapping[str, str]) -> None:
     """Raise InvalidArgument unless each key is a qualified name, in any case, and all fit into one object.
 
-    Values may be anything.
+    Values may be any text.
     """
     for key in sorted(annotations):
         if reasons := _qualified_name_faults(key.lower()):
@@ -71,7 +71,7 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
 
 
 def dns_label_faults(name: str) -> list[str]:
-    """Return what keeps `name` from being a DNS-1123 label, which names of namespaces are."""
+    """Return what is wrong with `name` as a DNS-1123 label, such as the name of a namespace."""
     faults = _too_long(name, MAX_NAME_BYTES)
     if not _LABEL.fullmatch(name):
         faults.append("must not contain dots" if _SUBDOMAIN.fullmatch(name) else _BAD_LABEL)
@@ -79,7 +79,7 @@ def dns_label_faults(name: str) -> list[str]:
 
 
 def dns_subdomain_faults(name: str) -> list[str]:
-    """Return what keeps `name` from being a DNS-1123 subdomain, which names of most objects are."""
+    """Return what is wrong with `name` as a DNS-1123 subdomain, such as the name of most objects."""
     faults = _too_long(name, MAX_SUBDOMAIN_BYTES)
     if not _SUBDOMAIN.fullmatch(name):
         faults.append(_BAD_SUBDOMAIN)

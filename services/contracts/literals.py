@@ -1,4 +1,4 @@
-"""Of which type a literal is (compiler.md 7, executions.md 2.4)."""
+"""The type of a literal (compiler.md#literal-types)."""
 
 from collections.abc import Callable, Iterable
 
@@ -29,8 +29,8 @@ _PRIMITIVES = {
 }
 
 
-def _freely(_steps: int) -> None:
-    """Let it take as long as it takes."""
+def _without_limit(_steps: int) -> None:
+    """Allow any number of steps."""
 
 
 def type_text(literal_type: LiteralType) -> str:
@@ -41,30 +41,33 @@ def type_text(literal_type: LiteralType) -> str:
     return message_text(literal_type)
 
 
-def literal_type(literal: Literal, spend: Spend = _freely) -> LiteralType | None:
-    """Return the type that `literal` itself tells, or None when it, or anything inside it, tells none.
+def literal_type(literal: Literal, spend: Spend = _without_limit) -> LiteralType | None:
+    """Return the type that follows from `literal` alone, or None when it, or anything inside it, has none.
 
-    `spend` is asked for what takes longer than the literal is large: the steps of putting large types in an order.
+    Args:
+        literal: The value.
+        spend: Called with the steps of sorting large types, which are not bounded by the size of the literal; may
+            raise.
     """
-    return _type_of(literal, _Texts(spend))
+    return _type_of(literal, _TypeTexts(spend))
 
 
-class _Texts:
-    """Texts of types, by which they are put in an order. Each is written once: rows of a list have the same few."""
+class _TypeTexts:
+    """Texts of types, by which types are sorted. Each is written once: rows of a list have the same few."""
 
     def __init__(self, spend: Spend) -> None:
         self._spend = spend
         self._texts: dict[bytes, str] = {}
 
     def of(self, key: bytes, literal_type: LiteralType) -> str:
-        """The text of a type; `key` is the type serialized."""
+        """Return the text of a type; `key` is the type serialized."""
         if key not in self._texts:
             self._spend(len(key))
             self._texts[key] = type_text(literal_type)
         return self._texts[key]
 
 
-def _type_of(literal: Literal, texts: _Texts) -> LiteralType | None:
+def _type_of(literal: Literal, texts: _TypeTexts) -> LiteralType | None:
     kind = literal.WhichOneof("value")
     if kind == "scalar":
         return scalar_type(literal.scalar)
@@ -80,7 +83,7 @@ def _type_of(literal: Literal, texts: _Texts) -> LiteralType | None:
 
 
 def scalar_type(scalar: Scalar) -> LiteralType | None:
-    """Return the type that `scalar` itself tells, or None when it tells none."""
+    """Return the type that follows from `scalar` alone, or None when it has none."""
     kind = scalar.WhichOneof("value")
     if kind == "primitive":
         return primitive_type(scalar.primitive)
@@ -118,10 +121,10 @@ def _dataset_type(scalar: Scalar) -> StructuredDatasetType:
     return metadata.structured_dataset_type if metadata.HasField("structured_dataset_type") else StructuredDatasetType()
 
 
-def _combined(literals: Iterable[Literal], texts: _Texts) -> LiteralType | None:
+def _combined(literals: Iterable[Literal], texts: _TypeTexts) -> LiteralType | None:
     """Return the one type that all of `literals` have, or the union of their types.
 
-    An empty list among them fits whatever the others hold and so counts only when there is nothing else.
+    An empty list among them fits lists of any type, so it counts only when there is nothing else.
     """
     types: dict[bytes, LiteralType] = {}
     empty: LiteralType | None = None
@@ -141,9 +144,9 @@ def _combined(literals: Iterable[Literal], texts: _Texts) -> LiteralType | None:
 
 
 def _union(types: list[LiteralType]) -> LiteralType:
-    """Return the union of `types`; lists of unions among them make it one list of the union of all variants.
+    """Return the union of `types`; if lists of unions are among them, return a list of the union of all variants.
 
-    So `[[1, "a"], [2.0, "b"]]`, whose rows differ, still is a list of lists of one union.
+    So `[[1, "a"], [2.0, "b"]]`, whose rows differ, is a list of lists of one union.
     """
     variants: list[LiteralType] = []
     nested = False

@@ -1,4 +1,4 @@
-"""Messages as Go writes them into errors: `collection_type:{simple:INTEGER}`. Clients search errors for such texts."""
+"""Messages as Go prints them in errors: `collection_type:{simple:INTEGER}`. Clients search errors for such texts."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ _FLOATS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLO
 
 
 def message_text(message: Message) -> str:
-    """Write `message` on one line, without what is unset."""
+    """Write `message` on one line, without unset fields."""
     return " ".join(text for field, value in message.ListFields() for text in _field(field, value))
 
 

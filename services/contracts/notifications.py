@@ -1,4 +1,4 @@
-"""Who is told about the end of an execution: what a launch plan or a request may ask for (registry.md 7.4)."""
+"""Notifications of launch plans and executions about the end of an execution (executions.md#notification-rules)."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from services.kit.errors import InvalidArgument
 def check_notifications(notifications: Iterable[Notification]) -> None:
     """Raise InvalidArgument unless each names recipients of one kind and terminal phases only.
 
-    No phase at all is allowed, and addresses are not examined: they are the mail system's affair.
+    An empty list of phases is allowed. Addresses are not checked.
     """
     for notification in notifications:
         _check_recipients(notification)

@@ -1,16 +1,16 @@
-"""What the projects service answers and reports, and what every other service makes of it.
+"""Service requests and announcements of the projects service, and the checks that other services base on them.
 
-A project's state may change at any moment, so it is asked for each time it decides something and never kept. The
-asking side is the same everywhere (check A of projects.md, section 9):
+A project's state may change at any moment: request it for each decision and do not cache it. Every requester does the
+same (projects.md#project-check-a):
 
     try:
-        project = await bus.ask(GET_PROJECT, ProjectGetRequest(id=identifier.project))
-    except NotFound as missing:
-        raise unregistered(identifier.project, identifier.domain, missing) from missing
+        project = await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier.project))
+    except NotFound as error:
+        raise unregistered(identifier.project, identifier.domain, error) from error
     check_registered(project, identifier.domain)
 
-Only NotFound is turned into the caller's mistake. Unavailable passes as it is: an unreachable projects service says
-nothing about the project, and clients retry it.
+Only NotFound becomes an error of the caller. Unavailable passes as it is: it does not depend on the project, and
+clients retry it.
 """
 
 from flyteidl.admin.project_pb2 import InactiveProject, Project, ProjectGetRequest
@@ -18,32 +18,33 @@ from flyteidl.admin.project_pb2 import InactiveProject, Project, ProjectGetReque
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.messaging.messages import Announcement, ServiceRequest
 
-# Questions stay outside `flyte.projects.>`: the stream of facts would take them in and acknowledge them as an answer.
+# Requests are sent outside `flyte.projects.>`: the stream of announcements would store them, and its acknowledgement
+# would be taken for the response.
 GET_PROJECT = ServiceRequest("ask.projects.get_project", ProjectGetRequest, Project)
-"""The project as GetProject answers it: archived ones too, with its state and every configured domain in order.
+"""The project as GetProject returns it: archived ones too, with its state and every configured domain in order.
 
 Raises NotFound `project [<id>] not found`, for an empty id as well.
 """
 
 PROJECT_REGISTERED = Announcement("flyte.projects.project.registered", Project)
-"""A project has come to be, by a call or by seeding. Carries it without its domains, which are configuration."""
+"""A project was registered, by a call or by seeding. Contains it without its domains, which are configuration."""
 
 PROJECT_UPDATED = Announcement("flyte.projects.project.updated", Project)
-"""A project has changed, archiving included. Carries the whole of it after the change, again without its domains."""
+"""A project has changed, archiving included. Contains all of it after the change, again without its domains."""
 
 
 def unregistered(project: str, domain: str, missing: NotFound) -> InvalidArgument:
-    """Return what the caller is told when the answer to GET_PROJECT was `missing` (projects.md 9, check A, step 1)."""
+    """Return the error of a caller whose project GET_PROJECT did not find (projects.md#project-check-a)."""
     return InvalidArgument(
         f"failed to validate that project [{project}] and domain [{domain}] are registered, err: [{missing.message}]"
     )
 
 
 def check_registered(project: Project, domain: str) -> None:
-    """Check that `project` is active and `domain` is one of its domains (projects.md 9, check A, steps 2 and 3).
+    """Raise InvalidArgument unless `project` is active and has `domain` (projects.md#project-check-a).
 
-    Raises InvalidArgument. For a project that is not active it carries the detail InactiveProject, by which the
-    scheduler knows a firing as done; without it the firing would be tried thirty times.
+    For a project that is not active the error has the detail InactiveProject, by which the scheduler takes a firing as
+    done; without it the scheduler would retry the firing thirty times.
     """
     if project.state != Project.ACTIVE:
         raise InvalidArgument(f"project [{project.id}] is not active", InactiveProject(id=project.id))

@@ -1,9 +1,7 @@
 """Kubernetes quantities (`500m`, `1.5Gi`, `2e3`): read exactly, and written in Kubernetes' canonical form.
 
-As k8s.io/apimachinery 0.34 reads them, but for texts without a digit, which it takes for zero.
-
-Used by the compiler (compiler.md 2), by the resource checks of tasks (registry.md 5.2) and by what executions hand to
-engines (executions.md 2.8).
+They are read as k8s.io/apimachinery 0.34 does, except for texts without a digit, which it reads as zero
+(common.md#quantities). Used by the compiler, by the resource checks of tasks and for the engine inputs of executions.
 """
 
 import re
@@ -22,7 +20,7 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 _SUFFIXES = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BINARY_SUFFIXES = {power: suffix for suffix, power in _BINARY.items()} | {0: ""}
 
-# Kubernetes keeps nine decimal places, and of binary quantities 63 bits. Longer texts are no quantities anybody means,
+# Kubernetes keeps nine decimal places, and of binary quantities 63 bits. Longer texts are never meant as quantities,
 # and without a bound a few bytes such as `1e999999999` would cost gigabytes.
 _MAX_CHARACTERS = 64
 _MAX_EXPONENT = 99
@@ -34,15 +32,17 @@ _LARGEST_SUFFIX = max(_SUFFIXES)
 def parse_quantity(text: str) -> Fraction:
     """Return the value of `text` in plain units (cores, bytes, pieces).
 
-    As in Kubernetes, what is finer than a billionth is rounded away from zero and a binary one that exceeds 63 bits is
-    held there.
-    Raises ValueError when `text` is no quantity.
+    As in Kubernetes, what is finer than a billionth is rounded away from zero, and a binary quantity is limited to 63
+    bits.
+
+    Raises:
+        ValueError: `text` is no quantity.
     """
     return _read(text)[0]
 
 
 def parse_amount(text: str) -> Fraction:
-    """Return the value of a quantity of which something is to be had; raises ValueError also below zero."""
+    """Return the value of a quantity as `parse_quantity` does; raise ValueError below zero, too."""
     value = parse_quantity(text)
     if value < 0:
         raise ValueError("must be greater than or equal to 0")
@@ -50,7 +50,7 @@ def parse_amount(text: str) -> Fraction:
 
 
 def is_amount(text: str) -> bool:
-    """Whether `parse_amount` takes `text`."""
+    """Return whether `parse_amount` accepts `text`."""
     try:
         parse_amount(text)
     except ValueError:
@@ -65,13 +65,14 @@ def _checked(text: str) -> str:
 
 
 SettingOfAmount = Annotated[str, AfterValidator(_checked)]
-"""The type of a setting that is an amount, or empty; anything else stops the start."""
+"""The type of a setting that is an amount or empty; with anything else the service does not start."""
 
 
 def canonical_quantity(text: str) -> str:
     """Return `text` as Kubernetes writes it: no fraction, the largest suffix that allows for that; `1024Mi` is `1Gi`.
 
-    Raises ValueError when `text` is no quantity.
+    Raises:
+        ValueError: `text` is no quantity.
     """
     value, suffix = _read(text)
     if suffix in _BINARY and abs(value) >= 1024:  # noqa: PLR2004 - the base of the binary suffixes

@@ -1,11 +1,11 @@
-"""What the registry answers and reports to the other services.
+"""Service requests and announcements of the registry.
 
-Registered versions never change: an asker may keep what it was told of one for as long as it likes. The exception is a
-launch plan's state (and updated_at). All questions raise InvalidArgument for an incomplete identifier and NotFound for
-a version that is not registered, as GetTask, GetWorkflow and GetLaunchPlan do.
+Registered versions never change: a requester may cache a version without a time limit. The exception is a launch
+plan's state (and updated_at). All requests raise InvalidArgument for an incomplete identifier and NotFound for a
+version that is not registered, as GetTask, GetWorkflow and GetLaunchPlan do.
 
-A compiled workflow is too large for a message: LOCATE_WORKFLOW_CLOSURE says where the closure lies in the object store
-that the services share.
+A compiled workflow is too large for a message: LOCATE_WORKFLOW_CLOSURE returns the URI of the closure in the object
+store that the services share.
 """
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest, UrlBlob
@@ -17,20 +17,21 @@ from services.kit.messaging.messages import Announcement, ServiceRequest
 # Launching a task for the first time compiles and stores a workflow.
 _LAUNCH_DEADLINE_SECONDS = 5.0
 
-# Questions stay outside `flyte.registry.>`: the stream of facts would take them in and acknowledge them as an answer.
+# Requests are sent outside `flyte.registry.>`: the stream of announcements would store them, and its acknowledgement
+# would be taken for the response.
 LOCATE_WORKFLOW_CLOSURE = ServiceRequest("ask.registry.locate_workflow_closure", ObjectGetRequest, UrlBlob)
 """The URI and size in bytes of the object that holds the workflow's admin.WorkflowClosure, without its created_at."""
 
 GET_LAUNCH_PLAN = ServiceRequest("ask.registry.get_launch_plan", ObjectGetRequest, LaunchPlan)
-"""The launch plan as GetLaunchPlan answers it, active or not."""
+"""The launch plan as GetLaunchPlan returns it, active or not."""
 
 LAUNCH_TASK = ServiceRequest(
     "ask.registry.launch_task", ObjectGetRequest, LaunchPlan, deadline=_LAUNCH_DEADLINE_SECONDS
 )
-"""The launch plan by which a single task runs, generated when the task of this id has none (registry.md 12).
+"""The launch plan that runs a single task, generated if the task has none yet (registry.md#generated-entities).
 
 The workflow to run has the project, domain, name and version of the launch plan's own id; `spec.workflow_id` names the
-bare task instead, as clients are used to see it.
+bare task instead, as clients expect.
 """
 
 TASK_REGISTERED = Announcement("flyte.registry.task.registered", Identifier)
@@ -43,7 +44,7 @@ LAUNCH_PLAN_REGISTERED = Announcement("flyte.registry.launch_plan.registered", I
 """A launch plan version is new, generated ones included."""
 
 LAUNCH_PLAN_ACTIVATED = Announcement("flyte.registry.launch_plan.activated", Identifier)
-"""This version is now the active one of its name; also said when it was before, as its schedule starts anew."""
+"""This version is now the active one of its name; also published if it was before, as its schedule starts anew."""
 
 LAUNCH_PLAN_DEACTIVATED = Announcement("flyte.registry.launch_plan.deactivated", Identifier)
 """This version is no longer active, by request or because another version is."""

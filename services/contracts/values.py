@@ -1,8 +1,8 @@
 """Whether a value may be given where a type is declared: inputs, defaults, fixed inputs, bindings and signals.
 
-Values are held against the declared type part by part. The type that a value tells of itself (compiler.md 7) is too
-little for that: an empty list or map in it might be of any type, and which texts an enum has shows in the declared type
-alone. Single scalars are compared by their types (compiler.md 6).
+A value is compared with the declared type part by part (compiler.md#values-that-fit). The type of the value itself
+(compiler.md#literal-types) is not enough: an empty list or map in it may be of any type, and the texts of an enum are
+in the declared type alone. Single scalars are compared by their types (compiler.md#castable-types).
 """
 
 from collections.abc import Iterable
@@ -15,24 +15,24 @@ from services.contracts.casting import Comparison
 from services.contracts.literals import literal_type, scalar_type, type_text
 
 # Types whose values have parts.
-_LOOKED_THROUGH = frozenset(("collection_type", "map_value_type", "union_type"))
-# The smallest literals have half as many bytes; a look at one takes about a step.
+_TRAVERSED = frozenset(("collection_type", "map_value_type", "union_type"))
+# The smallest literals have half as many bytes; checking one takes about a step.
 _BYTES_PER_STEP = 16
 
 
 class Untyped(Exception):
-    """A value, or something inside it, does not tell of which type it is."""
+    """The type of a value cannot be inferred from it, or from something inside it."""
 
 
 class TypeMismatch(NamedTuple):
-    """What a value is that does not fit: its own type, and a text in it that an enum does not have, if that is why."""
+    """Why a value does not fit: its own type, and a text in it that an enum does not have, if that is the reason."""
 
     given: LiteralType
     foreign_text: str | None
 
     @property
     def text(self) -> str:
-        """What the value is, for a message."""
+        """The value's type and reason, for an error message."""
         given = type_text(self.given)
         if self.foreign_text is None:
             return given
@@ -40,12 +40,14 @@ class TypeMismatch(NamedTuple):
 
 
 def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison) -> TypeMismatch | None:
-    """Return None when `value` may be given where `declared` is expected, else what it is instead.
+    """Return None when `value` may be given where `declared` is expected, else why not.
 
-    Raises Untyped, and TypesTooLarge when finding out takes more steps than `comparison` has.
+    Raises:
+        Untyped: The value does not fit, and has no type that an error message could name.
+        TypesTooLarge: The check takes more steps than `comparison` has.
     """
     check = _Check(comparison)
-    if check.fits(value, _Place(declared)):
+    if check.fits(value, _DeclaredPart(declared)):
         return None
     given = literal_type(value, comparison.spend)
     if given is None:
@@ -54,117 +56,114 @@ def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison)
     return TypeMismatch(given, check.foreign_text)
 
 
-class _Place:
-    """A part of a declared type, and what is known of the scalars that were held against it.
-
-    Lists hold the same few types of scalars over and over.
-    """
+class _DeclaredPart:
+    """A part of a declared type, with a cache of results: lists contain the same few types of scalars over and over."""
 
     def __init__(self, declared: LiteralType) -> None:
         self.declared = declared
         self.kind = declared.WhichOneof("type")
-        self.known: dict[bytes, bool] = {}
-        self.variants: list[_Place] = []
-        self.texts: frozenset[str] | None = None
-        self.by_text = False
+        self.scalar_results: dict[bytes, bool] = {}
+        self.variants: list[_DeclaredPart] = []
+        self.texts: frozenset[str] | None = None  # of an enum
+        self.has_enum = False
         if self.kind == "union_type":
-            self.variants = [_Place(variant) for variant in declared.union_type.variants]
-            self.by_text = any(variant.by_text for variant in self.variants)
+            self.variants = [_DeclaredPart(variant) for variant in declared.union_type.variants]
+            self.has_enum = any(variant.has_enum for variant in self.variants)
         elif self.kind == "enum_type":
-            self.texts, self.by_text = frozenset(declared.enum_type.values), True
-        self._inner: _Place | None = None
+            self.texts, self.has_enum = frozenset(declared.enum_type.values), True
+        self._inner: _DeclaredPart | None = None
 
-    def inner(self) -> "_Place":
-        """The place of elements of a list or values of a map."""
+    def inner(self) -> "_DeclaredPart":
+        """Return the type of elements of a list or values of a map."""
         if self._inner is None:
-            inside = self.kind == "collection_type"
-            self._inner = _Place(self.declared.collection_type if inside else self.declared.map_value_type)
+            is_list = self.kind == "collection_type"
+            self._inner = _DeclaredPart(self.declared.collection_type if is_list else self.declared.map_value_type)
         return self._inner
 
 
 class _Check:
-    """Holds one value against a type; `foreign_text` is a text that an enum does not have."""
+    """The comparison of one value with a type; `foreign_text` is a text in it that an enum does not have."""
 
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
         self.foreign_text: str | None = None
 
-    def fits(self, value: Literal, place: _Place) -> bool:
+    def fits(self, value: Literal, part: _DeclaredPart) -> bool:
         kind = value.WhichOneof("value")
         if kind == "scalar":
-            return self._scalar(value.scalar, place)
+            return self._scalar(value.scalar, part)
         if kind == "offloaded_metadata":
-            told = literal_type(value)
-            return told is not None and self._comparison.castable(told, place.declared)
-        if place.variants:
-            return self._one_variant(value, place)
+            given = literal_type(value)
+            return given is not None and self._comparison.castable(given, part.declared)
+        if part.variants:
+            return self._exactly_one_variant(value, part)
         if kind == "collection":
-            return place.kind == "collection_type" and self._all(value.collection.literals, place.inner())
+            return part.kind == "collection_type" and self._all(value.collection.literals, part.inner())
         if kind == "map":
-            return place.kind == "map_value_type" and self._all(value.map.literals.values(), place.inner())
+            return part.kind == "map_value_type" and self._all(value.map.literals.values(), part.inner())
         return False
 
-    def _all(self, values: Iterable[Literal], place: _Place) -> bool:
-        return all(self.fits(value, place) for value in values)
+    def _all(self, values: Iterable[Literal], part: _DeclaredPart) -> bool:
+        return all(self.fits(value, part) for value in values)
 
-    def _one_variant(self, value: Literal, place: _Place) -> bool:
-        # More than one fitting variant is as bad as none: nobody could tell which is meant.
-        self._comparison.spend(len(place.variants))
-        self._look_often(value, [variant for variant in place.variants if variant.kind in _LOOKED_THROUGH])
-        return sum(self.fits(value, variant) for variant in place.variants) == 1
+    def _exactly_one_variant(self, value: Literal, part: _DeclaredPart) -> bool:
+        # More than one fitting variant is as bad as none: which one is meant cannot be decided.
+        self._comparison.spend(len(part.variants))
+        self._spend_repeats(value, [variant for variant in part.variants if variant.kind in _TRAVERSED])
+        return sum(self.fits(value, variant) for variant in part.variants) == 1
 
-    def _look_often(self, value: Literal, places: list[_Place]) -> None:
-        """Pay for looking through one value several times; once is what parsing it took."""
-        if len(places) > 1:
-            self._comparison.spend(len(places) * (value.ByteSize() // _BYTES_PER_STEP))
+    def _spend_repeats(self, value: Literal, variants: list[_DeclaredPart]) -> None:
+        """Spend the steps of traversing `value` once for each variant; a single time costs no more than parsing it."""
+        if len(variants) > 1:
+            self._comparison.spend(len(variants) * (value.ByteSize() // _BYTES_PER_STEP))
 
-    def _scalar(self, scalar: Scalar, place: _Place) -> bool:
-        key = _key(scalar, by_text=place.by_text)
+    def _scalar(self, scalar: Scalar, part: _DeclaredPart) -> bool:
+        key = _key(scalar, has_enum=part.has_enum)
         if key is None:
             return False
-        if key not in place.known:
-            place.known[key] = self._scalar_fits(scalar, place)
-        return place.known[key]
+        if key not in part.scalar_results:
+            part.scalar_results[key] = self._scalar_fits(scalar, part)
+        return part.scalar_results[key]
 
-    def _scalar_fits(self, scalar: Scalar, place: _Place) -> bool:
+    def _scalar_fits(self, scalar: Scalar, part: _DeclaredPart) -> bool:
         if scalar.HasField("union"):
-            return self._told_variant(scalar.union, place)
-        if place.variants and place.by_text and scalar.primitive.HasField("string_value"):
-            return self._one_variant(Literal(scalar=scalar), place)
-        if place.texts is not None and scalar.primitive.HasField("string_value"):
+            return self._union_literal(scalar.union, part)
+        if part.variants and part.has_enum and scalar.primitive.HasField("string_value"):
+            return self._exactly_one_variant(Literal(scalar=scalar), part)
+        if part.texts is not None and scalar.primitive.HasField("string_value"):
             text = scalar.primitive.string_value
-            if text in place.texts:
+            if text in part.texts:
                 return True
             self.foreign_text = text
             return False
         given = scalar_type(scalar)
-        return given is not None and self._comparison.castable(given, place.declared)
+        return given is not None and self._comparison.castable(given, part.declared)
 
-    def _told_variant(self, union: Union, place: _Place) -> bool:
-        """Return whether a value is of the variant that it tells, and that variant may be given here.
+    def _union_literal(self, union: Union, part: _DeclaredPart) -> bool:
+        """Return whether a value is of the variant that it names, and that variant may be given here.
 
-        What is declared just as it is told goes before what it could be cast to as well: a text told to be of an enum
-        is none of any text.
+        A declared variant equal to the named one goes before others that it could be cast to: a text that is named a
+        value of an enum must be one of the enum's texts, even if another variant accepts any text.
         """
         # A union in a union may be of several variants here.
-        wanted = place.variants if place.variants and not union.type.HasField("union_type") else [place]
-        fitting = [one for one in wanted if self._comparison.castable(union.type, one.declared)]
-        told = next((one for one in fitting if one.declared == union.type), None)
-        if told is not None:
-            return self.fits(union.value, told)
-        self._look_often(union.value, fitting)
-        return any(self.fits(union.value, one) for one in fitting)
+        candidates = part.variants if part.variants and not union.type.HasField("union_type") else [part]
+        fitting = [candidate for candidate in candidates if self._comparison.castable(union.type, candidate.declared)]
+        equal = next((candidate for candidate in fitting if candidate.declared == union.type), None)
+        if equal is not None:
+            return self.fits(union.value, equal)
+        self._spend_repeats(union.value, fitting)
+        return any(self.fits(union.value, candidate) for candidate in fitting)
 
 
-def _key(scalar: Scalar, *, by_text: bool) -> bytes | None:
-    """Return what decides whether `scalar` fits a place: its type, or the whole of it where there are enums."""
+def _key(scalar: Scalar, *, has_enum: bool) -> bytes | None:
+    """Return what decides whether `scalar` fits a part: its type, or all of the scalar where there are enums."""
     if scalar.HasField("union"):
         union = scalar.union
         if not (union.type.HasField("simple") and union.value.HasField("scalar")):
             return scalar.SerializeToString(deterministic=True)
-        inner = _key(union.value.scalar, by_text=by_text)
+        inner = _key(union.value.scalar, has_enum=has_enum)
         return None if inner is None else b"union" + union.type.SerializeToString(deterministic=True) + inner
-    if by_text and scalar.primitive.HasField("string_value"):
+    if has_enum and scalar.primitive.HasField("string_value"):
         return scalar.SerializeToString(deterministic=True)
-    told = scalar_type(scalar)
-    return None if told is None else told.SerializeToString(deterministic=True)
+    given = scalar_type(scalar)
+    return None if given is None else given.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""Settings that registry and executions share: what the one checks at registration, the other applies at launch."""
+"""Settings that registry and executions share: one checks them at registration, the other applies them at launch."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +10,7 @@ METADATA_STORAGE_PREFIX = "metadata/admin"
 
 
 class ResourceAmounts(BaseModel):
-    """Amounts of what tasks ask for, as Kubernetes quantities; empty or zero is none."""
+    """Amounts of resources of a task, as Kubernetes quantities; empty or zero is none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +21,7 @@ class ResourceAmounts(BaseModel):
 
 
 class TaskLimits(ResourceAmounts):
-    """The most a task may ask for, as Kubernetes quantities; empty or zero is no limit."""
+    """The most a task may request, as Kubernetes quantities; empty or zero is no limit."""
 
     cpu: SettingOfAmount = "2"
     memory: SettingOfAmount = "1Gi"
@@ -32,8 +32,8 @@ class WorkflowSettings(ObjectStoreSettings):
     """Settings of a service that stores workflows or launches them."""
 
     metadata_storage_prefix: str = Field(default=METADATA_STORAGE_PREFIX, min_length=1)
-    """Folder of the object store for compiled workflows: the registered ones and those that dynamic nodes make."""
+    """Folder of the object store for compiled workflows: registered ones and those that dynamic nodes make."""
 
     task_resource_limits: TaskLimits = TaskLimits()
-    """The most a task may ask for, and the most it is given unless attributes say otherwise. The registry refuses tasks
-    that ask for more, and executions passes the limits to the engine, so both need the same."""
+    """The most a task may request, and the most it gets unless attributes set other limits. The registry refuses tasks
+    that request more, and executions passes the limits to the engine, so both need the same."""

@@ -5,11 +5,11 @@ Owns: projects; matchable attributes; and, as configuration, the domains that ev
 Serves: RegisterProject, UpdateProject, GetProject, ListProjects, GetDomains, GetVersion of AdminService; Update, Get
 and Delete of project, project-domain and workflow attributes, ListMatchableAttributes.
 
-Says: a project was registered or updated (`services.contracts.projects`); attributes were updated or deleted
+Publishes: a project was registered or updated (`services.contracts.projects`); attributes were updated or deleted
 (`services.contracts.attributes`).
 
-Hears: the question for a project, which every other service asks before it lets something be made in one, alone or
-together with the attributes that hold in a scope.
+Serves to other services: a project, which they request before they register or launch anything in it, alone or
+together with the attributes that apply to a scope.
 
-Asks: executions, for the configuration that executions have by default.
+Requests: of executions, the default configuration of executions.
 """

@@ -1,4 +1,4 @@
-"""Builds the projects service, by hand, top to bottom; nothing else here makes parts."""
+"""The construction of the projects service; no other module constructs its parts."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -26,26 +26,26 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
 async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
-    """Build the service on `parts`; seeds the configured projects and answers questions from here on."""
+    """Build the service on `parts`, seed the configured projects and begin to serve other services."""
     domains = [Domain(id=domain.id, name=domain.name) for domain in settings.domains]
     outbox = Outbox()
     relay = Relay(NAME, parts.db, parts.bus, outbox)
 
-    await _seed(settings.seed_projects, parts.db, outbox, _now)
+    await _seed(settings.seed_projects, parts.db, outbox, clock=_now)
     await ProjectRequests(parts.db, domains).listen(parts.bus)
 
     table = Table()
     table.bind(
         ADMIN_SERVICE,
-        ProjectHandlers(parts.db, outbox, domains, _now),
-        AttributeHandlers(parts.db, parts.bus, outbox, domains, _now),
+        ProjectHandlers(parts.db, outbox, domains, clock=_now),
+        AttributeHandlers(parts.db, parts.bus, outbox, domains, clock=_now),
         VersionHandlers(settings, started=_now()),
     )
     return App(table, services=SERVICE_NAMES, loops=[relay.run])
 
 
-async def _seed(names: Iterable[str], db: Database, outbox: Outbox, clock: Callable[[], datetime]) -> None:
-    """Make the projects `names` that are absent, all in one transaction; rows that exist stay (projects.md 14)."""
+async def _seed(names: Iterable[str], db: Database, outbox: Outbox, *, clock: Callable[[], datetime]) -> None:
+    """Insert the projects `names` that are absent, in one transaction; leave existing ones (projects.md#seeding)."""
     async with db.transaction() as connection:
         for project in map(seeded, names):
             if await store.insert(connection, project, clock()):

@@ -12,7 +12,7 @@ NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
 class ConfiguredDomain(BaseModel):
-    """A domain that every project has; the text `id` or `id=name` stands for one."""
+    """A domain that every project has, written `id` or `id=name`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,27 +32,28 @@ class ConfiguredDomain(BaseModel):
 
 
 class Settings(ProcessSettings):
-    """What the projects service needs beyond what every service needs. Lists are commas in the environment."""
+    """Settings of the projects service beyond those of every service; in the environment commas separate lists."""
 
     domains: Annotated[tuple[ConfiguredDomain, ...], NoDecode] = Field(
         default=tuple(ConfiguredDomain(id=name, name=name) for name in ("development", "staging", "production")),
         min_length=1,
     )
-    """The domains of every project, in the order in which clients show them: `id` or `id=name` each. Taking one away
-    leaves what was made in it readable; nothing new can be made there."""
+    """The domains of every project, in the order in which clients show them: `id` or `id=name` each. What was created
+    in a domain that is removed stays readable; nothing new can be created there."""
 
     seed_projects: Annotated[tuple[NonEmpty, ...], NoDecode] = ("flytesnacks",)
-    """Ids of projects that are made at start if they are absent. One that exists stays as it is, archived too."""
+    """Ids of projects that are registered at start if they are absent. An existing one is left as it is, archived
+    too."""
 
     version: str = Field(default_factory=lambda: running().version)
-    """What GetVersion answers as Version, a number with a `v` before it; the console shows it."""
+    """Version in the response of GetVersion, with a `v` before a number; the console shows it."""
 
     build: str = Field(default_factory=lambda: running().commit)
-    """What GetVersion answers as Build: the commit that an image was made from. A checkout knows its own."""
+    """Build in the response of GetVersion: the commit that an image was built from; by default that of the checkout."""
 
     build_time: str = Field(default_factory=lambda: running().time)
-    """What GetVersion answers as BuildTime; when empty, the time at which the process started. A checkout knows when
-    its commit was made."""
+    """BuildTime in the response of GetVersion, by default the time of the checkout's commit; when empty, the time at
+    which the process started."""
 
     @field_validator("domains", "seed_projects", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Builds the registry, by hand, top to bottom; nothing else here makes parts."""
+"""The construction of the registry; no other module constructs its parts."""
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
 async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
-    """Build the service on `parts`; answers questions from here on."""
+    """Build the service on `parts` and begin to serve other services."""
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     closures = ClosureStore(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
     limits = Limits(settings.max_workflow_nodes, settings.max_workflow_bytes)
@@ -43,7 +43,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, cpu_pool, clock=_now)
     await RegistryRequests(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
 
-    names = NamedEntityHandlers(parts.db, _now)
+    names = NamedEntityHandlers(parts.db, clock=_now)
     descriptions = DescriptionHandlers(parts.db)
     table = Table(cpu_pool)
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)

@@ -1,4 +1,4 @@
-"""The migrations of each service make the tables that its code declares."""
+"""The migrations of each service create the tables that its code declares."""
 
 from importlib import import_module
 
@@ -11,7 +11,7 @@ from tests.support.parts import Parts
 
 
 @pytest.mark.parametrize("service", ["events", "executions", "projects", "registry"])
-def test_migrations_make_the_declared_tables(service: str, parts: Parts) -> None:
+def test_migrations_create_the_declared_tables(service: str, parts: Parts) -> None:
     metadata = import_module(f"services.{service}.store.tables").metadata
     url = parts.migrated_database(service, f"{service}_schema")
     engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))

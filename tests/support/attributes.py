@@ -28,7 +28,7 @@ _MODULES: dict[str, Any] = {PROJECT: of_project, PROJECT_DOMAIN: of_domain, WORK
 
 
 def attributes(kind: str, mark: int) -> MatchingAttributes:
-    """Attributes of a kind that are like no others with another mark (1 or more)."""
+    """Return attributes of a kind that differ for each `mark` (1 or more)."""
     text = f"m{mark}"
     return {
         "TASK_RESOURCE": MatchingAttributes(
@@ -53,19 +53,19 @@ def attributes(kind: str, mark: int) -> MatchingAttributes:
 
 
 def overrides(**plugins: str) -> PluginOverrides:
-    """A plugin for each of the task types."""
+    """Return a plugin for each of the task types."""
     return PluginOverrides(
         overrides=[PluginOverride(task_type=task_type, plugin_id=[plugin]) for task_type, plugin in plugins.items()]
     )
 
 
 def scoped(level: str, scope: tuple[str, ...]) -> dict[str, str]:
-    """The fields of a scope, such as `("project", "domain")`, of which the level takes as many as it has."""
+    """Return the fields of a scope, such as `("project", "domain")`, as many as the level has."""
     return dict(zip(_PARTS[level], scope, strict=False))
 
 
 def request(verb: str, level: str, **fields: Any) -> Any:
-    """A request of an RPC: `request("Get", WORKFLOW, project="p", ...)`."""
+    """Return a request of an RPC: `request("Get", WORKFLOW, project="p", ...)`."""
     return getattr(_MODULES[level], f"{level}Attributes{verb}Request")(**fields)
 
 
@@ -76,12 +76,12 @@ async def put(admin: AdminServiceStub, level: str, scope: tuple[str, ...], given
 
 
 async def get(admin: AdminServiceStub, level: str, scope: tuple[str, ...], kind: str) -> Any:
-    """What a level's read answers: attributes with the scope they were set for."""
-    asked = request("Get", level, **scoped(level, scope), resource_type=kind)
-    return (await getattr(admin, f"Get{level}Attributes")(asked)).attributes
+    """Return attributes with the scope they were set for, as a level's Get RPC does."""
+    message = request("Get", level, **scoped(level, scope), resource_type=kind)
+    return (await getattr(admin, f"Get{level}Attributes")(message)).attributes
 
 
 async def delete(admin: AdminServiceStub, level: str, scope: tuple[str, ...], kind: str) -> None:
-    """Take attributes away."""
-    asked = request("Delete", level, **scoped(level, scope), resource_type=kind)
-    await getattr(admin, f"Delete{level}Attributes")(asked)
+    """Delete attributes."""
+    message = request("Delete", level, **scoped(level, scope), resource_type=kind)
+    await getattr(admin, f"Delete{level}Attributes")(message)

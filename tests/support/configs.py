@@ -1,4 +1,4 @@
-"""What no execution may be configured with, wherever it is said: requests, launch plans and attributes."""
+"""Invalid configurations of executions, for requests, launch plans and attributes."""
 
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ Config = TypeVar("Config", bound=Level)
 
 
 def configured(config: Config, field: str, value: Any) -> Config:
-    """`config` with a field set."""
+    """Return `config` with a field set."""
     if isinstance(value, int):
         setattr(config, field, value)
     else:
@@ -52,7 +52,7 @@ BAD = [
         ]
     )
 ]
-"""Field, value, beginning of the answer."""
+"""Field, value, beginning of the message."""
 
 GOOD: list[tuple[str, Any]] = [
     ("labels", Labels(values={"example.com/a": "", "b": "C_d"})),

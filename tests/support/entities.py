@@ -1,4 +1,4 @@
-"""Requests as flytekit sends them, for tests that need an entity and not a client."""
+"""Requests as flytekit sends them, for tests that need an entity but no client."""
 
 from collections.abc import Mapping
 
@@ -31,27 +31,27 @@ Types = Mapping[str, LiteralType]
 def identifier(
     kind: ResourceType, name: str, version: str = "v1", project: str = PROJECT, domain: str = DOMAIN
 ) -> Identifier:
-    """The identifier of an entity."""
+    """Return the identifier of an entity."""
     return Identifier(resource_type=kind, project=project, domain=domain, name=name, version=version)
 
 
 def interface(inputs: Types, outputs: Types) -> TypedInterface:
-    """An interface with these variables."""
+    """Return an interface with these variables."""
     return TypedInterface(inputs=_variables(inputs), outputs=_variables(outputs))
 
 
 def integer(value: int) -> Literal:
-    """An integer literal."""
+    """Return an integer literal."""
     return Literal(scalar=Scalar(primitive=Primitive(integer=value)))
 
 
 def string(value: str) -> Literal:
-    """A string literal."""
+    """Return a string literal."""
     return Literal(scalar=Scalar(primitive=Primitive(string_value=value)))
 
 
 def literals(**values: int | str) -> LiteralMap:
-    """A map of integer and string literals."""
+    """Return a map of integer and string literals."""
     return LiteralMap(
         literals={name: integer(value) if isinstance(value, int) else string(value) for name, value in values.items()}
     )
@@ -60,7 +60,7 @@ def literals(**values: int | str) -> LiteralMap:
 def task(
     name: str, inputs: Types, outputs: Types, version: str = "v1", image: str = "python:3.11"
 ) -> TaskCreateRequest:
-    """A container task."""
+    """Return the registration of a container task."""
     template = TaskTemplate(
         type="python-task",
         metadata=TaskMetadata(
@@ -79,7 +79,7 @@ def promise(var: str, node: str, output: str) -> Binding:
 
 
 def task_node(node_id: str, task_name: str, *inputs: Binding, version: str = "v1") -> Node:
-    """A node that runs a registered task."""
+    """Return a node that runs a registered task."""
     reference = identifier(ResourceType.TASK, task_name, version)
     return Node(
         id=node_id, metadata=NodeMetadata(name=task_name), inputs=inputs, task_node=TaskNode(reference_id=reference)
@@ -95,7 +95,7 @@ def workflow(
     *,
     version: str = "v1",
 ) -> WorkflowCreateRequest:
-    """A workflow of `nodes`, its outputs bound by `bindings`."""
+    """Return the registration of a workflow of `nodes`, its outputs bound by `bindings`."""
     template = WorkflowTemplate(
         id=identifier(ResourceType.WORKFLOW, name, version),
         metadata=WorkflowMetadata(),
@@ -114,7 +114,7 @@ def launch_plan(
     fixed: LiteralMap | None = None,
     version: str = "v1",
 ) -> LaunchPlanCreateRequest:
-    """A launch plan of a registered workflow of the same version."""
+    """Return the registration of a launch plan for a registered workflow of the same version."""
     parameters = {
         key: Parameter(var=Variable(type=type_), default=value) for key, (type_, value) in (defaults or {}).items()
     }

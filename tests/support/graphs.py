@@ -1,4 +1,4 @@
-"""Compiled workflows as whoever runs them reads them."""
+"""Compiled workflows as an engine reads them."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ BOUNDARY = ("start-node", "end-node")
 
 
 def ordered(nodes: Sequence[Node]) -> list[Node]:
-    """Nodes between the boundaries, each after what it depends on; raises ValueError for a cycle."""
+    """Return the nodes between start and end, each after what it depends on; raise ValueError for a cycle."""
     waiting = {node.id: node for node in nodes if node.id not in BOUNDARY}
     result: list[Node] = []
     while waiting:
@@ -36,7 +36,7 @@ def _upstream(node: Node) -> set[str]:
 
 
 def task_of(closure: CompiledWorkflowClosure, identifier: Identifier) -> CompiledTask:
-    """The task `identifier` of `closure`; raises LookupError."""
+    """Return the task `identifier` of `closure`; raise LookupError."""
     for task in closure.tasks:
         if task.template.id == identifier:
             return task

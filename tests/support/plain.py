@@ -1,7 +1,7 @@
 """Messages as plain Python values, for tests that must not depend on how messages are folded.
 
-What is not present is not there, as in JSON. Enums are their names (a number without a name stays one), timestamps and
-durations are whole nanoseconds, structs are what their JSON is.
+Absent fields are left out, as in JSON. Enums are their names (or the number, if it has no name), timestamps and
+durations are whole nanoseconds, structs are their JSON.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ Plain = dict[str, Any]
 
 
 def plain(message: Message) -> Any:
-    """`message` as a dictionary by the names of its fields; times as numbers."""
+    """Return `message` as a dictionary by the names of its fields; times as numbers."""
     if isinstance(message, Timestamp | Duration):
         return message.seconds * NANOS + message.nanos
     if isinstance(message, Struct):
@@ -32,7 +32,7 @@ def _field(field: FieldDescriptor, value: Any) -> Any:
         kind = field.message_type.fields_by_name["value"]
         return {key: _one(kind, value[key]) for key in value}
     if field.is_repeated:
-        return [_one(field, one) for one in value]
+        return [_one(field, item) for item in value]
     return _one(field, value)
 
 

@@ -1,4 +1,4 @@
-"""Questions of other services about projects and the attributes that hold in them."""
+"""Service requests for projects and the attributes that apply to a scope."""
 
 from collections.abc import Sequence
 
@@ -15,32 +15,32 @@ from services.projects.store import projects as store
 
 
 class ProjectRequests:
-    """Answers what `services.contracts.projects` and `.attributes` let others ask."""
+    """The service requests of `services.contracts.projects` and `services.contracts.attributes`."""
 
     def __init__(self, db: Database, domains: Sequence[Domain]) -> None:
         self._db = db
         self._domains = rules.domains_suffix(domains)
 
     async def listen(self, bus: Bus) -> None:
-        """Answer from now on."""
+        """Begin to serve the requests."""
         await bus.serve(GET_PROJECT, self.get_project)
         await bus.serve(GET_PROJECT_AND_ATTRIBUTES, self.get_project_and_attributes)
 
     async def get_project(self, request: ProjectGetRequest) -> bytes:
-        """Answer the project, archived or not, with every configured domain; raises NotFound, for an empty id too."""
+        """Return the project, archived or not, with every configured domain; raise NotFound, for an empty id too."""
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
-            raise rules.missing(request.id)
+            raise rules.not_found(request.id)
         return stored + self._domains
 
     async def get_project_and_attributes(self, scope: MatchableAttributesConfiguration) -> ProjectAndAttributes:
-        """Answer the project as `get_project` does, and every attribute that matches `scope`, most specific first."""
+        """Return the project as `get_project` does, and every attribute that matches `scope`, most specific first."""
         async with self._db.read() as connection:
-            found = await attributes.project_and_matches(connection, scope)
-        if found is None:
-            raise rules.missing(scope.project)
-        stored, matching = found
-        answer = ProjectAndAttributes(attributes=matching)
-        answer.project.ParseFromString(stored + self._domains)
-        return answer
+            row = await attributes.project_and_matches(connection, scope)
+        if row is None:
+            raise rules.not_found(scope.project)
+        stored, matching = row
+        response = ProjectAndAttributes(attributes=matching)
+        response.project.ParseFromString(stored + self._domains)
+        return response

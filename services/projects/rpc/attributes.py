@@ -1,4 +1,7 @@
-"""Matchable attributes: set, read and deleted for a project, a domain of it or a workflow (projects.md 9 to 11)."""
+"""Matchable attributes: set, read and deleted for a project, a domain of it or a workflow.
+
+See projects.md#setting-attributes and projects.md#reading-attributes.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -94,65 +97,66 @@ class AttributeHandlers:
     async def GetProjectAttributes(
         self, request: ProjectAttributesGetRequest, _call: Call
     ) -> ProjectAttributesGetResponse:
-        """Answer what is set for exactly the project, the execution config completed with the platform's defaults."""
+        """Return what is set for exactly the project, the execution config completed with the platform's defaults."""
         scope, kind = Scope(Level.PROJECT, request.project), request.resource_type
         async with self._db.read() as connection:
             rules.check_read(scope, await self._project(connection, scope))
-            found = await store.get(connection, scope, kind)
+            attributes = await store.get(connection, scope, kind)
         if kind == WORKFLOW_EXECUTION_CONFIG:
-            found = found or MatchingAttributes()
+            attributes = attributes or MatchingAttributes()
             defaults = await self._bus.request(GET_DEFAULT_CONFIG, Empty())
-            fill(found.workflow_execution_config, defaults)
-        if found is None:
-            raise rules.nothing_found(scope, kind)
+            fill(attributes.workflow_execution_config, defaults)
+        if attributes is None:
+            raise rules.attributes_not_found(scope, kind)
         return ProjectAttributesGetResponse(
-            attributes=ProjectAttributes(project=scope.project, matching_attributes=found)
+            attributes=ProjectAttributes(project=scope.project, matching_attributes=attributes)
         )
 
     async def GetProjectDomainAttributes(
         self, request: ProjectDomainAttributesGetRequest, _call: Call
     ) -> ProjectDomainAttributesGetResponse:
-        """Answer the most specific attributes for a domain of a project, with the scope they were set for."""
-        found = await self._match(Scope(Level.PROJECT_DOMAIN, request.project, request.domain), request.resource_type)
+        """Return the most specific attributes for a domain of a project, with the scope they were set for."""
+        scope = Scope(Level.PROJECT_DOMAIN, request.project, request.domain)
+        match = await self._match(scope, request.resource_type)
         return ProjectDomainAttributesGetResponse(
             attributes=ProjectDomainAttributes(
-                project=found.project, domain=found.domain, matching_attributes=found.attributes
+                project=match.project, domain=match.domain, matching_attributes=match.attributes
             )
         )
 
     async def GetWorkflowAttributes(
         self, request: WorkflowAttributesGetRequest, _call: Call
     ) -> WorkflowAttributesGetResponse:
-        """Answer the most specific attributes for a workflow, with the scope they were set for."""
+        """Return the most specific attributes for a workflow, with the scope they were set for."""
         scope = Scope(Level.WORKFLOW, request.project, request.domain, request.workflow)
-        found = await self._match(scope, request.resource_type)
+        match = await self._match(scope, request.resource_type)
         return WorkflowAttributesGetResponse(
             attributes=WorkflowAttributes(
-                project=found.project,
-                domain=found.domain,
-                workflow=found.workflow,
-                matching_attributes=found.attributes,
+                project=match.project,
+                domain=match.domain,
+                workflow=match.workflow,
+                matching_attributes=match.attributes,
             )
         )
 
     async def DeleteProjectAttributes(
         self, request: ProjectAttributesDeleteRequest, _call: Call
     ) -> ProjectAttributesDeleteResponse:
-        """Take away what is set for exactly the project; nothing there is no error."""
+        """Delete what is set for exactly the project; nothing to delete is no error."""
         await self._delete(Scope(Level.PROJECT, request.project), request.resource_type)
         return ProjectAttributesDeleteResponse()
 
     async def DeleteProjectDomainAttributes(
         self, request: ProjectDomainAttributesDeleteRequest, _call: Call
     ) -> ProjectDomainAttributesDeleteResponse:
-        """Take away what is set for exactly this domain of a project; nothing there is no error."""
+        """Delete what is set for exactly this domain of a project; nothing to delete is no error."""
         await self._delete(Scope(Level.PROJECT_DOMAIN, request.project, request.domain), request.resource_type)
         return ProjectDomainAttributesDeleteResponse()
 
     async def DeleteWorkflowAttributes(
         self, request: WorkflowAttributesDeleteRequest, _call: Call
     ) -> WorkflowAttributesDeleteResponse:
-        """Take away what is set for exactly this workflow; nothing there is no error."""
+        """Delete what is set for exactly this workflow; nothing to delete is no error."""
         scope = Scope(Level.WORKFLOW, request.project, request.domain, request.workflow)
         await self._delete(scope, request.resource_type)
         return WorkflowAttributesDeleteResponse()
@@ -160,9 +164,11 @@ class AttributeHandlers:
     async def ListMatchableAttributes(
         self, request: ListMatchableAttributesRequest, _call: Call
     ) -> ListMatchableAttributesResponse:
-        """Answer all attributes of a kind with their scopes, most specific first.
+        """Return all attributes of a kind with their scopes, most specific first.
 
-        Raises InvalidArgument; ResourceExhausted for more than one answer may hold, as the list has no pages.
+        Raises:
+            InvalidArgument: The kind is unknown.
+            ResourceExhausted: They are too large for one response; the list has no pages.
         """
         rules.check_kind_known(request.resource_type)
         async with self._db.read() as connection:
@@ -177,27 +183,27 @@ class AttributeHandlers:
         given = request.attributes
         change = given.matching_attributes if given.HasField("matching_attributes") else None
         async with self._db.transaction() as connection:
-            # Changes in one project take turns: what is merged is what the change before left.
+            # The lock orders changes in one project: each is merged with the result of the one before.
             rules.check_scope(scope, self._complete(await projects.lock(connection, scope.project)))
-            kind = rules.kind_given(scope, change)
-            kept = rules.merged(await store.get(connection, scope, kind), given.matching_attributes)
-            await store.put(connection, scope, kind, kept, self._clock())
-            await self._outbox.put(connection, ATTRIBUTES_UPDATED, rules.configuration(scope, kept))
+            kind = rules.checked_kind(scope, change)
+            merged = rules.merged(await store.get(connection, scope, kind), given.matching_attributes)
+            await store.put(connection, scope, kind, merged, self._clock())
+            await self._outbox.put(connection, ATTRIBUTES_UPDATED, rules.configuration(scope, merged))
 
     async def _match(self, scope: Scope, kind: int) -> MatchableAttributesConfiguration:
         async with self._db.read() as connection:
             rules.check_read(scope, await self._project(connection, scope))
-            found = await store.match(connection, scope, kind)
-        if found is None:
-            raise rules.nothing_found(scope, kind)
-        return found
+            match = await store.match(connection, scope, kind)
+        if match is None:
+            raise rules.attributes_not_found(scope, kind)
+        return match
 
     async def _delete(self, scope: Scope, kind: int) -> None:
         async with self._db.transaction() as connection:
             rules.check_scope(scope, await self._project(connection, scope))
-            gone = await store.delete(connection, scope, kind)
-            if gone is not None:
-                await self._outbox.put(connection, ATTRIBUTES_DELETED, rules.configuration(scope, gone))
+            deleted = await store.delete(connection, scope, kind)
+            if deleted is not None:
+                await self._outbox.put(connection, ATTRIBUTES_DELETED, rules.configuration(scope, deleted))
 
     async def _project(self, connection: Connection, scope: Scope) -> Project | None:
         stored = await projects.get(connection, scope.project)

@@ -1,4 +1,4 @@
-"""Projects and their domains (projects.md 4 to 6)."""
+"""Projects and their domains (projects.md#project-rpcs)."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -26,7 +26,7 @@ from services.projects.store import projects as store
 
 
 class ProjectHandlers:
-    """The RPCs about projects; `domains` are what every project has, in the order to show."""
+    """The RPCs about projects; `domains` are those of every project, in the order in which they are returned."""
 
     def __init__(self, db: Database, outbox: Outbox, domains: Sequence[Domain], clock: Callable[[], datetime]) -> None:
         self._db = db
@@ -36,22 +36,27 @@ class ProjectHandlers:
         self._domains = rules.domains_suffix(domains)
 
     async def RegisterProject(self, request: ProjectRegisterRequest, _call: Call) -> ProjectRegisterResponse:
-        """Add a project in the state it asks for; AlreadyExists when its id is in use (projects.md 4)."""
+        """Add a project in the given state; raise AlreadyExists when its id is in use (projects.md#registerproject)."""
         rules.check_register(request)
-        project = rules.kept(request.project)
+        project = rules.stored_project(request.project)
         async with self._db.transaction() as connection:
             if not await store.insert(connection, project, self._clock()):
-                raise rules.taken()
+                raise rules.already_exists()
             await self._outbox.put(connection, PROJECT_REGISTERED, project)
         return ProjectRegisterResponse()
 
     async def UpdateProject(self, request: Project, _call: Call) -> ProjectUpdateResponse:
-        """Change a project, or archive or revive it; NotFound comes before what is wrong with the change (5)."""
+        """Change, archive or reactivate a project (projects.md#updateproject).
+
+        Raises:
+            NotFound: There is no such project; checked before the change itself.
+            InvalidArgument: The change is not allowed.
+        """
         rules.check_id_given(request.id)
         async with self._db.transaction() as connection:
             current = await store.lock(connection, request.id)
             if current is None:
-                raise rules.missing(request.id)
+                raise rules.not_found(request.id)
             rules.check_project(request)
             project = rules.updated(current, request)
             await store.update(connection, project, self._clock())
@@ -59,31 +64,32 @@ class ProjectHandlers:
         return ProjectUpdateResponse()
 
     async def GetProject(self, request: ProjectGetRequest, _call: Call) -> bytes:
-        """Answer a project, archived or not, with every configured domain; raises NotFound (projects.md 6)."""
+        """Return a project, archived or not, with every configured domain; raise NotFound (projects.md#getproject)."""
         rules.check_id_given(request.id)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
-            raise rules.missing(request.id)
+            raise rules.not_found(request.id)
         return stored + self._domains
 
     async def ListProjects(self, request: ProjectListRequest, _call: Call) -> bytes:
-        """Answer a page of projects, or all when the limit is 0; without filters archived ones are left out (6)."""
-        plan = store.LISTING.plan(
+        """Return a page of projects, or all when the limit is 0 (lists.md#listprojects).
+
+        Without filters archived projects are left out.
+        """
+        query = store.LISTING.plan(
             name="ListProjects",
-            limit=request.limit or store.EVERYTHING,
+            limit=request.limit or store.NO_LIMIT,
             token=request.token,
             filters=request.filters,
             sort_key=request.sort_by.key if request.HasField("sort_by") else None,
             sort_direction=request.sort_by.direction,
         )
         async with self._db.read() as connection:
-            found = await store.find(connection, plan)
-        projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in found)
-        return b"".join(projects) + string_field(
-            Projects.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut)
-        )
+            page = await store.find(connection, query)
+        projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in page)
+        return b"".join(projects) + string_field(Projects.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
 
     async def GetDomains(self, _request: GetDomainRequest, _call: Call) -> GetDomainsResponse:
-        """Answer the configured domains in their order; cannot fail (projects.md 6)."""
+        """Return the configured domains in their order; cannot fail (projects.md#getdomains)."""
         return self._domains_response

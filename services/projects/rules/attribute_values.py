@@ -1,6 +1,6 @@
-"""What values of matchable attributes may be set.
+"""Checks of the values of matchable attributes (projects.md#values-of-attributes).
 
-The reference takes any. Here an amount that cannot be read is refused: it counted as zero, and zero as no limit.
+flyteadmin accepts any. It reads a malformed amount as zero, and zero as no limit; here it is refused.
 """
 
 from fractions import Fraction
@@ -15,7 +15,7 @@ _RESOURCES = ("cpu", "gpu", "memory", "storage", "ephemeral_storage")
 
 
 def check_values(attributes: MatchingAttributes) -> None:
-    """Raise InvalidArgument for values that mean nothing or contradict one another."""
+    """Raise InvalidArgument for values that are invalid or contradict one another."""
     match attributes.WhichOneof("target"):
         case "task_resource_attributes":
             _check_task_resources(attributes.task_resource_attributes)

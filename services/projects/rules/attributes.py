@@ -1,9 +1,8 @@
-"""Matchable attributes: where they may be set and read, and what is kept (projects.md 9 to 11).
+"""Matchable attributes: where they may be set and read, and what is stored (projects.md#attribute-checks).
 
-Checks run in the order in which they stand; the first failure wins. Values are checked by `attribute_values`, and JSON
-must be able to tell them: they are answered over REST, and with executions. A scope is exact: what is written or
-deleted at one never touches another. A read at a scope finds the row of the highest level that matches it; rows are
-not merged.
+Checks run in the order of the code; the first failure wins. Values are checked by `attribute_values`. A write or delete
+at a scope never touches another scope. A read at a scope returns the row of the highest level that matches it
+(projects.md#matching); rows are not merged.
 """
 
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from services.contracts.execution_config import check_config
 from services.contracts.projects import check_registered, unregistered
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.projects.rules.attribute_values import check_values
-from services.projects.rules.projects import missing
+from services.projects.rules.projects import not_found
 
-# Attributes are asked for at every launch and kept with every execution that they act on.
+# Attributes are requested at every launch and stored with every execution that they apply to.
 MAX_BYTES = 64 * 1024
-# Of a kind in all places together, when they are listed: there is no limit and no next page in that request, and
-# flytekit takes 20 MiB.
+# Of one kind in all scopes together, when they are listed: that request has no limit and no next page, and flytekit
+# receives at most 20 MiB.
 MAX_LISTED_BYTES = 16 * 1024 * 1024
 
 
@@ -42,7 +41,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Scope:
-    """Where attributes are set or looked for; a part that the level does not have is empty."""
+    """An attribute scope: where attributes are set or read; a part that the level does not have is empty."""
 
     level: Level
     project: str
@@ -51,7 +50,7 @@ class Scope:
 
     @property
     def text(self) -> str:
-        """The scope as messages about a request write it."""
+        """The scope as error messages contain it."""
         parts = 1 + list(Level).index(self.level)
         return "-".join((self.project, self.domain, self.workflow)[:parts])
 
@@ -59,40 +58,44 @@ class Scope:
 def check_scope(scope: Scope, project: Project | None) -> None:
     """Raise InvalidArgument unless attributes may be set or deleted at `scope`, whose project is `project`.
 
-    Of a project alone check B of projects.md 9, else check A, which reads pass too. Whether the workflow exists is
-    nobody's question.
+    A project alone gets projects.md#project-check-b, others projects.md#project-check-a, for reads too. The workflow
+    need not exist.
     """
     if scope.level is Level.PROJECT:
         _check_project(scope.project, project)
         return
     if project is None:
-        raise unregistered(scope.project, scope.domain, missing(scope.project))
+        raise unregistered(scope.project, scope.domain, not_found(scope.project))
     check_registered(project, scope.domain)
     if scope.level is Level.WORKFLOW and not scope.workflow:
         raise InvalidArgument("missing name")
 
 
 def check_read(scope: Scope, project: Project | None) -> None:
-    """Raise InvalidArgument unless attributes may be read at `scope`: of an archived project only its own (check C)."""
+    """Raise InvalidArgument unless attributes may be read at `scope`, whose project is `project`.
+
+    Of an archived project only those of the project itself may be (projects.md#project-check-c).
+    """
     if scope.level is not Level.PROJECT:
         check_scope(scope, project)
     elif project is None:
         raise InvalidArgument(
-            f"failed to validate that project [{scope.project}] exists, err: [{missing(scope.project).message}]"
+            f"failed to validate that project [{scope.project}] exists, err: [{not_found(scope.project).message}]"
         )
 
 
 def check_kind_known(kind: int) -> None:
-    """Raise InvalidArgument for a number that stands for no kind (projects.md 11)."""
+    """Raise InvalidArgument for a number that is no kind (projects.md#listmatchableattributes)."""
     if kind not in MatchableResource.values():
         raise InvalidArgument("invalid value for resource_type")
 
 
-def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
+def checked_kind(scope: Scope, attributes: MatchingAttributes | None) -> MatchableResource:
     """Return the kind of the `attributes` to set at `scope`.
 
-    Raises InvalidArgument when there is nothing to set, a value that means nothing, or a configuration that no
-    execution could run with.
+    Raises:
+        InvalidArgument: There is nothing to set, a value is invalid, or Kubernetes would refuse the objects of an
+            execution with such a configuration.
     """
     if attributes is None:
         raise InvalidArgument("missing matching_attributes")
@@ -107,9 +110,10 @@ def kind_given(scope: Scope, attributes: MatchingAttributes | None) -> Matchable
 
 
 def merged(current: MatchingAttributes | None, change: MatchingAttributes) -> MatchingAttributes:
-    """Return what is kept of `change`: everything, and of plugin overrides also the other task types of `current`.
+    """Return what is stored for `change`: all of it, and plugin overrides of `current` for other task types.
 
-    Raises InvalidArgument when that grows too large.
+    Raises:
+        InvalidArgument: The result is too large.
     """
     if change.WhichOneof("target") != "plugin_overrides":
         return change
@@ -125,14 +129,14 @@ def merged(current: MatchingAttributes | None, change: MatchingAttributes) -> Ma
 
 
 def configuration(scope: Scope, attributes: MatchingAttributes) -> MatchableAttributesConfiguration:
-    """Return `attributes` with their scope, as facts tell them."""
+    """Return `attributes` with their scope, as announcements contain them."""
     return MatchableAttributesConfiguration(
         project=scope.project, domain=scope.domain, workflow=scope.workflow, attributes=attributes
     )
 
 
 def check_listable(size: int) -> None:
-    """Raise ResourceExhausted where what is set has more bytes together, `size`, than an answer may hold."""
+    """Raise ResourceExhausted when all attributes of a kind have together, in bytes, more than a response may."""
     if size > MAX_LISTED_BYTES:
         raise ResourceExhausted(
             f"the attributes of this kind have {size} bytes, a list may have {MAX_LISTED_BYTES}; "
@@ -140,8 +144,8 @@ def check_listable(size: int) -> None:
         )
 
 
-def nothing_found(scope: Scope, kind: int) -> NotFound:
-    """Return the failure of a read that finds no row (projects.md 11)."""
+def attributes_not_found(scope: Scope, kind: int) -> NotFound:
+    """Return the error of a read that finds no row (projects.md#matching)."""
     known = MatchableResource.DESCRIPTOR.values_by_number.get(kind)
     return NotFound(
         f"Resource [{{Project:{scope.project} Domain:{scope.domain} Workflow:{scope.workflow} LaunchPlan: "
@@ -157,7 +161,7 @@ def _check_size(attributes: MatchingAttributes) -> None:
 def _check_project(identifier: str, project: Project | None) -> None:
     if project is None:
         raise InvalidArgument(
-            f"failed to validate that project [{identifier}] is registered, err: [{missing(identifier).message}]"
+            f"failed to validate that project [{identifier}] is registered, err: [{not_found(identifier).message}]"
         )
     if project.state != Project.ACTIVE:
         raise InvalidArgument(f"project [{identifier}] is not active")

@@ -1,6 +1,7 @@
-"""What may be registered as a project, what an update makes of one, and what is kept of either.
+"""What may be registered as a project, what an update changes, and what is stored.
 
-Lengths are in bytes of UTF-8. Checks run in the order in which they stand; the first failure wins (projects.md 4, 5).
+Lengths are in bytes of UTF-8. Checks run in the order of the code; the first failure wins (projects.md#registerproject,
+projects.md#updateproject).
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ MAX_DESCRIPTION_BYTES = 300
 
 
 def check_register(request: ProjectRegisterRequest) -> None:
-    """Raise InvalidArgument unless `request` may register its project (projects.md 4)."""
+    """Raise InvalidArgument unless `request` may register its project."""
     if not request.HasField("project"):
         raise InvalidArgument("missing project")
     if not request.project.name:
@@ -24,7 +25,7 @@ def check_register(request: ProjectRegisterRequest) -> None:
 
 
 def check_project(project: Project) -> None:
-    """Raise InvalidArgument unless `project` may be kept or update another; its name may be empty (projects.md 5)."""
+    """Raise InvalidArgument unless `project` may be stored or update another; its name may be empty."""
     check_id_given(project.id)
     check_labels(project.labels.values)
     _check_id(project.id)
@@ -37,27 +38,27 @@ def check_project(project: Project) -> None:
 
 
 def check_id_given(identifier: str) -> None:
-    """Raise InvalidArgument for an empty project id (projects.md 6)."""
+    """Raise InvalidArgument for an empty project id."""
     if not identifier:
         raise InvalidArgument("missing project_id")
 
 
-def missing(identifier: str) -> NotFound:
-    """Return the failure of every lookup that finds no project `identifier` (projects.md 5, 6)."""
+def not_found(identifier: str) -> NotFound:
+    """Return the error of every lookup that finds no project `identifier`."""
     return NotFound(f"project [{identifier}] not found")
 
 
-def taken() -> AlreadyExists:
-    """Return the failure of registering an id that is in use, an archived project's included (projects.md 4)."""
+def already_exists() -> AlreadyExists:
+    """Return the error of registering an id that is in use, an archived project's included."""
     return AlreadyExists(
         'value with matching already exists (duplicate key value violates unique constraint "projects_pkey")'
     )
 
 
-def kept(project: Project) -> Project:
-    """Return what is stored of `project`: its domains are configuration and organisations do not exist.
+def stored_project(project: Project) -> Project:
+    """Return what is stored of `project`: neither domains, which are configuration, nor the organisation.
 
-    The state is kept as given, whatever its number. Labels that are present stay present, even empty.
+    The state is stored as given, whatever its number. Labels that are present stay present, even empty.
     """
     result = Project(id=project.id, name=project.name, description=project.description, state=project.state)
     if project.HasField("labels"):
@@ -66,19 +67,19 @@ def kept(project: Project) -> Project:
 
 
 def updated(current: Project, change: Project) -> Project:
-    """Return `current` as `change` leaves it (projects.md 5).
+    """Return `current` after `change` (projects.md#updateproject).
 
     An empty name or description keeps the old one and absent labels keep the old ones, while present labels replace
-    them all. A state that is left out reads as active, so it is taken for one only when nothing else is changed: a new
-    description must not revive an archived project, and `flytectl update project --activate` must. The labels of the
-    latter are there and empty.
+    them all. An unset state cannot be distinguished from ACTIVE, so ACTIVE is applied only when nothing else changes: a
+    new description must not reactivate an archived project, and `flytectl update project --activate` must. The latter
+    sends labels that are present and empty.
     """
-    result = kept(current)
+    result = stored_project(current)
     result.name = change.name or current.name
     result.description = change.description or current.description
     if change.labels.values:
         result.labels.CopyFrom(change.labels)
-    if change.state != Project.ACTIVE or result == kept(current):
+    if change.state != Project.ACTIVE or result == stored_project(current):
         result.state = change.state
     if change.HasField("labels"):
         result.labels.CopyFrom(change.labels)
@@ -86,12 +87,12 @@ def updated(current: Project, change: Project) -> Project:
 
 
 def domains_suffix(domains: Iterable[Domain]) -> bytes:
-    """Return what completes a stored project's bytes with `domains`: a repeated field may stand anywhere in them."""
+    """Return bytes to append to a stored project to add `domains`: a repeated field may be anywhere in a message."""
     return Project(domains=domains).SerializeToString()
 
 
 def seeded(name: str) -> Project:
-    """Return the project that seeding makes of a plain `name` (projects.md 14)."""
+    """Return the project that seeding registers for `name` (projects.md#seeding)."""
     return Project(id=name, name=name, description=f"{name} description")
 
 

@@ -1,4 +1,4 @@
-"""The matchable_attributes table: a row a scope and kind."""
+"""The matchable_attributes table: one row for each scope and kind."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from services.kit.db.database import Connection
 from services.projects.rules.attributes import Scope
 
 _SCOPE = "project = %(project)s AND domain = %(domain)s AND workflow = %(workflow)s AND launch_plan = ''"
-# Rows that name less than the scope match it too; among equals the oldest goes first (projects.md 11).
+# Rows of less specific scopes match too; of equal priorities the oldest comes first (projects.md#matching).
 _MATCHES = """project IN ('', %(project)s) AND domain IN ('', %(domain)s) AND workflow IN ('', %(workflow)s)
     AND launch_plan IN ('', %(launch_plan)s)"""
 _SPECIFIC_FIRST = "priority DESC, matchable_attributes.id"
@@ -44,34 +44,34 @@ WHERE identifier = %(project)s ORDER BY priority DESC, number
 
 
 async def get(connection: Connection, scope: Scope, kind: int) -> MatchingAttributes | None:
-    """Return what is set exactly at `scope`."""
-    cursor = await connection.execute(_GET, _parameters(scope, kind), binary=True)
+    """Return what is set exactly at `scope`; None when nothing is."""
+    cursor = await connection.execute(_GET, _key(scope, kind), binary=True)
     row = await cursor.fetchone()
     return MatchingAttributes.FromString(row[0]) if row else None
 
 
 async def put(connection: Connection, scope: Scope, kind: int, attributes: MatchingAttributes, now: datetime) -> None:
-    """Set `attributes` at `scope`, in place of those of their kind."""
+    """Set `attributes` at `scope`, replacing those of their kind."""
     row = {"priority": int(scope.level), "attributes": attributes.SerializeToString(), "now": now}
-    await connection.execute(_PUT, _parameters(scope, kind) | row, binary=True)
+    await connection.execute(_PUT, _key(scope, kind) | row, binary=True)
 
 
 async def delete(connection: Connection, scope: Scope, kind: int) -> MatchingAttributes | None:
-    """Take away what is set exactly at `scope`; returns it, None when there was nothing."""
-    cursor = await connection.execute(_DELETE, _parameters(scope, kind), binary=True)
+    """Delete what is set exactly at `scope` and return it; None when nothing was."""
+    cursor = await connection.execute(_DELETE, _key(scope, kind), binary=True)
     row = await cursor.fetchone()
     return MatchingAttributes.FromString(row[0]) if row else None
 
 
 async def match(connection: Connection, scope: Scope, kind: int) -> MatchableAttributesConfiguration | None:
-    """Return the most specific attributes that match `scope`, with the scope of their own."""
-    cursor = await connection.execute(_MATCH, _parameters(scope, kind), binary=True)
+    """Return the most specific attributes that match `scope`, with their own scope; None when none do."""
+    cursor = await connection.execute(_MATCH, _key(scope, kind), binary=True)
     row = await cursor.fetchone()
     return _configuration(*row) if row else None
 
 
 async def size_of_kind(connection: Connection, kind: int) -> int:
-    """Return how many bytes all attributes of a kind have."""
+    """Return the size of all attributes of a kind, in bytes."""
     cursor = await connection.execute(_SIZE_OF_KIND, {"kind": kind}, binary=True)
     ((size,),) = await cursor.fetchall()
     return int(size)
@@ -88,7 +88,7 @@ async def project_and_matches(
 ) -> tuple[bytes, list[MatchableAttributesConfiguration]] | None:
     """Return the serialized project of `scope` without its domains, and what matches the scope, most specific first.
 
-    None when there is no such project.
+    Return None when there is no such project.
     """
     parameters = {
         "project": scope.project,
@@ -104,7 +104,7 @@ async def project_and_matches(
     return rows[0][0], [_configuration(*row[3:]) for row in rows if row[1] is not None]
 
 
-def _parameters(scope: Scope, kind: int) -> dict[str, object]:
+def _key(scope: Scope, kind: int) -> dict[str, object]:
     return {
         "project": scope.project,
         "domain": scope.domain,

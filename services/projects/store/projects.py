@@ -1,4 +1,4 @@
-"""The projects table: one row a project, archived ones included. A project is never deleted."""
+"""The projects table: one row for each project, archived ones included. A project is never deleted."""
 
 from datetime import datetime
 from typing import Any
@@ -25,8 +25,8 @@ WHERE identifier = %(identifier)s
 _GET = "SELECT message FROM projects WHERE identifier = %(identifier)s"
 _LOCK = _GET + " FOR UPDATE"
 
-# The limit of a list that asks for none: more than can be asked for, as a request's limit has 32 bits.
-EVERYTHING = 2**32
+# For a list without a limit: more than any request can set, as its limit has 32 bits.
+NO_LIMIT = 2**32
 
 LISTING = Listing(
     "project",
@@ -36,7 +36,7 @@ LISTING = Listing(
             "id": Column(projects.c.id, Kind.INTEGER),
             "created_at": Column(projects.c.created_at, Kind.TIMESTAMP),
             "updated_at": Column(projects.c.updated_at, Kind.TIMESTAMP),
-            # A project is never deleted; the name is known all the same, as in the reference.
+            # A project is never deleted; filters may name the column nevertheless, as in flyteadmin.
             "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
             "identifier": Column(projects.c.identifier),
             "name": Column(projects.c.name),
@@ -50,13 +50,13 @@ LISTING = Listing(
 
 
 async def insert(connection: Connection, project: Project, now: datetime) -> bool:
-    """Add `project`; answers whether it is new. A row that has its id already stays as it is."""
+    """Insert `project` and return whether it is new; leave an existing row with its id unchanged."""
     cursor = await connection.execute(_INSERT, _row(project, now), binary=True)
     return await cursor.fetchone() is not None
 
 
 async def update(connection: Connection, project: Project, now: datetime) -> None:
-    """Put `project` in place of the row that has its id."""
+    """Replace the row that has the id of `project`."""
     await connection.execute(_UPDATE, _row(project, now), binary=True)
 
 
@@ -68,20 +68,20 @@ async def get(connection: Connection, identifier: str) -> bytes | None:
 
 
 async def lock(connection: Connection, identifier: str) -> Project | None:
-    """Return the project and keep others from changing it until the transaction ends; None when there is none."""
+    """Return the project and lock its row until the transaction ends; None when there is none."""
     cursor = await connection.execute(_LOCK, {"identifier": identifier}, binary=True)
     row = await cursor.fetchone()
     return Project.FromString(row[0]) if row else None
 
 
-async def find(connection: Connection, plan: ListQuery) -> Page[bytes]:
-    """Return the serialized projects that `plan` chooses; archived ones only if it has a filter (projects.md 6)."""
+async def find(connection: Connection, query: ListQuery) -> Page[bytes]:
+    """Return the serialized projects of a page; archived ones only if there is a filter (lists.md#listprojects)."""
 
-    def chosen(statement: Select[Any]) -> Select[Any]:
-        return statement.where(*(plan.where or [projects.c.state != literal_column(str(Project.ARCHIVED))]))
+    def filtered(statement: Select[Any]) -> Select[Any]:
+        return statement.where(*(query.where or [projects.c.state != literal_column(str(Project.ARCHIVED))]))
 
-    found = await RowPage(projects, (projects.c.message,), plan, chosen, about=None, values={}).read(connection)
-    return Page((message for (message,) in found), cut=found.cut)
+    rows = await RowPage(projects, (projects.c.message,), query, filtered, about=None, values={}).read(connection)
+    return Page((message for (message,) in rows), cut=rows.cut)
 
 
 def _row(project: Project, now: datetime) -> dict[str, object]:

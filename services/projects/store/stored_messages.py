@@ -1,4 +1,4 @@
-"""Where messages that clients are shown are stored, for the command that mends them."""
+"""Columns with stored messages that clients read, for the command that repairs them."""
 
 from flyteidl.admin.matchable_resource_pb2 import MatchingAttributes
 from flyteidl.admin.project_pb2 import Project

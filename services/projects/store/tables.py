@@ -28,16 +28,16 @@ projects = Table(
     Column("state", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
-    # The serialized admin.Project without its domains; the columns above repeat what lists search and sort by.
+    # The serialized admin.Project without its domains; the columns above repeat what lists filter and sort by.
     Column("message", LargeBinary, nullable=False),
-    # The cluster resource controller pages through all projects by time of creation, again and again.
+    # The cluster resource controller repeatedly lists all projects by time of creation.
     Index("projects_created_at_identifier", "created_at", "identifier"),
     Index("projects_updated_at_identifier", "updated_at", "identifier"),
     Index("projects_name_identifier", "name", "identifier"),
 )
 
-# What a row's scope has no part for is an empty text. No RPC writes rows without a project or for a launch plan; they
-# are read all the same, as data that was taken over from elsewhere may have them.
+# A part that a row's scope does not have is an empty text. No RPC writes rows without a project or for a launch plan;
+# they are read nevertheless, as migrated data may have them.
 matchable_attributes = Table(
     "matchable_attributes",
     metadata,

@@ -1,18 +1,19 @@
-"""The compiler: what a registered task or workflow must look like, and the form in which the engine gets it.
+"""The compiler: checks tasks and workflows at registration and returns the compiled form that engines run.
 
-A package of pure functions over flyteidl's messages, following compiler.md. `compile_task` checks a task;
-`requirements` says what a workflow needs to be compiled, which the caller looks up; `compile_workflow` makes the
-closure. All findings of one call are told at once, in the text of CompilationFailed.
+Pure functions over flyteidl's messages. `compile_task` checks a task; `requirements` returns what a workflow refers to,
+which the caller reads from the database; `compile_workflow` returns the closure. All errors of one call are reported
+together, in the text of CompilationFailed (compiler.md#compiler-errors).
 
-Where the reference compiler crashes, stalls or lets through what cannot run, this one has an error: sub-workflows that
-contain themselves, two nodes with one id, dependencies on nodes that do not exist, requests of absurd size or depth.
+Where flyteadmin's compiler crashes, does not end or accepts what cannot run, this one reports an error: sub-workflows
+that contain themselves, two nodes with one id, dependencies on nodes that do not exist, requests of excessive size or
+depth.
 
-    errors        the findings and their text
+    errors        errors and their text
     tasks, pods   one task
     requirements  what a workflow refers to
     workflows     a workflow from request to closure
     nodes         the nodes of one workflow
-    interfaces, bindings, branches   parts of that
+    interfaces, bindings, branches   parts of nodes
     graph         connections, cycles, reachability
 """
 

@@ -1,7 +1,4 @@
-"""What flows into a node: bindings against the inputs they are for, promises against the outputs they name.
-
-compiler.md, sections 8.1 to 8.3.
-"""
+"""Bindings of a node: checked against its inputs, and promises against the outputs they name (compiler.md#bindings)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,33 +24,33 @@ from services.registry.compiler.interfaces import Types
 
 _VARIABLE = re.compile(r"(?P<index>\[\d+\]\.)?(?P<name>\w+)", re.ASCII)
 
-# What a binding is held against where its type is yet to be found out.
+# The expected type of a binding whose type is to be inferred.
 _UNKNOWN = LiteralType(simple=SimpleType.NONE)
 
 
 class Source(NamedTuple):
-    """A node that promises may name: its title and its outputs, which are None when they could not be found out."""
+    """A node that promises may name: its title, and its outputs, which are None after an error."""
 
     title: str | None
     outputs: Types | None
 
 
 class Bound(NamedTuple):
-    """The types of what is bound, and the nodes that it comes from."""
+    """The types of the bound variables, and the ids of the nodes that the values come from."""
 
     types: dict[str, LiteralType]
     upstream: set[str]
 
 
 class Binder:
-    """Checks the bindings of the nodes of one workflow, and fills in the start node where a promise names none."""
+    """A check of the bindings of a workflow's nodes; it sets the start node in promises without a node."""
 
     def __init__(self, sources: Mapping[str, Source], comparison: Comparison) -> None:
         self._sources = sources
         self._comparison = comparison
 
     def check(self, node: Node, inputs: Types, errors: Errors) -> Bound:
-        """Check that `node` binds each of `inputs` once and rightly; optional ones may be left out."""
+        """Check that `node` binds each of `inputs` once and with a fitting type; optional ones may be left out."""
         bound = self._bind(node, inputs, errors)
         given = {binding.var for binding in node.inputs if binding.HasField("binding")}
         self._comparison.spend(len(inputs))
@@ -64,7 +61,7 @@ class Binder:
         return bound
 
     def infer(self, node: Node, errors: Errors) -> Types:
-        """Return the types of whatever `node` binds, for a node that passes on what it is given."""
+        """Return the types of all variables that `node` binds, for a node whose outputs are its inputs."""
         return self._bind(node, None, errors).types
 
     def _bind(self, node: Node, inputs: Types | None, errors: Errors) -> Bound:
@@ -82,18 +79,21 @@ class Binder:
                 )
             else:
                 given.add(binding.var)
-                attempt = _Attempt(self._sources, self._comparison, node, binding.var, typed=inputs is not None)
+                check = _BindingCheck(self._sources, self._comparison, node, binding.var, typed=inputs is not None)
                 expected = _UNKNOWN if inputs is None else inputs[binding.var]
                 scope = errors.scope()
-                resolved = attempt.resolve(binding.binding, expected, scope)
+                resolved = check.resolve(binding.binding, expected, scope)
                 if resolved is not None and not scope:
                     bound.types[binding.var] = resolved
-                    bound.upstream.update(attempt.upstream)
+                    bound.upstream.update(check.upstream)
         return bound
 
 
-class _Attempt:
-    """One binding of one variable; `upstream` are the nodes that its promises name."""
+class _BindingCheck:
+    """The check of one variable's binding; `upstream` are the nodes that its promises name.
+
+    With `typed` false the type is inferred from the binding alone.
+    """
 
     def __init__(
         self, sources: Mapping[str, Source], comparison: Comparison, node: Node, variable: str, *, typed: bool
@@ -124,7 +124,7 @@ class _Attempt:
             for _, value in sorted(data.map.bindings.items()):
                 self.resolve(value, expected.map_value_type, errors)
             return expected
-        errors.tell(
+        errors.add_lazily(
             Code.MISMATCHING_BINDINGS,
             self._node.id,
             lambda: f"{self._input} expects bindings of type [{type_text(expected)}].  Received [{text(data)}]",
@@ -132,13 +132,13 @@ class _Attempt:
         return None
 
     def _union(self, data: BindingData, expected: LiteralType, errors: Errors) -> LiteralType | None:
-        """Try each variant on the quiet: exactly one must fit."""
+        """Try each variant without collecting errors: exactly one must fit."""
         fitting: list[tuple[LiteralType, list[str]]] = []
         outer = self.upstream
         for variant in expected.union_type.variants:
             self.upstream = []
             try:
-                self.resolve(data, variant, errors.trial())
+                self.resolve(data, variant, Errors(fail_fast=True))
             except DoesNotFit:
                 continue
             fitting.append((variant, self.upstream))
@@ -148,31 +148,31 @@ class _Attempt:
             return fitting[0][0]
         variants = [variant for variant, _ in fitting]
         code = Code.AMBIGUOUS_BINDING_UNION_VALUE if fitting else Code.INCOMPATIBLE_BINDING_UNION_VALUE
-        errors.tell(code, self._node.id, lambda: self._not_one(data, expected, variants))
+        errors.add_lazily(code, self._node.id, lambda: self._not_one_variant(data, expected, variants))
         return None
 
-    def _not_one(self, data: BindingData, expected: LiteralType, fitting: Sequence[LiteralType]) -> str:
-        wanted = f"{self._input} expects bindings of union type [{type_text(expected)}].  Received [{text(data)}]"
+    def _not_one_variant(self, data: BindingData, expected: LiteralType, fitting: Sequence[LiteralType]) -> str:
+        start = f"{self._input} expects bindings of union type [{type_text(expected)}].  Received [{text(data)}]"
         if not fitting:
-            return f"{wanted} which does not match any of the variants."
+            return f"{start} which does not match any of the variants."
         first, second = type_text(fitting[0]), type_text(fitting[1])
-        return f"{wanted} which is ambiguous as both variants [{first}] and [{second}] match."
+        return f"{start} which is ambiguous as both variants [{first}] and [{second}] match."
 
     def _scalar(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> LiteralType | None:
-        # A union's literal is looked at once for every variant that it may be for.
+        # A literal of a union is checked once for every variant that it may be of.
         self._comparison.spend(scalar.ByteSize() // BYTES_PER_STEP + len(expected.enum_type.values))
-        found = scalar_type(scalar)
-        if found is None:
+        given = scalar_type(scalar)
+        if given is None:
             kind = scalar.WhichOneof("value") or "nothing"
             errors.add(Code.UNRECOGNIZED_VALUE, self._node.id, f"Unrecognized value [{kind}].")
-        elif self._typed and not self._comparison.castable(found, expected):
-            errors.mismatch(self._node.id, self._variable, found, expected)
+        elif self._typed and not self._comparison.castable(given, expected):
+            errors.mismatch(self._node.id, self._variable, given, expected)
         elif self._typed and (scalar.HasField("union") or expected.HasField("union_type")):
             self._inner_enums(scalar, expected, errors)
-            return found
+            return given
         value = scalar.primitive.string_value
         if expected.HasField("enum_type") and value not in expected.enum_type.values:
-            errors.tell(
+            errors.add_lazily(
                 Code.ILLEGAL_ENUM_VALUE,
                 self._node.id,
                 lambda: (
@@ -180,17 +180,17 @@ class _Attempt:
                     f"Received [{value}]"
                 ),
             )
-        return found
+        return given
 
     def _inner_enums(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> None:
-        instead = type_mismatch(Literal(scalar=scalar), expected, self._comparison)
-        if instead is not None and instead.foreign_text is not None:
-            errors.tell(
+        mismatch = type_mismatch(Literal(scalar=scalar), expected, self._comparison)
+        if mismatch is not None and mismatch.foreign_text is not None:
+            errors.add_lazily(
                 Code.ILLEGAL_ENUM_VALUE,
                 self._node.id,
                 lambda: (
                     f"{self._input} expects a value of type [{type_text(expected)}].  "
-                    f"Received [{instead.foreign_text}], which its enum does not have"
+                    f"Received [{mismatch.foreign_text}], which its enum does not have"
                 ),
             )
 
@@ -222,7 +222,7 @@ class _Attempt:
         return selected
 
     def _selected(self, promise: OutputReference, output: LiteralType, errors: Errors) -> LiteralType | None:
-        """Return the type of what the attribute path of `promise` leads to; whether an index exists shows at run."""
+        """Return the type at the attribute path of `promise`; whether an index exists is known only at run time."""
         for attribute in promise.attr_path:
             self._comparison.spend()
             if output.HasField("collection_type"):
@@ -237,24 +237,24 @@ class _Attempt:
         return output
 
     def _no_field(self, variable: str, owner: LiteralType, field: str, errors: Errors) -> None:
-        errors.tell(
+        errors.add_lazily(
             Code.FIELD_NOT_FOUND,
             self._node.id,
             lambda: f"Variable [{variable}] (type [{type_text(owner)}]) doesn't have field [{field}].",
         )
 
     def _mismatch(
-        self, promise: OutputReference, source: Source, given: LiteralType, wanted: LiteralType, errors: Errors
+        self, promise: OutputReference, source: Source, given: LiteralType, expected: LiteralType, errors: Errors
     ) -> None:
-        giver = promise.var if source.title is None else f"{source.title}.{promise.var}"
+        output = promise.var if source.title is None else f"{source.title}.{promise.var}"
         node = self._node
-        taker = f"{node.metadata.name}.{self._variable}" if node.HasField("metadata") else self._variable
-        errors.tell(
+        input_ = f"{node.metadata.name}.{self._variable}" if node.HasField("metadata") else self._variable
+        errors.add_lazily(
             Code.MISMATCHING_TYPES,
             node.id,
             lambda: (
-                f"The output variable '{giver}' has type [{type_text(given)}], but it's assigned to the input variable "
-                f"'{taker}' which has type type [{type_text(wanted)}]."
+                f"The output variable '{output}' has type [{type_text(given)}], but it's assigned to the input "
+                f"variable '{input_}' which has type type [{type_text(expected)}]."
             ),
         )
 

@@ -1,4 +1,7 @@
-"""Branch nodes: their cases, and the conditions that choose among them (compiler.md 5.1 and 8.4)."""
+"""Branch nodes: their cases, and the conditions that choose among them.
+
+See compiler.md#branch-nodes and compiler.md#conditions.
+"""
 
 from flyteidl.core.condition_pb2 import BooleanExpression, Operand
 from flyteidl.core.types_pb2 import LiteralType
@@ -10,13 +13,13 @@ from services.registry.compiler.errors import Code, Errors, text
 from services.registry.compiler.interfaces import Interface, Types
 from services.registry.compiler.requirements import case_nodes
 
-# Ids of outer branches are put before those of inner nodes, again and again: without a bound a small request could
-# grow to gigabytes. Far above the 63 characters that Kubernetes leaves for labels.
+# Ids of outer branches are prefixed to those of inner nodes at every level: without a bound a small request could grow
+# to gigabytes. Far above the 63 characters that Kubernetes allows in labels.
 MAX_NODE_ID_BYTES = 1024
 
 
 def missing_part(branch: Node) -> str | None:
-    """Return the name of the first part without which the branch has no interface, None when it is whole."""
+    """Return the name of the first missing part that the interface of a branch requires, None when none is missing."""
     if not branch.branch_node.HasField("if_else"):
         return "Branch.IfElse"
     if_else = branch.branch_node.if_else
@@ -28,22 +31,22 @@ def missing_part(branch: Node) -> str | None:
 
 
 def common_outputs(cases: list[tuple[str, Interface]], comparison: Comparison, errors: Errors) -> Types:
-    """Return the outputs that all cases have; those of one name must be of one type in every detail."""
+    """Return the outputs that all cases have; types of one name must be equal in every detail."""
     first = cases[0][1].outputs
     shared = dict(first)
-    # Each case is held against the whole of what is shared so far.
+    # Each case is compared with all outputs that are shared so far.
     steps = sum(1 + literal_type.ByteSize() // BYTES_PER_STEP for literal_type in first.values())
     for node_id, interface in cases[1:]:
         comparison.spend(steps)
         shared = {name: literal_type for name, literal_type in shared.items() if name in interface.outputs}
         for name in sorted(shared):
             if first[name] != interface.outputs[name]:
-                _disagree(node_id, name, first[name], interface.outputs[name], errors)
+                _types_differ(node_id, name, first[name], interface.outputs[name], errors)
     return shared
 
 
-def _disagree(node_id: str, variable: str, first: LiteralType, other: LiteralType, errors: Errors) -> None:
-    # Whole types: the difference may be in what is left out elsewhere.
+def _types_differ(node_id: str, variable: str, first: LiteralType, other: LiteralType, errors: Errors) -> None:
+    # Whole types: they may differ in what other messages leave out.
     errors.add(
         Code.MISMATCHING_TYPES,
         node_id,
@@ -52,7 +55,7 @@ def _disagree(node_id: str, variable: str, first: LiteralType, other: LiteralTyp
 
 
 def check_branch(branch: Node, interface: Interface | None, comparison: Comparison, errors: Errors) -> None:
-    """Collect an error for every case without a node, condition or default, and for conditions that make no sense."""
+    """Collect errors for cases without a node or condition, a missing default, and invalid conditions."""
     if_else = branch.branch_node.if_else
     if not if_else.HasField("case"):
         _no_condition(branch, errors)
@@ -74,9 +77,9 @@ def check_branch(branch: Node, interface: Interface | None, comparison: Comparis
 
 
 def rename_inner(node: Node) -> list[Node]:
-    """Put the id of a branch before those of the nodes in its cases, and theirs before their own; return them all.
+    """Prefix the id of a branch to those of the nodes in its cases, at every level; return all renamed nodes.
 
-    Branches that an array repeats are among them. Stops at an id longer than MAX_NODE_ID_BYTES, which no node may have.
+    Include branches that an array repeats. Stop at an id longer than MAX_NODE_ID_BYTES, which no node may have.
     """
     renamed: list[Node] = []
     pending = [node]
@@ -92,14 +95,14 @@ def rename_inner(node: Node) -> list[Node]:
 
 
 def repeated(node: Node) -> Node:
-    """Return what `node` does in the end: itself, or what an array of arrays repeats."""
+    """Return the node that `node` runs: itself, or the innermost one of arrays of arrays."""
     while node.WhichOneof("target") == "array_node":
         node = node.array_node.node
     return node
 
 
 class _Conditions:
-    """The conditions of one branch node; `inputs` is None when they could not be found out, which is told already."""
+    """The conditions of one branch node; `inputs` is None after an error that was collected already."""
 
     def __init__(self, node_id: str, inputs: Types | None, comparison: Comparison) -> None:
         self._node_id = node_id
@@ -130,7 +133,7 @@ class _Conditions:
         self._comparison.spend(1 + (right_type.ByteSize() + left_type.ByteSize()) // BYTES_PER_STEP)
         if right_type == left_type:
             return
-        # A scalar, such as nothing, may be one of the variants of a variable's type.
+        # A scalar, such as None, may be of one of the variants of a variable's type.
         if "scalar" in {right.WhichOneof("val"), left.WhichOneof("val")} and (
             self._comparison.castable(right_type, left_type) or self._comparison.castable(left_type, right_type)
         ):
@@ -144,10 +147,10 @@ class _Conditions:
         elif kind == "primitive":
             return primitive_type(operand.primitive)
         elif kind == "scalar":
-            found = scalar_type(operand.scalar)
-            if found is None:
+            literal_type = scalar_type(operand.scalar)
+            if literal_type is None:
                 errors.value_required(self._node_id, f"{side}.Val")
-            return found
+            return literal_type
         elif not operand.var:
             errors.value_required(self._node_id, f"{side}.Val")
         elif self._inputs is not None:

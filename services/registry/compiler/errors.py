@@ -1,4 +1,7 @@
-"""What can be wrong with a task or a workflow: collected as a set, told all at once (compiler.md 1 and 11)."""
+"""Errors of a task or a workflow: collected as a set, reported together.
+
+See compiler.md#compiler-errors and compiler.md#error-codes.
+"""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -9,17 +12,17 @@ from google.protobuf.message import Message
 
 from services.contracts.message_text import message_text
 
-# A person corrects a few and tries again; the text of more would be cut on its way to the client.
+# People correct a few and try again; a longer message would be cut on its way to the client.
 MAX_ERRORS = 500
 
-# Texts of larger messages cost seconds to write and help nobody.
+# Texts of larger messages take seconds to write and are too long to read.
 MAX_TEXT_BYTES = 4096
 
 ROOT = "root"
 
 
 class Code(StrEnum):
-    """The codes of the reference compiler; clients show them and tests look for them."""
+    """The codes of flyteadmin's compiler; clients show them, and their tests search for them."""
 
     CYCLE_DETECTED = "CycleDetected"
     BRANCH_NODE_ID_NOT_FOUND = "BranchNodeIdNotFound"
@@ -49,7 +52,7 @@ class Code(StrEnum):
 
 
 class CompileError(NamedTuple):
-    """One finding. Its node id is that of a node, or says which part of the whole is meant."""
+    """One error. Its node id is that of a node, or names the part of the task or workflow that is wrong."""
 
     code: Code
     node_id: str
@@ -57,7 +60,7 @@ class CompileError(NamedTuple):
 
 
 class CompilationFailed(Exception):
-    """The task or workflow is wrong; the text lists every finding in the form that clients know."""
+    """The task or workflow is invalid; the message lists every error in flyteadmin's form."""
 
     def __init__(self, errors: frozenset[CompileError]) -> None:
         self.errors = errors
@@ -69,44 +72,44 @@ class CompilationFailed(Exception):
 
 
 class DoesNotFit(Exception):
-    """A trial found something wrong."""
+    """The first error of a collection that fails fast."""
 
 
 class Errors:
-    """Collects findings; a scope collects for its parent too, so that a step can ask how it went itself."""
+    """A collection of errors.
 
-    def __init__(self, parent: "Errors | None" = None, *, trial: bool = False) -> None:
-        self._found: set[CompileError] = set()
+    A scope also adds its errors to its parent, so a step can check whether it had any itself. A collection that fails
+    fast raises DoesNotFit for the first error.
+    """
+
+    def __init__(self, parent: "Errors | None" = None, *, fail_fast: bool = False) -> None:
+        self._errors: set[CompileError] = set()
         self._parent = parent
-        self._trial = trial
+        self._fail_fast = fail_fast
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._errors)
 
     def scope(self) -> "Errors":
-        """Open a scope of its own for one step."""
+        """Return a new scope for one step."""
         return Errors(self)
 
-    def trial(self) -> "Errors":
-        """Open a collection that tells nobody and is ended by the first finding, which raises DoesNotFit."""
-        return Errors(trial=True)
-
     def add(self, code: Code, node_id: str, description: str) -> None:
-        """Collect a finding; raises CompilationFailed when there are more than anybody will read."""
-        self.tell(code, node_id, lambda: description)
+        """Collect an error; raise CompilationFailed when there are MAX_ERRORS."""
+        self.add_lazily(code, node_id, lambda: description)
 
-    def tell(self, code: Code, node_id: str, describe: Callable[[], str]) -> None:
-        """As `add`; for a description that takes long to write and that a trial does not need."""
-        if self._trial:
+    def add_lazily(self, code: Code, node_id: str, describe: Callable[[], str]) -> None:
+        """Collect an error whose description is expensive and not needed by a collection that fails fast."""
+        if self._fail_fast:
             raise DoesNotFit
         self._collect(CompileError(code, node_id, describe()))
 
     def value_required(self, node_id: str, what: str) -> None:
-        """Collect that something is missing."""
+        """Collect that a value is missing."""
         self.add(Code.VALUE_REQUIRED, node_id, f"Value required [{what}].")
 
     def invalid_value(self, node_id: str, what: str) -> None:
-        """Collect that something cannot be what it is."""
+        """Collect that a value is invalid."""
         self.add(Code.INVALID_VALUE, node_id, f"Invalid value [{what}].")
 
     def not_bound(self, node_id: str, variable: str) -> None:
@@ -118,49 +121,50 @@ class Errors:
         self.add(Code.VARIABLE_NAME_NOT_FOUND, node_id, f"Variable [{variable}] not found on node [{owner}].")
 
     def no_node(self, node_id: str, missing: str) -> None:
-        """Collect that node `node_id` refers to one that is not there."""
+        """Collect that node `node_id` refers to node `missing`, which does not exist."""
         self.add(Code.NODE_REFERENCE_NOT_FOUND, node_id, f"Referenced node [{missing}] not found.")
 
     def no_workflow(self, node_id: str, missing: str) -> None:
-        """Collect that a workflow or launch plan is not there."""
+        """Collect that the workflow or launch plan `missing` does not exist."""
         self.add(Code.WORKFLOW_REFERENCE_NOT_FOUND, node_id, f"Referenced Workflow [{missing}] not found.")
 
-    def mismatch(self, node_id: str, variable: str, given: LiteralType, wanted: LiteralType) -> None:
-        """Collect that a variable, or a value, is of another type than is wanted."""
-        self.tell(
+    def mismatch(self, node_id: str, variable: str, given: LiteralType, expected: LiteralType) -> None:
+        """Collect that a variable, or a value, is of another type than expected."""
+        self.add_lazily(
             Code.MISMATCHING_TYPES,
             node_id,
             lambda: (
-                f"Variable [{variable}] (type [{type_text(given)}]) doesn't match expected type [{type_text(wanted)}]."
+                f"Variable [{variable}] (type [{type_text(given)}]) doesn't match expected type "
+                f"[{type_text(expected)}]."
             ),
         )
 
     def raise_any(self) -> None:
-        """Raise CompilationFailed if anything was found."""
-        if self._found:
-            raise CompilationFailed(frozenset(self._found))
+        """Raise CompilationFailed if there are errors."""
+        if self._errors:
+            raise CompilationFailed(frozenset(self._errors))
 
     def _collect(self, error: CompileError) -> None:
-        self._found.add(error)
+        self._errors.add(error)
         if self._parent is not None:
             self._parent._collect(error)  # noqa: SLF001 - of the same class
-        elif len(self._found) >= MAX_ERRORS:
+        elif len(self._errors) >= MAX_ERRORS:
             self.raise_any()
 
 
 def type_text(literal_type: LiteralType) -> str:
-    """Write a type on one line; of a dataclass its fields, not the schema that says the same at length (8.3)."""
+    """Write a type on one line; of a dataclass its fields, not the longer schema in its metadata."""
     bare = LiteralType()
     bare.CopyFrom(literal_type)
     bare.ClearField("metadata")
     if bare.simple != SimpleType.STRUCT or bare.ByteSize() > MAX_TEXT_BYTES:
         return text(bare)
     fields = sorted(bare.structure.dataclass_type.items())
-    return f"simple: STRUCT structure{{{', '.join(_field_text(name, of) for name, of in fields)}}}"
+    return f"simple: STRUCT structure{{{', '.join(_field_text(name, field_type) for name, field_type in fields)}}}"
 
 
-def _field_text(name: str, of: LiteralType) -> str:
-    return f"dataclass_type:{{key:{name} value:{{{type_text(of)}}}}}"
+def _field_text(name: str, field_type: LiteralType) -> str:
+    return f"dataclass_type:{{key:{name} value:{{{type_text(field_type)}}}}}"
 
 
 def text(message: Message) -> str:

@@ -1,4 +1,7 @@
-"""Walking graphs that clients draw: three colours, no recursion, each edge once (compiler.md 9)."""
+"""Depth-first search in graphs of clients, and the connections of a workflow (compiler.md#graph-checks).
+
+The search does not recurse, as clients decide the depth, and follows each edge once.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -17,14 +20,14 @@ T = TypeVar("T", bound=Hashable)
 
 @dataclass(frozen=True)
 class Walk(Generic[T]):
-    """What a walk found: all that was reached, each after what it leads to, or the first cycle, closed."""
+    """The result of a walk: all that was reached, in postorder, and the first cycle, whose ends are equal."""
 
     finished: list[T]
     cycle: list[T]
 
 
 def walk(starts: Iterable[T], neighbours: Callable[[T], Iterable[T]]) -> Walk[T]:
-    """Walk depth first from `starts`, in their order and that of `neighbours`, until everything or a cycle is found."""
+    """Walk depth first from `starts`, in their order and that of `neighbours`, to the end or the first cycle."""
     finished: dict[T, None] = {}
     for start in starts:
         path: dict[T, Iterator[T]] = {}
@@ -46,7 +49,10 @@ def walk(starts: Iterable[T], neighbours: Callable[[T], Iterable[T]]) -> Walk[T]
 
 
 class Connections:
-    """Which node comes after which, from both ends; of nodes inside branches and failure nodes the upstream only."""
+    """The edges between nodes, in both directions (compiler.md#edges).
+
+    Nodes inside branches and failure nodes have upstream edges only.
+    """
 
     def __init__(self) -> None:
         self._downstream: defaultdict[str, set[str]] = defaultdict(set)
@@ -58,11 +64,11 @@ class Connections:
         self.add_upstream(upstream, downstream)
 
     def add_upstream(self, upstream: str, downstream: str) -> None:
-        """Connect a node that is not one of the workflow's own to what it waits for."""
+        """Connect a node inside a branch, or a failure node, to a node that it waits for."""
         self._upstream[downstream].add(upstream)
 
     def connect_loose_ends(self, node_ids: Iterable[str]) -> None:
-        """Hang nodes that wait for nothing to the start, and those that nothing waits for to the end."""
+        """Connect nodes without upstream to the start, and those without downstream to the end."""
         for node_id in node_ids:
             if node_id not in self._upstream:
                 self.add(START_NODE, node_id)
@@ -70,18 +76,18 @@ class Connections:
                 self.add(node_id, END_NODE)
 
     def check(self, node_ids: Iterable[str], errors: Errors) -> None:
-        """Collect an error for a cycle that can be entered, or else for nodes that cannot be reached.
+        """Collect an error for a cycle that can be reached, or else for nodes that cannot be.
 
-        A cycle that nothing leads to shows as unreachable.
+        A cycle that cannot be reached is reported as unreachable nodes.
         """
-        found = walk([START_NODE], lambda node_id: sorted(self._downstream.get(node_id, ())))
-        if found.cycle:
+        result = walk([START_NODE], lambda node_id: sorted(self._downstream.get(node_id, ())))
+        if result.cycle:
             errors.add(
                 Code.CYCLE_DETECTED,
                 START_NODE,
-                f"A cycle has been detected while traversing the Workflow [{'>'.join(found.cycle)}].",
+                f"A cycle has been detected while traversing the Workflow [{'>'.join(result.cycle)}].",
             )
-        elif unreachable := sorted(set(node_ids) - set(found.finished)):
+        elif unreachable := sorted(set(node_ids) - set(result.finished)):
             errors.add(
                 Code.UNREACHABLE_NODES,
                 START_NODE,

@@ -1,4 +1,4 @@
-"""What goes into a node and what comes out of it, by what the node does (compiler.md 5)."""
+"""Inputs and outputs of nodes, by their target (compiler.md#node-interfaces)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ class Interface:
 
 @dataclass(frozen=True)
 class Library:
-    """Everything there is to refer to in one compilation."""
+    """Everything that nodes of one compilation may refer to."""
 
     tasks: Mapping[Key, CompiledTask]
     launch_plans: Mapping[Key, LaunchPlan]
     sub_workflows: Mapping[Key, WorkflowTemplate]
     comparison: Comparison
-    # Interfaces of tasks in which nothing is wrong: most tasks are used by many nodes.
-    known: dict[Key, Interface] = field(default_factory=dict)
+    # A cache of valid interfaces of tasks: most tasks are used by many nodes.
+    task_interfaces: dict[Key, Interface] = field(default_factory=dict)
 
 
 def typed_interface(interface: TypedInterface, node_id: str, errors: Errors) -> Interface:
@@ -46,10 +46,10 @@ def typed_interface(interface: TypedInterface, node_id: str, errors: Errors) -> 
 
 
 def reference_interface(node: Node, template: WorkflowTemplate, library: Library, errors: Errors) -> Interface | None:
-    """Return the interface of a node that runs something registered, or of an array of such, or of a plain gate.
+    """Return the interface of a task, workflow or launch plan node, or of a gate for a signal or sleep.
 
-    Not for branches and approvals, whose interfaces come from their bindings. None when there is no target, or when
-    what is referred to has no interface; the error is collected.
+    Return None when there is no target or it has no interface; the error is collected. Interfaces of branches and
+    approvals follow from their bindings, not from here.
     """
     target = node.WhichOneof("target")
     if target == "task_node":
@@ -67,14 +67,14 @@ def _task_interface(node: Node, library: Library, errors: Errors) -> Interface |
         errors.value_required(node.id, "TaskNode.ReferenceId")
         return None
     key = key_of(node.task_node.reference_id)
-    if key in library.known:
-        return library.known[key]
+    if key in library.task_interfaces:
+        return library.task_interfaces[key]
     declared = library.tasks[key].template.interface
     library.comparison.spend(_size(declared))
     scope = errors.scope()
     interface = typed_interface(declared, node.id, scope)
     if not scope:
-        library.known[key] = interface
+        library.task_interfaces[key] = interface
     return interface
 
 
@@ -98,7 +98,7 @@ def _workflow_interface(node: Node, template: WorkflowTemplate, library: Library
 
 
 def is_own(identifier: Identifier, template: WorkflowTemplate) -> bool:
-    """Return whether a launch plan reference means the workflow that it stands in."""
+    """Return whether a launch plan reference has the id of the workflow that contains it."""
     return template.HasField("id") and key_of(identifier) == key_of(template.id)
 
 
@@ -110,7 +110,7 @@ def _launch_plan_interface(node: Node, plan: LaunchPlan, library: Library, error
     outputs = plan.closure.expected_outputs.variables
     library.comparison.spend(len(parameters) + len(outputs))
     bound = {binding.var for binding in node.inputs}
-    # Inputs with defaults are open to the node that wants to set them and no duty for others.
+    # A node may bind inputs with defaults and need not.
     inputs = {name: value.var for name, value in parameters.items() if value.required or name in bound}
     return Interface(_types(inputs, node.id, errors), _types(outputs, node.id, errors))
 
@@ -132,7 +132,7 @@ def _gate_interface(node_id: str, gate: GateNode, errors: Errors) -> Interface |
 
 
 def effective_outputs(node: Node, interface: Interface, comparison: Comparison, errors: Errors) -> Types:
-    """Return the outputs as promises name them: an alias takes the place of the name."""
+    """Return the outputs by the names that promises use: an alias replaces the name (compiler.md#output-aliases)."""
     if not node.output_aliases:
         return interface.outputs
     comparison.spend(len(interface.outputs) + len(node.output_aliases))

@@ -1,4 +1,4 @@
-"""The nodes of one workflow: their ids, their interfaces, and what joins them (compiler.md 4.1, 4.2 and 5)."""
+"""The nodes of one workflow: their ids, their interfaces and their edges (compiler.md#checks-of-one-workflow)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -26,7 +26,7 @@ from services.registry.compiler.requirements import case_nodes
 
 
 class Nodes:
-    """The nodes of one template, which it rewrites: ids inside branches get their prefixes, promises their start node.
+    """The nodes of one template, which is changed: ids inside branches are prefixed, promises get their start node.
 
     `own` is the interface of the workflow itself.
     """
@@ -45,12 +45,12 @@ class Nodes:
         self.connections = Connections()
 
     def compile(self) -> None:
-        """Check everything about the nodes and join them; errors are collected."""
-        self._name()
+        """Check and connect the nodes; errors are collected."""
+        self._assign_ids()
         failure = self._template.failure_node if self._template.HasField("failure_node") else None
         interfaces = self._interfaces()
         for node_id in sorted(self._nodes):
-            self._join(self._nodes[node_id], interfaces[node_id])
+            self._connect(self._nodes[node_id], interfaces[node_id])
         end = self._template.nodes[1]
         for upstream in self._binder.check(end, self._own.outputs, self._errors).upstream:
             self.connections.add(upstream, END_NODE)
@@ -60,27 +60,27 @@ class Nodes:
         self.connections.connect_loose_ends(sorted(self._nodes))
         self.connections.check(self._nodes, self._errors)
 
-    def _name(self) -> None:
-        """Give every node the id that it will have, once, and see that no two different nodes share one."""
+    def _assign_ids(self) -> None:
+        """Give every node its final id, once, and check that no two different nodes have the same one."""
         clients = list(self._template.nodes)[2:]
         failure = [self._template.failure_node] if self._template.HasField("failure_node") else []
-        taken: dict[str, Node | None] = {START_NODE: None, END_NODE: None}
-        inside: dict[str, Node] = {}
+        by_id: dict[str, Node | None] = {START_NODE: None, END_NODE: None}
+        inner_by_id: dict[str, Node] = {}
         for node in (*clients, *failure):
             if not node.id:
                 self._errors.value_required("<node>", "Id")
-            elif node.id in taken:
+            elif node.id in by_id:
                 self._duplicate(node.id)
             else:
-                taken[node.id] = node
+                by_id[node.id] = node
                 self._check_length(node)
-        self._nodes = {node.id: node for node in clients if taken.get(node.id) is node}
+        self._nodes = {node.id: node for node in clients if by_id.get(node.id) is node}
         for node in (*self._nodes.values(), *failure):
             self._finish(node)
             for inner in rename_inner(node):
                 self._finish(inner)
-                # One node may stand in two cases; it is written twice then.
-                if inner.id in taken or inside.setdefault(inner.id, inner) != inner:
+                # Two cases may contain the same node; the request contains it twice then.
+                if inner.id in by_id or inner_by_id.setdefault(inner.id, inner) != inner:
                     self._duplicate(inner.id)
 
     def _finish(self, node: Node) -> None:
@@ -95,23 +95,24 @@ class Nodes:
         self._errors.add(Code.DUPLICATE_ID, node_id, "Trying to insert two nodes with the same id.")
 
     def _interfaces(self) -> Mapping[str, Interface | None]:
-        """Return the interface of every node, None for those that have none to be found, which is an error.
+        """Return the interface of every node, None for those without one, which is an error.
 
-        Nodes that pass on what they are given come after those that give it, in whatever order the client lists them.
+        Nodes whose outputs depend on their inputs come after the nodes that these come from, whatever the order in the
+        request.
         """
-        waiting = {node_id: _given(node) for node_id, node in self._nodes.items() if _passes_on(node)}
-        order = walk(sorted(waiting), lambda node_id: sorted(waiting[node_id] & waiting.keys()))
+        inferred = {node_id: _upstream(node) for node_id, node in self._nodes.items() if _depends_on_inputs(node)}
+        order = walk(sorted(inferred), lambda node_id: sorted(inferred[node_id] & inferred.keys()))
         if order.cycle:
             path = ">".join(order.cycle)
             self._errors.add(
                 Code.CYCLE_DETECTED, START_NODE, f"A cycle has been detected while traversing the Workflow [{path}]."
             )
         interfaces: dict[str, Interface | None] = {}
-        for node_id in (*sorted(self._nodes.keys() - waiting.keys()), *order.finished):
+        for node_id in (*sorted(self._nodes.keys() - inferred.keys()), *order.finished):
             interfaces[node_id] = self._infer(self._nodes[node_id], self._errors)
             self._sources[node_id] = self._source(self._nodes[node_id], interfaces[node_id])
-        # Those that are given their own outputs, or wait for such.
-        for node_id in sorted(waiting.keys() - interfaces.keys()):
+        # Those that depend on their own outputs, or on nodes that do.
+        for node_id in sorted(inferred.keys() - interfaces.keys()):
             interfaces[node_id] = None
             self._sources[node_id] = self._source(self._nodes[node_id], None)
         return interfaces
@@ -129,8 +130,8 @@ class Nodes:
         if target == "branch_node":
             interface = self._branch_interface(node, scope)
         elif target == "gate_node" and node.gate_node.WhichOneof("condition") == "approve":
-            passed = self._binder.infer(node, scope)
-            interface = Interface(passed, passed)
+            inputs = self._binder.infer(node, scope)
+            interface = Interface(inputs, outputs=inputs)
         elif target == "array_node":
             interface = self._array_interface(node, scope)
         else:
@@ -155,11 +156,11 @@ class Nodes:
         if not array.array_node.HasField("node"):
             errors.value_required(array.id, "ArrayNode.Node")
             return None
-        # Clients register what an array repeats with lists where the array has lists.
+        # Not wrapped in collections: clients register what an array repeats with the list types of the array.
         return self._infer(array.array_node.node, errors)
 
-    def _join(self, node: Node, interface: Interface | None) -> None:
-        """Check a node of the workflow's own and connect it both ways."""
+    def _connect(self, node: Node, interface: Interface | None) -> None:
+        """Check a top-level node and connect it in both directions."""
         for upstream in node.upstream_node_ids:
             if upstream and upstream not in self._sources:
                 self._errors.no_node(node.id, upstream)
@@ -171,7 +172,7 @@ class Nodes:
         self._check_cases(node, interface)
 
     def _check_inside(self, node: Node, interface: Interface | None) -> None:
-        """Check a node that is not one of the workflow's own and connect it to what it waits for."""
+        """Check a node inside a branch, or a failure node, and connect it to the nodes that it waits for."""
         if interface is not None:
             effective_outputs(node, interface, self._library.comparison, self._errors)
             for upstream in self._binder.check(node, interface.inputs, self._errors).upstream:
@@ -187,24 +188,24 @@ class Nodes:
             self._check_inside(inner, inner_interface)
 
 
-def _passes_on(node: Node) -> bool:
-    """Return whether the outputs of `node` depend on what it is given."""
+def _depends_on_inputs(node: Node) -> bool:
+    """Return whether the types of the outputs of `node` follow from its inputs."""
     inside = repeated(node)
     return inside.HasField("branch_node") or inside.gate_node.HasField("approve")
 
 
-def _given(node: Node) -> set[str]:
-    """Return the nodes whose outputs decide those of `node`."""
+def _upstream(node: Node) -> set[str]:
+    """Return the nodes whose outputs decide the types of those of `node`."""
     upstream: set[str] = set()
     pending = [repeated(node)]
     while pending:
         inside = pending.pop()
-        if _passes_on(inside):
+        if _depends_on_inputs(inside):
             upstream.update(promise.node_id for promise in _promises(inside))
             pending.extend(repeated(case) for case in case_nodes(inside))
     return upstream
 
 
 def _promises(node: Node) -> Iterable[OutputReference]:
-    # Nodes that pass on what they are given take no lists or maps of promises.
+    # Nodes whose outputs depend on their inputs have no lists or maps of promises.
     return (binding.binding.promise for binding in node.inputs if binding.binding.HasField("promise"))

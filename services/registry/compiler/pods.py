@@ -1,7 +1,7 @@
-"""Reading a Kubernetes PodSpec out of the loose structure in which tasks carry it.
+"""A check of Kubernetes PodSpecs, which tasks contain as a protobuf Struct.
 
-Only as far as Kubernetes' own decoder would look: known fields must be of their kind, resource amounts must be
-quantities; unknown fields and nulls pass. What a field means is left to the cluster.
+It checks what Kubernetes' own decoder does: known fields are of their kind, resource amounts are quantities; unknown
+fields and nulls pass. Values are not checked further.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from services.contracts.quantities import parse_quantity
 
-# No cluster takes a larger object: etcd's limit is 1.5 MiB, and checking is work for each part.
+# No cluster accepts a larger object: etcd's limit is 1.5 MiB. Without a limit the check could take long.
 MAX_BYTES = 1024 * 1024
 
 
@@ -21,7 +21,7 @@ class _Kind(Enum):
     INTEGER = auto()
     SWITCH = auto()
     QUANTITY = auto()
-    OBJECT = auto()  # of which nothing more is looked at
+    OBJECT = auto()  # its fields are not checked
 
 
 class _MapOf:
@@ -133,7 +133,7 @@ _POD: _Shape = {
     "ephemeralContainers": [_CONTAINER],
 }
 
-# What a structure calls the kinds that need no further look.
+# Fields of Value by kind, except for quantities.
 _FIELDS = {
     _Kind.TEXT: "string_value",
     _Kind.INTEGER: "number_value",
@@ -143,11 +143,11 @@ _FIELDS = {
 
 
 class NotAPodSpec(ValueError):
-    """The structure does not decode as a PodSpec."""
+    """The Struct cannot be decoded as a PodSpec."""
 
 
 def container_names(pod_spec: Struct) -> list[str]:
-    """Return the names of the pod's containers, init containers left out; raises NotAPodSpec."""
+    """Return the names of the pod's containers, without init containers; raise NotAPodSpec."""
     if pod_spec.ByteSize() > MAX_BYTES:
         raise NotAPodSpec
     _check(Value(struct_value=pod_spec), _POD)
@@ -186,7 +186,7 @@ def _check_plain(value: Value, kind: _Kind) -> None:
 
 def _check_quantity(amount: Value) -> None:
     kind = amount.WhichOneof("kind")
-    # A number is as good as its text.
+    # Kubernetes accepts a number instead of its text.
     text = amount.string_value if kind == "string_value" else f"{amount.number_value:.12g}"
     try:
         if kind not in {"string_value", "number_value"}:

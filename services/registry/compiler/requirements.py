@@ -1,6 +1,6 @@
-"""What a workflow needs to be compiled: the tasks, launch plans and sub-workflows it refers to (compiler.md 3).
+"""What a workflow refers to: tasks, launch plans and sub-workflows (compiler.md#requirements).
 
-Nothing here recurses: how deep branches and sub-workflows go is up to the client.
+Nothing here recurses: the client decides how deep branches and sub-workflows are nested.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ Key: TypeAlias = tuple[int, str, str, str, str, str]
 
 @dataclass(frozen=True)
 class Requirements:
-    """Identifiers without repetition, sorted by type, project, domain, name and version."""
+    """Unique identifiers, sorted by type, project, domain, name and version."""
 
     tasks: Sequence[Identifier]
     launch_plans: Sequence[Identifier]
@@ -27,7 +27,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class References:
-    """Everything that one template refers to itself; a sub-workflow with the ids of all nodes that do so."""
+    """Everything that one template itself refers to; each sub-workflow with the ids of the nodes that refer to it."""
 
     tasks: Mapping[Key, Identifier]
     launch_plans: Mapping[Key, Identifier]
@@ -35,7 +35,7 @@ class References:
 
 
 def key_of(identifier: Identifier) -> Key:
-    """Return what makes `identifier` the same as another: all of it, its type and organisation included."""
+    """Return the key by which identifiers are equal: all fields, type and organisation included."""
     return (
         identifier.resource_type,
         identifier.project,
@@ -49,8 +49,10 @@ def key_of(identifier: Identifier) -> Key:
 def requirements(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTemplate]) -> Requirements:
     """Return what `template` and the sub-workflows that it reaches refer to.
 
-    Raises CompilationFailed for sub-workflows without an id, with the same id, or that contain themselves. A missing
-    one is not an error yet: the compiler tells it together with the rest.
+    A missing sub-workflow is not an error here: `compile_workflow` reports it together with other errors.
+
+    Raises:
+        CompilationFailed: A sub-workflow has no id or that of another, or contains itself.
     """
     errors = Errors()
     index = index_by_id(sub_workflows, errors)
@@ -64,9 +66,9 @@ def required(all_references: Iterable[References]) -> Requirements:
     """Return the union of what several templates refer to."""
     tasks: dict[Key, Identifier] = {}
     launch_plans: dict[Key, Identifier] = {}
-    for found in all_references:
-        tasks.update(found.tasks)
-        launch_plans.update(found.launch_plans)
+    for of_template in all_references:
+        tasks.update(of_template.tasks)
+        launch_plans.update(of_template.launch_plans)
     return Requirements(
         tasks=[tasks[key] for key in sorted(tasks)],
         launch_plans=[launch_plans[key] for key in sorted(launch_plans)],
@@ -74,7 +76,7 @@ def required(all_references: Iterable[References]) -> Requirements:
 
 
 def index_by_id(sub_workflows: Iterable[WorkflowTemplate], errors: Errors) -> dict[Key, WorkflowTemplate]:
-    """Return the sub-workflows by id and collect an error for each that has none or another's."""
+    """Return the sub-workflows by id; collect an error for each that has no id or that of another."""
     index: dict[Key, WorkflowTemplate] = {}
     for sub_workflow in sub_workflows:
         key = key_of(sub_workflow.id)
@@ -92,7 +94,7 @@ def index_by_id(sub_workflows: Iterable[WorkflowTemplate], errors: Errors) -> di
 
 
 def references(template: WorkflowTemplate) -> References:
-    """Return what the nodes of `template` refer to, those inside branches and arrays and the failure node included."""
+    """Return what the nodes of `template` refer to, including nodes inside branches and arrays and the failure node."""
     tasks: dict[Key, Identifier] = {}
     launch_plans: dict[Key, Identifier] = {}
     sub_workflows: dict[Key, tuple[Identifier, list[str]]] = {}
@@ -118,7 +120,7 @@ def every_node(template: WorkflowTemplate) -> Iterator[Node]:
 
 
 def inner_nodes(node: Node) -> list[Node]:
-    """Return the nodes right inside `node`: the cases of a branch in order, or what an array repeats."""
+    """Return the nodes directly inside `node`: the cases of a branch in order, or the node of an array."""
     target = node.WhichOneof("target")
     if target == "array_node" and node.array_node.HasField("node"):
         return [node.array_node.node]
@@ -126,7 +128,7 @@ def inner_nodes(node: Node) -> list[Node]:
 
 
 def case_nodes(branch: Node) -> list[Node]:
-    """Return the nodes of a branch node's cases in order, the default last, those that are missing left out."""
+    """Return the nodes of a branch node's cases in order, the default last, without missing ones."""
     if_else = branch.branch_node.if_else
     nodes = [block.then_node for block in (if_else.case, *if_else.other) if block.HasField("then_node")]
     return [*nodes, if_else.else_node] if if_else.HasField("else_node") else nodes
@@ -135,16 +137,16 @@ def case_nodes(branch: Node) -> list[Node]:
 def reachable(template: WorkflowTemplate, index: Mapping[Key, WorkflowTemplate], errors: Errors) -> list[Key]:
     """Return the sub-workflows that `template` reaches, those inside others first.
 
-    Collects CycleDetected for a sub-workflow that contains itself; it could never be run to its end.
+    Collect CycleDetected for a sub-workflow that contains itself: its execution would never end.
     """
 
-    def referred(of: WorkflowTemplate) -> list[Key]:
-        return [key for key in references(of).sub_workflows if key in index]
+    def referred(by: WorkflowTemplate) -> list[Key]:
+        return [key for key in references(by).sub_workflows if key in index]
 
-    found = walk(referred(template), lambda key: referred(index[key]))
-    if found.cycle:
-        path = ">".join(index[key].id.name for key in found.cycle)
+    result = walk(referred(template), lambda key: referred(index[key]))
+    if result.cycle:
+        path = ">".join(index[key].id.name for key in result.cycle)
         errors.add(
             Code.CYCLE_DETECTED, START_NODE, f"A cycle has been detected while traversing the Workflow [{path}]."
         )
-    return found.finished
+    return result.finished

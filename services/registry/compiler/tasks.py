@@ -1,6 +1,6 @@
-"""Compiling a task: what can be told to be wrong before anything runs (compiler.md 2).
+"""Compilation of a task (compiler.md#tasks).
 
-The interface's types are not looked at; they matter when a workflow uses the task.
+The types of its interface are not checked here but when a workflow uses the task.
 """
 
 import re
@@ -21,7 +21,7 @@ _CONTAINER_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
 def compile_task(template: TaskTemplate) -> CompiledTask:
-    """Return the compiled form of `template`, which holds it unchanged; raises CompilationFailed."""
+    """Return the compiled form of `template`, which contains it unchanged; raise CompilationFailed."""
     errors = Errors()
     compiled = _own_copy(template, errors)
     if not template.HasField("id"):
@@ -36,15 +36,15 @@ def compile_task(template: TaskTemplate) -> CompiledTask:
 
 
 def _own_copy(template: TaskTemplate, errors: Errors) -> CompiledTask:
-    """Copy the template by way of the deepest answer that clients will have to parse it from.
+    """Copy the template by parsing it as part of a TaskList, the deepest response that will contain it.
 
-    It is parsed once and copied nowhere: each of that takes a fifth of a second for a map of 150,000 entries.
+    It is parsed once and never copied: either takes a fifth of a second for a map of 150,000 entries.
     """
-    answer = message_field(CompiledTask.TEMPLATE_FIELD_NUMBER, template.SerializeToString())
+    response = message_field(CompiledTask.TEMPLATE_FIELD_NUMBER, template.SerializeToString())
     for number in (TaskClosure.COMPILED_TASK_FIELD_NUMBER, Task.CLOSURE_FIELD_NUMBER, TaskList.TASKS_FIELD_NUMBER):
-        answer = message_field(number, answer)
+        response = message_field(number, response)
     try:
-        tasks = TaskList.FromString(answer).tasks
+        tasks = TaskList.FromString(response).tasks
     except DecodeError:
         errors.invalid_value(ROOT, "template: nested too deeply")
         errors.raise_any()
@@ -54,7 +54,7 @@ def _own_copy(template: TaskTemplate, errors: Errors) -> CompiledTask:
 def _check_container(template: TaskTemplate, errors: Errors) -> None:
     container = template.container
     variables = len(template.interface.inputs.variables) + len(template.interface.outputs.variables)
-    # What has inputs or outputs must be told about them, and the command line is the way.
+    # A container gets its inputs and outputs by its command line.
     if variables and not container.command and not container.args:
         errors.value_required(_CONTAINER, "command")
     if not container.image:

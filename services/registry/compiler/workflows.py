@@ -1,4 +1,4 @@
-"""Compiling a workflow with all it needs into the closure that the engine runs (compiler.md 4 and 10)."""
+"""Compilation of a workflow and what it requires into a closure (compiler.md#compileworkflow)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -23,8 +23,8 @@ from services.registry.compiler.requirements import (
     required,
 )
 
-# Steps of checking a workflow may take: bindings, variables and comparisons of types. Some seconds of work, which
-# workflows of thousands of nodes stay far below; without a bound one request could keep the registry busy for hours.
+# The most steps that the checks of a workflow may take: bindings, variables and comparisons of types. Some seconds;
+# workflows of thousands of nodes need far fewer. Without a bound one request could keep the registry busy for hours.
 MAX_STEPS = 1_000_000
 
 
@@ -36,8 +36,16 @@ def compile_workflow(
 ) -> CompiledWorkflowClosure:
     """Return the compiled form of `template` with its sub-workflows and the tasks they need.
 
-    `tasks` and `launch_plans` are those that `requirements` named; of launch plans the id and the closure are read.
-    Nothing that is passed in is changed, and the same input always gives the same closure. Raises CompilationFailed.
+    Arguments are not changed, and the same arguments always give the same closure (compiler.md#compiled-closure).
+
+    Args:
+        template: The primary workflow.
+        sub_workflows: All that the request contains.
+        tasks: Those that `requirements` returned.
+        launch_plans: Those that `requirements` returned; id and closure are read.
+
+    Raises:
+        CompilationFailed: Something is wrong with the workflow.
     """
     errors = Errors()
     closure = _own_copy(template, sub_workflows, tasks, errors)
@@ -64,19 +72,19 @@ def _own_copy(
     tasks: Iterable[CompiledTask],
     errors: Errors,
 ) -> CompiledWorkflowClosure:
-    """Copy everything into a closure, by way of the deepest answer that clients will have to parse it from."""
+    """Copy everything into a closure by parsing it as part of a WorkflowList, the deepest response with closures."""
     try:
         closure = CompiledWorkflowClosure(
             primary=CompiledWorkflow(template=template),
             sub_workflows=[CompiledWorkflow(template=sub_workflow) for sub_workflow in sub_workflows],
             tasks=tasks,
         )
-        answer = WorkflowList(workflows=[Workflow(closure=WorkflowClosure(compiled_workflow=closure))])
-        answer = WorkflowList.FromString(answer.SerializeToString())
+        response = WorkflowList(workflows=[Workflow(closure=WorkflowClosure(compiled_workflow=closure))])
+        response = WorkflowList.FromString(response.SerializeToString())
     except DecodeError:
         errors.invalid_value(ROOT, "workflow: nested too deeply")
         errors.raise_any()
-    return answer.workflows[0].closure.compiled_workflow
+    return response.workflows[0].closure.compiled_workflow
 
 
 def _tasks_by_id(tasks: Iterable[CompiledTask], errors: Errors) -> Mapping[Key, CompiledTask]:
@@ -90,19 +98,19 @@ def _tasks_by_id(tasks: Iterable[CompiledTask], errors: Errors) -> Mapping[Key, 
 
 
 def _check_references(template: WorkflowTemplate, library: Library, errors: Errors) -> set[Key]:
-    """Return the sub-workflows that are reached; collect an error for all that is referred to and not there."""
+    """Return the sub-workflows that are reached; collect an error for every reference to something missing."""
     reached = reachable(template, library.sub_workflows, errors)
     templates = [template, *(library.sub_workflows[key] for key in reached)]
     for each in templates:
-        found = references(each)
-        for key, (identifier, node_ids) in found.sub_workflows.items():
+        of_template = references(each)
+        for key, (identifier, node_ids) in of_template.sub_workflows.items():
             if key not in library.sub_workflows:
                 for node_id in node_ids:
                     errors.no_workflow(node_id, identifier_text(identifier))
-        for key, identifier in found.launch_plans.items():
+        for key, identifier in of_template.launch_plans.items():
             if key not in library.launch_plans and not is_own(identifier, each):
                 errors.no_workflow(START_NODE, identifier_text(identifier))
-        for key, identifier in found.tasks.items():
+        for key, identifier in of_template.tasks.items():
             if key not in library.tasks:
                 errors.add(
                     Code.TASK_REFERENCE_NOT_FOUND,
@@ -128,7 +136,7 @@ def _compile_all(closure: CompiledWorkflowClosure, reached: set[Key], library: L
 
 
 def _compile_one(workflow: CompiledWorkflow, library: Library, errors: Errors) -> None:
-    """Check one template and complete it in place: start and end nodes, both halves of the interface, connections."""
+    """Check one template and complete it in place: start and end nodes, inputs and outputs, connections."""
     template = workflow.template
     if not template.nodes:
         name = identifier_text(template.id)

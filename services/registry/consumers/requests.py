@@ -1,4 +1,4 @@
-"""Questions of other services about what is registered, and the launching of single tasks."""
+"""Service requests for registered versions, and for the launch plan of a single task."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,7 +19,7 @@ from services.kit.db.database import Database
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.messaging.bus import Bus
 from services.registry.rules.generated import generated_launch_plan, generated_workflow
-from services.registry.rules.missing import missing
+from services.registry.rules.missing import not_found
 from services.registry.store import launch_plans, tasks, workflows
 
 RegisterWorkflow = Callable[[WorkflowCreateRequest, int], Awaitable[None]]
@@ -27,7 +27,7 @@ RegisterLaunchPlan = Callable[[LaunchPlanCreateRequest, workflows.Stored, int], 
 
 
 class RegistryRequests:
-    """Answers what `services.contracts.registry` lets others ask."""
+    """The service requests of `services.contracts.registry`."""
 
     def __init__(
         self, db: Database, register_workflow: RegisterWorkflow, register_launch_plan: RegisterLaunchPlan
@@ -37,58 +37,62 @@ class RegistryRequests:
         self._register_launch_plan = register_launch_plan
 
     async def listen(self, bus: Bus) -> None:
-        """Answer from now on."""
+        """Begin to serve the requests."""
         await bus.serve(LOCATE_WORKFLOW_CLOSURE, self.locate_workflow_closure)
         await bus.serve(GET_LAUNCH_PLAN, self.get_launch_plan)
         await bus.serve(LAUNCH_TASK, self.launch_task)
 
     async def locate_workflow_closure(self, request: ObjectGetRequest) -> UrlBlob:
-        """Answer where the compiled closure lies; raises InvalidArgument, NotFound."""
+        """Return URI and size of the compiled closure; raise InvalidArgument, NotFound."""
         workflow = await self._workflow(_id(request))
         return UrlBlob(url=workflow.uri, bytes=workflow.size)
 
     async def get_launch_plan(self, request: ObjectGetRequest) -> bytes:
-        """Answer the launch plan, active or not; raises InvalidArgument, NotFound."""
+        """Return the launch plan, active or not; raise InvalidArgument, NotFound."""
         identifier = _id(request)
         plan = await self._launch_plan(identifier)
         if plan is None:
-            raise missing(ResourceType.LAUNCH_PLAN, identifier)
+            raise not_found(ResourceType.LAUNCH_PLAN, identifier)
         return plan
 
     async def launch_task(self, request: ObjectGetRequest) -> bytes:
-        """Answer the launch plan that runs a single task, generating it and its workflow when they are absent.
+        """Return the launch plan that runs a single task; generate it and its workflow if they are absent.
 
-        Raises InvalidArgument, NotFound for the task. Two askers at once get the same one.
+        Concurrent requests get the same launch plan.
+
+        Raises:
+            InvalidArgument: The identifier is incomplete.
+            NotFound: There is no such task.
         """
         identifier = _id(request)
-        wanted = generated_launch_plan(identifier)
-        plan = await self._launch_plan(wanted.id)
+        generated = generated_launch_plan(identifier)
+        plan = await self._launch_plan(generated.id)
         if plan is not None:
             return plan
         task = Task.FromString(await self._task(identifier))
-        stored = await self._generated(generated_workflow(task.closure.compiled_task.template))
-        await _unless_there(self._register_launch_plan(wanted, stored, NamedEntityState.SYSTEM_GENERATED))
-        return await self._launch_plan(wanted.id) or b""
+        workflow = await self._generated(generated_workflow(task.closure.compiled_task.template))
+        await _register_once(self._register_launch_plan(generated, workflow, NamedEntityState.SYSTEM_GENERATED))
+        return await self._launch_plan(generated.id) or b""
 
     async def _generated(self, workflow: WorkflowCreateRequest) -> workflows.Stored:
-        """Register a generated workflow unless there is one: another release may have generated it otherwise."""
+        """Return the generated workflow; register it if it is absent. Another release may generate it differently."""
         with suppress(NotFound):
             return await self._workflow(workflow.id)
-        await _unless_there(self._register_workflow(workflow, NamedEntityState.SYSTEM_GENERATED))
+        await _register_once(self._register_workflow(workflow, NamedEntityState.SYSTEM_GENERATED))
         return await self._workflow(workflow.id)
 
     async def _task(self, identifier: Identifier) -> bytes:
         async with self._db.read() as connection:
             stored = await tasks.get(connection, identifier)
         if stored is None:
-            raise missing(ResourceType.TASK, identifier)
+            raise not_found(ResourceType.TASK, identifier)
         return stored.message
 
     async def _workflow(self, identifier: Identifier) -> workflows.Stored:
         async with self._db.read() as connection:
             stored = await workflows.get(connection, identifier)
         if stored is None:
-            raise missing(ResourceType.WORKFLOW, identifier)
+            raise not_found(ResourceType.WORKFLOW, identifier)
         return stored
 
     async def _launch_plan(self, identifier: Identifier) -> bytes | None:
@@ -102,8 +106,8 @@ def _id(request: ObjectGetRequest) -> Identifier:
     return request.id
 
 
-async def _unless_there(registration: Awaitable[None]) -> None:
-    """Await a registration; that it was made before, or by another asker just now, is as good."""
+async def _register_once(registration: Awaitable[None]) -> None:
+    """Await a registration; succeed also if the version exists, for example by a concurrent request."""
     try:
         await registration
     except AlreadyExists:

@@ -1,4 +1,4 @@
-"""From a list request to a page, for every list of the registry."""
+"""List requests: their queries, and pages of names."""
 
 from flyteidl.admin.common_pb2 import (
     NamedEntityIdentifier,
@@ -19,8 +19,14 @@ ListRequest = (
 )
 
 
-def plan_of(listing: Listing, name: str, request: ListRequest) -> ListQuery:
-    """Check what lists have in common; `name` is what a bad token is told to be for. Raises InvalidArgument."""
+def list_query(listing: Listing, name: str, request: ListRequest) -> ListQuery:
+    """Return the query of a list request; raise InvalidArgument.
+
+    Args:
+        listing: What the list may filter and sort by.
+        name: The name of the list in the error of an invalid token.
+        request: A request with limit, token, filters and sort order.
+    """
     return listing.plan(
         name=name,
         limit=request.limit,
@@ -33,12 +39,12 @@ def plan_of(listing: Listing, name: str, request: ListRequest) -> ListQuery:
 
 async def names_page(
     db: Database,
-    plan: ListQuery,
+    query: ListQuery,
     resource_type: ResourceType,
     request: NamedEntityIdentifierListRequest,
 ) -> bytes:
-    """Read and answer a page of names."""
+    """Read a page of names and return the serialized NamedEntityIdentifierList."""
     async with db.read() as connection:
-        found = await names.find_ids(connection, plan, resource_type, project=request.project, domain=request.domain)
-    entities = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in found]
-    return NamedEntityIdentifierList(entities=entities, token=plan.next_token(len(found))).SerializeToString()
+        rows = await names.find_ids(connection, query, resource_type, project=request.project, domain=request.domain)
+    entities = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in rows]
+    return NamedEntityIdentifierList(entities=entities, token=query.next_token(len(rows))).SerializeToString()

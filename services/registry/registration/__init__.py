@@ -1,1 +1,1 @@
-"""What the registrations of tasks, workflows and launch plans share."""
+"""Code that registrations of tasks, workflows and launch plans share."""

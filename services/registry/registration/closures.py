@@ -1,8 +1,8 @@
-"""Compiled workflows in the object store, with the ones read lately in memory.
+"""Compiled workflows in the object store, with a cache of those that were read recently.
 
-An object holds an admin.WorkflowClosure with nothing but the compiled workflow; it is written before the row that
-points to it. Its place follows from its content, so that writing it twice is writing it once, and whoever loses a race
-over a version leaves the winner's object alone.
+An object contains an admin.WorkflowClosure with the compiled workflow only; it is written before the row that refers to
+it. Its key follows from its content: writing it twice changes nothing, and of two racing registrations the loser does
+not overwrite the winner's object.
 """
 
 from cachetools import LRUCache
@@ -15,35 +15,35 @@ from services.kit.objects.store import ObjectStore
 
 
 class ClosureStore:
-    """Closures below `prefix`; keeps up to `capacity` bytes of them in memory."""
+    """Closures in the object store below `prefix`, with up to `capacity` bytes of them in memory."""
 
     def __init__(self, objects: ObjectStore, prefix: str, capacity: int) -> None:
         self._objects = objects
         self._prefix = prefix
-        self._kept: LRUCache[str, bytes] = LRUCache(capacity, len)
+        self._cache: LRUCache[str, bytes] = LRUCache(capacity, len)
 
     async def put(self, workflow: Identifier, digest: bytes, closure: bytes) -> str:
-        """Write a closure; answers its URI. Raises Unavailable."""
-        # Names and versions may hold anything and be long; the digest covers them.
+        """Write a closure and return its URI; raise Unavailable."""
+        # Names and versions may be long and contain any characters; the digest covers them.
         uri = self._objects.uri(self._prefix, workflow.project, workflow.domain, digest.hex())
         await self._objects.put(uri, closure)
         return uri
 
     async def get(self, uri: str) -> bytes:
-        """Read a closure; raises Unavailable, Internal when the object is gone."""
-        kept = self._kept.get(uri)
-        if kept is not None:
-            return kept
+        """Read a closure; raise Unavailable, or Internal when the object is missing."""
+        cached = self._cache.get(uri)
+        if cached is not None:
+            return cached
         try:
             closure = await self._objects.get(uri)
-        except (NotFound, InvalidArgument) as error:  # gone, or in a store that is not this one
-            # Not the caller's NotFound: the workflow is registered.
+        except (NotFound, InvalidArgument) as error:  # missing, or in another store
+            # Not NotFound for the caller: the workflow is registered.
             raise Internal(f"Unable to read WorkflowClosure from location {uri} : {error.message}") from error
-        if len(closure) <= self._kept.maxsize:
-            self._kept[uri] = closure
+        if len(closure) <= self._cache.maxsize:
+            self._cache[uri] = closure
         return closure
 
 
 def closure_bytes(compiled: CompiledWorkflowClosure) -> bytes:
-    """Return the object's content; always the same bytes for the same workflow."""
+    """Return the object's content; the same bytes for the same workflow."""
     return WorkflowClosure(compiled_workflow=compiled).SerializeToString(deterministic=True)

@@ -1,6 +1,6 @@
-"""What every registration asks first: whether anything may be registered there, and what holds there.
+"""Checks of the project-domain of a registration, and the attributes that apply there.
 
-Asked each time: archiving a project stops registration at once, and an attribute acts at once.
+They are requested for each registration: archiving a project and setting an attribute take effect at once.
 """
 
 from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration, TaskResourceAttributes
@@ -14,24 +14,34 @@ from services.kit.messaging.bus import Bus
 
 
 async def check_project_and_domain(bus: Bus, identifier: Identifier) -> None:
-    """Raise InvalidArgument unless the project is active and has the domain (projects.md 9, check A).
+    """Check the project and domain of `identifier` (projects.md#project-check-a).
 
-    Raises Unavailable when nobody answers.
+    Raises:
+        InvalidArgument: The project is not registered or not active, or does not have the domain.
+        Unavailable: The projects service does not respond.
     """
     try:
         project = await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier.project))
-    except NotFound as missing:
-        raise unregistered(identifier.project, identifier.domain, missing) from missing
+    except NotFound as error:
+        raise unregistered(identifier.project, identifier.domain, error) from error
     check_registered(project, identifier.domain)
 
 
 async def task_resources(bus: Bus, identifier: Identifier) -> TaskResourceAttributes | None:
-    """Do as `check_place`, and answer what attributes say there of tasks' resources (projects.md 12), if any do."""
+    """Check as `check_project_and_domain` does, and return the attributes for resources of tasks there, if any.
+
+    Their use is described in projects.md#use-of-attributes.
+    """
     scope = MatchableAttributesConfiguration(project=identifier.project, domain=identifier.domain)
     try:
-        place = await bus.request(GET_PROJECT_AND_ATTRIBUTES, scope)
-    except NotFound as missing:
-        raise unregistered(identifier.project, identifier.domain, missing) from missing
-    check_registered(place.project, identifier.domain)
-    set_there = (one.attributes for one in place.attributes if one.attributes.HasField("task_resource_attributes"))
-    return next((attributes.task_resource_attributes for attributes in set_there), None)
+        response = await bus.request(GET_PROJECT_AND_ATTRIBUTES, scope)
+    except NotFound as error:
+        raise unregistered(identifier.project, identifier.domain, error) from error
+    check_registered(response.project, identifier.domain)
+    of_scope = (configuration.attributes for configuration in response.attributes)
+    resources = (
+        attributes.task_resource_attributes
+        for attributes in of_scope
+        if attributes.HasField("task_resource_attributes")
+    )
+    return next(resources, None)

@@ -1,1 +1,1 @@
-"""RPCs of the registry, a class for each of Flyte's nouns; methods have the RPCs' names."""
+"""RPCs of the registry, one class for each kind of entity; methods have the RPCs' names."""

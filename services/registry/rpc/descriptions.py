@@ -1,4 +1,4 @@
-"""Descriptions of tasks and workflows, kept with their registration (registry.md section 10)."""
+"""Descriptions of tasks and workflows, stored with their registration (registry.md#description-entities)."""
 
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.description_entity_pb2 import DescriptionEntityList, DescriptionEntityListRequest
@@ -8,10 +8,10 @@ from services.contracts.identifiers import check_complete
 from services.kit.db.database import Database
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.table import Call
-from services.registry.lists.pages import plan_of
+from services.registry.lists.pages import list_query
 from services.registry.rules.descriptions import check_filterable
 from services.registry.rules.lists import check_id_given
-from services.registry.rules.missing import no_entry
+from services.registry.rules.missing import entry_not_found
 from services.registry.rules.names import check_type_given
 from services.registry.store import descriptions as store
 
@@ -23,26 +23,27 @@ class DescriptionHandlers:
         self._db = db
 
     async def GetDescriptionEntity(self, request: ObjectGetRequest, _call: Call) -> bytes:
-        """Answer the description of a version, a task's when no type is given. Raises InvalidArgument, NotFound."""
+        """Return the description of a version, of a task if no type is given; raise InvalidArgument, NotFound."""
         if request.HasField("id") and request.id.resource_type == ResourceType.UNSPECIFIED:
             request.id.resource_type = ResourceType.TASK
         check_type_given(request.id.resource_type)
         check_complete(request.id)
         async with self._db.read() as connection:
-            found = await store.get(connection, request.id)
-        if found is None:
-            raise no_entry()
-        return found
+            description = await store.get(connection, request.id)
+        if description is None:
+            raise entry_not_found()
+        return description
 
     async def ListDescriptionEntities(self, request: DescriptionEntityListRequest, _call: Call) -> bytes:
-        """Answer a page of descriptions, of one name or of all; of every type when none is given."""
+        """Return a page of descriptions, of one name or of all; of every type if none is given."""
         check_id_given(request.id if request.HasField("id") else None)
-        plan = plan_of(store.listing_of(request.resource_type), "ListWorkflows", request)
-        if plan.conditions:
+        query = list_query(store.listing_of(request.resource_type), "ListWorkflows", request)
+        if query.conditions:
             check_filterable(request.resource_type)
         async with self._db.read() as connection:
-            found = await store.find(connection, plan, request.resource_type, request.id)
-        listed = b"".join(message_field(DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER, one) for one in found)
-        return listed + string_field(
-            DescriptionEntityList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut)
+            page = await store.find(connection, query, request.resource_type, request.id)
+        field = DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER
+        descriptions = b"".join(message_field(field, description) for description in page)
+        return descriptions + string_field(
+            DescriptionEntityList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut)
         )

@@ -1,4 +1,7 @@
-"""Launch plans: registered, and one version of a name active (registry.md sections 7 and 8)."""
+"""Launch plans: their registration, and the one active version of each name.
+
+See registry.md#createlaunchplan, registry.md#reading-launch-plans and registry.md#updatelaunchplan.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -40,13 +43,13 @@ from services.kit.protobuf.size_limit import check_receivable
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
-from services.registry.lists.pages import names_page, plan_of
+from services.registry.lists.pages import list_query, names_page
 from services.registry.registration.project_checks import check_project_and_domain
 from services.registry.rules import duplicates
 from services.registry.rules import launch_plans as rules
 from services.registry.rules.digests import launch_plan_digest
-from services.registry.rules.lists import check_id_given, check_launch_plan_names, check_place_given
-from services.registry.rules.missing import missing
+from services.registry.rules.lists import check_id_given, check_launch_plan_names, check_project_domain_given
+from services.registry.rules.missing import not_found
 from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
 from services.registry.store import launch_plans as store
 from services.registry.store import listings, names, schedules, workflows
@@ -71,42 +74,42 @@ class LaunchPlanHandlers:
         self._clock = clock
 
     async def CreateLaunchPlan(self, request: LaunchPlanCreateRequest, _call: Call) -> LaunchPlanCreateResponse:
-        """Register a version, inactive; its workflow is checked before its own id (7.1)."""
+        """Register a version, inactive; its workflow is checked before its own id."""
         spec = request.spec
         check_identifier(spec.workflow_id if spec.HasField("workflow_id") else None, ResourceType.WORKFLOW)
         async with self._db.read() as connection:
             workflow = await workflows.get(connection, spec.workflow_id)
         if workflow is None:
-            raise missing(ResourceType.WORKFLOW, spec.workflow_id)
+            raise not_found(ResourceType.WORKFLOW, spec.workflow_id)
         check_identifier(request.id if request.HasField("id") else None, ResourceType.LAUNCH_PLAN)
         await check_project_and_domain(self._bus, request.id)
         await self.register(request, workflow, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return LaunchPlanCreateResponse()
 
     async def register(self, request: LaunchPlanCreateRequest, workflow: workflows.Stored, name_state: int) -> None:
-        """Check and keep a plan for `workflow`; `name_state` is for a name that is new. Raises as CreateLaunchPlan."""
+        """Check and store a launch plan of `workflow`; `name_state` is for a new name. Raise as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
         plan = await self._cpu_pool.run(rules.launch_plan, request.id, request.spec, interface, now)
-        structure = await self._cpu_pool.run(launch_plan_digest, plan)
+        digest = await self._cpu_pool.run(launch_plan_digest, plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
             kind = schedule_type(request.spec.entity_metadata.schedule)
             new = store.New(
-                await self._cpu_pool.run(rules.kept, plan, now),
+                await self._cpu_pool.run(rules.registered_launch_plan, plan, now),
                 workflow.id,
                 schedule_type=kind,
                 launch_condition_type=None if kind == NONE else SCHEDULED,
-                digest=structure,
+                digest=digest,
                 name_state=name_state,
             )
             stored = await self._insert(new, now)
         if stored is not None:
-            raise await self._cpu_pool.run(_duplicate, plan, structure, stored)
+            raise await self._cpu_pool.run(_duplicate, plan, digest, stored)
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
-        """Keep a new plan; answers the one of a call that was first, if any."""
+        """Insert a launch plan; return the existing one if a concurrent call was first."""
         check_receivable("launch plan", new.plan.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
@@ -115,19 +118,19 @@ class LaunchPlanHandlers:
         return None
 
     async def GetLaunchPlan(self, request: ObjectGetRequest, _call: Call) -> bytes:
-        """Answer a version, active or not (7.6). Raises InvalidArgument, NotFound."""
+        """Return a version, active or not; raise InvalidArgument, NotFound."""
         identifier = _implied(request)
         check_identifier(identifier, ResourceType.LAUNCH_PLAN)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
-            raise missing(ResourceType.LAUNCH_PLAN, request.id)
+            raise not_found(ResourceType.LAUNCH_PLAN, request.id)
         return stored.message
 
     async def GetActiveLaunchPlan(self, request: ActiveLaunchPlanRequest, _call: Call) -> bytes:
-        """Answer the active version of a name; raises NotFound when none is (7.6)."""
+        """Return the active version of a name; raise InvalidArgument, or NotFound when none is active."""
         name: NamedEntityIdentifier = request.id
-        check_place_given(name.project, name.domain)
+        check_project_domain_given(name.project, name.domain)
         if not name.name:
             raise InvalidArgument("missing name")
         async with self._db.read() as connection:
@@ -137,7 +140,7 @@ class LaunchPlanHandlers:
         return plan
 
     async def UpdateLaunchPlan(self, request: LaunchPlanUpdateRequest, _call: Call) -> LaunchPlanUpdateResponse:
-        """Activate or deactivate a version; activating one deactivates the other of its name (7.7)."""
+        """Activate or deactivate a version; activation deactivates the other active version of the name."""
         identifier = _implied(request)
         if request.state == LaunchPlanState.INACTIVE:
             check_identifier(identifier, ResourceType.LAUNCH_PLAN)
@@ -153,12 +156,12 @@ class LaunchPlanHandlers:
         return LaunchPlanUpdateResponse()
 
     async def _activate(self, identifier: Identifier) -> None:
-        """Make this the one active version of its name and its schedule the one that fires."""
+        """Make this the one active version of its name, and its schedule the active one."""
         async with self._db.transaction() as connection:
             plan = await store.lock(connection, identifier)
             if plan is None:
-                raise missing(ResourceType.LAUNCH_PLAN, identifier)
-            now = self._clock()  # under the lock, so that changes of one name carry times in their order
+                raise not_found(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that the times of changes of one name are in their order
             for other in await store.deactivate_others(connection, identifier, now):
                 await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, other)
             await store.set_state(connection, identifier, LaunchPlanState.ACTIVE, now)
@@ -168,46 +171,48 @@ class LaunchPlanHandlers:
             await self._outbox.put(connection, LAUNCH_PLAN_ACTIVATED, plan.id)
 
     async def _deactivate(self, identifier: Identifier) -> None:
-        """Leave this version inactive and its schedule silent; another version of the name stays as it is."""
+        """Make this version and its schedule inactive; another version of the name is left as it is."""
         async with self._db.transaction() as connection:
             plan = await store.lock(connection, identifier)
             if plan is None:
-                raise missing(ResourceType.LAUNCH_PLAN, identifier)
-            now = self._clock()  # under the lock, so that changes of one name carry times in their order
-            was = await store.set_state(connection, identifier, LaunchPlanState.INACTIVE, now)
+                raise not_found(ResourceType.LAUNCH_PLAN, identifier)
+            now = self._clock()  # under the lock, so that the times of changes of one name are in their order
+            previous = await store.set_state(connection, identifier, LaunchPlanState.INACTIVE, now)
             await schedules.deactivate_version(connection, identifier, now)
-            if was == LaunchPlanState.ACTIVE:
+            if previous == LaunchPlanState.ACTIVE:
                 await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, plan.id)
 
     async def ListLaunchPlans(self, request: ResourceListRequest, _call: Call) -> bytes:
-        """Answer a page of versions, of one name or of all; filters may name the workflow's columns too (4.9)."""
+        """Return a page of versions, of one name or of all; filters may name the workflow's columns, too."""
         check_id_given(request.id if request.HasField("id") else None)
-        plan = plan_of(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
-        where = request.id
+        query = list_query(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
+        identifier = request.id
         async with self._db.read() as connection:
-            found = await listings.find_launch_plans(connection, plan, where.project, where.domain, name=where.name)
-        return _page(plan, found)
+            page = await listings.find_launch_plans(
+                connection, query, identifier.project, identifier.domain, name=identifier.name
+            )
+        return _page_bytes(query, page)
 
     async def ListActiveLaunchPlans(self, request: ActiveLaunchPlanListRequest, _call: Call) -> bytes:
-        """Answer a page of the active versions, one a name at most (7.6)."""
-        check_place_given(request.project, request.domain)
-        every = ResourceListRequest(limit=request.limit, token=request.token)
+        """Return a page of the active versions, at most one of each name."""
+        check_project_domain_given(request.project, request.domain)
+        unfiltered = ResourceListRequest(limit=request.limit, token=request.token)
         if request.HasField("sort_by"):
-            every.sort_by.CopyFrom(request.sort_by)
-        plan = plan_of(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", every)
+            unfiltered.sort_by.CopyFrom(request.sort_by)
+        query = list_query(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", unfiltered)
         async with self._db.read() as connection:
-            found = await listings.find_launch_plans(connection, plan, request.project, request.domain, active=True)
-        return _page(plan, found)
+            page = await listings.find_launch_plans(connection, query, request.project, request.domain, active=True)
+        return _page_bytes(query, page)
 
     async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
-        """Answer a page of names, of a project, a domain or both."""
-        plan = plan_of(names.LAUNCH_PLAN_NAMES, "", request)
-        check_launch_plan_names(request.project, request.domain)  # the last check here
-        return await names_page(self._db, plan, ResourceType.LAUNCH_PLAN, request)
+        """Return a page of names, of a project, a domain or both."""
+        query = list_query(names.LAUNCH_PLAN_NAMES, "", request)
+        check_launch_plan_names(request.project, request.domain)  # last in this list
+        return await names_page(self._db, query, ResourceType.LAUNCH_PLAN, request)
 
 
 def _implied(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier | None:
-    """Return the id of a request that may leave out its type, as the RPC implies it; None when there is none."""
+    """Return the id of a request with the resource type that the RPC implies; None when there is no id."""
     if not request.HasField("id"):
         return None
     if request.id.resource_type == ResourceType.UNSPECIFIED:
@@ -215,14 +220,14 @@ def _implied(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier 
     return request.id
 
 
-def _duplicate(plan: LaunchPlan, structure: bytes, stored: store.Stored) -> ServiceError:
-    """Return the failure of registering again what is `stored` (7.1, step 16)."""
-    if stored.digest == structure:
+def _duplicate(plan: LaunchPlan, digest: bytes, stored: store.Stored) -> ServiceError:
+    """Return the error of registering a version that is `stored` (registry.md#createlaunchplan-steps)."""
+    if stored.digest == digest:
         return duplicates.identical(duplicates.LAUNCH_PLAN)
-    before = rules.as_registered(LaunchPlan.FromString(stored.message))
-    return duplicates.different(duplicates.LAUNCH_PLAN, plan.id.name, before, plan)
+    existing = rules.as_sent(LaunchPlan.FromString(stored.message))
+    return duplicates.different(duplicates.LAUNCH_PLAN, plan.id.name, existing, plan)
 
 
-def _page(plan: ListQuery, found: Page[bytes]) -> bytes:
-    launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in found)
-    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
+def _page_bytes(query: ListQuery, page: Page[bytes]) -> bytes:
+    launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in page)
+    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))

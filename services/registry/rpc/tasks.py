@@ -1,4 +1,4 @@
-"""Tasks: registered once, read often (registry.md section 5)."""
+"""Tasks (registry.md#createtask, registry.md#gettask)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from services.kit.protobuf.size_limit import check_receivable
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
-from services.registry.lists.pages import names_page, plan_of
+from services.registry.lists.pages import list_query, names_page
 from services.registry.registration.project_checks import task_resources
 from services.registry.rules import duplicates
 from services.registry.rules.digests import task_digest
-from services.registry.rules.lists import check_id_given, check_place_given
-from services.registry.rules.missing import missing
+from services.registry.rules.lists import check_id_given, check_project_domain_given
+from services.registry.rules.missing import not_found
 from services.registry.rules.resources import PlatformLimits, limits_of
 from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
 from services.registry.store import descriptions, listings, names
@@ -37,7 +37,7 @@ from services.registry.store import tasks as store
 
 @dataclass(frozen=True)
 class TaskPolicy:
-    """What this control plane lets tasks be."""
+    """What the settings allow: task types by scope, and limits of resources."""
 
     whitelist: Whitelist
     limits: PlatformLimits
@@ -64,27 +64,32 @@ class TaskHandlers:
         self._clock = clock
 
     async def CreateTask(self, request: TaskCreateRequest, _call: Call) -> TaskCreateResponse:
-        """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (5.1)."""
+        """Register a version (registry.md#createtask-steps).
+
+        Raises:
+            AlreadyExists: The same version is registered with the same structure.
+            InvalidArgument: It is registered with another structure, or the request is invalid.
+        """
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
         attributes = await task_resources(self._bus, request.id)
         limits = self._policy.limits if attributes is None else limits_of(attributes.limits, self._policy.limits)
         spec = request.spec
-        compiled, structure = await self._cpu_pool.run(_compiled, request.id, spec, self._policy.whitelist, limits)
+        compiled, digest = await self._cpu_pool.run(_compiled, request.id, spec, self._policy.whitelist, limits)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
-            stored = await self._insert(compiled, structure, spec)
+            stored = await self._insert(compiled, digest, spec)
         if stored is not None:
-            raise await self._cpu_pool.run(_duplicate, compiled, structure, stored)
+            raise await self._cpu_pool.run(_duplicate, compiled, digest, stored)
         return TaskCreateResponse()
 
-    async def _insert(self, compiled: CompiledTask, structure: bytes, spec: TaskSpec) -> store.Stored | None:
-        """Keep a new task; answers the one of a call that was first, if any."""
+    async def _insert(self, compiled: CompiledTask, digest: bytes, spec: TaskSpec) -> store.Stored | None:
+        """Insert a task; return the existing one if a concurrent call was first."""
         now = self._clock()
         task = await self._cpu_pool.run(registered_task, compiled, spec.description.short_description, now)
         check_receivable("task", task.ByteSize())
         async with self._db.transaction() as connection:
-            if not await store.insert(connection, task, structure, now):
+            if not await store.insert(connection, task, digest, now):
                 return await store.get(connection, task.id)
             if spec.HasField("description"):
                 await descriptions.insert(connection, task.id, spec.description, now)
@@ -92,44 +97,46 @@ class TaskHandlers:
         return None
 
     async def GetTask(self, request: ObjectGetRequest, _call: Call) -> bytes:
-        """Answer a version; its resource type may be anything (5.5). Raises InvalidArgument, NotFound."""
+        """Return a version, whatever the resource type of the id; raise InvalidArgument, NotFound."""
         check_complete(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
-            raise missing(ResourceType.TASK, request.id)
+            raise not_found(ResourceType.TASK, request.id)
         return stored.message
 
     async def ListTasks(self, request: ResourceListRequest, _call: Call) -> bytes:
-        """Answer a page of versions, of one name or of all (4.9)."""
+        """Return a page of versions, of one name or of all (lists.md#version-lists)."""
         check_id_given(request.id if request.HasField("id") else None)
-        plan = plan_of(listings.TASKS, "ListTasks", request)
-        where = request.id
+        query = list_query(listings.TASKS, "ListTasks", request)
+        identifier = request.id
         async with self._db.read() as connection:
-            found = await listings.find_tasks(connection, plan, where.project, where.domain, name=where.name)
-        tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in found)
-        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
+            page = await listings.find_tasks(
+                connection, query, identifier.project, identifier.domain, name=identifier.name
+            )
+        tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in page)
+        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
 
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
-        """Answer a page of names."""
-        check_place_given(request.project, request.domain)
-        plan = plan_of(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
-        return await names_page(self._db, plan, ResourceType.TASK, request)
+        """Return a page of names (lists.md#name-lists)."""
+        check_project_domain_given(request.project, request.domain)
+        query = list_query(names.TASK_NAMES, "ListUniqueTaskIdentifiers", request)
+        return await names_page(self._db, query, ResourceType.TASK, request)
 
 
 def _compiled(
     task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: PlatformLimits
 ) -> tuple[CompiledTask, bytes]:
-    """Return what is registered as `task` and its digest (5.1, steps 3 to 12)."""
+    """Check and compile what is to be registered as `task`, and return it with its digest; raise InvalidArgument."""
     check_task(task, spec, whitelist, limits)
     spec.template.id.CopyFrom(task)
     compiled = compiled_task(spec.template)
     return compiled, task_digest(compiled)
 
 
-def _duplicate(compiled: CompiledTask, structure: bytes, stored: store.Stored) -> ServiceError:
-    """Return the failure of registering again what is `stored` (5.3)."""
-    if stored.digest == structure:
+def _duplicate(compiled: CompiledTask, digest: bytes, stored: store.Stored) -> ServiceError:
+    """Return the error of registering a version that is `stored` (registry.md#registering-a-task-twice)."""
+    if stored.digest == digest:
         return duplicates.identical(duplicates.TASK)
-    before = Task.FromString(stored.message).closure.compiled_task
-    return duplicates.different(duplicates.TASK, compiled.template.id.name, before, compiled)
+    existing = Task.FromString(stored.message).closure.compiled_task
+    return duplicates.different(duplicates.TASK, compiled.template.id.name, existing, compiled)

@@ -1,4 +1,4 @@
-"""Workflows: compiled and registered once, read often (registry.md section 6)."""
+"""Workflows (registry.md#createworkflow, registry.md#getworkflow)."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -33,13 +33,13 @@ from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 from services.registry.compiler import Requirements
-from services.registry.lists.pages import names_page, plan_of
+from services.registry.lists.pages import list_query, names_page
 from services.registry.registration.closures import ClosureStore, closure_bytes
 from services.registry.registration.project_checks import check_project_and_domain
 from services.registry.rules import duplicates
 from services.registry.rules.digests import workflow_digest
-from services.registry.rules.lists import check_id_given, check_place_given
-from services.registry.rules.missing import missing
+from services.registry.rules.lists import check_id_given, check_project_domain_given
+from services.registry.rules.missing import not_found
 from services.registry.rules.workflows import (
     Limits,
     check_nodes,
@@ -85,7 +85,12 @@ class WorkflowHandlers:
         self._clock = clock
 
     async def CreateWorkflow(self, request: WorkflowCreateRequest, _call: Call) -> WorkflowCreateResponse:
-        """Register a version; AlreadyExists when it is there just so, InvalidArgument when there is another (6.1)."""
+        """Register a version (registry.md#createworkflow-steps).
+
+        Raises:
+            AlreadyExists: The same version is registered with the same structure.
+            InvalidArgument: It is registered with another structure, or the request is invalid.
+        """
         check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
         await check_project_and_domain(self._bus, request.id)
         check_spec(request.spec)
@@ -93,14 +98,14 @@ class WorkflowHandlers:
         return WorkflowCreateResponse()
 
     async def register(self, request: WorkflowCreateRequest, name_state: int) -> None:
-        """Compile and keep what was checked; `name_state` is for a name that is new. Raises as CreateWorkflow."""
+        """Compile and store a checked request; `name_state` is for a new name. Raise as CreateWorkflow."""
         identifier = request.id
         request.spec.template.id.CopyFrom(identifier)
-        sent = sha256(request.SerializeToString(deterministic=True)).digest()
+        request_digest = sha256(request.SerializeToString(deterministic=True)).digest()
         async with self._db.read() as connection:
             stored = await store.get(connection, identifier)
-        # Clients send the same registration several times; it was compiled when it came first.
-        if stored is not None and stored.request_digest == sent:
+        # Clients repeat registrations; a repeated one need not be compiled again.
+        if stored is not None and stored.request_digest == request_digest:
             raise duplicates.identical_workflow(identifier)
         check_nodes(identifier, request.spec, self._limits)
         built = await self._build(request)
@@ -109,13 +114,13 @@ class WorkflowHandlers:
             light = light_workflow(identifier, request.spec)
             check_receivable("workflow interface", light.ByteSize())
             uri = await self._closures.put(identifier, built.digest, built.closure)
-            new = store.New(light, built.digest, sent, uri, len(built.closure), name_state)
+            new = store.New(light, built.digest, request_digest, uri, len(built.closure), name_state)
             stored = await self._insert(request, new)
         if stored is not None:
             await self._refuse(built, stored)
 
     async def _insert(self, request: WorkflowCreateRequest, new: store.New) -> store.Stored | None:
-        """Keep a new workflow; answers the one of a call that was first, if any."""
+        """Insert a workflow; return the existing one if a concurrent call was first."""
         now = self._clock()
         new.light.closure.created_at.FromDatetime(now)
         async with self._db.transaction() as connection:
@@ -127,61 +132,63 @@ class WorkflowHandlers:
         return None
 
     async def _refuse(self, built: _Built, stored: store.Stored) -> None:
-        """Raise the failure of registering again what is `stored` (6.1, step 12)."""
+        """Raise the error of registering a version that is `stored` (registry.md#registering-a-workflow-twice)."""
         identifier = built.compiled.primary.template.id
         if stored.digest == built.digest:
             raise duplicates.identical_workflow(identifier)
-        before = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, before, built.compiled)
+        existing = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
+        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, built.compiled)
 
     async def _build(self, request: WorkflowCreateRequest) -> _Built:
-        """Fetch what the workflow refers to and compile; every failure of both is InvalidArgument (steps 5 to 8)."""
+        """Read what the workflow refers to and compile it; raise InvalidArgument, also when a dependency is missing."""
         spec = request.spec
         try:
             needed = await self._cpu_pool.run(needed_by, spec)
             async with self._db.read() as connection:
-                found_tasks = await tasks.get_all(connection, needed.tasks)
-                found_plans = await launch_plans.get_all(connection, needed.launch_plans)
+                task_messages = await tasks.get_all(connection, needed.tasks)
+                plan_messages = await launch_plans.get_all(connection, needed.launch_plans)
             library = (
-                _all(ResourceType.TASK, needed.tasks, found_tasks),
-                _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, found_plans),
+                _all(ResourceType.TASK, needed.tasks, task_messages),
+                _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, plan_messages),
             )
             return await self._cpu_pool.run(_built, spec, needed, *library)
         except (InvalidArgument, NotFound) as error:
             raise uncompilable(request.id, error) from error
 
     async def GetWorkflow(self, request: ObjectGetRequest, _call: Call) -> bytes:
-        """Answer a version with its whole compiled closure (6.2). Raises InvalidArgument, NotFound."""
+        """Return a version with its whole compiled closure; raise InvalidArgument, NotFound."""
         if request.HasField("id") and request.id.resource_type == ResourceType.UNSPECIFIED:
             request.id.resource_type = ResourceType.WORKFLOW
         check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
-            raise missing(ResourceType.WORKFLOW, request.id)
-        answer = Workflow.FromString(stored.message)
+            raise not_found(ResourceType.WORKFLOW, request.id)
+        workflow = Workflow.FromString(stored.message)
         created_at = message_field(
-            WorkflowClosure.CREATED_AT_FIELD_NUMBER, answer.closure.created_at.SerializeToString()
+            WorkflowClosure.CREATED_AT_FIELD_NUMBER, workflow.closure.created_at.SerializeToString()
         )
-        answer.ClearField("closure")
+        workflow.ClearField("closure")
         closure = await self._closures.get(stored.uri) + created_at
-        return answer.SerializeToString() + message_field(Workflow.CLOSURE_FIELD_NUMBER, closure)
+        return workflow.SerializeToString() + message_field(Workflow.CLOSURE_FIELD_NUMBER, closure)
 
     async def ListWorkflows(self, request: ResourceListRequest, _call: Call) -> bytes:
-        """Answer a page of versions, of one name or of all, with their interface only (4.9, 6.2)."""
+        """Return a page of versions, of one name or of all, with their interface only (lists.md#version-lists)."""
         check_id_given(request.id if request.HasField("id") else None)
-        plan = plan_of(listings.WORKFLOWS, "ListWorkflows", request)
-        where = request.id
+        query = list_query(listings.WORKFLOWS, "ListWorkflows", request)
+        identifier = request.id
         async with self._db.read() as connection:
-            found = await listings.find_workflows(connection, plan, where.project, where.domain, name=where.name)
-        workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in found)
-        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, plan.next_token(len(found), cut=found.cut))
+            page = await listings.find_workflows(
+                connection, query, identifier.project, identifier.domain, name=identifier.name
+            )
+        workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in page)
+        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
 
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
-        """Answer a page of names."""
-        check_place_given(request.project, request.domain)
-        plan = plan_of(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
-        return await names_page(self._db, plan, ResourceType.WORKFLOW, request)
+        """Return a page of names (lists.md#name-lists)."""
+        check_project_domain_given(request.project, request.domain)
+        query = list_query(names.WORKFLOW_NAMES, "ListWorkflowIdentifiers", request)
+        return await names_page(self._db, query, ResourceType.WORKFLOW, request)
 
 
 def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:
@@ -189,9 +196,11 @@ def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_
     return _Built(compiled, closure_bytes(compiled), workflow_digest(compiled))
 
 
-def _all(resource_type: ResourceType, identifiers: Sequence[Identifier], found: Sequence[bytes | None]) -> list[bytes]:
-    """Return `found` without gaps; raises NotFound for the first of `identifiers` that is not registered."""
-    for identifier, message in zip(identifiers, found, strict=True):
+def _all(
+    resource_type: ResourceType, identifiers: Sequence[Identifier], messages: Sequence[bytes | None]
+) -> list[bytes]:
+    """Return `messages`, none of which is None; raise NotFound for the first of `identifiers` without one."""
+    for identifier, message in zip(identifiers, messages, strict=True):
         if message is None:
-            raise missing(resource_type, identifier)
-    return [message for message in found if message is not None]
+            raise not_found(resource_type, identifier)
+    return [message for message in messages if message is not None]

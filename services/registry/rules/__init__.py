@@ -1,1 +1,1 @@
-"""Pure decisions of the registry: validation, the workflow compiler, schedules, digests."""
+"""Pure decisions of the registry: checks of requests, schedules, digests, errors."""

@@ -1,7 +1,7 @@
-"""The cron dialect of launch plan schedules: what may be written (registry.md section 11.2).
+"""Cron expressions of launch plan schedules (registry.md#cron-dialect).
 
-Five fields, or one of the `@` descriptors, with an optional `TZ=<zone> ` in front. It differs from other cron readers
-in what clients can see: `7` is not Sunday, and `*/n` restricts a day field.
+Five fields, or one of the `@` descriptors, after an optional `TZ=<zone> `. Unlike in other dialects `7` is not Sunday,
+and `*/n` restricts a day field.
 """
 
 import re
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from services.kit.protobuf.durations import parse_duration
 
-# 29 February comes again, 30 February never.
+# 29 February exists in some years, 30 February in none.
 _LEAP_YEAR = 2024
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -27,15 +27,15 @@ _DESCRIPTORS = {
 }
 _EVERY = "@every "
 _ZONE_PREFIXES = ("TZ=", "CRON_TZ=")
-# What people write has dozens; a list of a million items would only be a way to make us work.
+# People write dozens; reading a list of a million items would take long.
 MAX_CHARACTERS = 1_000
 _NUMBER = re.compile(r"\d+", re.ASCII)
-# More digits than any field has would only be a way to make us work.
+# More than any field needs; reading a number of many digits would take long.
 _MAX_DIGITS = 6
 
 
 class CronError(ValueError):
-    """The text is no cron expression; says why."""
+    """The text is no cron expression; the message contains the reason."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ _FIELDS = (_MINUTE, _HOUR, _DAY_OF_MONTH, _MONTH, _DAY_OF_WEEK)
 
 
 def fires(text: str) -> bool:
-    """Return whether a schedule of this expression ever fires; raises CronError for what is no expression."""
+    """Return whether a schedule of this expression ever fires; raise CronError if it is no expression."""
     if len(text) > MAX_CHARACTERS:
         raise CronError(f"longer than {MAX_CHARACTERS} characters")
     text = _without_zone(text)
@@ -72,7 +72,7 @@ def fires(text: str) -> bool:
     if len(words) != len(_FIELDS):
         raise CronError(f"expected exactly {len(_FIELDS)} fields, found {len(words)}: [{' '.join(words)}]")
     minutes, hours, days, months, weekdays = (_values(field, word) for field, word in zip(_FIELDS, words, strict=True))
-    # Every day of the week comes in every month.
+    # Every day of the week occurs in every month.
     on_weekday = bool(months and weekdays)
     on_day = any(day <= monthrange(_LEAP_YEAR, month)[1] for month in months for day in days)
     # Both day fields must match when one of them is `*`; otherwise one of them is enough.
@@ -89,14 +89,14 @@ def _without_zone(text: str) -> str:
             try:
                 if name:
                     ZoneInfo(name)
-            except (KeyError, OSError, ValueError) as error:  # unknown; a folder of zones; a path
+            except (KeyError, OSError, ValueError) as error:  # an unknown zone; a folder of zones; a path
                 raise CronError(f"provided bad location {name}: unknown time zone") from error
             return rest.strip()
     return text
 
 
 def _check_distance(text: str) -> None:
-    # A number without a unit is a duration in filters, not here.
+    # Filters accept a number without a unit as a duration, descriptors do not.
     if not text[-1:].isalpha():
         raise CronError(f"failed to parse duration {text!r}: missing unit")
     try:
@@ -106,7 +106,7 @@ def _check_distance(text: str) -> None:
 
 
 def _values(field: _Field, word: str) -> frozenset[int]:
-    # Empty items of a list are passed over, as the reference does.
+    # Empty items of a list are ignored, as in flyteadmin.
     return frozenset(value for item in word.split(",") if item for value in _range(field, item))
 
 
@@ -142,6 +142,6 @@ def _number(text: str) -> int:
 
 
 def _is_any(word: str) -> bool:
-    """Whether a day field restricts nothing: `*` or `?`, also with step 1, also as one item of a list."""
+    """Return whether a day field restricts nothing: `*` or `?`, also with step 1, also as one item of a list."""
     items = (item.partition("/") for item in word.split(","))
     return any(bounds in ("*", "?") and step in ("", "1") for bounds, _, step in items)

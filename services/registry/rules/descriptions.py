@@ -1,4 +1,4 @@
-"""What may be asked of descriptions (registry.md section 10)."""
+"""Checks of lists of descriptions (registry.md#listdescriptionentities)."""
 
 from flyteidl.core.identifier_pb2 import ResourceType
 
@@ -8,6 +8,6 @@ _FILTERED = frozenset({ResourceType.TASK, ResourceType.WORKFLOW, ResourceType.LA
 
 
 def check_filterable(resource_type: ResourceType) -> None:
-    """Raise InvalidArgument unless it is known what filters of this type's descriptions may name (4.4)."""
+    """Raise InvalidArgument unless descriptions of this type may be filtered."""
     if resource_type not in _FILTERED:
         raise InvalidArgument("unsupported entity ''")

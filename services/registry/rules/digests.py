@@ -1,9 +1,8 @@
-"""Whether two registrations are functionally the same (registry.md 13).
+"""Digests, by which two registrations are the same or not (registry.md#digests).
 
 A digest covers every set field, ids, descriptions of variables and the order of lists included. It does not cover the
-order of maps, fields this release does not know, or what the registry adds: states and times. An empty message counts
-as different from an absent one. Digests never leave the registry, but stay in its database: changing the recipe would
-turn every repeated registration into a conflict.
+order of maps, unknown fields, or what the registry adds: states and times. An empty message differs from an absent one.
+Digests are never returned, but stored: with another algorithm every repeated registration would be a conflict.
 """
 
 from hashlib import sha256
@@ -21,38 +20,38 @@ def task_digest(task: CompiledTask) -> bytes:
 
 
 def workflow_digest(closure: CompiledWorkflowClosure) -> bytes:
-    """Return the digest, 32 bytes, of a compiled workflow with all it needs."""
+    """Return the digest, 32 bytes, of a compiled workflow with all that it requires."""
     return sha256(_canonical(closure)).digest()
 
 
 def launch_plan_digest(plan: LaunchPlan) -> bytes:
     """Return the digest, 32 bytes, of a launch plan whose defaults have been completed."""
-    counted = b""
+    covered = b""
     if plan.HasField("id"):
-        counted += message_field(LaunchPlan.ID_FIELD_NUMBER, _canonical(plan.id))
+        covered += message_field(LaunchPlan.ID_FIELD_NUMBER, _canonical(plan.id))
     if plan.HasField("spec"):
-        counted += message_field(LaunchPlan.SPEC_FIELD_NUMBER, _canonical(plan.spec))
-    counted += message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, _canonical(_expectations(plan.closure)))
-    return sha256(counted).digest()
+        covered += message_field(LaunchPlan.SPEC_FIELD_NUMBER, _canonical(plan.spec))
+    covered += message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, _canonical(_expected_interface(plan.closure)))
+    return sha256(covered).digest()
 
 
-def _expectations(closure: LaunchPlanClosure) -> LaunchPlanClosure:
-    expectations = LaunchPlanClosure()
+def _expected_interface(closure: LaunchPlanClosure) -> LaunchPlanClosure:
+    expected = LaunchPlanClosure()
     if closure.HasField("expected_inputs"):
-        expectations.expected_inputs.CopyFrom(closure.expected_inputs)
+        expected.expected_inputs.CopyFrom(closure.expected_inputs)
     if closure.HasField("expected_outputs"):
-        expectations.expected_outputs.CopyFrom(closure.expected_outputs)
-    return expectations
+        expected.expected_outputs.CopyFrom(closure.expected_outputs)
+    return expected
 
 
 def _canonical(message: Message) -> bytes:
-    """Return what counts of `message`, which is afterwards as before.
+    """Return the bytes of `message` that a digest covers; leave the message unchanged.
 
-    It is not copied for that: copying a map of 150,000 entries takes a fifth of a second.
+    It is restored rather than copied: copying a map of 150,000 entries takes a fifth of a second.
     """
-    whole = message.SerializeToString()
+    serialized = message.SerializeToString()
     message.DiscardUnknownFields()
     canonical: bytes = message.SerializeToString(deterministic=True)
-    if message.ByteSize() != len(whole):
-        message.ParseFromString(whole)
+    if message.ByteSize() != len(serialized):
+        message.ParseFromString(serialized)
     return canonical

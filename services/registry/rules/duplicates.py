@@ -1,7 +1,7 @@
-"""What a caller is told who registers a version that is there already.
+"""Errors of registering a version that exists.
 
-Identical is ALREADY_EXISTS, which every client takes for success; different is INVALID_ARGUMENT with what differs,
-which every client shows and fails on (registry.md 5.3, 6.1, 7.1; clients.md L1, L2).
+An identical one is ALREADY_EXISTS, which every client takes for success (clients.md#same-version-again); a different
+one is INVALID_ARGUMENT with a diff, which every client shows and fails on (clients.md#other-structure).
 """
 
 import json
@@ -19,26 +19,26 @@ from google.protobuf.message import Message
 
 from services.kit.errors import AlreadyExists, InvalidArgument
 
-# A person reads these lines. What is longer than a screen or two hides the first difference, and the whole text must
-# fit the 32,000 bytes that reach a client.
+# People read these lines: more than a screen or two hides the first difference. The whole text must fit into the 32,000
+# bytes of an error message.
 MAX_LINES = 50
 _MAX_VALUE_CHARACTERS = 200
-# Comparing takes a second for each megabyte; people compare what they wrote, which has some kilobytes.
+# Comparing takes a second for each megabyte; what people write has some kilobytes.
 MAX_COMPARED_BYTES = 1024 * 1024
 
-# Not None, which is what JSON has for null.
+# Not None, which represents null of JSON.
 _ABSENT = object()
 
 TASK, WORKFLOW, LAUNCH_PLAN = "task", "workflow", "launch plan"
 
 
 def identical(noun: str, *details: Message) -> AlreadyExists:
-    """Return the failure for a version that is registered just so."""
+    """Return the error for a version that is registered with the same structure."""
     return AlreadyExists(f"{noun} with identical structure already exists", *details)
 
 
 def different(noun: str, name: str, stored: Message, sent: Message, *details: Message) -> InvalidArgument:
-    """Return the failure for a version that is registered with another structure, saying what differs."""
+    """Return the error, with a diff, for a version that is registered with another structure."""
     return InvalidArgument(
         f"{name} {noun} with different structure already exists. "
         f"(Please register a new version of the {noun}):\n{_difference(stored, sent)}",
@@ -70,7 +70,7 @@ def _difference(stored: Message, sent: Message) -> str:
 
 
 def _comparable(stored: Message, sent: Message) -> tuple[object, object]:
-    """Return both as JSON; as lines of text when JSON has no form for one, such as for a number that is none."""
+    """Return both as JSON, or as lines of text when one has no JSON form, for example because of NaN."""
     try:
         return MessageToDict(stored), MessageToDict(sent)
     except SerializeToJsonError:
@@ -78,7 +78,7 @@ def _comparable(stored: Message, sent: Message) -> tuple[object, object]:
 
 
 def _differences(path: str, old: object, new: object) -> Iterator[str]:
-    """Yield `<json pointer>:` with the old and the new value below it, for each place that differs."""
+    """Yield `<json pointer>:` with the old and the new value below it, for each difference."""
     if old == new:
         return
     if isinstance(old, dict) and isinstance(new, dict):
@@ -91,14 +91,14 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
 
 
 def _list_differences(path: str, old: list[object], new: list[object]) -> Iterator[str]:
-    """Yield what differs between the ends that two lists share: what was put in or taken out shifts the rest."""
-    ends = 0 if len(old) == len(new) else _shared_end(old, new)
+    """Yield the differences of two lists, without a common end: an inserted or removed item shifts the rest."""
+    ends = 0 if len(old) == len(new) else _common_end(old, new)
     before, after = old[: len(old) - ends], new[: len(new) - ends]
     for index, (one, other) in enumerate(zip_longest(before, after, fillvalue=_ABSENT)):
         yield from _differences(f"{path}/{index}", one, other)
 
 
-def _shared_end(old: list[object], new: list[object]) -> int:
+def _common_end(old: list[object], new: list[object]) -> int:
     pairs = zip(reversed(old), reversed(new), strict=False)
     return next((count for count, (one, other) in enumerate(pairs) if one != other), min(len(old), len(new)))
 

@@ -1,8 +1,8 @@
-"""The workflow and the launch plan that the registry makes up so that a single task can run (registry.md 12).
+"""The workflow and the launch plan that the registry generates to run a single task (registry.md#generated-entities).
 
-Both are built from the task alone, byte for byte the same every time, so that two requests that make them at once
-agree. What the caller of an execution grants (roles, security context) stays with that execution: a launch plan that
-kept the first caller's would lend them to everybody.
+Both are built from the task alone, byte for byte the same every time, so concurrent requests generate the same. Roles
+and security context of an execution stay with that execution: if the launch plan had those of the first caller, all
+other callers would run with them.
 """
 
 import re
@@ -19,18 +19,18 @@ from flyteidl.core.workflow_pb2 import Node, NodeMetadata, TaskNode, WorkflowTem
 from services.contracts.identifiers import GENERATED_PREFIX
 from services.registry.compiler.graph import END_NODE, START_NODE
 
-# What a task gets that says nothing about retries.
+# For a task that sets no retries.
 DEFAULT_RETRIES = 3
 # Node ids become parts of Kubernetes labels.
 _MAX_NODE_ID_CHARACTERS = 63
 _NOT_IN_NODE_IDS = re.compile(r"[^a-zA-Z0-9-]")
-# For a task whose name has no character that a node id may have, or is what the compiler calls nodes of its own.
+# For a task whose name has no character that a node id may have, or is the id of one of the compiler's own nodes.
 _FALLBACK_NODE_ID = "task"
 _UNUSABLE_NODE_IDS = ("", START_NODE, END_NODE)
 
 
 def generated_workflow(task: TaskTemplate) -> WorkflowCreateRequest:
-    """Return the registration of the workflow that runs nothing but `task`, a registered one."""
+    """Return the registration of the workflow that runs the registered `task` alone."""
     identifier = _generated_identifier(task.id, ResourceType.WORKFLOW)
     node = _node(task)
     template = WorkflowTemplate(
@@ -47,8 +47,8 @@ def generated_workflow(task: TaskTemplate) -> WorkflowCreateRequest:
 def generated_launch_plan(task: Identifier) -> LaunchPlanCreateRequest:
     """Return the registration of the launch plan for the generated workflow of `task`.
 
-    Its workflow id names the bare task, as clients are used to see it; the workflow meant is the one whose name is the
-    launch plan's own. Defaults are completed as for every launch plan (registry.md 7.3).
+    Its workflow id contains the bare task name, as clients expect; the workflow itself has the name of the launch plan.
+    Defaults are completed as for every launch plan (registry.md#expected-inputs).
     """
     spec = LaunchPlanSpec(workflow_id=_identifier(task, ResourceType.WORKFLOW, task.name))
     spec.entity_metadata.SetInParent()
@@ -82,19 +82,19 @@ def _node(task: TaskTemplate) -> Node:
 
 
 def _node_metadata(name: str, task: TaskMetadata) -> NodeMetadata:
-    """Return what engines read from a node and never from its task; caching they read from the task."""
+    """Return what engines read from the node only, not from its task; caching they read from the task."""
     metadata = NodeMetadata(name=name, retries=RetryStrategy(retries=DEFAULT_RETRIES))
     if task.HasField("retries"):
         metadata.retries.CopyFrom(task.retries)
     if task.HasField("timeout"):
         metadata.timeout.CopyFrom(task.timeout)
-    if task.HasField("interruptible"):  # an explicit false counts too
+    if task.HasField("interruptible"):  # also when false
         metadata.interruptible = task.interruptible
     return metadata
 
 
 def _bindings(variables: Iterable[str], source: str) -> list[Binding]:
-    """Return bindings of `variables` to those of the same names of the node `source`; "" is the workflow's input."""
+    """Return bindings of `variables` to variables of the same names of node `source`; "" is the workflow's input."""
     return [
         Binding(var=name, binding=BindingData(promise=OutputReference(node_id=source, var=name)))
         for name in sorted(variables)

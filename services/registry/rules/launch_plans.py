@@ -1,7 +1,7 @@
-"""What may be registered as a launch plan, and what becomes of it (registry.md 7.1 to 7.3).
+"""Checks of launch plans, and what is stored of them (registry.md#createlaunchplan-steps).
 
-Inputs are looked at in the order of their names, all of them, so that the same request always gets the same answer.
-A name that stands in both default and fixed inputs counts as a default input: it stays free.
+Inputs are checked in the order of their names, so the same request always gets the same response. A name in both
+default and fixed inputs counts as a default input: it stays free (registry.md#launch-plan-inputs).
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ from services.registry.rules.schedules import check_schedule
 
 Variables = Mapping[str, Variable]
 
-# Steps of comparing the types of all inputs of one plan: a second or so, which plans that people write stay far below.
+# Steps of comparing the types of all inputs of one plan: about a second; plans that people write need far fewer.
 MAX_STEPS = 1_000_000
 
 
 def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedInterface, now: datetime) -> LaunchPlan:
-    """Return the launch plan to keep for `spec`, whose workflow has `interface`; raises InvalidArgument.
+    """Check `spec`, whose workflow has `interface`, and return its launch plan; raise InvalidArgument.
 
-    Its default inputs are all inputs that are still free, the required ones included, as clients read them back
-    (registry.md 7.3). It has no state and no times yet.
+    The default inputs of the launch plan are all inputs that are free, required ones included, as clients expect to
+    read them (registry.md#expected-inputs). It has no state and no times yet.
     """
     inputs = interface.inputs.variables
     check_config(spec)
@@ -51,12 +51,12 @@ def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedIn
     plan.closure.expected_inputs.CopyFrom(expected)
     if interface.HasField("outputs"):
         plan.closure.expected_outputs.CopyFrom(interface.outputs)
-    _check_answerable(plan)
+    _check_depth(plan)
     return plan
 
 
-def kept(plan: LaunchPlan, now: datetime) -> LaunchPlan:
-    """Return what is kept of a plan registered at `now`: identifiers have no organisation here."""
+def registered_launch_plan(plan: LaunchPlan, now: datetime) -> LaunchPlan:
+    """Return what is stored of a plan registered at `now`; its id has no organisation (common.md#organisations)."""
     new = LaunchPlan()
     new.CopyFrom(plan)
     new.id.ClearField("org")
@@ -64,8 +64,8 @@ def kept(plan: LaunchPlan, now: datetime) -> LaunchPlan:
     return new
 
 
-def as_registered(plan: LaunchPlan) -> LaunchPlan:
-    """Return a plan that was read back without what the registration did not say: its state and times."""
+def as_sent(plan: LaunchPlan) -> LaunchPlan:
+    """Return a stored plan without state and times, which a registration does not contain."""
     sent = LaunchPlan()
     sent.CopyFrom(plan)
     for field in ("state", "created_at", "updated_at"):
@@ -74,7 +74,7 @@ def as_registered(plan: LaunchPlan) -> LaunchPlan:
 
 
 def expected_inputs(spec: LaunchPlanSpec, inputs: Variables) -> ParameterMap:
-    """Return what an execution may still give: defaults as sent, and whatever is neither default nor fixed."""
+    """Return the inputs that an execution may set: defaults as sent, and inputs that are neither default nor fixed."""
     expected = ParameterMap()
     for name, variable in inputs.items():
         if name in spec.default_inputs.parameters:
@@ -85,11 +85,11 @@ def expected_inputs(spec: LaunchPlanSpec, inputs: Variables) -> ParameterMap:
     return expected
 
 
-def _check_answerable(plan: LaunchPlan) -> None:
-    """Raise InvalidArgument unless clients can parse the deepest answer that the plan will be part of.
+def _check_depth(plan: LaunchPlan) -> None:
+    """Raise InvalidArgument unless clients can parse a list that contains the plan.
 
-    A request may be nested just as deeply as a parser follows; an answer wraps it once more, and one plan too deep
-    would make every list that holds it unreadable.
+    A request may be nested as deeply as parsers allow; a list nests the plan deeper, and a single plan that is too deep
+    would make every list with it unreadable.
     """
     try:
         LaunchPlanList.FromString(LaunchPlanList(launch_plans=[plan]).SerializeToString())
@@ -133,11 +133,11 @@ def _check_parameter(name: str, parameter: Parameter, comparison: Comparison) ->
                 "One must be specified"
             )
         return
-    wanted = parameter.var.type
-    if (instead := _misfit(name, parameter.default, wanted, comparison)) is not None:
+    expected = parameter.var.type
+    if (mismatch := _mismatch(name, parameter.default, expected, comparison)) is not None:
         raise InvalidArgument(
-            f"Type mismatch for Parameter {name} in default_inputs has type {instead.text}, "
-            f"expected {type_text(wanted)}"
+            f"Type mismatch for Parameter {name} in default_inputs has type {mismatch.text}, "
+            f"expected {type_text(expected)}"
         )
 
 
@@ -150,33 +150,35 @@ def _check_against_workflow(spec: LaunchPlanSpec, inputs: Variables, comparison:
     for name in sorted(defaults):
         if name not in inputs:
             raise InvalidArgument(f"unexpected default_input {name}")
-        wanted = inputs[name].type
-        if not comparison.castable(defaults[name].var.type, wanted):
-            raise InvalidArgument(f"invalid default_input wrong type {name}, expected {type_text(wanted)}")
-        if (instead := _default_misfit(name, defaults[name], wanted, comparison)) is not None:
+        expected = inputs[name].type
+        if not comparison.castable(defaults[name].var.type, expected):
+            raise InvalidArgument(f"invalid default_input wrong type {name}, expected {type_text(expected)}")
+        if (mismatch := _default_mismatch(name, defaults[name], expected, comparison)) is not None:
             raise InvalidArgument(
-                f"invalid default_input wrong type {name}, expected {type_text(wanted)}, but got {instead.text}"
+                f"invalid default_input wrong type {name}, expected {type_text(expected)}, but got {mismatch.text}"
             )
     for name in sorted(fixed):
         if name not in inputs:
             raise InvalidArgument(f"unexpected fixed_input {name}")
-        wanted = inputs[name].type
-        if (instead := _misfit(name, fixed[name], wanted, comparison)) is not None:
+        expected = inputs[name].type
+        if (mismatch := _mismatch(name, fixed[name], expected, comparison)) is not None:
             raise InvalidArgument(
-                f"invalid fixed_input wrong type {name}, expected {type_text(wanted)}, but got {instead.text}"
+                f"invalid fixed_input wrong type {name}, expected {type_text(expected)}, but got {mismatch.text}"
             )
 
 
-def _default_misfit(name: str, given: Parameter, wanted: LiteralType, comparison: Comparison) -> TypeMismatch | None:
-    """Return what keeps a default from its input: a plan may declare any text where the workflow has an enum."""
-    if given.WhichOneof("behavior") != "default" or given.var.type == wanted:
+def _default_mismatch(
+    name: str, given: Parameter, expected: LiteralType, comparison: Comparison
+) -> TypeMismatch | None:
+    """Return why a default does not fit its input: a plan may declare any text where the workflow has an enum."""
+    if given.WhichOneof("behavior") != "default" or given.var.type == expected:
         return None
-    told = Literal(scalar=Scalar(union=Union(value=given.default, type=given.var.type)))
-    return _misfit(name, told, wanted, comparison)
+    value = Literal(scalar=Scalar(union=Union(value=given.default, type=given.var.type)))
+    return _mismatch(name, value, expected, comparison)
 
 
-def _misfit(name: str, literal: Literal, wanted: LiteralType, comparison: Comparison) -> TypeMismatch | None:
+def _mismatch(name: str, literal: Literal, expected: LiteralType, comparison: Comparison) -> TypeMismatch | None:
     try:
-        return type_mismatch(literal, wanted, comparison)
+        return type_mismatch(literal, expected, comparison)
     except Untyped as error:
         raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: it has no known type") from error

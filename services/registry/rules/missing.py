@@ -1,4 +1,4 @@
-"""What a caller is told who asks for something that is not registered (registry.md section 2)."""
+"""Errors of lookups of what is not registered (common.md#errors)."""
 
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
@@ -6,8 +6,8 @@ from services.contracts.identifiers import identifier_text
 from services.kit.errors import NotFound
 
 
-def missing(resource_type: ResourceType, identifier: Identifier) -> NotFound:
-    """Return the failure of a lookup by a full identifier."""
+def not_found(resource_type: ResourceType, identifier: Identifier) -> NotFound:
+    """Return the error of a lookup of a version."""
     key = Identifier(
         project=identifier.project, domain=identifier.domain, name=identifier.name, version=identifier.version
     )
@@ -15,6 +15,6 @@ def missing(resource_type: ResourceType, identifier: Identifier) -> NotFound:
     return NotFound(f"missing entity of type {kind} with identifier {identifier_text(key)}")
 
 
-def no_entry() -> NotFound:
-    """Return the failure of a lookup of a name or a description."""
+def entry_not_found() -> NotFound:
+    """Return the error of a lookup of a name or a description."""
     return NotFound("entry not found")

@@ -1,14 +1,14 @@
-"""What may be asked of a name, and set for it (registry.md section 9). Checks run in the order of the page."""
+"""Checks of requests for names and their metadata (registry.md#named-entities)."""
 
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier, NamedEntityMetadata, NamedEntityState
 from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.contracts.identifiers import GENERATED_PREFIX
 from services.kit.errors import InvalidArgument
-from services.registry.rules.lists import check_place_given
+from services.registry.rules.lists import check_project_domain_given
 
-# What a list of names leaves out when its request has no filters: what the registry made for running a single task.
-UNLESS_FILTERED = f"not_like(name,{GENERATED_PREFIX.rstrip('.')}%)"
+# For lists of names without filters: they leave out what the registry generated to run single tasks.
+DEFAULT_FILTERS = f"not_like(name,{GENERATED_PREFIX.rstrip('.')}%)"
 
 MAX_DESCRIPTION_CHARACTERS = 300
 
@@ -16,29 +16,29 @@ _NAMED = frozenset({ResourceType.TASK, ResourceType.WORKFLOW, ResourceType.LAUNC
 
 
 def check_name(resource_type: ResourceType, name: NamedEntityIdentifier | None) -> None:
-    """Raise InvalidArgument unless a name of some type is given, whole."""
+    """Raise InvalidArgument unless a resource type and a complete name are given."""
     check_type_given(resource_type)
     if name is None:
         raise InvalidArgument("missing id")
-    check_place_given(name.project, name.domain)
+    check_project_domain_given(name.project, name.domain)
     if not name.name:
         raise InvalidArgument("missing name")
 
 
 def check_type_given(resource_type: ResourceType) -> None:
-    """Raise InvalidArgument unless some type is given."""
+    """Raise InvalidArgument unless a resource type is given."""
     if resource_type == ResourceType.UNSPECIFIED:
         raise InvalidArgument("invalid value for resource_type")
 
 
 def check_has_metadata(resource_type: ResourceType) -> None:
-    """Raise InvalidArgument unless names of this type are kept."""
+    """Raise InvalidArgument, with the message of GetNamedEntity, unless this type has names."""
     if resource_type not in _NAMED:
         raise InvalidArgument(f"Cannot get NamedEntityMetadata for resource type: {_type_text(resource_type)}")
 
 
 def check_listed(resource_type: ResourceType) -> None:
-    """Raise InvalidArgument unless names of this type are kept, as a list says it."""
+    """Raise InvalidArgument, with the message of ListNamedEntities, unless this type has names."""
     if resource_type not in _NAMED:
         raise InvalidArgument(f"Cannot list entity names for resource type: {_type_text(resource_type)}")
 

@@ -1,7 +1,7 @@
-"""What a task may ask for of a machine: requests and limits against each other and against the platform's limits.
+"""Checks of a task's resource requests and limits, also against the limits of the platform.
 
-registry.md, section 5.2. Quantities are compared exactly, and a limit without a request is held against the platform
-too; the reference rounds up to whole numbers and looks at requests only.
+See registry.md#task-resource-limits. Quantities are compared exactly, and a limit without a request is compared with
+the platform's, too; flyteadmin rounds up to whole numbers and checks requests only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,20 +17,20 @@ from services.contracts.quantities import is_amount, parse_amount
 from services.kit.errors import InvalidArgument
 
 GPU = Resources.GPU
-# What is checked, in the order in which failures are told. STORAGE is an old name that nothing reads.
+# The resources that are checked, in this order. STORAGE is an old name that nothing reads.
 CHECKED = (Resources.CPU, Resources.GPU, Resources.MEMORY, Resources.EPHEMERAL_STORAGE)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One amount of one resource, as written."""
+    """One amount of one resource, as sent."""
 
     resource: Resources.ResourceName
     value: str
 
 
 class PlatformLimits:
-    """The most that a task may ask for of each resource, as Kubernetes quantities; empty or zero is no limit."""
+    """The most that a task may request of each resource, as Kubernetes quantities; empty or zero is no limit."""
 
     def __init__(self, quantities: Mapping[Resources.ResourceName, str]) -> None:
         self._limits = {
@@ -38,14 +38,14 @@ class PlatformLimits:
         }
 
     def of(self, resource: Resources.ResourceName) -> Entry | None:
-        """Return the limit of `resource`, if there is one."""
+        """Return the limit of `resource`; None when there is none."""
         return self._limits.get(resource)
 
 
 def limits_of(attributes: TaskResourceSpec, platform: PlatformLimits) -> PlatformLimits:
-    """Return the limits that attributes set, in place of all the platform's.
+    """Return the limits that attributes set; they replace all limits of the platform.
 
-    Where one cannot be read, as of those stored before attributes were checked, the platform's stays in force.
+    Where one cannot be parsed, which earlier releases allowed, the platform's applies.
     """
     quantities = {
         Resources.CPU: attributes.cpu,
@@ -54,17 +54,18 @@ def limits_of(attributes: TaskResourceSpec, platform: PlatformLimits) -> Platfor
         Resources.EPHEMERAL_STORAGE: attributes.ephemeral_storage,
     }
     readable = {resource: value for resource, value in quantities.items() if not value or is_amount(value)}
-    kept = {resource: limit.value for resource in quantities.keys() - readable if (limit := platform.of(resource))}
-    return PlatformLimits(readable | kept)
+    unreadable = quantities.keys() - readable
+    of_platform = {resource: limit.value for resource in unreadable if (limit := platform.of(resource))}
+    return PlatformLimits(readable | of_platform)
 
 
 def check_resources(
     task: Identifier, requests: Iterable[Entry], limits: Iterable[Entry], platform: PlatformLimits
 ) -> None:
-    """Raise InvalidArgument unless a container of `task` may ask for `requests` up to `limits`."""
-    asked, allowed = _amounts(task, requests), _amounts(task, limits)
+    """Raise InvalidArgument unless a container of `task` may have these requests and limits."""
+    requested, limited = _amounts(task, requests), _amounts(task, limits)
     for resource in CHECKED:
-        request, limit = asked.get(resource), allowed.get(resource)
+        request, limit = requested.get(resource), limited.get(resource)
         if resource == GPU:
             _check_gpu(request, limit)
         elif request and limit and _size(limit) < _size(request):
@@ -103,7 +104,7 @@ def _amounts(task: Identifier, entries: Iterable[Entry]) -> dict[Resources.Resou
 
 
 def _check_gpu(request: Entry | None, limit: Entry | None) -> None:
-    """Kubernetes cannot overcommit a GPU: both amounts, when both are given, are one."""
+    """Raise InvalidArgument unless both amounts, when both are given, are equal: GPUs cannot be overcommitted."""
     if request and limit and _size(request) != _size(limit):
         raise InvalidArgument(
             "For extended resource 'gpu' the default value must equal the limit value: "

@@ -1,4 +1,4 @@
-"""Schedules of launch plans: what may be registered, and what the schedule clock is told at activation."""
+"""Schedules of launch plans: checks at registration, and what is stored at activation."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from services.contracts.literals import type_text
 from services.kit.errors import InvalidArgument
 from services.registry.rules.cron import CronError, fires
 
-# Something must stand behind the P, and behind a T. Signs and fractions may stand at every part, as flytekit lets them.
+# P and T must each be followed by a part. Every part may have a sign and a fraction, as in flytekit.
 _PART = r"[-+]?\d+(?:[.,]\d+)?"
 _ISO_DURATION = re.compile(
     rf"[-+]?P(?=.)({_PART}Y)?({_PART}M)?({_PART}W)?({_PART}D)?(T(?=.)({_PART}H)?({_PART}M)?({_PART}S)?)?", re.ASCII
@@ -28,16 +28,16 @@ SCHEDULED = "SCHED"  # launch_condition_type of a launch plan that is launched b
 
 
 def schedule_type(schedule: Schedule) -> str:
-    """NONE, CRON or RATE, as lists filter on it (registry.md 7.5)."""
+    """Return NONE, CRON or RATE, by which lists filter (registry.md#stored-launch-plan)."""
     if schedule.cron_expression or schedule.HasField("cron_schedule"):
         return CRON
     return RATE if schedule.HasField("rate") else NONE
 
 
 def effective(schedule: Schedule) -> Schedule | None:
-    """Return what an active launch plan fires by: a cron_schedule or a rate; None for an empty schedule (8).
+    """Return the cron_schedule or rate of an active launch plan; None for an empty schedule.
 
-    The deprecated cron_expression means the same as cron_schedule.schedule.
+    The deprecated cron_expression means the same as cron_schedule.schedule (registry.md#schedules-of-launch-plans).
     """
     kickoff = schedule.kickoff_time_input_arg
     if cron := _cron(schedule):
@@ -48,7 +48,7 @@ def effective(schedule: Schedule) -> Schedule | None:
 
 
 def check_schedule(schedule: Schedule, expected_inputs: Mapping[str, Parameter], now: datetime) -> None:
-    """Raise InvalidArgument unless `schedule` can launch a plan with these expected inputs (registry.md 7.2)."""
+    """Raise InvalidArgument unless `schedule` can launch a plan with these inputs (registry.md#schedule-validation)."""
     if schedule.WhichOneof("ScheduleExpression") is None:
         return
     kickoff = schedule.kickoff_time_input_arg
@@ -85,7 +85,7 @@ def _check_kickoff(kickoff: str, expected_inputs: Mapping[str, Parameter]) -> No
 
 
 def _check_rate(rate: FixedRate, now: datetime) -> None:
-    """A rate that could never fire is refused; the reference stores it."""
+    """Raise InvalidArgument for a rate that could never fire, which flyteadmin stores."""
     if not rate.value:
         raise InvalidArgument("invalid value for schedule rate: it must be at least 1")
     if rate.unit not in _UNITS:
@@ -108,6 +108,6 @@ def _check_cron(expression: str) -> None:
 
 
 def _check_offset(offset: str) -> None:
-    """An offset is looked at by nobody, here as in the reference; one that means nothing is a mistake all the same."""
+    """Raise InvalidArgument unless the offset is valid; it has no effect, as in flyteadmin."""
     if offset and not _ISO_DURATION.fullmatch(offset):
         raise InvalidArgument(f"invalid value for schedule offset: [{offset}] is no ISO 8601 duration")

@@ -1,4 +1,4 @@
-"""What may be registered as a task (registry.md section 5.1, steps 3 to 9). Checks run in the order of the page."""
+"""Checks of tasks, in the order of registry.md#createtask-steps, and what is stored of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from services.registry.compiler import CompilationFailed, compile_task
 from services.registry.compiler.pods import NotAPodSpec, container_names
 from services.registry.rules.resources import Entry, PlatformLimits, check_resources
 
-# What a Kubernetes pod calls them; vendors' GPU names are not known here and so not checked.
+# By their names in Kubernetes pods; vendors' names of GPUs are unknown and not checked.
 _POD_RESOURCES = {
     "CPU": Resources.CPU,
     "GPU": Resources.GPU,
@@ -28,13 +28,13 @@ _POD_RESOURCES = {
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a task type on the whitelist may be used; empty is anywhere."""
+    """Where a task type on the whitelist may be used; empty is any (registry.md#task-type-whitelist)."""
 
     project: str = ""
     domain: str = ""
 
     def covers(self, project: str, domain: str) -> bool:
-        """Whether a task of this project and domain is inside; a domain alone narrows nothing."""
+        """Return whether a task of this project and domain is allowed; a domain without a project restricts nothing."""
         return not self.project or (self.project == project and self.domain in ("", domain))
 
 
@@ -49,7 +49,7 @@ def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, pl
     template = spec.template
     if not template.type:
         raise InvalidArgument("missing type")
-    if len(template.type.encode()) > MAX_FIELD_BYTES:  # it stands in indexes, as the parts of an id do
+    if len(template.type.encode()) > MAX_FIELD_BYTES:  # it is part of indexes, as the parts of an id are
         raise InvalidArgument(f"size of type exceeded length {MAX_FIELD_BYTES}")
     scopes = whitelist.get(template.type, ())
     if scopes and not any(scope.covers(task.project, task.domain) for scope in scopes):
@@ -64,7 +64,7 @@ def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, pl
 
 
 def compiled_task(template: TaskTemplate) -> CompiledTask:
-    """Return the compiled form of `template`; raises InvalidArgument with all that is wrong with it."""
+    """Return the compiled form of `template`; raise InvalidArgument with all errors."""
     try:
         return compile_task(template)
     except CompilationFailed as error:
@@ -72,7 +72,7 @@ def compiled_task(template: TaskTemplate) -> CompiledTask:
 
 
 def registered_task(compiled: CompiledTask, short_description: str, now: datetime) -> Task:
-    """Return what is kept and answered of a task registered at `now` (registry.md 5.4)."""
+    """Return what is stored and returned of a task registered at `now` (registry.md#stored-task)."""
     task = Task(id=compiled.template.id, short_description=short_description)
     task.id.ClearField("org")
     task.closure.compiled_task.CopyFrom(compiled)
@@ -85,13 +85,13 @@ def _check_target(task: Identifier, template: TaskTemplate, platform: PlatformLi
     if target == "container":
         if not template.container.image:
             raise InvalidArgument("missing image")
-        resources = template.container.resources
-        check_resources(task, _entries(resources.requests), _entries(resources.limits), platform)
+        container = template.container.resources
+        check_resources(task, _entries(container.requests), _entries(container.limits), platform)
     elif target == "k8s_pod":
         if not template.k8s_pod.HasField("pod_spec"):
             raise InvalidArgument("pod tasks should specify their target as a K8sPod with a defined pod spec")
-        for asked in _pod_resources(template.k8s_pod.pod_spec):
-            check_resources(task, _pod_entries(asked, "requests"), _pod_entries(asked, "limits"), platform)
+        for resources in _pod_resources(template.k8s_pod.pod_spec):
+            check_resources(task, _pod_entries(resources, "requests"), _pod_entries(resources, "limits"), platform)
 
 
 def _entries(entries: Iterable[Resources.ResourceEntry]) -> list[Entry]:
@@ -99,7 +99,7 @@ def _entries(entries: Iterable[Resources.ResourceEntry]) -> list[Entry]:
 
 
 def _pod_resources(pod_spec: Struct) -> list[Struct]:
-    """Return the resources of each container; raises InvalidArgument unless the structure reads as a PodSpec."""
+    """Return the resources of each container; raise InvalidArgument unless `pod_spec` is a PodSpec."""
     try:
         container_names(pod_spec)
     except NotAPodSpec as error:
@@ -113,7 +113,7 @@ def _pod_entries(resources: Struct, field: str) -> list[Entry]:
     for name, amount in sorted(_object(resources, field).fields.items(), key=lambda item: item[0]):
         resource = _POD_RESOURCES.get(name.upper())
         if resource is not None:
-            # Kubernetes takes numbers too.
+            # Kubernetes accepts numbers, too.
             text = amount.string_value if amount.HasField("string_value") else f"{amount.number_value:.12g}"
             entries.append(Entry(resource, text))
     return entries

@@ -1,4 +1,4 @@
-"""What may be registered as a workflow, beside that it compiles (registry.md section 6.1)."""
+"""Checks of workflows around the compiler (registry.md#createworkflow-steps)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from services.registry.compiler import CompilationFailed, Requirements, compile_
 
 @dataclass(frozen=True)
 class Limits:
-    """How many nodes a workflow and how many bytes its compiled form may have; 0 is no limit."""
+    """The most nodes of a workflow and the most bytes of its compiled form; 0 is no limit."""
 
     nodes: int
     closure_bytes: int
@@ -29,7 +29,7 @@ def check_spec(spec: WorkflowSpec | None) -> None:
 
 
 def needed_by(spec: WorkflowSpec) -> Requirements:
-    """Return what must be registered for `spec` to compile; raises InvalidArgument (step 5)."""
+    """Return what `spec` requires to be registered; raise InvalidArgument."""
     try:
         return requirements(spec.template, spec.sub_workflows)
     except CompilationFailed as error:
@@ -39,14 +39,18 @@ def needed_by(spec: WorkflowSpec) -> Requirements:
 def compiled_workflow(
     spec: WorkflowSpec, needed: Requirements, tasks: Iterable[bytes], launch_plans: Iterable[bytes]
 ) -> CompiledWorkflowClosure:
-    """Return the compiled form of `spec` with what it needs; raises InvalidArgument with all that is wrong with it.
+    """Return the compiled form of `spec` with what it needs; raise InvalidArgument with all errors.
 
-    `tasks` and `launch_plans` are what is registered under the identifiers of `needed`, serialized.
+    Args:
+        spec: The workflow, with its sub-workflows.
+        needed: What `needed_by` returned.
+        tasks: The serialized admin.Task of each task of `needed`.
+        launch_plans: The serialized admin.LaunchPlan of each launch plan of `needed`.
     """
     compiled = [Task.FromString(task).closure.compiled_task for task in tasks]
     plans = [LaunchPlan.FromString(plan) for plan in launch_plans]
     for plan, identifier in zip(plans, needed.launch_plans, strict=True):
-        # A reference may name an organisation or leave out the type, which what is kept does not do.
+        # A reference may have an organisation or no type, a stored id has no organisation and a type.
         plan.id.CopyFrom(identifier)
     try:
         return compile_workflow(spec.template, spec.sub_workflows, compiled, plans)
@@ -55,23 +59,23 @@ def compiled_workflow(
 
 
 def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
-    """Return what a caller is told of any failure to compile, a missing dependency included (steps 5 to 8).
+    """Return the caller's error for any failure to compile, a missing dependency included.
 
-    Never NotFound: clients would take it for the workflow itself.
+    Never NotFound: clients would apply it to the workflow itself.
     """
     return InvalidArgument(f"failed to compile workflow for [{identifier_text(workflow)}] with err: {error.message}")
 
 
 def check_size(size: int, limits: Limits) -> None:
-    """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits` (step 9)."""
+    """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits`."""
     if limits.closure_bytes and size > limits.closure_bytes:
         raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_bytes} bytes]")
 
 
 def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> None:
-    """Raise InvalidArgument unless there are as few nodes as `limits` allow (step 10).
+    """Raise InvalidArgument when there are more nodes than `limits` allow.
 
-    Here before all compiling: it takes seconds for a workflow that is far too large.
+    Checked before compilation, which takes seconds for a workflow that is far too large.
     """
     nodes = len(spec.template.nodes)
     if limits.nodes and nodes > limits.nodes:
@@ -81,9 +85,9 @@ def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> Non
 
 
 def light_workflow(workflow: Identifier, spec: WorkflowSpec) -> Workflow:
-    """Return what lists answer for a new workflow, except for the time of its registration (section 6.2).
+    """Return what lists contain of a new workflow, without the time of its registration (registry.md#stored-workflow).
 
-    Of its closure only the interface, as the client sent it; an absent one reads as empty.
+    Its closure has the interface only, as the client sent it; an absent one becomes empty.
     """
     key = Identifier()
     key.CopyFrom(workflow)

@@ -1,1 +1,1 @@
-"""Tables and SQL of the registry; the only package here that speaks SQL."""
+"""The registry's tables and all SQL statements on them."""

@@ -1,4 +1,4 @@
-"""The description_entities table: what a task or workflow says of itself, kept with its registration."""
+"""The description_entities table: descriptions of tasks and workflows, stored with their registration."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,7 +15,8 @@ from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, bas
 from services.registry.store.tables import description_entities as table
 from services.registry.store.version_pages import VersionPage
 
-# One that was left over belongs to no version and may stay: nothing of a registration hangs on it (registry.md 5.3).
+# A left-over description without a version is kept: it does not block a registration
+# (registry.md#registering-a-task-twice).
 _INSERT = """
 INSERT INTO description_entities (created_at, updated_at, resource_type, project, domain, name, version,
     short_description, long_description, link, message)
@@ -36,7 +37,7 @@ _COLUMNS = {
 
 
 def _listing(prefix: str, code: str, fields: Iterable[str]) -> Listing:
-    """Declare a list of descriptions whose filters may name those of `fields` that descriptions have (section 10)."""
+    """Return a list whose filters may name those of `fields` that descriptions have (lists.md#description-lists)."""
     columns = {field: _COLUMNS[field] for field in fields if field in _COLUMNS}
     newest_first = (table.c.created_at.desc(), table.c.id.desc())
     return Listing(prefix, Entity(code, columns), table.c.id, unsorted=newest_first, sort_keys=_COLUMNS)
@@ -59,9 +60,9 @@ def listing_of(resource_type: ResourceType) -> Listing:
 
 
 async def insert(connection: Connection, identifier: Identifier, sent: DescriptionEntity, now: datetime) -> None:
-    """Keep what was `sent` as the description of the version `identifier`, whatever id it carries itself."""
+    """Insert `sent` as the description of the version `identifier`; its own id is ignored."""
     message = DescriptionEntity(id=identifier, short_description=sent.short_description, tags=sent.tags)
-    # Both are answered even when they are empty (registry.md section 10).
+    # Both are returned even when they are empty (registry.md#description-entities).
     message.long_description.CopyFrom(sent.long_description)
     message.source_code.CopyFrom(sent.source_code)
     row = key_of(identifier) | {
@@ -84,15 +85,14 @@ async def get(connection: Connection, identifier: Identifier) -> bytes | None:
 
 
 async def find(
-    connection: Connection, plan: ListQuery, resource_type: ResourceType, where: NamedEntityIdentifier
+    connection: Connection, query: ListQuery, resource_type: ResourceType, name: NamedEntityIdentifier
 ) -> Page[bytes]:
-    """Return the serialized descriptions of a page; no type or an empty name is every one."""
-    place = {
+    """Return the serialized descriptions of a page; an unspecified type or empty name is any."""
+    scope = {
         "resource_type": resource_type,
-        "project": where.project,
-        "domain": where.domain,
-        "name": where.name,
+        "project": name.project,
+        "domain": name.domain,
+        "name": name.name,
     }
-    page = VersionPage(table, (table.c.message,), place, plan)
-    found = await page.read(connection)
-    return Page((message for (message,) in found), cut=found.cut)
+    rows = await VersionPage(table, (table.c.message,), scope, query).read(connection)
+    return Page((message for (message,) in rows), cut=rows.cut)

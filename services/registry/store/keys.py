@@ -1,4 +1,4 @@
-"""What the statements about tasks, workflows and launch plans share: their natural key, and the row of their name."""
+"""SQL that statements about tasks, workflows and launch plans share: their key, and the row of their name."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 WHERE_NAME = "project = %(project)s AND domain = %(domain)s AND name = %(name)s"
 WHERE_KEY = f"{WHERE_NAME} AND version = %(version)s"
 
-# A name's row comes with its first version: `new` is the insert of the version, without rows when it was there.
-NAME_OF_NEW = """
+# The row of a name is inserted with its first version: `new` is the insert of the version, empty if it existed.
+INSERT_NAME_OF_NEW = """
 named AS (
     INSERT INTO named_entities (created_at, updated_at, resource_type, project, domain, name, state)
     SELECT %(now)s, %(now)s, %(resource_type)s, %(project)s, %(domain)s, %(name)s, %(name_state)s FROM new
@@ -16,10 +16,10 @@ named AS (
 )
 """
 
-# The keys asked for, numbered, to be joined with a table: an answer for each, in their order, in one statement.
-ASKED = """
+# Numbered keys, to be joined with a table: one statement returns a row for each, in their order.
+REQUESTED = """
 unnest(%(projects)s::text[], %(domains)s::text[], %(names)s::text[], %(versions)s::text[])
-WITH ORDINALITY AS asked (project, domain, name, version, number)
+WITH ORDINALITY AS requested (project, domain, name, version, number)
 """
 
 
@@ -34,7 +34,7 @@ def key_of(identifier: Identifier) -> dict[str, object]:
 
 
 def keys_of(identifiers: Sequence[Identifier]) -> dict[str, object]:
-    """Return the parameters of ASKED."""
+    """Return the parameters of REQUESTED."""
     return {
         "projects": [identifier.project for identifier in identifiers],
         "domains": [identifier.domain for identifier in identifiers],
@@ -44,6 +44,6 @@ def keys_of(identifiers: Sequence[Identifier]) -> dict[str, object]:
 
 
 def identifier_of(resource_type: ResourceType, key: Sequence[str]) -> Identifier:
-    """Return the identifier of a row whose key columns, in their order, are `key`."""
+    """Return the identifier of a row with `key`: project, domain, name and version."""
     project, domain, name, version = key
     return Identifier(resource_type=resource_type, project=project, domain=domain, name=name, version=version)

@@ -1,4 +1,4 @@
-"""What lists of versions may filter and sort by (registry.md 4.5), and how a page is read."""
+"""The columns that lists of versions may filter and sort by (lists.md#columns), and queries of pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,18 +9,18 @@ from sqlalchemy import ColumnElement, DateTime, Table, cast, literal_column, nul
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page
 from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
-from services.registry.store.launch_plans import decode_frame
+from services.registry.store.launch_plans import message_of
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
 from services.registry.store.version_pages import WORKFLOW_KEY, VersionPage
 
 
 def base(table: Table) -> dict[str, Column]:
-    """Return the columns that every named thing of the registry has."""
+    """Return the columns that every entity of the registry has."""
     return {
         "id": Column(table.c.id, Kind.INTEGER),
         "created_at": Column(table.c.created_at, Kind.TIMESTAMP),
         "updated_at": Column(table.c.updated_at, Kind.TIMESTAMP),
-        # Nothing is ever deleted; the name is known all the same, as in the reference.
+        # Nothing is ever deleted; filters may name the column nevertheless, as in flyteadmin.
         "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
         "project": Column(table.c.project),
         "domain": Column(table.c.domain),
@@ -33,12 +33,12 @@ def _version(table: Table) -> dict[str, Column]:
 
 
 def _newest_first(table: Table) -> Sequence[ColumnElement[Any]]:
-    """Order a list of versions that asks for no order, as those who ask want it; indexes serve it."""
+    """Return the order of lists without a sort key, in which clients show versions; indexes have it."""
     return (table.c.created_at.desc(), table.c.id.desc())
 
 
 def _state_of_name(table: Table, resource_type: ResourceType) -> Column:
-    """Return what a version may be found by beside its own columns: the state of its name (section 9)."""
+    """Return the column for the state of a version's name (registry.md#named-entities)."""
     name = named_entities.alias("name_of_version")
 
     def related(clause: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -76,7 +76,7 @@ _LAUNCH_PLAN = Entity(
     },
 )
 
-# What a launch plan's workflow is called stands beside the plan, so that filters by it need no join.
+# The row of a launch plan contains its workflow's key, so filters by that need no join.
 _ITS_WORKFLOW = Entity(
     "w",
     {**_WORKFLOW_COLUMNS, **{part: Column(launch_plans.c[f"workflow_{part}"]) for part in WORKFLOW_KEY}},
@@ -95,36 +95,33 @@ LAUNCH_PLANS = Listing(
 )
 
 
-async def find_tasks(connection: Connection, plan: ListQuery, project: str, domain: str, *, name: str) -> Page[bytes]:
-    """Return the serialized tasks of a page; an empty name is every name."""
-    place = {"project": project, "domain": domain, "name": name}
-    page = VersionPage(tasks, (tasks.c.message,), place, plan)
-    found = await page.read(connection)
-    return Page((message for (message,) in found), cut=found.cut)
+async def find_tasks(connection: Connection, query: ListQuery, project: str, domain: str, *, name: str) -> Page[bytes]:
+    """Return the serialized tasks of a page; an empty name is any name."""
+    scope = {"project": project, "domain": domain, "name": name}
+    rows = await VersionPage(tasks, (tasks.c.message,), scope, query).read(connection)
+    return Page((message for (message,) in rows), cut=rows.cut)
 
 
 async def find_workflows(
-    connection: Connection, plan: ListQuery, project: str, domain: str, *, name: str
+    connection: Connection, query: ListQuery, project: str, domain: str, *, name: str
 ) -> Page[bytes]:
-    """Return the serialized workflows of a page, with their interface for a closure; an empty name is every name."""
-    place = {"project": project, "domain": domain, "name": name}
-    page = VersionPage(workflows, (workflows.c.message,), place, plan)
-    found = await page.read(connection)
-    return Page((message for (message,) in found), cut=found.cut)
+    """Return the serialized workflows of a page, with the interface only as closure; an empty name is any name."""
+    scope = {"project": project, "domain": domain, "name": name}
+    rows = await VersionPage(workflows, (workflows.c.message,), scope, query).read(connection)
+    return Page((message for (message,) in rows), cut=rows.cut)
 
 
 async def find_launch_plans(
     connection: Connection,
-    plan: ListQuery,
+    query: ListQuery,
     project: str,
     domain: str,
     *,
     name: str = "",
     active: bool = False,
 ) -> Page[bytes]:
-    """Return the serialized launch plans of a page, all or the active ones; an empty name is every name."""
+    """Return the serialized launch plans of a page, all or the active ones; an empty name is any name."""
     columns = (launch_plans.c.spec, launch_plans.c.closure, launch_plans.c.state, launch_plans.c.updated_at)
-    place = {"project": project, "domain": domain, "name": name}
-    page = VersionPage(launch_plans, columns, place, plan, active=active)
-    found = await page.read(connection)
-    return Page((decode_frame(*row) for row in found), cut=found.cut)
+    scope = {"project": project, "domain": domain, "name": name}
+    rows = await VersionPage(launch_plans, columns, scope, query, active=active).read(connection)
+    return Page((message_of(*row) for row in rows), cut=rows.cut)

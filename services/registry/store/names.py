@@ -1,7 +1,7 @@
-"""The named_entities table: a row for each name of a task, workflow or launch plan, made with its first version.
+"""The named_entities table: a row for each name of a task, workflow or launch plan, inserted with its first version.
 
-Lists of names walk through these rows and never through versions; what a filter says of versions is looked up name by
-name. The metadata of a name (registry.md section 9) stands in its row, ACTIVE and without description at first.
+Lists of names read these rows and not the versions; filters on versions are looked up for each name. The metadata of a
+name (registry.md#named-entities) is in its row, ACTIVE and without description at first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ from services.registry.store.version_pages import WORKFLOW_KEY
 
 _ROW = f"resource_type = %(resource_type)s AND {WHERE_NAME}"
 _GET = f"SELECT project, domain, name, description, state FROM named_entities WHERE {_ROW}"
-# The state is always taken over, a description only when there is one; an update also makes the description that was
-# never set an empty one, which filters find (section 9).
+# The state is always set, the description only when it is not empty; a description that was never set becomes empty,
+# so that filters match it (registry.md#updatenamedentity).
 _UPDATE = f"""
 UPDATE named_entities
 SET state = %(state)s, description = COALESCE(NULLIF(%(description)s::text, ''), description, ''), updated_at = %(now)s
@@ -34,18 +34,18 @@ RETURNING id
 _VERSIONS = {ResourceType.TASK: tasks, ResourceType.WORKFLOW: workflows, ResourceType.LAUNCH_PLAN: launch_plans}
 _OF_NAMES = "named_entity_metadata"
 
-_PLACE_AND_NAME = {field: Column(named_entities.c[field]) for field in ("project", "domain", "name")}
-_BY_NAME = tuple(column.expression for column in _PLACE_AND_NAME.values())
-_KEY = (named_entities.c.resource_type, *(named_entities.c[field] for field in _PLACE_AND_NAME))
+_FULL_NAME = {field: Column(named_entities.c[field]) for field in ("project", "domain", "name")}
+_BY_NAME = tuple(column.expression for column in _FULL_NAME.values())
+_KEY = (named_entities.c.resource_type, *(named_entities.c[field] for field in _FULL_NAME))
 _NAME = {
-    **_PLACE_AND_NAME,
+    **_FULL_NAME,
     "resource_type": Column(named_entities.c.resource_type, Kind.INTEGER),
     "description": Column(named_entities.c.description),
     "state": Column(named_entities.c.state, Kind.INTEGER),
 }
 _METADATA = Entity("nem", {**base(named_entities), **_NAME})
-# By when its first version came, as flytectl asks for by default; the reference knows that key and fails with it.
-_SORT_KEYS = {**_PLACE_AND_NAME, "created_at": Column(named_entities.c.created_at, Kind.TIMESTAMP)}
+# created_at is the time of the first version, flytectl's default; flyteadmin accepts that key and fails on it.
+_SORT_KEYS = {**_FULL_NAME, "created_at": Column(named_entities.c.created_at, Kind.TIMESTAMP)}
 
 NAMED_ENTITIES = Listing(
     "entities",
@@ -58,12 +58,12 @@ NAMED_ENTITIES = Listing(
 
 
 def _is_of_name(column: str, resource_type: ResourceType) -> bool:
-    """Whether a version has this column by its name; a launch plan has a state of its own."""
-    return column in _PLACE_AND_NAME or (column == "state" and resource_type != ResourceType.LAUNCH_PLAN)
+    """Return whether a column of versions is that of their name; a launch plan has a state of its own."""
+    return column in _FULL_NAME or (column == "state" and resource_type != ResourceType.LAUNCH_PLAN)
 
 
 def _of_versions(listing: Listing, resource_type: ResourceType) -> Listing:
-    """Declare the list of the names that have a version in `listing`: by what filters say of versions, and of names."""
+    """Return the list of names that have versions in `listing`, with filters on versions and on names."""
     own = {column: _NAME[column] for column in listing.primary.columns if _is_of_name(column, resource_type)}
     return Listing(
         listing.prefix,
@@ -94,77 +94,77 @@ async def update(
     metadata: NamedEntityMetadata,
     now: datetime,
 ) -> bool:
-    """Set the metadata of the name; answers whether there is such a name."""
+    """Set the metadata of the name and return whether it exists."""
     values = {"state": metadata.state, "description": metadata.description, "now": now}
     cursor = await connection.execute(_UPDATE, _key(resource_type, name) | values, binary=True)
     return await cursor.fetchone() is not None
 
 
 async def find(
-    connection: Connection, plan: ListQuery, resource_type: ResourceType, *, project: str, domain: str
+    connection: Connection, query: ListQuery, resource_type: ResourceType, *, project: str, domain: str
 ) -> NamedEntityList:
     """Return the names of a page with their metadata, without a token."""
-    place = {"resource_type": resource_type, "project": project, "domain": domain}
+    scope = {"resource_type": resource_type, "project": project, "domain": domain}
 
     def compose() -> Select[Any]:
-        # An index alone gives the keys of the page: rows that the offset skips are not read from the table.
-        page = _page(select(*_KEY).where(*plan.where), place, plan).subquery("page")
+        # The keys of the page come from an index alone: rows that the offset skips are not read from the table.
+        page = _page(select(*_KEY).where(*query.where), scope, query).subquery("page")
         columns = (*_BY_NAME, named_entities.c.description, named_entities.c.state)
         same = and_(*(page.c[column.key] == column for column in _KEY))
-        return select(*columns).join(page, same).order_by(*plan.order_by, *_BY_NAME)
+        return select(*columns).join(page, same).order_by(*query.order_by, *_BY_NAME)
 
-    found = NamedEntityList()
-    # Filled in place, the console's page of ten thousand costs half of what it does put together from messages.
-    for row in await _read(connection, "named entities", plan, place, compose):
-        _filled(found.entities.add(), resource_type, row)
-    return found
+    response = NamedEntityList()
+    # Filling messages in place halves the cost of the console's page of ten thousand names.
+    for row in await _read(connection, "named entities", query, scope, compose):
+        _filled(response.entities.add(), resource_type, row)
+    return response
 
 
 async def find_ids(
-    connection: Connection, plan: ListQuery, resource_type: ResourceType, *, project: str, domain: str
+    connection: Connection, query: ListQuery, resource_type: ResourceType, *, project: str, domain: str
 ) -> list[tuple[Any, ...]]:
-    """Return project, domain and name of each name of a page; an empty project or domain is every one.
+    """Return project, domain and name of each name of a page; an empty project or domain is any.
 
-    A name is found that has a version for which all holds that the filters say of versions.
+    A name matches if one of its versions meets all filters on versions.
     """
-    place = {"resource_type": resource_type, "project": project, "domain": domain}
+    scope = {"resource_type": resource_type, "project": project, "domain": domain}
 
     def is_of_names(condition: Condition) -> bool:
         own = not condition.prefix and _is_of_name(condition.column, resource_type)
         return own or condition.prefix == _OF_NAMES
 
     def compose() -> Select[Any]:
-        of_versions = [condition for condition in plan.conditions if not is_of_names(condition)]
-        of_names = (condition.clause for condition in plan.conditions if is_of_names(condition))
+        of_versions = [condition for condition in query.conditions if not is_of_names(condition)]
+        of_names = (condition.clause for condition in query.conditions if is_of_names(condition))
         names = select(*_BY_NAME).where(*of_names)
         if of_versions:
             names = names.where(_has_version(resource_type, of_versions))
-        return _page(names, place, plan)
+        return _page(names, scope, query)
 
-    return await _read(connection, "names", plan, place, compose)
+    return await _read(connection, "names", query, scope, compose)
 
 
 async def _read(
-    connection: Connection, kind: str, plan: ListQuery, place: Mapping[str, Any], compose: Callable[[], Select[Any]]
+    connection: Connection, kind: str, query: ListQuery, scope: Mapping[str, Any], compose: Callable[[], Select[Any]]
 ) -> list[tuple[Any, ...]]:
-    """Return the rows of a page; `kind` names what `compose` composes."""
-    shape = (kind, place["resource_type"], plan.shape, given(place))
-    return await fetch_text(connection, TEXTS.of(shape, compose), {**place, **plan.values})
+    """Return the rows of a page; `kind` distinguishes the statements of `compose` in the statement cache."""
+    shape = (kind, scope["resource_type"], query.shape, given(scope))
+    return await fetch_text(connection, TEXTS.of(shape, compose), {**scope, **query.values})
 
 
 def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> ColumnElement[bool]:
-    """Whether one version of the name meets all `conditions`."""
+    """Return a condition: one version of the name meets all `conditions`."""
     table = _VERSIONS[resource_type]
-    same_name = and_(*(table.c[field] == column.expression for field, column in _PLACE_AND_NAME.items()))
+    same_name = and_(*(table.c[field] == column.expression for field, column in _FULL_NAME.items()))
     version = select(true()).select_from(table).where(same_name, *(condition.clause for condition in conditions))
     if any(condition.prefix and condition.column not in WORKFLOW_KEY for condition in conditions):
         version = version.join(workflows, workflows.c.id == launch_plans.c.workflow_id)
     return version.correlate(named_entities).exists()
 
 
-def _page(names: Select[Any], place: Mapping[str, Any], plan: ListQuery) -> Select[Any]:
-    # Whatever comes first, the whole key ends the order: the index of the key serves it, and pages never overlap.
-    return paged(names.where(*within(named_entities, place))).order_by(*plan.order_by, *_BY_NAME)
+def _page(names: Select[Any], scope: Mapping[str, Any], query: ListQuery) -> Select[Any]:
+    # The order always ends with the whole key: its index can be used, and pages never overlap.
+    return paged(names.where(*within(named_entities, scope))).order_by(*query.order_by, *_BY_NAME)
 
 
 def _key(resource_type: ResourceType, name: NamedEntityIdentifier) -> dict[str, object]:
@@ -176,5 +176,5 @@ def _filled(entity: NamedEntity, resource_type: ResourceType, row: Sequence[Any]
     identity, metadata = entity.id, entity.metadata
     identity.project, identity.domain, identity.name, description, metadata.state = row
     metadata.description = description or ""
-    metadata.SetInParent()  # also when it holds nothing but defaults
+    metadata.SetInParent()  # also when all its fields have their defaults
     return entity

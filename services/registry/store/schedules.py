@@ -1,7 +1,8 @@
-"""The schedulable_entities table: the schedules that launch plans brought when they were activated.
+"""The schedulable_entities table: schedules of launch plans that are or were active.
 
-A row is made at the first activation of a version and never deleted; its timing never changes, as versions do not. Its
-updated_at is the last activation or deactivation, from which the schedule clock catches up (registry.md 8, 11.5).
+A row is inserted at the first activation of a version and never deleted; its timing never changes, as versions do not.
+Its updated_at is the last activation or deactivation, from which a scheduler catches up
+(registry.md#schedules-of-launch-plans).
 """
 
 from datetime import datetime
@@ -24,7 +25,7 @@ _DEACTIVATE_VERSION = f"UPDATE schedulable_entities SET active = false, updated_
 
 
 async def activate(connection: Connection, identifier: Identifier, schedule: Schedule, now: datetime) -> None:
-    """Let the launch plan fire by `schedule` (a cron_schedule or a rate) from `now` on."""
+    """Insert or activate the row of a launch plan with `schedule`, a cron_schedule or a rate, as of `now`."""
     row = key_of(identifier) | {
         "now": now,
         "cron_expression": schedule.cron_schedule.schedule,
@@ -36,10 +37,10 @@ async def activate(connection: Connection, identifier: Identifier, schedule: Sch
 
 
 async def deactivate(connection: Connection, identifier: Identifier, now: datetime) -> None:
-    """Let no version of the name fire any more; nothing to do is no failure."""
+    """Deactivate the rows of all versions of the name, if there are any."""
     await connection.execute(_DEACTIVATE, key_of(identifier) | {"now": now}, binary=True)
 
 
 async def deactivate_version(connection: Connection, identifier: Identifier, now: datetime) -> None:
-    """Let this version not fire any more; nothing to do is no failure."""
+    """Deactivate the row of this version, if there is one."""
     await connection.execute(_DEACTIVATE_VERSION, key_of(identifier) | {"now": now}, binary=True)

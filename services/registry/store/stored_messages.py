@@ -1,6 +1,6 @@
-"""Where messages that clients are shown are stored, for the command that mends them.
+"""Columns with stored messages that clients read, for the command that repairs them.
 
-Compiled workflows lie in the object store and are not among them: they never change.
+Compiled workflows, which are in the object store, are not among them: they never change.
 """
 
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity

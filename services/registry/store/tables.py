@@ -1,7 +1,7 @@
-"""Every table of the registry (registry.md section 14).
+"""The tables of the registry's database (registry.md#registry-storage).
 
 Versions of tasks, workflows and launch plans never change and are never deleted, except for a launch plan's state. Rows
-hold the answer serialized, so that reads copy bytes, beside the columns that filters and sorts name. Natural keys are
+contain the serialized response, so that reads copy bytes, and the columns that filters and sorts name. Natural keys are
 unique; `id` breaks ties in lists and links launch plans to workflows.
 """
 
@@ -30,7 +30,7 @@ from services.kit.messaging.outbox import outbox_table
 
 metadata = MetaData()
 
-ACTIVE = 1  # admin.LaunchPlanState.ACTIVE, as the partial index below spells it
+ACTIVE = 1  # admin.LaunchPlanState.ACTIVE, in the form of the partial indexes below
 
 
 def _row() -> tuple[Column[int], Column[datetime], Column[datetime]]:
@@ -57,17 +57,17 @@ _KEY = ("project", "domain", "name", "version")
 
 
 def _newest_first(table: Table, *also: str) -> None:
-    """Indexes for what clients ask of every version list: newest first, of one name, of a version or of a whole domain.
+    """Declare indexes for lists of versions, newest first: of one name, of a version or of a whole domain.
 
-    `also` and what else filters often name stand in them too: what is filtered out, or skipped to come to a page, is
-    then never read from the table. A migration that adds an index which begins as the key does makes the key anew
-    after it: of indexes that seem equal PostgreSQL takes the youngest (0003_list_indexes.py).
+    They include `also` and other columns that filters often name: rows that a filter or an offset skips are not read
+    from the table. A migration that adds an index beginning with the columns of the key creates the key again after it:
+    of indexes that seem equal PostgreSQL takes the youngest (0003_list_indexes.py).
     """
-    place = (table.c.project, table.c.domain)
+    project_domain = (table.c.project, table.c.domain)
     newest = (desc(table.c.created_at), desc(table.c.id))
-    Index(f"{table.name}_of_name", *place, table.c.name, *newest, postgresql_include=list(also))
-    Index(f"{table.name}_of_domain", *place, *newest, postgresql_include=["name", "version", *also])
-    Index(f"{table.name}_of_version", *place, table.c.version, *newest)
+    Index(f"{table.name}_of_name", *project_domain, table.c.name, *newest, postgresql_include=list(also))
+    Index(f"{table.name}_of_domain", *project_domain, *newest, postgresql_include=["name", "version", *also])
+    Index(f"{table.name}_of_version", *project_domain, table.c.version, *newest)
 
 
 tasks = Table(
@@ -77,8 +77,8 @@ tasks = Table(
     *_version(),
     _text("type"),
     _text("short_description"),
-    _bytes("digest"),  # equal for the same registration (section 13)
-    _bytes("message"),  # admin.Task as GetTask and ListTasks answer it
+    _bytes("digest"),  # equal for the same registration (registry.md#digests)
+    _bytes("message"),  # admin.Task as GetTask and ListTasks return it
     UniqueConstraint(*_KEY, name="tasks_key"),
 )
 _newest_first(tasks, "type")
@@ -90,10 +90,10 @@ workflows = Table(
     *_version(),
     _text("short_description"),
     _bytes("digest"),
-    _bytes("request_digest"),  # of the request as sent: a repeated one is recognised without compiling it again
-    _text("remote_closure_identifier"),  # where the object store holds the compiled closure
-    Column("closure_size", BigInteger, nullable=False),  # bytes of that object
-    _bytes("message"),  # admin.Workflow as ListWorkflows answers it: of the closure only the interface
+    _bytes("request_digest"),  # of the request as sent: a repeated one need not be compiled again
+    _text("remote_closure_identifier"),  # URI of the object with the compiled closure
+    Column("closure_size", BigInteger, nullable=False),  # of that object, in bytes
+    _bytes("message"),  # admin.Workflow as ListWorkflows returns it: of the closure only the interface
     UniqueConstraint(*_KEY, name="workflows_key"),
 )
 _newest_first(workflows)
@@ -104,14 +104,14 @@ launch_plans = Table(
     *_row(),
     *_version(),
     Column("workflow_id", BigInteger, ForeignKey("workflows.id"), nullable=False),
-    # What that workflow is called; filled by a trigger. A filter by it would otherwise have to join all its versions.
+    # The key of that workflow; filled by a trigger. A filter by it would otherwise join all versions of the workflow.
     *(_text(f"workflow_{part}") for part in _KEY),
     Column("state", Integer, nullable=False, server_default="0"),  # admin.LaunchPlanState
     _text("schedule_type"),  # NONE, CRON or RATE
     Column("launch_condition_type", Text),  # SCHED, or null without a schedule
     _bytes("digest"),
     _bytes("spec"),  # admin.LaunchPlan without its closure: id and spec
-    _bytes("closure"),  # admin.LaunchPlanClosure without what changes: state and updated_at
+    _bytes("closure"),  # admin.LaunchPlanClosure without state and updated_at, which change
     UniqueConstraint(*_KEY, name="launch_plans_key"),
 )
 _newest_first(launch_plans)
@@ -123,7 +123,7 @@ Index("launch_plans_of_workflow_name", *_of_workflow, *_newest)
 Index("launch_plans_of_workflow_version", *_of_workflow, launch_plans.c.workflow_version, *_newest)
 Index("launch_plans_active_of_domain", *_of_workflow[:2], *_newest, postgresql_where=_active)
 Index("launch_plans_active_of_workflow", *_of_workflow, *_newest, postgresql_where=_active)
-# At most one active version of a name, whoever activates at the same time (section 7.7).
+# At most one active version of a name, also when versions are activated concurrently (registry.md#updatelaunchplan).
 Index(
     "launch_plans_active",
     launch_plans.c.project,
@@ -133,8 +133,8 @@ Index(
     postgresql_where=_active,
 )
 
-# One row for each name that has a version, made with its first: the lists of names would otherwise have to walk through
-# every version. Description and state are what UpdateNamedEntity sets (section 9).
+# One row for each name, inserted with its first version: lists of names would otherwise have to read every version.
+# UpdateNamedEntity sets description and state (registry.md#named-entities).
 named_entities = Table(
     "named_entities",
     metadata,
@@ -146,7 +146,7 @@ named_entities = Table(
     Column("description", Text),  # null until set, which no filter matches
     Column("state", Integer, nullable=False, server_default="0"),  # admin.NamedEntityState
     UniqueConstraint("resource_type", "project", "domain", "name", name="named_entities_key"),
-    # flytectl's lists: by when the first version of a name came.
+    # flytectl's lists: by the time of the first version of a name.
     Index(
         "named_entities_by_creation", "resource_type", "project", "domain", "created_at", postgresql_include=["name"]
     ),
@@ -163,7 +163,7 @@ description_entities = Table(
     _text("short_description"),
     _bytes("long_description"),  # admin.Description
     _text("link"),
-    _bytes("message"),  # admin.DescriptionEntity as GetDescriptionEntity answers it
+    _bytes("message"),  # admin.DescriptionEntity as GetDescriptionEntity returns it
     UniqueConstraint("resource_type", *_KEY, name="description_entities_key"),
 )
 _described = (description_entities.c.resource_type, description_entities.c.project, description_entities.c.domain)
@@ -171,18 +171,18 @@ _latest = (desc(description_entities.c.created_at), desc(description_entities.c.
 Index("description_entities_of_name", *_described, description_entities.c.name, *_latest)
 Index("description_entities_of_domain", *_described, *_latest)
 
-# Schedules of launch plans that are or were active; the schedule clock reads them (sections 8 and 11).
+# Schedules of launch plans that are or were active, for a scheduler (registry.md#schedules-fire).
 schedulable_entities = Table(
     "schedulable_entities",
     metadata,
-    *_row(),  # updated_at is the last activation or deactivation: the clock catches up from there
+    *_row(),  # updated_at is the last activation or deactivation: a scheduler catches up from there
     *_version(),
     _text("cron_expression"),  # empty for a fixed rate
     Column("fixed_rate_value", BigInteger, nullable=False),
     Column("unit", Integer, nullable=False),  # admin.FixedRateUnit
     _text("kickoff_time_input_arg"),
     Column("active", Boolean, nullable=False),
-    Column("fired_at", TIMESTAMP(timezone=True)),  # the last scheduled time that has fired
+    Column("fired_at", TIMESTAMP(timezone=True)),  # the last scheduled time that fired
     UniqueConstraint(*_KEY, name="schedulable_entities_key"),
 )
 

@@ -1,4 +1,4 @@
-"""The tasks table: one row a version, never changed."""
+"""The tasks table: one row for each version, never changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from flyteidl.admin.task_pb2 import Task
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db.database import Connection
-from services.registry.store.keys import ASKED, NAME_OF_NEW, WHERE_KEY, key_of, keys_of
+from services.registry.store.keys import INSERT_NAME_OF_NEW, REQUESTED, WHERE_KEY, key_of, keys_of
 
 _INSERT = f"""
 WITH new AS (
@@ -18,12 +18,12 @@ WITH new AS (
         %(digest)b, %(message)b)
     ON CONFLICT (project, domain, name, version) DO NOTHING
     RETURNING id
-), {NAME_OF_NEW}
+), {INSERT_NAME_OF_NEW}
 SELECT id FROM new
 """
 _GET = f"SELECT digest, message FROM tasks WHERE {WHERE_KEY}"
 _GET_ALL = f"""
-SELECT tasks.message FROM {ASKED} LEFT JOIN tasks USING (project, domain, name, version) ORDER BY asked.number
+SELECT tasks.message FROM {REQUESTED} LEFT JOIN tasks USING (project, domain, name, version) ORDER BY requested.number
 """
 
 
@@ -36,7 +36,7 @@ class Stored:
 
 
 async def insert(connection: Connection, task: Task, digest: bytes, now: datetime) -> bool:
-    """Add `task`; answers whether it is new. A version that is there already stays as it is."""
+    """Insert `task` and return whether it is new; leave an existing version unchanged."""
     row = key_of(task.id) | {
         "now": now,
         "resource_type": ResourceType.TASK,

@@ -1,4 +1,4 @@
-"""Read a page of versions, or of their descriptions."""
+"""Pages of versions, or of their descriptions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,26 +18,29 @@ WORKFLOW_KEY = ("project", "domain", "name", "version")
 
 @dataclass(frozen=True)
 class VersionPage:
-    """A page of a table of versions: `columns` of those in `place`, where empty is everywhere."""
+    """A page of `columns` of a table of versions.
+
+    `scope` has the values of columns that all rows of the list have, such as the project; an empty value is any.
+    """
 
     table: Table
     columns: Sequence[ColumnElement[Any]]
-    place: Mapping[str, Any]
-    plan: ListQuery
+    scope: Mapping[str, Any]
+    query: ListQuery
     active: bool = False
 
     async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows."""
-        given = {column: value for column, value in self.place.items() if value}
-        page = RowPage(self.table, self.columns, self.plan, self._chosen, about=self.active, values=given)
+        given = {column: value for column, value in self.scope.items() if value}
+        page = RowPage(self.table, self.columns, self.query, self._filtered, about=self.active, values=given)
         return await page.read(connection)
 
-    def _chosen(self, statement: Select[Any]) -> Select[Any]:
-        """Return `statement` for what the list is about."""
-        statement = statement.where(*within(self.table, self.place), *self.plan.where)
+    def _filtered(self, statement: Select[Any]) -> Select[Any]:
+        """Return `statement` with the conditions of the scope and of the query."""
+        statement = statement.where(*within(self.table, self.scope), *self.query.where)
         if self.active:
-            # In the words of the partial indexes, which a parameter would not be known to have.
+            # The condition of the partial indexes as it is: PostgreSQL does not use them for a parameter.
             statement = statement.where(text(f"launch_plans.state = {ACTIVE}"))
-        if any(condition.prefix and condition.column not in WORKFLOW_KEY for condition in self.plan.conditions):
+        if any(condition.prefix and condition.column not in WORKFLOW_KEY for condition in self.query.conditions):
             statement = statement.join(workflows, workflows.c.id == launch_plans.c.workflow_id)
         return statement

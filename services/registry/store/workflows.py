@@ -1,4 +1,4 @@
-"""The workflows table: one row a version, never changed. The compiled closure lies in the object store."""
+"""The workflows table: one row for each version, never changed. The compiled closure is in the object store."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from flyteidl.admin.workflow_pb2 import Workflow
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db.database import Connection
-from services.registry.store.keys import NAME_OF_NEW, WHERE_KEY, key_of
+from services.registry.store.keys import INSERT_NAME_OF_NEW, WHERE_KEY, key_of
 
 _INSERT = f"""
 WITH new AS (
@@ -17,7 +17,7 @@ WITH new AS (
         %(request_digest)b, %(uri)s, %(size)s, %(message)b)
     ON CONFLICT (project, domain, name, version) DO NOTHING
     RETURNING id
-), {NAME_OF_NEW}
+), {INSERT_NAME_OF_NEW}
 SELECT id FROM new
 """
 _GET = f"""
@@ -32,16 +32,16 @@ class Stored:
     id: int
     digest: bytes
     request_digest: bytes
-    uri: str  # of the object that holds the closure
+    uri: str  # of the object with the closure
     size: int  # of that object, in bytes
-    message: bytes  # admin.Workflow with the interface for a closure
+    message: bytes  # admin.Workflow, of its closure only the interface
 
 
 @dataclass(frozen=True)
 class New:
     """A workflow to register."""
 
-    light: Workflow  # with the interface for a closure
+    light: Workflow  # of its closure only the interface
     digest: bytes
     request_digest: bytes
     uri: str
@@ -50,7 +50,7 @@ class New:
 
 
 async def insert(connection: Connection, workflow: New, now: datetime) -> bool:
-    """Add `workflow`; answers whether it is new. A version that is there already stays as it is."""
+    """Insert `workflow` and return whether it is new; leave an existing version unchanged."""
     row = key_of(workflow.light.id) | {
         "now": now,
         "resource_type": ResourceType.WORKFLOW,

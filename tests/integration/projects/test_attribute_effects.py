@@ -1,4 +1,4 @@
-"""What matchable attributes do to executions: every kind at every level, with the real services on real databases."""
+"""Effects of matchable attributes on executions: every kind at every level, with real services and databases."""
 
 import asyncio
 import json
@@ -55,7 +55,8 @@ from tests.support.waiting import until
 KINDS = MatchableResource.keys()
 CONFIG, POOL = "WORKFLOW_EXECUTION_CONFIG", "CLUSTER_ASSIGNMENT"
 LABEL, QUALITY = "EXECUTION_CLUSTER_LABEL", "QUALITY_OF_SERVICE_SPECIFICATION"
-# What is set for a workflow of these is no business of an execution: they are of a domain (projects.md 12).
+# Of these kinds an execution applies those of its project-domain, not those of its workflow
+# (projects.md#use-of-attributes).
 OF_DOMAINS = ("CLUSTER_RESOURCE", POOL)
 SETS = [chosen for size in (1, 2, 3) for chosen in combinations(LEVELS, size)]
 DEFAULT_PARALLELISM = 25
@@ -84,7 +85,7 @@ class Stack:
     async def stored(
         self, project: str, name: str
     ) -> tuple[WorkflowExecutionConfig, list[MatchingAttributes], EngineInputs]:
-        """What is kept for an engine, and what it is handed of that."""
+        """Return the stored configuration and attributes of an execution, and its engine inputs."""
         async with await psycopg.AsyncConnection.connect(self.database) as connection:
             cursor = await connection.execute(
                 "SELECT execution_config, execution_attributes FROM executions"
@@ -93,9 +94,10 @@ class Stack:
             )
             row = await cursor.fetchone()
         assert row is not None
-        acting = ListMatchableAttributesResponse.FromString(row[1]).configurations
-        handed = engine_inputs(row[1], DOMAIN, PLAIN)
-        return WorkflowExecutionConfig.FromString(row[0]), [one.attributes for one in acting], handed
+        applied = ListMatchableAttributesResponse.FromString(row[1]).configurations
+        inputs = engine_inputs(row[1], DOMAIN, PLAIN)
+        config = WorkflowExecutionConfig.FromString(row[0])
+        return config, [configuration.attributes for configuration in applied], inputs
 
 
 @pytest.fixture(scope="module")
@@ -131,25 +133,26 @@ async def project(stack: Stack, numbers: Iterator[int]) -> str:
 
 
 def winner(kind: str, levels: Sequence[str]) -> int | None:
-    """The mark of the level that acts when attributes are set at `levels`, each with its place in LEVELS as mark."""
-    heard = [level for level in levels if not (kind in OF_DOMAINS and level == WORKFLOW)]
-    return 1 + max(map(LEVELS.index, heard)) if heard else None
+    """Return the mark of the level that applies when attributes are set at `levels`, each with its index as mark."""
+    applied = [level for level in levels if not (kind in OF_DOMAINS and level == WORKFLOW)]
+    return 1 + max(map(LEVELS.index, applied)) if applied else None
 
 
 async def check(stack: Stack, project: str, name: str, kind: str, mark: int | None) -> None:
-    """Check that the execution shows what is set with `mark` of a kind, and shows nothing for None."""
+    """Check that the execution has the attributes of a kind with `mark`, or none of the kind for None."""
     spec = await stack.spec(project, name)
-    config, acting, handed = await stack.stored(project, name)
+    config, applied, inputs = await stack.stored(project, name)
     expected = MatchingAttributes() if mark is None else attributes(kind, mark)
     if kind == CONFIG:
         parallelism = expected.workflow_execution_config.max_parallelism or DEFAULT_PARALLELISM
         assert config.max_parallelism == parallelism
-        # Of a single task its own request is shown (executions.md 2.5).
+        # The spec of a single task is that of its request (executions.md#execution-configuration).
         single = spec.launch_plan.resource_type == ResourceType.TASK
         assert spec.max_parallelism == (0 if single else parallelism)
     else:
         member = attributes(kind, 1).WhichOneof("target") or ""
-        assert [one for one in acting if one.HasField(member)] == ([] if mark is None else [expected])
+        of_kind = [attributes for attributes in applied if attributes.HasField(member)]
+        assert of_kind == ([] if mark is None else [expected])
     if kind == QUALITY:
         assert spec.quality_of_service == expected.quality_of_service
     if kind == LABEL:
@@ -158,35 +161,35 @@ async def check(stack: Stack, project: str, name: str, kind: str, mark: int | No
         assert spec.cluster_assignment == expected.cluster_assignment
     if kind == "TASK_RESOURCE":
         default = platform_resources(PLAIN)
-        assert handed.task_resources == (default if mark is None else expected.task_resource_attributes)
+        assert inputs.task_resources == (default if mark is None else expected.task_resource_attributes)
     if kind == "EXECUTION_QUEUE":
-        assert list(handed.queue_tags) == list(expected.execution_queue_attributes.tags)
+        assert list(inputs.queue_tags) == list(expected.execution_queue_attributes.tags)
     if kind == "PLUGIN_OVERRIDE":
-        assert list(handed.plugin_overrides) == list(expected.plugin_overrides.overrides)
+        assert list(inputs.plugin_overrides) == list(expected.plugin_overrides.overrides)
     if kind == "CLUSTER_RESOURCE":
-        assert handed.cluster_resources == dict(expected.cluster_resource_attributes.attributes)
+        assert inputs.cluster_resources == dict(expected.cluster_resource_attributes.attributes)
 
 
 @pytest.mark.parametrize("levels", SETS, ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_most_specific_level_acts_and_stops_when_it_is_deleted(
+async def test_most_specific_attributes_apply_until_they_are_deleted(
     stack: Stack, project: str, kind: str, levels: tuple[str, ...]
 ) -> None:
     scope = (project, DOMAIN, WORKFLOW_NAME)
     for level in levels:
         await put(stack.projects, level, scope, attributes(kind, 1 + LEVELS.index(level)))
-    left = list(levels)
+    remaining = list(levels)
     while True:
-        name = f"with-{len(left)}"
+        name = f"with-{len(remaining)}"
         await stack.launch(project, name)
-        await check(stack, project, name, kind, winner(kind, left))
-        if not left:
+        await check(stack, project, name, kind, winner(kind, remaining))
+        if not remaining:
             break
-        await delete(stack.projects, left.pop(), scope, kind)
+        await delete(stack.projects, remaining.pop(), scope, kind)
 
 
 @pytest.mark.parametrize("launches", [None, TASK], ids=["launch plan", "single task"])
-async def test_all_kinds_act_together_each_from_its_own_level(
+async def test_all_kinds_apply_together_each_from_its_own_level(
     stack: Stack, project: str, launches: Identifier | None
 ) -> None:
     workflow = ".flytegen.my.task" if launches else WORKFLOW_NAME
@@ -204,24 +207,24 @@ async def test_all_kinds_act_together_each_from_its_own_level(
     await stack.launch(project, "together", launches)
     for kind, mark in marks.items():
         await check(stack, project, "together", kind, mark)
-    told = await command(stack, f"{project}/{DOMAIN}/together")
-    _, _, handed = await stack.stored(project, "together")
-    assert (told["queue_tags"], told["cluster_resources"]) == (list(handed.queue_tags), handed.cluster_resources)
-    assert told["task_resources"] == MessageToDict(handed.task_resources)
-    assert len(told["plugin_overrides"]) == len(handed.plugin_overrides)
+    printed = await command(stack, f"{project}/{DOMAIN}/together")
+    _, _, inputs = await stack.stored(project, "together")
+    assert (printed["queue_tags"], printed["cluster_resources"]) == (list(inputs.queue_tags), inputs.cluster_resources)
+    assert printed["task_resources"] == MessageToDict(inputs.task_resources)
+    assert len(printed["plugin_overrides"]) == len(inputs.plugin_overrides)
 
 
 async def command(stack: Stack, execution: str) -> dict[str, Any]:
-    """What an operator is shown."""
+    """Return the output of the command `attributes`."""
     environment = os.environ | {"FLYTEPLANE_DATABASE_URL": stack.database, "FLYTEPLANE_SIGNING_KEY": "key"}
     run = [sys.executable, "-m", "services.executions", "attributes", execution]
     process = await asyncio.create_subprocess_exec(*run, env=environment, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await process.communicate()
-    told: dict[str, Any] = json.loads(printed)
-    return told
+    output, _ = await process.communicate()
+    printed: dict[str, Any] = json.loads(output)
+    return printed
 
 
-async def test_configurations_of_all_levels_fill_one_anothers_gaps(stack: Stack, project: str) -> None:
+async def test_configurations_of_all_levels_are_merged(stack: Stack, project: str) -> None:
     def labelled(value: str) -> Labels:
         return Labels(values={"from": value})
 
@@ -249,7 +252,7 @@ async def test_configurations_of_all_levels_fill_one_anothers_gaps(stack: Stack,
     assert (config.max_parallelism, config.labels) == (7, labelled("request"))
 
 
-async def test_what_a_request_says_itself_goes_before_attributes(stack: Stack, project: str) -> None:
+async def test_values_of_the_request_override_attributes(stack: Stack, project: str) -> None:
     scope = (project, DOMAIN, WORKFLOW_NAME)
     quality = attributes(QUALITY, 8).quality_of_service
     for kind in (LABEL, QUALITY):
@@ -261,7 +264,7 @@ async def test_what_a_request_says_itself_goes_before_attributes(stack: Stack, p
     assert (await stack.stored(project, "own"))[1] == []
 
 
-async def test_another_pool_than_the_assigned_one_is_refused(stack: Stack, project: str) -> None:
+async def test_create_execution_on_another_pool_than_assigned_is_invalid_argument(stack: Stack, project: str) -> None:
     await put(stack.projects, PROJECT_DOMAIN, (project, DOMAIN), attributes(POOL, 1))
     other = ClusterAssignment(cluster_pool_name="other")
     call = stack.launch(project, "refused", cluster_assignment=other)
@@ -270,7 +273,7 @@ async def test_another_pool_than_the_assigned_one_is_refused(stack: Stack, proje
     assert (await stack.spec(project, "same")).cluster_assignment.cluster_pool_name == "m1"
 
 
-async def test_a_relaunch_obeys_the_attributes_of_now(stack: Stack, project: str) -> None:
+async def test_relaunch_applies_current_attributes(stack: Stack, project: str) -> None:
     scope = (project, DOMAIN)
     for kind in (POOL, LABEL, QUALITY):
         await put(stack.projects, PROJECT_DOMAIN, scope, attributes(kind, 1))
@@ -284,37 +287,39 @@ async def test_a_relaunch_obeys_the_attributes_of_now(stack: Stack, project: str
 
 
 @pytest.fixture
-async def asked(stack: Stack, parts: Parts) -> AsyncIterator[list[bytes]]:
-    """The questions for projects and attributes that are asked from now on."""
-    assert stack  # which answers them
-    questions: list[bytes] = []
+async def requests(stack: Stack, parts: Parts) -> AsyncIterator[list[bytes]]:
+    """Return the list of service requests for projects and attributes that are sent from now on."""
+    assert stack  # which serves them
+    received: list[bytes] = []
 
-    async def hear(question: bytes) -> None:
-        questions.append(question)
+    async def receive(request: bytes) -> None:
+        received.append(request)
 
-    listener = await Bus.connect(parts.nats_url, "test-effects")
-    await listener.subscribe(GET_PROJECT_AND_ATTRIBUTES.subject, hear)
-    yield questions
-    await listener.close()
+    subscriber = await Bus.connect(parts.nats_url, "test-effects")
+    await subscriber.subscribe(GET_PROJECT_AND_ATTRIBUTES.subject, receive)
+    yield received
+    await subscriber.close()
 
 
-async def test_a_launch_asks_once(stack: Stack, project: str, asked: list[bytes]) -> None:
+async def test_launch_sends_one_service_request_for_its_project(
+    stack: Stack, project: str, requests: list[bytes]
+) -> None:
     await put(stack.projects, PROJECT, (project,), attributes(LABEL, 1))
     for name in ("first", "second", "third"):
         await stack.launch(project, name)
-    await until(lambda: len(asked) >= 3)
-    assert len(asked) == 3
+    await until(lambda: len(requests) >= 3)
+    assert len(requests) == 3
 
 
-async def test_launches_that_come_together_ask_once(project: str, parts: Parts, asked: list[bytes]) -> None:
+async def test_concurrent_launches_share_one_service_request(project: str, parts: Parts, requests: list[bytes]) -> None:
     bus = await Bus.connect(parts.nats_url, "test-effects-together")
     try:
         projects = Projects(bus)
         scope = MatchableAttributesConfiguration(project=project, domain=DOMAIN, workflow="w")
-        told = await asyncio.gather(*(projects.get(scope) for _ in range(20)))
-        await until(lambda: len(asked) >= 1)
-        assert (len(asked), {one.project.id for one in told}) == (1, {project})
-        await projects.get(scope)  # alone, it is not answered with what was so before
-        await until(lambda: len(asked) >= 2)
+        responses = await asyncio.gather(*(projects.get(scope) for _ in range(20)))
+        await until(lambda: len(requests) >= 1)
+        assert (len(requests), {response.project.id for response in responses}) == (1, {project})
+        await projects.get(scope)  # later, it does not get the same response
+        await until(lambda: len(requests) >= 2)
     finally:
         await bus.close()

@@ -51,7 +51,7 @@ pytestmark = pytest.mark.usefixtures("running")
 
 @pytest.fixture(scope="module")
 async def running(parts: Parts) -> AsyncIterator[Served]:
-    """The service, and an executions service with some defaults that answers its question for them."""
+    """Run the service, and an executions service with some defaults, which it requests."""
     async with AsyncExitStack() as stack:
         defaults = {
             "max_parallelism": 25,
@@ -76,7 +76,7 @@ def numbers() -> Iterator[int]:
 
 @pytest.fixture
 async def project(admin: AdminServiceStub, numbers: Iterator[int]) -> str:
-    """A project without attributes."""
+    """Return a project without attributes."""
     identifier = f"attributed-{next(numbers)}"
     await admin.RegisterProject(ProjectRegisterRequest(project=Project(id=identifier, name=identifier)))
     return identifier
@@ -88,14 +88,14 @@ def scope(project: str) -> tuple[str, str, str]:
 
 
 def own_scope(level: str, scope: tuple[str, ...]) -> tuple[str, ...]:
-    """The scope as an answer tells it: what the level does not have is empty."""
+    """Return the scope as responses contain it: parts that the level does not have are empty."""
     parts = len(scoped(level, scope))
     return scope[:parts] + ("",) * (len(scope) - parts)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("level", LEVELS)
-async def test_what_was_set_is_read_at_its_level_and_gone_when_deleted(
+async def test_attributes_are_read_at_their_level_until_they_are_deleted(
     admin: AdminServiceStub, scope: tuple[str, ...], level: str, kind: str
 ) -> None:
     await put(admin, level, scope, attributes(kind, 7))
@@ -117,7 +117,7 @@ async def test_what_was_set_is_read_at_its_level_and_gone_when_deleted(
 
 
 @pytest.mark.parametrize("kind", ["TASK_RESOURCE", "PLUGIN_OVERRIDE", "QUALITY_OF_SERVICE_SPECIFICATION"])
-async def test_the_most_specific_row_wins_whole_and_tells_its_scope(
+async def test_most_specific_row_is_returned_whole_with_its_scope(
     admin: AdminServiceStub, scope: tuple[str, ...], kind: str
 ) -> None:
     for mark, level in enumerate(LEVELS, 1):
@@ -133,7 +133,9 @@ async def test_the_most_specific_row_wins_whole_and_tells_its_scope(
     assert (found.matching_attributes, found.workflow) == (attributes(kind, 2), "")
 
 
-async def test_reading_a_project_falls_back_to_nothing(admin: AdminServiceStub, scope: tuple[str, ...]) -> None:
+async def test_get_project_attributes_ignores_rows_of_its_domains(
+    admin: AdminServiceStub, scope: tuple[str, ...]
+) -> None:
     await put(admin, PROJECT_DOMAIN, scope, attributes("TASK_RESOURCE", 1))
     await refused(
         get(admin, PROJECT, scope, "TASK_RESOURCE"),
@@ -142,9 +144,7 @@ async def test_reading_a_project_falls_back_to_nothing(admin: AdminServiceStub, 
     )
 
 
-async def test_deleting_touches_nothing_below_and_nothing_above(
-    admin: AdminServiceStub, scope: tuple[str, ...]
-) -> None:
+async def test_delete_attributes_leaves_other_levels(admin: AdminServiceStub, scope: tuple[str, ...]) -> None:
     for mark, level in enumerate(LEVELS, 1):
         await put(admin, level, scope, attributes("EXECUTION_QUEUE", mark))
     await delete(admin, PROJECT_DOMAIN, scope, "EXECUTION_QUEUE")
@@ -161,22 +161,22 @@ async def test_plugin_overrides_are_merged_by_task_type_also_at_once(
     admin: AdminServiceStub, scope: tuple[str, ...], level: str
 ) -> None:
     given = [MatchingAttributes(plugin_overrides=overrides(**{f"type{n}": "first"})) for n in range(8)]
-    await asyncio.gather(*(put(admin, level, scope, one) for one in given))
+    await asyncio.gather(*(put(admin, level, scope, override) for override in given))
     await put(admin, level, scope, MatchingAttributes(plugin_overrides=overrides(type0="second")))
     found = (await get(admin, level, scope, "PLUGIN_OVERRIDE")).matching_attributes.plugin_overrides
     expected = {f"type{n}": ["first"] for n in range(1, 8)} | {"type0": ["second"]}
-    assert {one.task_type: list(one.plugin_id) for one in found.overrides} == expected
+    assert {override.task_type: list(override.plugin_id) for override in found.overrides} == expected
 
 
-async def test_a_merge_takes_nothing_from_other_scopes(admin: AdminServiceStub, scope: tuple[str, ...]) -> None:
+async def test_plugin_overrides_of_other_scopes_are_not_merged(admin: AdminServiceStub, scope: tuple[str, ...]) -> None:
     await put(admin, WORKFLOW, scope, MatchingAttributes(plugin_overrides=overrides(python="of the workflow")))
     await put(admin, PROJECT_DOMAIN, scope, MatchingAttributes(plugin_overrides=overrides(spark="of the domain")))
     for level, task_types in ((WORKFLOW, ["python"]), (PROJECT_DOMAIN, ["spark"])):
         found = (await get(admin, level, scope, "PLUGIN_OVERRIDE")).matching_attributes.plugin_overrides
-        assert [one.task_type for one in found.overrides] == task_types
+        assert [override.task_type for override in found.overrides] == task_types
 
 
-async def test_a_projects_execution_config_is_completed_with_the_platforms(
+async def test_execution_config_of_a_project_is_completed_with_the_platforms_defaults(
     admin: AdminServiceStub, project: str
 ) -> None:
     kind = "WORKFLOW_EXECUTION_CONFIG"
@@ -241,7 +241,7 @@ async def test_a_projects_execution_config_is_completed_with_the_platforms(
         ),
     ],
 )
-async def test_a_wrong_update_is_refused(
+async def test_wrong_update_is_refused(
     admin: AdminServiceStub, level: str, fields: dict[str, Any], message: str
 ) -> None:
     call = getattr(admin, f"Update{level}Attributes")(request("Update", level, **fields))
@@ -249,7 +249,7 @@ async def test_a_wrong_update_is_refused(
 
 
 @pytest.mark.parametrize("verb", ["Get", "Delete"])
-async def test_a_wrong_place_is_refused_when_read_or_deleted(admin: AdminServiceStub, verb: str) -> None:
+async def test_get_and_delete_at_a_wrong_scope_are_invalid_argument(admin: AdminServiceStub, verb: str) -> None:
     for level, scope, message in (
         (PROJECT, ("nowhere",), f"project [nowhere] {'exists' if verb == 'Get' else 'is registered'}, err:"),
         (PROJECT_DOMAIN, ("nowhere", "staging"), "project [nowhere] and domain [staging] are registered"),
@@ -260,7 +260,7 @@ async def test_a_wrong_place_is_refused_when_read_or_deleted(admin: AdminService
         await refused(call, BAD, message)
 
 
-async def test_an_archived_project_refuses_all_but_reading_its_own(
+async def test_archived_project_allows_only_reads_of_its_own_attributes(
     admin: AdminServiceStub, scope: tuple[str, ...]
 ) -> None:
     kind = "TASK_RESOURCE"
@@ -280,13 +280,14 @@ async def test_an_archived_project_refuses_all_but_reading_its_own(
     assert (await get(admin, PROJECT, scope, kind)).matching_attributes == attributes(kind, 1)
 
 
-async def test_the_list_shows_every_scope_most_specific_first(admin: AdminServiceStub, scope: tuple[str, ...]) -> None:
+async def test_list_matchable_attributes_has_every_scope_most_specific_first(
+    admin: AdminServiceStub, scope: tuple[str, ...]
+) -> None:
     kind = "CLUSTER_RESOURCE"
     for mark, level in enumerate(LEVELS, 1):
         await put(admin, level, scope, attributes(kind, mark))
-    asked = ListMatchableAttributesRequest(resource_type=kind)
-    listed = [one for one in (await admin.ListMatchableAttributes(asked)).configurations if one.project == scope[0]]
-    assert listed == [
+    response = await admin.ListMatchableAttributes(ListMatchableAttributesRequest(resource_type=kind))
+    assert [listed for listed in response.configurations if listed.project == scope[0]] == [
         MatchableAttributesConfiguration(
             project=scope[0],
             domain=own_scope(level, scope)[1],
@@ -297,7 +298,7 @@ async def test_the_list_shows_every_scope_most_specific_first(admin: AdminServic
     ]
 
 
-async def test_a_kind_nobody_knows_is_refused_by_the_list(admin: AdminServiceStub) -> None:
+async def test_list_matchable_attributes_of_an_unknown_kind_is_invalid_argument(admin: AdminServiceStub) -> None:
     unknown = ListMatchableAttributesRequest.FromString(b"\x08\x63")
     await refused(admin.ListMatchableAttributes(unknown), BAD, "invalid value for resource_type")
 
@@ -316,60 +317,59 @@ async def test_rows_for_every_project_of_a_domain_are_read(
     assert found.matching_attributes == attributes("EXECUTION_QUEUE", 9)
 
 
-async def test_a_project_is_told_with_all_attributes_of_a_scope_most_specific_first(
+async def test_service_request_returns_project_and_attributes_most_specific_first(
     admin: AdminServiceStub, bus: Bus, scope: tuple[str, ...]
 ) -> None:
     project, domain, workflow = scope
-    asked = MatchableAttributesConfiguration(project=project, domain=domain, workflow=workflow)
-    answer = await bus.request(GET_PROJECT_AND_ATTRIBUTES, asked)
-    assert (answer.project.id, len(answer.project.domains), len(answer.attributes)) == (project, 3, 0)
+    request_ = MatchableAttributesConfiguration(project=project, domain=domain, workflow=workflow)
+    response = await bus.request(GET_PROJECT_AND_ATTRIBUTES, request_)
+    assert (response.project.id, len(response.project.domains), len(response.attributes)) == (project, 3, 0)
 
     for mark, level in enumerate(LEVELS, 1):
         for kind in ("TASK_RESOURCE", "CLUSTER_ASSIGNMENT"):
             await put(admin, level, scope, attributes(kind, mark))
     await put(admin, WORKFLOW, (project, domain, "other"), attributes("TASK_RESOURCE", 9))
     await put(admin, PROJECT_DOMAIN, (project, "staging"), attributes("TASK_RESOURCE", 9))
-    told = (await bus.request(GET_PROJECT_AND_ATTRIBUTES, asked)).attributes
-    assert [one.attributes for one in told if one.attributes.HasField("task_resource_attributes")] == [
-        attributes("TASK_RESOURCE", mark) for mark in (3, 2, 1)
-    ]
-    assert [one.workflow for one in told] == [workflow, workflow, "", "", "", ""]
+    matching = (await bus.request(GET_PROJECT_AND_ATTRIBUTES, request_)).attributes
+    resources = [match.attributes for match in matching if match.attributes.HasField("task_resource_attributes")]
+    assert resources == [attributes("TASK_RESOURCE", mark) for mark in (3, 2, 1)]
+    assert [match.workflow for match in matching] == [workflow, workflow, "", "", "", ""]
 
     await delete(admin, WORKFLOW, scope, "TASK_RESOURCE")
-    assert len((await bus.request(GET_PROJECT_AND_ATTRIBUTES, asked)).attributes) == 5
+    assert len((await bus.request(GET_PROJECT_AND_ATTRIBUTES, request_)).attributes) == 5
     with pytest.raises(NotFound, match=r"^project \[nowhere\] not found$"):
         await bus.request(GET_PROJECT_AND_ATTRIBUTES, MatchableAttributesConfiguration(project="nowhere"))
 
 
-async def test_every_change_is_reported_once_in_order(
+async def test_every_change_is_announced_once_in_order(
     admin: AdminServiceStub, bus: Bus, scope: tuple[str, ...]
 ) -> None:
-    heard: list[tuple[str, MatchableAttributesConfiguration]] = []
+    received: list[tuple[str, MatchableAttributesConfiguration]] = []
     complete = asyncio.Event()
 
-    async def hear(delivery: Delivery) -> None:
-        told = MatchableAttributesConfiguration.FromString(delivery.payload)
-        if told.project == scope[0]:
-            heard.append((delivery.subject, told))
-            if len(heard) == 3:
+    async def receive(delivery: Delivery) -> None:
+        message = MatchableAttributesConfiguration.FromString(delivery.payload)
+        if message.project == scope[0]:
+            received.append((delivery.subject, message))
+            if len(received) == 3:
                 complete.set()
 
-    await bus.consume(announcements_of("projects"), "flyte.projects.attributes.>", "test-attributes", hear)
+    await bus.consume(announcements_of("projects"), "flyte.projects.attributes.>", "test-attributes", receive)
     await put(admin, WORKFLOW, scope, MatchingAttributes(plugin_overrides=overrides(python="a")))
     await put(admin, WORKFLOW, scope, MatchingAttributes(plugin_overrides=overrides(spark="b")))
     await delete(admin, PROJECT_DOMAIN, scope, "PLUGIN_OVERRIDE")
     await delete(admin, WORKFLOW, scope, "PLUGIN_OVERRIDE")
     async with asyncio.timeout(5):
         await complete.wait()
-    assert [subject for subject, _ in heard] == [ATTRIBUTES_UPDATED.subject] * 2 + [ATTRIBUTES_DELETED.subject]
+    assert [subject for subject, _ in received] == [ATTRIBUTES_UPDATED.subject] * 2 + [ATTRIBUTES_DELETED.subject]
     both = MatchingAttributes(plugin_overrides=overrides(python="a", spark="b"))
-    assert heard[1][1] == MatchableAttributesConfiguration(
+    assert received[1][1] == MatchableAttributesConfiguration(
         project=scope[0], domain=scope[1], workflow=scope[2], attributes=both
     )
-    assert heard[2][1] == heard[1][1]
+    assert received[2][1] == received[1][1]
 
 
-async def test_the_defaults_of_executions_are_told_without_their_environment(bus: Bus) -> None:
-    told = await bus.request(GET_DEFAULT_CONFIG, Empty())
-    assert (told.max_parallelism, told.security_context.run_as.iam_role) == (25, "role")
-    assert not told.HasField("envs")
+async def test_default_config_of_executions_has_no_environment(bus: Bus) -> None:
+    config = await bus.request(GET_DEFAULT_CONFIG, Empty())
+    assert (config.max_parallelism, config.security_context.run_as.iam_role) == (25, "role")
+    assert not config.HasField("envs")

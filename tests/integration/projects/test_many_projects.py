@@ -1,4 +1,4 @@
-"""Ten thousand projects are listed as quickly as a hundred."""
+"""Pages of ten thousand projects take as long as pages of a hundred."""
 
 import time
 from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from tests.support.parts import Parts, service
 
 TOTAL = 10_000
-# One call of a hundred projects takes one or two; the rest is for a slow machine. Reading or sorting whole messages of
-# ten thousand would take more.
+# A page of a hundred projects takes one or two milliseconds; the rest is for a slow machine. Reading or sorting whole
+# messages of ten thousand would take longer.
 MOST_SECONDS = 0.02
 TRIES = 10
 
@@ -34,7 +34,7 @@ async def admin(parts: Parts) -> AsyncIterator[AdminServiceStub]:
 
 
 def row(number: int) -> tuple[str, str, int, int, bytes]:
-    """Every tenth is archived; names are in another order than ids."""
+    """Return a project's row; every tenth is archived, and names are in another order than ids."""
     project = Project(
         id=f"p-{number:05}",
         name=f"Name {number * 7919 % TOTAL:05}",
@@ -57,7 +57,7 @@ def row(number: int) -> tuple[str, str, int, int, bytes]:
         ({"limit": 100, "filters": "value_in(identifier,p-00010;p-09999)"}, "p-00010", 2),
     ],
 )
-async def test_a_page_of_ten_thousand_projects_comes_at_once(
+async def test_page_of_ten_thousand_projects_is_fast(
     admin: AdminServiceStub, request_: dict[str, Any], first: str | None, found: int
 ) -> None:
     took = []
@@ -70,8 +70,8 @@ async def test_a_page_of_ten_thousand_projects_comes_at_once(
     assert min(took) < MOST_SECONDS
 
 
-async def test_the_pages_of_all_projects_join_to_the_whole(admin: AdminServiceStub) -> None:
-    """As the cluster resource controller pages."""
+async def test_pages_of_all_projects_contain_each_project_once(admin: AdminServiceStub) -> None:
+    """The cluster resource controller lists in this way."""
     request = ProjectListRequest(limit=100, sort_by=Sort(key="created_at"), filters="ne(state,1)")
     seen: list[str] = []
     while True:

@@ -53,7 +53,7 @@ def admin(served: Served) -> AdminServiceStub:
 
 @asynccontextmanager
 async def replica(settings: Settings) -> AsyncIterator[None]:
-    """Another process of the service on the same database, without a port of its own."""
+    """Run another process of the service on the same database, without a port of its own."""
     async with AsyncExitStack() as stack:
         db = await Database.open(settings.database_url)
         stack.push_async_callback(db.close)
@@ -91,17 +91,17 @@ async def ids(admin: AdminServiceStub, **request: Any) -> list[str]:
 
 
 class TestRegister:
-    async def test_a_registered_project_is_listed_with_every_configured_domain(self, admin: AdminServiceStub) -> None:
+    async def test_registered_project_is_listed_with_every_configured_domain(self, admin: AdminServiceStub) -> None:
         await register(admin, "potato", name="spud", description="root", labels=Labels(values={"a": "b"}), org="acme")
         response = await admin.ListProjects(ProjectListRequest())
         assert [[domain.id for domain in project.domains] for project in response.projects] == [
             DOMAINS for _ in response.projects
         ]
-        (found,) = [project for project in response.projects if project.id == "potato"]
-        assert (found.name, found.description, dict(found.labels.values)) == ("spud", "root", {"a": "b"})
-        assert (found.state, found.org) == (Project.ACTIVE, "")
+        (potato,) = [project for project in response.projects if project.id == "potato"]
+        assert (potato.name, potato.description, dict(potato.labels.values)) == ("spud", "root", {"a": "b"})
+        assert (potato.state, potato.org) == (Project.ACTIVE, "")
 
-    async def test_the_same_id_again_is_already_exists(self, admin: AdminServiceStub) -> None:
+    async def test_same_id_again_is_already_exists(self, admin: AdminServiceStub) -> None:
         await register(admin, "twice")
         await refused(
             admin.RegisterProject(ProjectRegisterRequest(project=Project(id="twice", name="other"))),
@@ -110,7 +110,7 @@ class TestRegister:
         )
         assert (await admin.GetProject(ProjectGetRequest(id="twice"))).name == "twice"
 
-    async def test_an_archived_project_keeps_its_id_and_stays_archived(self, admin: AdminServiceStub) -> None:
+    async def test_archived_project_keeps_its_id_and_stays_archived(self, admin: AdminServiceStub) -> None:
         await register(admin, "attic", state=Project.ARCHIVED)
         await refused(
             admin.RegisterProject(ProjectRegisterRequest(project=Project(id="attic", name="attic"))),
@@ -118,17 +118,17 @@ class TestRegister:
         )
         assert (await admin.GetProject(ProjectGetRequest(id="attic"))).state == Project.ARCHIVED
 
-    async def test_of_many_at_once_exactly_one_registers_an_id(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_of_an_id_succeed_once(self, admin: AdminServiceStub) -> None:
         request = ProjectRegisterRequest(project=Project(id="contended", name="contended"))
         codes = await asyncio.gather(*(code_of(admin.RegisterProject(request)) for _ in range(20)))
         assert sorted(code.name for code in codes) == ["ALREADY_EXISTS"] * 19 + ["OK"]
 
-    async def test_a_wrong_project_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_wrong_project_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.RegisterProject(ProjectRegisterRequest()), grpc.StatusCode.INVALID_ARGUMENT, "missing project"
         )
 
-    async def test_text_that_no_database_keeps_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_text_that_postgresql_cannot_store_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.RegisterProject(ProjectRegisterRequest(project=Project(id="nul", name="n\0l"))),
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -152,9 +152,9 @@ class TestUpdate:
     @pytest.mark.parametrize(
         "change",
         [{"name": "n"}, {"description": "d"}, {"labels": Labels(values={"a": "b"})}],
-        ids=lambda one: next(iter(one)),
+        ids=lambda change: next(iter(change)),
     )
-    async def test_a_partial_update_leaves_an_archived_project_archived(
+    async def test_partial_update_leaves_an_archived_project_archived(
         self, admin: AdminServiceStub, change: dict[str, Any]
     ) -> None:
         identifier = f"asleep-{next(iter(change))}"
@@ -166,14 +166,16 @@ class TestUpdate:
         assert {name: getattr(project, name) for name in change} == change
 
     @pytest.mark.parametrize("labels", [None, Labels()], ids=["alone", "as flytectl sends it"])
-    async def test_the_state_alone_revives_a_project(self, admin: AdminServiceStub, labels: Labels | None) -> None:
+    async def test_update_with_the_state_alone_reactivates_a_project(
+        self, admin: AdminServiceStub, labels: Labels | None
+    ) -> None:
         identifier = f"revived-{labels is None}".lower()
         await register(admin, identifier)
         await admin.UpdateProject(Project(id=identifier, state=Project.ARCHIVED))
         await admin.UpdateProject(Project(id=identifier, state=Project.ACTIVE, labels=labels))
         assert (await admin.GetProject(ProjectGetRequest(id=identifier))).state == Project.ACTIVE
 
-    async def test_an_unknown_project_is_not_found_before_its_labels_are_looked_at(
+    async def test_update_of_an_unknown_project_is_not_found_before_labels_are_checked(
         self, admin: AdminServiceStub
     ) -> None:
         await refused(
@@ -182,7 +184,7 @@ class TestUpdate:
             "project [unknown] not found",
         )
 
-    async def test_a_bad_label_is_refused_and_changes_nothing(self, admin: AdminServiceStub) -> None:
+    async def test_bad_label_is_refused_and_changes_nothing(self, admin: AdminServiceStub) -> None:
         await register(admin, "labelled")
         call = admin.UpdateProject(Project(id="labelled", name="other", labels=Labels(values={"foo": "#bar"})))
         error = await refused(call, grpc.StatusCode.INVALID_ARGUMENT)
@@ -191,10 +193,10 @@ class TestUpdate:
         )
         assert (await admin.GetProject(ProjectGetRequest(id="labelled"))).name == "labelled"
 
-    async def test_an_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(admin.UpdateProject(Project()), grpc.StatusCode.INVALID_ARGUMENT, "missing project_id")
 
-    async def test_updates_at_once_lose_nothing(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_updates_of_a_project_are_all_applied(self, admin: AdminServiceStub) -> None:
         await register(admin, "shared")
         await asyncio.gather(
             *(
@@ -208,21 +210,21 @@ class TestUpdate:
 
 
 class TestGet:
-    async def test_an_archived_project_is_answered(self, admin: AdminServiceStub) -> None:
+    async def test_get_project_returns_an_archived_project(self, admin: AdminServiceStub) -> None:
         await register(admin, "stored", state=Project.ARCHIVED)
         project = await admin.GetProject(ProjectGetRequest(id="stored"))
         assert project.state == Project.ARCHIVED
         assert [domain.name for domain in project.domains] == DOMAINS
         assert not project.HasField("labels")
 
-    async def test_an_unknown_project_is_not_found(self, admin: AdminServiceStub) -> None:
+    async def test_unknown_project_is_not_found(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.GetProject(ProjectGetRequest(id="unknown")),
             grpc.StatusCode.NOT_FOUND,
             "project [unknown] not found",
         )
 
-    async def test_an_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_empty_id_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(admin.GetProject(ProjectGetRequest()), grpc.StatusCode.INVALID_ARGUMENT, "missing project_id")
 
 
@@ -252,13 +254,13 @@ class TestList:
             ("contains(identifier,shelf-)+gt(deleted_at,2020-01-01T00:00:00Z)", []),
         ],
     )
-    async def test_a_filter_decides_alone_archived_ones_included(
+    async def test_filter_decides_alone_archived_ones_included(
         self, admin: AdminServiceStub, filters: str, expected: list[str]
     ) -> None:
         assert await ids(admin, filters=filters) == expected
 
     @pytest.mark.parametrize("key", ["id", "created_at", "updated_at", "identifier"])
-    async def test_a_sort_key_orders_the_list(self, admin: AdminServiceStub, key: str) -> None:
+    async def test_sort_key_orders_the_list(self, admin: AdminServiceStub, key: str) -> None:
         expected = [f"shelf-{number}" for number in range(5)]
         chosen = {"filters": "contains(identifier,shelf-)"}
         ascending = Sort(key=key, direction=Sort.ASCENDING)
@@ -266,7 +268,7 @@ class TestList:
         assert await ids(admin, sort_by=Sort(key=key), **chosen) == expected[::-1]
 
     @pytest.mark.parametrize("key", ["name", "description", "labels", "state", "deleted_at"])
-    async def test_every_column_of_the_reference_sorts(self, admin: AdminServiceStub, key: str) -> None:
+    async def test_list_is_sorted_by_every_column_of_flyteadmin(self, admin: AdminServiceStub, key: str) -> None:
         chosen = {"filters": "contains(identifier,shelf-)"}
         assert len(await ids(admin, sort_by=Sort(key=key), **chosen)) == 5
 
@@ -306,45 +308,45 @@ class TestList:
             ({"sort_by": Sort(), "token": "a"}, "invalid sort key ''"),
         ],
     )
-    async def test_a_wrong_request_is_refused_in_the_order_of_the_reference(
+    async def test_wrong_list_request_is_refused_in_the_order_of_flyteadmin(
         self, admin: AdminServiceStub, fields: dict[str, Any], message: str
     ) -> None:
         await refused(admin.ListProjects(ProjectListRequest(**fields)), grpc.StatusCode.INVALID_ARGUMENT, message)
 
-    async def test_a_state_that_is_no_number_is_invalid_argument(self, admin: AdminServiceStub) -> None:
+    async def test_state_that_is_no_number_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.ListProjects(ProjectListRequest(filters="eq(state,ACTIVE)")), grpc.StatusCode.INVALID_ARGUMENT
         )
 
 
 class TestSystem:
-    async def test_domains_are_answered_in_the_configured_order(self, admin: AdminServiceStub) -> None:
+    async def test_get_domains_returns_the_configured_order(self, admin: AdminServiceStub) -> None:
         response = await admin.GetDomains(GetDomainRequest())
         assert [(domain.id, domain.name) for domain in response.domains] == [(name, name) for name in DOMAINS]
 
-    async def test_the_version_is_answered(self, admin: AdminServiceStub, served: Served) -> None:
+    async def test_get_version_returns_the_running_version(self, admin: AdminServiceStub, served: Served) -> None:
         response = await admin.GetVersion(GetVersionRequest())
         version = response.control_plane_version
         assert (version.Version, version.Build) == (f"v{running().version}", served.settings.build)
         assert version.BuildTime
 
-    async def test_a_method_nobody_serves_names_itself(self, admin: AdminServiceStub) -> None:
+    async def test_unimplemented_method_is_named(self, admin: AdminServiceStub) -> None:
         error = await refused(admin.GetTask(ObjectGetRequest()), grpc.StatusCode.UNIMPLEMENTED)
         assert "GetTask" in (error.details() or "")
 
-    async def test_the_service_is_ready(self, served: Served) -> None:
+    async def test_service_is_ready(self, served: Served) -> None:
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"{served.http_url}/readyz")).status_code == httpx.codes.OK
 
 
-class TestQuestions:
-    async def test_the_project_is_answered_with_state_and_domains(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await register(admin, "asked")
-        project = await bus.request(GET_PROJECT, ProjectGetRequest(id="asked"))
-        assert project == await admin.GetProject(ProjectGetRequest(id="asked"))
+class TestServiceRequests:
+    async def test_get_project_request_returns_state_and_domains(self, admin: AdminServiceStub, bus: Bus) -> None:
+        await register(admin, "requested")
+        project = await bus.request(GET_PROJECT, ProjectGetRequest(id="requested"))
+        assert project == await admin.GetProject(ProjectGetRequest(id="requested"))
         check_registered(project, "staging")
 
-    async def test_a_change_of_state_is_in_the_next_answer(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_change_of_state_is_in_the_next_response(self, admin: AdminServiceStub, bus: Bus) -> None:
         await register(admin, "moody")
         await admin.UpdateProject(Project(id="moody", state=Project.ARCHIVED))
         with pytest.raises(InvalidArgument) as inactive:
@@ -352,25 +354,25 @@ class TestQuestions:
         assert inactive.value.details == (InactiveProject(id="moody"),)
 
     @pytest.mark.parametrize("identifier", ["unknown", ""])
-    async def test_an_unknown_project_is_not_found(self, bus: Bus, identifier: str) -> None:
-        with pytest.raises(NotFound) as missing:
+    async def test_unknown_project_is_not_found(self, bus: Bus, identifier: str) -> None:
+        with pytest.raises(NotFound) as error:
             await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier))
-        assert missing.value.message == f"project [{identifier}] not found"
+        assert error.value.message == f"project [{identifier}] not found"
 
 
-async def test_every_change_is_reported_once_in_order(admin: AdminServiceStub, bus: Bus) -> None:
-    wanted = [(PROJECT_REGISTERED.subject, 0), (PROJECT_UPDATED.subject, 1), (PROJECT_UPDATED.subject, 0)]
-    heard: list[tuple[str, int]] = []
+async def test_every_change_is_announced_once_in_order(admin: AdminServiceStub, bus: Bus) -> None:
+    expected = [(PROJECT_REGISTERED.subject, 0), (PROJECT_UPDATED.subject, 1), (PROJECT_UPDATED.subject, 0)]
+    received: list[tuple[str, int]] = []
     complete = asyncio.Event()
 
-    async def hear(delivery: Delivery) -> None:
+    async def receive(delivery: Delivery) -> None:
         project = Project.FromString(delivery.payload)
         if project.id == "reported":
-            heard.append((delivery.subject, project.state))
+            received.append((delivery.subject, project.state))
         if project.id == "last":
             complete.set()
 
-    await bus.consume(announcements_of("projects"), "flyte.projects.project.>", "test-projects", hear)
+    await bus.consume(announcements_of("projects"), "flyte.projects.project.>", "test-projects", receive)
     await register(admin, "reported")
     await refused(
         admin.RegisterProject(ProjectRegisterRequest(project=Project(id="reported", name="r"))),
@@ -381,23 +383,25 @@ async def test_every_change_is_reported_once_in_order(admin: AdminServiceStub, b
     await register(admin, "last")
     async with asyncio.timeout(10):
         await complete.wait()
-    assert heard == wanted
+    assert received == expected
 
 
-async def test_seeding_makes_what_is_absent_and_leaves_what_exists(admin: AdminServiceStub, served: Served) -> None:
+async def test_seeding_inserts_absent_projects_and_leaves_existing_ones(
+    admin: AdminServiceStub, served: Served
+) -> None:
     seeded = await admin.GetProject(ProjectGetRequest(id="flytesnacks"))
     assert (seeded.name, seeded.description) == ("flytesnacks", "flytesnacks description")
     await admin.UpdateProject(Project(id="flytesnacks", description="mine", state=Project.ARCHIVED))
 
     settings = served.settings.model_copy(update={"seed_projects": ("flytetester", "flytesnacks")})
     async with replica(settings):
-        kept = await admin.GetProject(ProjectGetRequest(id="flytesnacks"))
-        assert (kept.description, kept.state) == ("mine", Project.ARCHIVED)
-        made = await admin.GetProject(ProjectGetRequest(id="flytetester"))
-        assert (made.description, made.state) == ("flytetester description", Project.ACTIVE)
+        existing = await admin.GetProject(ProjectGetRequest(id="flytesnacks"))
+        assert (existing.description, existing.state) == ("mine", Project.ARCHIVED)
+        new = await admin.GetProject(ProjectGetRequest(id="flytetester"))
+        assert (new.description, new.state) == ("flytetester description", Project.ACTIVE)
 
 
-def test_the_migrations_make_the_tables_that_the_store_declares(served: Served) -> None:
+def test_migrations_create_the_declared_tables(served: Served) -> None:
     engine = create_engine(served.settings.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []

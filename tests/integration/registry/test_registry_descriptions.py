@@ -30,7 +30,7 @@ VERSIONS = ("v1", "v2", "v3")
 
 @pytest.fixture(scope="module")
 async def admin(parts: Parts) -> AsyncIterator[AdminServiceStub]:
-    """A registry with a task `double` in three versions and a workflow of the same name, all described."""
+    """Run a registry with a task `double` in three versions and a workflow of the same name, all described."""
     objects = f"file://{parts.folder}/registry-descriptions"
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(service("projects", parts, "registry_descriptions_projects"))
@@ -45,14 +45,14 @@ async def admin(parts: Parts) -> AsyncIterator[AdminServiceStub]:
 
 
 async def describe(admin: AdminServiceStub, description: DescriptionEntity, name: str, version: str = "v1") -> None:
-    """Register a task that says this of itself."""
+    """Register a task with this description."""
     request = task(name, {"x": INTEGER}, {"o0": INTEGER}, version)
     request.spec.description.CopyFrom(description)
     await admin.CreateTask(request)
 
 
 async def describe_workflow(admin: AdminServiceStub, description: DescriptionEntity, name: str) -> None:
-    """Register a workflow of the task `double` that says this of itself."""
+    """Register a workflow of the task `double` with this description."""
     nodes = [task_node("n0", "double", promise("x", "", "x"))]
     request = workflow(name, {"x": INTEGER}, {"o0": INTEGER}, nodes, [promise("o0", "n0", "o0")])
     request.spec.description.CopyFrom(description)
@@ -65,8 +65,8 @@ async def get(admin: AdminServiceStub, name: str, version: str = "v1", kind: Res
 
 
 async def listed(admin: AdminServiceStub, kind: ResourceType = TASK, name: str = "double", **fields: Any) -> list[str]:
-    where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
-    request = DescriptionEntityListRequest(**{"resource_type": kind, "id": where, "limit": 100, **fields})
+    named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
+    request = DescriptionEntityListRequest(**{"resource_type": kind, "id": named, "limit": 100, **fields})
     response = await admin.ListDescriptionEntities(request)
     return [entity.short_description for entity in response.descriptionEntities]
 
@@ -83,7 +83,7 @@ class TestGet:
         ],
         ids=["inline", "large", "by uri", "empty", "none"],
     )
-    async def test_a_description_is_answered_as_it_was_sent(
+    async def test_description_is_returned_as_it_was_sent(
         self, admin: AdminServiceStub, long: Description | None, request: pytest.FixtureRequest
     ) -> None:
         name = request.node.callspec.id
@@ -104,30 +104,30 @@ class TestGet:
             assert (found.short_description, list(found.tags)) == (sent.short_description, list(sent.tags))
             assert found.source_code == sent.source_code
 
-    async def test_an_empty_description_counts_as_one(self, admin: AdminServiceStub) -> None:
-        await describe(admin, DescriptionEntity(), "says-nothing")
-        found = await get(admin, "says-nothing")
+    async def test_empty_description_is_stored(self, admin: AdminServiceStub) -> None:
+        await describe(admin, DescriptionEntity(), "with-empty-description")
+        found = await get(admin, "with-empty-description")
         assert found.HasField("long_description")
         assert found.HasField("source_code")
 
-    async def test_what_says_nothing_of_itself_has_no_description(self, admin: AdminServiceStub) -> None:
+    async def test_task_without_description_is_not_found(self, admin: AdminServiceStub) -> None:
         await admin.CreateTask(task("undescribed", {}, {"o0": INTEGER}))
         await refused(get(admin, "undescribed"), NOT_FOUND, "entry not found")
 
-    async def test_a_description_is_that_of_its_type(self, admin: AdminServiceStub) -> None:
+    async def test_description_is_that_of_its_type(self, admin: AdminServiceStub) -> None:
         assert (await get(admin, "double")).short_description == "task v1"
         assert (await get(admin, "double", kind=WORKFLOW)).short_description == "workflow"
         assert (await get(admin, "double", kind=ResourceType.UNSPECIFIED)).short_description == "task v1"
         for kind in (LAUNCH_PLAN, ResourceType.DATASET):
             await refused(get(admin, "double", kind=kind), NOT_FOUND, "entry not found")
 
-    async def test_registering_again_keeps_the_first_description(self, admin: AdminServiceStub) -> None:
+    async def test_second_registration_leaves_the_first_description(self, admin: AdminServiceStub) -> None:
         await refused(
             describe(admin, DescriptionEntity(short_description="new"), "double"), ALREADY_EXISTS, "identical"
         )
         assert (await get(admin, "double")).short_description == "task v1"
 
-    async def test_what_cannot_be_stored_registers_nothing(self, admin: AdminServiceStub) -> None:
+    async def test_description_that_cannot_be_stored_registers_nothing(self, admin: AdminServiceStub) -> None:
         for field in ("short_description", "source_code"):
             value = SourceCode(link="a\0") if field == "source_code" else "a\0"
             await refused(
@@ -149,15 +149,15 @@ class TestGet:
             (identifier(TASK, "n\0", "v", "p", "d"), "cannot be stored or compared"),
         ],
     )
-    async def test_a_bad_get_is_refused(self, admin: AdminServiceStub, wanted: Identifier | None, message: str) -> None:
+    async def test_bad_get_is_refused(self, admin: AdminServiceStub, wanted: Identifier | None, message: str) -> None:
         await refused(admin.GetDescriptionEntity(ObjectGetRequest(id=wanted)), INVALID_ARGUMENT, message)
 
 
 class TestList:
-    async def test_the_newest_comes_first_page_by_page(self, admin: AdminServiceStub) -> None:
+    async def test_newest_comes_first_page_by_page(self, admin: AdminServiceStub) -> None:
         assert await listed(admin) == ["task v3", "task v2", "task v1"]
-        where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="double")
-        request = DescriptionEntityListRequest(resource_type=TASK, id=where, limit=2)
+        named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="double")
+        request = DescriptionEntityListRequest(resource_type=TASK, id=named, limit=2)
         first = await admin.ListDescriptionEntities(request)
         assert ([found.id.version for found in first.descriptionEntities], first.token) == (["v3", "v2"], "2")
         assert first.descriptionEntities[0] == await get(admin, "double", "v3")
@@ -165,7 +165,7 @@ class TestList:
         second = await admin.ListDescriptionEntities(request)
         assert ([found.id.version for found in second.descriptionEntities], second.token) == (["v1"], "")
 
-    async def test_a_list_is_of_its_type_and_name(self, admin: AdminServiceStub) -> None:
+    async def test_list_is_of_its_type_and_name(self, admin: AdminServiceStub) -> None:
         assert await listed(admin, WORKFLOW) == ["workflow"]
         assert await listed(admin, LAUNCH_PLAN) == []
         assert await listed(admin, ResourceType.DATASET) == []
@@ -183,7 +183,7 @@ class TestList:
             ("gt(created_at,2020-01-01)+ne(version,v3)", ["task v2", "task v1"]),
         ],
     )
-    async def test_filters(self, admin: AdminServiceStub, filters: str, expected: list[str]) -> None:
+    async def test_list_is_filtered(self, admin: AdminServiceStub, filters: str, expected: list[str]) -> None:
         assert await listed(admin, filters=filters) == expected
 
     @pytest.mark.parametrize(
@@ -212,5 +212,5 @@ class TestList:
             ({"token": "x"}, "invalid pagination token x for ListWorkflows"),
         ],
     )
-    async def test_a_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
+    async def test_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
         await refused(listed(admin, **fields), INVALID_ARGUMENT, message)

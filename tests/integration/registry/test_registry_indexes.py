@@ -1,4 +1,4 @@
-"""An index serves whatever clients ask the registry for, at every size of its tables."""
+"""All reads of clients use an index, at every size of the registry's tables."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -25,8 +25,8 @@ from tests.support.parts import Parts
 from tests.support.query_plans import Statement, assert_reads_only_the_page, plan_steps, rows_seen, steps_of
 
 VERSIONS = 20_000
-# Half of one name and the others of their own, as many active as there are names, few names archived: what plans are
-# hardest for.
+# Half of one name and the others of their own, as many active as there are names, few names archived: the hardest case
+# for the query planner.
 _FILL = """
 INSERT INTO workflows (created_at, updated_at, project, domain, name, version, short_description, digest,
     request_digest, remote_closure_identifier, closure_size, message)
@@ -55,13 +55,13 @@ NEWEST = ("created_at", 0)
 OF_WORKFLOW = "eq(workflow.project,p)+eq(workflow.domain,d)+eq(workflow.name,often)"
 OF_ITS_VERSION = f"{OF_WORKFLOW}+eq(workflow.version,v500)"
 DESCRIBED = descriptions.listing_of(ResourceType.WORKFLOW)
-# What a page of a list, what it skips and the names of its versions may cost; everything there is takes far more.
+# Rows that may be read for a page, the rows it skips and the names of its versions; reading all rows takes far more.
 MOST_ROWS = 3 * 100
 
 
 @pytest.fixture(scope="module")
 def url(parts: Parts) -> str:
-    """A registry with many versions."""
+    """Return the URL of a registry's database with many versions."""
     made = parts.migrated_database("registry", "registry_indexes")
     with psycopg.connect(made, autocommit=True) as connection:
         connection.execute(_MADE)
@@ -80,21 +80,21 @@ async def connection(url: str) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
-    """The statements that lists run, as they run."""
-    statements: list[Statement] = []
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
+    """Return the list of statements that lists execute from now on."""
+    executed: list[Statement] = []
 
     async def fetch_text(connection: Connection, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        statements.append((text, parameters))
+        executed.append((text, parameters))
         return await db.fetch_text(connection, text, parameters)
 
     for module in (row_pages, names):
         monkeypatch.setattr(module, "fetch_text", fetch_text)
-    return statements
+    return executed
 
 
 async def find(connection: Connection, listing: Listing, page: ListQuery, name: str = "") -> Sequence[Any]:
-    """Read a page of what `listing` declares: of every name for an empty one, of active launch plans for `active`."""
+    """Read a page of `listing`: of any name for an empty one, of active launch plans for the name "active"."""
     if listing is listings.TASKS:
         return await listings.find_tasks(connection, page, "p", "d", name=name)
     if listing is listings.WORKFLOWS:
@@ -106,8 +106,8 @@ async def find(connection: Connection, listing: Listing, page: ListQuery, name: 
         found = await names.find(connection, page, ResourceType.WORKFLOW, project="p", domain="d")
         return found.entities
     if listing is DESCRIBED:
-        where = NamedEntityIdentifier(project="p", domain="d", name=name)
-        return await descriptions.find(connection, page, ResourceType.WORKFLOW, where)
+        named = NamedEntityIdentifier(project="p", domain="d", name=name)
+        return await descriptions.find(connection, page, ResourceType.WORKFLOW, named)
     return await names.find_ids(connection, page, ResourceType.WORKFLOW, project="p", domain="d")
 
 
@@ -149,10 +149,10 @@ async def find(connection: Connection, listing: Listing, page: ListQuery, name: 
         (DESCRIBED, "", "", NEWEST, "description_entities_of_domain"),
     ],
 )
-async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
+async def test_page_is_read_by_an_index_without_other_rows(
     *,
     connection: Connection,
-    asked: list[Statement],
+    statements: list[Statement],
     listing: Listing,
     name: str,
     filters: str,
@@ -162,13 +162,13 @@ async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
     key, direction = sort or (None, 0)
     page = listing.plan(name="x", limit=100, token="", filters=filters, sort_key=key, sort_direction=direction)
     await find(connection, listing, page, name)
-    (statement,) = asked
-    found = await plan_steps(connection, statement)
-    assert index in {step.get("Index Name") for step in found}
-    touched = sum(
-        rows_seen(step) for step in found if "Scan" in step["Node Type"] and "Subquery" not in step["Node Type"]
+    (statement,) = statements
+    steps = await plan_steps(connection, statement)
+    assert index in {step.get("Index Name") for step in steps}
+    rows_read = sum(
+        rows_seen(step) for step in steps if "Scan" in step["Node Type"] and "Subquery" not in step["Node Type"]
     )
-    assert touched <= MOST_ROWS
+    assert rows_read <= MOST_ROWS
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,10 @@ async def test_a_page_is_read_by_an_index_and_no_row_beside_it(
         (DESCRIBED, "", "", NEWEST),
     ],
 )
-async def test_a_page_at_an_offset_reads_only_its_own_rows(
+async def test_page_at_an_offset_reads_only_its_own_rows(
     *,
     connection: Connection,
-    asked: list[Statement],
+    statements: list[Statement],
     listing: Listing,
     name: str,
     filters: str,
@@ -196,14 +196,14 @@ async def test_a_page_at_an_offset_reads_only_its_own_rows(
 ) -> None:
     key, direction = sort or (None, 0)
 
-    def planned(offset: int, limit: int) -> ListQuery:
+    def query(offset: int, limit: int) -> ListQuery:
         return listing.plan(
             name="x", limit=limit, token=str(offset), filters=filters, sort_key=key, sort_direction=direction
         )
 
-    page = await find(connection, listing, planned(9_000, 100), name)
-    await assert_reads_only_the_page(connection, asked[-1])
-    whole = await find(connection, listing, planned(0, VERSIONS), name)
+    page = await find(connection, listing, query(9_000, 100), name)
+    await assert_reads_only_the_page(connection, statements[-1])
+    whole = await find(connection, listing, query(0, VERSIONS), name)
     assert list(page) == list(whole[9_000:9_100])
 
 
@@ -221,7 +221,7 @@ async def test_a_page_at_an_offset_reads_only_its_own_rows(
         *((f"SELECT id FROM {table} WHERE {keys.WHERE_KEY}", f"{table}_key") for table in ("tasks", "workflows")),
     ],
 )
-async def test_one_version_is_found_by_its_key_even_when_the_plan_is_for_any_name(
+async def test_version_is_found_by_its_key_in_a_generic_plan(
     connection: Connection, statement: str, index: str
 ) -> None:
     key = {"project": "p", "domain": "d", "name": "often", "version": "v500", "resource_type": "2"}

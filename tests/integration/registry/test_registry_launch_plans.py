@@ -1,4 +1,4 @@
-"""Launch plans as clients of the registry see them: over gRPC, on real parts, beside the real projects service."""
+"""Launch plans as clients of the registry see them: over gRPC, with the real projects service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ from tests.support.entities import (
     task_node,
     workflow,
 )
-from tests.support.entities import launch_plan as plan_of
+from tests.support.entities import launch_plan as launch_plan_of
 from tests.support.parts import Parts, Served, service
 from tests.support.refusals import refused
 from tests.support.waiting import until
@@ -63,7 +63,7 @@ async def served(parts: Parts) -> AsyncIterator[Served]:
 
 @pytest.fixture(scope="module")
 async def admin(served: Served) -> AdminServiceStub:
-    """A registry with a workflow `work` in three versions, whose two inputs are integers."""
+    """Return a registry with a workflow `work` in three versions, whose two inputs are integers."""
     stub = AdminServiceStub(served.channel)
     await stub.CreateTask(task("double", {"x": INTEGER}, {"o0": INTEGER}))
     for version in VERSIONS:
@@ -76,14 +76,14 @@ async def admin(served: Served) -> AdminServiceStub:
 
 
 def launch_plan(name: str, version: str = "v1", cron: str = "") -> LaunchPlanCreateRequest:
-    """A launch plan of `work` with a default and a fixed input."""
-    request = plan_of(name, "work", {"x": (INTEGER, integer(3))}, literals(y=4), version)
+    """Return the registration of a launch plan of `work` with a default and a fixed input."""
+    request = launch_plan_of(name, "work", {"x": (INTEGER, integer(3))}, literals(y=4), version)
     if cron:
         request.spec.entity_metadata.schedule.cron_schedule.schedule = cron
     return request
 
 
-def asked(name: str, version: str = "v1", kind: ResourceType = ResourceType.LAUNCH_PLAN) -> ObjectGetRequest:
+def get_request(name: str, version: str = "v1", kind: ResourceType = ResourceType.LAUNCH_PLAN) -> ObjectGetRequest:
     return ObjectGetRequest(id=identifier(kind, name, version))
 
 
@@ -94,14 +94,14 @@ async def set_state(admin: AdminServiceStub, name: str, version: str, state: Lau
 
 
 async def active(admin: AdminServiceStub, name: str) -> LaunchPlan:
-    where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
-    found: LaunchPlan = await admin.GetActiveLaunchPlan(ActiveLaunchPlanRequest(id=where))
-    return found
+    named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
+    plan: LaunchPlan = await admin.GetActiveLaunchPlan(ActiveLaunchPlanRequest(id=named))
+    return plan
 
 
 async def listed(admin: AdminServiceStub, name: str = "", **fields: object) -> list[tuple[str, str]]:
-    where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
-    response = await admin.ListLaunchPlans(ResourceListRequest(id=where, limit=100, **fields))  # type: ignore[arg-type]  # fields of one message, mixed
+    named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
+    response = await admin.ListLaunchPlans(ResourceListRequest(id=named, limit=100, **fields))  # type: ignore[arg-type]  # fields of one message, mixed
     return [(plan.id.name, plan.id.version) for plan in response.launch_plans]
 
 
@@ -114,7 +114,7 @@ async def code_of(admin: AdminServiceStub, request: LaunchPlanCreateRequest) -> 
 
 
 def schedules(served: Served, name: str) -> dict[str, tuple[str, bool]]:
-    """Cron expression and activity of every schedule row of a name, by version."""
+    """Return cron expression and activity of every schedule row of a name, by version."""
     with psycopg.connect(served.settings.database_url) as connection:
         rows = connection.execute(
             "SELECT version, cron_expression, active FROM schedulable_entities WHERE name = %s", (name,)
@@ -123,10 +123,10 @@ def schedules(served: Served, name: str) -> dict[str, tuple[str, bool]]:
 
 
 class TestCreate:
-    async def test_registered_plan_is_inactive_and_tells_its_free_inputs(self, admin: AdminServiceStub) -> None:
+    async def test_registered_plan_is_inactive_and_has_its_free_inputs(self, admin: AdminServiceStub) -> None:
         request = launch_plan("whole")
         await admin.CreateLaunchPlan(request)
-        found = await admin.GetLaunchPlan(asked("whole"))
+        found = await admin.GetLaunchPlan(get_request("whole"))
         assert found.id == request.id
         assert found.closure.state == INACTIVE
         assert set(found.closure.expected_inputs.parameters) == {"x"}
@@ -147,7 +147,7 @@ class TestCreate:
         )
         assert "grpc-status-details-bin" not in str(error.trailing_metadata())
 
-    async def test_another_structure_is_invalid_argument_and_says_what_differs(self, admin: AdminServiceStub) -> None:
+    async def test_another_structure_is_invalid_argument_with_a_diff(self, admin: AdminServiceStub) -> None:
         await admin.CreateLaunchPlan(launch_plan("changed"))
         changed = launch_plan("changed")
         changed.spec.fixed_inputs.literals["y"].CopyFrom(integer(5))
@@ -159,7 +159,7 @@ class TestCreate:
         )
         assert "closure" not in (error.details() or "")
 
-    async def test_of_many_at_once_one_registers(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, launch_plan("raced")) for _ in range(6)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 5 + [OK]
 
@@ -174,7 +174,7 @@ class TestCreate:
         request.id.CopyFrom(identifier(ResourceType.LAUNCH_PLAN, "ordered", project="nowhere"))
         await refused(admin.CreateLaunchPlan(request), INVALID_ARGUMENT, "project [nowhere]")
 
-    async def test_bad_schedule_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_invalid_schedule_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(
             admin.CreateLaunchPlan(launch_plan("hourly", cron="hourly")), INVALID_ARGUMENT, "Invalid cron expression: "
         )
@@ -190,8 +190,8 @@ class TestState:
         await set_state(admin, "flip", "v2", ACTIVE)
         found = await active(admin, "flip")
         assert found.id.version == "v2"
-        assert found == await admin.GetLaunchPlan(asked("flip", "v2"))
-        first = await admin.GetLaunchPlan(asked("flip", "v1"))
+        assert found == await admin.GetLaunchPlan(get_request("flip", "v2"))
+        first = await admin.GetLaunchPlan(get_request("flip", "v1"))
         assert first.closure.state == INACTIVE
         assert first.closure.updated_at.ToDatetime() > first.closure.created_at.ToDatetime()
         await set_state(admin, "flip", "v1", INACTIVE)
@@ -201,7 +201,7 @@ class TestState:
             active(admin, "flip"), NOT_FOUND, f"No active launch plan could be found: {PROJECT}:{DOMAIN}:flip"
         )
 
-    async def test_of_many_activated_at_once_one_is_active(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_activations_leave_one_active_version(self, admin: AdminServiceStub) -> None:
         for version in VERSIONS:
             await admin.CreateLaunchPlan(launch_plan("contested", version, cron="0 19 * * *"))
         await asyncio.gather(*(set_state(admin, "contested", version, ACTIVE) for version in VERSIONS * 4))
@@ -224,7 +224,7 @@ class TestState:
         await set_state(admin, "daily", "v1", INACTIVE)
         assert schedules(served, "daily") == {"v1": ("0 19 * * *", False), "v3": ("@daily", False)}
 
-    async def test_bad_update_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_update_launch_plan_with_a_bad_request_is_refused(self, admin: AdminServiceStub) -> None:
         await refused(set_state(admin, "missing", "v1", ACTIVE), NOT_FOUND, "missing entity of type LAUNCH_PLAN")
         await refused(set_state(admin, "missing", "v1", INACTIVE), NOT_FOUND, "missing entity of type LAUNCH_PLAN")
         await refused(set_state(admin, "missing", "", ACTIVE), INVALID_ARGUMENT, "missing version")
@@ -232,10 +232,10 @@ class TestState:
         request = LaunchPlanUpdateRequest(id=identifier(ResourceType.LAUNCH_PLAN, "missing"), state=7)  # type: ignore[arg-type]  # a number from a newer client
         await refused(admin.UpdateLaunchPlan(request), INVALID_ARGUMENT, "Unrecognized launch plan state 7 for update")
 
-    async def test_changes_are_reported_in_order(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_changes_are_announced_in_order(self, admin: AdminServiceStub, bus: Bus) -> None:
         seen: list[tuple[str, str]] = []
 
-        async def hear(delivery: Delivery) -> None:
+        async def receive(delivery: Delivery) -> None:
             identity = Identifier.FromString(delivery.payload)
             if identity.name == "reported":
                 seen.append((delivery.subject, identity.version))
@@ -245,24 +245,26 @@ class TestState:
             await set_state(admin, "reported", version, ACTIVE)
         await set_state(admin, "reported", "v2", INACTIVE)
         await bus.consume(
-            announcements_of("registry"), "flyte.registry.launch_plan.*", "test-registry-launch-plans", hear
+            announcements_of("registry"), "flyte.registry.launch_plan.*", "test-registry-launch-plans", receive
         )
         await until(lambda: len(seen) >= 6)
-        changes = [said for said in seen if not said[0].endswith(".registered")]
+        changes = [change for change in seen if not change[0].endswith(".registered")]
         on, off = LAUNCH_PLAN_ACTIVATED.subject, LAUNCH_PLAN_DEACTIVATED.subject
         assert changes == [(on, "v1"), (off, "v1"), (on, "v2"), (off, "v2")]
 
 
 class TestReads:
-    async def test_type_is_implied(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_launch_plan_type_is_implied(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateLaunchPlan(launch_plan("typed"))
-        found = await admin.GetLaunchPlan(asked("typed", kind=ResourceType.UNSPECIFIED))
+        found = await admin.GetLaunchPlan(get_request("typed", kind=ResourceType.UNSPECIFIED))
         assert found.id == identifier(ResourceType.LAUNCH_PLAN, "typed")
-        assert await bus.request(GET_LAUNCH_PLAN, asked("typed")) == found
+        assert await bus.request(GET_LAUNCH_PLAN, get_request("typed")) == found
         await refused(
-            admin.GetLaunchPlan(asked("typed", kind=ResourceType.TASK)), INVALID_ARGUMENT, "unexpected resource type"
+            admin.GetLaunchPlan(get_request("typed", kind=ResourceType.TASK)),
+            INVALID_ARGUMENT,
+            "unexpected resource type",
         )
-        await refused(admin.GetLaunchPlan(asked("missing")), NOT_FOUND, "missing entity of type LAUNCH_PLAN")
+        await refused(admin.GetLaunchPlan(get_request("missing")), NOT_FOUND, "missing entity of type LAUNCH_PLAN")
 
     async def test_active_plan_needs_a_whole_name(self, admin: AdminServiceStub) -> None:
         await refused(admin.GetActiveLaunchPlan(ActiveLaunchPlanRequest()), INVALID_ARGUMENT, "missing project")
@@ -301,7 +303,7 @@ class TestReads:
         assert all(plan.closure.state == ACTIVE for plan in plans)
         assert [plan.id.name for plan in plans] == sorted((plan.id.name for plan in plans), reverse=True)
 
-    async def test_names_ask_for_a_project_or_a_domain(self, admin: AdminServiceStub) -> None:
+    async def test_list_launch_plan_ids_needs_a_project_or_a_domain(self, admin: AdminServiceStub) -> None:
         await admin.CreateLaunchPlan(launch_plan("a-name"))
         request = NamedEntityIdentifierListRequest(project=PROJECT, limit=1)
         response = await admin.ListLaunchPlanIds(request)

@@ -1,4 +1,4 @@
-"""Any list request is answered rightly, as a model of the page does it, or is INVALID_ARGUMENT; never anything else."""
+"""Any list request returns the page that a model returns, or is INVALID_ARGUMENT; never anything else."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -26,8 +26,8 @@ TASK, WORKFLOW, LAUNCH_PLAN = ResourceType.TASK, ResourceType.WORKFLOW, Resource
 NAMES = {"alpha": ("v1", "v2", "v3"), "beta": ("v2",), "al%a_": ("v1",), "back\\slash": ("v1",), ".flytegen.x": ("v1",)}
 WHERE = common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
 
-# Section 4.5; of descriptions what tasks have and they have too. Versions of tasks and workflows are also found by the
-# state of their names, and names sorted by when their first version came.
+# lists.md#columns; of descriptions the columns that tasks have, too. Versions of tasks and workflows are also filtered
+# by the state of their names, and names are sorted by the time of their first version.
 KEY = columns("project domain name", base=False)
 NAME_KEYS = {**KEY, "created_at": Kind.MOMENT}
 STATE = columns("", "state", base=False)
@@ -52,14 +52,14 @@ VALUES = (
 
 @dataclass(frozen=True)
 class List:
-    """A list: how it is asked, what it answers, and of which tables its entities are the rows."""
+    """A list: its request, its entities in a response, and the tables whose rows they are."""
 
     rpc: str
     request: Any = field(repr=False)
-    answered: Callable[[Any], list[Any]] = field(repr=False)
+    entities: Callable[[Any], list[Any]] = field(repr=False)
     shape: Shape = field(repr=False)
     tables: Mapping[str, str] = field(repr=False)  # by prefix
-    unless_filtered: str = ""
+    default_filters: str = ""
 
     @property
     def is_of_names(self) -> bool:
@@ -79,7 +79,7 @@ def by_name(row: Row) -> Any:
 
 
 def filtered(own: str, known: Columns) -> Columns:
-    """What filters may name of versions: of tasks and workflows also the state of the name."""
+    """Return the columns of versions that filters may name: of tasks and workflows also the state of the name."""
     return known if own == "launch_plan" else {**known, **STATE}
 
 
@@ -87,14 +87,14 @@ def of_versions(rpc: str, items: str, own: str, known: Columns, **joined: Column
     shape = Shape(own, {own: filtered(own, known), **joined}, known, newest_first(own))
     tables = {prefix: f"{prefix}s" for prefix in (own, *joined)}
     request = common_pb2.ResourceListRequest(id=WHERE)
-    return List(rpc, request, lambda answer: list(getattr(answer, items)), shape, tables)
+    return List(rpc, request, lambda response: list(getattr(response, items)), shape, tables)
 
 
 def of_ids(rpc: str, own: str, known: Columns, **joined: Columns) -> List:
     shape = Shape(own, {own: filtered(own, known), **joined, OF_NAME: METADATA}, NAME_KEYS, by_name, OF_NAME)
     tables = {prefix: f"{prefix}s" for prefix in (own, *joined)} | {OF_NAME: "named_entities"}
     request = common_pb2.NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN)
-    return List(rpc, request, lambda answer: list(answer.entities), shape, tables)
+    return List(rpc, request, lambda response: list(response.entities), shape, tables)
 
 
 LISTS = (
@@ -107,7 +107,7 @@ LISTS = (
     List(
         "ListNamedEntities",
         common_pb2.NamedEntityListRequest(resource_type=TASK, project=PROJECT, domain=DOMAIN),
-        lambda answer: [entity.id for entity in answer.entities],
+        lambda response: [entity.id for entity in response.entities],
         Shape("entities", {"entities": NAMED, OF_NAME: METADATA}, NAME_KEYS, by_name),
         {"entities": "named_entities", OF_NAME: "named_entities"},
         "not_like(name,.flytegen%)",
@@ -115,7 +115,7 @@ LISTS = (
     List(
         "ListDescriptionEntities",
         description_entity_pb2.DescriptionEntityListRequest(resource_type=TASK, id=WHERE),
-        lambda answer: list(answer.descriptionEntities),
+        lambda response: list(response.descriptionEntities),
         Shape("task", {"task": OF_TASKS}, DESCRIPTIONS, newest_first("task")),
         {"task": "description_entities"},
     ),
@@ -124,7 +124,7 @@ LISTS = (
 
 @pytest.fixture(scope="module")
 async def served(parts: Parts) -> AsyncIterator[Served]:
-    """A registry with a handful of each."""
+    """Run a registry with a few entities of each kind."""
     objects = f"file://{parts.folder}/registry-properties"
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(service("projects", parts, "registry_properties_projects"))
@@ -144,9 +144,9 @@ async def served(parts: Parts) -> AsyncIterator[Served]:
             (LAUNCH_PLAN, "beta-plan", 1),
         ):
             metadata = common_pb2.NamedEntityMetadata(description=f"of {name}", state=state)  # type: ignore[arg-type]  # a number of a state
-            where = common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
+            named = common_pb2.NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
             await admin.UpdateNamedEntity(
-                common_pb2.NamedEntityUpdateRequest(resource_type=kind, id=where, metadata=metadata)
+                common_pb2.NamedEntityUpdateRequest(resource_type=kind, id=named, metadata=metadata)
             )
         yield registry
 
@@ -178,17 +178,17 @@ class Tables(dict[str, list[dict[str, Any]]]):
 
 @pytest.fixture(scope="module")
 def stored(served: Served) -> Tables:
-    """Every row of every table that lists are about."""
-    found = Tables()
+    """Return all rows of the tables that lists read."""
+    tables = Tables()
     with psycopg.connect(served.settings.database_url, row_factory=dict_row) as connection:
         for table in ("tasks", "workflows", "launch_plans", "named_entities", "description_entities"):
             rows = connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
-            found[table] = [row | {"deleted_at": None} for row in rows]
-    return found
+            tables[table] = [row | {"deleted_at": None} for row in rows]
+    return tables
 
 
 def rows_of(made: List, stored: Tables) -> list[Row]:
-    """The rows that a list is about, each with those of other tables that belong to it."""
+    """Return the rows that a list reads, each with those of other tables that belong to it."""
     own = made.shape.own
     kind = {"workflow": WORKFLOW, "launch_plan": LAUNCH_PLAN}.get(own, TASK)
     workflows = {row["id"]: row for row in stored["workflows"]}
@@ -207,17 +207,17 @@ def rows_of(made: List, stored: Tables) -> list[Row]:
     return rows
 
 
-def expected_of(made: List, stored: Tables, asked: Asked) -> list[tuple[str, str]]:
-    """The keys on the page that the model answers; raises Refused, Unjudged."""
-    if asked.token not in {"", "0", "1", "+2", str(LARGEST_OFFSET)}:
+def expected_of(made: List, stored: Tables, query: Asked) -> list[tuple[str, str]]:
+    """Return the keys on the model's page; raise Refused, Unjudged."""
+    if query.token not in {"", "0", "1", "+2", str(LARGEST_OFFSET)}:
         raise Refused("token")
-    key, direction = asked.sort or (None, 0)
+    key, direction = query.sort or (None, 0)
     if direction not in {0, 1}:
         raise Refused("direction")
-    rows = select(made.shape, rows_of(made, stored), asked.filters or made.unless_filtered)
-    # A name comes once, however many of its versions there are.
+    rows = select(made.shape, rows_of(made, stored), query.filters or made.default_filters)
+    # A name is listed once, however many versions it has.
     keys = list(dict.fromkeys(made.key(row) for row in order(made.shape, rows, key, descending=direction == 0)))
-    return keys[int(asked.token or 0) :][: asked.limit or DEFAULT_LIMIT]
+    return keys[int(query.token or 0) :][: query.limit or DEFAULT_LIMIT]
 
 
 REQUESTS = {made.rpc: list_requests(made.shape, VALUES) for made in LISTS}
@@ -225,31 +225,29 @@ REQUESTS = {made.rpc: list_requests(made.shape, VALUES) for made in LISTS}
 
 @st.composite
 def chosen_lists(draw: st.DrawFn) -> tuple[List, Asked]:
-    """One of the lists, and a request of it."""
+    """Draw one of the lists, and a request of it."""
     made = draw(st.sampled_from(LISTS))
     return made, draw(REQUESTS[made.rpc])
 
 
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(chosen=chosen_lists())
-async def test_any_list_is_answered_rightly_or_refused(
-    served: Served, stored: Tables, chosen: tuple[List, Asked]
-) -> None:
-    made, asked = chosen
+async def test_any_list_is_right_or_refused(served: Served, stored: Tables, chosen: tuple[List, Asked]) -> None:
+    made, query = chosen
     request = type(made.request)()
     request.CopyFrom(made.request)
-    request.filters, request.token, request.limit = asked.filters, asked.token, asked.limit
-    if asked.sort is not None:
-        request.sort_by.key, request.sort_by.direction = asked.sort
+    request.filters, request.token, request.limit = query.filters, query.token, query.limit
+    if query.sort is not None:
+        request.sort_by.key, request.sort_by.direction = query.sort
     call = getattr(AdminServiceStub(served.channel), made.rpc)(request)
     try:
-        expected = expected_of(made, stored, asked)
+        expected = expected_of(made, stored, query)
     except (Refused, Unjudged) as open_or_bad:
         judged = isinstance(open_or_bad, Refused)
         assert await call.code() in {grpc.StatusCode.INVALID_ARGUMENT} | (set() if judged else {grpc.StatusCode.OK})
         return
-    answer = await call
-    identities = [getattr(found, "id", found) for found in made.answered(answer)]
-    assert [(found.name, getattr(found, "version", "")) for found in identities] == expected
-    following = str(int(asked.token or 0) + len(expected))
-    assert answer.token == (following if len(expected) == (asked.limit or DEFAULT_LIMIT) else "")
+    response = await call
+    identities = [getattr(entity, "id", entity) for entity in made.entities(response)]
+    assert [(identity.name, getattr(identity, "version", "")) for identity in identities] == expected
+    following = str(int(query.token or 0) + len(expected))
+    assert response.token == (following if len(expected) == (query.limit or DEFAULT_LIMIT) else "")

@@ -1,4 +1,4 @@
-"""Names as clients of the registry see them: their metadata and the lists of them, over gRPC, on real parts."""
+"""Names as clients of the registry see them over gRPC: their metadata and lists of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -61,7 +61,7 @@ async def served(parts: Parts) -> AsyncIterator[Served]:
 
 @pytest.fixture(scope="module")
 async def admin(served: Served) -> AdminServiceStub:
-    """A registry with tasks of several names and versions, and a workflow with two launch plans."""
+    """Return a registry with tasks of several names and versions, and a workflow with two launch plans."""
     stub = AdminServiceStub(served.channel)
     for name, versions in TASKS.items():
         for version in versions:
@@ -79,13 +79,13 @@ async def admin(served: Served) -> AdminServiceStub:
     return stub
 
 
-def named(name: str, **place: str) -> NamedEntityIdentifier:
-    return NamedEntityIdentifier(**{"project": PROJECT, "domain": DOMAIN, "name": name, **place})
+def named(name: str, **fields: str) -> NamedEntityIdentifier:
+    return NamedEntityIdentifier(**{"project": PROJECT, "domain": DOMAIN, "name": name, **fields})
 
 
 async def get(admin: AdminServiceStub, name: str, kind: ResourceType = TASK) -> NamedEntity:
-    found: NamedEntity = await admin.GetNamedEntity(NamedEntityGetRequest(resource_type=kind, id=named(name)))
-    return found
+    entity: NamedEntity = await admin.GetNamedEntity(NamedEntityGetRequest(resource_type=kind, id=named(name)))
+    return entity
 
 
 async def update(admin: AdminServiceStub, name: str, kind: ResourceType = TASK, **metadata: Any) -> None:
@@ -106,24 +106,24 @@ async def ids(admin: AdminServiceStub, rpc: str = "ListTaskIds", **fields: Any) 
 
 class TestGet:
     @pytest.mark.parametrize(("kind", "name"), [(TASK, "alpha"), (WORKFLOW, "work"), (LAUNCH_PLAN, "plan")])
-    async def test_a_name_is_active_and_undescribed_at_first(
+    async def test_name_is_active_and_undescribed_at_first(
         self, admin: AdminServiceStub, kind: ResourceType, name: str
     ) -> None:
         found = await get(admin, name, kind)
         assert found == NamedEntity(resource_type=kind, id=named(name), metadata=NamedEntityMetadata())
         assert found.HasField("metadata")
 
-    async def test_a_name_without_a_version_of_the_type_is_not_found(self, admin: AdminServiceStub) -> None:
+    async def test_name_without_a_version_of_the_type_is_not_found(self, admin: AdminServiceStub) -> None:
         for kind, name in ((TASK, "nothing"), (TASK, "work"), (LAUNCH_PLAN, "work")):
             await refused(get(admin, name, kind), NOT_FOUND, "entry not found")
 
-    async def test_a_name_that_no_database_could_keep_is_invalid(self, admin: AdminServiceStub) -> None:
+    async def test_name_that_postgresql_cannot_store_is_invalid_argument(self, admin: AdminServiceStub) -> None:
         await refused(get(admin, "a\0b"), INVALID_ARGUMENT)
         await refused(get(admin, "x" * 100_000), NOT_FOUND, "entry not found")
 
 
 class TestUpdate:
-    async def test_an_archived_name_leaves_one_list_and_enters_the_other(self, admin: AdminServiceStub) -> None:
+    async def test_archived_name_leaves_one_list_and_enters_the_other(self, admin: AdminServiceStub) -> None:
         for prefix in ("", "entities.", "named_entity_metadata."):
             active, archived = f"eq({prefix}state, 0)", f"eq({prefix}state, 1)"
             await update(admin, "beta", state=ARCHIVED)
@@ -134,17 +134,17 @@ class TestUpdate:
             assert "beta" in await listed(admin, filters=active)
             assert await listed(admin, filters=archived) == []
 
-    async def test_an_empty_description_keeps_the_old_one_while_the_state_is_always_set(
+    async def test_empty_description_keeps_the_old_one_while_the_state_is_always_set(
         self, admin: AdminServiceStub
     ) -> None:
         await update(admin, "gamma", state=ARCHIVED, description="the third")
         await update(admin, "gamma", state=ARCHIVED)
         assert (await get(admin, "gamma")).metadata == NamedEntityMetadata(state=ARCHIVED, description="the third")
-        # As flytectl does it: only the field that changes.
+        # flytectl sends only the field that changes.
         await update(admin, "gamma", description="dritter")
         assert (await get(admin, "gamma")).metadata == NamedEntityMetadata(state=ACTIVE, description="dritter")
 
-    async def test_a_description_that_was_never_set_is_found_by_no_filter(self, admin: AdminServiceStub) -> None:
+    async def test_description_that_was_never_set_is_found_by_no_filter(self, admin: AdminServiceStub) -> None:
         assert "Zeta" not in await listed(admin, filters="ne(description,x)")
         await update(admin, "Zeta")
         assert "Zeta" in await listed(admin, filters="ne(description,x)")
@@ -157,13 +157,13 @@ class TestUpdate:
         assert (await get(admin, "work")).metadata.state == ACTIVE
         await update(admin, "work", WORKFLOW)
 
-    async def test_a_new_version_leaves_the_name_as_it_is(self, admin: AdminServiceStub) -> None:
-        await admin.CreateTask(task("kept", {}, {"o0": INTEGER}))
-        await update(admin, "kept", state=ARCHIVED, description="kept")
-        await admin.CreateTask(task("kept", {}, {"o0": INTEGER}, "v2"))
-        assert (await get(admin, "kept")).metadata == NamedEntityMetadata(state=ARCHIVED, description="kept")
+    async def test_new_version_leaves_the_name_as_it_is(self, admin: AdminServiceStub) -> None:
+        await admin.CreateTask(task("unchanged", {}, {"o0": INTEGER}))
+        await update(admin, "unchanged", state=ARCHIVED, description="first")
+        await admin.CreateTask(task("unchanged", {}, {"o0": INTEGER}, "v2"))
+        assert (await get(admin, "unchanged")).metadata == NamedEntityMetadata(state=ARCHIVED, description="first")
 
-    async def test_of_many_at_once_each_is_whole(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_updates_of_a_name_are_atomic(self, admin: AdminServiceStub) -> None:
         await admin.CreateTask(task("raced", {}, {"o0": INTEGER}))
         changes = [NamedEntityMetadata(state=i % 3, description=f"number {i}") for i in range(1, 25)]  # type: ignore[arg-type]  # numbers of states
         await asyncio.gather(
@@ -207,7 +207,7 @@ class TestUpdate:
             ({"id": named("nothing")}, NOT_FOUND, "entry not found"),
         ],
     )
-    async def test_a_bad_name_is_read_and_updated_alike(
+    async def test_bad_name_is_read_and_updated_alike(
         self, admin: AdminServiceStub, fields: dict[str, Any], code: grpc.StatusCode, message: str
     ) -> None:
         whole = {"resource_type": TASK, "id": named("alpha"), **fields}
@@ -230,12 +230,12 @@ class TestLists:
             if not page.token:
                 break
             request.token = page.token
-        # Filtered first, then cut into pages: none but the last is short.
+        # Filters apply before paging: no page but the last is short.
         assert [len(names) for names in pages[:-1]] == [2] * (len(pages) - 1)
         assert [name for names in pages for name in names] == await listed(admin, filters="contains(name,a)")
 
     @pytest.mark.parametrize("key", ["name", "project", "domain"])
-    async def test_names_are_sorted_by_place_and_name(self, admin: AdminServiceStub, key: str) -> None:
+    async def test_names_are_sorted_by_project_domain_and_name(self, admin: AdminServiceStub, key: str) -> None:
         ascending = await listed(admin, sort_by=Sort(key=key, direction=Sort.ASCENDING))
         descending = await listed(admin, sort_by=Sort(key=key, direction=Sort.DESCENDING))
         assert ascending == descending[::-1]
@@ -244,7 +244,7 @@ class TestLists:
             assert ascending == sorted(ascending)
 
     @pytest.mark.parametrize("rpc", ["ListTaskIds", "ListNamedEntities"])
-    async def test_names_are_sorted_by_when_their_first_version_came(self, admin: AdminServiceStub, rpc: str) -> None:
+    async def test_names_are_sorted_by_the_time_of_their_first_version(self, admin: AdminServiceStub, rpc: str) -> None:
         page = partial(listed if rpc == "ListNamedEntities" else ids, admin, filters="value_in(name,Zeta;alpha;gamma)")
         oldest_first = Sort(key="created_at", direction=Sort.ASCENDING)
         assert await page(sort_by=oldest_first) == ["alpha", "gamma", "Zeta"]
@@ -259,7 +259,7 @@ class TestLists:
         self, admin: AdminServiceStub, *, kind: ResourceType, rpc: str, items: str, name: str, versions: int
     ) -> None:
         async def found(filters: str, **fields: Any) -> list[str]:
-            # Other tests archive names too.
+            # Other tests archive names, too.
             request = ResourceListRequest(id=named(""), filters=f"contains(name,{name[1:]})+{filters}", **fields)
             return [version.id.name for version in getattr(await getattr(admin, rpc)(request), items)]
 
@@ -303,15 +303,15 @@ class TestLists:
             ({"resource_type": ResourceType.DATASET}, "Cannot list entity names for resource type: DATASET"),
         ],
     )
-    async def test_a_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
+    async def test_bad_list_is_refused(self, admin: AdminServiceStub, fields: dict[str, Any], message: str) -> None:
         whole = {"resource_type": TASK, "project": PROJECT, "domain": DOMAIN, "limit": 10}
         await refused(admin.ListNamedEntities(NamedEntityListRequest(**{**whole, **fields})), INVALID_ARGUMENT, message)
 
-    async def test_the_largest_limit_and_token_are_taken(self, admin: AdminServiceStub) -> None:
+    async def test_largest_limit_and_token_are_accepted(self, admin: AdminServiceStub) -> None:
         assert await listed(admin, limit=2**32 - 1) == await listed(admin)
         assert await listed(admin, limit=2**32 - 1, token=str(2**63 - 1)) == []
 
-    async def test_a_place_without_names_has_an_empty_list(self, admin: AdminServiceStub) -> None:
+    async def test_project_without_names_has_an_empty_list(self, admin: AdminServiceStub) -> None:
         request = NamedEntityListRequest(resource_type=TASK, project="nowhere", domain=DOMAIN, limit=1)
         response = await admin.ListNamedEntities(request)
         assert (list(response.entities), response.token) == ([], "")
@@ -322,9 +322,9 @@ class TestIds:
         ("filters", "names"),
         [
             ("eq(version,v3)", ["Zeta", "gamma"]),
-            # Some version that is not v1, not: no version that is v1.
+            # Some version is not v1; not: no version is v1.
             ("ne(version,v1)", ["Zeta", "alpha", "gamma"]),
-            # Of one version both must hold.
+            # One version must meet both.
             ("gt(version,v1)+lt(version,v3)", ["alpha", "gamma"]),
             ("eq(version,v1)+eq(version,v2)", []),
             ("eq(name,alpha)+eq(version,v2)", ["alpha"]),
@@ -355,7 +355,7 @@ class TestIds:
         assert [name for name in found if not name.startswith(".flytegen.")] == names
 
     @pytest.mark.parametrize("field", ["named_entity_metadata.state", "state", "workflow.state"])
-    async def test_archived_names_can_be_told_apart(self, admin: AdminServiceStub, field: str) -> None:
+    async def test_ids_are_filtered_by_the_state_of_names(self, admin: AdminServiceStub, field: str) -> None:
         await update(admin, "work", WORKFLOW, state=ARCHIVED)
         assert await ids(admin, "ListWorkflowIds", filters=f"eq({field},1)") == ["work"]
         assert "work" not in await ids(admin, "ListWorkflowIds", filters=f"eq({field},0)")
@@ -381,7 +381,7 @@ class TestIds:
             ("ListLaunchPlanIds", {"limit": 0, "project": "", "domain": ""}, "invalid parameters: filters"),
         ],
     )
-    async def test_a_bad_list_of_ids_is_refused(
+    async def test_bad_list_of_ids_is_refused(
         self, admin: AdminServiceStub, rpc: str, fields: dict[str, Any], message: str
     ) -> None:
         request = NamedEntityIdentifierListRequest(**{"project": PROJECT, "domain": DOMAIN, "limit": 9, **fields})

@@ -1,4 +1,4 @@
-"""Tasks as clients of the registry see them: over gRPC, on real parts, beside the real projects service."""
+"""Tasks as clients of the registry see them: over gRPC, with the real projects service."""
 
 import asyncio
 import math
@@ -52,7 +52,7 @@ async def projects(served_projects: Served) -> AdminServiceStub:
 
 @pytest.fixture(scope="module")
 async def served(parts: Parts, projects: AdminServiceStub) -> AsyncIterator[Served]:
-    assert projects  # which the registry asks
+    assert projects  # to which the registry sends service requests
     whitelist = {"sparkonk8s": [{"project": "elsewhere"}]}
     objects = f"file://{parts.folder}/registry-tasks"
     settings = {"objects_url": objects, "task_type_whitelist": whitelist}
@@ -67,7 +67,7 @@ def admin(served: Served) -> AdminServiceStub:
 
 @pytest.fixture(scope="module")
 async def registered(admin: AdminServiceStub) -> None:
-    """Three names with three versions each, in a domain of their own."""
+    """Register three names with three versions each, in a domain of their own."""
     for version in ("123", "124", "125"):
         for name in ("name", "secondtask", "thirdtask"):
             request = task(name, version)
@@ -79,18 +79,18 @@ def task(name: str, version: str = "v1", image: str = "python:3.11") -> TaskCrea
     return container_task(name, {"a": INTEGER}, {"o0": STRING}, version, image)
 
 
-def asked(name: str, version: str = "v1", kind: ResourceType = ResourceType.TASK) -> ObjectGetRequest:
+def get_request(name: str, version: str = "v1", kind: ResourceType = ResourceType.TASK) -> ObjectGetRequest:
     return ObjectGetRequest(id=identifier(kind, name, version))
 
 
 class TestCreate:
-    async def test_registered_task_is_answered_whole(self, admin: AdminServiceStub) -> None:
+    async def test_get_task_returns_the_whole_registered_task(self, admin: AdminServiceStub) -> None:
         request = task("whole")
         request.id.org = "an organisation"
         request.spec.template.id.name = "overwritten by the id of the request"
         request.spec.description.short_description = "adds nothing"
         await admin.CreateTask(request)
-        found = await admin.GetTask(asked("whole"))
+        found = await admin.GetTask(get_request("whole"))
         assert found.id == identifier(ResourceType.TASK, "whole")
         request.spec.template.id.CopyFrom(request.id)
         assert found.closure.compiled_task.template == request.spec.template
@@ -104,15 +104,15 @@ class TestCreate:
         )
         assert "grpc-status-details-bin" not in str(error.trailing_metadata())
 
-    async def test_another_description_is_the_same_task_and_keeps_the_old_one(self, admin: AdminServiceStub) -> None:
+    async def test_another_description_is_the_same_task_and_leaves_the_old_one(self, admin: AdminServiceStub) -> None:
         request = task("described")
         request.spec.description.CopyFrom(DescriptionEntity(short_description="old"))
         await admin.CreateTask(request)
         request.spec.description.short_description = "new"
         await refused(admin.CreateTask(request), ALREADY_EXISTS)
-        assert (await admin.GetTask(asked("described"))).short_description == "old"
+        assert (await admin.GetTask(get_request("described"))).short_description == "old"
 
-    async def test_another_structure_is_invalid_argument_and_says_what_differs(self, admin: AdminServiceStub) -> None:
+    async def test_another_structure_is_invalid_argument_with_a_diff(self, admin: AdminServiceStub) -> None:
         await admin.CreateTask(task("changed"))
         error = await refused(
             admin.CreateTask(task("changed", image="python:3.12")),
@@ -120,21 +120,23 @@ class TestCreate:
             "changed task with different structure already exists. (Please register a new version of the task):\n",
         )
         assert '/template/container/image:\n\t- "python:3.11" \n\t+ "python:3.12"' in (error.details() or "")
-        assert (await admin.GetTask(asked("changed"))).closure.compiled_task.template.container.image == "python:3.11"
+        assert (
+            await admin.GetTask(get_request("changed"))
+        ).closure.compiled_task.template.container.image == "python:3.11"
 
-    async def test_of_many_at_once_one_registers(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, task("raced")) for _ in range(8)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 7 + [OK]
 
-    async def test_of_different_ones_at_once_one_registers_and_the_rest_are_told(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_different_tasks_register_once(self, admin: AdminServiceStub) -> None:
         requests = [task("raced-apart", image=f"python:{i}") for i in range(6)]
         codes = await asyncio.gather(*(code_of(admin, request) for request in requests))
         assert sorted(codes, key=lambda code: code.name) == [INVALID_ARGUMENT] * 5 + [OK]
 
-    async def test_name_may_hold_anything(self, admin: AdminServiceStub) -> None:
+    async def test_name_may_contain_any_characters(self, admin: AdminServiceStub) -> None:
         name = "a/b c.d+ü%2F" + "x" * 200
         await admin.CreateTask(task(name, "v 1/2"))
-        assert (await admin.GetTask(asked(name, "v 1/2"))).id.name == name
+        assert (await admin.GetTask(get_request(name, "v 1/2"))).id.name == name
 
     @pytest.mark.parametrize(
         ("field", "value", "text"),
@@ -157,7 +159,7 @@ class TestCreate:
         setattr(request.id, field, value)
         await refused(admin.CreateTask(request), INVALID_ARGUMENT, text)
 
-    async def test_place_is_checked_before_the_spec(self, admin: AdminServiceStub) -> None:
+    async def test_project_and_domain_are_checked_before_the_spec(self, admin: AdminServiceStub) -> None:
         request = TaskCreateRequest(id=identifier(ResourceType.TASK, "n", project="nowhere"))
         await refused(admin.CreateTask(request), INVALID_ARGUMENT, "nowhere")
         await refused(
@@ -176,30 +178,30 @@ class TestCreate:
         request.spec.template.type = "sparkonk8s"
         await refused(admin.CreateTask(request), INVALID_ARGUMENT, "task type must be whitelisted before use")
 
-    async def test_what_json_has_no_form_for_is_refused_and_not_stored(self, admin: AdminServiceStub) -> None:
+    async def test_value_without_json_form_is_refused_and_not_stored(self, admin: AdminServiceStub) -> None:
         request = task("endless")
         request.spec.template.custom.update({"limit": math.inf})
         await refused(admin.CreateTask(request), INVALID_ARGUMENT, "a number that is not finite")
-        await refused(admin.GetTask(asked("endless")), grpc.StatusCode.NOT_FOUND)
+        await refused(admin.GetTask(get_request("endless")), grpc.StatusCode.NOT_FOUND)
 
-    async def test_what_does_not_compile_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_task_that_does_not_compile_is_refused(self, admin: AdminServiceStub) -> None:
         request = task("no-command")
         del request.spec.template.container.args[:]
         await refused(
             admin.CreateTask(request), INVALID_ARGUMENT, "task failed compilation with Collected Errors: 1\n\tError 0: "
         )
 
-    async def test_registration_is_reported(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_registration_is_announced(self, admin: AdminServiceStub, bus: Bus) -> None:
         seen: list[Identifier] = []
         arrived = asyncio.Event()
 
-        async def hear(delivery: Delivery) -> None:
+        async def receive(delivery: Delivery) -> None:
             seen.append(Identifier.FromString(delivery.payload))
             if seen[-1].name == "reported":
                 arrived.set()
 
         await admin.CreateTask(task("reported"))
-        await bus.consume(announcements_of("registry"), TASK_REGISTERED.subject, "test-registry-tasks", hear)
+        await bus.consume(announcements_of("registry"), TASK_REGISTERED.subject, "test-registry-tasks", receive)
         await asyncio.wait_for(arrived.wait(), 10)
         assert identifier(ResourceType.TASK, "reported") in seen
 
@@ -208,23 +210,23 @@ class TestGet:
     async def test_resource_type_may_be_anything(self, admin: AdminServiceStub) -> None:
         await admin.CreateTask(task("typed"))
         for kind in (ResourceType.UNSPECIFIED, ResourceType.WORKFLOW):
-            assert (await admin.GetTask(asked("typed", kind=kind))).id == identifier(ResourceType.TASK, "typed")
+            assert (await admin.GetTask(get_request("typed", kind=kind))).id == identifier(ResourceType.TASK, "typed")
 
     async def test_missing_task_is_not_found(self, admin: AdminServiceStub) -> None:
         await refused(
-            admin.GetTask(asked("missing")),
+            admin.GetTask(get_request("missing")),
             NOT_FOUND,
             'missing entity of type TASK with identifier project:"flytesnacks" domain:"development" name:"missing"',
         )
 
     async def test_incomplete_identifier_matches_nothing(self, admin: AdminServiceStub) -> None:
-        await refused(admin.GetTask(asked("typed", version="")), INVALID_ARGUMENT, "missing version")
+        await refused(admin.GetTask(get_request("typed", version="")), INVALID_ARGUMENT, "missing version")
         await refused(admin.GetTask(ObjectGetRequest()), INVALID_ARGUMENT, "missing id")
 
 
 @pytest.mark.usefixtures("registered")
 class TestLists:
-    async def test_pages_of_a_name_come_newest_first_when_asked(self, admin: AdminServiceStub) -> None:
+    async def test_pages_of_a_name_are_sorted_by_created_at(self, admin: AdminServiceStub) -> None:
         request = in_staging("name", limit=2, sort_by=Sort(key="created_at", direction=Sort.DESCENDING))
         first = await admin.ListTasks(request)
         assert ([item.id.version for item in first.tasks], first.token) == (["125", "124"], "2")
@@ -251,7 +253,7 @@ class TestLists:
             ("eq(state,1)", 0),
         ],
     )
-    async def test_filters(self, admin: AdminServiceStub, filters: str, count: int) -> None:
+    async def test_list_is_filtered(self, admin: AdminServiceStub, filters: str, count: int) -> None:
         assert len((await admin.ListTasks(in_staging("", filters=filters))).tasks) == count
 
     @pytest.mark.parametrize(
@@ -280,7 +282,9 @@ class TestLists:
             ),
         ],
     )
-    async def test_bad_list_is_refused(self, admin: AdminServiceStub, listing: ResourceListRequest, text: str) -> None:
+    async def test_bad_list_is_invalid_argument(
+        self, admin: AdminServiceStub, listing: ResourceListRequest, text: str
+    ) -> None:
         await refused(admin.ListTasks(listing), INVALID_ARGUMENT, text)
 
     async def test_names_come_once_each_in_order(self, admin: AdminServiceStub) -> None:
@@ -304,8 +308,8 @@ class TestLists:
 
 
 def in_staging(name: str, *, limit: int = 100, filters: str = "", sort_by: Sort | None = None) -> ResourceListRequest:
-    place = NamedEntityIdentifier(project=PROJECT, domain="staging", name=name)
-    return ResourceListRequest(id=place, limit=limit, filters=filters, sort_by=sort_by)
+    named = NamedEntityIdentifier(project=PROJECT, domain="staging", name=name)
+    return ResourceListRequest(id=named, limit=limit, filters=filters, sort_by=sort_by)
 
 
 async def code_of(admin: AdminServiceStub, request: TaskCreateRequest) -> grpc.StatusCode:
@@ -316,37 +320,37 @@ async def code_of(admin: AdminServiceStub, request: TaskCreateRequest) -> grpc.S
     return OK
 
 
-def asking(name: str, cpu: str) -> TaskCreateRequest:
-    """A task of the domain production that asks for so much."""
+def requesting(name: str, cpu: str) -> TaskCreateRequest:
+    """Return the registration of a task of the domain production that requests so many CPUs."""
     request = task(name)
     request.id.domain = "production"
     request.spec.template.container.resources.requests.add(name=Resources.CPU, value=cpu)
     return request
 
 
-async def test_task_resource_attributes_take_the_place_of_the_platforms_limits_at_once(
+async def test_task_resource_attributes_replace_the_platforms_limits_at_once(
     admin: AdminServiceStub, projects: AdminServiceStub
 ) -> None:
     scope = (PROJECT, "production")
-    await refused(admin.CreateTask(asking("large", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
+    await refused(admin.CreateTask(requesting("large", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
     generous = TaskResourceAttributes(limits=TaskResourceSpec(cpu="4"))
     await attributes.put(projects, attributes.PROJECT, scope, MatchingAttributes(task_resource_attributes=generous))
-    await admin.CreateTask(asking("large", "3"))
+    await admin.CreateTask(requesting("large", "3"))
     strict = TaskResourceAttributes(limits=TaskResourceSpec(cpu="1"))
     await attributes.put(
         projects, attributes.PROJECT_DOMAIN, scope, MatchingAttributes(task_resource_attributes=strict)
     )
-    await refused(admin.CreateTask(asking("middling", "2")), INVALID_ARGUMENT, "Requested CPU default [2]")
+    await refused(admin.CreateTask(requesting("middling", "2")), INVALID_ARGUMENT, "Requested CPU default [2]")
     await attributes.delete(projects, attributes.PROJECT_DOMAIN, scope, "TASK_RESOURCE")
-    await admin.CreateTask(asking("middling", "2"))
+    await admin.CreateTask(requesting("middling", "2"))
     await attributes.delete(projects, attributes.PROJECT, scope, "TASK_RESOURCE")
-    await refused(admin.CreateTask(asking("larger", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
+    await refused(admin.CreateTask(requesting("larger", "3")), INVALID_ARGUMENT, "Requested CPU default [3]")
 
 
-async def test_a_stored_limit_that_cannot_be_read_does_not_lift_the_platforms(
+async def test_stored_limit_that_cannot_be_read_does_not_lift_the_platforms(
     admin: AdminServiceStub, projects: AdminServiceStub, served_projects: Served
 ) -> None:
-    """Such rows are older than the check of attributes."""
+    """Earlier releases, without checks of attributes, may have stored such rows."""
     scope = (PROJECT, "production")
     many = MatchingAttributes(task_resource_attributes=TaskResourceAttributes(limits=TaskResourceSpec(cpu="many")))
     setting = attributes.put(projects, attributes.PROJECT_DOMAIN, scope, many)
@@ -355,6 +359,6 @@ async def test_a_stored_limit_that_cannot_be_read_does_not_lift_the_platforms(
     await attributes.put(projects, attributes.PROJECT_DOMAIN, scope, fine)
     async with await psycopg.AsyncConnection.connect(served_projects.settings.database_url) as connection:
         await connection.execute("UPDATE matchable_attributes SET attributes = %s", (many.SerializeToString(),))
-    await refused(admin.CreateTask(asking("greedy", "3")), INVALID_ARGUMENT, "in the platform configuration [2]")
-    await admin.CreateTask(asking("modest", "2"))
+    await refused(admin.CreateTask(requesting("greedy", "3")), INVALID_ARGUMENT, "in the platform configuration [2]")
+    await admin.CreateTask(requesting("modest", "2"))
     await attributes.delete(projects, attributes.PROJECT_DOMAIN, scope, "TASK_RESOURCE")

@@ -1,4 +1,4 @@
-"""Workflows as clients of the registry see them: over gRPC, on real parts, beside the real projects service."""
+"""Workflows as clients of the registry see them: over gRPC, with the real projects service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def admin(served: Served) -> AdminServiceStub:
 
 
 def workflow(name: str, version: str = "v1", nodes: int = 1) -> WorkflowCreateRequest:
-    """A chain of tasks that double their input."""
+    """Return the registration of a chain of tasks that double their input."""
     chain = [
         task_node(f"n{i}", "double", promise("x", f"n{i - 1}" if i else "", "o0" if i else "x")) for i in range(nodes)
     ]
@@ -67,7 +67,7 @@ def workflow(name: str, version: str = "v1", nodes: int = 1) -> WorkflowCreateRe
 
 
 def with_large_sub_workflow(name: str) -> WorkflowCreateRequest:
-    """A workflow whose nodes are few, for those of a sub-workflow do not count."""
+    """Return a workflow of few nodes with a sub-workflow of many, which do not count."""
     request, inner = workflow(name), workflow(f"{name}.inner", nodes=12000).spec.template
     outer = request.spec.template.nodes.add(id="sub", inputs=[promise("x", "", "x")])
     outer.workflow_node.sub_workflow_ref.CopyFrom(inner.id)
@@ -75,7 +75,7 @@ def with_large_sub_workflow(name: str) -> WorkflowCreateRequest:
     return request
 
 
-def asked(name: str, version: str = "v1", kind: ResourceType = ResourceType.WORKFLOW) -> ObjectGetRequest:
+def get_request(name: str, version: str = "v1", kind: ResourceType = ResourceType.WORKFLOW) -> ObjectGetRequest:
     return ObjectGetRequest(id=identifier(kind, name, version))
 
 
@@ -88,11 +88,11 @@ async def code_of(admin: AdminServiceStub, request: WorkflowCreateRequest) -> gr
 
 
 class TestCreate:
-    async def test_registered_workflow_is_answered_compiled(self, admin: AdminServiceStub) -> None:
+    async def test_get_workflow_returns_the_compiled_workflow(self, admin: AdminServiceStub) -> None:
         request = workflow("whole")
         request.spec.description.short_description = "doubles"
         await admin.CreateWorkflow(request)
-        found = await admin.GetWorkflow(asked("whole"))
+        found = await admin.GetWorkflow(get_request("whole"))
         assert found.id == identifier(ResourceType.WORKFLOW, "whole")
         compiled = found.closure.compiled_workflow
         assert [node.id for node in compiled.primary.template.nodes] == ["start-node", "end-node", "n0"]
@@ -103,7 +103,7 @@ class TestCreate:
     async def test_same_workflow_again_is_already_exists(self, admin: AdminServiceStub) -> None:
         await admin.CreateWorkflow(workflow("same"))
         again = workflow("same")
-        # Another request for the same structure: it is compiled again to find out.
+        # Another request for the same structure, which is compiled again.
         again.spec.description.short_description = "not part of the structure"
         for request in (workflow("same"), again):
             error = await refused(
@@ -112,7 +112,7 @@ class TestCreate:
             detail = detail_of(error, CreateWorkflowFailureReason())
             assert detail.exists_identical_structure.id == request.id
 
-    async def test_another_structure_is_invalid_argument_and_says_what_differs(self, admin: AdminServiceStub) -> None:
+    async def test_another_structure_is_invalid_argument_with_a_diff(self, admin: AdminServiceStub) -> None:
         await admin.CreateWorkflow(workflow("changed"))
         error = await refused(
             admin.CreateWorkflow(workflow("changed", nodes=2)),
@@ -122,19 +122,21 @@ class TestCreate:
         )
         detail = detail_of(error, CreateWorkflowFailureReason())
         assert detail.exists_different_structure.id == identifier(ResourceType.WORKFLOW, "changed")
-        assert len((await admin.GetWorkflow(asked("changed"))).closure.compiled_workflow.primary.template.nodes) == 3
+        assert (
+            len((await admin.GetWorkflow(get_request("changed"))).closure.compiled_workflow.primary.template.nodes) == 3
+        )
 
-    async def test_of_many_at_once_one_registers(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, workflow("raced")) for _ in range(6)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 5 + [OK]
 
-    async def test_of_different_ones_at_once_the_registered_one_is_whole(self, admin: AdminServiceStub) -> None:
+    async def test_concurrent_different_workflows_leave_one_whole(self, admin: AdminServiceStub) -> None:
         codes = await asyncio.gather(*(code_of(admin, workflow("raced-apart", nodes=i)) for i in (1, 2, 3)))
         assert sorted(codes, key=lambda code: code.name) == [INVALID_ARGUMENT] * 2 + [OK]
-        nodes = (await admin.GetWorkflow(asked("raced-apart"))).closure.compiled_workflow.primary.template.nodes
+        nodes = (await admin.GetWorkflow(get_request("raced-apart"))).closure.compiled_workflow.primary.template.nodes
         assert len(nodes) - 2 == codes.index(OK) + 1
 
-    async def test_what_json_has_no_form_for_is_refused(self, admin: AdminServiceStub) -> None:
+    async def test_value_without_json_form_is_refused(self, admin: AdminServiceStub) -> None:
         request = workflow("timeless")
         request.spec.template.nodes[0].metadata.timeout.seconds = 10**15
         await refused(admin.CreateWorkflow(request), INVALID_ARGUMENT, "invalid value for timeout: a duration of more")
@@ -149,7 +151,9 @@ class TestCreate:
             "with err: missing entity of type TASK with identifier",
         )
 
-    async def test_what_does_not_compile_is_invalid_argument_with_all_findings(self, admin: AdminServiceStub) -> None:
+    async def test_workflow_that_does_not_compile_is_invalid_argument_with_all_errors(
+        self, admin: AdminServiceStub
+    ) -> None:
         request = workflow("unbound")
         del request.spec.template.nodes[0].inputs[:]
         await refused(admin.CreateWorkflow(request), INVALID_ARGUMENT, "with err: Collected Errors: ")
@@ -173,17 +177,15 @@ class TestCreate:
         request = workflow("referring")
         reference = request.spec.template.nodes[0].workflow_node.launchplan_ref
         reference.CopyFrom(identifier(ResourceType.LAUNCH_PLAN, "referred"))
-        reference.org = "somebody"
+        reference.org = "an organisation"
         await admin.CreateWorkflow(request)
         reference.ClearField("org")
         reference.ClearField("resource_type")
         request.id.version = "v2"
         await admin.CreateWorkflow(request)
 
-    async def test_what_is_nested_too_deeply_is_invalid_argument_and_changes_nothing(
-        self, admin: AdminServiceStub
-    ) -> None:
-        """Both what the compiler says and what no parser follows any more."""
+    async def test_workflow_nested_too_deeply_is_invalid_argument_and_not_stored(self, admin: AdminServiceStub) -> None:
+        """Both what the compiler refuses and what parsers cannot read."""
         codes = set()
         for depth in range(1, 110):
             request = workflow("deep", version=f"v{depth}")
@@ -196,19 +198,19 @@ class TestCreate:
             code = await code_of(admin, request)
             codes.add(code)
             if code != OK:
-                await refused(admin.GetWorkflow(asked("deep", f"v{depth}")), NOT_FOUND, "missing entity")
+                await refused(admin.GetWorkflow(get_request("deep", f"v{depth}")), NOT_FOUND, "missing entity")
         assert codes == {OK, INVALID_ARGUMENT}
 
-    async def test_other_calls_are_answered_while_a_large_workflow_is_compiled(self, admin: AdminServiceStub) -> None:
-        """As many at once as there are threads and more; each would else hold up everything for its whole time."""
+    async def test_other_calls_return_while_large_workflows_are_compiled(self, admin: AdminServiceStub) -> None:
+        """More at once than there are threads; on the event loop each would delay all other calls until its end."""
         large = [asyncio.create_task(code_of(admin, with_large_sub_workflow(f"large{i}"))) for i in range(4)]
-        answered = 0
+        responses = 0
         while not all(call.done() for call in large):
-            await admin.GetTask(asked("double", kind=ResourceType.TASK))
-            answered += 1
+            await admin.GetTask(get_request("double", kind=ResourceType.TASK))
+            responses += 1
         assert [call.result() for call in large] == [OK] * 4
-        # Compiled on the loop they would let through one call each, or two.
-        assert answered > 10
+        # Compiled on the event loop they would let one or two calls through each.
+        assert responses > 10
 
     async def test_too_many_nodes_are_refused(self, admin: AdminServiceStub) -> None:
         await refused(admin.CreateWorkflow(workflow("long", nodes=4)), INVALID_ARGUMENT, "exceeds limit (4 > 3)")
@@ -216,7 +218,7 @@ class TestCreate:
         uncompilable.spec.template.nodes[3].task_node.reference_id.name = "nowhere"
         await refused(admin.CreateWorkflow(uncompilable), INVALID_ARGUMENT, "exceeds limit (4 > 3)")
 
-    async def test_checks_come_in_order(self, admin: AdminServiceStub) -> None:
+    async def test_create_workflow_checks_in_order(self, admin: AdminServiceStub) -> None:
         await refused(admin.CreateWorkflow(WorkflowCreateRequest()), INVALID_ARGUMENT, "missing id")
         request = WorkflowCreateRequest(id=identifier(ResourceType.WORKFLOW, "n", project="nowhere"))
         await refused(admin.CreateWorkflow(request), INVALID_ARGUMENT, "project [nowhere]")
@@ -227,29 +229,35 @@ class TestCreate:
 class TestGet:
     async def test_type_is_implied_but_another_one_is_refused(self, admin: AdminServiceStub) -> None:
         await admin.CreateWorkflow(workflow("typed"))
-        found = await admin.GetWorkflow(asked("typed", kind=ResourceType.UNSPECIFIED))
+        found = await admin.GetWorkflow(get_request("typed", kind=ResourceType.UNSPECIFIED))
         assert found.id == identifier(ResourceType.WORKFLOW, "typed")
         await refused(
-            admin.GetWorkflow(asked("typed", kind=ResourceType.TASK)), INVALID_ARGUMENT, "unexpected resource type task"
+            admin.GetWorkflow(get_request("typed", kind=ResourceType.TASK)),
+            INVALID_ARGUMENT,
+            "unexpected resource type task",
         )
 
     async def test_missing_workflow_is_not_found(self, admin: AdminServiceStub) -> None:
-        await refused(admin.GetWorkflow(asked("missing")), NOT_FOUND, "missing entity of type WORKFLOW with identifier")
-
-    async def test_lost_closure_is_our_fault_not_the_callers(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await admin.CreateWorkflow(workflow("lost"))
-        place = await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("lost"))
-        await asyncio.to_thread(Path(place.url.removeprefix("file://")).unlink)
         await refused(
-            admin.GetWorkflow(asked("lost")), grpc.StatusCode.INTERNAL, "Unable to read WorkflowClosure from location"
+            admin.GetWorkflow(get_request("missing")), NOT_FOUND, "missing entity of type WORKFLOW with identifier"
         )
 
-    async def test_list_is_light(self, admin: AdminServiceStub) -> None:
+    async def test_lost_closure_is_internal(self, admin: AdminServiceStub, bus: Bus) -> None:
+        await admin.CreateWorkflow(workflow("lost"))
+        blob = await bus.request(LOCATE_WORKFLOW_CLOSURE, get_request("lost"))
+        await asyncio.to_thread(Path(blob.url.removeprefix("file://")).unlink)
+        await refused(
+            admin.GetWorkflow(get_request("lost")),
+            grpc.StatusCode.INTERNAL,
+            "Unable to read WorkflowClosure from location",
+        )
+
+    async def test_list_workflows_returns_interfaces_only(self, admin: AdminServiceStub) -> None:
         request = workflow("light")
         await admin.CreateWorkflow(request)
-        place = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="light")
-        (listed,) = (await admin.ListWorkflows(ResourceListRequest(id=place, limit=9))).workflows
-        whole = await admin.GetWorkflow(asked("light"))
+        named = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name="light")
+        (listed,) = (await admin.ListWorkflows(ResourceListRequest(id=named, limit=9))).workflows
+        whole = await admin.GetWorkflow(get_request("light"))
         assert (listed.id, listed.closure.created_at) == (whole.id, whole.closure.created_at)
         primary = listed.closure.compiled_workflow.primary
         assert primary.template.interface == request.spec.template.interface
@@ -257,29 +265,29 @@ class TestGet:
         assert not primary.template.HasField("id")
 
     async def test_names_of_generated_workflows_are_listed_too(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await bus.request(LAUNCH_TASK, asked("double", kind=ResourceType.TASK))
+        await bus.request(LAUNCH_TASK, get_request("double", kind=ResourceType.TASK))
         request = NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN, limit=100)
         names = [entity.name for entity in (await admin.ListWorkflowIds(request)).entities]
         assert ".flytegen.double" in names
 
-    async def test_other_services_find_the_closure(self, admin: AdminServiceStub, bus: Bus) -> None:
+    async def test_locate_workflow_closure_returns_the_object(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateWorkflow(workflow("located"))
-        whole = await admin.GetWorkflow(asked("located"))
-        place = await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("located"))
-        content = await asyncio.to_thread(Path(place.url.removeprefix("file://")).read_bytes)
-        assert len(content) == place.bytes
+        whole = await admin.GetWorkflow(get_request("located"))
+        blob = await bus.request(LOCATE_WORKFLOW_CLOSURE, get_request("located"))
+        content = await asyncio.to_thread(Path(blob.url.removeprefix("file://")).read_bytes)
+        assert len(content) == blob.bytes
         assert WorkflowClosure.FromString(content).compiled_workflow == whole.closure.compiled_workflow
         with pytest.raises(NotFound):
-            await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("missing"))
+            await bus.request(LOCATE_WORKFLOW_CLOSURE, get_request("missing"))
         with pytest.raises(InvalidArgument):
-            await bus.request(LOCATE_WORKFLOW_CLOSURE, asked("located", version=""))
+            await bus.request(LOCATE_WORKFLOW_CLOSURE, get_request("located", version=""))
 
 
 class TestSingleTask:
     async def test_task_gets_a_workflow_and_a_launch_plan_of_its_own(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateTask(task("pkg.single", {"x": INTEGER}, {"o0": INTEGER}))
-        asking = asked("pkg.single", kind=ResourceType.TASK)
-        plans = await asyncio.gather(*(bus.request(LAUNCH_TASK, asking) for _ in range(4)))
+        request = get_request("pkg.single", kind=ResourceType.TASK)
+        plans = await asyncio.gather(*(bus.request(LAUNCH_TASK, request) for _ in range(4)))
         assert all(plan == plans[0] for plan in plans)
         assert plans[0].id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.single")
         assert plans[0].spec.workflow_id == identifier(ResourceType.WORKFLOW, "pkg.single")
@@ -287,9 +295,9 @@ class TestSingleTask:
         workflow_id = ObjectGetRequest(id=identifier(ResourceType.WORKFLOW, ".flytegen.pkg.single"))
         template = (await admin.GetWorkflow(workflow_id)).closure.compiled_workflow.primary.template
         assert [node.id for node in template.nodes] == ["start-node", "end-node", "pkgsingle"]
-        assert await bus.request(LAUNCH_TASK, asking) == plans[0]
+        assert await bus.request(LAUNCH_TASK, request) == plans[0]
 
-    async def test_workflow_that_an_earlier_release_generated_otherwise_is_used(
+    async def test_workflow_that_an_earlier_release_generated_differently_is_used(
         self, admin: AdminServiceStub, bus: Bus
     ) -> None:
         request = task("pkg.older", {"x": INTEGER}, {"o0": INTEGER})
@@ -300,9 +308,9 @@ class TestSingleTask:
         await admin.CreateWorkflow(
             workflow_of(".flytegen.pkg.older", {"x": INTEGER}, {"o0": INTEGER}, [node], bindings)
         )
-        plan = await bus.request(LAUNCH_TASK, asked("pkg.older", kind=ResourceType.TASK))
+        plan = await bus.request(LAUNCH_TASK, get_request("pkg.older", kind=ResourceType.TASK))
         assert plan.id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.older")
 
     async def test_missing_task_is_not_found(self, bus: Bus) -> None:
         with pytest.raises(NotFound, match="missing entity of type TASK"):
-            await bus.request(LAUNCH_TASK, asked("missing", kind=ResourceType.TASK))
+            await bus.request(LAUNCH_TASK, get_request("missing", kind=ResourceType.TASK))

@@ -1,4 +1,4 @@
-"""Which types may be given for which (compiler.md 6)."""
+"""Which types are castable to which (compiler.md#castable-types)."""
 
 from typing import Any
 
@@ -149,12 +149,12 @@ def parsed(literal_type: Json) -> LiteralType:
 
 
 @pytest.mark.parametrize(("upstream", "downstream"), YES.values(), ids=YES)
-def test_it_may_be_given(upstream: Json, downstream: Json) -> None:
+def test_castable_types(upstream: Json, downstream: Json) -> None:
     assert castable(parsed(upstream), parsed(downstream))
 
 
 @pytest.mark.parametrize(("upstream", "downstream"), NO.values(), ids=NO)
-def test_it_may_not_be_given(upstream: Json, downstream: Json) -> None:
+def test_types_that_are_not_castable(upstream: Json, downstream: Json) -> None:
     assert not castable(parsed(upstream), parsed(downstream))
 
 
@@ -178,18 +178,18 @@ TYPES = st.recursive(LEAVES, wrapped, max_leaves=8)
 
 
 @given(TYPES)
-def test_every_type_may_be_given_for_itself(literal_type: LiteralType) -> None:
+def test_every_type_is_castable_to_itself(literal_type: LiteralType) -> None:
     assert castable(literal_type, literal_type)
 
 
 @given(TYPES, TYPES)
-def test_the_answer_is_always_yes_or_no_and_nothing_is_altered(one: LiteralType, other: LiteralType) -> None:
+def test_castable_returns_a_bool_and_leaves_its_arguments(one: LiteralType, other: LiteralType) -> None:
     before = one.SerializeToString(deterministic=True), other.SerializeToString(deterministic=True)
     assert castable(one, other) in (True, False)
     assert before == (one.SerializeToString(deterministic=True), other.SerializeToString(deterministic=True))
 
 
-def test_unions_in_unions_take_no_longer_for_being_deep() -> None:
+def test_nested_unions_are_compared_once() -> None:
     upstream, downstream = parsed(INTEGER), parsed(STRING)
     for _ in range(45):
         upstream = LiteralType(union_type={"variants": [upstream]})

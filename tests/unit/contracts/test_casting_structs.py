@@ -1,4 +1,4 @@
-"""Which dataclasses may be given for which (compiler.md 6.1)."""
+"""Which dataclasses are castable to which (compiler.md#dataclass-schemas)."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def model(title: str = "Foo", required: list[str] | None = None, **properties: J
 
 
 def referring(**definitions: Json) -> Json:
-    """As older clients write them: the first definition is meant."""
+    """Return a schema as older clients write it: a reference to the first definition."""
     return {"$ref": f"#/definitions/{next(iter(definitions))}", "definitions": definitions}
 
 
@@ -106,12 +106,12 @@ def struct(document: Json) -> LiteralType:
 
 
 @pytest.mark.parametrize(("upstream", "downstream"), YES.values(), ids=YES)
-def test_it_may_be_given(upstream: Json, downstream: Json) -> None:
+def test_castable_types(upstream: Json, downstream: Json) -> None:
     assert castable(struct(upstream), struct(downstream))
 
 
 @pytest.mark.parametrize(("upstream", "downstream"), NO.values(), ids=NO)
-def test_it_may_not_be_given(upstream: Json, downstream: Json) -> None:
+def test_types_that_are_not_castable(upstream: Json, downstream: Json) -> None:
     assert not castable(struct(upstream), struct(downstream))
 
 
@@ -121,14 +121,14 @@ def test_long_lists_of_values_are_compared_in_one_go() -> None:
     assert castable(struct(one), struct(other))
 
 
-def test_a_class_handed_on_again_and_again_is_compared_once() -> None:
+def test_dataclass_passed_on_by_many_nodes_is_compared_once() -> None:
     fields: dict[str, Any] = {f"p{number}": INTEGER for number in range(100)}
     child, parent = struct(model("Child", **fields, more=STRING)), struct(model("Parent", **fields))
     comparison = Comparison(50_000)
     assert all(comparison.castable(child, parent) for _ in range(500))
 
 
-def test_a_chain_of_references_longer_than_the_stack_is_refused() -> None:
+def test_references_nested_deeper_than_the_stack_do_not_fit() -> None:
     definitions = {f"C{i}": model(next={"$ref": f"#/definitions/C{i + 1}"}) for i in range(5000)}
     chain = referring(**definitions, C5000=PARENT)
     assert not castable(struct(chain), struct({**chain, "title": "other"}))

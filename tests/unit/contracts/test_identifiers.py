@@ -1,4 +1,4 @@
-"""Identifiers (registry.md 3, executions.md 7.3 and 8.2, events.md 4.1)."""
+"""Identifiers (common.md#identifiers, common.md#execution-identifiers)."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def without(fields: Fields, name: str) -> Fields:
     return {key: value for key, value in fields.items() if key != name}
 
 
-def test_text_names_what_is_set_and_not_the_type() -> None:
+def test_identifier_text_has_set_fields_without_the_type() -> None:
     assert identifier_text(Identifier(**TASK)) == 'project:"p" domain:"d" name:"n" version:"v"'
     assert identifier_text(Identifier(name='q"ä')) == 'name:"q\\"ä"'
     whole = TaskExecutionIdentifier(task_id=Identifier(name="t"), node_execution_id=NODE, retry_attempt=2)
@@ -58,25 +58,25 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("identifier", "message"), WRONG, ids=[message[:30] for _, message in WRONG])
-def test_the_first_thing_wrong_is_told(identifier: Identifier | None, message: str) -> None:
+def test_first_error_is_reported(identifier: Identifier | None, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_identifier(identifier, ResourceType.TASK)
     assert refused.value.message == message
 
 
-def test_a_type_of_the_future_is_told_by_number() -> None:
+def test_unknown_resource_type_is_reported_by_number() -> None:
     message = Identifier(**without(TASK, "resource_type"))
     message.resource_type = 77  # type: ignore[assignment] # a number that no name is known for
     with pytest.raises(InvalidArgument, match="resource type 77 "):
         check_identifier(message, ResourceType.TASK)
 
 
-def test_any_characters_pass_and_the_generated_prefix_is_free() -> None:
+def test_identifier_may_have_any_characters_and_the_generated_prefix() -> None:
     check_identifier(Identifier(**{**TASK, "name": "simple task/ä"}), ResourceType.TASK)
     check_identifier(Identifier(**{**TASK, "name": ".flytegen." + "n" * 255}), ResourceType.TASK)
 
 
-def test_completeness_does_not_ask_for_the_type() -> None:
+def test_check_complete_ignores_the_type() -> None:
     check_complete(Identifier(**without(TASK, "resource_type")))
     with pytest.raises(InvalidArgument, match="missing version"):
         check_complete(Identifier(**without(TASK, "version")))
@@ -94,7 +94,9 @@ EXECUTIONS = [
 
 
 @pytest.mark.parametrize(("identifier", "message"), EXECUTIONS)
-def test_an_incomplete_execution_is_refused(identifier: WorkflowExecutionIdentifier | None, message: str) -> None:
+def test_incomplete_execution_identifier_is_refused(
+    identifier: WorkflowExecutionIdentifier | None, message: str
+) -> None:
     with pytest.raises(InvalidArgument, match=f"^{message}$"):
         check_execution_identifier(identifier, "execution_id")
 
@@ -108,7 +110,9 @@ NODES = [
 
 
 @pytest.mark.parametrize(("identifier", "message"), NODES)
-def test_an_incomplete_node_execution_is_refused(identifier: NodeExecutionIdentifier | None, message: str) -> None:
+def test_incomplete_node_execution_identifier_is_refused(
+    identifier: NodeExecutionIdentifier | None, message: str
+) -> None:
     with pytest.raises(InvalidArgument, match=f"^{message}$"):
         check_node_execution_identifier(identifier)
 
@@ -126,12 +130,14 @@ TASKS = [
 
 
 @pytest.mark.parametrize(("identifier", "message"), TASKS)
-def test_an_incomplete_task_execution_is_refused(identifier: TaskExecutionIdentifier | None, message: str) -> None:
+def test_incomplete_task_execution_identifier_is_refused(
+    identifier: TaskExecutionIdentifier | None, message: str
+) -> None:
     with pytest.raises(InvalidArgument, match=f"^{message}$"):
         check_task_execution_identifier(identifier)
 
 
-def test_complete_executions_pass() -> None:
+def test_complete_execution_identifiers_are_valid() -> None:
     check_execution_identifier(WorkflowExecutionIdentifier(**EXECUTION))
     check_node_execution_identifier(NodeExecutionIdentifier(**NODE))
     check_task_execution_identifier(TaskExecutionIdentifier(node_execution_id=NODE, task_id=TASK))

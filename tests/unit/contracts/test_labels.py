@@ -1,4 +1,4 @@
-"""Labels and annotations (projects.md 7). Texts in full were written by apimachinery 0.34.1 itself."""
+"""Labels and annotations (common.md#labels). Full messages are the output of apimachinery 0.34.1."""
 
 import pytest
 
@@ -17,7 +17,7 @@ RIGHT: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("labels", RIGHT)
-def test_what_kubernetes_takes_passes(labels: dict[str, str]) -> None:
+def test_labels_that_kubernetes_accepts_are_allowed(labels: dict[str, str]) -> None:
     check_labels(labels)
 
 
@@ -40,7 +40,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("labels", "message"), WRONG, ids=range(len(WRONG)))
-def test_the_first_bad_label_in_order_of_keys_is_told(labels: dict[str, str], message: str) -> None:
+def test_first_bad_label_in_order_of_keys_is_reported(labels: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_labels(labels)
     assert refused.value.message.startswith(message)
@@ -95,17 +95,17 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("labels", "message"), TEXTS, ids=range(len(TEXTS)))
-def test_texts_about_labels_are_those_of_kubernetes(labels: dict[str, str], message: str) -> None:
+def test_label_errors_have_the_texts_of_kubernetes(labels: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_labels(labels)
     assert refused.value.message == message
 
 
-def test_a_subdomain_is_told_that_labels_have_no_dots() -> None:
+def test_dns_label_with_dots_is_a_fault_of_its_own() -> None:
     assert dns_label_faults("a" * 63 + ".b") == ["must be no more than 63 characters", "must not contain dots"]
 
 
-def test_annotations_take_any_value_and_keys_in_any_case() -> None:
+def test_annotations_have_any_value_and_keys_in_any_case() -> None:
     check_annotations({"Example.COM/Key_1": "#\n ä", "k": "v" * (MAX_ANNOTATIONS_BYTES - 24)})
     check_annotations({f"k{i}": "v" for i in range(100)})
 
@@ -118,7 +118,7 @@ def test_annotations_take_any_value_and_keys_in_any_case() -> None:
         ({"k": "ä" * (MAX_ANNOTATIONS_BYTES // 2)}, "annotations size 262145 is larger than limit 262144"),
     ],
 )
-def test_annotations_that_kubernetes_would_refuse_are_refused(annotations: dict[str, str], message: str) -> None:
+def test_annotations_that_kubernetes_refuses_are_invalid_argument(annotations: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_annotations(annotations)
     assert refused.value.message == message

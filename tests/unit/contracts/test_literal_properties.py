@@ -1,4 +1,4 @@
-"""Every literal has a type or none, whatever it is made of."""
+"""Every literal has a type or none, whatever its contents."""
 
 from typing import Any
 
@@ -51,12 +51,12 @@ LITERALS = st.recursive(
 
 
 @given(LITERALS)
-def test_a_type_is_found_or_not_and_fits_itself(literal: Literal) -> None:
+def test_type_is_found_or_not_and_fits_itself(literal: Literal) -> None:
     found = literal_type(literal)
     assert found is None or castable(found, found)
 
 
 @given(st.lists(LITERALS, max_size=4).flatmap(lambda items: st.tuples(st.just(items), st.permutations(items))))
-def test_the_order_of_a_list_does_not_change_its_type(lists: tuple[list[Literal], list[Literal]]) -> None:
+def test_order_of_a_list_does_not_change_its_type(lists: tuple[list[Literal], list[Literal]]) -> None:
     one, other = (literal_type(Literal(collection=LiteralCollection(literals=items))) for items in lists)
     assert one == other

@@ -1,4 +1,4 @@
-"""Types of literals (compiler.md 7) and dates that can be written down."""
+"""Types of literals (compiler.md#literal-types)."""
 
 from typing import Any
 
@@ -92,6 +92,6 @@ TYPES: dict[str, tuple[Json, Json | None]] = {
 
 
 @pytest.mark.parametrize(("literal", "expected"), TYPES.values(), ids=TYPES)
-def test_a_literal_tells_its_type(literal: Json, expected: Json | None) -> None:
+def test_literal_type_of_each_kind_of_literal(literal: Json, expected: Json | None) -> None:
     found = literal_type(ParseDict(literal, Literal()))
     assert found == (None if expected is None else ParseDict(expected, LiteralType()))

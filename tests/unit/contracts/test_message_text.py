@@ -1,4 +1,4 @@
-"""How messages read in errors."""
+"""Texts of messages in errors."""
 
 import pytest
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
@@ -62,5 +62,5 @@ NONE = LiteralType(simple=SimpleType.NONE)
         ),
     ],
 )
-def test_a_message_reads_as_go_writes_it(message: Message, text: str) -> None:
+def test_message_text_is_as_go_prints_it(message: Message, text: str) -> None:
     assert message_text(message) == text

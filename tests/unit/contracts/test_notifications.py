@@ -1,4 +1,4 @@
-"""Notifications (registry.md 7.4) and the phases that end things (events.md 2.1, 3.3, 4.1)."""
+"""Notifications (executions.md#notification-rules) and terminal phases."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_what_could_not_be_sent_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_list_too_large_to_send_is_resource_exhausted(fields: dict[str, Any], message: str) -> None:
     right = ParseDict({"email": TO}, Notification())
     with pytest.raises(InvalidArgument, match=f"^{message}$"):
         check_notifications([right, ParseDict(fields, Notification())])
 
 
-def test_phases_after_which_nothing_changes() -> None:
+def test_terminal_phases() -> None:
     assert {WorkflowExecution.Phase.Name(phase) for phase in WORKFLOW_TERMINAL} == {
         "SUCCEEDED",
         "FAILED",

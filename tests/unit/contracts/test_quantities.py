@@ -35,18 +35,18 @@ VALUES = {
     "1E-3": (Fraction(1, 1000), "1e-3"),
     "1e-30": (Fraction(1, 10**9), "1e-9"),
     "9223372036854775808": (Fraction(2**63), "9223372036854775808"),
-    # Of the binary ones alone the largest is held.
+    # Only binary quantities are limited.
     "16Ei": (Fraction(2**63 - 1), "9223372036854775807"),
     "-16Ei": (Fraction(-(2**63 - 1)), "-9223372036854775807"),
 }
 
 
 @pytest.mark.parametrize(("text", "expected"), VALUES.items(), ids=VALUES)
-def test_a_quantity_has_an_exact_value_and_one_short_form(text: str, expected: tuple[Fraction, str]) -> None:
+def test_quantity_has_an_exact_value_and_one_short_form(text: str, expected: tuple[Fraction, str]) -> None:
     assert (parse_quantity(text), canonical_quantity(text)) == expected
 
 
-# In the words of k8s.io/apimachinery 0.34, which tasks' owners know from their cluster.
+# The texts of k8s.io/apimachinery 0.34, as clusters report them.
 WRONG_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 WRONG_SUFFIX = "unable to parse quantity's suffix"
 
@@ -55,12 +55,12 @@ WRONG_SUFFIX = "unable to parse quantity's suffix"
     ("texts", "message"),
     [
         (["", "abc", "many", "1 ", " 1", "1 Gi", "1KB", "1_0", "١", "--1", "1..2", "1e3m", "1" * 65], WRONG_FORMAT),
-        # Kubernetes reads these as zero, though its documentation asks for digits.
+        # Kubernetes reads these as zero, though its documentation requires digits.
         (["m", "Gi", "e3", "+", "-", ".", "-.k"], WRONG_FORMAT),
         (["1K", "1ki", "1GiGi", "1e", "1m3", "1i", "1+", "1e999999999"], WRONG_SUFFIX),
     ],
 )
-def test_anything_else_is_refused_as_kubernetes_does(texts: list[str], message: str) -> None:
+def test_other_texts_are_refused_as_in_kubernetes(texts: list[str], message: str) -> None:
     for text in texts:
         with pytest.raises(ValueError, match=r"^quantities must|^unable to parse") as refused:
             parse_quantity(text)
@@ -68,5 +68,5 @@ def test_anything_else_is_refused_as_kubernetes_does(texts: list[str], message: 
 
 
 @given(st.from_regex(r"[+-]?[0-9]{1,12}(\.[0-9]{0,9})?(n|u|m|k|M|G|Ki|Mi|Gi|e[0-9])?", fullmatch=True))
-def test_the_short_form_has_the_same_value(text: str) -> None:
+def test_short_form_has_the_same_value(text: str) -> None:
     assert parse_quantity(canonical_quantity(text)) == parse_quantity(text)

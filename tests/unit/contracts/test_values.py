@@ -35,52 +35,52 @@ from tests.support.values import (
 )
 
 
-def found(declared: Json | LiteralType, value: Json | Literal, steps: int = MAX_STEPS) -> str | None:
+def mismatch_text(declared: Json | LiteralType, value: Json | Literal, steps: int = MAX_STEPS) -> str | None:
     kind = literal_type(declared) if isinstance(declared, dict) else declared
-    instead = type_mismatch(literal(value) if isinstance(value, dict) else value, kind, Comparison(steps))
-    return instead and instead.text
+    mismatch = type_mismatch(literal(value) if isinstance(value, dict) else value, kind, Comparison(steps))
+    return mismatch and mismatch.text
 
 
 @pytest.mark.parametrize(("declared", "value"), FITTING)
-def test_a_value_of_the_type_fits(declared: LiteralType, value: Literal) -> None:
-    assert found(declared, value) is None
+def test_value_of_the_type_fits(declared: LiteralType, value: Literal) -> None:
+    assert mismatch_text(declared, value) is None
 
 
 @pytest.mark.parametrize(("declared", "value"), [*OTHERS, *FOREIGN_COLORS])
-def test_a_value_of_another_type_does_not(declared: LiteralType, value: Literal) -> None:
-    assert found(declared, value) is not None
+def test_value_of_another_type_does_not_fit(declared: LiteralType, value: Literal) -> None:
+    assert mismatch_text(declared, value) is not None
 
 
 @given(TYPES.flatmap(lambda declared: st.tuples(st.just(declared), values(declared))))
 def test_every_value_fits_its_type(drawn: tuple[Json, Json]) -> None:
-    assert found(*drawn) is None
+    assert mismatch_text(*drawn) is None
 
 
 @given(TYPES.flatmap(lambda declared: st.tuples(st.just(declared), broken(declared))))
-def test_no_value_fits_in_which_one_thing_is_foreign(drawn: tuple[Json, Json]) -> None:
-    assert found(*drawn) is not None
+def test_value_with_one_part_of_another_type_does_not_fit(drawn: tuple[Json, Json]) -> None:
+    assert mismatch_text(*drawn) is not None
 
 
-def test_what_a_value_is_instead_is_told() -> None:
+def test_mismatch_names_the_type_of_the_value() -> None:
     text = type_text(literal_type(STRING))
-    assert found(INTEGER, one("x")) == text
-    assert found(list_of(INTEGER), many(one("x"))) == type_text(literal_type(list_of(STRING)))
-    assert found(COLOR, one("GREEN")) == f"{text} with the value [GREEN], which the enum does not have"
+    assert mismatch_text(INTEGER, one("x")) == text
+    assert mismatch_text(list_of(INTEGER), many(one("x"))) == type_text(literal_type(list_of(STRING)))
+    assert mismatch_text(COLOR, one("GREEN")) == f"{text} with the value [GREEN], which the enum does not have"
 
 
 @pytest.mark.parametrize(
     "value", [{}, {"scalar": {}}, {"scalar": {"blob": {"uri": "s3://x"}}}, {"offloadedMetadata": {}}]
 )
-def test_a_value_that_tells_no_type_is_told_from_one_of_another(value: Json) -> None:
+def test_value_without_a_type_is_untyped(value: Json) -> None:
     for declared, whole in ((INTEGER, value), (list_of(INTEGER), many(value)), (optional(INTEGER), value)):
         with pytest.raises(Untyped):
-            found(declared, whole)
+            mismatch_text(declared, whole)
 
 
-def test_a_value_kept_elsewhere_counts_by_what_is_said_of_it() -> None:
+def test_offloaded_value_fits_by_its_inferred_type() -> None:
     elsewhere = {"offloadedMetadata": {"inferredType": list_of(INTEGER)}}
-    assert found(optional(list_of(INTEGER)), elsewhere) is None
-    assert found(list_of(STRING), elsewhere) is not None
+    assert mismatch_text(optional(list_of(INTEGER)), elsewhere) is None
+    assert mismatch_text(list_of(STRING), elsewhere) is not None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_value_kept_elsewhere_counts_by_what_is_said_of_it() -> None:
     ],
 )
 def test_many_values_of_few_types_take_few_steps(declared: Json, value: Json) -> None:
-    assert found(declared, value, steps=100) is None
+    assert mismatch_text(declared, value, steps=100) is None
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_many_values_of_few_types_take_few_steps(declared: Json, value: Json) ->
         ),
     ],
 )
-def test_looking_through_one_value_for_many_variants_is_paid_for(declared: Json, value: Json) -> None:
+def test_traversing_one_value_for_many_variants_costs_steps(declared: Json, value: Json) -> None:
     kind, large = literal_type(declared), literal(value)
     started = time.process_time()
     with pytest.raises(TypesTooLarge):
-        found(kind, large, steps=50_000)
+        mismatch_text(kind, large, steps=50_000)
     assert time.process_time() - started < 1
 
 
 def _deep(levels: int) -> tuple[Json, Json]:
-    """A value that might be of any of eight variants at every level, and is of none."""
+    """Return a value that is of none of eight variants, which is found out only at the lowest level."""
     declared: Any = INTEGER
     value = one("x")
     for _ in range(levels):
@@ -123,7 +123,7 @@ def _deep(levels: int) -> tuple[Json, Json]:
     return declared, value
 
 
-def test_a_value_that_could_be_too_many_things_is_given_up() -> None:
+def test_value_of_too_many_possible_types_exceeds_the_steps() -> None:
     with pytest.raises(TypesTooLarge):
-        found(*_deep(3), steps=100)
-    assert found(map_like := {"mapValueType": optional(INTEGER)}, mapped(a=one("x")), steps=1000), map_like
+        mismatch_text(*_deep(3), steps=100)
+    assert mismatch_text(map_like := {"mapValueType": optional(INTEGER)}, mapped(a=one("x")), steps=1000), map_like

@@ -1,4 +1,4 @@
-"""Where matchable attributes may be set and read, and what is kept of them."""
+"""Where matchable attributes may be set and read, and what is stored of them."""
 
 from typing import Any
 
@@ -52,12 +52,14 @@ NOT_ACTIVE = "project [potato] is not active"
         (Scope(Level.WORKFLOW, "potato", "development"), ACTIVE, "missing name"),
     ],
 )
-def test_a_place_where_nothing_may_be_set_is_refused(scope: Scope, project: Project | None, message: str) -> None:
+def test_scope_where_nothing_may_be_set_is_invalid_argument(
+    scope: Scope, project: Project | None, message: str
+) -> None:
     with pytest.raises(InvalidArgument) as refused:
         rules.check_scope(scope, project)
     assert refused.value.message == message
-    told = message == NOT_ACTIVE and scope.level is not Level.PROJECT
-    assert refused.value.details == ((InactiveProject(id="potato"),) if told else ())
+    has_detail = message == NOT_ACTIVE and scope.level is not Level.PROJECT
+    assert refused.value.details == ((InactiveProject(id="potato"),) if has_detail else ())
 
 
 @pytest.mark.parametrize("scope", [OF_PROJECT, OF_DOMAIN, OF_WORKFLOW])
@@ -66,7 +68,7 @@ def test_attributes_may_be_set_and_read_in_an_active_project(scope: Scope) -> No
     rules.check_read(scope, ACTIVE)
 
 
-def test_of_an_archived_project_its_own_attributes_are_read_and_no_others() -> None:
+def test_archived_project_allows_reads_of_its_own_attributes_only() -> None:
     rules.check_read(OF_PROJECT, ARCHIVED)
     for scope in (OF_DOMAIN, OF_WORKFLOW):
         with pytest.raises(InvalidArgument) as refused:
@@ -82,7 +84,7 @@ def test_of_an_archived_project_its_own_attributes_are_read_and_no_others() -> N
         (OF_WORKFLOW, UNREGISTERED),
     ],
 )
-def test_nothing_is_read_in_a_project_that_is_not_there(scope: Scope, message: str) -> None:
+def test_read_in_a_missing_project_is_invalid_argument(scope: Scope, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         rules.check_read(scope, None)
     assert refused.value.message == message
@@ -97,7 +99,7 @@ def test_every_kind_is_known_by_its_member() -> None:
 
 @pytest.mark.parametrize("name", MatchableResource.keys())
 def test_every_kind_can_be_set(name: str) -> None:
-    assert rules.kind_given(OF_PROJECT, attributes(name, 1)) == MatchableResource.Value(name)
+    assert rules.checked_kind(OF_PROJECT, attributes(name, 1)) == MatchableResource.Value(name)
 
 
 @pytest.mark.parametrize(
@@ -113,58 +115,60 @@ def test_every_kind_can_be_set(name: str) -> None:
         ),
     ],
 )
-def test_nothing_to_set_is_refused(scope: Scope, given: MatchingAttributes | None, message: str) -> None:
+def test_update_without_attributes_is_invalid_argument(
+    scope: Scope, given: MatchingAttributes | None, message: str
+) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        rules.kind_given(scope, given)
+        rules.checked_kind(scope, given)
     assert refused.value.message == message
 
 
 @pytest.mark.parametrize(("field", "value", "message"), BAD)
-def test_a_configuration_that_no_execution_could_run_with_is_refused(field: str, value: Any, message: str) -> None:
+def test_execution_config_that_kubernetes_refuses_is_invalid_argument(field: str, value: Any, message: str) -> None:
     config = configured(WorkflowExecutionConfig(), field, value)
     with pytest.raises(InvalidArgument) as refused:
-        rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
-    # What is too large is refused for that alone.
+        rules.checked_kind(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
+    # An invalid configuration that is also too large is refused for its size.
     too_large = config.ByteSize() > rules.MAX_BYTES
     assert refused.value.message.startswith("size of matching_attributes exceeded" if too_large else message)
 
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
-def test_a_configuration_that_executions_can_run_with_is_taken(field: str, value: Any) -> None:
+def test_execution_config_that_kubernetes_accepts_is_allowed(field: str, value: Any) -> None:
     config = configured(WorkflowExecutionConfig(), field, value)
-    rules.kind_given(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
+    rules.checked_kind(OF_DOMAIN, MatchingAttributes(workflow_execution_config=config))
 
 
 def test_attributes_have_a_largest_size_at_once_and_over_time() -> None:
     large = MatchingAttributes(plugin_overrides=overrides(python="a" * (rules.MAX_BYTES - 100)))
-    rules.kind_given(OF_DOMAIN, large)
+    rules.checked_kind(OF_DOMAIN, large)
     more = MatchingAttributes(plugin_overrides=overrides(spark="b" * 100))
     with pytest.raises(InvalidArgument, match=f"size of matching_attributes exceeded {rules.MAX_BYTES} bytes"):
         rules.merged(large, more)
     large.plugin_overrides.overrides.extend(more.plugin_overrides.overrides)
     with pytest.raises(InvalidArgument, match="size of matching_attributes exceeded"):
-        rules.kind_given(OF_DOMAIN, large)
+        rules.checked_kind(OF_DOMAIN, large)
 
 
-def _plugins(kept: MatchingAttributes) -> dict[str, list[str]]:
-    return {override.task_type: list(override.plugin_id) for override in kept.plugin_overrides.overrides}
+def _plugins(merged: MatchingAttributes) -> dict[str, list[str]]:
+    return {override.task_type: list(override.plugin_id) for override in merged.plugin_overrides.overrides}
 
 
 def test_plugin_overrides_replace_those_of_their_task_types_only() -> None:
     current = MatchingAttributes(plugin_overrides=overrides(python="a", spark="b"))
-    kept = rules.merged(current, MatchingAttributes(plugin_overrides=overrides(spark="c", ray="d")))
-    assert _plugins(kept) == {"python": ["a"], "spark": ["c"], "ray": ["d"]}
-    assert len(kept.plugin_overrides.overrides) == 3
+    merged = rules.merged(current, MatchingAttributes(plugin_overrides=overrides(spark="c", ray="d")))
+    assert _plugins(merged) == {"python": ["a"], "spark": ["c"], "ray": ["d"]}
+    assert len(merged.plugin_overrides.overrides) == 3
 
 
-def test_the_first_plugin_overrides_are_kept_as_given() -> None:
+def test_first_plugin_overrides_are_stored_as_given() -> None:
     given = MatchingAttributes(plugin_overrides=overrides(python="a", spark="b"))
     assert rules.merged(None, given) == given
     assert rules.merged(None, MatchingAttributes(plugin_overrides=PluginOverrides())).HasField("plugin_overrides")
 
 
 @pytest.mark.parametrize("name", [name for name in MatchableResource.keys() if name != "PLUGIN_OVERRIDE"])  # noqa: SIM118  # as above
-def test_other_kinds_are_replaced_whole(name: str) -> None:
+def test_attributes_of_other_kinds_are_replaced_whole(name: str) -> None:
     assert rules.merged(attributes(name, 1), attributes(name, 2)) == attributes(name, 2)
 
 
@@ -184,19 +188,19 @@ def test_other_kinds_are_replaced_whole(name: str) -> None:
         (OF_PROJECT, 77, "Resource [{Project:potato Domain: Workflow: LaunchPlan: ResourceType:77}] not found"),
     ],
 )
-def test_what_is_not_found_is_named(scope: Scope, kind: int, message: str) -> None:
-    assert rules.nothing_found(scope, kind).message == message
+def test_attributes_not_found_names_scope_and_kind(scope: Scope, kind: int, message: str) -> None:
+    assert rules.attributes_not_found(scope, kind).message == message
 
 
 @pytest.mark.parametrize("kind", [8, -1])
-def test_a_kind_nobody_knows_is_refused_in_lists(kind: int) -> None:
+def test_list_of_an_unknown_kind_is_invalid_argument(kind: int) -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid value for resource_type$"):
         rules.check_kind_known(kind)
 
 
-def test_the_answer_with_a_project_and_attributes_survives_the_wire() -> None:
-    told = ProjectAndAttributes(
+def test_project_and_attributes_survives_serialization() -> None:
+    message = ProjectAndAttributes(
         project=ACTIVE, attributes=[rules.configuration(OF_WORKFLOW, attributes("TASK_RESOURCE", 1))]
     )
-    assert ProjectAndAttributes.FromString(told.SerializeToString()) == told
-    assert told.attributes[0].workflow == "peel"
+    assert ProjectAndAttributes.FromString(message.SerializeToString()) == message
+    assert message.attributes[0].workflow == "peel"

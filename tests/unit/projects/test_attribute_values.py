@@ -1,4 +1,4 @@
-"""What values of matchable attributes may be set: amounts that can be read and do not contradict one another."""
+"""Values of matchable attributes: amounts must be valid and must not contradict one another."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from flyteidl.core.execution_pb2 import QualityOfService, QualityOfServiceSpec
 from google.protobuf.duration_pb2 import Duration
 
 from services.kit.errors import InvalidArgument
-from services.projects.rules.attributes import Level, Scope, kind_given
+from services.projects.rules.attributes import Level, Scope, checked_kind
 
 SCOPE = Scope(Level.PROJECT_DOMAIN, "potato", "development")
 NAMES = ("cpu", "gpu", "memory", "storage", "ephemeral_storage")
@@ -31,7 +31,7 @@ def resources(defaults: dict[str, str] | None = None, limits: dict[str, str] | N
 
 def message(given: MatchingAttributes) -> str:
     with pytest.raises(InvalidArgument) as refused:
-        kind_given(SCOPE, given)
+        checked_kind(SCOPE, given)
     return refused.value.message
 
 
@@ -47,7 +47,7 @@ def message(given: MatchingAttributes) -> str:
         ("-1", "must be greater than or equal to 0"),
     ],
 )
-def test_what_is_no_amount_is_refused_by_field_and_value(name: str, part: str, text: str, reason: str) -> None:
+def test_invalid_amount_is_reported_by_field_and_value(name: str, part: str, text: str, reason: str) -> None:
     assert message(resources(**{part: {name: text}})) == (
         f"Parsing of task_resource_attributes.{part}.{name} failed for value {text} - reason {reason}. "
         "Please follow Kubernetes conventions for resources"
@@ -55,14 +55,14 @@ def test_what_is_no_amount_is_refused_by_field_and_value(name: str, part: str, t
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_default_above_its_limit_is_refused(name: str) -> None:
+def test_default_above_its_limit_is_refused(name: str) -> None:
     assert message(resources({name: "3"}, {name: "2"})) == (
         f"Requested {name} default [3] is greater than the limit [2]. Please fix your configuration"
     )
 
 
 @pytest.mark.parametrize("part", ["defaults", "limits"])
-def test_a_part_of_a_gpu_is_refused(part: str) -> None:
+def test_part_of_a_gpu_is_refused(part: str) -> None:
     assert message(resources(**{part: {"gpu": "500m"}})) == (
         f"task_resource_attributes.{part}.gpu must be a whole number, got: 500m instead"
     )
@@ -73,13 +73,13 @@ def test_a_part_of_a_gpu_is_refused(part: str) -> None:
     [
         ({}, {}),
         ({"cpu": "500m", "memory": "1Gi"}, {"cpu": "0.5", "memory": "1024Mi", "gpu": "1"}),
-        # Without a limit, or with one of zero, a default may be anything.
+        # Without a limit, or with a limit of zero, a default may be any amount.
         ({"cpu": "64", "memory": "1Ti"}, {"cpu": "0", "memory": ""}),
         ({}, {"cpu": "0", "memory": "0Mi", "gpu": "0", "storage": "0", "ephemeral_storage": "0"}),
     ],
 )
-def test_amounts_that_fit_are_taken(defaults: dict[str, str], limits: dict[str, str]) -> None:
-    kind_given(SCOPE, resources(defaults, limits))
+def test_amounts_that_fit_are_allowed(defaults: dict[str, str], limits: dict[str, str]) -> None:
+    checked_kind(SCOPE, resources(defaults, limits))
 
 
 def quality(**spec: Any) -> MatchingAttributes:
@@ -87,7 +87,7 @@ def quality(**spec: Any) -> MatchingAttributes:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "text"),
     [
         (
             MatchingAttributes(
@@ -104,5 +104,5 @@ def quality(**spec: Any) -> MatchingAttributes:
         ),
     ],
 )
-def test_values_that_mean_nothing_are_refused(given: MatchingAttributes, told: str) -> None:
-    assert message(given) == told
+def test_invalid_values_are_refused(given: MatchingAttributes, text: str) -> None:
+    assert message(given) == text

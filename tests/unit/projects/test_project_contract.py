@@ -1,4 +1,4 @@
-"""Check A: what other services tell their callers about a project and a domain."""
+"""Errors of other services about a project and its domain (projects.md#project-check-a)."""
 
 import pytest
 from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
@@ -15,12 +15,12 @@ from services.kit.errors import InvalidArgument, NotFound
 DOMAINS = [Domain(id="development"), Domain(id="production")]
 
 
-def test_an_active_project_and_a_configured_domain_pass() -> None:
+def test_active_project_and_configured_domain_are_valid() -> None:
     check_registered(Project(id="potato", domains=DOMAINS), "production")
 
 
 @pytest.mark.parametrize("state", [Project.ARCHIVED, Project.SYSTEM_GENERATED, Project.SYSTEM_ARCHIVED])
-def test_a_project_that_is_not_active_is_refused_with_the_detail_the_scheduler_looks_for(
+def test_inactive_project_is_invalid_argument_with_the_detail_for_the_scheduler(
     state: Project.ProjectState,
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
@@ -30,14 +30,14 @@ def test_a_project_that_is_not_active_is_refused_with_the_detail_the_scheduler_l
 
 
 @pytest.mark.parametrize("domain", ["nowhere", "", "Development"])
-def test_an_unknown_domain_is_refused(domain: str) -> None:
+def test_unknown_domain_is_refused(domain: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_registered(Project(id="potato", domains=DOMAINS), domain)
     assert refused.value.message == f"domain [{domain}] is unrecognized by system"
     assert refused.value.details == ()
 
 
-def test_a_missing_project_is_the_callers_mistake() -> None:
+def test_missing_project_is_invalid_argument_for_the_caller() -> None:
     error = unregistered("potato", "development", NotFound("project [potato] not found"))
     assert error.message == (
         "failed to validate that project [potato] and domain [development] are registered, "
@@ -45,6 +45,6 @@ def test_a_missing_project_is_the_callers_mistake() -> None:
     )
 
 
-def test_the_stream_of_facts_does_not_take_questions() -> None:
+def test_stream_of_announcements_does_not_store_service_requests() -> None:
     assert PROJECT_REGISTERED.owner == PROJECT_UPDATED.owner == "projects"
     assert not GET_PROJECT.subject.startswith("flyte.")

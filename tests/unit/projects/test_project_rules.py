@@ -1,4 +1,4 @@
-"""What may be registered, what an update makes of a project, what is kept."""
+"""What may be registered as a project, what an update changes, and what is stored."""
 
 import pytest
 from flyteidl.admin.common_pb2 import Labels
@@ -6,14 +6,14 @@ from flyteidl.admin.project_pb2 import Domain, Project, ProjectRegisterRequest
 
 from services.kit.errors import InvalidArgument
 from services.projects.rules.projects import (
+    already_exists,
     check_id_given,
     check_project,
     check_register,
     domains_suffix,
-    kept,
-    missing,
+    not_found,
     seeded,
-    taken,
+    stored_project,
     updated,
 )
 
@@ -59,7 +59,7 @@ def project(**changes: object) -> Project:
         (ProjectRegisterRequest(project=project(domains=[Domain(id="development")])), DOMAINS_REFUSED),
     ],
 )
-def test_what_cannot_be_registered_is_named(request_: ProjectRegisterRequest, message: str) -> None:
+def test_invalid_registration_is_reported_with_the_field(request_: ProjectRegisterRequest, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_register(request_)
     assert refused.value.message == message
@@ -76,11 +76,11 @@ def test_what_cannot_be_registered_is_named(request_: ProjectRegisterRequest, me
         project(state=Project.ARCHIVED),
     ],
 )
-def test_what_keeps_the_rules_is_registered(accepted: Project) -> None:
+def test_valid_project_may_be_registered(accepted: Project) -> None:
     check_register(ProjectRegisterRequest(project=accepted))
 
 
-def test_faults_are_told_in_the_order_of_the_reference() -> None:
+def test_errors_come_in_the_order_of_flyteadmin() -> None:
     wrong: dict[str, object] = {
         "name": "",
         "id": "",
@@ -97,13 +97,13 @@ def test_faults_are_told_in_the_order_of_the_reference() -> None:
         {"description": ""},
         {"domains": []},
     ]
-    told = []
+    messages = []
     for repair in repairs:
         with pytest.raises(InvalidArgument) as refused:
             check_register(ProjectRegisterRequest(project=project(**wrong)))
-        told.append(refused.value.message.partition(" [")[0])
+        messages.append(refused.value.message.partition(" [")[0])
         wrong |= repair
-    assert told == [
+    assert messages == [
         "missing project_name",
         "missing project_id",
         "invalid label value",
@@ -114,18 +114,18 @@ def test_faults_are_told_in_the_order_of_the_reference() -> None:
     ]
 
 
-def test_an_update_may_leave_the_name_out() -> None:
+def test_update_may_leave_the_name_out() -> None:
     check_project(Project(id="potato"))
 
 
-def test_an_update_keeps_the_rules_of_registering() -> None:
+def test_update_has_the_checks_of_registration() -> None:
     with pytest.raises(InvalidArgument, match=r"^missing project_id$"):
         check_project(Project(name="spud"))
     with pytest.raises(InvalidArgument, match=r"^Domains are currently only set system wide"):
         check_project(project(domains=[Domain(id="development")]))
 
 
-def test_an_empty_id_is_missing() -> None:
+def test_empty_id_is_missing() -> None:
     with pytest.raises(InvalidArgument, match=r"^missing project_id$"):
         check_id_given("")
 
@@ -173,7 +173,7 @@ def test_an_empty_id_is_missing() -> None:
         "the same",
     ],
 )
-def test_an_update_changes_what_it_names_and_revives_only_when_it_names_nothing_else(
+def test_update_changes_what_is_set_and_reactivates_only_when_nothing_else_is(
     change: Project, expected: Project
 ) -> None:
     current = project(description="root", labels=Labels(values={"a": "b"}), state=Project.ARCHIVED)
@@ -182,36 +182,36 @@ def test_an_update_changes_what_it_names_and_revives_only_when_it_names_nothing_
     assert current == before
 
 
-def test_what_is_kept_has_neither_domains_nor_organisation() -> None:
+def test_stored_project_has_neither_domains_nor_organisation() -> None:
     given = project(org="acme", domains=[Domain(id="development")], description="root", state=Project.ARCHIVED)
-    assert kept(given) == project(description="root", state=Project.ARCHIVED)
+    assert stored_project(given) == project(description="root", state=Project.ARCHIVED)
 
 
 @pytest.mark.parametrize("state", [2, 3, 77, -1])
-def test_any_state_is_kept_as_given(state: int) -> None:
+def test_any_state_is_stored_as_given(state: int) -> None:
     given = Project.FromString(project(state=state).SerializeToString())
-    assert kept(given).state == state
+    assert stored_project(given).state == state
 
 
 def test_labels_that_were_never_set_stay_absent() -> None:
-    assert not kept(project()).HasField("labels")
-    assert kept(project(labels=Labels())).HasField("labels")
+    assert not stored_project(project()).HasField("labels")
+    assert stored_project(project(labels=Labels())).HasField("labels")
 
 
-def test_a_stored_project_with_the_suffix_has_every_domain_in_order() -> None:
+def test_stored_project_with_the_suffix_has_every_domain_in_order() -> None:
     domains = [Domain(id="b", name="B"), Domain(id="a", name="A")]
     stored = project(state=Project.ARCHIVED, labels=Labels(values={"a": "b"})).SerializeToString()
     complete = Project.FromString(stored + domains_suffix(domains))
     assert list(complete.domains) == domains
-    assert kept(complete) == Project.FromString(stored)
+    assert stored_project(complete) == Project.FromString(stored)
 
 
-def test_a_seeded_project_is_named_and_described_after_its_id() -> None:
+def test_seeded_project_has_name_and_description_of_its_id() -> None:
     assert seeded("flytesnacks") == Project(id="flytesnacks", name="flytesnacks", description="flytesnacks description")
 
 
-def test_failures_read_as_in_the_reference() -> None:
-    assert missing("potato").message == "project [potato] not found"
-    assert taken().message == (
+def test_errors_have_the_texts_of_flyteadmin() -> None:
+    assert not_found("potato").message == "project [potato] not found"
+    assert already_exists().message == (
         'value with matching already exists (duplicate key value violates unique constraint "projects_pkey")'
     )

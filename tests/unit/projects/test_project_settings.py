@@ -1,4 +1,4 @@
-"""Settings of the projects service: harmless defaults, one clear line for what is wrong."""
+"""Settings of the projects service: valid defaults, one clear line for each error."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from services.projects.config import ConfiguredDomain, Settings
 from services.projects.rpc.version import VersionHandlers
 
 
-def test_the_defaults_are_those_of_the_reference() -> None:
+def test_default_settings_are_those_of_flyteadmin() -> None:
     settings = load(Settings)
     assert [(domain.id, domain.name) for domain in settings.domains] == [
         ("development", "development"),
@@ -23,7 +23,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     assert settings.seed_projects == ("flytesnacks",)
 
 
-def test_lists_are_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commas_separate_lists_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTEPLANE_DOMAINS", "dev=Development, prod")
     monkeypatch.setenv("FLYTEPLANE_SEED_PROJECTS", "flytesnacks,flytetester")
     settings = load(Settings)
@@ -34,7 +34,7 @@ def test_lists_are_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.seed_projects == ("flytesnacks", "flytetester")
 
 
-def test_nothing_may_be_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed_projects_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTEPLANE_SEED_PROJECTS", "")
     assert load(Settings).seed_projects == ()
 
@@ -49,20 +49,20 @@ def test_domains_may_be_written_out_in_yaml(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize("wrong", ["", "development,development", "=Development"])
-def test_wrong_domains_stop_the_start(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_wrong_domains_are_refused_at_start(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     monkeypatch.setenv("FLYTEPLANE_DOMAINS", wrong)
     with pytest.raises(SystemExit, match=r"^wrong settings: domains"):
         load(Settings)
 
 
-async def test_a_build_without_a_time_shows_when_the_process_started() -> None:
+async def test_get_version_without_a_build_time_shows_the_start_of_the_process() -> None:
     started = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
     version = await _version(Settings(version="1.2.3", build_time=""), started)
     assert (version.Version, version.Build) == ("v1.2.3", running().commit)
     assert version.BuildTime == "2026-01-02 03:04:05.000678 +0000 UTC"
 
 
-async def test_a_stamped_build_shows_its_stamp() -> None:
+async def test_get_version_shows_the_settings_of_the_build() -> None:
     version = await _version(
         Settings(version="1.2.3", build="abcdef0", build_time="2025-12-31"), datetime(2026, 1, 2, tzinfo=UTC)
     )
@@ -70,7 +70,7 @@ async def test_a_stamped_build_shows_its_stamp() -> None:
 
 
 @pytest.mark.parametrize("as_it_is", ["v1.2.3", "unknown", "", "main"])
-async def test_only_a_number_is_made_a_version_as_go_writes_it(as_it_is: str) -> None:
+async def test_get_version_prefixes_v_to_numbers_only(as_it_is: str) -> None:
     assert (await _version(Settings(version=as_it_is), datetime(2026, 1, 2, tzinfo=UTC))).Version == as_it_is
 
 

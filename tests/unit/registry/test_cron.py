@@ -1,4 +1,4 @@
-"""Which schedules fire: the dialect that the reference's scheduler reads (registry.md 11.2)."""
+"""Which cron expressions fire (registry.md#cron-dialect)."""
 
 import pytest
 
@@ -89,7 +89,7 @@ def test_expression_of_an_impossible_moment_never_fires(expression: str) -> None
         ("TZ=Europe 0 0 * * *", "bad location"),
     ],
 )
-def test_unreadable_expression_says_why(expression: str, text: str) -> None:
+def test_invalid_expression_is_reported_with_the_reason(expression: str, text: str) -> None:
     with pytest.raises(CronError) as caught:
         fires(expression)
     assert text in str(caught.value)

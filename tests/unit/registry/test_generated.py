@@ -1,4 +1,4 @@
-"""What is made up for running a single task (registry.md 12)."""
+"""Workflow and launch plan that run a single task (registry.md#generated-entities)."""
 
 import pytest
 from flyteidl.core.identifier_pb2 import ResourceType
@@ -14,7 +14,7 @@ def template(name: str = "my.pkg.task_a") -> TaskTemplate:
     return task(name, {"b": INTEGER, "a": STRING}, {"o1": STRING, "o0": INTEGER}).template
 
 
-def test_the_workflow_runs_the_task_with_its_own_interface() -> None:
+def test_workflow_runs_the_task_with_its_own_interface() -> None:
     request = generated_workflow(template())
     assert request.id == identifier(".flytegen.my.pkg.task_a")
     workflow = request.spec.template
@@ -27,7 +27,7 @@ def test_the_workflow_runs_the_task_with_its_own_interface() -> None:
     assert workflow.outputs == bindings({"o0": "mypkgtaska.o0", "o1": "mypkgtaska.o1"})
 
 
-def test_the_workflow_compiles() -> None:
+def test_generated_workflow_compiles() -> None:
     whole = task("t", {"b": INTEGER}, {"o0": INTEGER})
     closure = compile_workflow(generated_workflow(whole.template).spec.template, [], [whole], [])
     assert arrows(closure.primary.connections) == {"start-node": ["t"], "t": ["end-node"]}
@@ -42,7 +42,7 @@ def test_the_workflow_compiles() -> None:
         ("end_node", "endnode"),
     ],
 )
-def test_the_node_is_named_after_the_task(name: str, node_id: str) -> None:
+def test_node_is_named_after_the_task(name: str, node_id: str) -> None:
     assert generated_workflow(template(name)).spec.template.nodes[0].id == node_id
 
 
@@ -55,7 +55,7 @@ def test_retries_are_the_tasks_own_or_three() -> None:
     assert generated_workflow(silent).spec.template.nodes[0].metadata.retries.retries == 3
 
 
-def test_the_node_says_what_the_engine_reads_from_nodes_alone() -> None:
+def test_generated_node_has_what_engines_read_from_nodes_only() -> None:
     silent = generated_workflow(template()).spec.template.nodes[0].metadata
     assert not silent.HasField("timeout")
     assert silent.WhichOneof("interruptible_value") is None
@@ -63,17 +63,17 @@ def test_the_node_says_what_the_engine_reads_from_nodes_alone() -> None:
         own = template()
         own.metadata.interruptible = interruptible
         own.metadata.timeout.FromSeconds(90)
-        told = generated_workflow(own).spec.template.nodes[0].metadata
-        assert (told.WhichOneof("interruptible_value"), told.interruptible) == ("interruptible", interruptible)
-        assert told.timeout.ToSeconds() == 90
+        node = generated_workflow(own).spec.template.nodes[0].metadata
+        assert (node.WhichOneof("interruptible_value"), node.interruptible) == ("interruptible", interruptible)
+        assert node.timeout.ToSeconds() == 90
 
 
-def test_a_task_without_variables_keeps_its_interface() -> None:
+def test_task_without_variables_keeps_its_interface() -> None:
     bare = TaskTemplate(id=identifier("t", ResourceType.TASK), interface=interface())
     assert not generated_workflow(bare).spec.template.outputs
 
 
-def test_the_launch_plan_names_the_bare_task_as_its_workflow() -> None:
+def test_launch_plan_names_the_bare_task_as_its_workflow() -> None:
     request = generated_launch_plan(template().id)
     assert request.id == identifier(".flytegen.my.pkg.task_a", ResourceType.LAUNCH_PLAN)
     assert request.spec.workflow_id == identifier("my.pkg.task_a")

@@ -1,4 +1,7 @@
-"""What may be registered as a launch plan, and what clients read back (registry.md 7.1 to 7.5)."""
+"""Checks of launch plans and what clients read back.
+
+See registry.md#createlaunchplan-steps and registry.md#expected-inputs.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +17,7 @@ from flyteidl.core.types_pb2 import EnumType, LiteralType, SimpleType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.launch_plans import as_registered, kept, launch_plan
+from services.registry.rules.launch_plans import as_sent, launch_plan, registered_launch_plan
 from tests.support.configs import BAD, GOOD, configured
 from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
@@ -76,7 +79,7 @@ def test_required_input_takes_type_and_description_of_the_workflow() -> None:
     assert plan.closure.expected_inputs.parameters["a"] == Parameter(var=INTERFACE.inputs.variables["a"], required=True)
 
 
-def test_a_value_kept_elsewhere_counts_by_the_type_that_is_said_of_it() -> None:
+def test_offloaded_value_counts_by_its_inferred_type() -> None:
     elsewhere = Literal()
     elsewhere.offloaded_metadata.uri = "s3://bucket/value"
     elsewhere.offloaded_metadata.inferred_type.CopyFrom(INTEGER)
@@ -135,7 +138,7 @@ def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -
         ([lambda s: s.entity_metadata.launch_conditions.SetInParent()], "Launch condition must be empty, found"),
     ],
 )
-def test_bad_launch_plan_is_refused(changes: list[Change], text: str) -> None:
+def test_invalid_launch_plan_is_invalid_argument(changes: list[Change], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         launch_plan(PLAN, spec(*changes), INTERFACE, NOW)
     assert text in caught.value.message
@@ -148,13 +151,13 @@ def test_bad_launch_plan_is_refused(changes: list[Change], text: str) -> None:
         (fixed("a", ONE), "invalid launch plan fixed inputs, expected none but found 1"),
     ],
 )
-def test_workflow_without_inputs_takes_none(change: Change, text: str) -> None:
+def test_workflow_without_inputs_allows_none(change: Change, text: str) -> None:
     with pytest.raises(InvalidArgument, match=text):
         launch_plan(PLAN, spec(change), TypedInterface(), NOW)
 
 
 @pytest.mark.parametrize(("field", "value", "text"), BAD)
-def test_configuration_that_cannot_run_is_refused(field: str, value: Any, text: str) -> None:
+def test_invalid_configuration_of_a_launch_plan_is_refused(field: str, value: Any, text: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW)
     assert refused.value.message.startswith(text)
@@ -173,7 +176,7 @@ def test_service_account_in_a_deprecated_role_is_checked_too(deprecated: dict[st
 
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
-def test_configuration_that_can_run_is_kept(field: str, value: Any) -> None:
+def test_valid_configuration_of_a_launch_plan_is_stored(field: str, value: Any) -> None:
     assert getattr(launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW).spec, field) == value
 
 
@@ -182,7 +185,7 @@ def of_one(declared: LiteralType) -> TypedInterface:
 
 
 @pytest.mark.parametrize(("declared", "value"), FITTING)
-def test_default_and_fixed_input_of_the_declared_type_are_kept(declared: LiteralType, value: Literal) -> None:
+def test_default_and_fixed_input_of_the_declared_type_are_stored(declared: LiteralType, value: Literal) -> None:
     given = Parameter(var=Variable(type=declared), default=value)
     assert (
         launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW).spec.default_inputs.parameters["x"] == given
@@ -201,7 +204,7 @@ def test_default_and_fixed_input_of_another_type_are_refused(declared: LiteralTy
         launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW)
 
 
-def test_default_that_is_declared_as_any_text_must_be_one_of_the_workflows_enum() -> None:
+def test_default_declared_as_text_must_be_a_value_of_the_workflows_enum() -> None:
     colors, text = LiteralType(enum_type=EnumType(values=["RED"])), LiteralType(simple=SimpleType.STRING)
     with pytest.raises(
         InvalidArgument, match=r"invalid default_input wrong type x, expected enum.* with the value \[one\]"
@@ -209,7 +212,7 @@ def test_default_that_is_declared_as_any_text_must_be_one_of_the_workflows_enum(
         launch_plan(PLAN, spec(default("x", Parameter(var=Variable(type=text), default=TEXT))), of_one(colors), NOW)
 
 
-def test_plan_that_lists_could_not_carry_is_refused() -> None:
+def test_plan_nested_too_deeply_for_lists_is_refused() -> None:
     deep = ONE
     kind = INTEGER
     for _ in range(47):
@@ -220,9 +223,9 @@ def test_plan_that_lists_could_not_carry_is_refused() -> None:
         launch_plan(PLAN, spec(fixed("a", deep)), interface, NOW)
 
 
-def test_what_is_read_back_compares_with_what_was_registered() -> None:
+def test_stored_plan_as_sent_equals_the_registration() -> None:
     plan = launch_plan(PLAN, spec(), INTERFACE, NOW)
     read_back = LaunchPlan()
-    read_back.CopyFrom(kept(plan, NOW))
+    read_back.CopyFrom(registered_launch_plan(plan, NOW))
     read_back.closure.MergeFrom(LaunchPlanClosure(state=LaunchPlanState.ACTIVE, updated_at=Timestamp(seconds=1)))
-    assert as_registered(read_back) == plan
+    assert as_sent(read_back) == plan

@@ -1,4 +1,4 @@
-"""Launch plans deep and wide: answered, and in bounded time, whatever clients send."""
+"""Deep and large launch plans: checked in bounded time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,9 +17,9 @@ from services.registry.rules.launch_plans import launch_plan
 NOW = datetime(2022, 1, 27, tzinfo=UTC)
 PLAN = Identifier(resource_type=ResourceType.LAUNCH_PLAN, project="p", domain="d", name="n", version="v")
 INTEGER = LiteralType(simple=SimpleType.INTEGER)
-# More than a parser follows, and what nobody writes deeper.
+# Deeper than parsers allow, and deeper than people nest.
 BEYOND, LEAST = 110, 20
-# As many as there are above the rules when a handler calls them on the event loop.
+# Stack frames above the rules when a handler calls them.
 HANDLER_FRAMES = 100
 
 Value = tuple[Literal, LiteralType]
@@ -53,7 +53,7 @@ def in_mixed_lists(literal: Literal, of: LiteralType) -> Value:
 
 
 def fixed(wrap: Wrap, depth: int) -> tuple[LaunchPlanSpec, TypedInterface] | None:
-    """A fixed input nested so deep, as it arrives; None when nothing can."""
+    """Return a fixed input of this depth as the registry receives it; None when it cannot be parsed."""
     try:
         literal, of = Literal(scalar=Scalar(primitive=Primitive(integer=1))), INTEGER
         for _ in range(depth):
@@ -77,7 +77,7 @@ def outcome(spec: LaunchPlanSpec, interface: TypedInterface, frames: int = HANDL
 
 
 @pytest.mark.parametrize("wrap", [in_list, in_map, in_union, in_mixed_lists])
-def test_deep_values_fit_or_are_told_to_be_nested_too_deeply(wrap: Wrap) -> None:
+def test_deep_values_fit_or_are_nested_too_deeply(wrap: Wrap) -> None:
     outcomes: list[str] = []
     for depth in range(1, BEYOND):
         case = fixed(wrap, depth)
@@ -93,7 +93,7 @@ def test_deep_values_fit_or_are_told_to_be_nested_too_deeply(wrap: Wrap) -> None
 
 
 def test_many_inputs_of_large_types_share_one_allowance() -> None:
-    """Each alone would be compared; as many as fit into a request would keep the registry busy for minutes."""
+    """Each alone could be compared; as many as fit into a request would keep the registry busy for minutes."""
     names = [f"x{number}" for number in range(60)]
     spec = LaunchPlanSpec()
     interface = TypedInterface()
@@ -110,7 +110,7 @@ def test_many_inputs_of_large_types_share_one_allowance() -> None:
     assert launch_plan(PLAN, spec, interface, NOW).closure.expected_inputs.parameters[names[0]].required
 
 
-def test_a_thousand_plain_inputs_are_no_effort() -> None:
+def test_thousand_plain_inputs_take_few_steps() -> None:
     names = [f"x{number}" for number in range(1000)]
     interface = TypedInterface(inputs=VariableMap(variables={name: Variable(type=INTEGER) for name in names}))
     spec = LaunchPlanSpec()

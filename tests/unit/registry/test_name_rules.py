@@ -1,4 +1,7 @@
-"""What may be asked of names, descriptions and lists of both, and set for a name (registry.md 4.9, 9, 10)."""
+"""Checks of requests for names, descriptions and lists of both.
+
+See registry.md#named-entities, registry.md#description-entities and lists.md#name-lists.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +14,8 @@ from services.kit.errors import InvalidArgument
 from services.registry.rules.descriptions import check_filterable
 from services.registry.rules.lists import check_launch_plan_names
 from services.registry.rules.names import (
+    DEFAULT_FILTERS,
     MAX_DESCRIPTION_CHARACTERS,
-    UNLESS_FILTERED,
     check_has_metadata,
     check_listed,
     check_metadata,
@@ -57,7 +60,7 @@ def named(project: str = "p", domain: str = "d", name: str = "n") -> NamedEntity
         (partial(check_launch_plan_names, "", ""), "missing and/or invalid parameters: filters"),
     ],
 )
-def test_the_first_thing_wrong_is_told(check: Check, message: str) -> None:
+def test_first_error_is_reported(check: Check, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check()
     assert refused.value.message == message
@@ -71,18 +74,18 @@ def test_the_first_thing_wrong_is_told(check: Check, message: str) -> None:
         partial(check_listed, LAUNCH_PLAN),
         partial(check_metadata, DATASET, NamedEntityMetadata()),
         partial(check_metadata, WORKFLOW, NamedEntityMetadata(state=ARCHIVED)),
-        # Public callers may set it too, and the executions of single tasks need it.
+        # Clients may set it, too.
         partial(check_metadata, LAUNCH_PLAN, NamedEntityMetadata(state=GENERATED)),
-        # As many characters, not bytes.
+        # Characters count, not bytes.
         partial(check_metadata, TASK, NamedEntityMetadata(description="ü" * MAX_DESCRIPTION_CHARACTERS)),
         partial(check_filterable, WORKFLOW),
         partial(check_launch_plan_names, "p", ""),
         partial(check_launch_plan_names, "", "d"),
     ],
 )
-def test_what_is_right_passes(check: Check) -> None:
+def test_valid_requests_are_allowed(check: Check) -> None:
     check()
 
 
-def test_a_list_without_filters_leaves_generated_names_out() -> None:
-    assert UNLESS_FILTERED == "not_like(name,.flytegen%)"
+def test_list_without_filters_leaves_generated_names_out() -> None:
+    assert DEFAULT_FILTERS == "not_like(name,.flytegen%)"

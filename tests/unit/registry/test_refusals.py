@@ -1,4 +1,7 @@
-"""What a caller is told of duplicates and of what is missing (registry.md 2, 5.3, 6.1, 7.1)."""
+"""Errors about duplicates and missing entities.
+
+See registry.md#registering-a-task-twice, registry.md#registering-a-workflow-twice and common.md#errors.
+"""
 
 import pytest
 from flyteidl.admin.workflow_pb2 import CreateWorkflowFailureReason
@@ -17,7 +20,7 @@ from services.registry.rules.duplicates import (
     identical,
     identical_workflow,
 )
-from services.registry.rules.missing import missing
+from services.registry.rules.missing import not_found
 
 WORKFLOW = Identifier(resource_type=ResourceType.WORKFLOW, project="p", domain="d", name="n", version="v", org="o")
 
@@ -33,7 +36,7 @@ def test_identical_task_has_no_detail() -> None:
     assert not error.details
 
 
-def test_different_task_says_what_differs() -> None:
+def test_different_task_is_reported_with_a_diff() -> None:
     error = different(TASK, "n", compiled("a", "b"), compiled("a", "c"))
     assert isinstance(error, InvalidArgument)
     assert error.message == (
@@ -42,7 +45,7 @@ def test_different_task_says_what_differs() -> None:
     )
 
 
-def test_absent_and_present_are_told_apart() -> None:
+def test_absent_and_present_fields_have_different_texts() -> None:
     error = different(TASK, "n", compiled(), CompiledTask(template=TaskTemplate(type="python-task")))
     assert "/template/container:\n\t- {} \n\t+ nothing" in error.message
 
@@ -59,16 +62,16 @@ def test_absent_and_present_are_told_apart() -> None:
         ("aaa", "aa", ['0:\n\t- "a" \n\t+ nothing']),
     ],
 )
-def test_of_a_list_only_what_was_put_in_or_taken_out_is_told(before: str, after: str, lines: list[str] | None) -> None:
+def test_difference_of_lists_is_the_inserted_or_removed_items(before: str, after: str, lines: list[str] | None) -> None:
     message = different(TASK, "n", compiled(*before), compiled(*after)).message
-    told = message.partition(":\n")[2]
+    diff = message.partition(":\n")[2]
     if lines is None:
-        assert told == '/template/container/args:\n\t- nothing \n\t+ ["X"]'
+        assert diff == '/template/container/args:\n\t- nothing \n\t+ ["X"]'
     else:
-        assert told == "\n".join(f"/template/container/args/{line}" for line in lines)
+        assert diff == "\n".join(f"/template/container/args/{line}" for line in lines)
 
 
-def test_nothing_and_null_are_told_apart() -> None:
+def test_absent_value_and_null_have_different_texts() -> None:
     before, after = compiled("a"), compiled("a")
     after.template.custom.fields["k"].null_value = NULL_VALUE
     before.template.custom.SetInParent()
@@ -85,7 +88,7 @@ def test_long_value_is_cut() -> None:
     assert len(different(TASK, "n", compiled("a" * 100_000), compiled("b")).message) < 1_000
 
 
-def test_structure_that_json_cannot_show_is_told_as_text() -> None:
+def test_structure_without_json_form_is_compared_as_text() -> None:
     before, after = compiled("a"), compiled("a")
     after.template.custom.fields["rate"].number_value = float("nan")
     before.template.metadata.timeout.seconds = after.template.metadata.timeout.seconds = 10**15
@@ -94,7 +97,7 @@ def test_structure_that_json_cannot_show_is_told_as_text() -> None:
     assert '+ "        number_value: nan"' in error.message
 
 
-def test_workflow_refusals_carry_their_reason() -> None:
+def test_workflow_errors_have_their_detail() -> None:
     (same,) = identical_workflow(WORKFLOW).details
     assert isinstance(same, CreateWorkflowFailureReason)
     assert same.exists_identical_structure.id == WORKFLOW
@@ -104,12 +107,12 @@ def test_workflow_refusals_carry_their_reason() -> None:
 
 
 def test_missing_entity_is_named_by_its_key() -> None:
-    assert missing(ResourceType.WORKFLOW, WORKFLOW).message == (
+    assert not_found(ResourceType.WORKFLOW, WORKFLOW).message == (
         'missing entity of type WORKFLOW with identifier project:"p" domain:"d" name:"n" version:"v"'
     )
 
 
-def test_what_is_too_large_to_compare_is_told_by_its_size() -> None:
+def test_structures_too_large_to_compare_are_reported_by_size() -> None:
     small, large = compiled("a"), compiled("a" * MAX_COMPARED_BYTES)
-    said = f"{small.ByteSize()} bytes are registered, {large.ByteSize()} were sent; too many to tell the difference"
-    assert different(TASK, "n", small, large).message.endswith(f":\n{said}")
+    text = f"{small.ByteSize()} bytes are registered, {large.ByteSize()} were sent; too many to tell the difference"
+    assert different(TASK, "n", small, large).message.endswith(f":\n{text}")

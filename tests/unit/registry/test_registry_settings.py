@@ -1,4 +1,4 @@
-"""How operators limit what may be registered."""
+"""Settings that limit what may be registered."""
 
 from contextlib import nullcontext
 
@@ -11,7 +11,7 @@ from services.registry.config import Settings, WhitelistScope
 from services.registry.rules.workflows import Limits, check_size
 
 
-def test_defaults_are_those_of_the_reference() -> None:
+def test_defaults_are_those_of_flyteadmin() -> None:
     settings = Settings()
     assert settings.task_resource_limits == TaskLimits(cpu="2", memory="1Gi", gpu="1", ephemeral_storage="")
     assert settings.max_workflow_nodes == 100
@@ -26,7 +26,7 @@ def test_defaults_are_those_of_the_reference() -> None:
         ("MAX_WORKFLOW_BYTES", "10MB"),
     ],
 )
-def test_a_limit_that_is_no_amount_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_limit_that_is_no_amount_is_refused_at_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"FLYTEPLANE_{name}", value)
     with pytest.raises(SystemExit, match=rf"^wrong settings: {name.lower().replace('__', '.')}: "):
         load(Settings)
@@ -41,7 +41,7 @@ def test_limits_and_whitelist_come_from_the_environment(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("size", "most", "fits"), [(10, 10, True), (11, 10, False), (2**40, 0, True)])
-def test_a_compiled_workflow_has_at_most_the_bytes_of_the_setting(size: int, most: int, fits: bool) -> None:
+def test_compiled_workflow_has_at_most_the_bytes_of_the_setting(size: int, most: int, fits: bool) -> None:
     refusal = pytest.raises(InvalidArgument, match=rf"^Workflow closure size exceeds max limit \[{most} bytes\]$")
     with nullcontext() if fits else refusal:
         check_size(size, Limits(nodes=0, closure_bytes=most))

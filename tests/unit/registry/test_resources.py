@@ -1,4 +1,4 @@
-"""What a task may ask for of a machine (registry.md 5.2)."""
+"""Resource requests and limits of a task (registry.md#task-resource-limits)."""
 
 import pytest
 from flyteidl.admin.matchable_resource_pb2 import TaskResourceSpec
@@ -19,12 +19,12 @@ PLATFORM = PlatformLimits({CPU: "2", MEMORY: "1Gi", GPU: "1", DISK: "0"})
         ([], []),
         ([Entry(CPU, "2")], [Entry(CPU, "2000m")]),
         ([Entry(GPU, "1")], [Entry(GPU, "1")]),
-        ([Entry(DISK, "900Gi")], []),  # a limit of zero is none
+        ([Entry(DISK, "900Gi")], []),  # a limit of zero is no limit
         ([Entry(Resources.STORAGE, "x"), Entry(Resources.STORAGE, "y"), Entry(Resources.UNKNOWN, "z")], []),
         ([], [Entry(MEMORY, "1Gi")]),
     ],
 )
-def test_what_fits_passes(requests: list[Entry], limits: list[Entry]) -> None:
+def test_requests_that_fit_are_allowed(requests: list[Entry], limits: list[Entry]) -> None:
     check_resources(TASK, requests, limits, PLATFORM)
 
 
@@ -61,19 +61,19 @@ def test_what_fits_passes(requests: list[Entry], limits: list[Entry]) -> None:
         ([Entry(GPU, "2")], [], "Requested GPU default [2] is greater than current limit set in the platform"),
     ],
 )
-def test_what_does_not_fit_is_refused(requests: list[Entry], limits: list[Entry], text: str) -> None:
+def test_requests_that_do_not_fit_are_refused(requests: list[Entry], limits: list[Entry], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_resources(TASK, requests, limits, PLATFORM)
     assert text in caught.value.message
 
 
-def test_limits_of_attributes_stand_in_place_of_all_the_platforms() -> None:
+def test_limits_of_attributes_replace_all_of_the_platforms() -> None:
     limits = limits_of(TaskResourceSpec(cpu="3", ephemeral_storage="0", storage="1"), PLATFORM)
     assert limits.of(CPU) == Entry(CPU, "3")
     assert [limits.of(resource) for resource in (MEMORY, GPU, DISK, Resources.STORAGE)] == [None] * 4
 
 
-def test_a_stored_limit_that_cannot_be_read_leaves_the_platforms_in_force() -> None:
+def test_stored_limit_that_cannot_be_parsed_leaves_the_platforms_limit() -> None:
     limits = limits_of(TaskResourceSpec(cpu="many", memory="m", gpu="-1", ephemeral_storage="x"), PLATFORM)
     assert [limits.of(resource) for resource in (CPU, MEMORY, GPU)] == [
         PLATFORM.of(resource) for resource in (CPU, MEMORY, GPU)

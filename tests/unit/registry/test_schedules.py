@@ -1,4 +1,7 @@
-"""Which schedules a launch plan may be registered with (registry.md 7.2), and what is activated (8)."""
+"""Schedules of launch plans: checks at registration, and what is stored at activation.
+
+See registry.md#schedule-validation and registry.md#schedules-of-launch-plans.
+"""
 
 from datetime import UTC, datetime
 
@@ -23,7 +26,7 @@ KICKOFF = Parameter(var=DATETIME, required=True)
 @pytest.mark.parametrize(
     ("schedule", "inputs"),
     [
-        (Schedule(), {"a": REQUIRED}),  # nothing is scheduled, so nothing is asked
+        (Schedule(), {"a": REQUIRED}),  # without a schedule nothing is checked
         (Schedule(cron_schedule=CRON), {"a": DEFAULTED}),
         (Schedule(cron_schedule=CRON, kickoff_time_input_arg="when"), {"when": KICKOFF}),
         (Schedule(cron_expression="@daily"), {}),
@@ -35,7 +38,7 @@ KICKOFF = Parameter(var=DATETIME, required=True)
         (Schedule(rate=FixedRate(value=1, unit=FixedRateUnit.DAY)), {}),
     ],
 )
-def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) -> None:
+def test_valid_schedule_is_allowed(schedule: Schedule, inputs: dict[str, Parameter]) -> None:
     check_schedule(schedule, inputs, NOW)
 
 
@@ -59,7 +62,7 @@ def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) 
         ),
         (Schedule(cron_expression="hourly"), {}, "Invalid cron expression: expected exactly 5 fields"),
         (Schedule(cron_schedule=CronSchedule(schedule="0 0 31 2 *")), {}, "Invalid cron expression: 0 0 31 2 * never"),
-        # An expression that is there and says nothing could never fire.
+        # An empty expression could never fire.
         (Schedule(cron_schedule=CronSchedule()), {}, "Invalid cron expression: empty spec string"),
         (Schedule(cron_schedule=CronSchedule(offset="P1D")), {}, "Invalid cron expression: empty spec string"),
         (Schedule(cron_schedule=CronSchedule(schedule=" ")), {}, "Invalid cron expression: empty spec string"),
@@ -101,7 +104,7 @@ def test_good_schedule_passes(schedule: Schedule, inputs: dict[str, Parameter]) 
         (Schedule(rate=FixedRate(value=1, unit=7)), {}, "invalid value for schedule rate unit"),  # type: ignore[arg-type]  # a number from a newer client
     ],
 )
-def test_bad_schedule_is_refused(schedule: Schedule, inputs: dict[str, Parameter], text: str) -> None:
+def test_invalid_schedule_is_invalid_argument(schedule: Schedule, inputs: dict[str, Parameter], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_schedule(schedule, inputs, NOW)
     assert text in caught.value.message
@@ -118,6 +121,6 @@ def test_bad_schedule_is_refused(schedule: Schedule, inputs: dict[str, Parameter
         (Schedule(rate=FixedRate(value=2)), "RATE", Schedule(rate=FixedRate(value=2))),
     ],
 )
-def test_kind_and_what_fires(schedule: Schedule, kind: str, fires_by: Schedule | None) -> None:
+def test_schedule_type_and_effective_schedule(schedule: Schedule, kind: str, fires_by: Schedule | None) -> None:
     assert schedule_type(schedule) == kind
     assert effective(schedule) == fires_by

@@ -1,4 +1,4 @@
-"""What may be registered as a task (registry.md 5.1)."""
+"""Checks of tasks (registry.md#createtask-steps)."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def pod(containers: object) -> Callable[[TaskTemplate], object]:
     return lambda template: template.k8s_pod.CopyFrom(K8sPod(pod_spec=ParseDict({"containers": containers}, Struct())))
 
 
-def asking(**requests: object) -> list[dict[str, object]]:
+def requesting(**requests: object) -> list[dict[str, object]]:
     return [{"name": "main", "resources": {"requests": requests}}]
 
 
@@ -43,14 +43,14 @@ def asking(**requests: object) -> list[dict[str, object]]:
         spec(),
         spec(lambda template: template.metadata.ClearField("runtime")),
         spec(lambda template: template.ClearField("container")),
-        spec(pod(asking(cpu="2"))),
-        spec(pod(asking(cpu=2))),
-        spec(pod(asking(**{"nvidia.com/gpu": "40"}))),
+        spec(pod(requesting(cpu="2"))),
+        spec(pod(requesting(cpu=2))),
+        spec(pod(requesting(**{"nvidia.com/gpu": "40"}))),
         spec(pod([{"name": "main"}])),
         spec(pod(None)),
     ],
 )
-def test_complete_task_passes(good: TaskSpec) -> None:
+def test_complete_identifier_is_valid(good: TaskSpec) -> None:
     check_task(TASK, good, {}, PLATFORM)
 
 
@@ -67,10 +67,10 @@ def test_complete_task_passes(good: TaskSpec) -> None:
         (spec(lambda template: template.container.ClearField("image")), "missing image"),
         (spec(lambda template: template.k8s_pod.SetInParent()), "pod tasks should specify their target as a K8sPod"),
         (spec(pod("main")), "cannot be read as a Kubernetes PodSpec"),
-        (spec(pod(asking(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
+        (spec(pod(requesting(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
     ],
 )
-def test_incomplete_task_is_refused(bad: TaskSpec | None, text: str) -> None:
+def test_incomplete_identifier_is_refused(bad: TaskSpec | None, text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_task(TASK, bad, {}, PLATFORM)
     assert text in caught.value.message
@@ -86,10 +86,10 @@ def test_incomplete_task_is_refused(bad: TaskSpec | None, text: str) -> None:
         ([Scope(project="p", domain="other")], False),
         ([Scope(project="other")], False),
         ([Scope(project="other"), Scope(project="p")], True),
-        ([Scope(domain="other")], True),  # a domain without a project narrows nothing
+        ([Scope(domain="other")], True),  # a domain without a project restricts nothing
     ],
 )
-def test_whitelisted_type_is_held_to_its_scopes(scopes: list[Scope], *, allowed: bool) -> None:
+def test_whitelisted_type_is_allowed_in_its_scopes_only(scopes: list[Scope], *, allowed: bool) -> None:
     if allowed:
         check_task(TASK, spec(), {"python-task": scopes}, PLATFORM)
     else:

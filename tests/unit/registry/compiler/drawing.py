@@ -1,4 +1,4 @@
-"""Short ways to write down tasks and workflows for the tests of the compiler."""
+"""Short forms of tasks and workflows for the tests of the compiler."""
 
 from collections.abc import Mapping, Sequence
 
@@ -66,7 +66,7 @@ def task(name: str, inputs: Types | None = None, outputs: Types | None = None) -
 
 
 def promise(text: str) -> BindingData:
-    """`n0.x` is output x of node n0, `.x` the workflow's input x."""
+    """Return a promise: `n0.x` is output x of node n0, `.x` the workflow's input x."""
     node_id, _, var = text.partition(".")
     return BindingData(promise=OutputReference(node_id=node_id, var=var))
 
@@ -80,7 +80,7 @@ def string(value: str) -> BindingData:
 
 
 def bindings(given: Mapping[str, Given]) -> list[Binding]:
-    """Texts are promises, numbers are constants."""
+    """Return bindings: texts are promises, numbers are constants."""
     result = []
     for name, value in given.items():
         data = promise(value) if isinstance(value, str) else integer(value) if isinstance(value, int) else value
@@ -89,20 +89,20 @@ def bindings(given: Mapping[str, Given]) -> list[Binding]:
 
 
 def run(node_id: str, name: str, after: Sequence[str] = (), **given: Given) -> Node:
-    """A node that runs a task."""
+    """Return a node that runs a task."""
     reference = TaskNode(reference_id=identifier(name, ResourceType.TASK))
     return Node(id=node_id, task_node=reference, inputs=bindings(given), upstream_node_ids=after)
 
 
 def sub(node_id: str, name: str, **given: Given) -> Node:
-    """A node that runs a sub-workflow."""
+    """Return a node that runs a sub-workflow."""
     node = Node(id=node_id, inputs=bindings(given))
     node.workflow_node.sub_workflow_ref.CopyFrom(identifier(name))
     return node
 
 
 def launch(node_id: str, name: str, **given: Given) -> Node:
-    """A node that runs a launch plan."""
+    """Return a node that runs a launch plan."""
     node = Node(id=node_id, inputs=bindings(given))
     node.workflow_node.launchplan_ref.CopyFrom(identifier(name, ResourceType.LAUNCH_PLAN))
     return node
@@ -123,7 +123,7 @@ def equals(variable: str, value: int) -> BooleanExpression:
 
 
 def branch(node_id: str, *cases: Node, otherwise: Node | None = None, **given: Given) -> Node:
-    """A branch whose cases are chosen by comparing its input x with their number."""
+    """Return a branch whose cases are chosen by comparing its input x with their number."""
     node = Node(id=node_id, inputs=bindings(given))
     if_else = node.branch_node.if_else
     first, *others = [IfBlock(condition=equals("x", i), then_node=case) for i, case in enumerate(cases)]
@@ -155,7 +155,7 @@ def workflow(
     return template
 
 
-# Tasks that most tests get along with.
+# Tasks of most tests.
 TASKS = [
     task("nothing"),
     task("make", outputs={"o0": INTEGER}),
@@ -172,7 +172,7 @@ def compiled(
     tasks: Sequence[CompiledTask] = (),
     launch_plans: Sequence[LaunchPlan] = (),
 ) -> CompiledWorkflowClosure:
-    """Compile as CreateWorkflow does, with whatever of the tasks is needed."""
+    """Compile as CreateWorkflow does, with those of the tasks that are required."""
     requirements(template, sub_workflows)
     return compile_workflow(template, sub_workflows, [*tasks, *TASKS], launch_plans)
 
@@ -183,7 +183,7 @@ def codes(
     tasks: Sequence[CompiledTask] = (),
     launch_plans: Sequence[LaunchPlan] = (),
 ) -> set[tuple[str, str]]:
-    """Return the codes and node ids of what is wrong."""
+    """Return the codes and node ids of all errors."""
     try:
         compiled(template, sub_workflows, tasks, launch_plans)
     except CompilationFailed as failed:

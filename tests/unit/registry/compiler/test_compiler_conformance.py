@@ -1,4 +1,4 @@
-"""The compiler against what the reference compiler made of the same requests (compiler.md 13.2)."""
+"""The compiler compared with the output of flyteadmin's for the same requests (compiler.md#conformance-recipe)."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ WORKFLOW_FILES = sorted((DATA / "requests").glob("*_2.pb"))
 def compiled_task(path: Path) -> CompiledTask:
     template = TaskSpec.FromString(path.read_bytes()).template
     if template.HasField("container"):
-        # The recipe of the reference's own test.
+        # The recipe of flyteadmin's own test.
         for i in (1, 2, 3):
             template.container.config.add(key=f"testKey{i}", value=f"testValue{i}")
     return compile_task(template)
@@ -35,13 +35,13 @@ def tasks() -> list[CompiledTask]:
 
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.stem)
-def test_a_task_compiles_as_in_the_reference(path: Path) -> None:
+def test_task_compiles_as_in_flyteadmin(path: Path) -> None:
     golden = (DATA / "compiled" / f"{path.stem}_task.json").read_text()
     assert compiled_task(path) == Parse(golden, CompiledTask())
 
 
 @pytest.mark.parametrize("path", WORKFLOW_FILES, ids=lambda path: path.stem)
-def test_a_workflow_compiles_as_in_the_reference(path: Path, tasks: list[CompiledTask]) -> None:
+def test_workflow_compiles_as_in_flyteadmin(path: Path, tasks: list[CompiledTask]) -> None:
     spec = WorkflowSpec.FromString(path.read_bytes())
     needed = requirements(spec.template, spec.sub_workflows)
     by_id = {task.template.id.SerializeToString(): task for task in tasks}

@@ -1,7 +1,7 @@
-"""How deep things may be nested: to the edge of what clients can read back everything works, beyond it is an error.
+"""How deep messages may be nested: what clients can parse compiles, what is nested deeper is an error.
 
-What comes by the wire is nested 100 messages at most, for no parser follows further. Within that there is no limit of
-the compiler's own, except that its answers, which wrap what was sent, must be readable too.
+Requests are nested at most 100 messages deep, as parsers allow no more. The compiler itself has no limit, but responses
+nest a template deeper than requests, and clients must be able to parse them, too.
 """
 
 from collections.abc import Callable
@@ -36,16 +36,16 @@ Made = Callable[[int], "Case"]
 Wrap = Callable[[LiteralType], LiteralType]
 Case = tuple[WorkflowTemplate, list[CompiledTask]]
 
-# More than a parser follows, in any of the ways below.
+# Deeper than parsers allow, in each of the forms below.
 BEYOND = 110
-# What nobody writes deeper. The least is for properties of properties in a JSON Schema, each of six messages.
+# Deeper than people nest. The smallest is for properties of properties in a JSON Schema, each of six messages.
 LEAST = 14
-# As many as there are above the rules when a handler calls them on the event loop.
+# Stack frames above the rules when a handler calls them.
 HANDLER_FRAMES = 100
 
 
 def nested_types(*wraps: Wrap) -> Made:
-    """An input of a type so deep, handed on as it is to a task; the type is wrapped in each way in turn."""
+    """Return a workflow that passes an input of a type of this depth to a task, with each kind of nesting in turn."""
 
     def made(depth: int) -> Case:
         deep = INTEGER
@@ -73,7 +73,7 @@ def dataclass(inner: LiteralType) -> LiteralType:
 
 
 def schemas(depth: int) -> Case:
-    """Two JSON Schemas so deep, different in their titles so that they must be compared."""
+    """Return a workflow with two JSON Schemas of this depth, whose titles differ so that they must be compared."""
 
     def struct(title: str) -> LiteralType:
         made = LiteralType(simple=SimpleType.STRUCT)
@@ -90,7 +90,7 @@ def schemas(depth: int) -> Case:
 
 
 def lists(depth: int) -> Case:
-    """A list so deep, bound to an input of such a type."""
+    """Return a workflow that binds a list of this depth to an input of its type."""
     data, of = BindingData(), INTEGER
     data.CopyFrom(integer(1))
     for _ in range(depth):
@@ -101,7 +101,7 @@ def lists(depth: int) -> Case:
 
 
 def maps_for_unions(depth: int) -> Case:
-    """A map so deep, for a union in which only the last variant fits, on every level."""
+    """Return a workflow that binds a map of this depth to unions of which only the last variant fits."""
     data, of = BindingData(), INTEGER
     data.CopyFrom(integer(1))
     for _ in range(depth):
@@ -140,7 +140,7 @@ def arrays(depth: int) -> Case:
 
 
 def wrong_types(depth: int) -> Case:
-    """As nested types, and different at the very bottom."""
+    """Return a workflow as `nested_types` does, whose types differ at the lowest level."""
     giver, taker = INTEGER, STRING
     for _ in range(depth):
         giver, taker = list_of(giver), list_of(taker)
@@ -165,7 +165,7 @@ KINDS: dict[str, tuple[Made, str]] = {
 
 
 def arrived(made: Made, depth: int) -> Case | None:
-    """What a service gets of it, the workflow in a request and the tasks by registering them; None when nothing can."""
+    """Return what the registry receives: the workflow by a request, the tasks by registration; None if nothing."""
     try:
         template, tasks = made(depth)
         request = WorkflowCreateRequest()
@@ -177,7 +177,7 @@ def arrived(made: Made, depth: int) -> Case | None:
 
 
 def outcome(template: WorkflowTemplate, tasks: list[CompiledTask], frames: int = HANDLER_FRAMES) -> str:
-    """The codes of what is wrong, or that nothing is; from as deep in the stack as handlers are."""
+    """Return the codes of the errors, or that there are none; called as deep in the stack as from a handler."""
     if frames:
         return outcome(template, tasks, frames - 1)
     requirements(template, [])
@@ -189,7 +189,7 @@ def outcome(template: WorkflowTemplate, tasks: list[CompiledTask], frames: int =
 
 
 @pytest.mark.parametrize(("made", "usual"), KINDS.values(), ids=KINDS)
-def test_whatever_arrives_is_answered_as_usual_or_told_to_be_nested_too_deeply(made: Made, usual: str) -> None:
+def test_request_of_any_depth_compiles_or_is_nested_too_deeply(made: Made, usual: str) -> None:
     outcomes: list[str] = []
     for depth in range(1, BEYOND):
         case = arrived(made, depth)
@@ -199,6 +199,6 @@ def test_whatever_arrives_is_answered_as_usual_or_told_to_be_nested_too_deeply(m
     else:
         pytest.fail("more arrives than a parser follows")
     shallow = outcomes.count(usual)
-    # To some depth the one, beyond it never again.
+    # Up to some depth the first outcome, beyond it never again.
     assert outcomes == [usual] * shallow + ["too deep"] * (len(outcomes) - shallow)
     assert shallow >= LEAST

@@ -1,4 +1,4 @@
-"""Compiling a workflow: what is refused, by code and node (compiler.md 11)."""
+"""Compilation of a workflow: errors by code and node (compiler.md#error-codes)."""
 
 from collections.abc import Sequence
 
@@ -62,7 +62,7 @@ def gate(**fields: object) -> Node:
 
 
 def broken_branch(*path: str) -> WorkflowTemplate:
-    """A branch without the part that `path` leads to."""
+    """Return a branch without the part at `path`."""
     node = branch("n0", run("i", "nothing"), run("j", "nothing"), x=".x")
     parent = node.branch_node
     for name in path[:-1]:
@@ -272,7 +272,7 @@ REFUSED: dict[str, tuple[WorkflowTemplate, set[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize(("template", "expected"), REFUSED.values(), ids=REFUSED)
-def test_a_wrong_workflow_is_told_why(template: WorkflowTemplate, expected: set[tuple[str, str]]) -> None:
+def test_wrong_workflow_is_reported_with_the_reason(template: WorkflowTemplate, expected: set[tuple[str, str]]) -> None:
     before = template.SerializeToString(deterministic=True)
     assert {(code, node_id.replace("]...", "")) for code, node_id in codes(template, tasks=TASKS)} >= expected
     assert {code for code, _ in codes(template, tasks=TASKS)} <= {code for code, _ in expected}
@@ -280,7 +280,7 @@ def test_a_wrong_workflow_is_told_why(template: WorkflowTemplate, expected: set[
 
 
 @pytest.mark.parametrize("variable", ["a.b", "a-b", "a b", "o0.", "", "ä", "oä", "[x].o0", "[0]o0"])
-def test_a_variable_of_other_characters_is_a_syntax_error(variable: str) -> None:
+def test_variable_of_other_characters_is_a_syntax_error(variable: str) -> None:
     template = workflow(run("n0", "double", x=f"n0.{variable}"))
     assert ("SyntaxError", "n0") in codes(template)
 
@@ -291,7 +291,7 @@ def refused(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTemplate
     return str(failed.value)
 
 
-def test_a_wrong_promise_is_told_with_names_and_types() -> None:
+def test_wrong_promise_is_reported_with_names_and_types() -> None:
     maker, taker = run("n0", "make"), run("n1", "spell", s="n0.o0")
     maker.metadata.name = "maker"
     taker.metadata.name = "taker"
@@ -302,23 +302,23 @@ def test_a_wrong_promise_is_told_with_names_and_types() -> None:
     )
 
 
-def test_a_cycle_is_told_as_the_nodes_on_it() -> None:
+def test_cycle_is_reported_as_its_nodes() -> None:
     template = workflow(run("a", "nothing"), run("b", "nothing", ["a", "c"]), run("c", "nothing", ["b"]))
     assert "[b>c>b]" in refused(template)
 
 
-def test_a_sub_workflow_with_errors_fails_the_whole() -> None:
+def test_sub_workflow_with_errors_fails_the_whole() -> None:
     inner = workflow(run("n7", "double"), name="inner")
     assert codes(workflow(sub("n0", "inner")), [inner]) == {("ParameterNotBound", "n7")}
     assert not codes(workflow(run("n0", "nothing")), [inner])
 
 
-def test_a_sub_workflow_needs_an_interface() -> None:
+def test_sub_workflow_needs_an_interface() -> None:
     inner = without_interface(workflow(run("n0", "nothing"), name="inner"))
     assert codes(workflow(sub("n0", "inner")), [inner]) == {("ValueRequired", "n0")}
 
 
-def test_a_sub_workflow_that_contains_itself_is_a_cycle() -> None:
+def test_sub_workflow_that_contains_itself_is_a_cycle() -> None:
     one = workflow(sub("n0", "two"), name="one")
     two = workflow(branch("n0", sub("i", "one"), x=1), name="two")
     assert codes(workflow(sub("n0", "one")), [one, two]) == {("CycleDetected", "start-node")}
@@ -335,24 +335,24 @@ def test_sub_workflows_need_ids_of_their_own() -> None:
         requirements(template, [inner, inner])
 
 
-def test_a_task_without_id_is_refused() -> None:
+def test_task_without_id_is_refused() -> None:
     bare = task("t")
     bare.template.ClearField("id")
     assert codes(workflow(run("n0", "nothing")), tasks=[bare]) == {("ValueRequired", "task")}
 
 
-def test_more_errors_than_anybody_reads_are_not_collected() -> None:
+def test_errors_beyond_the_most_are_not_collected() -> None:
     template = workflow(*(run(f"n{i}", "double") for i in range(2 * MAX_ERRORS)))
     assert refused(template).startswith(f"Collected Errors: {MAX_ERRORS}\n")
 
 
-def test_a_union_is_tried_on_the_quiet_however_wrong_its_variants() -> None:
+def test_union_variants_that_do_not_fit_write_no_error_texts() -> None:
     template = workflow(run("n0", "wide", u=collection(*(string("a") for _ in range(2 * MAX_ERRORS)))))
     wide = task("wide", {"u": union(list_of(INTEGER), list_of(STRING))})
     assert not codes(template, tasks=[wide])
 
 
-def test_types_beyond_all_measure_are_refused() -> None:
+def test_types_that_take_too_many_steps_are_an_error() -> None:
     variants = [enum(str(i)) for i in range(3000)]
     giver, taker = task("giver", outputs={"o0": union(*variants)}), task("taker", {"u": union(*reversed(variants))})
     template = workflow(run("n0", "giver"), run("n1", "taker", u="n0.o0"))
@@ -360,7 +360,7 @@ def test_types_beyond_all_measure_are_refused() -> None:
         compiled(template, tasks=[giver, taker])
 
 
-def test_a_template_nested_beyond_what_clients_can_read_is_refused() -> None:
+def test_template_nested_deeper_than_clients_can_parse_is_an_error() -> None:
     template = workflow(run("n0", "nothing"))
     node = template.nodes[0]
     for _ in range(60):
@@ -376,23 +376,23 @@ def test_names_of_branches_cannot_grow_without_bound() -> None:
     assert {code for code, _ in codes(workflow(node))} == {"InvalidValue"}
 
 
-def test_the_interface_of_a_branch_without_cases_that_fit_is_not_guessed() -> None:
+def test_branch_without_cases_that_fit_has_no_interface() -> None:
     template = workflow(branch("n0", Node(id="i"), x=".x"), inputs=X, outputs={"o": (INTEGER, "n0.o")})
     assert codes(template) >= {("ValueRequired", "n0-i"), ("ParameterNotBound", "end-node")}
     assert interface() == compiled(workflow(run("n0", "nothing"))).primary.template.interface
 
 
 def bound(declared: LiteralType, value: Literal) -> set[tuple[str, str]]:
-    """The errors of a workflow that binds a constant."""
+    """Return the errors of a workflow that binds a constant."""
     constant = BindingData(scalar=value.scalar)
     return codes(workflow(run("n0", "takes", v=constant)), tasks=[task("takes", {"v": declared})])
 
 
 @pytest.mark.parametrize(("declared", "value"), [case for case in FITTING if case.values[1].HasField("scalar")])
-def test_a_constant_of_the_declared_type_may_be_bound(declared: LiteralType, value: Literal) -> None:
+def test_constant_of_the_declared_type_may_be_bound(declared: LiteralType, value: Literal) -> None:
     assert bound(declared, value) == set()
 
 
 @pytest.mark.parametrize(("declared", "value"), [case for case in FOREIGN_COLORS if case.values[1].HasField("scalar")])
-def test_a_constant_that_an_enum_does_not_have_may_not(declared: LiteralType, value: Literal) -> None:
+def test_constant_that_an_enum_does_not_have_is_an_error(declared: LiteralType, value: Literal) -> None:
     assert bound(declared, value) == {("IllegalEnumValue", "n0")}

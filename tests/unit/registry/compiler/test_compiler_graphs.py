@@ -1,4 +1,4 @@
-"""Random acyclic workflows: the right ones compile to just their edges, one fault gives just its error."""
+"""Random acyclic workflows: valid ones compile to exactly their edges, one fault gives exactly its error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ MOST = 8
 
 @dataclass(frozen=True)
 class Graph:
-    """A workflow of nodes n0, n1, ... each taking from earlier ones, and the edges that its client drew."""
+    """A workflow of nodes n0, n1, ... with inputs from earlier ones, and its explicit edges."""
 
     nodes: list[Node]
     edges: set[tuple[str, str]]
@@ -87,7 +87,7 @@ def edges_of(closure: CompiledWorkflowClosure) -> set[tuple[str, str]]:
 
 
 @given(graphs())
-def test_the_connections_are_the_edges_that_bindings_draw_and_those_of_loose_ends(graph: Graph) -> None:
+def test_connections_are_the_edges_that_bindings_draw_and_those_of_loose_ends(graph: Graph) -> None:
     closure = compiled(graph.template(), [INNER])
     leading = {source for source, _ in graph.edges}
     loose = {(node.id, "end-node") for node in graph.nodes if node.id not in leading}
@@ -98,7 +98,7 @@ def test_the_connections_are_the_edges_that_bindings_draw_and_those_of_loose_end
 
 
 @given(graphs(2), st.permutations(range(MOST)))
-def test_the_order_of_nodes_changes_their_order_and_nothing_else(graph: Graph, shuffled: list[int]) -> None:
+def test_order_of_nodes_changes_their_order_and_nothing_else(graph: Graph, shuffled: list[int]) -> None:
     order = [i for i in shuffled if i < len(graph.nodes)]
     one, other = compiled(graph.template(), [INNER]), compiled(graph.template(order), [INNER])
     assert [node.id for node in other.primary.template.nodes[2:]] == [f"n{i}" for i in order]
@@ -186,13 +186,13 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 @settings(max_examples=25)
-@given(graph=graphs(), place=st.integers(0, MOST))
-def test_one_fault_gives_just_its_error(
-    fault: Callable[[Node], set[tuple[str, str]]], graph: Graph, place: int
+@given(graph=graphs(), position=st.integers(0, MOST))
+def test_single_fault_gives_only_its_error(
+    fault: Callable[[Node], set[tuple[str, str]]], graph: Graph, position: int
 ) -> None:
     victim = run("victim", "double", x=".x")
     nodes = list(graph.nodes)
-    nodes.insert(1 + place % len(nodes), victim)
+    nodes.insert(1 + position % len(nodes), victim)
     expected = fault(victim)
     template = Graph(nodes, graph.edges).template()
     template.outputs[0].binding.CopyFrom(promise(f"{graph.nodes[-1].id}.o0"))
@@ -201,7 +201,7 @@ def test_one_fault_gives_just_its_error(
 
 @settings(max_examples=300)
 @given(graphs(), st.data())
-def test_bytes_spoilt_on_their_way_are_refused_politely(graph: Graph, data: st.DataObject) -> None:
+def test_corrupted_requests_are_refused_as_invalid_argument(graph: Graph, data: st.DataObject) -> None:
     payload = bytearray(graph.template().SerializeToString())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(payload) - 1))

@@ -1,4 +1,4 @@
-"""Whatever clients send, the compiler answers: with a sound closure or with the list of what is wrong."""
+"""For every request the compiler returns a valid closure or a list of errors."""
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
@@ -116,7 +116,7 @@ def templates(name: str) -> st.SearchStrategy[WorkflowTemplate]:
 
 @settings(max_examples=150)
 @given(templates("wf"), st.lists(st.sampled_from(["one", "two"]).flatmap(templates), max_size=2))
-def test_random_workflows_compile_soundly_or_fail_politely(
+def test_random_workflows_compile_soundly_or_are_refused(
     template: WorkflowTemplate, sub_workflows: list[WorkflowTemplate]
 ) -> None:
     plan = LaunchPlan(id=identifier("one", ResourceType.LAUNCH_PLAN))
@@ -140,7 +140,7 @@ def test_random_workflows_compile_soundly_or_fail_politely(
 
 
 def assert_sound(closure: CompiledWorkflowClosure) -> None:
-    """Everything connected exists, every node of the workflow's own has a way in and a way out."""
+    """Check that all connected nodes exist, and every top-level node has edges in and out."""
     template, connections = closure.primary.template, closure.primary.connections
     own = [node.id for node in template.nodes]
     assert own[:2] == ["start-node", "end-node"]

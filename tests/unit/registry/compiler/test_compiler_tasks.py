@@ -1,4 +1,4 @@
-"""Compiling a task (compiler.md 2)."""
+"""Compilation of a task (compiler.md#tasks)."""
 
 from contextlib import suppress
 
@@ -62,7 +62,7 @@ RIGHT = {
     "pod with a field of the future": pod({"containers": [], "someThing": 1}),
 }
 
-# Of each kind of field one that Kubernetes' decoder stops at.
+# For each kind of field a value that Kubernetes' decoder refuses.
 UNDECODABLE: dict[str, dict[str, object]] = {
     "a number for a text": {"hostname": 1},
     "a text for a number": {"priority": "1"},
@@ -124,12 +124,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("task", RIGHT.values(), ids=RIGHT)
-def test_a_right_task_is_kept_as_it_is(task: TaskTemplate) -> None:
+def test_valid_task_is_compiled_unchanged(task: TaskTemplate) -> None:
     assert compile_task(task).template == task
 
 
 @pytest.mark.parametrize(("task", "code", "node_id", "value"), WRONG.values(), ids=WRONG)
-def test_a_wrong_task_is_told_why(task: TaskTemplate, code: str, node_id: str, value: str) -> None:
+def test_wrong_task_is_reported_with_the_reason(task: TaskTemplate, code: str, node_id: str, value: str) -> None:
     with pytest.raises(CompilationFailed) as failed:
         compile_task(task)
     assert [(error.code, error.node_id) for error in failed.value.errors] == [(code, node_id)]
@@ -137,7 +137,7 @@ def test_a_wrong_task_is_told_why(task: TaskTemplate, code: str, node_id: str, v
 
 
 @pytest.mark.parametrize("pod_spec", UNDECODABLE.values(), ids=UNDECODABLE)
-def test_what_kubernetes_would_not_decode_is_no_pod(pod_spec: dict[str, object]) -> None:
+def test_pod_that_kubernetes_cannot_decode_is_an_error(pod_spec: dict[str, object]) -> None:
     with pytest.raises(CompilationFailed, match=r"Error 0: Code: InvalidValue, Node Id: root, .*\[k8s pod spec\]"):
         compile_task(pod(pod_spec))
 
@@ -150,13 +150,13 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
-def test_any_structure_is_a_pod_or_not(pod_spec: dict[str, object]) -> None:
+def test_pod_spec_of_any_structure_is_valid_or_refused(pod_spec: dict[str, object]) -> None:
     task = pod(pod_spec)
     with suppress(CompilationFailed):
         assert compile_task(task).template == task
 
 
-def test_all_that_is_wrong_is_told_at_once_and_in_order() -> None:
+def test_all_errors_are_reported_together_in_order() -> None:
     task = with_input(TaskTemplate(container=Container()))
     task.container.resources.requests.add(name=Resources.GPU, value="x")
     with pytest.raises(CompilationFailed) as failed:
@@ -171,7 +171,7 @@ def test_all_that_is_wrong_is_told_at_once_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("depth", [200, 2000])
-def test_a_type_that_no_client_could_read_back_is_refused(depth: int) -> None:
+def test_type_nested_deeper_than_clients_can_parse_is_an_error(depth: int) -> None:
     task = TaskTemplate(id=identifier("t"))
     inner = task.interface.inputs.variables["x"].type
     for _ in range(depth):

@@ -1,4 +1,4 @@
-"""What clients read of each error: code, node and description, word by word (compiler.md 5, 8, 9 and 11)."""
+"""Texts of errors: code, node and description, word for word (compiler.md#error-descriptions)."""
 
 import pytest
 from flyteidl.core.condition_pb2 import BooleanExpression, Operand
@@ -38,7 +38,7 @@ X = {"x": INTEGER}
 
 
 def described(literal_type: LiteralType, words: str) -> LiteralType:
-    """A type that differs from others only in what people are told about it."""
+    """Return a type that differs from others only in its description."""
     result = LiteralType()
     result.CopyFrom(literal_type)
     result.metadata["description"] = words
@@ -49,8 +49,8 @@ TASKS = [
     task("enum", {"e": enum("a", "b")}),
     task("union", {"u": union(list_of(INTEGER), list_of(list_of(INTEGER)))}),
     task("float", outputs={"o0": FLOAT}),
-    task("told", outputs={"o0": described(INTEGER, "one")}),
-    task("retold", outputs={"o0": described(INTEGER, "other")}),
+    task("described", outputs={"o0": described(INTEGER, "one")}),
+    task("redescribed", outputs={"o0": described(INTEGER, "other")}),
 ]
 
 
@@ -304,7 +304,7 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         workflow(run("b", "nothing", ["a"]), run("a", "nothing", ["b"]), run("c", "nothing")),
         {"UnreachableNodes on start-node: The Workflow contain unreachable nodes [a,b]."},
     ),
-    "cycle of outputs that are passed on, beside what else is wrong": (
+    "cycle of outputs that are passed on, with other errors": (
         workflow(approve("a", v="b.v"), approve("b", v="a.v"), run("n1", "double")),
         {
             ("CycleDetected on start-node: A cycle has been detected while traversing the Workflow [a>b>a]."),
@@ -322,7 +322,7 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
             ("BranchNodeHasNoDefault on n0: Branch Node must have either the else case set or a default error."),
         },
     ),
-    "cases that disagree, the first one's type told first": (
+    "cases with different types, that of the first one first": (
         workflow(branch("n0", run("i", "make"), run("j", "float"), x=".x"), inputs=X),
         {
             (
@@ -332,7 +332,7 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         },
     ),
     "cases that disagree in metadata": (
-        workflow(branch("n0", run("i", "told"), run("j", "retold"), x=".x"), inputs=X),
+        workflow(branch("n0", run("i", "described"), run("j", "redescribed"), x=".x"), inputs=X),
         {
             (
                 "MismatchingTypes on n0-j: Variable [o0] (type [simple:INTEGER metadata:{fields:{key:"
@@ -341,7 +341,7 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
             )
         },
     ),
-    "comparison of two types, the right one told first": (
+    "comparison of two types, the right one first": (
         choosing(compared(Operand(var="x"), seven(point=True))),
         {
             (
@@ -376,13 +376,13 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
 
 
 @pytest.mark.parametrize(("template", "expected"), TEXTS.values(), ids=TEXTS)
-def test_an_error_reads_as_clients_know_it(template: WorkflowTemplate, expected: set[str]) -> None:
+def test_error_text_is_that_of_flyteadmin(template: WorkflowTemplate, expected: set[str]) -> None:
     with pytest.raises(CompilationFailed) as failed:
         compiled(template, tasks=TASKS)
     assert {f"{error.code} on {error.node_id}: {error.description}" for error in failed.value.errors} == expected
 
 
-def test_everything_that_is_wrong_anywhere_is_told_sorted_by_code_and_text() -> None:
+def test_errors_of_all_workflows_are_reported_sorted_by_code_and_text() -> None:
     inner = workflow(run("n0", "double"), name="inner")
     template = workflow(
         run("z", "nothing", ["gone"]),
@@ -413,7 +413,7 @@ def test_everything_that_is_wrong_anywhere_is_told_sorted_by_code_and_text() -> 
     )
 
 
-def test_a_sub_workflow_without_an_interface_is_told_on_the_node() -> None:
+def test_sub_workflow_without_an_interface_is_an_error_of_the_node() -> None:
     inner = WorkflowTemplate(id=identifier("inner"), nodes=[run("n0", "nothing")])
     with pytest.raises(CompilationFailed, match=r"Node Id: s, .*\[WorkflowNode\.Template\.Interface\]"):
         compiled(workflow(sub("s", "inner")), [inner])

@@ -1,4 +1,4 @@
-"""Compiling a workflow: what comes out (compiler.md 4, 5 and 10)."""
+"""Compilation of a workflow: the closure (compiler.md#compileworkflow, compiler.md#compiled-closure)."""
 
 from itertools import pairwise
 
@@ -77,7 +77,7 @@ def test_start_and_end_come_first_and_outputs_are_bound_to_the_end() -> None:
     assert sources(primary.connections) == {"end-node": ["n0"], "n0": ["start-node"]}
 
 
-def test_a_workflow_output_may_pass_an_input_through() -> None:
+def test_workflow_output_may_pass_an_input_through() -> None:
     template = workflow(run("n0", "nothing"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, ".x")})
     primary = compiled(template).primary
     assert primary.template.outputs[0].binding.promise.node_id == "start-node"
@@ -85,7 +85,7 @@ def test_a_workflow_output_may_pass_an_input_through() -> None:
     assert arrows(primary.connections) == {"n0": ["end-node"], "start-node": ["end-node", "n0"]}
 
 
-def test_the_request_is_not_altered_and_compiles_the_same_again() -> None:
+def test_request_is_not_altered_and_compiles_the_same_again() -> None:
     inner = workflow(branch("n0", run("n1", "nothing"), x=".x"), name="inner", inputs={"x": INTEGER})
     template = workflow(
         branch("n0", run("n1", "double", x=".x"), x=".x"), sub("n1", "inner", x=".x"), inputs={"x": INTEGER}
@@ -97,7 +97,7 @@ def test_the_request_is_not_altered_and_compiles_the_same_again() -> None:
     assert before == (template.SerializeToString(deterministic=True), inner.SerializeToString(deterministic=True))
 
 
-def test_a_workflow_without_interface_gets_an_empty_one() -> None:
+def test_workflow_without_interface_gets_an_empty_one() -> None:
     template = workflow(run("n0", "nothing"))
     template.ClearField("interface")
     assert compiled(template).primary.template.interface == interface()
@@ -105,7 +105,7 @@ def test_a_workflow_without_interface_gets_an_empty_one() -> None:
     assert codes(template) == {("VariableNameNotFound", "end-node")}
 
 
-def test_tasks_are_those_needed_once_in_order_with_whole_interfaces() -> None:
+def test_closure_has_each_required_task_once_in_order() -> None:
     bare = task("bare")
     bare.template.interface.ClearField("inputs")
     template = workflow(run("n0", "nothing"), run("n1", "bare"), run("n2", "nothing"))
@@ -115,19 +115,19 @@ def test_tasks_are_those_needed_once_in_order_with_whole_interfaces() -> None:
     assert not bare.template.interface.HasField("inputs")
 
 
-def test_a_task_without_interface_has_no_inputs() -> None:
+def test_task_without_interface_has_no_inputs() -> None:
     bare = task("bare")
     bare.template.ClearField("interface")
     closure = compiled(workflow(run("n0", "bare")), tasks=[bare])
     assert closure.tasks == [bare]
 
 
-def test_of_tasks_with_one_id_the_first_counts() -> None:
+def test_first_of_tasks_with_one_id_counts() -> None:
     template = workflow(run("n0", "t", x=1))
     assert not codes(template, tasks=[task("t", {"x": INTEGER}), task("t", {"x": STRING})])
 
 
-def test_the_worked_branch_example() -> None:
+def test_worked_branch_example() -> None:
     node = branch("n0", run("n0", "double", x=".my_input"), run("n1", "double", x=".my_input"), x=".my_input")
     template = workflow(node, inputs={"my_input": INTEGER}, outputs={"o0": (INTEGER, "n0.o0")})
     primary = compiled(template).primary
@@ -140,7 +140,7 @@ def test_the_worked_branch_example() -> None:
     }
 
 
-def test_the_explicit_ordering_example() -> None:
+def test_explicit_ordering_example() -> None:
     node = branch("n1", run("n1", "nothing"), x=".x")
     node.upstream_node_ids.append("n0")
     template = workflow(run("n0", "nothing"), node, run("n2", "nothing", ["n1"]), inputs={"x": INTEGER})
@@ -157,7 +157,7 @@ def test_upstream_ids_are_sorted() -> None:
     assert list(compiled(template).primary.template.nodes[4].upstream_node_ids) == ["a", "b"]
 
 
-def test_nested_branches_put_every_outer_id_first_and_only_once() -> None:
+def test_ids_inside_nested_branches_are_prefixed_once_for_each_branch() -> None:
     inner = branch("n0", run("n1", "double", x=".x"), otherwise=run("n2", "make"), x=".x")
     template = workflow(branch("n0", inner, x=".x"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o0")})
     primary = compiled(template).primary
@@ -168,7 +168,7 @@ def test_nested_branches_put_every_outer_id_first_and_only_once() -> None:
     assert set(primary.connections.upstream) == {"n0", "n0-n0", "n0-n0-n1", "end-node"}
 
 
-def test_a_sub_workflow_is_compiled_once_however_many_use_it() -> None:
+def test_sub_workflow_is_compiled_once_however_many_use_it() -> None:
     inner = workflow(branch("n0", run("n1", "nothing"), x=".x"), name="inner", inputs={"x": INTEGER})
     middle = workflow(sub("n0", "inner", x=".x"), name="middle", inputs={"x": INTEGER})
     unused = workflow(run("n0", "nothing"), name="unused")
@@ -183,14 +183,14 @@ def test_a_sub_workflow_is_compiled_once_however_many_use_it() -> None:
     assert [each.template.id.name for each in closure.tasks] == ["nothing"]
 
 
-def test_a_thousand_sub_workflows_inside_one_another_are_compiled() -> None:
+def test_thousand_sub_workflows_inside_one_another_are_compiled() -> None:
     chain = [workflow(sub("n", f"s{i + 1}"), name=f"s{i}") for i in range(3000)]
     chain.append(workflow(run("n", "nothing"), name="s3000"))
     closure = compiled(workflow(sub("n", "s0")), chain)
     assert all(each.HasField("connections") for each in closure.sub_workflows)
 
 
-def test_the_failure_node_knows_what_it_waits_for_and_nothing_else() -> None:
+def test_failure_node_has_upstream_edges_only() -> None:
     failure = run("fn", "double", ["n0"], x=".x")
     template = workflow(run("n0", "nothing"), inputs={"x": INTEGER}, failure=failure)
     primary = compiled(template).primary
@@ -200,7 +200,7 @@ def test_the_failure_node_knows_what_it_waits_for_and_nothing_else() -> None:
     assert primary.template.failure_node.inputs[0].binding.promise.node_id == "start-node"
 
 
-def test_a_launch_plan_takes_what_is_required_and_whatever_else_is_bound() -> None:
+def test_launch_plan_node_has_required_inputs_and_optional_ones_that_are_bound() -> None:
     plan = launch_plan("lp", {"a": required(INTEGER), "b": optional(STRING)}, {"o0": FLOAT})
     for given in ({"a": ".x"}, {"a": ".x", "b": "s0.o0"}):
         nodes = [launch("n0", "lp", **given), run("s0", "spell", s=".s")]
@@ -214,17 +214,17 @@ def test_a_launch_plan_takes_what_is_required_and_whatever_else_is_bound() -> No
     }
 
 
-def test_a_launch_plan_without_outputs_has_none() -> None:
+def test_launch_plan_without_outputs_has_none() -> None:
     assert not codes(workflow(launch("n0", "lp")), launch_plans=[launch_plan("lp", {}, None)])
 
 
-def test_a_launch_plan_reference_to_the_workflow_itself_has_its_interface() -> None:
+def test_launch_plan_reference_to_the_workflow_itself_has_its_interface() -> None:
     template = workflow(launch("n0", "wf", x=".x"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o")})
     template.nodes[0].workflow_node.launchplan_ref.CopyFrom(template.id)
     assert not codes(template)
 
 
-def test_an_array_takes_and_gives_what_the_repeated_node_does() -> None:
+def test_array_has_the_interface_of_the_repeated_node() -> None:
     template = workflow(
         run("n0", "many"),
         array("n1", run("", "sum"), xs="n0.o0"),
@@ -234,8 +234,8 @@ def test_an_array_takes_and_gives_what_the_repeated_node_does() -> None:
     assert not compiled(template).primary.template.nodes[3].array_node.node.id
 
 
-def test_how_an_array_runs_is_kept_and_changes_nothing_about_its_interface() -> None:
-    """Its interface is that of what it repeats, even where a client says that this one takes no lists."""
+def test_settings_of_an_array_are_stored_and_leave_its_interface() -> None:
+    """The interface is that of the repeated node, even if a client sends one that takes no lists."""
     template = workflow(run("n0", "many"), array("n1", run("", "sum"), xs="n0.o0"), outputs={"o": (INTEGER, "n1.o0")})
     sent = template.nodes[1].array_node
     sent.parallelism = 3
@@ -250,7 +250,7 @@ def test_how_an_array_runs_is_kept_and_changes_nothing_about_its_interface() -> 
     assert compiled(template).primary.template.nodes[3].array_node == sent
 
 
-def test_what_a_node_says_about_its_run_is_kept_and_not_looked_at() -> None:
+def test_node_metadata_is_stored_and_not_checked() -> None:
     node = run("n0", "nothing")
     node.metadata.interruptible = False
     node.metadata.cacheable = True
@@ -268,25 +268,25 @@ def test_what_a_node_says_about_its_run_is_kept_and_not_looked_at() -> None:
     assert (primary.metadata, primary.metadata_defaults) == (template.metadata, template.metadata_defaults)
 
 
-def test_a_branch_inside_an_array_puts_its_id_first_too() -> None:
+def test_ids_inside_a_branch_of_an_array_are_prefixed() -> None:
     template = workflow(array("n0", branch("b", run("i", "nothing"), x=".x"), x=".x"), inputs={"x": INTEGER})
     repeated = compiled(template).primary.template.nodes[2].array_node.node
     assert repeated.branch_node.if_else.case.then_node.id == "b-i"
 
 
-def test_an_upstream_node_without_a_name_is_the_start() -> None:
+def test_upstream_node_without_a_name_is_the_start() -> None:
     primary = compiled(workflow(run("n0", "nothing", [""]))).primary
     assert arrows(primary.connections)["start-node"] == ["n0"]
     assert list(primary.template.nodes[2].upstream_node_ids) == [""]
 
 
-def test_a_sub_workflow_inside_an_array_is_compiled() -> None:
+def test_sub_workflow_inside_an_array_is_compiled() -> None:
     inner = workflow(run("n0", "nothing"), name="inner")
     closure = compiled(workflow(array("n0", sub("", "inner"))), [inner])
     assert closure.sub_workflows[0].HasField("connections")
 
 
-def test_gates() -> None:
+def test_interfaces_of_gates() -> None:
     signal = Node(id="signal")
     signal.gate_node.signal.type.CopyFrom(BOOLEAN)
     signal.gate_node.signal.output_variable_name = "o0"
@@ -308,7 +308,7 @@ def test_gates() -> None:
     }
 
 
-def test_nodes_that_pass_on_what_they_are_given_may_be_listed_before_it() -> None:
+def test_nodes_whose_outputs_depend_on_inputs_may_be_listed_first() -> None:
     nodes = [
         branch("n0", run("i", "double", x="n1.v"), x="n1.v"),
         approve("n1", v="n2.v"),
@@ -320,12 +320,12 @@ def test_nodes_that_pass_on_what_they_are_given_may_be_listed_before_it() -> Non
     assert codes(workflow(*reversed(nodes), outputs={"o": (STRING, "n0.o0")})) == {("MismatchingTypes", "end-node")}
 
 
-def test_a_long_chain_of_approvals_listed_backwards_compiles() -> None:
+def test_long_chain_of_approvals_listed_backwards_compiles() -> None:
     nodes = [approve(f"n{i}", v=f"n{i + 1}.v") for i in range(2000)]
     assert not codes(workflow(*nodes, approve("n2000", v=".x"), inputs={"x": INTEGER}))
 
 
-def test_layered_diamonds_take_no_longer_than_their_edges() -> None:
+def test_walk_follows_each_edge_of_layered_diamonds_once() -> None:
     layers = [[f"n{layer}-{i}" for i in range(4)] for layer in range(200)]
     nodes = [run(node_id, "nothing") for node_id in layers[0]]
     for before, after in pairwise(layers):
@@ -333,7 +333,7 @@ def test_layered_diamonds_take_no_longer_than_their_edges() -> None:
     assert not codes(workflow(*nodes))
 
 
-def test_aliases_take_the_place_of_output_names() -> None:
+def test_aliases_replace_output_names() -> None:
     node = run("n0", "make")
     node.output_aliases.append(Alias(var="o0", alias="better"))
     assert not codes(workflow(node, outputs={"o": (INTEGER, "n0.better")}))
@@ -360,7 +360,7 @@ def test_promises_inside_lists_and_maps_make_edges() -> None:
     assert sources(compiled(template, tasks=[nested]).primary.connections)["n2"] == ["n0", "n1"]
 
 
-def test_a_list_for_a_union_takes_the_variant_that_fits() -> None:
+def test_list_for_a_union_takes_the_variant_that_fits() -> None:
     either = task("either", {"x": union(list_of(INTEGER), list_of(STRING))})
     data = BindingData(collection=BindingDataCollection(bindings=[promise("n0.o0"), promise(".x")]))
     template = workflow(run("n0", "make"), run("n1", "either", x=data), inputs={"x": INTEGER})
@@ -396,12 +396,12 @@ def test_attribute_paths_lead_to_the_type_inside() -> None:
     assert not codes(unknown, tasks=[takes_struct])
 
 
-def test_an_index_before_the_variable_selects_from_a_list() -> None:
+def test_index_before_the_variable_selects_from_a_list() -> None:
     assert not codes(workflow(run("n0", "many"), run("n1", "double", x="n0.[0].o0")))
     assert codes(workflow(run("n0", "make"), run("n1", "double", x="n0.[0].o0"))) == {("MismatchingTypes", "n1")}
 
 
-def test_branches_and_approvals_pass_on_the_selected_attribute() -> None:
+def test_branches_and_approvals_have_the_type_of_the_selected_attribute() -> None:
     inputs = {"d": dataclass(n=INTEGER)}
     chosen = branch("n0", run("i", "nothing"), x=attribute(".d", "n"))
     assert not codes(workflow(chosen, inputs=inputs))
@@ -409,7 +409,7 @@ def test_branches_and_approvals_pass_on_the_selected_attribute() -> None:
     assert not codes(workflow(gate, inputs=inputs, outputs={"o": (INTEGER, "n0.v")}))
 
 
-def test_a_variable_may_be_compared_with_nothing() -> None:
+def test_variable_may_be_compared_with_nothing() -> None:
     node = branch("n0", run("i", "nothing"), x=".x")
     operand = node.branch_node.if_else.case.condition.comparison.right_value
     operand.scalar.CopyFrom(Scalar(none_type=Void()))
@@ -417,7 +417,7 @@ def test_a_variable_may_be_compared_with_nothing() -> None:
     assert codes(workflow(node, inputs={"x": INTEGER})) == {("MismatchingTypes", "n0")}
 
 
-def test_requirements_are_sorted_and_told_once() -> None:
+def test_requirements_are_sorted_and_unique() -> None:
     inner = workflow(run("n0", "zeta"), launch("n1", "plan"), name="inner")
     nodes = [sub("n0", "inner"), array("n1", run("", "alpha")), branch("n2", run("i", "mid"), run("j", "zeta"))]
     needed = requirements(workflow(*nodes, failure=run("f", "beta")), [inner])
@@ -436,7 +436,7 @@ def test_ids_may_have_any_characters() -> None:
     assert arrows(compiled(template).primary.connections)["start-node"] == ["I'm a node"]
 
 
-def test_what_two_cases_share_may_be_written_twice() -> None:
+def test_same_node_may_be_in_two_cases() -> None:
     same = run("i", "make")
     template = workflow(branch("n0", same, otherwise=same, x=".x"), inputs={"x": INTEGER})
     assert not codes(template)
@@ -451,7 +451,7 @@ def test_outputs_of_a_branch_are_those_that_all_cases_have() -> None:
     assert ("VariableNameNotFound", "n0") in codes(lost, tasks=[more])
 
 
-def test_a_task_reference_without_type_means_no_stored_task() -> None:
+def test_task_reference_without_type_means_no_stored_task() -> None:
     template = workflow(run("n0", "nothing"))
     template.nodes[0].task_node.reference_id.ClearField("resource_type")
     assert codes(template) == {("TaskReferenceNotFound", "start-node")}

@@ -1,4 +1,4 @@
-"""Matchable attributes, which the release before this one does not know."""
+"""Matchable attributes, which the previous release does not use."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Lists of projects by name and by time of change need not sort all of them."""
+"""Indexes by which lists of projects by name and by time of change need not sort all of them."""
 
 from alembic import op
 

@@ -1,11 +1,11 @@
-"""Indexes for lists, and beside each launch plan what its workflow is called.
+"""Indexes for lists, and in each row of a launch plan the key of its workflow.
 
-The release before this one can go on: a trigger fills the new columns, whoever inserts. Registrations and activations
-wait for the seconds that it takes to fill rows and to make indexes.
+The previous release can go on: a trigger fills the new columns of every inserted row. Registrations and activations
+wait for the seconds that it takes to fill rows and to create indexes.
 
-The unique keys are made anew at the end, so that they are the youngest indexes. Where a plan is made for whatever name
-may come, PostgreSQL expects one row of each of several indexes, and takes the youngest of those: by another one than
-the key it would look at every version of a name to find one.
+The unique keys are created again at the end, so that they are the youngest indexes. In a generic plan PostgreSQL
+expects one row of each of several indexes and takes the youngest of those: with another than the key it would read
+every version of a name to find one.
 """
 
 import sqlalchemy as sa
@@ -15,12 +15,12 @@ revision = "0003"
 down_revision = "0002"
 
 _NEWEST = (sa.text("created_at DESC"), sa.text("id DESC"))
-_PLACE = ("project", "domain")
+_PROJECT_DOMAIN = ("project", "domain")
 _WORKFLOW = ("workflow_project", "workflow_domain", "workflow_name", "workflow_version")
 _ACTIVE = sa.text("state = 1")
 _KEYS = {
-    **dict.fromkeys(("tasks", "workflows", "launch_plans"), (*_PLACE, "name", "version")),
-    "named_entities": ("resource_type", *_PLACE, "name"),
+    **dict.fromkeys(("tasks", "workflows", "launch_plans"), (*_PROJECT_DOMAIN, "name", "version")),
+    "named_entities": ("resource_type", *_PROJECT_DOMAIN, "name"),
 }
 
 _TRIGGER = """
@@ -51,26 +51,30 @@ def upgrade() -> None:
     for table, also in (("tasks", ["type"]), ("workflows", []), ("launch_plans", [])):
         _replace(f"{table}_of_name", table, ["name"], also=also)
         _replace(f"{table}_of_domain", table, [], also=["name", "version", *also])
-        op.create_index(f"{table}_of_version", table, [*_PLACE, "version", *_NEWEST])
+        op.create_index(f"{table}_of_version", table, [*_PROJECT_DOMAIN, "version", *_NEWEST])
     workflow_name, workflow_version = _WORKFLOW[2:]
-    op.create_index("launch_plans_of_workflow_name", "launch_plans", [*_PLACE, workflow_name, *_NEWEST])
+    op.create_index("launch_plans_of_workflow_name", "launch_plans", [*_PROJECT_DOMAIN, workflow_name, *_NEWEST])
     op.create_index(
-        "launch_plans_of_workflow_version", "launch_plans", [*_PLACE, workflow_name, workflow_version, *_NEWEST]
+        "launch_plans_of_workflow_version",
+        "launch_plans",
+        [*_PROJECT_DOMAIN, workflow_name, workflow_version, *_NEWEST],
     )
-    op.create_index("launch_plans_active_of_domain", "launch_plans", [*_PLACE, *_NEWEST], postgresql_where=_ACTIVE)
+    op.create_index(
+        "launch_plans_active_of_domain", "launch_plans", [*_PROJECT_DOMAIN, *_NEWEST], postgresql_where=_ACTIVE
+    )
     op.create_index(
         "launch_plans_active_of_workflow",
         "launch_plans",
-        [*_PLACE, workflow_name, *_NEWEST],
+        [*_PROJECT_DOMAIN, workflow_name, *_NEWEST],
         postgresql_where=_ACTIVE,
     )
     op.create_index(
         "named_entities_by_creation",
         "named_entities",
-        ["resource_type", *_PLACE, "created_at"],
+        ["resource_type", *_PROJECT_DOMAIN, "created_at"],
         postgresql_include=["name"],
     )
-    op.create_index("named_entities_of_state", "named_entities", ["resource_type", *_PLACE, "state", "name"])
+    op.create_index("named_entities_of_state", "named_entities", ["resource_type", *_PROJECT_DOMAIN, "state", "name"])
     for table, key in _KEYS.items():
         op.drop_constraint(f"{table}_key", table)
         op.create_unique_constraint(f"{table}_key", table, list(key))
@@ -92,4 +96,4 @@ def downgrade() -> None:
 
 def _replace(index: str, table: str, keys: list[str], *, also: list[str]) -> None:
     op.drop_index(index, table)
-    op.create_index(index, table, [*_PLACE, *keys, *_NEWEST], postgresql_include=also)
+    op.create_index(index, table, [*_PROJECT_DOMAIN, *keys, *_NEWEST], postgresql_include=also)
