@@ -11,7 +11,7 @@ import uvloop
 
 from services.kit.http2.connection import Connection, IncompleteRequests
 from services.kit.http2.frames import NUMBER
-from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encoded
+from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encode
 from services.kit.http2.responses import Response
 from services.kit.rpc.fairness import FairBudget
 from tests.support.http2_client import Client
@@ -21,9 +21,9 @@ MOST = 100_000
 """Bytes of the largest body."""
 CANCEL = NUMBER.pack(8)
 """Why a client resets a stream."""
-SAYS = encoded([(b"says", b"all")])
+SAYS = encode([(b"says", b"all")])
 """The trailers of an answer."""
-TOO_MUCH, TOO_SLOW = (Response(STATUS_200 + encoded([(b"refused", why)])) for why in (b"too much", b"too slow"))
+TOO_MUCH, TOO_SLOW = (Response(STATUS_200 + encode([(b"refused", why)])) for why in (b"too much", b"too slow"))
 """What is answered to requests that do not arrive."""
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -56,7 +56,7 @@ class Served:
 
 @asynccontextmanager
 async def connected(
-    *, waits: bool = False, unfinished: IncompleteRequests | None = None
+    *, waits: bool = False, incomplete: IncompleteRequests | None = None
 ) -> AsyncIterator[tuple[Client, Served]]:
     """A client and what serves it, which `waits` until its may_answer is set."""
     served = Served()
@@ -64,7 +64,7 @@ async def connected(
         served.may_answer.set()
     here, there = socket.socketpair()
     loop = asyncio.get_running_loop()
-    allowed = unfinished or IncompleteRequests(FairBudget(10 * MOST), 60, TOO_MUCH, TOO_SLOW)
+    allowed = incomplete or IncompleteRequests(FairBudget(10 * MOST), 60, TOO_MUCH, TOO_SLOW)
     await loop.create_connection(
         lambda: Connection(served.serve, MOST, HeaderFieldCache(), served.connections, allowed), sock=there
     )
@@ -78,9 +78,9 @@ async def connected(
 
 @asynccontextmanager
 async def greeted(
-    settings: dict[int, int] | None = None, *, waits: bool = False, unfinished: IncompleteRequests | None = None
+    settings: dict[int, int] | None = None, *, waits: bool = False, incomplete: IncompleteRequests | None = None
 ) -> AsyncIterator[tuple[Client, Served]]:
-    async with connected(waits=waits, unfinished=unfinished) as (client, served):
+    async with connected(waits=waits, incomplete=incomplete) as (client, served):
         await client.greet(settings)
         yield client, served
 

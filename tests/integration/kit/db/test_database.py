@@ -11,7 +11,7 @@ from psycopg_pool.base import AttemptWithBackoff
 from services.kit.db import database as db
 from services.kit.db.database import Database
 from services.kit.errors import ResourceExhausted, Unavailable
-from services.kit.rpc.fairness import CONNECTION, UNREAD_RESPONSES, set_client_connection
+from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES, set_client_connection
 from tests.support.parts import Parts, running_postgres
 from tests.support.waiting import until
 
@@ -102,7 +102,7 @@ async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts:
     order = list[str]()
 
     async def call(peer: str) -> None:
-        set_client_connection({CONNECTION: peer})
+        set_client_connection({CONNECTION_HEADER: peer})
         async with database.read() as connection:
             await connection.execute("SELECT pg_sleep(0.001)")
             order.append(peer)
@@ -126,14 +126,14 @@ async def test_nothing_more_is_read_for_who_does_not_read_answers(
             await connection.execute("SELECT 1")
 
     deaf: dict[str, str]
-    for deaf in ({CONNECTION: "deaf"}, {}):
-        peer = deaf.get(CONNECTION, "")
-        UNREAD_RESPONSES.grow(peer, 1 << 30)
+    for deaf in ({CONNECTION_HEADER: "deaf"}, {}):
+        peer = deaf.get(CONNECTION_HEADER, "")
+        UNREAD_RESPONSES.add(peer, 1 << 30)
         try:
             with pytest.raises(ResourceExhausted):
                 await asyncio.create_task(read(deaf))
-            await asyncio.create_task(read({CONNECTION: "other"}))
+            await asyncio.create_task(read({CONNECTION_HEADER: "other"}))
             await asyncio.create_task(read(None))  # the process's own work
         finally:
-            UNREAD_RESPONSES.grow(peer, -(1 << 30))
+            UNREAD_RESPONSES.add(peer, -(1 << 30))
         await asyncio.create_task(read(deaf))

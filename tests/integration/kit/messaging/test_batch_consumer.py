@@ -128,7 +128,7 @@ async def test_what_is_appended_before_anybody_consumes_waits_for_the_consumer_t
 
 
 async def test_a_consumer_that_is_not_there_is_unavailable(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(pull, "_BURST_SECONDS", 0.5)
     hand = await opened(bus)
     await bus._stream.delete_consumer(FOR_ALL.name, DURABLE)
     with pytest.raises(Unavailable):

@@ -140,7 +140,7 @@ async def test_work_that_takes_longer_than_a_claim_lasts_is_not_given_to_another
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 1.0)
-    monkeypatch.setattr(bus_module, "_RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(bus_module, "_PROGRESS_SECONDS", 0.1)
     stream = Stream("CLAIM", ("claim.*",), HOUR)
     first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
     await first.ensure(stream)

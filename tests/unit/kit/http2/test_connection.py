@@ -29,7 +29,7 @@ from services.kit.http2.frames import (
     RST_STREAM,
     frame,
 )
-from services.kit.http2.headers import STATUS_200, encoded
+from services.kit.http2.headers import STATUS_200, encode
 from services.kit.http2.responses import Response
 from tests.support.http2_client import PATH, begun, block, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, MOST, SAYS, connected, greeted, padded
@@ -107,7 +107,7 @@ async def test_a_body_too_large_is_told_by_its_beginning_and_the_rest_not_kept()
 
 async def test_large_headers_are_continued() -> None:
     async with greeted() as (client, served):
-        served.answers[b"x"] = Response(STATUS_200 + encoded([(b"why", b"y" * 50_000)]))
+        served.answers[b"x"] = Response(STATUS_200 + encode([(b"why", b"y" * 50_000)]))
         client.send(request(1))
         assert (await client.answer()).headers["why"] == "y" * 50_000
         client.send(request(3, b"next"))

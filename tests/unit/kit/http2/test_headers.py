@@ -16,7 +16,7 @@ from services.kit.http2.headers import (
     HeaderDecoder,
     HeaderError,
     HeaderFieldCache,
-    encoded,
+    encode,
     request_block,
 )
 
@@ -44,46 +44,46 @@ def forgetful() -> Encoder:
     return encoder
 
 
-def told(known: HeaderFieldCache | None = None) -> HeaderDecoder:
+def acknowledged(cache: HeaderFieldCache | None = None) -> HeaderDecoder:
     """Blocks of a client that has taken up that it may remember nothing."""
-    blocks = HeaderDecoder(known or HeaderFieldCache())
-    blocks.told()
-    assert blocks.headers_of(forgetful().encode([])) == {}
-    return blocks
+    decoder = HeaderDecoder(cache or HeaderFieldCache())
+    decoder.settings_acknowledged()
+    assert decoder.headers_of(forgetful().encode([])) == {}
+    return decoder
 
 
 @given(st.lists(HEADERS, max_size=5), st.lists(HEADERS, max_size=5), st.booleans(), st.booleans(), st.booleans())
 def test_a_client_may_remember_until_it_was_told_not_to(
     before: list[Fields], after: list[Fields], secret: bool, huffman: bool, early: bool
 ) -> None:
-    blocks, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
+    decoder, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
     for fields in before:
-        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+        assert decoder.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
     encoder.header_table_size = 0
     if not early:  # otherwise it takes that up first and acknowledges it later
-        blocks.told()
+        decoder.settings_acknowledged()
     for fields in [[], *after]:
-        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
-    blocks.told()
+        assert decoder.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+    decoder.settings_acknowledged()
     for fields in after:
-        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+        assert decoder.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
 
 
 @given(st.lists(HEADERS, max_size=6), st.booleans(), st.booleans())
 def test_what_a_client_says_again_is_read_as_at_the_first_time(said: list[Fields], secret: bool, huffman: bool) -> None:
-    known = HeaderFieldCache()
-    for blocks in (told(known), told(known)):
+    cache = HeaderFieldCache()
+    for decoder in (acknowledged(cache), acknowledged(cache)):
         for fields in said * 2:
-            assert blocks.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
+            assert decoder.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
 
 
 @given(HEADERS)
 def test_request_block_means_the_same_however_often_it_is_sent(fields: Fields) -> None:
     block = request_block(fields)
-    remembering, blocks = Decoder(), told()
+    remembering, decoder = Decoder(), acknowledged()
     for _ in range(2):
         assert remembering.decode(block, raw=True) == fields
-        assert blocks.headers_of(block) == as_text(fields)
+        assert decoder.headers_of(block) == as_text(fields)
 
 
 # As Envoy writes the name, and values that look like it.
@@ -97,19 +97,19 @@ LIKE_A_DEADLINE = st.lists(
 def test_fields_around_a_deadline_are_read_as_everybody_reads_them(
     before: Fields, deadline: bytes, after: Fields, whole: bool, data: st.DataObject
 ) -> None:
-    told_deadline = DEADLINE + encoded([(b"", deadline)])[2:]
-    block = encoded(before) + told_deadline + encoded(after)
+    deadline_field = DEADLINE + encode([(b"", deadline)])[2:]
+    block = encode(before) + deadline_field + encode(after)
     if not whole:
         block = block[: data.draw(st.integers(0, len(block)))]
-    blocks = told()
+    decoder = acknowledged()
     for _ in range(2):
         try:
             expected = as_text(list(Decoder(max_header_list_size=MOST_HEADER_BYTES).decode(block, raw=True)))
         except HPACKError:
             with pytest.raises(HeaderError):
-                blocks.headers_of(block)
+                decoder.headers_of(block)
         else:
-            assert blocks.headers_of(block) == expected
+            assert decoder.headers_of(block) == expected
 
 
 @given(HEADERS, st.booleans(), st.data())
@@ -118,18 +118,18 @@ def test_a_spoilt_block_is_an_error_or_other_headers(fields: Fields, huffman: bo
     for at in data.draw(st.lists(st.integers(0, len(block) - 1), max_size=4)) if block else ():
         block[at] = data.draw(st.integers(0, 255))
     spoilt = bytes(block[: data.draw(st.integers(0, len(block)))])
-    for blocks in (told(), HeaderDecoder(HeaderFieldCache())):
+    for decoder in (acknowledged(), HeaderDecoder(HeaderFieldCache())):
         try:
-            assert isinstance(blocks.headers_of(spoilt), dict)
+            assert isinstance(decoder.headers_of(spoilt), dict)
         except HeaderError:
             continue
 
 
 @given(st.binary(max_size=60))
 def test_bytes_of_any_kind_are_an_error_or_headers(block: bytes) -> None:
-    for blocks in (told(), HeaderDecoder(HeaderFieldCache())):
+    for decoder in (acknowledged(), HeaderDecoder(HeaderFieldCache())):
         try:
-            assert isinstance(blocks.headers_of(block), dict)
+            assert isinstance(decoder.headers_of(block), dict)
         except HeaderError:
             continue
 
@@ -160,44 +160,44 @@ FIELD = b"\x00\x01a\x01b"  # a: b
 )
 def test_what_is_no_block_is_refused(block: bytes) -> None:
     with pytest.raises(HeaderError):
-        told().headers_of(block)
+        acknowledged().headers_of(block)
 
 
 def test_a_client_that_goes_on_remembering_is_refused() -> None:
-    blocks, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
-    blocks.headers_of(encoder.encode([("a", "b")]))
-    blocks.told()
+    decoder, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
+    decoder.headers_of(encoder.encode([("a", "b")]))
+    decoder.settings_acknowledged()
     with pytest.raises(HeaderError):
-        blocks.headers_of(encoder.encode([("a", "b")]))
+        decoder.headers_of(encoder.encode([("a", "b")]))
 
 
 def test_headers_without_end_are_refused() -> None:
     encoder = Encoder()
-    blocks = HeaderDecoder(HeaderFieldCache())
-    blocks.headers_of(encoder.encode([("a", "x" * 4000)]))
+    decoder = HeaderDecoder(HeaderFieldCache())
+    decoder.headers_of(encoder.encode([("a", "x" * 4000)]))
     with pytest.raises(HeaderError):
-        blocks.headers_of(encoder.encode([("a", "x" * 4000)] * (MOST_HEADER_BYTES // 4000 + 1)))
+        decoder.headers_of(encoder.encode([("a", "x" * 4000)] * (MOST_HEADER_BYTES // 4000 + 1)))
 
 
 def test_what_is_known_stays_little() -> None:
-    known = HeaderFieldCache()
-    blocks = told(known)
+    cache = HeaderFieldCache()
+    decoder = acknowledged(cache)
     seen = 0
     for number in range(10_000):
         value = str(number).encode() if number % 2 else str(number).encode() * 1000
-        assert blocks.headers_of(encoded([(b"a", value)])) == {"a": value.decode()}
-        seen = max(seen, sum(map(len, known._known)))
+        assert decoder.headers_of(encode([(b"a", value)])) == {"a": value.decode()}
+        seen = max(seen, sum(map(len, cache._fields)))
     assert seen < 1 << 20
 
 
 @given(HEADERS)
 def test_what_is_written_is_read_by_everybody(fields: Fields) -> None:
-    assert Decoder().decode(encoded(fields), raw=True) == fields
-    assert Decoder().decode(TABLE_EMPTIED + STATUS_200 + encoded(fields), raw=True) == [(b":status", b"200"), *fields]
+    assert Decoder().decode(encode(fields), raw=True) == fields
+    assert Decoder().decode(TABLE_EMPTIED + STATUS_200 + encode(fields), raw=True) == [(b":status", b"200"), *fields]
 
 
 @pytest.mark.parametrize("sizes", [(126, 127), (127 + 127, 127 + 128), (127 + 16_383, 127 + 16_384, 200_000)])
 def test_lengths_are_written_right_where_another_byte_begins(sizes: Sequence[int]) -> None:
     for size in sizes:
         decoder = Decoder(max_header_list_size=1 << 20)
-        assert decoder.decode(encoded([(b"a", b"x" * size)]), raw=True) == [(b"a", b"x" * size)]
+        assert decoder.decode(encode([(b"a", b"x" * size)]), raw=True) == [(b"a", b"x" * size)]

@@ -22,7 +22,7 @@ from services.kit.http2.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from services.kit.http2.headers import STATUS_200, encoded
+from services.kit.http2.headers import STATUS_200, encode
 from services.kit.http2.responses import Response
 from tests.support.http2_client import begun, request, settings, window
 from tests.support.http2_served import CANCEL, LOOPS, greeted, padded
@@ -37,7 +37,7 @@ async def test_padding_does_not_use_a_window_up() -> None:
 
 
 async def test_the_window_of_all_requests_never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2, "_TOP_UP", 30_000)
+    monkeypatch.setattr(http2, "_WINDOW_UPDATE_BYTES", 30_000)
     async with greeted() as (client, _):
         client.send(request(1, bytes(40_000)))
         await client.answer()
@@ -96,7 +96,7 @@ def test_from_a_client_that_does_not_read_nothing_more_is_taken(run: Callable[[A
 
     async def ask() -> None:
         async with greeted() as (client, served):
-            served.answers[body] = Response(STATUS_200 + encoded([(b"why", b"y" * large)]))
+            served.answers[body] = Response(STATUS_200 + encode([(b"why", b"y" * large)]))
             transport = served.connection._transport
             numbers = range(1, 3_000, 2)
             client.send(*(request(number, body) for number in numbers))

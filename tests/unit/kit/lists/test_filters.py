@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import InvalidArgument
-from services.kit.lists.filters import MAX_EXPRESSIONS, MAX_LINES, MAX_VALUES, expressions
+from services.kit.lists.filters import MAX_EXPRESSIONS, MAX_LINES, MAX_VALUES, parse_filters
 
 # What the reference matches with, where only Go's whitespace is whitespace.
 REFERENCE = re.compile(r"(.+)\((.+),[ \t\f\r]?(.+)\)")
@@ -19,7 +19,7 @@ Parts = list[tuple[str, str, list[str]]]
 
 
 def parts(filters: str) -> Parts:
-    return [(made.function, made.field, made.values) for made in expressions(filters)]
+    return [(made.function, made.field, made.values) for made in parse_filters(filters)]
 
 
 @pytest.mark.parametrize(

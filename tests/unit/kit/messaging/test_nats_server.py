@@ -26,7 +26,7 @@ def test_an_address_is_read_and_told_without_credentials(
     url: str, places: tuple[str, ...], user: str, password: str
 ) -> None:
     server = NatsServer.parse(url)
-    assert (server.places, server.user, server.password) == (places, user, password)
+    assert (server.servers, server.user, server.password) == (places, user, password)
     assert str(server) == ", ".join(places)
 
 

@@ -39,7 +39,7 @@ async def silent() -> None:
 async def test_a_process_is_ready_when_every_check_is_well(
     checks: dict[str, readiness.Check], wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(readiness, "_CHECK_SECONDS", 0.02)
     assert await Readiness(checks)() == wrong
 
 
@@ -55,6 +55,6 @@ async def test_many_who_ask_at_a_time_cost_one_check_and_its_answer_is_soon_aske
     ready = Readiness({"a": count})
     await asyncio.gather(*(ready() for _ in range(20)))
     assert asked == 1
-    monkeypatch.setattr(readiness, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(readiness, "_CACHE_SECONDS", 0.0)
     await ready()
     assert asked == 2

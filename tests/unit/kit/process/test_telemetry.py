@@ -9,7 +9,7 @@ from services.kit.process.telemetry import Calls
 
 
 def answer(calls: Calls, path: str) -> None:
-    calls.answered("GetTask", path, "OK", 0.001, "")
+    calls.record("GetTask", path, "OK", 0.001, "")
 
 
 async def test_lines_that_a_full_disk_does_not_take_are_lost_and_not_kept_and_later_ones_are_written() -> None:

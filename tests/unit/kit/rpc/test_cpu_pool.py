@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.kit.rpc.cpu_pool import THREADS, CpuPool
-from services.kit.rpc.fairness import CONNECTION, set_client_connection
+from services.kit.rpc.fairness import CONNECTION_HEADER, set_client_connection
 from tests.support.waiting import until
 
 
@@ -66,7 +66,7 @@ async def test_connections_take_turns_at_the_threads(cpu_pool: CpuPool) -> None:
         go_on.wait(30)
 
     async def run_for(peer: str) -> None:
-        set_client_connection({CONNECTION: peer})
+        set_client_connection({CONNECTION_HEADER: peer})
         await cpu_pool.run(work, peer)
 
     flood = [asyncio.create_task(run_for("flood")) for _ in range(50)]

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kit.protobuf.readable import LEVELS_OF_ANSWERS, MOST_LEVELS, SHOWN, WRITTEN, Unreadable, depth_check
+from services.kit.protobuf.readable import JSON_RULE, LEVELS_OF_ANSWERS, MOST_LEVELS, WRITTEN, Unreadable, depth_check
 from services.kit.protobuf.wire import message_field
 from tests.support.poisons import groups
 
@@ -63,7 +63,7 @@ DATETIME = "fixed_inputs.literals.collection.literals.scalar.primitive.datetime"
     ],
 )
 def test_what_json_has_no_form_for_is_found_and_named(message: Message, path: str, fault: str) -> None:
-    for rule in (WRITTEN, SHOWN):
+    for rule in (WRITTEN, JSON_RULE):
         with pytest.raises(Unreadable) as found:
             rule.check(message)
         assert (found.value.path, found.value.fault) == (path, fault)
@@ -92,7 +92,7 @@ def test_a_value_of_no_kind_cannot_be_written_and_can_be_shown() -> None:
     spec.template.custom.fields["x"].list_value.values.add()
     with pytest.raises(Unreadable, match="of no kind"):
         WRITTEN.check(spec)
-    SHOWN.check(spec)
+    JSON_RULE.check(spec)
 
 
 @given(
