@@ -232,9 +232,7 @@ class Bus:
         all_headers = {**(headers or {}), _MESSAGE_ID: message_id}
         with _unavailable("the stream does not take messages"):
             try:
-                ack = await self._stream.publish(
-                    subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=all_headers
-                )
+                ack = await self._stream.publish(subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=all_headers)
             except NoStreamResponseError as error:
                 raise StreamMissing(f"no stream takes {subject}") from error
         return ack.seq
