@@ -123,7 +123,7 @@ class Client:
             if received.kind == kind and received.flags == flags:
                 return received
 
-    async def answer(self, number: int = 1) -> Exchange:
+    async def response(self, number: int = 1) -> Exchange:
         """Read until a stream has ended; return its response."""
         exchange = self.streams.setdefault(number, Exchange())
         while not exchange.ended and exchange.reset is None:

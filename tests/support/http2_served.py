@@ -21,7 +21,7 @@ MOST_BODY_BYTES = 100_000
 """Bytes of the largest body."""
 CANCEL = NUMBER.pack(8)
 """Why a client resets a stream."""
-TRAILERS = encode([(b"says", b"all")])
+TRAILERS = encode([(b"trailer", b"all")])
 """The trailers of a response."""
 TOO_MUCH, TOO_SLOW = (Response(STATUS_200 + encode([(b"refused", why)])) for why in (b"too much", b"too slow"))
 """The responses to requests that do not arrive."""
@@ -32,7 +32,7 @@ LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio"
 
 @dataclass
 class ToyServer:
-    """Responds to each request as `responses` says for its body, otherwise with that body. Records all requests."""
+    """Sends the response that `responses` has for a request's body, otherwise that body. Records all requests."""
 
     responses: dict[bytes, Response] = field(default_factory=dict)
     requests: list[tuple[Headers, bytes]] = field(default_factory=list)

@@ -49,8 +49,8 @@ class Parts:
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             connection.execute(create)
-        base, question, options = self.postgres_url.partition("?")
-        return f"{base.rpartition('/')[0]}/{name}{question}{options}"
+        base, separator, options = self.postgres_url.partition("?")
+        return f"{base.rpartition('/')[0]}/{name}{separator}{options}"
 
     def migrated_database(self, service: str, name: str) -> str:
         """Create a database at the newest schema version of `service`; return its URL.

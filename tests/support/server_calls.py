@@ -21,7 +21,7 @@ Headers = Sequence[tuple[str, str]]
 
 
 @dataclass
-class Answer:
+class CallResponse:
     """A response; headers include the trailers."""
 
     status: int
@@ -59,7 +59,7 @@ async def serving(toy_service: ToyService, address: str = "") -> AsyncIterator[s
         await server.stop(0)
 
 
-async def call(address: str, *pieces: bytes, path: str = METHOD_PATH, headers: Headers = ()) -> Answer:
+async def call(address: str, *pieces: bytes, path: str = METHOD_PATH, headers: Headers = ()) -> CallResponse:
     """Send a request, its body in `pieces`; return the response."""
     reader, writer = await open_connection(address)
     client = http2_client.Client(reader, writer)
@@ -74,14 +74,16 @@ async def call(address: str, *pieces: bytes, path: str = METHOD_PATH, headers: H
     client.send(http2_client.begun(1, request_headers))
     for number, piece in enumerate(pieces, 1):
         client.send(frame(DATA, END_STREAM if number == len(pieces) else 0, 1, piece))
-    response = await client.answer()
+    response = await client.response()
     writer.close()
     await writer.wait_closed()
     fields = response.headers | response.trailers
-    return Answer(int(fields.pop(":status")), fields, response.body)
+    return CallResponse(int(fields.pop(":status")), fields, response.body)
 
 
-async def ask(toy_service: ToyService, *pieces: bytes, path: str = METHOD_PATH, headers: Headers = ()) -> Answer:
+async def serve_call(
+    toy_service: ToyService, *pieces: bytes, path: str = METHOD_PATH, headers: Headers = ()
+) -> CallResponse:
     """Start a server for one call; return the response."""
     async with serving(toy_service) as address:
         return await call(address, *pieces, path=path, headers=headers)

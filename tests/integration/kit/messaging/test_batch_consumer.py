@@ -135,15 +135,15 @@ async def test_a_missing_consumer_is_unavailable(bus: Bus, monkeypatch: pytest.M
 
 
 async def test_a_stream_is_read_from_the_time_of_its_oldest_message(bus: Bus) -> None:
-    stream = Stream("KEPT", ("kept.*",), max_age=3600)
+    stream = Stream("STORED", ("stored.*",), max_age=3600)
     await bus.ensure(stream)
     assert await bus.oldest(stream) is None
     for number in range(2500):
-        await bus.send("kept.a", str(number).encode())
-    await bus.append("kept.a", b"last", f"{datetime.now(UTC)}")
+        await bus.send("stored.a", str(number).encode())
+    await bus.append("stored.a", b"last", f"{datetime.now(UTC)}")
     since = await bus.oldest(stream)
     assert since is not None
     read = [message.payload async for burst in bus.read(stream, since) for message in burst]
     assert read == [*(str(number).encode() for number in range(2500)), b"last"]
     assert [burst async for burst in bus.read(stream, datetime.now(UTC))] == []
-    await bus._stream.delete_stream("KEPT")
+    await bus._stream.delete_stream("STORED")

@@ -16,7 +16,7 @@ from tests.support.parts import Parts, free_port, running_nats
 from tests.support.waiting import until
 
 ECHO = ServiceRequest("ask.test.echo", StringValue, StringValue)
-UNSERVED = ServiceRequest("ask.test.nobody", StringValue, StringValue, deadline=0.3)
+UNSERVED = ServiceRequest("ask.test.unserved", StringValue, StringValue, deadline=0.3)
 SLOW = ServiceRequest("ask.test.slow", StringValue, StringValue, deadline=0.2)
 FAILING = ServiceRequest("ask.test.failing", StringValue, StringValue)
 BROKEN = ServiceRequest("ask.test.broken", StringValue, StringValue)
@@ -53,7 +53,7 @@ async def test_an_unexpected_exception_is_internal_without_its_text(bus: Bus) ->
 
 
 async def test_a_request_without_a_server_is_unavailable(bus: Bus) -> None:
-    with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.nobody"):
+    with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.unserved"):
         await bus.request(UNSERVED, StringValue())
 
 

@@ -84,7 +84,7 @@ async def test_an_upload_above_the_limit_is_refused_by_what_has_arrived(store: O
 
 
 async def test_a_stale_upload_is_deleted_by_the_next_one(store: ObjectStore, tmp_path: Path) -> None:
-    stale, young = tmp_path / "objects" / ".uploads" / "left", tmp_path / "objects" / ".uploads" / "young"
+    stale, young = tmp_path / "objects" / ".uploads" / "stale", tmp_path / "objects" / ".uploads" / "young"
     stale.parent.mkdir(parents=True)
     for file in (stale, young):
         file.write_bytes(b"x")

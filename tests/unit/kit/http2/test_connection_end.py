@@ -29,10 +29,10 @@ async def test_end_completes_begun_requests_and_ignores_later_ones() -> None:
         assert go_away.payload == NUMBER.pack(3) + NUMBER.pack(NO_ERROR)
         client.send(request(5, b"too late"), frame(RST_STREAM, 0, 5, CANCEL))
         server.may_respond.set()
-        assert (await client.answer(1)).body == b"begun"
+        assert (await client.response(1)).body == b"begun"
         assert not ended.done()
         client.send(frame(DATA, END_STREAM, 3, b"half"))
-        assert (await client.answer(3)).body == b"half"
+        assert (await client.response(3)).body == b"half"
         await ended
         assert [body for _, body in server.requests] == [b"begun", b"half"]
 
@@ -45,7 +45,7 @@ async def test_end_waits_for_blocked_responses() -> None:
         await client.until_frame(GOAWAY)
         assert not ended.done()
         client.send(window(1, 2))
-        assert (await client.answer()).body == b"long"
+        assert (await client.response()).body == b"long"
         await ended
 
 
@@ -67,8 +67,8 @@ async def test_close_cancels_calls_and_refuses_incomplete_requests() -> None:
         await until(lambda: len(server.requests) == 1)
         server.connection.end()
         closing = asyncio.create_task(server.connection.close())
-        assert (await client.answer(1)).body == b"begun"
-        assert (await client.answer(3)).reset == REFUSED_STREAM
+        assert (await client.response(1)).body == b"begun"
+        assert (await client.response(3)).reset == REFUSED_STREAM
         assert await client.rest() == b""
         await closing
         assert server.cancelled == 1

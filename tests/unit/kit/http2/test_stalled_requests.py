@@ -41,7 +41,7 @@ def data_frame(number: int, flags: int = 0) -> bytes:
 
 
 async def refusal(client: Client, number: int) -> str:
-    return (await client.answer(number)).headers["refused"]
+    return (await client.response(number)).headers["refused"]
 
 
 async def test_one_client_connection_may_hold_half_of_the_budget_and_another_part_of_the_rest() -> None:
@@ -50,9 +50,9 @@ async def test_one_client_connection_may_hold_half_of_the_budget_and_another_par
             client.send(begun(number, of("1")), data_frame(number))
         assert await refusal(client, 9) == "too much"
         client.send(begun(11, of("2")), data_frame(11), data_frame(11, END_STREAM))
-        assert len((await client.answer(11)).body) == 2 * PIECE
+        assert len((await client.response(11)).body) == 2 * PIECE
         client.send(request(13, b"small", of("1")))
-        assert (await client.answer(13)).body == b"small"
+        assert (await client.response(13)).body == b"small"
         assert len(server.requests) == 2
 
 
@@ -63,7 +63,7 @@ async def test_long_headers_count_as_bytes_of_the_body() -> None:
             client.send(begun(number, long))
         assert await refusal(client, 11) == "too much"
         client.send(request(13, b"whole", of("1")))
-        assert (await client.answer(13)).body == b"whole"
+        assert (await client.response(13)).body == b"whole"
         assert len(server.requests) == 1
 
 
@@ -74,7 +74,7 @@ async def test_budget_is_released_after_response_reset_and_disconnect() -> None:
             for number in (1, 3, 5):
                 client.send(begun(number), data_frame(number))
             client.send(data_frame(1, END_STREAM), frame(RST_STREAM, 0, 3, CANCEL))
-            await client.answer(1)
+            await client.response(1)
             for number in (7, 9, 11):
                 client.send(begun(number), data_frame(number))
             client.send(begun(13), data_frame(13))
@@ -99,7 +99,7 @@ async def test_a_request_that_rests_is_refused_and_one_that_moves_only_after_the
             assert await refusal(client, 5) == "too slow"
         moving.cancel()
         client.send(request(7, b"next"))
-        assert (await client.answer(7)).body == b"next"
+        assert (await client.response(7)).body == b"next"
         assert len(server.requests) == 1
 
 
@@ -107,7 +107,7 @@ async def test_a_complete_request_has_no_time_limit() -> None:
     async with greeted(waits=True, incomplete=incomplete(seconds=SHORT / 4)) as (client, server):
         client.send(request(1, b"patience"))
         asyncio.get_running_loop().call_later(SHORT, server.may_respond.set)
-        assert (await client.answer(1)).body == b"patience"
+        assert (await client.response(1)).body == b"patience"
 
 
 async def test_a_connection_without_a_complete_frame_is_closed() -> None:
@@ -124,7 +124,7 @@ async def test_a_connection_without_calls_stays_open() -> None:
     async with greeted(incomplete=incomplete(seconds=SHORT / 10)) as (client, _):
         for number in (1, 3):
             client.send(request(number, b"here"))
-            assert (await client.answer(number)).body == b"here"
+            assert (await client.response(number)).body == b"here"
             await asyncio.sleep(SHORT)
 
 
@@ -139,11 +139,11 @@ def test_short_responses_overtake_unread_long_ones(run: object) -> None:
             await until(lambda: len(server.requests) == 20)
             assert UNREAD_RESPONSES.exceeded("reads nothing")
             client.send(request(41, b"short", of("reads")))
-            assert (await client.answer(41)).body == b"short"
+            assert (await client.response(41)).body == b"short"
             response = sum(len(exchange.body) for exchange in client.streams.values())
             assert response < 10 * long
             for number in range(1, 41, 2):
-                assert len((await client.answer(number)).body) == long
+                assert len((await client.response(number)).body) == long
             assert not UNREAD_RESPONSES.exceeded("reads nothing")
 
     run(check())  # type: ignore[operator]  # a loop's

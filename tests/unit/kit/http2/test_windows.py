@@ -40,7 +40,7 @@ async def test_the_connection_window_is_widened_before_it_closes(monkeypatch: py
     monkeypatch.setattr(http2, "_WINDOW_UPDATE_BYTES", 30_000)
     async with greeted() as (client, _):
         client.send(request(1, bytes(40_000)))
-        await client.answer()
+        await client.response()
         opened = [NUMBER.unpack(response.payload)[0] for response in client.others if response.kind == WINDOW_UPDATE]
         assert opened[1:] == [FRAME_SIZE * 2]
 
@@ -56,20 +56,20 @@ async def test_a_response_respects_its_stream_window() -> None:
         await client.until_frame(DATA)  # 5 less, 4 and 2 more
         assert exchange[1].pieces == [10, 5, 1]
         client.send(window(1, 100))
-        response = await client.answer()
-        assert (response.pieces, response.trailers) == ([10, 5, 1, 9], {"says": "all"})
+        response = await client.response()
+        assert (response.pieces, response.trailers) == ([10, 5, 1, 9], {"trailer": "all"})
 
 
 async def test_all_responses_respect_the_connection_window() -> None:
     async with greeted({INITIAL_WINDOW_SIZE: LARGEST_WINDOW}) as (client, server):
         client.send(request(1, bytes(60_000)), request(3, bytes(60_000)), request(5, b"small"))
-        await client.answer(1)
+        await client.response(1)
         client.send(frame(PING, 0, 0, bytes(8)))
         await client.until_frame(PING, ACK)
         assert sum(client.streams[3].pieces) + sum(client.streams[5].pieces) == 65_535 - 60_000
         client.send(window(0, 100_000))
-        assert len((await client.answer(3)).body) == 60_000
-        assert (await client.answer(5)).body == b"small"
+        assert len((await client.response(3)).body) == 60_000
+        assert (await client.response(5)).body == b"small"
         assert len(server.requests) == 3
 
 
@@ -77,7 +77,7 @@ async def test_all_responses_respect_the_connection_window() -> None:
 async def test_a_frame_is_no_larger_than_the_client_allows(size: int, pieces: list[int]) -> None:
     async with greeted({MAX_FRAME_SIZE: size}) as (client, _):
         client.send(request(1, bytes(20_000)))
-        assert (await client.answer()).pieces == pieces
+        assert (await client.response()).pieces == pieces
 
 
 async def test_a_blocked_response_is_dropped_at_a_reset() -> None:
@@ -86,7 +86,7 @@ async def test_a_blocked_response_is_dropped_at_a_reset() -> None:
         await client.until_frame(DATA)
         await client.until_frame(DATA)
         client.send(frame(RST_STREAM, 0, 1, CANCEL), settings({INITIAL_WINDOW_SIZE: 100}))
-        assert (await client.answer(3)).body == b"wanted"
+        assert (await client.response(3)).body == b"wanted"
         assert client.streams[1].body == b"g"
 
 
@@ -94,7 +94,7 @@ async def test_a_blocked_response_is_dropped_at_a_reset() -> None:
 def test_a_client_that_does_not_read_is_not_read_from(run: Callable[[Any], None]) -> None:
     large, body = 30_000, bytes(2_000)
 
-    async def ask() -> None:
+    async def check() -> None:
         async with greeted() as (client, server):
             server.responses[body] = Response(STATUS_200 + encode([(b"why", b"y" * large)]))
             transport = server.connection._transport
@@ -104,7 +104,7 @@ def test_a_client_that_does_not_read_is_not_read_from(run: Callable[[Any], None]
             assert transport.get_write_buffer_size() < (1 << 20) + MOST_STREAMS * (large + 100)
             assert len(server.requests) < len(numbers)
             for number in numbers:
-                response = await client.answer(number)
+                response = await client.response(number)
                 assert response.reset == REFUSED_STREAM or len(response.headers["why"]) == large
 
-    run(ask())
+    run(check())

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 SHORT = 0.3
 LONG = 30.0
 MORE_THAN_SERVED = 600
-BEGUN = b"PUT /kept HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
+UPLOAD_HEAD = b"PUT /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def running_server(idle_seconds: float = SHORT) -> AsyncIterator[int]:
             return PlainTextResponse("broke off", status_code=400)
 
     port = free_port()
-    served = HttpServer(f"127.0.0.1:{port}", ready, [Route("/kept", echo_body, methods=["PUT"])], idle_seconds)
+    served = HttpServer(f"127.0.0.1:{port}", ready, [Route("/echo", echo_body, methods=["PUT"])], idle_seconds)
     serving = asyncio.create_task(served.serve())
     await until(lambda: served.server.started)
     try:
@@ -77,8 +77,8 @@ async def test_headers_above_the_limit_end_the_connection() -> None:
 
 async def test_a_body_that_rests_is_aborted_and_one_that_moves_is_not() -> None:
     async with running_server() as port:
-        assert b"broke off" in await send(port, BEGUN + b"half")
-        moving = [BEGUN.replace(b"host", b"connection: close\r\nhost"), *[b"x"] * 10]
+        assert b"broke off" in await send(port, UPLOAD_HEAD + b"half")
+        moving = [UPLOAD_HEAD.replace(b"host", b"connection: close\r\nhost"), *[b"x"] * 10]
         assert (await send(port, *moving, pause=SHORT / 5)).endswith(b"x" * 10)
 
 
@@ -91,7 +91,7 @@ async def test_a_connection_serves_further_requests() -> None:
 
 async def test_incomplete_uploads_of_one_client_block_neither_probes_nor_others() -> None:
     async with running_server(LONG) as port:
-        begun = BEGUN.replace(b"\r\n\r\n", b"\r\nx-flyteplane-connection: flood\r\n\r\n")
+        begun = UPLOAD_HEAD.replace(b"\r\n\r\n", b"\r\nx-flyteplane-connection: flood\r\n\r\n")
         flood = []
         try:
             for _ in range(MORE_THAN_SERVED):
@@ -99,9 +99,9 @@ async def test_incomplete_uploads_of_one_client_block_neither_probes_nor_others(
                 flood[-1][1].write(begun)
             refused, _ = await asyncio.wait([asyncio.create_task(reader.read()) for reader, _ in flood], timeout=SHORT)
             assert refused
-            assert all(answer.result().startswith(b"HTTP/1.1 503 ") for answer in refused)
+            assert all(response.result().startswith(b"HTTP/1.1 503 ") for response in refused)
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as other:
-                assert (await other.put("/kept", content=b"whole")).text == "whole"
+                assert (await other.put("/echo", content=b"whole")).text == "whole"
                 assert (await other.get("/readyz")).status_code == 200
         finally:
             for _, writer in flood:

@@ -22,7 +22,7 @@ async def test_log_lines_on_a_full_disk_are_dropped_and_later_ones_are_written()
         assert not calls._lines
         written = io.StringIO()
         calls.log_to(written, "test")
-        record(calls, "/kept")
+        record(calls, "/written")
         await asyncio.sleep(0)
         assert written.getvalue().count("\n") == 1
-        assert '"method": "/kept"' in written.getvalue()
+        assert '"method": "/written"' in written.getvalue()

@@ -27,8 +27,8 @@ Make = Callable[[ToyService, str], GrpcioServer | Http2Server]
 Method = Callable[..., Any]
 
 MAKE: dict[str, Make] = {
-    "grpc": lambda toy_service, address: GrpcioServer(toy_service.table, (), address, LIMIT),
-    "lean": lambda toy_service, address: Http2Server(toy_service.table, address, LIMIT),
+    "grpcio": lambda toy_service, address: GrpcioServer(toy_service.table, (), address, LIMIT),
+    "http2": lambda toy_service, address: Http2Server(toy_service.table, address, LIMIT),
 }
 
 

@@ -46,7 +46,7 @@ async def calls_to(server: Http2Server, slow: Slow, channel: grpc.aio.Channel) -
 
 
 async def test_a_stopping_server_finishes_its_calls_and_refuses_new_ones(tmp_path: Path) -> None:
-    slow, address = Slow(), f"unix:{tmp_path}/lean.sock"
+    slow, address = Slow(), f"unix:{tmp_path}/http2.sock"
     server = Http2Server(ToyService(slow).table, address, LIMIT)
     async with grpc.aio.insecure_channel(address) as channel:
         calls = await calls_to(server, slow, channel)
@@ -61,7 +61,7 @@ async def test_a_stopping_server_finishes_its_calls_and_refuses_new_ones(tmp_pat
 
 
 async def test_calls_that_outlast_the_stop_are_unavailable(tmp_path: Path) -> None:
-    slow, address = Slow(), f"unix:{tmp_path}/lean.sock"
+    slow, address = Slow(), f"unix:{tmp_path}/http2.sock"
     server = Http2Server(ToyService(slow).table, address, LIMIT)
     async with grpc.aio.insecure_channel(address) as channel:
         calls = await calls_to(server, slow, channel)
@@ -72,7 +72,7 @@ async def test_calls_that_outlast_the_stop_are_unavailable(tmp_path: Path) -> No
 
 
 async def test_a_stopped_server_can_be_replaced_on_its_socket(tmp_path: Path) -> None:
-    address = f"unix:{tmp_path}/lean.sock"
+    address = f"unix:{tmp_path}/http2.sock"
     for text in ("first", "second"):
         server = Http2Server(ToyService(echo).table, address, LIMIT)
         await server.start()
@@ -85,7 +85,7 @@ async def test_a_stopped_server_can_be_replaced_on_its_socket(tmp_path: Path) ->
 
 @pytest.mark.parametrize("seconds", [0, 10])
 async def test_a_server_without_calls_stops_at_once(tmp_path: Path, seconds: float) -> None:
-    server = Http2Server(ToyService(echo).table, f"unix:{tmp_path}/lean.sock", LIMIT)
+    server = Http2Server(ToyService(echo).table, f"unix:{tmp_path}/http2.sock", LIMIT)
     await server.start()
     async with asyncio.timeout(5):
         await server.stop(seconds)

@@ -17,32 +17,32 @@ from services.kit.errors import Code, NotFound, ResourceExhausted, ServiceError
 from services.kit.rpc.http2_server import Http2Server
 from services.kit.rpc.table import Table
 from tests.support.parts import free_port
-from tests.support.server_calls import LIMIT, ask, call, open_connection, serving
+from tests.support.server_calls import LIMIT, call, open_connection, serve_call, serving
 from tests.support.toy_service import METHOD_PATH, TEXT, ToyService, echo, failing, frame
 
 
 async def test_a_reply_is_one_frame() -> None:
     for pieces in ([frame(b"\n\x01x")], [b"\0", b"\0\0\0\x03\n", b"\x01x", b""]):
-        response = await ask(ToyService(echo), *pieces)
+        response = await serve_call(ToyService(echo), *pieces)
         assert (response.status, response.code, response.body) == (200, Code.OK, frame(b"\n\x01x"))
         assert response.headers["content-type"] == "application/grpc"
 
 
 async def test_an_empty_reply_is_a_frame_too() -> None:
-    assert (await ask(ToyService(echo), frame(b""))).body == frame(b"")
+    assert (await serve_call(ToyService(echo), frame(b""))).body == frame(b"")
 
 
 async def test_stored_bytes_pass_through() -> None:
     async def stored(_: Any) -> bytes:
         return b"as it was"
 
-    assert (await ask(ToyService(stored), frame(b""))).body == frame(b"as it was")
+    assert (await serve_call(ToyService(stored), frame(b""))).body == frame(b"as it was")
 
 
 @pytest.mark.parametrize("raised", ServiceError.__subclasses__(), ids=lambda raised: raised.__name__)
 async def test_a_failure_is_headers_without_a_body(raised: type[ServiceError]) -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    response = await ask(ToyService(failing(raised("why", detail))), frame(b""))
+    response = await serve_call(ToyService(failing(raised("why", detail))), frame(b""))
     assert (response.status, response.body) == (200, b"")
     assert (response.code, response.message) == (raised.code, "why")
     details = response.headers["grpc-status-details-bin"]
@@ -63,27 +63,27 @@ async def test_a_failure_is_headers_without_a_body(raised: type[ServiceError]) -
     ],
 )
 async def test_an_error_message_is_escaped_as_in_grpc(message: str, header: str) -> None:
-    response = await ask(ToyService(failing(NotFound(message))), frame(b""))
+    response = await serve_call(ToyService(failing(NotFound(message))), frame(b""))
     assert (response.headers["grpc-message"], response.message) == (header, message)
     assert "grpc-status-details-bin" not in response.headers
 
 
 async def test_a_long_error_message_is_cut_and_its_details_stay() -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    response = await ask(ToyService(failing(NotFound("x" * 40_000, detail))), frame(b""))
+    response = await serve_call(ToyService(failing(NotFound("x" * 40_000, detail))), frame(b""))
     assert response.message == "x" * 32_000
     assert "grpc-status-details-bin" in response.headers
 
 
 async def test_an_unexpected_exception_is_internal_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    response = await ask(ToyService(failing(KeyError("secret"))), frame(b""))
+    response = await serve_call(ToyService(failing(KeyError("secret"))), frame(b""))
     assert response.code is Code.INTERNAL
     assert "secret" not in response.message
     assert "secret" in caplog.text
 
 
 async def test_an_unknown_method_is_unimplemented_by_name() -> None:
-    response = await ask(ToyService(echo), frame(b""), path="/test.Toy/Other")
+    response = await serve_call(ToyService(echo), frame(b""), path="/test.Toy/Other")
     assert (response.code, response.message) == (Code.UNIMPLEMENTED, "unknown method Other for service test.Toy")
 
 
@@ -102,20 +102,20 @@ async def test_an_unknown_method_is_unimplemented_by_name() -> None:
 )
 async def test_a_body_that_is_not_one_whole_message_is_refused(body: list[bytes]) -> None:
     toy_service = ToyService(echo)
-    response = await ask(toy_service, *body, headers=(("grpc-encoding", "gzip"),))
+    response = await serve_call(toy_service, *body, headers=(("grpc-encoding", "gzip"),))
     assert response.code in {Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED}
     assert not toy_service.calls
 
 
 async def test_a_request_over_the_limit_is_refused() -> None:
     toy_service = ToyService(echo)
-    response = await ask(toy_service, frame(bytes(LIMIT), length=LIMIT + 1), b"x")
+    response = await serve_call(toy_service, frame(bytes(LIMIT), length=LIMIT + 1), b"x")
     assert response.code is ResourceExhausted.code
     assert response.message == "Received message larger than max (1001 vs. 1000)"
     assert not toy_service.calls
     largest = TEXT(text="x" * (LIMIT - 3)).SerializeToString()
     assert len(largest) == LIMIT
-    assert (await ask(toy_service, frame(largest))).body == frame(largest)
+    assert (await serve_call(toy_service, frame(largest))).body == frame(largest)
 
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
@@ -124,16 +124,18 @@ async def test_a_compressed_message_is_decompressed_up_to_the_limit(
 ) -> None:
     headers = (("grpc-encoding", encoding),)
     plain = TEXT(text="x" * 900).SerializeToString()
-    assert (await ask(ToyService(echo), frame(compress(plain), compressed=True), headers=headers)).body == frame(plain)
-    assert (await ask(ToyService(echo), frame(plain), headers=headers)).body == frame(plain)
+    assert (await serve_call(ToyService(echo), frame(compress(plain), compressed=True), headers=headers)).body == frame(
+        plain
+    )
+    assert (await serve_call(ToyService(echo), frame(plain), headers=headers)).body == frame(plain)
     bomb = compress(bytes(10_000_000))
-    large = await ask(ToyService(echo), frame(bomb[:LIMIT], compressed=True), headers=headers)
+    large = await serve_call(ToyService(echo), frame(bomb[:LIMIT], compressed=True), headers=headers)
     assert large.code is Code.RESOURCE_EXHAUSTED
     assert "message larger than max" in large.message
 
 
 async def test_an_unknown_encoding_is_unimplemented() -> None:
-    response = await ask(ToyService(echo), frame(b"x", compressed=True), headers=(("grpc-encoding", "br"),))
+    response = await serve_call(ToyService(echo), frame(b"x", compressed=True), headers=(("grpc-encoding", "br"),))
     assert response.code is Code.UNIMPLEMENTED
 
 
@@ -145,7 +147,7 @@ async def test_an_unknown_encoding_is_unimplemented() -> None:
 async def test_grpc_timeout_is_parsed_as_in_grpc(grpc_timeout: str, seconds: float | None) -> None:
     toy_service = ToyService(echo)
     began = asyncio.get_running_loop().time()
-    await ask(toy_service, frame(b""), headers=(("grpc-timeout", grpc_timeout),))
+    await serve_call(toy_service, frame(b""), headers=(("grpc-timeout", grpc_timeout),))
     (recorded,) = toy_service.calls
     if seconds is None:
         assert recorded.deadline is None
@@ -163,19 +165,19 @@ async def test_a_call_at_its_deadline_is_deadline_exceeded_and_its_handler_cance
         finally:
             ended.set()
 
-    response = await ask(ToyService(never), frame(b""), headers=(("grpc-timeout", "20m"),))
+    response = await serve_call(ToyService(never), frame(b""), headers=(("grpc-timeout", "20m"),))
     assert response.code is Code.DEADLINE_EXCEEDED
     assert ended.is_set()
 
 
 async def test_a_timeout_error_of_the_handler_is_internal() -> None:
-    response = await ask(ToyService(failing(TimeoutError())), frame(b""), headers=(("grpc-timeout", "15S"),))
+    response = await serve_call(ToyService(failing(TimeoutError())), frame(b""), headers=(("grpc-timeout", "15S"),))
     assert response.code is Code.INTERNAL
 
 
 async def test_headers_are_metadata_of_the_call() -> None:
     toy_service = ToyService(echo)
-    await ask(toy_service, frame(b""), headers=(("traceparent", "00-1-2-01"), ("authorization", "Bearer x")))
+    await serve_call(toy_service, frame(b""), headers=(("traceparent", "00-1-2-01"), ("authorization", "Bearer x")))
     assert toy_service.calls[0].metadata["traceparent"] == "00-1-2-01"
     assert toy_service.calls[0].metadata["authorization"] == "Bearer x"
 
@@ -229,8 +231,8 @@ async def test_bytes_that_are_no_request_do_not_affect_other_calls() -> None:
 
 async def test_a_socket_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     stale = socket.socket(socket.AF_UNIX)
-    stale.bind(str(tmp_path / "front.sock"))
+    stale.bind(str(tmp_path / "server.sock"))
     stale.close()
-    async with serving(ToyService(echo), f"unix:{tmp_path}/front.sock") as address:
+    async with serving(ToyService(echo), f"unix:{tmp_path}/server.sock") as address:
         request = frame(TEXT(text="soup").SerializeToString())
         assert (await call(address, request)).body == request
