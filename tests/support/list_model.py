@@ -1,6 +1,6 @@
-"""A model of lists as docs/behaviour/lists.md specifies them, in plain Python over a few rows.
+"""A model of list filters and sort (lists.md#filter-grammar, lists.md#sort), in plain Python over a few rows.
 
-It is written from the page and not from the code, so that tests can compare the two. Cases that the page leaves open
+It is written from that page and not from the code, so that tests can compare the two. Cases that the page leaves open
 raise Unjudged.
 """
 

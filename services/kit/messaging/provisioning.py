@@ -18,7 +18,7 @@ from services.kit.messaging.streams import Stream
 
 log = logging.getLogger(__name__)
 
-# Shorter than the event log keeps a batch without verdicts (`log_writer`).
+# Shorter than the time that the event log waits for the verdicts of a batch (`log_writer`).
 CHECK_SECONDS = 2.0
 
 

@@ -60,7 +60,7 @@ class App:
     table: Table
     """The methods of the service."""
     services: Sequence[str]
-    """Full names of the gRPC services for health checks and reflection: those of all four services.
+    """Full names of the gRPC services for health checks and reflection: those of the whole system.
 
     The gateway sends such a request to one process, which responds for all.
     """

@@ -107,7 +107,7 @@ async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts:
             await connection.execute("SELECT pg_sleep(0.001)")
             order.append(connection_name)
 
-    flood = [asyncio.create_task(call("many")) for _ in range(200)]
+    flood = [asyncio.create_task(call("flood")) for _ in range(200)]
     await asyncio.sleep(0)
     await asyncio.gather(call("one"), *flood)
     await database.close()
@@ -126,7 +126,7 @@ async def test_calls_of_a_client_with_unread_responses_are_resource_exhausted(
             await connection.execute("SELECT 1")
 
     unread: dict[str, str]
-    for unread in ({CONNECTION_HEADER: "deaf"}, {}):
+    for unread in ({CONNECTION_HEADER: "unread"}, {}):
         connection_name = unread.get(CONNECTION_HEADER, "")
         UNREAD_RESPONSES.add(connection_name, 1 << 30)
         try:

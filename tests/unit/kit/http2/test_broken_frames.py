@@ -76,7 +76,7 @@ BLOCK = block(PATH)
             ("a short ping", frame(PING, 0, 0, bytes(7)), FRAME_SIZE_ERROR),
             ("a ping of a stream", frame(PING, 0, 1, bytes(8)), PROTOCOL_ERROR),
             ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4)), PROTOCOL_ERROR),
-            ("a farewell of a stream", frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL_ERROR),
+            ("a GOAWAY of a stream", frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL_ERROR),
             ("settings of a stream", frame(SETTINGS, 0, 1), PROTOCOL_ERROR),
             ("half a setting", frame(SETTINGS, 0, 0, bytes(5)), FRAME_SIZE_ERROR),
             ("a setting acknowledged", frame(SETTINGS, ACK, 0, bytes(6)), FRAME_SIZE_ERROR),
