@@ -1,1 +1,1 @@
-"""The four services of the control plane and the ground they stand on (kit, contracts)."""
+"""The four services of the control plane, and the packages that they share (kit, contracts)."""

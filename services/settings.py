@@ -1,9 +1,9 @@
 """The settings of every process, and a check of values for them.
 
-`python -m services.settings` checks what the sandbox read from its file of settings, as the sandbox runs services and
-does not import them. Standard input is the content of the file as JSON: settings for every process that has them, and a
-table for each process of which some are its own. Standard output is JSON as well: `settings`, the values of each
-process, and `problems`, a line for each that is unknown or wrong.
+`python -m services.settings` checks the sandbox's file of settings; the sandbox starts services and does not import
+them. Standard input is the content of the file as JSON: settings of all processes that have them, and a table for each
+process with settings of its own. Standard output is JSON too: `settings`, the values for each process, and `problems`,
+a line for each setting that is unknown or wrong.
 """
 
 import json
@@ -28,7 +28,7 @@ PROCESSES: Mapping[str, type[BaseModel]] = {
     "gateway": Gateway,
 }
 
-# Errors of pydantic that name types of Python.
+# Messages for those errors of pydantic that name Python types.
 _IN_TOML = {
     "tuple_type": "must be an array",
     "list_type": "must be an array",
@@ -39,10 +39,10 @@ _IN_TOML = {
 
 
 def checked(content: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the settings of each process, and what is wrong with them.
+    """Return the settings of each process, and their problems.
 
     Args:
-        content: settings for every process that has them, by name, and by a process's name those of it alone.
+        content: settings of all processes, by name; under a process's name a table of its own.
     """
     shared = {name: value for name, value in content.items() if name not in PROCESSES}
     problems = [f"{name}: {_hint(name, shared[name])}" for name in shared if not _owners(name)]
@@ -64,7 +64,7 @@ def _owners(name: str) -> list[str]:
 
 
 def _hint(name: str, value: object = None) -> str:
-    """Return what is wrong with a name that is no setting where it was found, and what would be right."""
+    """Return why a name is not a setting there, and which name or table may be meant."""
     if isinstance(value, dict):
         return f"there is no such setting or table; the tables are {', '.join(PROCESSES)} and environment"
     if owners := _owners(name):
@@ -79,12 +79,12 @@ def _wrong(process: str, values: Mapping[str, Any], own: Container[str]) -> Iter
         PROCESSES[process](**values)
     except ValidationError as error:
         for problem in error.errors():
-            place = ".".join(map(str, problem["loc"]))
+            name = ".".join(map(str, problem["loc"]))
             text = _IN_TOML.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-            shared = place and problem["loc"][0] not in own
-            yield f"{place if shared else '.'.join(filter(None, (process, place)))}: {text}"
+            shared = name and problem["loc"][0] not in own
+            yield f"{name if shared else '.'.join(filter(None, (process, name)))}: {text}"
 
 
 if __name__ == "__main__":
-    found, wrong = checked(json.load(sys.stdin))
-    json.dump({"settings": found, "problems": wrong}, sys.stdout)
+    values, wrong = checked(json.load(sys.stdin))
+    json.dump({"settings": values, "problems": wrong}, sys.stdout)

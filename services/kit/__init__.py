@@ -1,8 +1,8 @@
-"""The ground every service stands on. It knows no Flyte.
+"""The packages that every service is built on. They are independent of Flyte.
 
-Owns: errors and their translation, messages between services (facts and questions) and the bus that carries them,
-the transactional outbox, the database, list machinery, the RPC servers, settings, telemetry, the object store, the
-life of a process.
+They contain errors and their translation, messages between services (announcements and service requests) and the bus
+that carries them, the outbox, the database, lists, the RPC servers, settings, telemetry, the object store, start and
+end of a process.
 
-Serves: the packages above it import from its modules; nothing here imports a service, a contract or flyteidl.
+Services and contracts import from these packages; nothing here imports a service, a contract or flyteidl.
 """

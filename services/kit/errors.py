@@ -1,8 +1,8 @@
-"""Every failure a caller can be told about, typed.
+"""Typed failures that callers receive, by status code.
 
-Raised anywhere in a service (rules, handlers, stores, listeners), translated in one place for each way out: `rpc` for
-callers, `bus` for other services. The module knows neither gRPC nor HTTP, so that pure code can raise from it. The
-numbers are those of google.rpc.Code, which gRPC shares.
+They are raised anywhere in a service (rules, handlers, stores, consumers) and translated where they leave it: by `rpc`
+for callers, by `bus` for other services. The module imports neither gRPC nor HTTP, so that pure code can raise them.
+The codes are those of google.rpc.Code, which are gRPC's too.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.symbol_database import Default as SymbolDatabase
 from google.rpc.status_pb2 import Status
 
-# flytekit raises its metadata limit to 32 KiB for the error text; a longer one would hide the error behind a
-# RESOURCE_EXHAUSTED of the client itself.
+# flytekit raises its metadata limit to 32 KiB for the message; for a longer one the client itself reports
+# RESOURCE_EXHAUSTED instead of the error (clients.md#long-error-messages).
 MAX_MESSAGE_BYTES = 32_000
 
 
@@ -41,7 +41,7 @@ class Code(IntEnum):
 
 
 class ServiceError(Exception):
-    """A failure with a code, a text for people and typed details for programs."""
+    """A failure with a status code, a message for people and typed details for programs."""
 
     code: ClassVar[Code]
 
@@ -52,85 +52,85 @@ class ServiceError(Exception):
 
 
 class Cancelled(ServiceError):
-    """The caller has gone."""
+    """The caller has cancelled the call or disconnected."""
 
     code = Code.CANCELLED
 
 
 class InvalidArgument(ServiceError):
-    """The request is wrong whatever the state of the system."""
+    """The request is wrong, whatever the state of the system."""
 
     code = Code.INVALID_ARGUMENT
 
 
 class DeadlineExceeded(ServiceError):
-    """The caller's time ran out."""
+    """The caller's deadline has passed."""
 
     code = Code.DEADLINE_EXCEEDED
 
 
 class NotFound(ServiceError):
-    """What is asked for does not exist. The engine kills a workflow over it: only for what is truly missing."""
+    """The requested entity does not exist. The engine fails a workflow for it: raise it only if that is certain."""
 
     code = Code.NOT_FOUND
 
 
 class AlreadyExists(ServiceError):
-    """What is to be made is there already; every Flyte client takes it for success."""
+    """The entity to create exists already; every Flyte client takes that for success."""
 
     code = Code.ALREADY_EXISTS
 
 
 class PermissionDenied(ServiceError):
-    """The caller is known and may not."""
+    """The caller is known and lacks the permission."""
 
     code = Code.PERMISSION_DENIED
 
 
 class ResourceExhausted(ServiceError):
-    """Too large or too much at once; Go clients retry it."""
+    """A message is too large, or there are too many at a time; Go clients retry it."""
 
     code = Code.RESOURCE_EXHAUSTED
 
 
 class FailedPrecondition(ServiceError):
-    """Right in itself, wrong in the present state."""
+    """The request is valid, but not in the present state of the system."""
 
     code = Code.FAILED_PRECONDITION
 
 
 class Aborted(ServiceError):
-    """Lost against a concurrent change; the caller may try again."""
+    """The call lost against a concurrent change; the caller may retry."""
 
     code = Code.ABORTED
 
 
 class OutOfRange(ServiceError):
-    """Past the end."""
+    """The request goes beyond the end of a range."""
 
     code = Code.OUT_OF_RANGE
 
 
 class Unimplemented(ServiceError):
-    """A method nobody serves."""
+    """The method is not served."""
 
     code = Code.UNIMPLEMENTED
 
 
 class Internal(ServiceError):
-    """Our own fault."""
+    """A bug or a broken state of Flyteplane."""
 
     code = Code.INTERNAL
 
 
 class Unavailable(ServiceError):
-    """A part is down for now; Go clients retry it."""
+    """A dependency is unavailable for now; Go clients retry it."""
 
     code = Code.UNAVAILABLE
 
 
 class Unauthenticated(ServiceError):
-    """Nobody knows who is calling; clients answer it with a login."""
+    """The caller is not authenticated; clients start a login."""
 
     code = Code.UNAUTHENTICATED
 
@@ -139,13 +139,13 @@ _BY_CODE: Mapping[int, type[ServiceError]] = {cls.code: cls for cls in ServiceEr
 
 
 def trimmed(message: str) -> str:
-    """`message` cut to what reaches every client, at a character boundary."""
+    """Return `message` cut at a character boundary to a length that reaches every client."""
     data = message.encode(errors="replace")
     return data[:MAX_MESSAGE_BYTES].decode(errors="ignore") if len(data) > MAX_MESSAGE_BYTES else message
 
 
 def to_status(error: ServiceError) -> Status:
-    """Pack `error` for the wire; a long text is cut, its details are kept (executions.md 1.1)."""
+    """Return `error` as a Status; a long message is cut, all details stay (common.md#length-of-error-messages)."""
     status = Status(code=error.code, message=trimmed(error.message))
     for detail in error.details:
         status.details.add().Pack(detail)
@@ -153,9 +153,9 @@ def to_status(error: ServiceError) -> Status:
 
 
 def from_status(status: Status) -> ServiceError:
-    """Rebuild the error that another service packed, as the class it was raised as.
+    """Return the error of a Status, as an instance of the class that was raised.
 
-    A detail of a type this process does not know is left out: it could not be packed again.
+    Details of types that are unknown to this process are left out: they could not be packed again.
     """
     details = [message for packed in status.details if (message := _unpack(packed)) is not None]
     return _BY_CODE.get(status.code, Internal)(status.message, *details)

@@ -1,6 +1,7 @@
-"""Lists as the reference describes them (registry.md section 4), in plain Python over a handful of rows.
+"""A model of list filters and sort (lists.md#filter-grammar, lists.md#sort), in plain Python over a few rows.
 
-Written from the page and not from the code, to compare the two. What the page leaves open raises Unjudged.
+It is written from that page and not from the code, so that tests can compare the two. Cases that the page leaves open
+raise Unjudged.
 """
 
 import re
@@ -11,7 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 Row = Mapping[str, Mapping[str, Any]]
-"""Values by column, by the prefix of their entity; under "" what tells equals apart, as `id`."""
+"""Values by column, by the prefix of their entity; the tie-break is `id` under the prefix ""."""
 
 PREFIXES = (
     "task",
@@ -34,15 +35,15 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d
 
 
 class Refused(Exception):
-    """The list is INVALID_ARGUMENT."""
+    """The request is INVALID_ARGUMENT."""
 
 
 class Unjudged(Exception):
-    """The page does not say what the answer is; INVALID_ARGUMENT is as good as any."""
+    """The page does not specify the result; INVALID_ARGUMENT is also right."""
 
 
 class Kind(Enum):
-    """What a column holds."""
+    """The type of a column."""
 
     TEXT = auto()
     NUMBER = auto()  # of 32 bits
@@ -57,7 +58,7 @@ Columns = Mapping[str, Kind]
 
 
 def columns(texts: str, numbers: str = "", blobs: str = "", ids: str = "", *, base: bool = True) -> Columns:
-    """Columns by their names, with those that every table has."""
+    """Return columns by name, with `base` also those of every table."""
     kinds = dict.fromkeys(texts.split(), Kind.TEXT) | dict.fromkeys(numbers.split(), Kind.NUMBER)
     kinds |= dict.fromkeys(blobs.split(), Kind.BYTES) | dict.fromkeys(ids.split(), Kind.ID)
     if base:
@@ -67,36 +68,36 @@ def columns(texts: str, numbers: str = "", blobs: str = "", ids: str = "", *, ba
 
 @dataclass(frozen=True)
 class Shape:
-    """What one list may be filtered and sorted by."""
+    """The filter columns and sort keys of one list."""
 
     own: str  # the prefix of its own entity
     entities: Mapping[str, Columns]  # by prefix
     sort_keys: Columns
-    unsorted: Callable[[Row], Any]  # by what rows are ordered when no order is asked for
+    unsorted: Callable[[Row], Any]  # the order without a sort key
     sorted_of: str = ""  # the prefix of the entity whose columns sort; the own one when empty
 
 
 def select(shape: Shape, rows: Sequence[Row], filters: str) -> list[Row]:
-    """Return the rows that `filters` let through; raises Refused, Unjudged."""
-    # Every expression has a comma, so a piece between plus signs that has none is of the one before.
+    """Return the rows that match `filters`; raise Refused or Unjudged."""
+    # Every expression has a comma, so a piece between plus signs without one continues the expression before it.
     tests = [_test(shape, text) for text in re.split(r"\+(?=[^+]*,)", filters)] if filters else []
     return [row for row in rows if all(test(row) for test in tests)]
 
 
 def order(shape: Shape, rows: Sequence[Row], key: str | None, *, descending: bool) -> list[Row]:
-    """Return the rows in the order of a sort key, that of their ids among equals; raises Refused, Unjudged."""
+    """Return the rows in the order of a sort key, then of their ids; raise Refused or Unjudged."""
     if key is None:
         return sorted(rows, key=shape.unsorted)
     if key not in shape.sort_keys:
         raise Refused(key)
     if shape.sort_keys[key] is Kind.BYTES:
         raise Unjudged("the order of bytes")
-    of = shape.sorted_of or shape.own
-    return sorted(rows, key=lambda row: (_rank(row[of][key]), row[""]["id"]), reverse=descending)
+    prefix = shape.sorted_of or shape.own
+    return sorted(rows, key=lambda row: (_rank(row[prefix][key]), row[""]["id"]), reverse=descending)
 
 
 def _rank(value: Any) -> tuple[bool, Any]:
-    """Nulls count as the largest."""
+    """Return a sort key by which nulls are the largest."""
     return (True, 0) if value is None else (False, value)
 
 
@@ -114,38 +115,38 @@ def _test(shape: Shape, text: str) -> Callable[[Row], bool]:
     kind = shape.entities.get(prefix, {}).get(column)
     if kind is None or kind is Kind.BYTES:
         raise Refused(name)
-    holds = _holding(function, kind, value.split(";"))
-    # Nothing compares with a null.
-    return lambda row: row[prefix][column] is not None and holds(row[prefix][column])
+    predicate = _predicate(function, kind, value.split(";"))
+    # No comparison with a null is true.
+    return lambda row: row[prefix][column] is not None and predicate(row[prefix][column])
 
 
-def _holding(function: str, kind: Kind, items: list[str]) -> Callable[[Any], bool]:
+def _predicate(function: str, kind: Kind, items: list[str]) -> Callable[[Any], bool]:
     several = {"value_in": True, "value_not_in": False}
     if function in several:
         values = [_value(kind, item) for item in items]
-        return lambda found: (found in values) is several[function]
+        return lambda value_found: (value_found in values) is several[function]
     if function not in _COMPARISONS and function not in {"contains", "not_like"}:
         raise Refused(function)
     if len(items) > 1:
         raise Refused("several values")
     if function in _COMPARISONS:
         value, compare = _value(kind, items[0]), _COMPARISONS[function]
-        return lambda found: compare(found, value)
+        return lambda value_found: compare(value_found, value)
     if "\0" in items[0]:
         raise Refused("a text no database can hold")
     if kind is Kind.MOMENT:
         raise Unjudged("how a moment reads")
     like = _like(f"%{items[0]}%" if function == "contains" else items[0])
-    return lambda found: like(str(found)) is (function == "contains")
+    return lambda value_found: like(str(value_found)) is (function == "contains")
 
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda found, value: found == value,
-    "ne": lambda found, value: found != value,
-    "gt": lambda found, value: found > value,
-    "gte": lambda found, value: found >= value,
-    "lt": lambda found, value: found < value,
-    "lte": lambda found, value: found <= value,
+    "eq": lambda value_found, value: value_found == value,
+    "ne": lambda value_found, value: value_found != value,
+    "gt": lambda value_found, value: value_found > value,
+    "gte": lambda value_found, value: value_found >= value,
+    "lt": lambda value_found, value: value_found < value,
+    "lte": lambda value_found, value: value_found <= value,
 }
 
 
@@ -168,7 +169,7 @@ def _value(kind: Kind, text: str) -> Any:
 
 
 def _like(pattern: str) -> Callable[[str], bool]:
-    """SQL's LIKE, its backslash included; one at the end is an error, but not when nothing gets that far."""
+    """Return SQL's LIKE with backslash as escape; one at the end is an error only for texts that match so far."""
     parts = re.findall(r"\\.|\\$|[^\\]", pattern, re.DOTALL)
     if parts and parts[-1] == "\\":
         raise Unjudged("a pattern that ends within an escape")

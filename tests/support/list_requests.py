@@ -1,4 +1,4 @@
-"""List requests as no client sends them, and some as clients do: filters, sorts, tokens and limits of every kind."""
+"""Hypothesis strategies for list requests, usual and hostile ones: filters, sorts, tokens and limits of every kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _HOSTILE = ["\\", "\0", "'", "NULL", "𝕏", "--", "$1", "%(x)s", "1.5", " 1", "
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks of a list."""
+    """A list request."""
 
     filters: str = ""
     sort: tuple[str, int] | None = None  # key and direction
@@ -31,12 +31,12 @@ class Asked:
 
 
 def list_requests(shape: Shape, texts: Sequence[str]) -> st.SearchStrategy[Asked]:
-    """Requests of a list, right ones three times out of four; filters compare with `texts` and with what is hostile."""
-    return st.one_of(*[_right(shape, texts)] * 3, _any(shape, texts))
+    """Return list requests, three of four valid; filters compare with `texts` and with hostile values."""
+    return st.one_of(*[_valid(shape, texts)] * 3, _any(shape, texts))
 
 
-def _right(shape: Shape, texts: Sequence[str]) -> st.SearchStrategy[Asked]:
-    """Requests that are to be answered, nearly all of them."""
+def _valid(shape: Shape, texts: Sequence[str]) -> st.SearchStrategy[Asked]:
+    """Return requests that are valid, with few exceptions."""
     columns = [(prefix, name, kind) for prefix, known in shape.entities.items() for name, kind in known.items()]
     compared = [column for column in columns if column[2] is not Kind.BYTES]
     expression = st.sampled_from(compared).flatmap(lambda column: _comparison(*column, shape.own, texts))
@@ -50,7 +50,7 @@ def _right(shape: Shape, texts: Sequence[str]) -> st.SearchStrategy[Asked]:
 
 
 def _comparison(prefix: str, name: str, kind: Kind, own: str, texts: Sequence[str]) -> st.SearchStrategy[str]:
-    """Expressions that compare a column with what it can hold."""
+    """Return expressions that compare a column with values of its type."""
     fields = st.sampled_from([f"{prefix}.{name}", name] if prefix == own else [f"{prefix}.{name}"])
     of_kind = {
         Kind.NUMBER: st.sampled_from(_NUMBERS),
@@ -69,7 +69,7 @@ def _comparison(prefix: str, name: str, kind: Kind, own: str, texts: Sequence[st
 
 
 def _any(shape: Shape, texts: Sequence[str]) -> st.SearchStrategy[Asked]:
-    """Requests of which anything may be wrong."""
+    """Return requests in which any part may be wrong."""
     known = sorted({name for columns in shape.entities.values() for name in columns} | {*shape.sort_keys})
     field = st.sampled_from([*known, "phase", "Name", ""])
     prefixed = st.builds("{}.{}".format, st.sampled_from([*PREFIXES, "unknown"]), field)

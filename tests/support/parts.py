@@ -28,14 +28,14 @@ from services.kit.db.migrations import migrate
 from services.kit.process.service import serve
 
 START_SECONDS = 20.0
-# No test outlives the machine: what the kernel has is safe enough, and a commit waits for no disk.
+# A test does not need its data after a crash of the machine, so commits do not wait for the disk.
 _WITHOUT_FSYNC = ("-c", "fsync=off")
 SERVICES = Path(__file__).parents[2] / "services"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the parts of a test session listen."""
+    """The addresses of PostgreSQL and NATS of a test session."""
 
     postgres_url: str  # of the superuser's own database
     nats_url: str
@@ -44,18 +44,18 @@ class Parts:
     """The migrated template database of each service that has one so far."""
 
     def new_database(self, name: str, template: str = "template1") -> str:
-        """Make a copy of `template`, by default an empty database, and return its URL."""
+        """Create a copy of the database `template`, by default an empty one; return its URL."""
         create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             connection.execute(create)
-        base, question, options = self.postgres_url.partition("?")
-        return f"{base.rpartition('/')[0]}/{name}{question}{options}"
+        base, separator, options = self.postgres_url.partition("?")
+        return f"{base.rpartition('/')[0]}/{name}{separator}{options}"
 
     def migrated_database(self, service: str, name: str) -> str:
-        """Make a database at the newest schema version of `service` and return its URL.
+        """Create a database at the newest schema version of `service`; return its URL.
 
-        The migrations run for the first one only: all are copies of one template.
+        The migrations run only for the first one; all are copies of one template.
         """
         if service not in self._templates:
             template = f"template_{service}"
@@ -70,7 +70,7 @@ def migrations_of(service: str) -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """Return a port of the loopback interface that is not in use now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -79,14 +79,14 @@ def free_port() -> int:
 
 @contextmanager
 def running_parts(folder: Path) -> Iterator[Parts]:
-    """PostgreSQL and NATS with JetStream, with their files in `folder`, until the end of the block."""
+    """Run PostgreSQL and NATS with JetStream during the block, with their files in `folder`."""
     with running_nats(folder / "nats", free_port()) as nats_url, running_postgres(folder / "sandbox") as postgres_url:
         yield Parts(postgres_url, nats_url, folder)
 
 
 @contextmanager
 def running_postgres(folder: Path) -> Iterator[str]:
-    """PostgreSQL as a sandbox in `folder` would run it; answers the URL of its superuser's database."""
+    """Run PostgreSQL during the block as a sandbox in `folder` does; yield the URL of its superuser's database."""
     layout = Layout(folder)
     layout.prepare()
     postgres.prepare(layout)
@@ -98,7 +98,7 @@ def running_postgres(folder: Path) -> Iterator[str]:
         _await_postgres(url)
         yield url
     finally:
-        process.send_signal(signal.SIGINT)  # what PostgreSQL calls a fast shutdown
+        process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
         process.wait()
 
 
@@ -117,7 +117,13 @@ def _await_postgres(url: str) -> None:
 
 @contextmanager
 def running_nats(folder: Path, port: int, more: str = "") -> Iterator[str]:
-    """A NATS server on `port` with its streams in `folder` and `more` in its configuration; answers its URL."""
+    """Run NATS on `port` during the block; yield its URL.
+
+    Args:
+        folder: its files.
+        port: its port.
+        more: further lines of its configuration.
+    """
     binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
     folder.mkdir(parents=True, exist_ok=True)
     log = (folder / "nats.log").open("ab")
@@ -134,7 +140,7 @@ def running_nats(folder: Path, port: int, more: str = "") -> Iterator[str]:
 
 
 def await_port(port: int) -> None:
-    """Wait until somebody listens on `port` of the loopback interface; raises TimeoutError."""
+    """Wait until a process listens on `port` of the loopback interface; raise TimeoutError."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):
@@ -154,14 +160,18 @@ class Served:
 
 @asynccontextmanager
 async def service(name: str, parts: Parts, database: str, **settings: Any) -> AsyncIterator[Served]:
-    """Make `database` and run the service `name` on it until the end of the block.
+    """Create `database`, and run the service `name` on it during the block.
 
-    `settings` are the service's own fields; addresses, database and NATS are filled in.
+    Args:
+        name: the service.
+        parts: PostgreSQL and NATS.
+        database: name of the new database.
+        settings: settings of the service, except addresses, database and NATS.
     """
     app = importlib.import_module(f"services.{name}.app")
     config = importlib.import_module(f"services.{name}.config")
     url = await asyncio.to_thread(parts.migrated_database, name, database)
-    chosen = config.Settings(
+    own_settings = config.Settings(
         database_url=url,
         nats_url=parts.nats_url,
         grpc_address=f"127.0.0.1:{free_port()}",
@@ -170,17 +180,17 @@ async def service(name: str, parts: Parts, database: str, **settings: Any) -> As
         drain_seconds=1,
         **settings,
     )
-    ending = asyncio.Event()
-    running = asyncio.create_task(serve(name, chosen, app.build, migrations_of(name), ending))
-    async with grpc.aio.insecure_channel(chosen.grpc_address) as channel:
+    stopping = asyncio.Event()
+    running = asyncio.create_task(serve(name, own_settings, app.build, migrations_of(name), stopping))
+    async with grpc.aio.insecure_channel(own_settings.grpc_address) as channel:
         ready = asyncio.create_task(channel.channel_ready())
         await asyncio.wait([ready, running], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         try:
             if not ready.done():
                 await running
                 raise TimeoutError(f"{name} did not start")
-            yield Served(channel, chosen, f"http://{chosen.http_address}")
+            yield Served(channel, own_settings, f"http://{own_settings.http_address}")
         finally:
             ready.cancel()
-            ending.set()
+            stopping.set()
             await running

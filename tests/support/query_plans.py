@@ -1,4 +1,4 @@
-"""How PostgreSQL carries out a statement that a store has run."""
+"""PostgreSQL's plans for the statements of stores."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,25 +11,25 @@ Statement = tuple[str, Mapping[str, Any]]
 
 
 async def plan_steps(connection: Connection, statement: Statement) -> list[dict[str, Any]]:
-    """Run the statement; return every step of its plan with the rows that it came to."""
+    """Run the statement; return every step of its plan, with row counts."""
     text, parameters = statement
     cursor = await connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", parameters, prepare=False)
-    ((found,),) = await cursor.fetchall()
-    return list(steps_of((json.loads(found) if isinstance(found, str) else found)[0]["Plan"]))
+    ((plan,),) = await cursor.fetchall()
+    return list(steps_of((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
 
 
 def rows_seen(step: Mapping[str, Any]) -> int:
-    """Return how many rows a step looks at in all."""
+    """Return how many rows a step reads in total."""
     return int((step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"])
 
 
 async def assert_reads_only_the_page(connection: Connection, statement: Statement) -> None:
-    """Assert that the rows which the offset of a list skips are read from an index alone."""
+    """Assert that rows skipped by a list's offset are read from an index alone."""
     steps = await plan_steps(connection, statement)
     offset, limit = statement[1]["offset"], statement[1]["limit"]
     scans = [step for step in steps if step["Node Type"].endswith("Scan") and step["Node Type"] != "Subquery Scan"]
     for step in scans:
-        # An index may also have what a filter leaves out.
+        # An index may also have rows that a filter excludes.
         most = 2 * (offset + limit) if step["Node Type"] == "Index Only Scan" else limit
         assert rows_seen(step) <= most, step
     assert sum(map(rows_seen, scans)) >= offset

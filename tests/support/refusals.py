@@ -1,4 +1,4 @@
-"""Calls that a service refuses, and what it says of the reason."""
+"""Calls that must fail: their codes, messages and details."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -13,7 +13,7 @@ Detail = TypeVar("Detail", bound=Message)
 
 
 async def refused(call: Awaitable[object], code: grpc.StatusCode, message: str = "") -> grpc.aio.AioRpcError:
-    """Await `call`, which must fail with `code` and a text that holds `message`; answers the error."""
+    """Await `call`, which must fail with `code` and a text that contains `message`; return the error."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
     assert error.value.code() is code, error.value.details()
@@ -22,7 +22,7 @@ async def refused(call: Awaitable[object], code: grpc.StatusCode, message: str =
 
 
 async def codes(calls: Sequence[Awaitable[object]]) -> list[grpc.StatusCode]:
-    """Make all calls at once; answers the code of each."""
+    """Await all calls concurrently; return the status code of each."""
 
     async def code(call: Awaitable[object]) -> grpc.StatusCode:
         try:

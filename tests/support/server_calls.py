@@ -1,4 +1,4 @@
-"""The server for the gateway, and a caller that speaks as the gateway does."""
+"""The HTTP/2 server with a toy service, and calls to it as the gateway sends them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +12,7 @@ from services.kit.process.settings import UNIX
 from services.kit.rpc.http2_server import Http2Server
 from tests.support import http2_client
 from tests.support.parts import free_port
-from tests.support.toy_service import COOK, ToyService
+from tests.support.toy_service import METHOD_PATH, ToyService
 
 LIMIT = 1000
 """Bytes of the largest message."""
@@ -21,8 +21,8 @@ Headers = Sequence[tuple[str, str]]
 
 
 @dataclass
-class Answer:
-    """What came back; trailers count as headers."""
+class CallResponse:
+    """A response; headers include the trailers."""
 
     status: int
     headers: dict[str, str]
@@ -30,12 +30,12 @@ class Answer:
 
     @property
     def code(self) -> Code:
-        """Of gRPC."""
+        """The gRPC status code."""
         return Code(int(self.headers["grpc-status"]))
 
     @property
     def message(self) -> str:
-        """Of a failure."""
+        """The gRPC message of a failure."""
         return unquote(self.headers["grpc-message"])
 
 
@@ -49,33 +49,41 @@ async def open_connection(address: str) -> tuple[asyncio.StreamReader, asyncio.S
 
 @asynccontextmanager
 async def serving(toy_service: ToyService, address: str = "") -> AsyncIterator[str]:
-    """Serve for the length of a block; yields the address."""
+    """Serve during a block; yield the address."""
     address = address or f"127.0.0.1:{free_port()}"
-    front = Http2Server(toy_service.table, address, LIMIT)
-    await front.start()
+    server = Http2Server(toy_service.table, address, LIMIT)
+    await server.start()
     try:
         yield address
     finally:
-        await front.stop(0)
+        await server.stop(0)
 
 
-async def call(address: str, *pieces: bytes, path: str = COOK, headers: Headers = ()) -> Answer:
-    """Send a request whose body travels in `pieces`."""
+async def call(address: str, *pieces: bytes, path: str = METHOD_PATH, headers: Headers = ()) -> CallResponse:
+    """Send a request, its body in `pieces`; return the response."""
     reader, writer = await open_connection(address)
     client = http2_client.Client(reader, writer)
     await client.greet()
-    said = [(":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc"), *headers]
-    client.send(http2_client.begun(1, said))
+    request_headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        ("content-type", "application/grpc"),
+        *headers,
+    ]
+    client.send(http2_client.begun(1, request_headers))
     for number, piece in enumerate(pieces, 1):
         client.send(frame(DATA, END_STREAM if number == len(pieces) else 0, 1, piece))
-    got = await client.answer()
+    response = await client.response()
     writer.close()
     await writer.wait_closed()
-    fields = got.headers | got.trailers
-    return Answer(int(fields.pop(":status")), fields, got.body)
+    fields = response.headers | response.trailers
+    return CallResponse(int(fields.pop(":status")), fields, response.body)
 
 
-async def ask(toy_service: ToyService, *pieces: bytes, path: str = COOK, headers: Headers = ()) -> Answer:
-    """Serve one call."""
+async def serve_call(
+    toy_service: ToyService, *pieces: bytes, path: str = METHOD_PATH, headers: Headers = ()
+) -> CallResponse:
+    """Start a server for one call; return the response."""
     async with serving(toy_service) as address:
         return await call(address, *pieces, path=path, headers=headers)

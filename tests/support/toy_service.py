@@ -1,4 +1,4 @@
-"""A small gRPC service for tests of the fronts: one method, of messages with one text."""
+"""A toy gRPC service for tests of the servers: one method, whose messages have one text."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,49 +12,49 @@ from google.protobuf.message_factory import GetMessageClass
 from services.kit.rpc.table import Call, Table
 
 
-def _kitchen() -> Any:
+def _toy_service() -> Any:
     text = DescriptorProto(name="Text")
     text.field.add(name="text", number=1, label=1, type=9)
-    file = FileDescriptorProto(name="kitchen.proto", package="test", syntax="proto3", message_type=[text])
-    service = file.service.add(name="Kitchen")
-    service.method.add(name="Cook", input_type=".test.Text", output_type=".test.Text")
+    file = FileDescriptorProto(name="toy.proto", package="test", syntax="proto3", message_type=[text])
+    service = file.service.add(name="Toy")
+    service.method.add(name="Echo", input_type=".test.Text", output_type=".test.Text")
     pool = DescriptorPool()
     pool.Add(file)
-    return pool.FindServiceByName("test.Kitchen")
+    return pool.FindServiceByName("test.Toy")
 
 
-KITCHEN = _kitchen()
-TEXT: Any = GetMessageClass(KITCHEN.methods_by_name["Cook"].input_type)
-COOK = "/test.Kitchen/Cook"
+SERVICE = _toy_service()
+TEXT: Any = GetMessageClass(SERVICE.methods_by_name["Echo"].input_type)
+METHOD_PATH = "/test.Toy/Echo"
 
 
 @dataclass
 class ToyService:
-    """Answers with `answer`; keeps the calls."""
+    """Responds by `handle`, and records the calls."""
 
-    answer: Callable[[Any], Awaitable[Any]]
+    handle: Callable[[Any], Awaitable[Any]]
     calls: list[Call] = field(default_factory=list)
 
-    async def Cook(self, request: Message, call: Call) -> Any:
-        """The one method."""
+    async def Echo(self, request: Message, call: Call) -> Any:
+        """The only method."""
         self.calls.append(call)
-        return await self.answer(request)
+        return await self.handle(request)
 
     @property
     def table(self) -> Table:
-        """What a front is given."""
+        """The method table of the service."""
         table = Table()
-        table.bind(KITCHEN, self)
+        table.bind(SERVICE, self)
         return table
 
 
 async def echo(request: Any) -> Any:
-    """Answer with what was asked."""
+    """Return the text of the request."""
     return TEXT(text=request.text)
 
 
 def failing(error: Exception) -> Callable[[Any], Awaitable[Any]]:
-    """Answer with an error."""
+    """Return a handler that raises `error`."""
 
     async def fail(_: Any) -> Any:
         raise error
@@ -63,5 +63,5 @@ def failing(error: Exception) -> Callable[[Any], Awaitable[Any]]:
 
 
 def frame(message: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:
-    """A message as it travels, its length told truly or not."""
+    """Return the gRPC frame of a message, with its own length or another one."""
     return bytes([compressed]) + (len(message) if length is None else length).to_bytes(4, "big") + message

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with an end."""
+"""Waiting for a condition, with a time limit."""
 
 import asyncio
 import time
@@ -8,23 +8,23 @@ from typing import TypeVar
 import grpc
 
 _POLL_SECONDS = 0.01
-# A part that was killed is back within half a minute, also on a busy machine.
+# A killed process is back within half a minute, also on a busy machine.
 _AVAILABLE_SECONDS = 60.0
 
 Response = TypeVar("Response")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Return as soon as `condition` holds; raises TimeoutError when it does not within `seconds`."""
+    """Return as soon as `condition` holds; raise TimeoutError when it does not within `seconds`."""
     end = time.monotonic() + seconds
-    while not condition():  # the condition is of another process and sends no event
+    while not condition():  # the state is another process's, which sends no event
         if time.monotonic() > end:
             raise TimeoutError("what was waited for did not happen")
         await asyncio.sleep(_POLL_SECONDS)
 
 
 async def once_available(call: Callable[[], Awaitable[Response]], refusal: str = "") -> Response:
-    """Make `call` again as long as it fails with UNAVAILABLE, for at most a minute, as clients of Flyte do.
+    """Retry `call` while it fails with UNAVAILABLE, for at most a minute, as Flyte's clients do.
 
     Args:
         call: Starts one attempt.

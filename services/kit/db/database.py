@@ -1,8 +1,9 @@
 """PostgreSQL for one service: a pool, reads, transactions, and the translation of database errors.
 
-SQLAlchemy declares tables, writes migrations and composes list queries; psycopg runs everything. Going through
-SQLAlchemy's own execution costs 220 to 360 us a statement more than the driver (architecture, section 4), so its
-statements are compiled to text here and hot ones are text from the start.
+SQLAlchemy declares tables, writes migrations and composes list queries; psycopg runs everything. SQLAlchemy's own
+execution costs 220 to 360 us per statement more than the driver's
+(docs/decisions/0001-sqlalchemy-composes-psycopg-runs.md), so its statements are compiled to text here, and frequent
+ones are written as text.
 """
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
@@ -32,71 +33,70 @@ from services.kit.rpc.fairness import UNREAD_RESPONSES, FairSemaphore, current_c
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
-# A statement that runs longer than this serves nobody: Go clients give a call up after 15 s.
+# The result of a longer statement is of no use: Go clients cancel a call after 15 s.
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
-# Locks are held for one short transaction each; whoever waits longer than this waits for something broken.
+# Locks are held for one short transaction each; a longer wait means that its holder hangs.
 LOCK_TIMEOUT_MILLISECONDS = 5_000
-# Whoever opens a transaction and then says nothing for this long stands still, and with it whoever needs its locks. The
-# longest that is waited for within one is a write to the object store.
+# A transaction that is idle for this long hangs, and blocks others by its locks. The longest regular wait within one is
+# a write to the object store.
 IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 10_000
-# How long a call waits for a free connection before it is refused; shorter than any client's patience.
+# How long a call waits for a free connection before it is refused; shorter than any client's timeout.
 POOL_WAIT_SECONDS = 5.0
-# A pool tries to connect again with pauses that double. After this it gives up, and the next who wants a connection
-# begins anew, without a pause: otherwise a database that was away for a minute would be missed for a minute more.
+# A pool retries to connect with doubling pauses. After this time it gives up, and the next request for a connection
+# tries at once: otherwise the pool might notice only a minute later that a database is back.
 _RECONNECT_SECONDS = 4.0
 # How long a start waits for the database, which may be starting too.
 START_SECONDS = 30.0
-# How long somebody at a terminal waits for it.
+# How long a command at a terminal waits for the database.
 _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
-# Clients send some dozens of shapes; whoever makes up more gets each composed anew. A text has a kilobyte, the longest
-# that filters can ask for 20.
-_TEXTS_KEPT = 500
+# Clients send some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte, the longest that
+# filters allow has 20.
+_MOST_TEXTS = 500
 
 _TOO_MANY = "too many calls are waiting for the database"
 
-# What is left is a nested loop over an index.
-_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+# Without these plan types, PostgreSQL uses nested loops over indexes.
+_INDEX_ONLY_PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
 
-# Nothing is wrong with the statement: it can be sent again once the server has room, or its successor is found.
-_NO_WRITES: dict[type[psycopg.Error], str] = {
+# The statement itself is right: it can be sent again once the server has disk space, or another primary is found.
+_WRITE_FAILURES: dict[type[psycopg.Error], str] = {
     pg.DiskFull: "its disk is full",
     pg.IoError: "its disk fails",
     pg.ReadOnlySqlTransaction: "it is read-only",
 }
 
-_TAKES_NO_WRITES = tuple(_NO_WRITES)
+_WRITE_ERRORS = tuple(_WRITE_FAILURES)
 
-# Fails as the next write would, and leaves nothing: a commit of its own for the write-ahead log, and rows that do not
-# fit into memory for the disk of the tables. Some milliseconds, so it is asked for now and then, not for a call.
-_TRY_A_WRITE = (
+# Fails as the next write would, and stores nothing: a commit tests the write-ahead log, and rows that do not fit into
+# memory test the disk of the tables. It takes some milliseconds, so it runs in readiness checks and not in calls.
+_TRIAL_WRITE = (
     "SET LOCAL work_mem = '64kB'",
     "SELECT pg_logical_emit_message(true, 'flyteplane', 'a write is tried')",
     "SELECT count(*) FROM generate_series(1, 10000)",
 )
 
-# The server ended the session; whatever was under way in it was undone.
-_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout, PoolClosed)
+# The server ended the session and rolled its transaction back.
+_LOST_CONNECTION = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout, PoolClosed)
 
-_AWAY = "the database cannot be reached"
+_UNREACHABLE = "the database cannot be reached"
 
-# Constraint violations reach this place only when a caller's data breaks a rule that no check foresaw; the value is
-# wrong, not the database.
+# A caller's value violates a rule of PostgreSQL that no check covers; the database is in order.
 _BAD_VALUE = (pg.DataError, pg.UntranslatableCharacter, pg.CharacterNotInRepertoire, pg.ProgramLimitExceeded)
 
 
 class Database:
-    """The pool of one service's connections. All are in autocommit; `transaction` opens a block."""
+    """The connection pool of one service. Connections are in autocommit mode; `transaction` opens a block."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
-        # A pool serves in the order in which it is asked: behind hundreds of lists of one client all others would wait.
-        self._turns = FairSemaphore(pool.max_size)
-        self._lent = 0  # connections that calls hold now
+        # The pool itself is first in, first out: all other clients would wait behind hundreds of lists of one client.
+        self._semaphore = FairSemaphore(pool.max_size)
+        self._in_use = 0  # connections outside of the pool
         self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
     @classmethod
@@ -109,17 +109,25 @@ class Database:
         patience: float = START_SECONDS,
         by_key: bool = False,
     ) -> Self:
-        """Open a pool on `url`; raises Unavailable when the database cannot be reached within `patience` seconds.
+        """Open a pool.
 
-        `by_key`: for statements that find every row by a key. PostgreSQL plans a prepared statement a few times and
-        then keeps the plan; one made while a table was new and empty would read all of it when it has grown.
+        Args:
+            url: connection URL of the database.
+            min_size: connections that stay open.
+            max_size: connections at most.
+            patience: seconds to wait for the first connection.
+            by_key: all statements find their rows by a key. PostgreSQL plans a prepared statement a few times and then
+                reuses the plan; without this, a plan that was made for an empty table would scan it when it has grown.
+
+        Raises:
+            Unavailable: the database cannot be reached in time.
         """
         timeouts = {
             "statement_timeout": STATEMENT_TIMEOUT_MILLISECONDS,
             "lock_timeout": LOCK_TIMEOUT_MILLISECONDS,
             "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_MILLISECONDS,
         }
-        settings = timeouts | (_BY_KEY if by_key else {})
+        settings = timeouts | (_INDEX_ONLY_PLANS if by_key else {})
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
@@ -133,37 +141,37 @@ class Database:
             await pool.open(wait=True, timeout=patience)
         except PoolTimeout as error:
             await pool.close()
-            raise Unavailable(_AWAY) from error
+            raise Unavailable(_UNREACHABLE) from error
         pool.reconnect_timeout = _RECONNECT_SECONDS
         return cls(pool)
 
     async def close(self) -> None:
-        """Close every connection; calls under way get a few seconds to give theirs back."""
+        """Close every connection; calls under way have a few seconds to return theirs."""
         await self._pool.close()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit, for reads and for single statements that are their own transaction."""
+        """Yield a connection in autocommit mode, for reads and for statements that are a transaction of their own."""
         with self._translated():
-            async with self._in_turn() as connection:
+            async with self._lease() as connection:
                 yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction: committed at the end of the block, rolled back when it raises."""
+        """Yield a connection in a transaction: committed at the end of the block, rolled back when the block raises."""
         with self._translated():
-            async with self._in_turn() as connection, connection.transaction():
+            async with self._lease() as connection, connection.transaction():
                 yield connection
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Pipeline]:
-        """A transaction of statements that travel together: its end goes with what the block has put last.
+        """Yield a transaction whose statements are sent together; COMMIT is sent with the last ones of the block.
 
-        A statement fails when the pipeline runs, and the last ones when the block ends.
+        A statement's error is raised when the pipeline runs; that of the last ones when the block ends.
         """
         with self._translated():
-            connection = await self._pool.getconn()  # by whatever comes together; it waits for no turn
-            self._lent += 1
+            connection = await self._pool.getconn()  # for batches, which need no turn of a client
+            self._in_use += 1
             try:
                 pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
                 pipeline.put(BEGIN)
@@ -175,52 +183,56 @@ class Database:
                     await pipeline.undo(ROLLBACK)
                     raise
             finally:
-                self._lent -= 1
+                self._in_use -= 1
                 await self._pool.putconn(connection)
 
     @asynccontextmanager
-    async def _in_turn(self) -> AsyncIterator[Connection]:
-        peer = await self._turn()
+    async def _lease(self) -> AsyncIterator[Connection]:
+        client_connection = await self._acquire_slot()
         try:
             async with self._pool.connection() as connection:
-                self._lent += 1
+                self._in_use += 1
                 try:
                     yield connection
                 finally:
-                    self._lent -= 1
+                    self._in_use -= 1
         finally:
-            self._turns.give(peer)
+            self._semaphore.release(client_connection)
 
-    async def _turn(self) -> str | None:
-        """Wait for the turn of whom this call is for; it must be given back. Raises ResourceExhausted or Unavailable.
+    async def _acquire_slot(self) -> str | None:
+        """Acquire a slot for the current call, and return the client connection that must release it.
 
-        Nothing is read for somebody who leaves unread what was answered before: it would pile up here.
+        A client connection with too many unread responses waits: more of them would accumulate in memory.
+
+        Raises:
+            ResourceExhausted: no slot was free in time.
+            Unavailable: the same, because the database cannot be reached.
         """
-        peer = current_client_connection()
-        await self._take_turn(peer)
-        while UNREAD_RESPONSES.too_many(peer):
-            self._turns.give(peer)
+        client_connection = current_client_connection()
+        await self._wait_for_slot(client_connection)
+        while UNREAD_RESPONSES.exceeded(client_connection):
+            self._semaphore.release(client_connection)
             try:
-                await UNREAD_RESPONSES.fewer(peer, POOL_WAIT_SECONDS)
+                await UNREAD_RESPONSES.wait(client_connection, POOL_WAIT_SECONDS)
             except TimeoutError:
                 raise ResourceExhausted(_TOO_MANY) from None
-            await self._take_turn(peer)
-        return peer
+            await self._wait_for_slot(client_connection)
+        return client_connection
 
-    async def _take_turn(self, peer: str | None) -> None:
+    async def _wait_for_slot(self, client_connection: str | None) -> None:
         try:
-            await self._turns.take(peer, POOL_WAIT_SECONDS)
+            await self._semaphore.acquire(client_connection, POOL_WAIT_SECONDS)
         except TimeoutError:
             raise self._no_connection() from None
 
     def _no_connection(self) -> ServiceError:
-        # None was had although not all are in use.
-        return Unavailable(_AWAY) if self._lent < self._pool.max_size else ResourceExhausted(_TOO_MANY)
+        # Fewer than the maximum are in use, so the pool could not open one.
+        return Unavailable(_UNREACHABLE) if self._in_use < self._pool.max_size else ResourceExhausted(_TOO_MANY)
 
     async def check_writes(self) -> None:
-        """Raise Unavailable unless the database would take a write now."""
+        """Raise Unavailable unless the database accepts writes now."""
         async with self.transaction() as connection:
-            for statement in _TRY_A_WRITE:
+            for statement in _TRIAL_WRITE:
                 await connection.execute(statement)
 
     @contextmanager
@@ -235,17 +247,17 @@ class Database:
             raise InvalidArgument(f"a value cannot be stored or compared: {_first_line(error)}") from error
         except (PoolTimeout, TooManyRequests) as error:
             raise self._no_connection() from error
-        except _TAKES_NO_WRITES as error:
-            raise Unavailable(f"the database takes no writes: {_NO_WRITES[type(error)]}") from error
-        except _LOST as error:
-            raise Unavailable(_AWAY) from error
+        except _WRITE_ERRORS as error:
+            raise Unavailable(f"the database takes no writes: {_WRITE_FAILURES[type(error)]}") from error
+        except _LOST_CONNECTION as error:
+            raise Unavailable(_UNREACHABLE) from error
         except psycopg.Error as error:
             raise Internal("the database refused a statement") from error
 
 
 @asynccontextmanager
 async def at_terminal(url: str) -> AsyncIterator[Database]:
-    """A database over one connection for a command: somebody waits for it; raises Unavailable soon."""
+    """Yield a database with one connection, for a command at a terminal; raise Unavailable after a short wait."""
     db = await Database.open(url, max_size=1, patience=_TERMINAL_SECONDS)
     try:
         yield db
@@ -255,8 +267,8 @@ async def at_terminal(url: str) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
-    """Reads that see the rows of one moment, whatever others commit meanwhile."""
-    # In one statement, where the driver's own block takes two and would have to be told the level besides.
+    """Open a block whose reads see one snapshot of the database."""
+    # One statement; the driver's own block needs two, and the isolation level in addition.
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     try:
         yield
@@ -265,15 +277,15 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
 
 
 async def fetch(connection: Connection, statement: Executable) -> list[TupleRow]:
-    """Run a SQLAlchemy Core statement through the driver; rows are tuples in the order of its columns."""
+    """Run a SQLAlchemy Core statement by the driver; return its rows as tuples in the order of its columns."""
     return await fetch_text(connection, *compiled(statement))
 
 
 async def fetch_text(connection: Connection, text: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
-    """Run the text of a composed statement; rows are tuples in the order of its columns.
+    """Run the text of a composed statement; return its rows as tuples in the order of its columns.
 
-    It is never prepared: PostgreSQL would in the end plan it once for all values, and what is right for a name with
-    three versions takes a hundred times as long for one with a hundred thousand.
+    It is never prepared: PostgreSQL would reuse one plan for all values, and the plan for a name with three versions
+    takes a hundred times as long for one with a hundred thousand.
     """
     cursor = await connection.execute(text, parameters, binary=True, prepare=False)
     rows: list[TupleRow] = await cursor.fetchall()
@@ -281,13 +293,18 @@ async def fetch_text(connection: Connection, text: str, parameters: Mapping[str,
 
 
 class StatementCache:
-    """Texts of composed statements that were asked for lately; composing one costs as much as the rest of the call."""
+    """A cache of the texts of composed statements; composing one costs as much as the rest of the call."""
 
     def __init__(self) -> None:
-        self._texts: LRUCache[Hashable, str] = LRUCache(_TEXTS_KEPT)
+        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_TEXTS)
 
     def of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
-        """The text of what `compose` makes, which depends on `shape` alone: its values are named parameters."""
+        """Return the text of the statement that `compose` returns.
+
+        Args:
+            shape: the key; statements of one shape have the same text and differ only in parameters.
+            compose: makes the statement when it is not cached.
+        """
         text = self._texts.get(shape)
         if text is None:
             text = self._texts[shape] = compiled(compose())[0]
@@ -295,7 +312,7 @@ class StatementCache:
 
 
 def compiled(statement: Executable) -> tuple[str, dict[str, Any]]:
-    """The SQL text of `statement` and its parameters, as psycopg takes them."""
+    """Return the SQL text of `statement` and its parameters, in psycopg's form."""
     if not isinstance(statement, ClauseElement):
         raise TypeError(f"{type(statement).__name__} is not a statement that compiles")
     result = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})

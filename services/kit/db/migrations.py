@@ -1,9 +1,8 @@
 """Schema versions of one service's database, by Alembic.
 
-Each service keeps its migrations in `store/migrations/`: an `env.py` of two lines that calls `run_env`, and
-`versions/`. `migrate` brings a database to the newest version; a service that serves only checks, and names the
-command to run when the versions differ. A serving process never imports Alembic, which is a tenth of its start-up time
-and of its memory.
+Each service has its migrations in `store/migrations/`: an `env.py` of two lines that calls `run_env`, and `versions/`.
+`migrate` upgrades a database to the newest version. A serving process only checks the version, and names the command to
+run when it differs; it never imports Alembic, which would take a tenth of its start-up time and memory.
 """
 
 import re
@@ -16,12 +15,12 @@ from services.kit.db.database import Database
 from services.kit.errors import FailedPrecondition
 
 _REVISION = re.compile(r'^(down_)?revision(?:: [^=]+)? = "([^"]+)"$', re.MULTILINE)
-# Two replicas may migrate at once when a release rolls out; the second waits for the first on this advisory lock.
+# Two replicas may migrate at once during a rollout; the second waits for the first on this advisory lock.
 _MIGRATION_LOCK = 0x666C797465
 
 
 def migrate(database_url: str, folder: Path) -> str:
-    """Bring the database at `database_url` to the newest version in `folder`; answers that version."""
+    """Upgrade the database at `database_url` to the newest version in `folder`; return that version."""
     from alembic import command  # noqa: PLC0415  # see the module's docstring
     from alembic.config import Config  # noqa: PLC0415  # same
 
@@ -34,7 +33,7 @@ def migrate(database_url: str, folder: Path) -> str:
 
 
 def run_env(metadata: sqlalchemy.MetaData) -> None:
-    """Run the migrations that Alembic has chosen; the whole of each service's `env.py`."""
+    """Run the migrations that Alembic has selected; called by each service's `env.py`."""
     from alembic import context  # noqa: PLC0415  # see the module's docstring
 
     url = context.config.attributes["database_url"].replace("postgresql://", "postgresql+psycopg://", 1)
@@ -49,32 +48,32 @@ def run_env(metadata: sqlalchemy.MetaData) -> None:
 
 
 def head(folder: Path) -> str:
-    """The newest version in `folder`: the one that no other builds on.
+    """Return the newest version in `folder`: the one that is no other's parent.
 
-    Read from the files' text, as Alembic does not run here.
+    It is read from the text of the files, without Alembic.
     """
     revisions: set[str] = set()
-    built_on: set[str] = set()
+    parents: set[str] = set()
     for file in (folder / "versions").glob("*.py"):
         for is_parent, name in _REVISION.findall(file.read_text()):
-            (built_on if is_parent else revisions).add(name)
-    (newest,) = revisions - built_on
+            (parents if is_parent else revisions).add(name)
+    (newest,) = revisions - parents
     return newest
 
 
 async def check_schema(db: Database, folder: Path, service: str) -> None:
-    """Raise FailedPrecondition, naming the command to run, unless the database is at the newest version."""
+    """Raise FailedPrecondition with the command to run unless the database is at the newest version."""
     expected = head(folder)
     async with db.read() as connection:
         cursor = await connection.execute(sql.SQL("SELECT to_regclass('alembic_version') IS NOT NULL"))
         row = await cursor.fetchone()
-        found = None
+        version = None
         if row is not None and row[0]:
             cursor = await connection.execute(sql.SQL("SELECT version_num FROM alembic_version"))
-            version = await cursor.fetchone()
-            found = version[0] if version else None
-    if found != expected:
+            version_row = await cursor.fetchone()
+            version = version_row[0] if version_row else None
+    if version != expected:
         raise FailedPrecondition(
-            f"the database is at schema version {found or 'none'}, this release needs {expected}: "
+            f"the database is at schema version {version or 'none'}, this release needs {expected}: "
             f"run 'python -m services.{service} migrate'"
         )

@@ -1,8 +1,8 @@
-"""Statements of one transaction that travel together: one write to the server, one wait for all its answers.
+"""Statements of one transaction that are sent together: one write to the server, one wait for all results.
 
-The driver's own pipeline writes and wakes up for every statement by itself; in a transaction of ten that was most of
-what a lone event cost the executions service (docs/decisions/0015-one-lane-statements-by-libpq.md). This one speaks to
-the driver's libpq (`psycopg.pq`) with statements that the server has prepared, values in binary format (`pg_values`).
+The driver's own pipeline writes and wakes up for each statement; in a transaction of ten, that was most of the cost of
+a single event in the executions service (docs/decisions/0015-one-lane-statements-by-libpq.md). This one uses the
+driver's libpq (`psycopg.pq`) with prepared statements and values in binary format (`binary_parameters`).
 """
 
 import asyncio
@@ -17,38 +17,38 @@ from psycopg import errors as pg
 from psycopg import pq
 from psycopg.rows import TupleRow
 
-# A wait looks at its socket by itself after this: libuv stops watching one that has an error, as when a server dies
-# with something of ours unread, and uvloop then tells nobody. Reading finds the error.
-_LOOK_SECONDS = 0.25
+# A wait polls the socket after this time: libuv stops watching a socket with an error, as when a server dies with
+# unread input, and uvloop does not report that. Reading reports the error.
+_POLL_SECONDS = 0.25
 
 _PARAMETER = re.compile(r"%\((\w+)\)b")
 _BINARY = 1
-_GOOD = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
+_SUCCESS = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 
 _numbers = itertools.count()
 
 
 class Statement:
-    """SQL with parameters such as `%(name)b`, prepared once by every connection that uses it."""
+    """SQL with parameters such as `%(name)b`; each connection that uses it prepares it once."""
 
     def __init__(self, sql: str) -> None:
         self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(sql)))
-        places = {name: f"${place}" for place, name in enumerate(self.parameters, 1)}
-        self.sql = _PARAMETER.sub(lambda match: places[match[1]], sql).encode()
+        placeholders = {name: f"${position}" for position, name in enumerate(self.parameters, 1)}
+        self.sql = _PARAMETER.sub(lambda match: placeholders[match[1]], sql).encode()
         self.name = b"flyteplane_%d" % next(_numbers)
         self.formats = [_BINARY] * len(self.parameters)
 
 
 @dataclass(slots=True)
 class Answer:
-    """What a statement answers: rows of values in binary format, there once the pipeline has run."""
+    """The rows of a statement, with values in binary format; set when the pipeline has run."""
 
     rows: Sequence[tuple[bytes | None, ...]] = ()
 
 
 @dataclass(slots=True)
-class _Sent:
-    """A request under way, in the order of its answers; one without `answer` prepares."""
+class _Request:
+    """A message sent to the server: a statement to execute, or to prepare when it has no `answer`."""
 
     statement: Statement
     answer: Answer | None = None
@@ -61,87 +61,96 @@ ROLLBACK = Statement("ROLLBACK")
 
 @dataclass
 class Pipeline:
-    """Statements for one connection. `put` them, then `run`; between two runs the connection is anybody's to use."""
+    """A queue of statements for one connection: `put` them, then `run`.
+
+    Between two runs the connection can be used directly.
+    """
 
     connection: psycopg.AsyncConnection[TupleRow]
-    _prepared: set[bytes]  # statements, by name, that the connection has prepared
+    _prepared: set[bytes]  # names of the statements that the connection has prepared
     _waiting: list[tuple[Statement, list[bytes | None], Answer]] = field(default_factory=list)
 
     def put(self, statement: Statement, values: Mapping[str, bytes | None] | None = None) -> Answer:
-        """Have `statement` run with the next ones."""
+        """Queue `statement`; its rows are in the returned answer after `run`.
+
+        Args:
+            statement: the statement.
+            values: its parameters by name, in binary format.
+        """
         answer = Answer()
         parameters = [values[name] for name in statement.parameters] if values else []
         self._waiting.append((statement, parameters, answer))
         return answer
 
     async def run(self) -> None:
-        """Run what was put; raises the psycopg.Error of the first statement that failed, those behind it did not run.
+        """Run the queued statements. A cancellation closes the connection.
 
-        Whoever is cancelled meanwhile leaves the connection closed.
+        Raises:
+            psycopg.Error: the first error; the statements after it did not run.
         """
         connection = self.connection.pgconn
         try:
             connection.enter_pipeline_mode()
-            sent = self._send(connection)
-            failed = await self._answers(connection, sent)
+            requests = self._send(connection)
+            failure = await self._read_results(connection, requests)
             connection.exit_pipeline_mode()
         except BaseException:
             connection.finish()
             raise
-        if failed is not None:
-            raise failed
+        if failure is not None:
+            raise failure
 
     async def undo(self, statement: Statement) -> None:
-        """Forget what was put and roll back by `statement`; a connection that is lost has done so itself."""
+        """Drop the queue and roll back by `statement`; the server does so itself when the connection is lost."""
         self._waiting.clear()
         connection = self.connection.pgconn
         if connection.status == pq.ConnStatus.OK and connection.transaction_status != pq.TransactionStatus.IDLE:
             self.put(statement)
             await self.run()
 
-    def _send(self, connection: pq.abc.PGconn) -> list[_Sent]:
-        sent = []
+    def _send(self, connection: pq.abc.PGconn) -> list[_Request]:
+        requests = []
         preparing: set[bytes] = set()
         for statement, parameters, answer in self._waiting:
             if statement.name not in self._prepared and statement.name not in preparing:
                 connection.send_prepare(statement.name, statement.sql)
                 preparing.add(statement.name)
-                sent.append(_Sent(statement))
+                requests.append(_Request(statement))
             connection.send_query_prepared(statement.name, parameters, statement.formats, _BINARY)
-            sent.append(_Sent(statement, answer))
+            requests.append(_Request(statement, answer))
         self._waiting.clear()
         connection.pipeline_sync()
-        return sent
+        return requests
 
-    async def _answers(self, connection: pq.abc.PGconn, sent: Sequence[_Sent]) -> psycopg.Error | None:
-        """Take every answer; answers the first failure."""
-        failed: psycopg.Error | None = None
+    async def _read_results(self, connection: pq.abc.PGconn, requests: Sequence[_Request]) -> psycopg.Error | None:
+        """Read all results; return the first failure."""
+        failure: psycopg.Error | None = None
         with _Socket(connection) as socket:
             await socket.flush()
-            for one in sent:
+            for request in requests:
                 while (result := await socket.result()) is not None:
-                    if result.status in _GOOD:
-                        self._take(one, result)
-                    elif failed is None:
-                        failed = _failure(connection, result)
-            await socket.result()  # the end of this round
-        return failed
+                    if result.status in _SUCCESS:
+                        self._store_result(request, result)
+                    elif failure is None:
+                        failure = _failure(connection, result)
+            await socket.result()  # of the pipeline sync
+        return failure
 
-    def _take(self, one: _Sent, result: pq.abc.PGresult) -> None:
-        if one.answer is None:
-            self._prepared.add(one.statement.name)
+    def _store_result(self, request: _Request, result: pq.abc.PGresult) -> None:
+        if request.answer is None:
+            self._prepared.add(request.statement.name)
         else:
             columns = range(result.nfields)
             value = result.get_value
-            one.answer.rows = [tuple([value(row, column) for column in columns]) for row in range(result.ntuples)]
+            request.answer.rows = [tuple([value(row, column) for column in columns]) for row in range(result.ntuples)]
 
 
 class _Socket:
-    """The event loop's view of a connection's socket; watched from the first wait to the end of the block."""
+    """The socket of a connection; the event loop watches it from the first wait to the end of the block."""
 
     def __init__(self, connection: pq.abc.PGconn) -> None:
         self._connection = connection
-        self._number = connection.socket
+        self._descriptor = connection.socket
         self._loop = asyncio.get_running_loop()
         self._watched = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -151,31 +160,31 @@ class _Socket:
 
     def __exit__(self, *_raised: object) -> None:
         if self._watched:
-            self._loop.remove_reader(self._number)
+            self._loop.remove_reader(self._descriptor)
 
     async def flush(self) -> None:
-        """Send what the kernel does not take at once; meanwhile read, as the server may wait for that."""
+        """Send what the kernel did not accept at once; meanwhile read, as the server may wait for that."""
         while self._connection.flush():
-            self._loop.add_writer(self._number, self._wake)
+            self._loop.add_writer(self._descriptor, self._wake)
             try:
-                await self._woken()
+                await self._wait()
             finally:
-                self._loop.remove_writer(self._number)
+                self._loop.remove_writer(self._descriptor)
             self._connection.consume_input()
 
     async def result(self) -> pq.abc.PGresult | None:
-        """The next result, or None behind the last one of a statement."""
+        """Return the next result, or None after the last one of a statement."""
         while self._connection.is_busy():
-            await self._woken()
+            await self._wait()
             self._connection.consume_input()
         return self._connection.get_result()
 
-    async def _woken(self) -> None:
+    async def _wait(self) -> None:
         self._ready = self._loop.create_future()
         if not self._watched:
-            self._loop.add_reader(self._number, self._wake)
+            self._loop.add_reader(self._descriptor, self._wake)
             self._watched = True
-        timer = self._loop.call_later(_LOOK_SECONDS, self._wake)
+        timer = self._loop.call_later(_POLL_SECONDS, self._wake)
         try:
             await self._ready
         finally:

@@ -1,7 +1,7 @@
-"""Find stored messages that have no form as JSON, and drop the fields that are to blame; the rest is kept.
+"""The command `repair`: find stored messages that cannot be written as JSON, and drop the fields that cause it.
 
-Releases before the check of requests (`readable`) took such values. A service names the columns; its command `repair`
-is made here. Rows are read page by page and without a lock; one that is changed meanwhile is left for the next run.
+Releases before the check of requests (`readable`) accepted such values. A service declares its columns of messages.
+Rows are read in pages and without locks; the next run repairs those that change meanwhile.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from psycopg import sql
 from services.kit.db.database import Connection, Database, at_terminal
 from services.kit.process.service import Command
 from services.kit.process.settings import ProcessSettings
-from services.kit.protobuf.readable import MOST_LEVELS, SHOWN, TOO_DEEP, Unreadable, depth_check, map_value
+from services.kit.protobuf.readable import JSON_RULE, MOST_LEVELS, TOO_DEEP, Unreadable, depth_check, map_value
 
-# Rows have some kilobytes, a few of them megabytes.
+# Rows have some kilobytes, few of them megabytes.
 _ROWS_AT_ONCE = 200
 _BROKEN = "the stored bytes are no such message; left as they are"
-_FOUND = 1
-"""Exit status while there are rows that cannot be shown."""
+_EXIT_BAD_MESSAGES = 1
+"""Exit status when bad messages remain."""
 
 Prepare = Callable[[Connection], Awaitable[object]]
 
@@ -34,24 +34,24 @@ class Column:
     name: str
     kind: type[Message]
     levels: int
-    """How deep in answers the message stands."""
+    """How deep the message is nested in replies."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A table with such columns."""
+    """A table with columns of serialized messages."""
 
     table: str
     key: Sequence[str]
     """The columns of its primary key, in order."""
     named_by: Sequence[str]
-    """The columns by which people know a row."""
+    """The columns by which users identify a row."""
     columns: Sequence[Column]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A stored message that cannot be shown."""
+class BadMessage:
+    """A stored message that cannot be written as JSON."""
 
     row: str
     key: Sequence[Any]
@@ -59,11 +59,11 @@ class Found:
     before: bytes
     after: bytes
     dropped: Sequence[str]
-    """Which fields, and why."""
+    """The paths of the dropped fields, each with its fault."""
 
 
 def command(service: str, tables: Sequence[Stored], prepare: Prepare | None = None) -> Command[Any]:
-    """Return the command `repair` of a service; `prepare` begins every transaction that changes rows."""
+    """Return the command `repair` of a service; `prepare` runs first in every transaction that changes rows."""
 
     async def repair(settings: ProcessSettings, arguments: Sequence[str]) -> int:
         options = argparse.ArgumentParser(
@@ -72,31 +72,29 @@ def command(service: str, tables: Sequence[Stored], prepare: Prepare | None = No
             "blame. Lists over REST answer INTERNAL for as long as it is there. The service may run meanwhile.",
         )
         options.add_argument("--drop", action="store_true", help="drop those fields for good; the rest is kept")
-        chosen = options.parse_args(arguments)
-        left = 0
+        parsed = options.parse_args(arguments)
+        remaining = 0
         async with at_terminal(settings.database_url) as db:
             for table in tables:
-                left += await _repair(db, table, prepare, drop=chosen.drop)
-        return _FOUND if left else 0
+                remaining += await _repair(db, table, prepare, drop=parsed.drop)
+        return _EXIT_BAD_MESSAGES if remaining else 0
 
     return Command("find stored messages that cannot be shown as JSON, and mend them", repair)
 
 
 async def _repair(db: Database, table: Stored, prepare: Prepare | None, *, drop: bool) -> int:
-    """Go through one table; answers how many messages are left that cannot be shown."""
-    left = 0
+    """Repair one table; return how many bad messages remain."""
+    remaining = 0
     after: Sequence[Any] | None = None
     while rows := await _page(db, table, after):
         after = rows[-1][: len(table.key)]
-        found = [each for row in rows for each in _found(table, row)]
-        mended = await _mend(db, table, found, prepare) if drop and found else set()
-        left += len(found) - len(mended)
-        for number, each in enumerate(found):
-            done = "dropped" if number in mended else "found"
-            sys.stdout.writelines(
-                f"{done} {table.table} {each.row} {each.column.name}.{what}\n" for what in each.dropped
-            )
-    return left
+        bad_messages = [bad for row in rows for bad in _bad_messages(table, row)]
+        repaired_numbers = await _write_repaired(db, table, bad_messages, prepare) if drop and bad_messages else set()
+        remaining += len(bad_messages) - len(repaired_numbers)
+        for number, bad in enumerate(bad_messages):
+            done = "dropped" if number in repaired_numbers else "found"
+            sys.stdout.writelines(f"{done} {table.table} {bad.row} {bad.column.name}.{what}\n" for what in bad.dropped)
+    return remaining
 
 
 async def _page(db: Database, table: Stored, after: Sequence[Any] | None) -> list[tuple[Any, ...]]:
@@ -113,27 +111,29 @@ async def _page(db: Database, table: Stored, after: Sequence[Any] | None) -> lis
         return await cursor.fetchall()
 
 
-async def _mend(db: Database, table: Stored, found: Sequence[Found], prepare: Prepare | None) -> set[int]:
-    """Write what is left of the messages found; answers which were, by number. Rows changed meanwhile are not."""
-    mended = set()
+async def _write_repaired(
+    db: Database, table: Stored, bad_messages: Sequence[BadMessage], prepare: Prepare | None
+) -> set[int]:
+    """Write the repaired messages; return the indexes of those written, without rows that changed meanwhile."""
+    repaired_numbers = set()
     async with db.transaction() as connection:
         if prepare is not None:
             await prepare(connection)
-        for number, each in enumerate(found):
-            if each.before == each.after:
+        for number, bad in enumerate(bad_messages):
+            if bad.before == bad.after:
                 continue
             statement = sql.SQL(
                 "UPDATE {table} SET {column} = %(after)s WHERE ({key}) = ({values}) AND {column} = %(before)s"
             ).format(
                 table=sql.Identifier(table.table),
-                column=sql.Identifier(each.column.name),
+                column=sql.Identifier(bad.column.name),
                 key=_names(table.key),
-                values=_values(each.key),
+                values=_values(bad.key),
             )
-            cursor = await connection.execute(statement, {"after": each.after, "before": each.before})
+            cursor = await connection.execute(statement, {"after": bad.after, "before": bad.before})
             if cursor.rowcount:
-                mended.add(number)
-    return mended
+                repaired_numbers.add(number)
+    return repaired_numbers
 
 
 def _names(names: Sequence[str]) -> sql.Composed:
@@ -144,7 +144,7 @@ def _values(values: Sequence[Any]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Literal, values))
 
 
-def _found(table: Stored, row: Sequence[Any]) -> Iterator[Found]:
+def _bad_messages(table: Stored, row: Sequence[Any]) -> Iterator[BadMessage]:
     key, rest = row[: len(table.key)], row[len(table.key) :]
     named, cells = rest[: len(table.named_by)], rest[len(table.named_by) :]
     for column, cell in zip(table.columns, cells, strict=True):
@@ -152,11 +152,14 @@ def _found(table: Stored, row: Sequence[Any]) -> Iterator[Found]:
             before = bytes(cell)
             after, dropped = repaired(column, before)
             if dropped:
-                yield Found("/".join(map(str, named)), key, column, before, after, dropped)
+                yield BadMessage("/".join(map(str, named)), key, column, before, after, dropped)
 
 
 def repaired(column: Column, payload: bytes) -> tuple[bytes, list[str]]:
-    """Return the message without what cannot be shown, and what was dropped: nothing, and it is as it was."""
+    """Return the message without its bad fields, and the paths of those fields with their faults.
+
+    A message without bad fields is returned unchanged, with an empty list.
+    """
     check_depth = depth_check(column.kind, column.levels)
     try:
         message = column.kind.FromString(payload)
@@ -164,7 +167,7 @@ def repaired(column: Column, payload: bytes) -> tuple[bytes, list[str]]:
         return payload, [_BROKEN]
     try:
         check_depth(payload)
-        SHOWN.check(message)
+        JSON_RULE.check(message)
     except Unreadable:
         dropped = list(_drop(message, MOST_LEVELS - column.levels))
     else:
@@ -178,32 +181,32 @@ def repaired(column: Column, payload: bytes) -> tuple[bytes, list[str]]:
 
 
 def _drop(message: Message, levels: int) -> Iterator[str]:
-    """Clear every field within `message` that cannot be shown, or whose message stands deeper than `levels`."""
+    """Clear every field in `message` that has a bad value or is nested deeper than `levels`; yield path and fault."""
     for field, value in message.ListFields():
         if map_value(field) is not None:
             members = [(value[key], levels - 2, (value.__delitem__, key)) for key in list(value)]
         elif field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         elif field.is_repeated:
-            # From the end, as each that is deleted moves those after it.
+            # From the end, as a deletion changes the indexes after it.
             members = [(value[at], levels - 1, (value.__delitem__, at)) for at in reversed(range(len(value)))]
         else:
             members = [(value, levels - 1, (message.ClearField, field.name))]
-        for member, levels_left, (clear, where) in members:
-            fault = TOO_DEEP if levels_left < 0 else _fault(member)
+        for member, remaining_levels, (clear, target) in members:
+            fault = TOO_DEEP if remaining_levels < 0 else _fault(member)
             if fault:
-                clear(where)
+                clear(target)
                 yield f"{field.name}: {fault}"
             else:
-                yield from (f"{field.name}.{what}" for what in _drop(member, levels_left))
+                yield from (f"{field.name}.{what}" for what in _drop(member, remaining_levels))
 
 
 def _fault(value: Message) -> str:
-    """Say why a value by itself cannot be shown, leaving out what is within it; empty when it can."""
+    """Return the fault of a value itself, without its message fields; empty when it has none."""
     if value.ListFields() and any(field.message_type is not None for field, _ in value.ListFields()):
         return ""
     try:
-        SHOWN.check(value)
+        JSON_RULE.check(value)
     except Unreadable as unreadable:
         return unreadable.fault
     return ""

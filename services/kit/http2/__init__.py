@@ -1,1 +1,1 @@
-"""HTTP/2 as far as unary gRPC needs it: frames, header blocks, connections."""
+"""The part of HTTP/2 that unary gRPC needs: frames, header blocks, connections."""

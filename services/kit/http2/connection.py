@@ -1,8 +1,8 @@
-"""The server's side of HTTP/2 (RFC 9113), as far as unary calls through a gateway need it.
+"""The server side of an HTTP/2 connection (RFC 9113), as far as unary calls through a gateway need it.
 
-One connection carries all calls of a gateway's worker, so that one system call brings many requests, and one takes all
-answers that one turn of the event loop made. Requests are answered side by side, each by a task. What is answered is a
-block of headers, or headers, a body and trailers (`responses`). There is no push and no priority.
+One connection carries all calls of a gateway's worker: one system call reads many requests, and one writes all
+responses of a turn of the event loop. Requests are served concurrently, each by a task. A response is a header block,
+or headers, a body and trailers (`responses`). There is no push and no priority.
 """
 
 import asyncio
@@ -20,148 +20,166 @@ from services.kit.http2.headers import (
     HeaderFieldCache,
     Headers,
 )
-from services.kit.http2.responses import MOST_LONG_UNREAD, Response, ResponseWriter, Stream
-from services.kit.rpc.fairness import AS_A_WHOLE, FairBudget
+from services.kit.http2.responses import MOST_UNREAD_LONG_BYTES, Response, ResponseWriter, Stream
+from services.kit.rpc.fairness import TOTAL_TIME_FACTOR, FairBudget
 
-# The gateway opens another connection when it has more calls at a time (CONCURRENT_STREAMS in gateway/clusters.py).
+# The gateway opens another connection when it has more concurrent calls (CONCURRENT_STREAMS in gateway/clusters.py).
 MOST_STREAMS = 1000
-# The window for all requests together is no limit: it is opened again before a half of it is used.
-_TOP_UP = 1 << 30
+# The window of the connection is no limit: it is widened again before half of it is used.
+_WINDOW_UPDATE_BYTES = 1 << 30
 
-# Of headers that count as part of an unfinished request; calls of Flyte's clients have less.
+# Headers above this size count as bytes of an incomplete request; calls of Flyte's clients have less.
 _COUNTED_HEADER_BYTES = 4096
-# How often within its time a request or a connection is looked at that has not moved.
-_LOOKS = 2
+# How often an incomplete request or frame is checked within the time that it may rest.
+_CHECKS = 2
 
 Serve = Callable[[Headers, bytes | bytearray], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
 class IncompleteRequests:
-    """What requests that have not arrived may hold, how long they may rest, and what is answered to others."""
+    """Limits of requests that have not arrived as a whole, and the responses to those that exceed them.
 
-    shares: FairBudget
+    Attributes:
+        budget: bytes that they may hold.
+        seconds: how long one may rest.
+        too_much: the response to a request outside of the budget.
+        too_slow: the response to a request that rested, or took too long as a whole.
+    """
+
+    budget: FairBudget
     seconds: float
     too_much: Response
     too_slow: Response
 
 
 class Connection(asyncio.Protocol):
-    """One connection. `serve` is given each request, or the beginning of one whose body is above `most` bytes.
+    """One connection.
 
-    `serve` raises nothing; it is cancelled when its client gives up or goes. While it is open the connection is one of
-    `among`.
+    Args:
+        serve: returns the response to a request; it raises nothing and is cancelled when the client resets the stream
+            or disconnects. Of a body that is too large it receives the beginning.
+        max_body_bytes: size of the largest body.
+        header_fields: the server's cache.
+        connections: the server's open connections; this one is in it while it is open.
+        incomplete: limits of requests that have not arrived.
     """
 
     def __init__(
-        self, serve: Serve, most: int, known: HeaderFieldCache, among: "set[Connection]", unfinished: IncompleteRequests
+        self,
+        serve: Serve,
+        max_body_bytes: int,
+        header_fields: HeaderFieldCache,
+        connections: "set[Connection]",
+        incomplete: IncompleteRequests,
     ) -> None:
-        self._among = among
-        self._unfinished = unfinished
+        self._connections = connections
+        self._incomplete = incomplete
         self._loop = asyncio.get_running_loop()
         self._serve = serve
-        self._most = most
-        self._blocks = HeaderDecoder(known)
-        self._greeted = False
-        self._rest = b""  # the beginning of a frame, or of the preface
-        self._continued: tuple[int, int, bytes] | None = None  # stream, flags and headers so far
+        self._max_body_bytes = max_body_bytes
+        self._header_decoder = HeaderDecoder(header_fields)
+        self._preface_received = False
+        self._unparsed = b""  # the received part of a frame, or of the preface
+        self._open_block: tuple[int, int, bytes] | None = None  # stream, flags and block so far
         self._streams: dict[int, Stream] = {}
-        self._last = 0
-        self._received = 0
-        self._ended: asyncio.Future[None] | None = None  # since `end`
-        self._look: asyncio.TimerHandle | None = None  # the next one
-        self._seen: tuple[int, int] | None = None  # at the last look, of what is not a frame yet
+        self._last_stream = 0
+        self._received_bytes = 0
+        self._drained: asyncio.Future[None] | None = None  # set by `end`
+        self._check_timer: asyncio.TimerHandle | None = None
+        self._unparsed_at_check: tuple[int, int] | None = None  # bytes of the incomplete frame and block
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Tell the client this side's limits."""
-        self._among.add(self)
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.set_write_buffer_limits(MOST_LONG_UNREAD)
-        self._answers = ResponseWriter(self._transport, self._answered)
+        """Send the server's settings."""
+        self._connections.add(self)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class has the same methods
+        self._transport.set_write_buffer_limits(MOST_UNREAD_LONG_BYTES)
+        self._writer = ResponseWriter(self._transport, self._on_response_sent)
         settings = (
             (frames.HEADER_TABLE_SIZE, NO_TABLE),
             (frames.MAX_CONCURRENT_STREAMS, MOST_STREAMS),
-            # A body that is too large is recognized before it waits for the window.
-            (frames.INITIAL_WINDOW_SIZE, min(self._most + 1, frames.LARGEST_WINDOW)),
+            # One byte more than the largest body: a larger one is refused before its sender waits for the window.
+            (frames.INITIAL_WINDOW_SIZE, min(self._max_body_bytes + 1, frames.LARGEST_WINDOW)),
             (frames.MAX_HEADER_LIST_SIZE, MOST_HEADER_BYTES),
         )
-        self._answers.send(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*setting) for setting in settings))
+        self._writer.send(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*setting) for setting in settings))
         self._open_window(0, frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
-        self._look_later()
+        self._schedule_check()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
-        """Give up what nobody waits for any more."""
-        self._among.discard(self)
-        if self._look is not None:
-            self._look.cancel()
+        """Cancel all calls of the connection."""
+        self._connections.discard(self)
+        if self._check_timer is not None:
+            self._check_timer.cancel()
         for number in list(self._streams):
-            self._give_up(number)
+            self._abandon(number)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, as far as frames are whole."""
+        """Process the complete frames received so far."""
         try:
-            self._rest = self._take(self._rest + data if self._rest else data)
-        except ProtocolError as broken:
-            self._answers.go_away(self._last, broken.code)
-            self._leave()
-        if self._look is None and (self._streams or self._rest):
-            self._look_later()
+            self._unparsed = self._parse(self._unparsed + data if self._unparsed else data)
+        except ProtocolError as error:
+            self._writer.go_away(self._last_stream, error.code)
+            self._close_transport()
+        if self._check_timer is None and (self._streams or self._unparsed):
+            self._schedule_check()
 
     def pause_writing(self) -> None:
-        """Send nothing long to a client that does not read."""
-        self._answers.pause()
+        """Send no long responses: the client does not read."""
+        self._writer.pause()
 
     def resume_writing(self) -> None:
-        """Go on; the client has read."""
+        """Send long responses again: the client has read."""
         if not self._transport.is_closing():
-            self._answers.resume()
+            self._writer.resume()
 
-    # What its front calls.
+    # Called by the server.
 
     def end(self) -> "asyncio.Future[None]":
-        """Take no more requests: the client is told which ones will not be answered, and comes again elsewhere.
+        """Refuse further requests, by GOAWAY; the client sends them to another server.
 
-        What is returned is done when all others are answered.
+        Returns:
+            A future that is done when all earlier requests have their response.
         """
-        self._ended = self._loop.create_future()
-        self._answers.go_away(self._last, frames.NO_ERROR)
-        self._notice_end()
-        return self._ended
+        self._drained = self._loop.create_future()
+        self._writer.go_away(self._last_stream, frames.NO_ERROR)
+        self._check_drained()
+        return self._drained
 
     async def close(self) -> None:
-        """Cancel the calls still under way, and leave when they have answered and everything was written."""
-        unfinished = []
+        """Cancel the calls under way, and close the transport when their responses are written."""
+        cancelled = []
         for number, stream in list(self._streams.items()):
             if stream.task is None:
-                self._answers.reset(number, frames.REFUSED_STREAM)
-                self._give_up(number)
+                self._writer.reset(number, frames.REFUSED_STREAM)
+                self._abandon(number)
             else:
                 stream.task.cancel()
-                unfinished.append(stream.task)
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        self._leave()
+                cancelled.append(stream.task)
+        await asyncio.gather(*cancelled, return_exceptions=True)
+        self._close_transport()
 
-    def _leave(self) -> None:
-        self._answers.flush()
+    def _close_transport(self) -> None:
+        self._writer.flush()
         self._transport.close()
 
-    def _notice_end(self) -> None:
-        if self._ended is not None and not self._streams and not self._ended.done():
-            self._ended.set_result(None)
+    def _check_drained(self) -> None:
+        if self._drained is not None and not self._streams and not self._drained.done():
+            self._drained.set_result(None)
 
     # Reading.
 
-    def _take(self, data: bytes) -> bytes:
-        """Take the whole frames of `data`; answers what is left."""
+    def _parse(self, data: bytes) -> bytes:
+        """Process the complete frames of `data`; return the rest."""
         at = 0
-        if not self._greeted:
+        if not self._preface_received:
             if not data.startswith(frames.PREFACE):
                 if frames.PREFACE.startswith(data):
                     return data
                 raise ProtocolError(frames.PROTOCOL_ERROR)
-            self._greeted = True
+            self._preface_received = True
             at = len(frames.PREFACE)
         end = len(data)
         while end - at >= frames.FRAME.size:
@@ -169,69 +187,69 @@ class Connection(asyncio.Protocol):
             size = high << 8 | low
             if size > frames.FRAME_SIZE:
                 raise ProtocolError(frames.FRAME_SIZE_ERROR)
-            begins = at + frames.FRAME.size
-            if end - begins < size:
+            start = at + frames.FRAME.size
+            if end - start < size:
                 break
-            at = begins + size
-            self._take_frame(kind, flags, number & frames.STREAM_BITS, data[begins:at])
+            at = start + size
+            self._on_frame(kind, flags, number & frames.STREAM_BITS, data[start:at])
         return data[at:]
 
-    def _take_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if self._continued is not None and kind != frames.CONTINUATION:
+    def _on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if self._open_block is not None and kind != frames.CONTINUATION:
             raise ProtocolError(frames.PROTOCOL_ERROR)
         if kind == frames.DATA:
-            self._take_data(flags, number, payload)
+            self._on_data(flags, number, payload)
         elif kind == frames.HEADERS:
-            self._take_block(flags, number, frames.header_block(flags, payload))
+            self._on_header_block(flags, number, frames.header_block(flags, payload))
         elif kind == frames.CONTINUATION:
-            if self._continued is None or self._continued[0] != number:
+            if self._open_block is None or self._open_block[0] != number:
                 raise ProtocolError(frames.PROTOCOL_ERROR)
-            _, first_flags, block = self._continued
-            self._continued = None
-            self._take_block(first_flags | flags & frames.END_HEADERS, number, block + payload)
+            _, first_flags, block = self._open_block
+            self._open_block = None
+            self._on_header_block(first_flags | flags & frames.END_HEADERS, number, block + payload)
         else:
-            self._take_other(kind, flags, number, payload)
+            self._on_other_frame(kind, flags, number, payload)
 
-    def _take_block(self, flags: int, number: int, block: bytes) -> None:
+    def _on_header_block(self, flags: int, number: int, block: bytes) -> None:
         if len(block) > MOST_HEADER_BYTES:
             raise ProtocolError(frames.ENHANCE_YOUR_CALM)
         if not flags & frames.END_HEADERS:
-            self._continued = (number, flags, block)
+            self._open_block = (number, flags, block)
             return
         try:
-            headers = self._blocks.headers_of(block)
+            headers = self._header_decoder.headers_of(block)
         except HeaderError as error:
             raise ProtocolError(frames.COMPRESSION_ERROR) from error
         if number % 2 == 0:
             raise ProtocolError(frames.PROTOCOL_ERROR)
-        if number > self._last:
-            if self._ended is None:
+        if number > self._last_stream:
+            if self._drained is None:
                 self._open(flags, number, headers)
                 if len(block) > _COUNTED_HEADER_BYTES and not flags & frames.END_STREAM and number in self._streams:
-                    self._hold(self._streams[number], len(block))
+                    self._reserve(self._streams[number], len(block))
         elif not flags & frames.END_STREAM:
             raise ProtocolError(frames.PROTOCOL_ERROR)
         elif (stream := self._streams.get(number)) is not None:
-            # Trailers, which say nothing here but that the request is over.
-            self._whole(stream)
+            # Trailers; only the end of the request matters.
+            self._on_request_complete(stream)
 
     def _open(self, flags: int, number: int, headers: Headers) -> None:
-        self._last = number
+        self._last_stream = number
         if len(self._streams) >= MOST_STREAMS:
-            self._answers.reset(number, frames.REFUSED_STREAM)
+            self._writer.reset(number, frames.REFUSED_STREAM)
             return
         stream = self._streams[number] = Stream(number, headers)
         if flags & frames.END_STREAM:
-            self._whole(stream)
+            self._on_request_complete(stream)
 
-    def _take_data(self, flags: int, number: int, payload: bytes) -> None:
-        self._received += len(payload)
-        if self._received > _TOP_UP:
-            self._open_window(0, self._received)
-            self._received = 0
+    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+        self._received_bytes += len(payload)
+        if self._received_bytes > _WINDOW_UPDATE_BYTES:
+            self._open_window(0, self._received_bytes)
+            self._received_bytes = 0
         stream = self._streams.get(number)
-        if stream is None:  # answered or given up meanwhile
-            self._must_have_begun(number)
+        if stream is None:  # it has its response, or was reset
+            self._check_stream_known(number)
             return
         if stream.arrived:
             raise ProtocolError(frames.STREAM_CLOSED)
@@ -239,136 +257,136 @@ class Connection(asyncio.Protocol):
             if flags & frames.PADDED:
                 size = len(payload)
                 payload = frames.unpadded(payload)
-                # The window is as large as the largest body; padding must not use it up.
+                # The window has the size of the largest body; padding must not use it up.
                 self._open_window(number, size - len(payload))
-            _add(stream, payload)
+            _append(stream, payload)
         if flags & frames.END_STREAM:
-            self._whole(stream)
+            self._on_request_complete(stream)
         elif stream.task is None:
-            if len(stream.body) > self._most:
-                self._begin(stream)
+            if len(stream.body) > self._max_body_bytes:
+                self._start(stream)
             else:
-                self._hold(stream, len(payload))
+                self._reserve(stream, len(payload))
 
-    def _whole(self, stream: Stream) -> None:
+    def _on_request_complete(self, stream: Stream) -> None:
         if stream.arrived:
             raise ProtocolError(frames.STREAM_CLOSED)
         stream.arrived = True
         if stream.task is None:
-            self._begin(stream)
+            self._start(stream)
 
-    def _take_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+    def _on_other_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != frames.FIXED_SIZES.get(kind, len(payload)):
             raise ProtocolError(frames.FRAME_SIZE_ERROR)
         if kind == frames.PUSH_PROMISE or (number and kind in frames.OF_THE_CONNECTION):
             raise ProtocolError(frames.PROTOCOL_ERROR)
         if kind == frames.WINDOW_UPDATE:
-            self._take_window(number, frames.NUMBER.unpack(payload)[0] & frames.STREAM_BITS)
+            self._on_window_update(number, frames.NUMBER.unpack(payload)[0] & frames.STREAM_BITS)
         elif kind == frames.RST_STREAM:
-            self._must_have_begun(number)
-            self._give_up(number)
+            self._check_stream_known(number)
+            self._abandon(number)
         elif kind == frames.SETTINGS:
-            self._take_settings(flags, payload)
+            self._on_settings(flags, payload)
         elif kind == frames.PING and not flags & frames.ACK:
-            self._answers.send(frames.PING, frames.ACK, 0, payload)
+            self._writer.send(frames.PING, frames.ACK, 0, payload)
 
-    def _take_window(self, number: int, step: int) -> None:
+    def _on_window_update(self, number: int, step: int) -> None:
         if not step:
             raise ProtocolError(frames.PROTOCOL_ERROR)
         if not number:
-            self._answers.open(step)
+            self._writer.widen(step)
         elif (stream := self._streams.get(number)) is not None:
-            self._answers.open_stream(stream, step)
+            self._writer.widen_stream(stream, step)
         else:
-            self._must_have_begun(number)
+            self._check_stream_known(number)
 
-    def _take_settings(self, flags: int, payload: bytes) -> None:
+    def _on_settings(self, flags: int, payload: bytes) -> None:
         if len(payload) % frames.SETTING.size or (flags & frames.ACK and payload):
             raise ProtocolError(frames.FRAME_SIZE_ERROR)
         if flags & frames.ACK:
-            self._blocks.told()
+            self._header_decoder.settings_acknowledged()
             return
         for name, value in frames.SETTING.iter_unpack(payload):
-            self._answers.set(name, value)
-        self._answers.send(frames.SETTINGS, frames.ACK, 0)
-        self._answers.send_blocked()
+            self._writer.apply_setting(name, value)
+        self._writer.send(frames.SETTINGS, frames.ACK, 0)
+        self._writer.send_blocked()
 
-    def _must_have_begun(self, number: int) -> None:
-        if not number or (number > self._last and self._ended is None):
+    def _check_stream_known(self, number: int) -> None:
+        if not number or (number > self._last_stream and self._drained is None):
             raise ProtocolError(frames.PROTOCOL_ERROR)
 
-    # Requests that do not come to their end.
+    # Incomplete requests.
 
-    def _hold(self, stream: Stream, size: int) -> None:
-        if self._unfinished.shares.take((self, stream.peer), size):
-            stream.held += size
+    def _reserve(self, stream: Stream, size: int) -> None:
+        if self._incomplete.budget.acquire((self, stream.client_connection), size):
+            stream.reserved_bytes += size
         else:
-            self._answers.answer(stream, self._unfinished.too_much)
+            self._writer.respond(stream, self._incomplete.too_much)
 
-    def _look_later(self) -> None:
-        self._look = self._loop.call_later(self._unfinished.seconds / _LOOKS, self._look_for_stalled)
+    def _schedule_check(self) -> None:
+        self._check_timer = self._loop.call_later(self._incomplete.seconds / _CHECKS, self._refuse_stalled)
 
-    def _look_for_stalled(self) -> None:
-        """Refuse what has not moved since the last look, and what takes too long although it moves."""
-        self._look = None
+    def _refuse_stalled(self) -> None:
+        """Refuse requests that have not moved since the last check, and those that take too long as a whole."""
+        self._check_timer = None
         for stream in list(self._streams.values()):
             if stream.arrived or stream.task is not None:
                 continue
             size = len(stream.body)
-            stream.looks += 1
-            if size == stream.seen or stream.looks > _LOOKS * AS_A_WHOLE:
-                self._answers.answer(stream, self._unfinished.too_slow)
-            stream.seen = size
-        broken_off = bool(self._rest or self._continued or not self._greeted)
-        seen = len(self._rest), len(self._continued[2]) if self._continued else 0
-        if broken_off and seen == self._seen:
-            self._answers.go_away(self._last, frames.ENHANCE_YOUR_CALM)
-            self._leave()
+            stream.checks += 1
+            if size == stream.bytes_at_check or stream.checks > _CHECKS * TOTAL_TIME_FACTOR:
+                self._writer.respond(stream, self._incomplete.too_slow)
+            stream.bytes_at_check = size
+        incomplete = bool(self._unparsed or self._open_block or not self._preface_received)
+        unparsed = len(self._unparsed), len(self._open_block[2]) if self._open_block else 0
+        if incomplete and unparsed == self._unparsed_at_check:
+            self._writer.go_away(self._last_stream, frames.ENHANCE_YOUR_CALM)
+            self._close_transport()
             return
-        self._seen = seen if broken_off else None
-        if self._streams or broken_off:
-            self._look_later()
+        self._unparsed_at_check = unparsed if incomplete else None
+        if self._streams or incomplete:
+            self._schedule_check()
 
-    # Answering.
+    # Responses.
 
-    def _begin(self, stream: Stream) -> None:
-        stream.task = self._loop.create_task(self._answer(stream))
+    def _start(self, stream: Stream) -> None:
+        stream.task = self._loop.create_task(self._respond(stream))
 
-    async def _answer(self, stream: Stream) -> None:
-        reply = await self._serve(stream.headers, stream.body)
+    async def _respond(self, stream: Stream) -> None:
+        response = await self._serve(stream.headers, stream.body)
         if self._streams.get(stream.number) is stream:
-            self._answers.answer(stream, reply)
+            self._writer.respond(stream, response)
 
-    def _answered(self, stream: Stream) -> None:
+    def _on_response_sent(self, stream: Stream) -> None:
         del self._streams[stream.number]
-        if stream.held:
+        if stream.reserved_bytes:
             self._release(stream)
         if not stream.arrived:
-            # What is still on its way of the request is of no use (RFC 9113, 8.1).
-            self._answers.reset(stream.number, frames.NO_ERROR)
-        if self._ended is not None:
-            self._notice_end()
+            # The rest of the request is not needed (RFC 9113, 8.1).
+            self._writer.reset(stream.number, frames.NO_ERROR)
+        if self._drained is not None:
+            self._check_drained()
 
-    def _give_up(self, number: int) -> None:
+    def _abandon(self, number: int) -> None:
         stream = self._streams.pop(number, None)
         if stream is not None:
-            self._answers.drop(number)
-            if stream.held:
+            self._writer.drop(number)
+            if stream.reserved_bytes:
                 self._release(stream)
             if stream.task is not None:
                 stream.task.cancel()
-        self._notice_end()
+        self._check_drained()
 
     def _release(self, stream: Stream) -> None:
-        self._unfinished.shares.give((self, stream.peer), stream.held)
-        stream.held = 0
+        self._incomplete.budget.release((self, stream.client_connection), stream.reserved_bytes)
+        stream.reserved_bytes = 0
 
     def _open_window(self, number: int, step: int) -> None:
-        self._answers.send(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(step))
+        self._writer.send(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(step))
 
 
-def _add(stream: Stream, payload: bytes) -> None:
-    """Nearly all bodies are one frame and stay what they are; in others every further frame would copy the whole."""
+def _append(stream: Stream, payload: bytes) -> None:
+    # Nearly all bodies are one frame and stay bytes; of longer ones, bytes would be copied with every frame.
     if not stream.body:
         stream.body = payload
         return

@@ -1,12 +1,12 @@
-"""What travels over an HTTP/2 connection (RFC 9113): forms and names of frames, and the limits of the protocol."""
+"""Frames of HTTP/2 (RFC 9113): layouts, types, flags, settings, error codes and limits."""
 
 import struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client says first."""
+"""The first bytes that a client sends."""
 
 FRAME = struct.Struct(">HBBBI")
-"""What stands before a payload: its length (16 and 8 bits), type, flags, stream."""
+"""The header of a frame: length of the payload (16 and 8 bits), type, flags, stream."""
 SETTING = struct.Struct(">HI")
 NUMBER = struct.Struct(">I")
 
@@ -17,28 +17,28 @@ END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20
 # Settings.
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 1, 2, 3, 4
 MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 5, 6
-# Reasons for the end of a stream or of a connection.
+# Error codes.
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
 REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
 
 PRIORITY_BYTES = 5
 FIXED_SIZES = {PRIORITY: PRIORITY_BYTES, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
-"""Payloads that have one length only."""
+"""The length of payloads that have a fixed one, by type."""
 OF_THE_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
-"""Frames that belong to no stream."""
+"""Types of frames that belong to no stream."""
 
-# What both sides start from (6.5.2).
+# Defaults until settings change them (RFC 9113, 6.5.2).
 FIRST_WINDOW = 65_535
 FRAME_SIZE = 16_384
 
 LARGEST_FRAME_SIZE = (1 << 24) - 1
 LARGEST_WINDOW = (1 << 31) - 1
 STREAM_BITS = (1 << 31) - 1
-"""A number of a stream or a step of a window; the bit above means nothing."""
+"""The bits of a stream's number or a window's increment; the highest bit is reserved."""
 
 
 class ProtocolError(Exception):
-    """The peer does not keep to HTTP/2; the connection ends with this code."""
+    """The other side violates HTTP/2; the connection ends with this error code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -46,20 +46,20 @@ class ProtocolError(Exception):
 
 
 def frame(kind: int, flags: int = 0, number: int = 0, payload: bytes = b"") -> bytes:
-    """Return a frame as it travels; `number` is its stream, 0 for the connection."""
+    """Return an encoded frame; `number` is its stream, 0 for the connection."""
     size = len(payload)
     return FRAME.pack(size >> 8, size & 0xFF, kind, flags, number) + payload
 
 
 def unpadded(payload: bytes) -> bytes:
-    """A padded frame without its padding; raises Broken when that is longer than the frame."""
+    """Return the payload of a padded frame without its padding; raise ProtocolError when that is too long."""
     if not payload or payload[0] >= len(payload):
         raise ProtocolError(PROTOCOL_ERROR)
     return payload[1 : len(payload) - payload[0]]
 
 
 def header_block(flags: int, payload: bytes) -> bytes:
-    """The piece of a block in a HEADERS frame; raises Broken when the frame ends before it."""
+    """Return the part of a header block in a HEADERS frame; raise ProtocolError when the frame is too short."""
     if flags & PADDED:
         payload = unpadded(payload)
     if not flags & PRIORITIZED:

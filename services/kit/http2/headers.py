@@ -1,9 +1,9 @@
-"""Headers as HTTP/2 sends them (HPACK, RFC 7541), for a server that lets its clients remember nothing.
+"""Header blocks of HTTP/2 (HPACK, RFC 7541), for a server that allows no dynamic table.
 
-Once a client has heard that the table of remembered headers has no room, a block means the same wherever it stands, and
-so does each field of it. Clients say the same fields all the time, so that a field is decoded once and then known by
-its bytes. So are all fields before the deadline together, which differs from call to call, and all behind it. Of other
-fields that differ the name is known.
+Once a client has acknowledged a dynamic table of size 0, a block always means the same, and so does each of its fields.
+Clients send the same fields with every call, so a decoded field is cached by its encoded bytes. The run of all fields
+before the deadline, which differs from call to call, is cached as a whole, and so is the run after it. For other fields
+that differ, the name is cached.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,39 +14,39 @@ from hpack.huffman_table import decode_huffman
 Headers = dict[str, str]
 
 NO_TABLE = 0
-# Either side may remember this much until it has heard otherwise (RFC 9113, SETTINGS_HEADER_TABLE_SIZE).
+# Size of the dynamic table until settings change it (RFC 9113, SETTINGS_HEADER_TABLE_SIZE).
 FIRST_TABLE = 4096
-# Of all headers of a request. Envoy lets 60 KiB pass and adds its own; 32 bytes are counted for each besides.
+# Limit of all headers of a request. Envoy passes 60 KiB and adds its own; each field counts 32 bytes in addition.
 MOST_HEADER_BYTES = 128 * 1024
-# Fields that are known by their bytes; when so many different ones were seen, most of them were of one call only.
-_FIELDS_KNOWN = 4096
-# Of runs of fields, too. Each connection of a client has one of its own.
-_RUNS_KNOWN = 2048
-# A field, or a run of them, that is longer than this is hardly one that every call has.
-_KNOWN_FIELD_BYTES = 512
+# Cached fields. The cache is cleared when it is full: most of its fields were then of one call only.
+_MOST_FIELDS = 4096
+# Cached runs of fields; each client connection has one of its own.
+_MOST_RUNS = 2048
+# A field or run that is longer than this is unlikely to be repeated.
+_MOST_CACHED_BYTES = 512
 
-# Of a field's first byte: which kind it is, and how many bits of it begin a number.
-_INDEXED, _REMEMBERED, _RESIZE = 0x80, 0x40, 0x20
-_INDEX_BITS, _REMEMBERED_BITS, _PLAIN_BITS, _STRING_BITS = 0x7F, 0x3F, 0x0F, 0x7F
+# The first byte of a field: its kind, and the bits that begin a number.
+_INDEXED_FIELD, _INCREMENTAL, _TABLE_SIZE_UPDATE = 0x80, 0x40, 0x20
+_INDEX_BITS, _INCREMENTAL_BITS, _PLAIN_BITS, _STRING_BITS = 0x7F, 0x3F, 0x0F, 0x7F
 _HUFFMAN = 0x80  # of a string's first byte
 _DEADLINE = "grpc-timeout"
-# How Envoy begins that field: not to be remembered, its name spelled out in Huffman's code.
-_DEADLINE_BEGINS = b"\x00\x89\x9a\xca\xc8\xb2\x4d\x49\x4f\x6a\x7f"
-# A number's bytes: seven bits each, the lowest first, and one that says whether more follow.
-_MORE, _SEVEN = 0x80, 0x7F
-# Five bytes are enough for any length that there is.
+# Envoy's encoding of that field up to its value: without indexing, the name as a Huffman-coded literal.
+_DEADLINE_NAME = b"\x00\x89\x9a\xca\xc8\xb2\x4d\x49\x4f\x6a\x7f"
+# Bytes of a number: seven bits each, the lowest first, and one bit that is set when more follow.
+_CONTINUES, _LOW_BITS = 0x80, 0x7F
+# Five bytes are enough for any possible length.
 _MOST_NUMBER_BITS = 28
 
 
 class HeaderError(Exception):
-    """A block is none."""
+    """A header block is malformed."""
 
 
 class HeaderFieldCache:
-    """The fields that clients without a table have sent, by their bytes; shared by all connections of a server."""
+    """Decoded fields by their encoded bytes, from clients without a dynamic table; shared by a server's connections."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[str, str]] = {}
+        self._fields: dict[bytes, tuple[str, str]] = {}
         self._runs: dict[bytes, Headers] = {}
         self._names: dict[bytes, str] = {}
         self._decoder = _decoder()
@@ -54,86 +54,86 @@ class HeaderFieldCache:
         self._decoder.max_allowed_table_size = NO_TABLE
 
     def headers_of(self, block: bytes) -> Headers:
-        """Decode a block; raises HeaderError."""
-        before, _, rest = block.partition(_DEADLINE_BEGINS)
+        """Decode a block; raise HeaderError for a malformed one."""
+        before, _, rest = block.partition(_DEADLINE_NAME)
         if not rest or (size := rest[0] & _STRING_BITS) == _STRING_BITS or size >= len(rest):
-            return self._decoded(block)
+            return self._decode(block)
         try:
-            # Where whole fields stand before it, it begins a field and is no part of another's value.
-            first = self._run(before)
+            # If the bytes before it are whole fields, the name begins a field and is not part of another's value.
+            first = self._decode_run(before)
         except HeaderError:
-            return self._decoded(block)
-        field = _DEADLINE_BEGINS + rest[: 1 + size]
-        _, deadline = self._known.get(field) or self._learn(field)
-        return {**first, _DEADLINE: deadline, **self._run(rest[1 + size :])}
+            return self._decode(block)
+        field = _DEADLINE_NAME + rest[: 1 + size]
+        _, deadline = self._fields.get(field) or self._decode_field(field)
+        return {**first, _DEADLINE: deadline, **self._decode_run(rest[1 + size :])}
 
-    def _run(self, fields: bytes) -> Headers:
-        """Decode fields that callers say together; nobody may change what is returned."""
+    def _decode_run(self, fields: bytes) -> Headers:
+        """Decode a run of fields that calls have in common; callers must not change the result."""
         headers = self._runs.get(fields)
         if headers is None:
-            headers = self._decoded(fields)
-            if len(fields) <= _KNOWN_FIELD_BYTES:
-                if len(self._runs) >= _RUNS_KNOWN:
+            headers = self._decode(fields)
+            if len(fields) <= _MOST_CACHED_BYTES:
+                if len(self._runs) >= _MOST_RUNS:
                     self._runs.clear()
                 self._runs[fields] = headers
         return headers
 
-    def _decoded(self, block: bytes) -> Headers:
-        known = self._known
+    def _decode(self, block: bytes) -> Headers:
+        cached = self._fields
         headers = {}
-        for field in _fields(block):
-            name, value = known.get(field) or self._learn(field)
+        for field in _split(block):
+            name, value = cached.get(field) or self._decode_field(field)
             headers[name] = value
         return headers
 
-    def _learn(self, field: bytes) -> tuple[str, str]:
-        begins = _value_begins(field)
+    def _decode_field(self, field: bytes) -> tuple[str, str]:
+        value_at = _value_index(field)
         try:
-            name = self._names.get(field[:begins]) if begins else None
+            name = self._names.get(field[:value_at]) if value_at else None
             if name is None:
-                ((name, value),) = _text(self._decoder.decode(field, raw=True))
+                ((name, value),) = _as_text(self._decoder.decode(field, raw=True))
             else:
-                value = _short_string(field, begins)
+                value = _short_string(field, value_at)
         except (HPACKError, ValueError) as error:
             raise HeaderError from error
-        if len(field) <= _KNOWN_FIELD_BYTES:
-            if len(self._known) >= _FIELDS_KNOWN:
-                self._known.clear()
+        if len(field) <= _MOST_CACHED_BYTES:
+            if len(self._fields) >= _MOST_FIELDS:
+                self._fields.clear()
                 self._names.clear()
-            self._known[field] = (name, value)
-            if begins:
-                self._names[field[:begins]] = name
+            self._fields[field] = (name, value)
+            if value_at:
+                self._names[field[:value_at]] = name
         return name, value
 
 
 class HeaderDecoder:
-    """The header blocks of one connection."""
+    """Decodes the header blocks of one connection."""
 
-    def __init__(self, known: HeaderFieldCache) -> None:
-        self._known = known
+    def __init__(self, cache: HeaderFieldCache) -> None:
+        self._cache = cache
         self._decoder = _decoder()
-        self._told = False
-        self._forgotten = False
+        self._acknowledged = False
+        self._stateless = False
 
-    def told(self) -> None:
-        """The client has acknowledged that it may remember nothing; the next block takes that up."""
-        self._told = True
+    def settings_acknowledged(self) -> None:
+        """Note that the client has acknowledged a dynamic table of size 0; its next block applies that."""
+        self._acknowledged = True
         self._decoder.max_allowed_table_size = NO_TABLE
 
     def headers_of(self, block: bytes) -> Headers:
-        """Decode a block; raises HeaderError. Blocks must come in the order in which they were sent."""
-        if self._forgotten:
-            return self._known.headers_of(block)
+        """Decode a block; raise HeaderError for a malformed one. Blocks must be passed in the order received."""
+        if self._stateless:
+            return self._cache.headers_of(block)
         try:
-            headers = dict(_text(self._decoder.decode(block, raw=True)))
+            headers = dict(_as_text(self._decoder.decode(block, raw=True)))
         except HPACKError as error:
             raise HeaderError from error
-        self._forgotten = self._told and self._decoder.header_table_size == NO_TABLE
+        self._stateless = self._acknowledged and self._decoder.header_table_size == NO_TABLE
         return headers
 
 
-def encoded(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A block that any client understands; nothing of it is to be remembered. `:status` is always 200."""
+def encode(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a block of literal fields without indexing; prepend `STATUS_200` for the status."""
     return b"".join(_literal(name, value) for name, value in headers)
 
 
@@ -144,18 +144,18 @@ def request_block(headers: Iterable[tuple[str | bytes, str | bytes]]) -> bytes:
     return encoder.encode(headers, huffman=False)
 
 
-TABLE_EMPTIED = bytes((_RESIZE,))
-"""Says at the beginning of a block that nothing is remembered any more."""
+TABLE_EMPTIED = bytes((_TABLE_SIZE_UPDATE,))
+"""A dynamic table size update to 0, for the beginning of a block."""
 
 STATUS_200 = b"\x88"
-"""`:status: 200` in a block; the eighth of the headers that everybody knows."""
+"""`:status: 200` in a block: the eighth field of the static table."""
 
 
 def _decoder() -> Decoder:
     return Decoder(max_header_list_size=MOST_HEADER_BYTES)
 
 
-def _text(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+def _as_text(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
 
 
@@ -168,52 +168,52 @@ def _number(value: int, bits: int) -> bytes:
         return bytes((value,))
     out = bytearray((bits,))
     value -= bits
-    while value > _SEVEN:
-        out.append(value & _SEVEN | _MORE)
+    while value > _LOW_BITS:
+        out.append(value & _LOW_BITS | _CONTINUES)
         value >>= 7
     out.append(value)
     return bytes(out)
 
 
-def _fields(block: bytes) -> Iterator[bytes]:
-    """Cut a block into its fields; raises HeaderError when it ends within one."""
+def _split(block: bytes) -> Iterator[bytes]:
+    """Split a block into its encoded fields; raise HeaderError when it ends within one."""
     at = 0
     end = len(block)
     try:
         while at < end:
-            began = at
+            start = at
             first = block[at]
-            if first & _INDEXED:
+            if first & _INDEXED_FIELD:
                 at = _after_number(block, at, _INDEX_BITS)
-            elif first & (_REMEMBERED | _RESIZE) == _RESIZE:
-                if first != _RESIZE:  # to more than no room at all, which is what there is
+            elif first & (_INCREMENTAL | _TABLE_SIZE_UPDATE) == _TABLE_SIZE_UPDATE:
+                if first != _TABLE_SIZE_UPDATE:  # to a size above 0, which the server does not allow
                     raise HeaderError
                 at += 1
                 continue
             else:
-                bits = _REMEMBERED_BITS if first & _REMEMBERED else _PLAIN_BITS
-                named = first & bits
+                bits = _INCREMENTAL_BITS if first & _INCREMENTAL else _PLAIN_BITS
+                name_index = first & bits
                 at = _after_number(block, at, bits)
-                if not named:
+                if not name_index:
                     at = _after_string(block, at)
                 at = _after_string(block, at)
             if at > end:
                 raise HeaderError
-            yield block[began:at]
+            yield block[start:at]
     except IndexError as error:
         raise HeaderError from error
 
 
-def _value_begins(field: bytes) -> int:
-    """Where the value of a field stands that spells its name out; 0 for other fields and for long values."""
-    if field[0] not in {0, _REMEMBERED}:
+def _value_index(field: bytes) -> int:
+    """Return the index of the value in a field with a literal name; 0 for other fields and for long values."""
+    if field[0] not in {0, _INCREMENTAL}:
         return 0
     at = _after_string(field, 1)
     return at if field[at] & _STRING_BITS != _STRING_BITS else 0
 
 
 def _short_string(field: bytes, at: int) -> str:
-    """The string whose one byte of length stands at `at`, and which ends the field."""
+    """Return the string that ends the field and whose one byte of length is at index `at`."""
     text = field[at + 1 :]
     return (decode_huffman(text) if field[at] & _HUFFMAN else text).decode("latin-1")
 
@@ -222,7 +222,7 @@ def _after_number(block: bytes, at: int, bits: int) -> int:
     if block[at] & bits != bits:
         return at + 1
     at += 1
-    while block[at] & _MORE:
+    while block[at] & _CONTINUES:
         at += 1
     return at + 1
 
@@ -235,8 +235,8 @@ def _after_string(block: bytes, at: int) -> int:
         while True:
             byte = block[at]
             at += 1
-            length += (byte & _SEVEN) << shift
-            if not byte & _MORE:
+            length += (byte & _LOW_BITS) << shift
+            if not byte & _CONTINUES:
                 break
             shift += 7
             if shift > _MOST_NUMBER_BITS:

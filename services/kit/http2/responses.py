@@ -1,6 +1,6 @@
-"""What a server says over an HTTP/2 connection: frames, and answers as far as the client's windows let them through.
+"""The writing side of an HTTP/2 connection: frames, and responses as the client's windows allow.
 
-Frames are collected until the event loop has ended its turn, and leave together.
+Frames are collected during a turn of the event loop and written together.
 """
 
 import asyncio
@@ -11,20 +11,20 @@ from typing import NamedTuple
 from services.kit.http2 import frames
 from services.kit.http2.frames import ProtocolError
 from services.kit.http2.headers import FIRST_TABLE, TABLE_EMPTIED, Headers
-from services.kit.rpc.fairness import CONNECTION, UNREAD_RESPONSES
+from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES
 
-# A client that has left this much unread is sent short answers only; long ones wait here, where others pass them.
-MOST_LONG_UNREAD = 1 << 20
-# From one that has left this much unread nothing more is taken until it has read.
-_MOST_UNREAD = 2 * MOST_LONG_UNREAD
-# Of long answers, in one turn of the event loop.
-_MOST_AT_ONCE = 1 << 20
-# Of one answer at a time, before those of other clients.
-_PIECE = 1 << 18
+# With this much unwritten only short responses are sent; long ones wait here, where others overtake them.
+MOST_UNREAD_LONG_BYTES = 1 << 20
+# With this much unwritten nothing more is read from the client until it has read.
+_MOST_UNREAD_BYTES = 2 * MOST_UNREAD_LONG_BYTES
+# Bytes of long responses per turn of the event loop.
+_TURN_BYTES = 1 << 20
+# Bytes of one response that are sent before a piece of another client's.
+_PIECE_BYTES = 1 << 18
 
 
 class Response(NamedTuple):
-    """Blocks of headers and trailers, and the body between them; without a body there are no trailers either."""
+    """Encoded headers, the body, and encoded trailers; without a body there are no trailers either."""
 
     head: bytes
     body: bytes = b""
@@ -33,46 +33,46 @@ class Response(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """A request that has begun and is not answered yet."""
+    """A request without a complete response."""
 
     number: int
     headers: Headers
     body: bytes | bytearray = b""
-    arrived: bool = False  # all of the request
-    held: int = 0  # bytes of the body that are held for whoever sends it
-    looks: int = 0  # that were taken before it had arrived
-    seen: int = -1  # bytes of the body, at the last one
+    arrived: bool = False  # as a whole
+    reserved_bytes: int = 0  # in the budget of incomplete requests
+    checks: int = 0  # for progress, until it has arrived
+    bytes_at_check: int = -1  # of the body, at the last check
     task: "asyncio.Task[None] | None" = None
-    opened: int = 0  # of its window, beside what every stream begins with; what was sent is taken off
-    unsent: bytes | memoryview = b""  # of an answer that did not fit into the windows at once
-    trailers: bytes = b""  # the end of such an answer
+    window_credit: int = 0  # its window minus the initial size of all streams' windows
+    unsent: bytes | memoryview = b""  # of a body that did not fit into the windows at once
+    trailers: bytes = b""  # that follow `unsent`
 
     @property
-    def peer(self) -> str:
-        """Whose request it is, of those whose calls the connection carries."""
-        return self.headers.get(CONNECTION, "")
+    def client_connection(self) -> str:
+        """The client connection that sent the request; a connection of the gateway carries those of many."""
+        return self.headers.get(CONNECTION_HEADER, "")
 
 
 class ResponseWriter:
-    """The way out of one connection. `done` is called for each stream whose answer has been sent to its end."""
+    """Writes the frames of one connection; calls `done` for each stream when its response is sent."""
 
     def __init__(self, transport: asyncio.Transport, done: Callable[[Stream], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._done = done
-        self._out: list[bytes] = []
-        self._blocked: dict[int, Stream] = {}  # whose answers wait for a window, the oldest first
-        self._window = frames.FIRST_WINDOW  # of all streams together
-        self._stream_window = frames.FIRST_WINDOW  # with which each begins
+        self._frames: list[bytes] = []
+        self._blocked: dict[int, Stream] = {}  # whose responses wait for a window, the oldest first
+        self._window = frames.FIRST_WINDOW  # of the connection
+        self._stream_window = frames.FIRST_WINDOW  # the initial one of each stream
         self._frame_size = frames.FRAME_SIZE
-        self._resize = b""
-        self._room = _MOST_AT_ONCE  # for what waits
+        self._table_size_update = b""
+        self._turn_bytes_left = _TURN_BYTES
         self._paused = False
 
-    # What the client allows.
+    # Settings and windows of the client.
 
-    def set(self, name: int, value: int) -> None:
-        """Keep to a setting of the client's; raises Broken when there can be no such value."""
+    def apply_setting(self, name: int, value: int) -> None:
+        """Apply a setting of the client; raise ProtocolError for an invalid value."""
         if name == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW:
                 raise ProtocolError(frames.FLOW_CONTROL_ERROR)
@@ -82,124 +82,124 @@ class ResponseWriter:
                 raise ProtocolError(frames.PROTOCOL_ERROR)
             self._frame_size = value
         elif name == frames.HEADER_TABLE_SIZE and value < FIRST_TABLE:
-            # Must be said even where nothing is remembered (RFC 7541, 4.2).
-            self._resize = TABLE_EMPTIED
+            # The change must be signalled although the server's blocks never use the table (RFC 7541, 4.2).
+            self._table_size_update = TABLE_EMPTIED
 
-    def open(self, step: int) -> None:
-        """Widen the window of all streams together; raises Broken when it gets too wide."""
+    def widen(self, step: int) -> None:
+        """Widen the window of the connection; raise ProtocolError above the limit."""
         self._window += step
         if self._window > frames.LARGEST_WINDOW:
             raise ProtocolError(frames.FLOW_CONTROL_ERROR)
         self.send_blocked()
 
-    def open_stream(self, stream: Stream, step: int) -> None:
-        """Widen the window of one stream; raises Broken when it gets too wide."""
-        stream.opened += step
-        if self._stream_window + stream.opened > frames.LARGEST_WINDOW:
+    def widen_stream(self, stream: Stream, step: int) -> None:
+        """Widen the window of one stream; raise ProtocolError above the limit."""
+        stream.window_credit += step
+        if self._stream_window + stream.window_credit > frames.LARGEST_WINDOW:
             raise ProtocolError(frames.FLOW_CONTROL_ERROR)
         if stream.number in self._blocked:
             self._send_some(stream)
 
-    # Answers.
+    # Responses.
 
-    def answer(self, stream: Stream, reply: Response) -> None:
-        """Send an answer, or as much of it as fits."""
+    def respond(self, stream: Stream, response: Response) -> None:
+        """Send a response, or as much of it as fits into the windows; the rest follows when they are widened."""
         number = stream.number
-        if not reply.body:
-            self._send_block(number, reply.head, frames.END_STREAM)
+        if not response.body:
+            self._send_block(number, response.head, frames.END_STREAM)
             self._done(stream)
             return
-        size = len(reply.body)
-        self._send_block(number, reply.head, 0)
-        if size <= self._frame_size and size <= self._window and size <= self._stream_window + stream.opened:
+        size = len(response.body)
+        self._send_block(number, response.head, 0)
+        if size <= self._frame_size and size <= self._window and size <= self._stream_window + stream.window_credit:
             self._window -= size
-            self.send(frames.DATA, 0, number, reply.body)
-            self._send_block(number, reply.trailers, frames.END_STREAM)
+            self.send(frames.DATA, 0, number, response.body)
+            self._send_block(number, response.trailers, frames.END_STREAM)
             self._done(stream)
         else:
-            stream.unsent, stream.trailers = memoryview(reply.body), reply.trailers
+            stream.unsent, stream.trailers = memoryview(response.body), response.trailers
             self._blocked[number] = stream
-            UNREAD_RESPONSES.grow(stream.peer, size)
+            UNREAD_RESPONSES.add(stream.client_connection, size)
             self._send_some(stream)
 
     def drop(self, number: int) -> None:
-        """Send nothing more of an answer; the client has given it up."""
+        """Drop the rest of a response: the client has reset the stream."""
         stream = self._blocked.pop(number, None)
         if stream is not None:
-            UNREAD_RESPONSES.grow(stream.peer, -len(stream.unsent))
+            UNREAD_RESPONSES.add(stream.client_connection, -len(stream.unsent))
 
     def pause(self) -> None:
-        """Send nothing but short answers until `resume`: the client has left much unread."""
+        """Send only short responses until `resume`: much is unread."""
         self._paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Send long responses again."""
         self._paused = False
         self._transport.resume_reading()
         self.send_blocked()
 
     def send_blocked(self) -> None:
-        """Send what fits by now, a piece for each client before another piece for any."""
-        moving = True
-        while moving and self._blocked and self._window > 0 and self._room > 0 and not self._paused:
-            moving = False
+        """Send what fits into the windows, one piece for each client connection in turn."""
+        progress = True
+        while progress and self._blocked and self._window > 0 and self._turn_bytes_left > 0 and not self._paused:
+            progress = False
             served = set()
             for stream in list(self._blocked.values()):
-                if stream.peer not in served and self._send_some(stream):
-                    served.add(stream.peer)
-                    moving = True
+                if stream.client_connection not in served and self._send_some(stream):
+                    served.add(stream.client_connection)
+                    progress = True
 
     def _send_some(self, stream: Stream) -> bool:
-        """Send a piece of an answer; answers whether any of it could be sent."""
-        most = min(self._window, self._stream_window + stream.opened, self._room, _PIECE)
+        """Send a piece of a blocked response; return whether any byte could be sent."""
+        most = min(self._window, self._stream_window + stream.window_credit, self._turn_bytes_left, _PIECE_BYTES)
         if most <= 0 or self._paused:
             return False
         sent = stream.unsent[:most]
         stream.unsent = stream.unsent[most:]
         size = len(sent)
         self._window -= size
-        stream.opened -= size
-        self._room -= size
+        stream.window_credit -= size
+        self._turn_bytes_left -= size
         for at in range(0, size, self._frame_size):
             self.send(frames.DATA, 0, stream.number, bytes(sent[at : at + self._frame_size]))
         if not stream.unsent:
             del self._blocked[stream.number]
             self._send_block(stream.number, stream.trailers, frames.END_STREAM)
             self._done(stream)
-        UNREAD_RESPONSES.grow(stream.peer, -size)
+        UNREAD_RESPONSES.add(stream.client_connection, -size)
         return True
 
     # Frames.
 
     def reset(self, number: int, code: int) -> None:
-        """End a stream, for a reason."""
+        """End a stream with an error code."""
         self.send(frames.RST_STREAM, 0, number, frames.NUMBER.pack(code))
 
     def go_away(self, last: int, code: int) -> None:
-        """Tell the client not to send more requests on this connection, and which was the last to be answered."""
+        """Send GOAWAY: the client must send no further requests here; those after stream `last` are not served."""
         self.send(frames.GOAWAY, 0, 0, frames.NUMBER.pack(last) + frames.NUMBER.pack(code))
 
     def send(self, kind: int, flags: int, number: int, payload: bytes = b"") -> None:
-        """Send one frame with the turn's others."""
-        if not self._out:
+        """Queue one frame; it is written at the end of the event loop's turn."""
+        if not self._frames:
             self._loop.call_soon(self.flush)
-        self._out.append(frames.frame(kind, flags, number, payload))
+        self._frames.append(frames.frame(kind, flags, number, payload))
 
     def flush(self) -> None:
-        """Write what was collected."""
-        if self._out and not self._transport.is_closing():
-            self._transport.write(b"".join(self._out))
-            if self._paused and self._transport.get_write_buffer_size() > _MOST_UNREAD:
+        """Write the queued frames."""
+        if self._frames and not self._transport.is_closing():
+            self._transport.write(b"".join(self._frames))
+            if self._paused and self._transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
                 self._transport.pause_reading()
-        self._out.clear()
-        if self._room < _MOST_AT_ONCE:
-            self._room = _MOST_AT_ONCE
+        self._frames.clear()
+        if self._turn_bytes_left < _TURN_BYTES:
+            self._turn_bytes_left = _TURN_BYTES
             if self._blocked and not self._paused:
                 self._loop.call_soon(self.send_blocked)
 
     def _send_block(self, number: int, block: bytes, flags: int) -> None:
-        if self._resize:
-            block, self._resize = self._resize + block, b""
+        if self._table_size_update:
+            block, self._table_size_update = self._table_size_update + block, b""
         first, rest = block[: self._frame_size], block[self._frame_size :]
         self.send(frames.HEADERS, flags if rest else flags | frames.END_HEADERS, number, first)
         while rest:

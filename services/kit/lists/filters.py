@@ -1,11 +1,11 @@
-r"""The grammar of filter texts, `func(field,value;value)` joined by `+` (registry.md 4.2).
+r"""The grammar of filter texts, `func(field,value;value)` joined by `+` (lists.md#filter-grammar).
 
-The reference finds the parts of an expression by `(.+)\((.+),\s?(.+)\)`, unanchored and greedy, with an engine that
-never goes back. Python's does, and a filter of a few thousand brackets and commas would hold the process up for hours;
-so the same parts are looked for from behind, each once.
+flyteadmin matches an expression with `(.+)\((.+),\s?(.+)\)`, unanchored and greedy, by an engine without backtracking.
+Python's engine backtracks, and a filter of a few thousand brackets and commas would block the process for hours. So the
+same parts are searched from the end, each once.
 
-The reference splits at every `+`, also at that of a time zone. Here a value may hold it: every expression has a comma
-and no value has one, so a piece without a comma goes on with the value before it, unless all brackets are closed there.
+flyteadmin splits at every `+`, also at that of a time zone. Here a value may contain it: every expression has a comma
+and no value has one, so a piece without a comma continues the value before it, unless all brackets are closed there.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 from services.kit.errors import InvalidArgument
 
-# No client comes near these numbers. So many conditions take some 20 ms to check and to compose, so many values half of
-# that; during this no other call is served. PostgreSQL gives up on more than 65,535 conditions.
+# No client comes near these limits. This many conditions take some 20 ms to check and compose, this many values half of
+# that, and no other call is served meanwhile. PostgreSQL refuses more than 65,535 conditions.
 MAX_EXPRESSIONS = 500
 MAX_VALUES = 10_000
-# A text of one line is looked at once; each further line is another text.
+# Each line is parsed by itself.
 MAX_LINES = 1000
 
-# One of these behind the comma belongs to no value.
-_BLANKS = frozenset(" \t\f\r")
+# One of these after the comma is not part of the value.
+_WHITESPACE = frozenset(" \t\f\r")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,15 @@ class Expression:
     values: list[str]
 
 
-def expressions(filters: str) -> Iterator[Expression]:
-    """Yield the expressions of a filter text; raises InvalidArgument at one that is none.
+def parse_filters(filters: str) -> Iterator[Expression]:
+    """Yield the expressions of a filter text.
 
-    Not before: what is wrong with the expressions in front of it is told first.
+    Raises:
+        InvalidArgument: there are too many, or at the position of a malformed one: the caller checks, and reports,
+            the expressions before it first.
     """
-    signs = max(filters.count("+"), filters.count(";"))
-    texts = list(_texts(filters)) if signs < MAX_VALUES else []
+    separators = max(filters.count("+"), filters.count(";"))
+    texts = list(_split(filters)) if separators < MAX_VALUES else []
     if not 0 < len(texts) <= MAX_EXPRESSIONS:
         raise InvalidArgument(
             f"invalid value for filters: more than {MAX_EXPRESSIONS} expressions or {MAX_VALUES} values or plus signs"
@@ -48,10 +50,10 @@ def expressions(filters: str) -> Iterator[Expression]:
     if filters.count("\n") >= MAX_LINES:
         raise InvalidArgument("invalid value for filters")
     for text in texts:
-        yield _parsed(text)
+        yield _parse(text)
 
 
-def _texts(filters: str) -> Iterator[str]:
+def _split(filters: str) -> Iterator[str]:
     pieces: list[str] = []
     unclosed = 0
     for piece in filters.split("+"):
@@ -63,8 +65,8 @@ def _texts(filters: str) -> Iterator[str]:
     yield "+".join(pieces)
 
 
-def _parsed(text: str) -> Expression:
-    """Take an expression apart: the last bracket ends the value, the last comma before it the field."""
+def _parse(text: str) -> Expression:
+    """Parse one expression: the last bracket ends the value, the last comma before it ends the field."""
     for line in text.split("\n"):
         end = line.rfind(")")
         comma = line.rfind(",", 0, max(end - 1, 0))
@@ -72,8 +74,8 @@ def _parsed(text: str) -> Expression:
         if bracket > 0:
             value = line[comma + 1 : end]
             if value.count("+") < text.count("+"):
-                break  # one stands behind the bracket that ends the value
-            if len(value) > 1 and value[0] in _BLANKS:
+                break  # one is after the bracket that ends the value
+            if len(value) > 1 and value[0] in _WHITESPACE:
                 value = value[1:]
             return Expression(text, line[:bracket], line[bracket + 1 : comma], value.split(";"))
     raise InvalidArgument("invalid value for filters")

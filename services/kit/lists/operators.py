@@ -1,4 +1,4 @@
-"""The functions of filters as SQL (registry.md 4.3): clauses whose text does not depend on the values compared with."""
+"""The functions of filters as SQL clauses (lists.md#filter-functions); values are always parameters."""
 
 import operator as operators
 from collections.abc import Callable, Mapping
@@ -7,17 +7,18 @@ from typing import Any
 from sqlalchemy import ARRAY, ColumnElement, String, all_, any_, bindparam, cast, func, literal_column, not_
 
 Operator = Callable[[ColumnElement[Any], str, list[Any]], tuple[ColumnElement[bool], Any]]
-"""Makes the clause for a column and a parameter of that name, and the parameter's value of those in the filter."""
+"""Takes a column, a parameter name and the values of the filter; returns the clause and the parameter's value."""
 
 
-# Of a pattern, and of the text it is compared with. PostgreSQL tries the pattern at each place of the text, and no time
-# limit stops it meanwhile: a few MB and a hundred kB took minutes at least, and a connection each.
+# Limits of a pattern and of the text that it is compared with. PostgreSQL tries the pattern at each position of the
+# text, and statement_timeout does not interrupt it: a pattern of a few MB on a text of 100 kB took minutes or more, and
+# occupied a connection meanwhile.
 MOST_PATTERN_CHARACTERS = 1000
 MOST_TEXT_CHARACTERS = 10_000
 
 
-def _one(compare: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]) -> Operator:
-    """Compare with the one value, in the column's own type."""
+def _compare(compare: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]) -> Operator:
+    """Return an operator that compares the column with one value of its type."""
 
     def operator(column: ColumnElement[Any], name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
         compared = bindparam(name, values[0], type_=column.type)
@@ -27,19 +28,19 @@ def _one(compare: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnEleme
 
 
 def _pattern(pattern: str, *, matches: bool) -> Operator:
-    """Compare the column as text with the value put into `pattern`."""
+    """Return an operator that matches the column as text with the value inserted into `pattern`."""
 
     def operator(column: ColumnElement[Any], name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
         text = pattern.format(values[0])
-        looked_at = func.left(cast(column, String), literal_column(str(MOST_TEXT_CHARACTERS)))
-        like = looked_at.like(bindparam(name, text, type_=String))
+        prefix = func.left(cast(column, String), literal_column(str(MOST_TEXT_CHARACTERS)))
+        like = prefix.like(bindparam(name, text, type_=String))
         return (like if matches else not_(like)), text
 
     return operator
 
 
 def _any(column: ColumnElement[Any], name: str, values: list[Any]) -> tuple[ColumnElement[bool], Any]:
-    """Compare with all values as one array: a statement's text then does not depend on how many there are."""
+    """Compare with all values as one array, so that the statement's text does not depend on their number."""
     return column == any_(bindparam(name, values, type_=ARRAY(column.type))), values
 
 
@@ -48,17 +49,17 @@ def _none(column: ColumnElement[Any], name: str, values: list[Any]) -> tuple[Col
 
 
 SEVERAL_VALUES = frozenset({"value_in", "value_not_in"})
-# `contains` takes % and _ in the value as wildcards, as the reference does (registry.md 4.3).
+# Functions whose value may have the wildcards % and _ (lists.md#filter-functions).
 PATTERNS = frozenset({"contains", "not_like"})
 OPERATORS: Mapping[str, Operator] = {
     "contains": _pattern("%{}%", matches=True),
     "not_like": _pattern("{}", matches=False),
-    "gt": _one(operators.gt),
-    "gte": _one(operators.ge),
-    "lt": _one(operators.lt),
-    "lte": _one(operators.le),
-    "eq": _one(operators.eq),
-    "ne": _one(operators.ne),
+    "gt": _compare(operators.gt),
+    "gte": _compare(operators.ge),
+    "lt": _compare(operators.lt),
+    "lte": _compare(operators.le),
+    "eq": _compare(operators.eq),
+    "ne": _compare(operators.ne),
     "value_in": _any,
     "value_not_in": _none,
 }

@@ -1,7 +1,8 @@
-"""List machinery: limit, token, filters and sort of every List RPC, by what each list declares of its columns.
+"""List queries: limit, token, filters and sort of every list RPC, checked against the columns that a list declares.
 
-A store declares a `Listing` beside its tables; a handler turns a request into a `Plan` before anything is read, so that
-a bad request is refused first. Grammar, order of checks and texts: registry.md section 4, executions.md 1.2, 1.3, 5.2.
+A store declares a `Listing` next to its tables; a handler turns a request into a `ListQuery` before any read, so that a
+bad request is refused first. Grammar, order of checks and messages are in lists.md#order-of-checks and the sections
+after it.
 """
 
 import re
@@ -14,11 +15,11 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement
 
 from services.kit.errors import InvalidArgument
-from services.kit.lists.filters import Expression, expressions
+from services.kit.lists.filters import Expression, parse_filters
 from services.kit.lists.operators import MOST_PATTERN_CHARACTERS, OPERATORS, PATTERNS, SEVERAL_VALUES
 from services.kit.protobuf.durations import parse_duration
 
-# Names by which filters prefix columns, and the short code that stands for the entity in messages (registry.md 4.4).
+# Prefixes of columns in filters, and the entity's code in messages (lists.md#filter-entities).
 ENTITY_CODES = {
     "task": "t",
     "workflow": "w",
@@ -36,53 +37,54 @@ ENTITY_CODES = {
 }
 
 DESCENDING, ASCENDING = 0, 1
-# What Flyte's API documentation tells of a list that names no limit; flyteadmin refuses it.
+# The limit of a request without one, as Flyte's API documentation says (lists.md#limit); flyteadmin refuses such a
+# request.
 DEFAULT_LIMIT = 100
-# PostgreSQL's bigint and integer; a larger number can be in no such column.
+# PostgreSQL's bigint and integer; no such column can have a larger number.
 _MAX_BIGINT = 2**63 - 1
 _MAX_INTEGER = 2**31 - 1
-# Nineteen digits hold every bigint; Python refuses to convert texts of thousands of digits.
+# Nineteen digits are enough for a bigint; Python refuses to convert strings of thousands of digits.
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
-# RFC 3339 with up to nine fraction digits, of which PostgreSQL keeps six.
+# RFC 3339 allows nine fraction digits here, of which PostgreSQL stores six.
 _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 
 
 class Kind(Enum):
-    """How the text of a filter's value becomes a value of the column."""
+    """The type of a column's values in filters, by which their text is converted."""
 
     TEXT = auto()
     INTEGER = auto()
     TIMESTAMP = auto()
     DURATION = auto()  # stored as nanoseconds; seconds or a Go duration in filters
-    BYTES = auto()  # known as a name, but nothing can be compared with it
+    BYTES = auto()  # a known name, but not comparable
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as filters and sorts name it; `names` maps enum names to the integers that are stored."""
+    """A column of filters and sort keys; `names` maps enum names to the stored integers."""
 
     expression: ColumnElement[Any]
     kind: Kind = Kind.TEXT
     names: Mapping[str, int] = field(default_factory=dict)
     related: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
-    """For a column of another table: makes a clause about that table's row one about the list's. None sorts by it."""
+    """For a column of another table: turns a clause on that table into one on the list's. Not for sort keys."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One checked expression of a filter text. Its clause names its value `parameter`."""
+    """One checked expression of a filter text, as SQL."""
 
     prefix: str  # "" for the list's own entity
     column: str
     function: str
     clause: ColumnElement[bool]
-    parameter: str
+    parameter: str  # the name of the value in `clause`
     value: Any
 
 
 @dataclass(frozen=True)
 class Entity:
-    """What one entity's columns are called; `code` stands for it in messages."""
+    """An entity's columns by name; `code` is its name in messages."""
 
     code: str
     columns: Mapping[str, Column]
@@ -90,14 +92,14 @@ class Entity:
 
 @dataclass(frozen=True)
 class ListQuery:
-    """A checked list request: what to select, in which order, which page."""
+    """A checked list request: conditions, order, limit and offset."""
 
     conditions: Sequence[Condition]
     order_by: Sequence[ColumnElement[Any]]
     limit: int
     offset: int
     order: tuple[str | None, int] = (None, DESCENDING)
-    """The sort key and direction that `order_by` was made for."""
+    """Sort key and direction of the request."""
 
     @property
     def where(self) -> list[ColumnElement[bool]]:
@@ -106,43 +108,43 @@ class ListQuery:
 
     @property
     def entities(self) -> set[str]:
-        """Prefixes of the joined entities that filters name."""
+        """The prefixes of joined entities in the filters."""
         return {condition.prefix for condition in self.conditions if condition.prefix}
 
     @property
     def shape(self) -> Hashable:
-        """Equal for plans of one listing whose statements have the same text and differ in `values` alone."""
+        """The key of the statement cache: queries of one listing with equal shapes differ only in `values`."""
         conditions = tuple((condition.prefix, condition.column, condition.function) for condition in self.conditions)
         return (conditions, self.order)
 
     @property
     def values(self) -> dict[str, Any]:
-        """The values of all conditions by the names that their clauses give them, and `limit` and `offset`."""
+        """All parameters by name: the values of the conditions, `limit` and `offset`."""
         values = {condition.parameter: condition.value for condition in self.conditions}
         return {**values, "limit": self.limit, "offset": self.offset}
 
     @property
     def filtered_fields(self) -> set[str]:
-        """Names of the columns that filters name, of whatever entity."""
+        """The names of columns in the filters, of any entity."""
         return {condition.column for condition in self.conditions}
 
     def next_token(self, rows: int, *, cut: bool = False) -> str:
-        """The token of the next page: empty unless this page is full (registry.md 4.8), or was `cut` for its size."""
+        """Return the token of the next page: empty unless this page is full or `cut` for its size (lists.md#token)."""
         return str(self.offset + rows) if rows == self.limit or cut else ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A list's own entity and those its filters may name by prefix; `prefix` is the own entity's."""
+    """The declaration of a list: its own entity with its prefix, and the entities that filters may join."""
 
     prefix: str
     primary: Entity
     tie_break: ColumnElement[Any]
     joined: Mapping[str, Entity] = field(default_factory=dict)
     unsorted: Sequence[ColumnElement[Any]] = ()
-    """The order without `sort_by`; the tie-break when empty."""
+    """The order of a request without `sort_by`; the tie-break when empty."""
     sort_keys: Mapping[str, Column] | None = None
-    """What may be sorted by, where that is not what the own entity's filters may name."""
+    """The allowed sort keys, if they are not the columns of the own entity."""
 
     def plan(
         self,
@@ -154,26 +156,35 @@ class Listing:
         sort_key: str | None,
         sort_direction: int = DESCENDING,
     ) -> ListQuery:
-        """Check a request in the reference's order: limit, filters, sort, token; raises InvalidArgument.
+        """Return the query of a request, checked in flyteadmin's order: limit, filters, sort, token.
 
-        `name` is the RPC's, for the token's message; `limit` 0 and `sort_key` None mean that none was asked for.
+        Args:
+            name: the RPC, for the message about a bad token.
+            limit: 0 for the default.
+            token: page token of the request.
+            filters: filter text of the request.
+            sort_key: None without `sort_by`.
+            sort_direction: ASCENDING or DESCENDING.
+
+        Raises:
+            InvalidArgument: the first check that fails.
         """
         if limit < 0:
             raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
         return ListQuery(
-            conditions, order_by, limit or DEFAULT_LIMIT, offset_of(token, name), (sort_key, sort_direction)
+            conditions, order_by, limit or DEFAULT_LIMIT, parse_token(token, name), (sort_key, sort_direction)
         )
 
     def conditions(self, filters: str) -> list[Condition]:
-        """Parse and check a filter text; nothing for an empty one."""
+        """Return the checked conditions of a filter text, in order."""
         if not filters:
             return []
-        return [self._condition(expression, f"filter_{at}") for at, expression in enumerate(expressions(filters))]
+        return [self._condition(expression, f"filter_{at}") for at, expression in enumerate(parse_filters(filters))]
 
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
-        """The order for a sort key, the tie-break in the same direction behind it."""
+        """Return the order for a sort key, followed by the tie-break in the same direction."""
         if key is None:
             return list(self.unsorted) or [self.tie_break.asc()]
         column = (self.primary.columns if self.sort_keys is None else self.sort_keys).get(key)
@@ -192,17 +203,17 @@ class Listing:
             raise InvalidArgument(f"'{entity.code}.{column_name}' is invalid filter")
         if column.kind is Kind.BYTES:
             raise InvalidArgument(f"'{entity.code}.{column_name}' cannot be compared in filters")
-        values = [_value(column, column_name, item, function) for item in expression.values]
+        values = [_convert(column, column_name, item, function) for item in expression.values]
         operator = OPERATORS.get(function)
         if operator is None:
             raise InvalidArgument(f"unrecognized filter function: {function}")
         if len(values) > 1 and function not in SEVERAL_VALUES:
             raise InvalidArgument(f"invalid single value filter expression: {expression.text}")
-        own = "" if prefix == self.prefix else prefix
+        condition_prefix = "" if prefix == self.prefix else prefix
         clause, compared = operator(column.expression, parameter, values)
         if column.related is not None:
             clause = column.related(clause)
-        return Condition(own, column_name, function, clause, parameter, compared)
+        return Condition(condition_prefix, column_name, function, clause, parameter, compared)
 
     def _resolve(self, name: str) -> tuple[str, Entity, str]:
         prefix, dot, column = name.partition(".")
@@ -216,8 +227,8 @@ class Listing:
         return prefix, entity, column
 
 
-def offset_of(token: str, name: str) -> int:
-    """The offset that `token` stands for; raises InvalidArgument naming the RPC `name` (registry.md section 3)."""
+def parse_token(token: str, name: str) -> int:
+    """Return the offset of a page token; raise InvalidArgument with the RPC's `name` (lists.md#token)."""
     if not token:
         return 0
     offset = int(token) if _INTEGER.fullmatch(token) else -1
@@ -226,13 +237,13 @@ def offset_of(token: str, name: str) -> int:
     return offset
 
 
-def _value(column: Column, name: str, text: str, function: str) -> Any:
+def _convert(column: Column, name: str, text: str, function: str) -> Any:
     if "\0" in text:
         raise InvalidArgument(f"a value of {name} cannot hold a NUL character")
     if function in PATTERNS:
         if len(text) > MOST_PATTERN_CHARACTERS:
             raise InvalidArgument(f"a pattern for {name} may have {MOST_PATTERN_CHARACTERS} characters")
-        # An escape needs something to escape, which `contains` adds; PostgreSQL would find out row by row.
+        # An escape character must be followed by another, which `contains` appends; PostgreSQL would fail at a row.
         if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:
             raise InvalidArgument(f"'{text}' is not a pattern for {name}: it ends with an escape character")
         return text

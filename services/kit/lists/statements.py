@@ -1,4 +1,4 @@
-"""What the statements of lists have in common: their texts are composed once, and place and page are parameters."""
+"""Parts that the statements of lists share: the statement cache, clauses for the scope of a list, limit and offset."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,17 @@ from services.kit.db.database import StatementCache
 TEXTS = StatementCache()
 
 
-def within(table: Table, place: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    """Return clauses for the columns that `place` names; their values are parameters of the same names."""
-    return [table.c[column] == bindparam(column, type_=table.c[column].type) for column in given(place)]
+def within(table: Table, scope: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    """Return a clause for each column with a value in `scope`; the values are parameters named as the columns."""
+    return [table.c[column] == bindparam(column, type_=table.c[column].type) for column in given(scope)]
 
 
-def given(place: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return which columns `place` has a value for."""
-    return tuple(column for column, value in place.items() if value)
+def given(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that have a value in `scope`; an empty value means any."""
+    return tuple(column for column, value in scope.items() if value)
 
 
 def paged(statement: Select[Any]) -> Select[Any]:
-    """Return `statement` with a plan's limit and offset, which are parameters."""
-    # A limit may be as large as an unsigned integer.
+    """Return `statement` with limit and offset, as parameters named so."""
+    # A limit may be a large unsigned 32-bit integer.
     return statement.limit(bindparam("limit", type_=BigInteger)).offset(bindparam("offset", type_=BigInteger))

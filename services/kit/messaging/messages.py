@@ -1,7 +1,7 @@
-"""What services say to one another: a question awaits an answer, a fact reports what has become true.
+"""Messages between services: service requests, which have a reply, and announcements of committed changes.
 
-A service declares its own in `services.contracts`; `bus` carries them. Both speak protobuf messages, so the two ends
-can be of different releases.
+Services declare theirs in `services.contracts`; `bus` carries them. Payloads are protobuf messages, so that the two
+sides can be of different releases.
 """
 
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
 Said = TypeVar("Said", bound=Message)
 
-# An owner answers from memory or one indexed read. Two seconds leave room for a restart's first connections and stay
-# far below the 15 s after which Go clients give a call up.
-QUESTION_DEADLINE_SECONDS = 2.0
+# A service replies from memory or by one indexed read. Two seconds are enough for the first connections after a
+# restart, and far below the 15 s after which Go clients cancel a call.
+REQUEST_DEADLINE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class ServiceRequest(Generic[Request, Reply]):
-    """Asked on `subject`, answered by whichever replica of the owner is free; the owner's failure is raised again."""
+    """A request on `subject` that one replica of the owner serves; the owner's failure is raised at the caller."""
 
     subject: str
     request: type[Request]
     reply: type[Reply]
-    deadline: float = QUESTION_DEADLINE_SECONDS
+    deadline: float = REQUEST_DEADLINE_SECONDS
 
 
 @dataclass(frozen=True)
 class Announcement(Generic[Said]):
-    """Published on `subject` (`flyte.<owner>.<noun>.<past participle>`) after the change it reports was committed."""
+    """A message published on `subject` (`flyte.<owner>.<noun>.<past participle>`) after its change is committed."""
 
     subject: str
     message: type[Said]
 
     @property
     def owner(self) -> str:
-        """The service whose stream keeps the fact."""
+        """The service whose stream stores the announcement."""
         return self.subject.split(".")[1]

@@ -1,4 +1,4 @@
-"""Where NATS is and how this process is known to it, as the settings say; nothing of a password is ever told again."""
+"""Addresses and credentials of NATS from the settings; passwords never appear in messages."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 
 _CONNECT_TIMEOUT_SECONDS = 2
 _RECONNECT_WAIT_SECONDS = 0.2
-# How long a start waits for the server; whoever started the process tries again.
+# How long a start waits for the server; the supervisor of the process restarts it.
 _START_SECONDS = 5.0
 _CLOSE_SECONDS = 0.5
 _PLAIN, _TLS = "nats", "tls"
@@ -23,7 +23,7 @@ _INBOX = "_INBOX"
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """PEM files: whom to trust, and what to show to a server that asks for it; None leaves it to the system."""
+    """PEM files: trusted certificates (None: the system's), and the client certificate for servers that require one."""
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -32,38 +32,46 @@ class TlsFiles:
 
 @dataclass(frozen=True)
 class NatsServer:
-    """One or several servers of a cluster, and the user that this process is."""
+    """One or several servers of a cluster, and the user of this process."""
 
-    places: tuple[str, ...]
+    servers: tuple[str, ...]
     """scheme://host:port, without credentials."""
     user: str
     password: str
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read `nats://[user:password@]host[:port]`, tls:// for TLS, several with commas; raises ValueError.
+        """Parse `nats://[user:password@]host[:port]`, with tls:// for TLS; raise ValueError for anything else.
 
-        One of several tells the user for all.
+        Several servers are separated by commas; the user of one is used for all.
         """
-        parts = [_split(one.strip()) for one in url.split(",")]
+        parts = [_split(server.strip()) for server in url.split(",")]
         if len({part.scheme for part in parts}) > 1:
             raise ValueError("must be nats:// or tls:// for all servers alike")
-        known = next((part for part in parts if part.username), parts[0])
+        with_user = next((part for part in parts if part.username), parts[0])
         return cls(
             tuple(f"{part.scheme}://{part.netloc.rpartition('@')[2]}" for part in parts),
-            unquote(known.username or ""),
-            unquote(known.password or ""),
+            unquote(with_user.username or ""),
+            unquote(with_user.password or ""),
         )
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is to be encrypted."""
-        return self.places[0].startswith(_TLS)
+        """Whether the connection must be encrypted."""
+        return self.servers[0].startswith(_TLS)
 
-    async def connect(self, name: str, files: TlsFiles, told: Callable[[Exception], Awaitable[None]]) -> Client:
-        """Connect as `name`, and again by itself, for ever; raises what nats-py does, OSError or TimeoutError.
+    async def connect(self, name: str, files: TlsFiles, on_error: Callable[[Exception], Awaitable[None]]) -> Client:
+        """Return a connected client, which reconnects by itself until it is closed.
 
-        `told` gets the errors of later. Without TLS where it is asked for not a word is said.
+        Args:
+            name: the client's name, shown by the server.
+            files: files for TLS.
+            on_error: receives errors that occur later.
+
+        Raises:
+            NatsError: the server refuses the connection, or offers no TLS when it is required; nothing was sent then.
+            OSError: the server cannot be reached, or a file cannot be read.
+            TimeoutError: the server does not respond.
         """
         client = _TlsOnly() if self.tls else Client()
         try:
@@ -73,38 +81,38 @@ class NatsServer:
                 connect_timeout=_CONNECT_TIMEOUT_SECONDS,
                 reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # fractions do as well
                 max_reconnect_attempts=-1,
-                # Or a server that refuses this process would be asked for ever: the client drops cancellations then.
+                # Otherwise it would retry a server that refuses this process without end: it drops cancellations then.
                 allow_reconnect=False,
-                error_cb=told,
+                error_cb=on_error,
             )
-            # The client's patience for reconnecting would also apply to its first try.
+            # The client's unlimited reconnects would also apply to the first attempt.
             await asyncio.wait_for(connecting, _START_SECONDS)
         except (NatsError, OSError, TimeoutError):
-            with contextlib.suppress(TimeoutError):  # after a handshake that failed the client would wait for ever
+            with contextlib.suppress(TimeoutError):  # after a failed handshake the client would wait without end
                 await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
             raise
         client.options["allow_reconnect"] = True
         return client
 
     def options(self, files: TlsFiles) -> dict[str, Any]:
-        """Return what the client's `connect` needs to know; raises OSError when a file cannot be read."""
-        options: dict[str, Any] = {"servers": list(self.places)}
+        """Return arguments of the client's `connect`; raise OSError when a file cannot be read."""
+        options: dict[str, Any] = {"servers": list(self.servers)}
         if self.tls:
             options["tls"] = ssl.create_default_context(cafile=files.ca)
             if files.certificate:
                 options["tls"].load_cert_chain(files.certificate, files.key)
         if self.user:
-            # Replies come to an inbox below the user's own, so that the server can keep others from reading them.
+            # The inbox has the user's name, so that the server can refuse other users' subscriptions to it.
             options |= {"user": self.user, "password": self.password, "inbox_prefix": f"{_INBOX}.{self.user}"}
         return options
 
     def __str__(self) -> str:
-        """Tell where it is, and nothing else."""
-        return ", ".join(self.places)
+        """Return the addresses, without credentials."""
+        return ", ".join(self.servers)
 
 
 class _TlsOnly(Client):
-    """nats-py would send the password in the clear to whoever says that it needs no TLS."""
+    """A client that refuses servers without TLS: nats-py would send them the password in clear text."""
 
     def _connect_command(self) -> bytes:
         if not self._server_info.get("tls_required"):
@@ -117,7 +125,7 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port  # parsed only now
     except ValueError:
-        raise ValueError("must be nats://host:port or tls://host:port") from None  # its text may hold a password
+        raise ValueError("must be nats://host:port or tls://host:port") from None  # its text may contain a password
     if parts.scheme not in {_PLAIN, _TLS} or not parts.hostname or port == 0 or parts.path or parts.query:
         raise ValueError("must be nats://host:port or tls://host:port")
     return parts

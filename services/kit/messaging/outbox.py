@@ -1,8 +1,8 @@
-"""Facts leave a service through its outbox: written with the change they report, published in order after commit.
+"""The outbox of a service: announcements are stored with the change that they report, and published after commit.
 
-`put` runs inside the transaction of the change. The `Relay` of one replica at a time (whoever holds the advisory lock)
-publishes what is waiting, oldest first, and deletes it once the stream has it; a fact may be published twice after a
-crash and carries an id by which the stream drops the copy.
+`put` runs in the transaction of the change. The `Relay` of one replica at a time, the one with the advisory lock,
+publishes the stored announcements in order and deletes each once the stream has acknowledged it. After a crash one may
+be published twice; the stream drops the copy by its message id.
 """
 
 import asyncio
@@ -18,17 +18,18 @@ from services.kit.process.telemetry import OUTBOX_WAITING
 
 log = logging.getLogger(__name__)
 
-# A consumer that was away for less than this misses nothing.
-FACTS_KEPT_SECONDS = 7 * 24 * 3600.0
-# One round trip to the database fetches this many; the rest follows at once.
+# A consumer that is down for less than this misses nothing.
+ANNOUNCEMENTS_KEPT_SECONDS = 7 * 24 * 3600.0
+# Announcements per read of the database; further ones follow at once.
 _BATCH = 100
-# The relay is woken by the process's own commits; this is for facts whose process died before it could publish them.
+# Commits of this process wake the relay; others' announcements, whose process died before publishing, are read at this
+# interval.
 _IDLE_SECONDS = 1.0
 _RELAY_LOCK = 0x6F7574626F78
 
 _PUT = "INSERT INTO outbox (subject, payload) VALUES (%(subject)s, %(payload)b)"
-_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
-# The time makes the message id one of its own in a database that was made anew and counts from one again.
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
+# With the time the message id stays unique when the database is created again and counts from one.
 _WAITING = """
 SELECT id, subject, payload, id || '-' || extract(epoch FROM created_at) FROM outbox ORDER BY id LIMIT %(limit)s
 """
@@ -36,7 +37,7 @@ _DELETE = "DELETE FROM outbox WHERE id = ANY(%(ids)s)"
 
 
 def outbox_table(metadata: MetaData) -> Table:
-    """The table that `put` and the relay use, for a service's own metadata."""
+    """Return the outbox table, for a service's metadata."""
     return Table(
         "outbox",
         metadata,
@@ -48,25 +49,25 @@ def outbox_table(metadata: MetaData) -> Table:
 
 
 def announcements_of(owner: str) -> Stream:
-    """The stream that keeps the facts of the service `owner`."""
-    return Stream(f"FLYTE_{owner.upper()}", (f"flyte.{owner}.>",), FACTS_KEPT_SECONDS)
+    """Return the stream of the announcements of the service `owner`."""
+    return Stream(f"FLYTE_{owner.upper()}", (f"flyte.{owner}.>",), ANNOUNCEMENTS_KEPT_SECONDS)
 
 
 class Outbox:
-    """Takes facts of one service; wakes its relay."""
+    """Stores announcements of one service, and wakes its relay."""
 
     def __init__(self) -> None:
         self.filled = asyncio.Event()
-        """Set by whoever has written a fact into the table with a statement of its own, to wake the relay."""
+        """Wakes the relay. Code that inserts into the table by a statement of its own sets it."""
 
-    async def put(self, connection: Connection, fact: Announcement[Said], message: Said) -> None:
-        """Keep `message` for publication, within the transaction open on `connection`."""
-        await connection.execute(_PUT, {"subject": fact.subject, "payload": message.SerializeToString()})
+    async def put(self, connection: Connection, announcement: Announcement[Said], message: Said) -> None:
+        """Store `message` for publication, in the open transaction of `connection`."""
+        await connection.execute(_PUT, {"subject": announcement.subject, "payload": message.SerializeToString()})
         self.filled.set()
 
 
 class Relay:
-    """Publishes what is in the outbox of the service `owner`, in order."""
+    """Publishes the outbox of the service `owner`, in order."""
 
     def __init__(self, owner: str, db: Database, bus: Bus, outbox: Outbox) -> None:
         self._owner = owner
@@ -75,7 +76,7 @@ class Relay:
         self._outbox = outbox
 
     async def run(self) -> None:
-        """Publish for ever; a part that is down is waited for."""
+        """Publish until cancelled; wait while the database or NATS is down."""
         ready = False
         while True:
             try:
@@ -85,18 +86,18 @@ class Relay:
                 while await self.publish_waiting() == _BATCH:
                     pass
             except ServiceError as error:
-                log.warning("facts wait: %s", error.message)
+                log.warning("announcements wait: %s", error.message)
                 ready = ready and not isinstance(error, StreamMissing)
                 await asyncio.sleep(_IDLE_SECONDS)
                 continue
-            await self._woken()
+            await self._wait()
 
     async def publish_waiting(self) -> int:
-        """Publish and delete one batch; answers how many. Raises Unavailable with the batch still in place."""
+        """Publish and delete one batch; return its size. Raise Unavailable with the batch still stored."""
         async with self._db.transaction() as connection:
-            cursor = await connection.execute(_LOCK, {"key": _RELAY_LOCK})
-            held = await cursor.fetchone()
-            if held is None or not held[0]:
+            cursor = await connection.execute(_TRY_LOCK, {"key": _RELAY_LOCK})
+            lock = await cursor.fetchone()
+            if lock is None or not lock[0]:
                 return 0
             cursor = await connection.execute(_WAITING, {"limit": _BATCH})
             rows = await cursor.fetchall()
@@ -107,7 +108,7 @@ class Relay:
                 await connection.execute(_DELETE, {"ids": [row[0] for row in rows]})
         return len(rows)
 
-    async def _woken(self) -> None:
+    async def _wait(self) -> None:
         try:
             await asyncio.wait_for(self._outbox.filled.wait(), _IDLE_SECONDS)
         except TimeoutError:

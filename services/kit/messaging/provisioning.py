@@ -1,7 +1,7 @@
-"""The streams and consumers that this process works with: made at its start, and again whenever they are gone.
+"""The declared streams and consumers of a process: created at its start, and again whenever they are missing.
 
-Somebody may delete one by hand, or its server may have lost its disk. Nobody is told; so it is looked after now and
-then, which costs a small question for each, and at once by whoever finds one missing.
+An operator may delete one, or its server may lose its disk, and NATS does not report that. So each is checked
+periodically by a small request, and at once by code that misses one.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from services.kit.messaging.streams import Stream
 
 log = logging.getLogger(__name__)
 
-# Shorter than what holds a batch of events that nobody has answered (`log_writer`).
-LOOK_SECONDS = 2.0
+# Shorter than the time that the event log waits for the verdicts of a batch (`log_writer`).
+CHECK_SECONDS = 2.0
 
 
 @dataclass
-class _Kept:
+class _DeclaredStream:
     stream: Stream
     own: bool = False
     lost: Callable[[], None] | None = None
@@ -31,12 +31,12 @@ class _Kept:
 
 
 class StreamProvisioner:
-    """What one process needs of JetStream. Failures are those of nats-py; `bus` translates them."""
+    """The declared streams and consumers of one process. Its methods raise nats-py's errors, which `bus` translates."""
 
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
-        self._kept: dict[str, _Kept] = {}
-        self._mending = asyncio.Lock()
+        self._streams: dict[str, _DeclaredStream] = {}
+        self._lock = asyncio.Lock()
 
     async def ensure(
         self,
@@ -46,45 +46,49 @@ class StreamProvisioner:
         own: bool = True,
         lost: Callable[[], None] | None = None,
     ) -> None:
-        """Make the stream and its consumers unless they are there, and keep them.
+        """Declare the stream and its consumers, and create what is missing.
 
-        Only its owner brings it to its shape, and makes it again later; `lost` is called whenever that was needed.
+        Args:
+            stream: the stream.
+            consumers: durable consumers of the stream.
+            own: this process's service owns the stream: it updates the configuration and restores the stream later.
+            lost: called whenever the stream had to be restored.
         """
-        kept = self._kept.setdefault(stream.name, _Kept(stream))
-        kept.own |= own
-        kept.lost = lost or kept.lost
-        kept.consumers |= {str(config.durable_name): config for config in consumers}
-        await self._make(kept)
+        declared = self._streams.setdefault(stream.name, _DeclaredStream(stream))
+        declared.own |= own
+        declared.lost = lost or declared.lost
+        declared.consumers |= {str(config.durable_name): config for config in consumers}
+        await self._create(declared)
 
     async def ensure_consumer(self, stream: Stream, config: ConsumerConfig) -> None:
-        """Make the consumer unless it is there, and keep it."""
-        kept = self._kept.setdefault(stream.name, _Kept(stream))
-        kept.consumers[str(config.durable_name)] = config
+        """Declare the consumer, and create it when it is missing."""
+        declared = self._streams.setdefault(stream.name, _DeclaredStream(stream))
+        declared.consumers[str(config.durable_name)] = config
         await streams.ensure_consumer(self._js, stream, config)
 
     async def mend(self) -> None:
-        """Make again what is not there any more; raises the first failure when all has been tried."""
+        """Create declared streams and consumers that are missing; raise the first failure after trying all."""
         failures: list[NatsError] = []
-        async with self._mending:
-            for kept in list(self._kept.values()):
+        async with self._lock:
+            for declared in list(self._streams.values()):
                 try:
-                    await self._mend(kept)
+                    await self._restore(declared)
                 except NatsError as error:
                     failures.append(error)
         if failures:
             raise failures[0]
 
-    async def _mend(self, kept: _Kept) -> None:
-        if not kept.own:
-            for config in list(kept.consumers.values()):
-                await streams.ensure_consumer(self._js, kept.stream, config)
-        elif await self._make(kept):
-            log.error("a stream was gone and is made anew", extra={"stream": kept.stream.name})
-            if kept.lost:
-                kept.lost()
+    async def _restore(self, declared: _DeclaredStream) -> None:
+        if not declared.own:
+            for config in list(declared.consumers.values()):
+                await streams.ensure_consumer(self._js, declared.stream, config)
+        elif await self._create(declared):
+            log.error("a stream was missing and is created again", extra={"stream": declared.stream.name})
+            if declared.lost:
+                declared.lost()
 
-    async def _make(self, kept: _Kept) -> bool:
-        missing = await streams.ensure(self._js, kept.stream, list(kept.consumers.values()))
-        if kept.own:
-            await streams.shape(self._js, kept.stream)
+    async def _create(self, declared: _DeclaredStream) -> bool:
+        missing = await streams.ensure(self._js, declared.stream, list(declared.consumers.values()))
+        if declared.own:
+            await streams.shape(self._js, declared.stream)
         return missing

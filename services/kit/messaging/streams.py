@@ -1,8 +1,7 @@
-"""JetStream streams and their consumers: what they look like, and how they come to be.
+"""Configuration and creation of JetStream streams and consumers.
 
-The configuration of a stream or a consumer stands here once, however many services make sure that it exists. Pure
-but for the JetStream context or the connection it is given; `bus` translates the failures. What nats-py does not offer
-is requested of JetStream's own subjects here, and nowhere else.
+Each configuration is defined here once, for all services that create the stream or consumer. Functions raise nats-py's
+errors; `bus` translates them. Requests that nats-py does not offer go to JetStream's API subjects, here only.
 """
 
 import json
@@ -26,32 +25,37 @@ from nats.js.errors import NotFoundError
 
 from services.kit.errors import FailedPrecondition, Unavailable
 
-# How long JetStream remembers message ids, to drop the second copy of a message that was sent twice.
+# How long JetStream stores message ids, to drop the second copy of a message that was sent twice.
 DUPLICATE_WINDOW_SECONDS = 120.0
-# A consumer that dies is replaced after this; one that works longer renews its claim in between.
+# A message of a replica that died is delivered to another after this; one that works longer reports progress.
 ACK_WAIT_SECONDS = 3.0
-# Who fetches holds many messages, some of them on purpose: what a dead one had comes again after this.
+# The same for replicas that fetch: they have many messages at a time, some of them delayed on purpose.
 FETCHED_ACK_WAIT_SECONDS = 30.0
-# Messages that all fetching replicas together may hold; a few fetches each.
-_FETCHED_AT_MOST = 8192
-# A reader of what is stored needs its consumer for a moment only; the server forgets it after this.
+# Unacknowledged messages of all fetching replicas together: a few fetches each.
+_MOST_FETCHED = 8192
+# The consumer of a reader is temporary; the server deletes it when it was unused for this long.
 _READER_SECONDS = 60.0
-# Smaller than any message of ours: a stream that takes no more than this takes nothing, and says so to who appends.
-_TAKES_NOTHING = 1
-# NATS's word for no limit.
+# Smaller than any message: a stream with this size limit refuses every append with an error.
+_CLOSED_BYTES = 1
+# NATS's value for no limit.
 _NO_LIMIT = -1
 _API = "$JS.API"
-# Of a stream's configuration, what `Stream` decides.
-_SHAPE = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window", "persist_mode")
+# The fields of a stream's configuration that `Stream` declares.
+_DECLARED = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window", "persist_mode")
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A JetStream stream on file; messages older than `max_age` seconds go, 0 keeps them for ever.
+    """A JetStream stream in file storage.
 
-    With `max_bytes` the oldest go when it is larger. With `until_done` a message also goes once every durable consumer
-    of its subject is done with it; a message that nobody consumes is not kept, so consumers are made first. With
-    `lossy` the last messages may be lost when the server is killed, and an append costs no wait for the disk.
+    Attributes:
+        name: its name.
+        subjects: subjects of the messages that it stores.
+        max_age: seconds after which a message is deleted; 0 for never.
+        until_done: a message is deleted once every durable consumer of its subject has acknowledged it. A message
+            without a consumer is not stored, so consumers are created first.
+        max_bytes: size above which the oldest messages are deleted; 0 for no limit.
+        lossy: an append does not wait for the disk; the last messages may be lost when the server is killed.
     """
 
     name: str
@@ -74,7 +78,7 @@ class Delivery:
 
 
 async def ensure(js: JetStreamContext, stream: Stream, consumers: Sequence[ConsumerConfig] = ()) -> bool:
-    """Create what is missing of the stream and its consumers; answers whether the stream was."""
+    """Create the stream and its consumers when missing; return whether the stream was missing."""
     missing = False
     try:
         await js.stream_info(stream.name)
@@ -87,38 +91,40 @@ async def ensure(js: JetStreamContext, stream: Stream, consumers: Sequence[Consu
 
 
 async def shape(js: JetStreamContext, stream: Stream) -> None:
-    """Bring the stream to its shape, and open it if it was closed until its consumers were there.
+    """Update the stream's configuration to the declared one; open it if `ensure` has created it closed.
 
-    How long a message is kept for its consumers is left as it is: NATS changes that only with `renew`. Nothing is
-    written when nothing differs, so that it also goes well on a full disk.
+    The retention policy stays: NATS cannot change it (see `renew`). Nothing is written when nothing differs, so that
+    this also works on a full disk.
     """
-    found = (await js.stream_info(stream.name)).config
+    info = (await js.stream_info(stream.name)).config
     config = _stream_config(stream)
-    config.retention = found.retention
-    if any(getattr(found, name) != getattr(config, name) for name in _SHAPE):
+    config.retention = info.retention
+    if any(getattr(info, name) != getattr(config, name) for name in _DECLARED):
         await js.update_stream(config)
 
 
 async def renew(js: JetStreamContext, stream: Stream) -> None:
-    """Make a stream of a former release, which dropped a message with its first consumer, keep it for all.
+    """Replace a stream of a former release, which deleted a message with its first acknowledgement.
 
-    NATS cannot turn the one kind into the other, so the stream is made anew. It takes nothing meanwhile, hence whoever
-    appends tries again, and its consumers get the next one's messages where they got the last one's. Raises
-    FailedPrecondition while the old stream holds messages.
+    NATS cannot change the retention policy, so the stream is created again, with the same consumers. It refuses appends
+    meanwhile; publishers retry.
+
+    Raises:
+        FailedPrecondition: the old stream has messages.
     """
     try:
-        found = await js.stream_info(stream.name)
+        info = await js.stream_info(stream.name)
     except NotFoundError:
         return
-    if found.config.retention != RetentionPolicy.WORK_QUEUE:
+    if info.config.retention != RetentionPolicy.WORK_QUEUE:
         return
-    closed = _closed(found.config)
+    closed = _closed(info.config)
     await js.update_stream(closed)
-    found = await js.stream_info(stream.name)
-    if found.state.messages:
+    info = await js.stream_info(stream.name)
+    if info.state.messages:
         await js.update_stream(closed.evolve(max_msg_size=_NO_LIMIT))
         raise FailedPrecondition(
-            f"the stream {stream.name} of the former release still holds {found.state.messages} messages: "
+            f"the stream {stream.name} of the former release still holds {info.state.messages} messages: "
             "let the former release work them off, then start this one again"
         )
     consumers = await js.consumers_info(stream.name)
@@ -129,7 +135,7 @@ async def renew(js: JetStreamContext, stream: Stream) -> None:
 
 
 async def ensure_consumer(js: JetStreamContext, stream: Stream, config: ConsumerConfig) -> None:
-    """Create the consumer unless there is one of its name."""
+    """Create the consumer unless one of its name exists."""
     try:
         await js.consumer_info(stream.name, str(config.durable_name))
     except NotFoundError:
@@ -137,7 +143,7 @@ async def ensure_consumer(js: JetStreamContext, stream: Stream, config: Consumer
 
 
 def one_after_the_other(subject: str, durable: str) -> ConsumerConfig:
-    """A consumer that hands out the messages of `subject` strictly in order, to one replica at a time."""
+    """Return a consumer that delivers the messages of `subject` strictly in order, one at a time to one replica."""
     return ConsumerConfig(
         durable_name=durable,
         deliver_group=durable,
@@ -151,19 +157,19 @@ def one_after_the_other(subject: str, durable: str) -> ConsumerConfig:
 
 
 def fetched(subject: str, durable: str) -> ConsumerConfig:
-    """A consumer from which every replica fetches as many messages as it likes; see `pull`."""
+    """Return a consumer from which replicas fetch messages in bursts; see `Bus.pull`."""
     return ConsumerConfig(
         durable_name=durable,
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=FETCHED_ACK_WAIT_SECONDS,
-        max_ack_pending=_FETCHED_AT_MOST,
+        max_ack_pending=_MOST_FETCHED,
         filter_subject=subject,
     )
 
 
 async def add_reader(js: JetStreamContext, stream: Stream, since: datetime) -> ConsumerInfo:
-    """Make a consumer that hands out what the stream holds from `since` on, for one reader and one time."""
+    """Create a temporary consumer that delivers the stream's messages from `since` on, to one reader."""
     config = ConsumerConfig(
         deliver_policy=DeliverPolicy.BY_START_TIME,
         opt_start_time=since.astimezone(UTC),
@@ -176,12 +182,12 @@ async def add_reader(js: JetStreamContext, stream: Stream, since: datetime) -> C
 
 
 async def oldest(client: Client, stream: Stream) -> datetime | None:
-    """Return when the oldest message of the stream was appended, None when it is empty; raises Unavailable.
+    """Return when the oldest message of the stream was appended, None when it is empty; raise Unavailable without it.
 
-    nats-py leaves the time out of what the server says.
+    nats-py omits the time from the stream's state.
     """
-    answer = await client.request(f"{_API}.STREAM.INFO.{stream.name}", b"")
-    state = json.loads(answer.data).get("state")
+    response = await client.request(f"{_API}.STREAM.INFO.{stream.name}", b"")
+    state = json.loads(response.data).get("state")
     if state is None:
         raise Unavailable(f"the stream {stream.name} is not there")
     return datetime.fromisoformat(state["first_ts"]) if state["messages"] else None
@@ -190,9 +196,17 @@ async def oldest(client: Client, stream: Stream) -> datetime | None:
 async def request_messages(
     client: Client, stream: str, consumer: str, reply: str, *, most: int, max_bytes: int | None
 ) -> None:
-    """Request what a consumer has now, to come to `reply`: `most` messages, and `max_bytes` unless that is None.
+    """Request the messages available to a consumer now, to be sent to the subject `reply`.
 
     nats-py's own fetch starts a task for each message.
+
+    Args:
+        client: the connection.
+        stream: name of the stream.
+        consumer: name of the consumer.
+        reply: subject that the messages are sent to.
+        most: messages at most.
+        max_bytes: bytes of all messages; None for no limit.
     """
     bounds = {"batch": most} if max_bytes is None else {"batch": most, "max_bytes": max_bytes}
     request = json.dumps({"no_wait": True, **bounds}).encode()
@@ -200,8 +214,8 @@ async def request_messages(
 
 
 def _closed(config: StreamConfig) -> StreamConfig:
-    """Return the stream as it takes nothing: what has no consumer yet would be acknowledged and not kept."""
-    return config.evolve(max_msg_size=_TAKES_NOTHING)
+    """Return the configuration of a stream that refuses appends: without consumers they would not be stored."""
+    return config.evolve(max_msg_size=_CLOSED_BYTES)
 
 
 def _stream_config(stream: Stream) -> StreamConfig:

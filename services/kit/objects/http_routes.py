@@ -1,4 +1,4 @@
-"""Signed uploads and downloads of a file:// object store, streamed, as HTTP routes for the gateway's /objects/."""
+"""HTTP routes for signed uploads and downloads of a file:// object store, behind the gateway's /objects/."""
 
 import asyncio
 import re
@@ -25,25 +25,25 @@ _STATUS = {
     Code.UNAVAILABLE: 503,
 }
 
-# What somebody uploaded is shown under the gateway's own name. A deck's scripts run, but in a sandbox with an origin of
-# its own, from which they reach neither the console nor the API as whoever looks at it.
+# Uploaded content is served from the gateway's origin. The sandbox gives a deck's scripts an opaque origin, from which
+# they cannot use the console or the API with the credentials of the user who views it.
 _SANDBOXED = {
     "Content-Security-Policy": "sandbox allow-scripts allow-popups allow-downloads",
     "X-Content-Type-Options": "nosniff",
 }
-# One range, as RFC 9110 (14.1.2) writes it; what is not, is answered as if no range was asked for.
+# One range (RFC 9110, 14.1.2); anything else is ignored.
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,100})-([0-9]{1,100})?|-([0-9]{1,100}))", re.IGNORECASE)
 
 
 def object_routes(store: ObjectStore, upload_max_bytes: int) -> list[Route]:
-    """The routes of `store`; none when the store signs its own URLs."""
+    """Return the routes of `store`; none when the store signs its own URLs."""
     if not store.local:
         return []
-    front = _ObjectFront(store, upload_max_bytes)
-    return [Route(OBJECTS_PATH + "{path:path}", front.serve, methods=["GET", "PUT"])]
+    handlers = _ObjectRoutes(store, upload_max_bytes)
+    return [Route(OBJECTS_PATH + "{path:path}", handlers.serve, methods=["GET", "PUT"])]
 
 
-class _ObjectFront:
+class _ObjectRoutes:
     def __init__(self, store: ObjectStore, upload_max_bytes: int) -> None:
         self._store = store
         self._upload_max_bytes = upload_max_bytes
@@ -59,7 +59,7 @@ class _ObjectFront:
         except ClientDisconnect:
             return PlainTextResponse("the upload broke off", status_code=400)
         except ServiceError as error:
-            # The connection stays open while an unwanted body still comes; closed, it would take the answer along.
+            # The connection stays open while the rest of a refused body arrives: closing it would lose the response.
             return PlainTextResponse(error.message, status_code=_STATUS.get(error.code, 500), headers=_SANDBOXED)
 
     async def _upload(self, request: Request, path: str) -> Response:
@@ -80,26 +80,26 @@ class _ObjectFront:
         if info is None:
             raise NotFound("there is no such object")
         headers = {**_SANDBOXED, "Accept-Ranges": "bytes", "Content-Length": str(info.size)}
-        # A deck is shown by the console inside a frame; everything else is only downloaded.
+        # The console shows a deck in a frame; all other objects are only downloaded.
         media_type = "text/html" if uri.endswith(".html") else "application/octet-stream"
         if media_type != "text/html":
             headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(uri.rpartition('/')[2], safe='')}"
         if request.method == "HEAD":
             return Response(headers=headers, media_type=media_type)
         try:
-            asked = _range(request, info.size)
+            byte_range = _range(request, info.size)
         except OutOfRange as error:
             return PlainTextResponse(error.message, 416, {**_SANDBOXED, "Content-Range": f"bytes */{info.size}"})
-        start, count = asked or (0, info.size)
-        if asked:
+        start, count = byte_range or (0, info.size)
+        if byte_range:
             headers["Content-Length"] = str(count)
             headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{info.size}"
         pieces = self._store.pieces(uri, start, count)
-        return _Download(pieces, 206 if asked else 200, headers=headers, media_type=media_type)
+        return _Download(pieces, 206 if byte_range else 200, headers=headers, media_type=media_type)
 
 
 class _Download(StreamingResponse):
-    """A response that lets go of its object also when its reader goes, or is left, before the end."""
+    """A streamed response that closes its object in any case, also when the client disconnects."""
 
     def __init__(self, pieces: AsyncGenerator[bytes, None], status: int, **rest: Any) -> None:
         super().__init__(pieces, status, **rest)
@@ -114,15 +114,17 @@ class _Download(StreamingResponse):
 
 
 def _range(request: Request, size: int) -> tuple[int, int] | None:
-    """Return where the bytes that are asked for begin and how many they are, None for all.
+    """Return start and length of the requested range, None for the whole object.
 
-    Raises OutOfRange where there are none. If-Range asks for all unless the object is still the same, and nothing here
-    tells one from another.
+    If-Range requests the whole object unless it is unchanged, and there is no validator to compare.
+
+    Raises:
+        OutOfRange: no byte of the object is in the range.
     """
-    asked = _RANGE.fullmatch(request.headers.get("range", ""))
-    if asked is None or "if-range" in request.headers:
+    byte_range = _RANGE.fullmatch(request.headers.get("range", ""))
+    if byte_range is None or "if-range" in request.headers:
         return None
-    first, last, suffix = asked.groups()
+    first, last, suffix = byte_range.groups()
     if suffix is not None:
         start, end = max(size - int(suffix), 0), size
     else:

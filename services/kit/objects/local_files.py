@@ -1,7 +1,7 @@
-"""The files of a file:// object store: read in small pieces, and uploaded once.
+"""The files of a file:// object store.
 
-An upload becomes visible as a whole, by a hard link that fails when something is there already: whoever is first
-decides what the object is, also among uploads that race. Everything here blocks; `objects` calls it in a thread.
+An upload becomes visible as a whole, by a hard link that fails when the path is in use: the first of concurrent uploads
+decides the content. All functions block; `objects.store` calls them in threads.
 """
 
 import errno
@@ -26,43 +26,44 @@ from services.kit.errors import (
     Unavailable,
 )
 
-# Uploads under way, inside the store because a hard link stays within a file system.
+# The folder of uploads under way: inside the store, as a hard link cannot cross file systems.
 _UPLOADS = ".uploads"
-# The digest of each upload lies beside the store's objects, as files have no metadata of their own.
+# The folder of the digests of uploads: files have no metadata of their own.
 _DIGESTS = ".content-md5"
-# The longest name that file systems take.
+# The longest name in a file system.
 _MOST_NAME_BYTES = 255
-# An upload that rests this long was left behind by a process that was killed: the gateway ends one after 300 s.
+# A file of an upload that is unchanged for this long belongs to a process that was killed: the gateway ends uploads
+# after 300 s.
 _STALE_SECONDS = 3600
 _MD5_BYTES = 16
-# Read at once by what works out a digest.
+# Bytes per read while a digest is computed.
 _HASHED_BYTES = 1024 * 1024
-# Of names that no file can have, as opposed to a store that is ill.
-_IMPOSSIBLE = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
+# Errors for names that no file can have, as opposed to a failing store.
+_IMPOSSIBLE_NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
 
 
 class Unreadable(Unavailable):
-    """The store answers, but does not give this one object."""
+    """The store is available, but this object is not readable."""
 
 
 class LargeObject(ResourceExhausted):
-    """The object has more bytes than its reader takes."""
+    """The object is larger than its reader allows."""
 
 
 class LocalFiles:
-    """Files below `folder`, by their path in it."""
+    """The files in `folder`, by relative path."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._swept = 0.0
 
     def check_path(self, path: str) -> None:
-        """Raise InvalidArgument for a path that no file system holds."""
+        """Raise InvalidArgument for a path that no file system can have."""
         if any(len(name.encode(errors="surrogatepass")) > _MOST_NAME_BYTES for name in path.split("/")):
             raise InvalidArgument(f"invalid uri: a part of the path has more than {_MOST_NAME_BYTES} bytes")
 
     def check_room(self, path: str) -> None:
-        """Raise FailedPrecondition where a file is in place of a folder of `path`, or a folder in place of its file."""
+        """Raise FailedPrecondition when a folder exists at `path`, or a file where `path` needs a folder."""
         with self._translated(path):
             if (self._folder / path).is_dir():
                 raise FailedPrecondition(f"a folder is at [{path}], so no file can be")
@@ -71,36 +72,36 @@ class LocalFiles:
                     raise FailedPrecondition(f"a file is at [{folder}], so nothing can be below it")
 
     def open(self, path: str) -> tuple[FileIO, int]:
-        """Open a file; returns its size, too. Raises NotFound, Unreadable, Unavailable."""
+        """Return an open file and its size in bytes. Raise NotFound, Unreadable or Unavailable."""
         with self._translated(path):
-            file = FileIO(self._folder / path, opener=_open_at_once)
-            found = os.fstat(file.fileno())
-            if stat.S_ISREG(found.st_mode):
-                return file, found.st_size
+            file = FileIO(self._folder / path, opener=_open_nonblocking)
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                return file, status.st_size
             file.close()
         raise NotFound(f"object not found: {path} is no file")
 
     def size(self, path: str) -> int:
-        """Return the bytes of a file. Raises NotFound, Unavailable."""
+        """Return the size of a file in bytes. Raise NotFound or Unavailable."""
         with self._translated(path):
-            found = (self._folder / path).stat()
-        if not stat.S_ISREG(found.st_mode):
+            status = (self._folder / path).stat()
+        if not stat.S_ISREG(status.st_mode):
             raise NotFound(f"object not found: {path} is no file")
-        return found.st_size
+        return status.st_size
 
     def read(self, path: str, most_bytes: int | None = None) -> bytes:
-        """Read a whole file. Raises LargeObject for more than `most_bytes`, NotFound, Unreadable, Unavailable."""
+        """Return the content of a file. Raise LargeObject above `most_bytes`, NotFound, Unreadable or Unavailable."""
         file, size = self.open(path)
         with file, self._translated(path):
             check_size(path, size, most_bytes)
             return file.read()
 
     def md5(self, path: str) -> bytes:
-        """Return the digest of a file, as kept at its upload or worked out. Raises NotFound, Unavailable."""
+        """Return the MD5 digest of a file, stored at its upload or computed. Raise NotFound or Unavailable."""
         with suppress(OSError):
-            kept = self._digest(path).read_bytes()
-            if len(kept) == _MD5_BYTES:  # less while it is being written
-                return kept
+            stored = self._digest_path(path).read_bytes()
+            if len(stored) == _MD5_BYTES:  # less while it is being written
+                return stored
         file, _ = self.open(path)
         digest = hashlib.md5(usedforsecurity=False)
         with file, self._translated(path):
@@ -109,25 +110,25 @@ class LocalFiles:
         return digest.digest()
 
     def upload(self) -> "Upload":
-        """Begin an upload. Raises Unavailable."""
-        place = self._folder / _UPLOADS
+        """Begin an upload. Raise Unavailable."""
+        folder = self._folder / _UPLOADS
         with self._translated(_UPLOADS):
-            place.mkdir(parents=True, exist_ok=True)
-            self._sweep(place)
-            return Upload(self, place / secrets.token_hex(16))
+            folder.mkdir(parents=True, exist_ok=True)
+            self._delete_stale(folder)
+            return Upload(self, folder / secrets.token_hex(16))
 
-    def _sweep(self, place: Path) -> None:
+    def _delete_stale(self, folder: Path) -> None:
         oldest = time.time() - _STALE_SECONDS
         if self._swept > oldest:
             return
         self._swept = time.time()
-        for left in place.iterdir():
+        for file in folder.iterdir():
             with suppress(FileNotFoundError):
-                if left.stat().st_mtime < oldest:
-                    left.unlink()
+                if file.stat().st_mtime < oldest:
+                    file.unlink()
 
     def link(self, source: Path, path: str, md5: bytes) -> None:
-        """Make the file `source` the object at `path`, unless another one is there. Raises as `Upload.publish`."""
+        """Link the file `source` at `path`, unless another object is there. Raise as `Upload.publish` does."""
         target = self._folder / path
         with self._translated(path):
             try:
@@ -137,11 +138,11 @@ class LocalFiles:
                 self.check_room(path)
                 if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
                     raise AlreadyExists(f"file already exists at location [{path}] with other content") from error
-        with suppress(OSError):  # it can be worked out again
-            self._digest(path).parent.mkdir(parents=True, exist_ok=True)
-            self._digest(path).write_bytes(md5)
+        with suppress(OSError):  # it can be computed again
+            self._digest_path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._digest_path(path).write_bytes(md5)
 
-    def _digest(self, path: str) -> Path:
+    def _digest_path(self, path: str) -> Path:
         return self._folder / _DIGESTS / path
 
     @contextmanager
@@ -153,7 +154,7 @@ class LocalFiles:
                 raise Unavailable("the folder of the object store cannot be read") from error
             if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
                 raise NotFound(f"object not found: {path}") from error
-            if error.errno in _IMPOSSIBLE:
+            if error.errno in _IMPOSSIBLE_NAMES:
                 raise NotFound(f"object not found: no file can be at {path}") from error
             if isinstance(error, PermissionError):
                 raise Unreadable(f"the object store does not give {path}") from error
@@ -161,69 +162,76 @@ class LocalFiles:
 
 
 class Upload:
-    """A file that is being written: nobody sees it before `publish`, and nothing is left of it after `discard`.
+    """A file that is being written: visible to readers after `publish`, deleted by `discard` if not published.
 
-    A call that is cancelled leaves its thread at work, so the two take turns.
+    The thread of a cancelled call keeps running, so a lock keeps `discard` from interfering with it.
     """
 
-    def __init__(self, files: LocalFiles, place: Path) -> None:
+    def __init__(self, files: LocalFiles, path: Path) -> None:
         self._files = files
-        self._place = place
-        self._file = place.open("xb", buffering=0)
+        self._path = path
+        self._file = path.open("xb", buffering=0)
         self._digest = hashlib.md5(usedforsecurity=False)
         self._lock = Lock()
         self._size = 0
 
     def write(self, piece: bytes, most_bytes: int) -> None:
-        """Append a piece. Raises ResourceExhausted above `most_bytes`, Unavailable on a disk that is full."""
+        """Append a piece. Raise ResourceExhausted above `most_bytes`, Unavailable on a full disk."""
         with self._lock:
             self._size += len(piece)
             if self._size > most_bytes:
                 raise too_large(most_bytes)
             self._digest.update(piece)
             try:
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                remaining = memoryview(piece)
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
             except (OSError, ValueError) as error:  # ValueError: discarded meanwhile
                 raise Unavailable("the object store does not take the upload") from error
 
     def publish(self, path: str, expected_md5: bytes) -> None:
-        """Make it the object at `path`. The same bytes again change nothing.
+        """Make the upload visible at `path`; the same content again changes nothing.
 
-        Raises InvalidArgument for another digest than `expected_md5` (if any), AlreadyExists for other bytes than are
-        there, FailedPrecondition where no file can be, Unavailable.
+        Args:
+            path: path of the object in the store.
+            expected_md5: digest that the URL was signed for; empty for any.
+
+        Raises:
+            InvalidArgument: the upload has another digest.
+            AlreadyExists: an object with other content is at the path.
+            FailedPrecondition: a folder is at the path, or a file where the path needs a folder.
+            Unavailable: the disk fails or is full.
         """
         with self._lock:
             md5 = self._digest.digest()
             if expected_md5 and md5 != expected_md5:
                 raise InvalidArgument("the upload does not have the MD5 digest it was signed for")
             try:
-                # Before it is visible: a crash that left the name without the bytes would block the place for good.
+                # Before it is visible: after a crash, a name without its content would block the path permanently.
                 os.fsync(self._file.fileno())
             except (OSError, ValueError) as error:
                 raise Unavailable("the object store does not take the upload") from error
-            self._files.link(self._place, path, md5)
+            self._files.link(self._path, path, md5)
 
     def discard(self) -> None:
-        """Take away the file as far as it is not published."""
+        """Delete the file of the upload; a published object stays."""
         with self._lock:
             self._file.close()
             with suppress(OSError):
-                self._place.unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    # What lies there may be a pipe, for which others would wait.
+def _open_nonblocking(path: str, flags: int) -> int:
+    # The path may be a pipe, whose open would block without a writer.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def check_size(name: str, size: int, most_bytes: int | None) -> None:
-    """Raise LargeObject where the object `name` has more than `most_bytes`; None is no limit."""
+    """Raise LargeObject when the object `name` has more than `most_bytes`; None is no limit."""
     if most_bytes is not None and size > most_bytes:
         raise LargeObject(f"the object {name} is too large: it has {size} bytes, of {most_bytes} at most")
 
 
 def too_large(most_bytes: int) -> ResourceExhausted:
-    """Return the failure of an upload above the limit."""
+    """Return the error for an upload above the limit."""
     return ResourceExhausted(f"the upload is too large: it may have {most_bytes} bytes")

@@ -1,1 +1,1 @@
-"""The life of a process: settings, start, readiness, metrics, end."""
+"""A service as a process: settings, start, readiness, metrics, end."""

@@ -1,7 +1,7 @@
-"""Which build a process is: its version, the commit it was made from, and when.
+"""The build of a process: its version, its commit and the time of that.
 
-A wheel knows its version. A checkout has more to tell: the version in its `pyproject.toml`, and what git says of the
-commit. Whoever makes an image puts the commit and the time into the settings instead.
+A wheel has a version. For a checkout, the version comes from its `pyproject.toml` and the commit from git. An image has
+the commit and the time in its settings.
 """
 
 import subprocess
@@ -14,13 +14,13 @@ from pathlib import Path
 UNKNOWN = "unknown"
 _DISTRIBUTION = "flyteplane"
 _ROOT = Path(__file__).parents[3]
-# Git answers within milliseconds; a start must not hang on a file system that does not.
+# Git takes milliseconds; a start must not hang on a slow file system.
 _GIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Build:
-    """What is known of a build; `time` is empty when nothing is."""
+    """Version, commit and time of a build; `time` is empty when unknown."""
 
     version: str = UNKNOWN
     commit: str = UNKNOWN
@@ -29,15 +29,15 @@ class Build:
 
 @cache
 def running(root: Path = _ROOT) -> Build:
-    """The build of this process, whose code lies in `root`."""
-    version = _of_checkout(root)
+    """Return the build of this process, whose code is in `root`."""
+    version = _checkout_version(root)
     if version is None:
-        return Build(_installed())
+        return Build(_installed_version())
     commit, _, time = _git(root, "log", "-1", "--format=%H %cI").partition(" ")
     return Build(version, commit or UNKNOWN, time)
 
 
-def _of_checkout(root: Path) -> str | None:
+def _checkout_version(root: Path) -> str | None:
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     except (OSError, KeyError, tomllib.TOMLDecodeError):
@@ -45,7 +45,7 @@ def _of_checkout(root: Path) -> str | None:
     return str(project.get("version", UNKNOWN)) if project.get("name") == _DISTRIBUTION else None
 
 
-def _installed() -> str:
+def _installed_version() -> str:
     try:
         return metadata.version(_DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -53,10 +53,10 @@ def _installed() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # A checkout may belong to somebody else than the process; only its last commit is read.
+    # The checkout may belong to another user than the process; only its last commit is read.
     command = ("git", "-c", f"safe.directory={root}", "-C", str(root), *arguments)
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True)  # noqa: S603 - constants and our own folder
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True)  # noqa: S603 - constants and our own folder
     except (OSError, subprocess.SubprocessError):
         return ""
-    return told.stdout.strip()
+    return completed.stdout.strip()

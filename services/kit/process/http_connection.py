@@ -1,67 +1,67 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds for clients that do not come to a request."""
+"""uvicorn's HTTP/1.1 connection, with limits on time and size of request headers."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# Of a request line and all headers; Envoy lets 60 KiB pass.
+# Limit of the request line and all headers; Envoy passes 60 KiB.
 _MOST_HEAD_BYTES = 128 * 1024
 
 
-def patient_for(seconds: float) -> type[asyncio.Protocol]:
-    """Return the protocol of a connection that is closed when its next request's headers take longer than this."""
+def connection_with_timeout(seconds: float) -> type[asyncio.Protocol]:
+    """Return a connection class that closes when the headers of the next request take longer than `seconds`."""
 
-    class Patient(_Connection):
-        patience = seconds
+    class WithTimeout(_Connection):
+        header_seconds = seconds
 
-    return Patient
+    return WithTimeout
 
 
 class _Connection(HttpToolsProtocol):
-    """A connection that waits a bounded time for headers of a bounded size."""
+    """A connection with limits on time and size of request headers."""
 
-    patience: float
+    header_seconds: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._patience: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Begin to wait."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless the headers grow too long."""
+        """Process received bytes; close the connection when the headers are too long."""
         super().data_received(data)
-        if self._patience is not None:
+        if self._timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Wait for the headers of another request."""
+        """Start the timer for the headers of another request."""
         super().on_message_begin()
-        if self._patience is None:
-            self._wait()
+        if self._timer is None:
+            self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """Go on to the request."""
-        self._wait_no_more()
+        """Stop the timer and serve the request."""
+        self._stop_timer()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._wait_no_more()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
+    def _start_timer(self) -> None:
         self._head_bytes = 0
-        self._patience = self.loop.call_later(self.patience, self.timeout_keep_alive_handler)
+        self._timer = self.loop.call_later(self.header_seconds, self.timeout_keep_alive_handler)
 
-    def _wait_no_more(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

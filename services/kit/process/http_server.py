@@ -1,4 +1,4 @@
-"""The HTTP front of a process: probes and metrics, and the routes a service adds (signed uploads and downloads)."""
+"""The HTTP server of a process: probes, metrics and the routes of the service (signed uploads and downloads)."""
 
 import asyncio
 import math
@@ -14,19 +14,23 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.kit.process.http_connection import patient_for
+from services.kit.process.http_connection import connection_with_timeout
 from services.kit.process.settings import DEFAULT_REQUEST_IDLE_SECONDS
-from services.kit.rpc.fairness import CONNECTION, FairBudget
+from services.kit.rpc.fairness import CONNECTION_HEADER, FairBudget
 
-# Requests at a time that are no probes. Each holds a connection and maybe a file, of which a process may open so many.
+# Concurrent requests except probes. Each needs a connection and maybe a file, and open files of a process are limited.
 _MOST_REQUESTS = 500
 _PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
 class HttpServer:
-    """An HTTP server on `address` (host:port); `ready` tells why the process cannot serve now, or nothing.
+    """An HTTP server.
 
-    A request of which nothing more arrives for `idle_seconds` has broken off.
+    Args:
+        address: host:port.
+        ready: returns why the process cannot serve now, empty when it can.
+        routes: routes in addition to the probes.
+        idle_seconds: a request is aborted when nothing of it arrives for this long.
     """
 
     def __init__(
@@ -45,13 +49,13 @@ class HttpServer:
         ]
         app = Starlette(routes=[*probes, *routes])
         config = uvicorn.Config(
-            _Bounded(_BreakOff(app, idle_seconds), _MOST_REQUESTS),
+            _LimitRequests(_LimitIdleTime(app, idle_seconds), _MOST_REQUESTS),
             host=host,
             port=int(port),
             log_config=None,
             access_log=False,
             lifespan="off",
-            http=patient_for(idle_seconds),
+            http=connection_with_timeout(idle_seconds),
         )
         self.server = _Server(config)
 
@@ -60,7 +64,7 @@ class HttpServer:
         await self.server.serve()
 
     def stop(self, seconds: float) -> None:
-        """End `serve`; requests under way have `seconds` to finish, which a slow reader of a download may not."""
+        """End `serve`; requests under way, such as slow downloads, have `seconds` to finish."""
         self.server.config.timeout_graceful_shutdown = max(math.ceil(seconds), 0)
         self.server.should_exit = True
 
@@ -68,39 +72,41 @@ class HttpServer:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _: Request) -> Response:
-        wrong = await self._ready()
-        return PlainTextResponse(f"not ready: {wrong}" if wrong else "ready", status_code=503 if wrong else 200)
+        problems = await self._ready()
+        return PlainTextResponse(
+            f"not ready: {problems}" if problems else "ready", status_code=503 if problems else 200
+        )
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-class _Bounded:
-    """The application, which serves `most` requests at a time that are no probes, shared among clients' connections."""
+class _LimitRequests:
+    """An ASGI application with at most `limit` concurrent requests except probes, shared by client connections."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
-        self._shares = FairBudget(most)
+        self._budget = FairBudget(limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it at once."""
         if scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
-        peer = Headers(scope=scope).get(CONNECTION) or scope["client"]
-        if not self._shares.take(peer, 1):
-            # What comes of a body would be taken for another request.
+        connection = Headers(scope=scope).get(CONNECTION_HEADER) or scope["client"]
+        if not self._budget.acquire(connection, 1):
+            # Otherwise the rest of the body would be parsed as another request.
             refused = PlainTextResponse("too many requests at a time", 503, {"connection": "close"})
             await refused(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
         finally:
-            self._shares.give(peer, 1)
+            self._budget.release(connection, 1)
 
 
-class _BreakOff:
-    """The application, for which a body that rests too long has broken off."""
+class _LimitIdleTime:
+    """An ASGI application that receives a disconnect when the body of a request rests too long."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app = app
@@ -108,32 +114,32 @@ class _BreakOff:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        more, broken = True, False
+        more, timed_out = True, False
 
-        async def received() -> Message:
-            nonlocal more, broken
+        async def receive_in_time() -> Message:
+            nonlocal more, timed_out
             try:
-                # Behind the body nothing comes but the end of the connection.
+                # After the body only the end of the connection can arrive.
                 async with asyncio.timeout(self._seconds if more else None):
                     message = await receive()
             except TimeoutError:
-                message, broken = {"type": "http.disconnect"}, True
+                message, timed_out = {"type": "http.disconnect"}, True
             more = message.get("more_body", False)
             return message
 
-        async def sent(message: Message) -> None:
-            if broken and message["type"] == "http.response.start":
-                # What is left of the body would be taken for another request.
+        async def send_response(message: Message) -> None:
+            if timed_out and message["type"] == "http.response.start":
+                # Otherwise the rest of the body would be parsed as another request.
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
 
-        await self._app(scope, received, sent)
+        await self._app(scope, receive_in_time, send_response)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: `process` decides when to end."""
+    """uvicorn without its signal handlers: `service` handles signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Install no handlers."""
         yield

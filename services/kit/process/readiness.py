@@ -1,4 +1,4 @@
-"""Whether a process would do now what it is for: asked by probes, by `status`, and by whoever can reach its port."""
+"""The readiness of a process, for probes, for the sandbox's `status` and for any client that can reach its port."""
 
 import asyncio
 import logging
@@ -8,39 +8,43 @@ from services.kit.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
-# Raises a ServiceError that says what is wrong.
+# Raises a ServiceError with the problem.
 Check = Callable[[], Awaitable[None]]
 
-# An answer is good for this long: some checks write, and anybody on the machine may ask as often as he likes.
-_FRESH_SECONDS = 1.0
-# Longer than an append that is not acknowledged, shorter than probes are patient.
-_PATIENCE_SECONDS = 2.0
+# How long a result is valid: some checks write, and any client on the machine may send many requests.
+_CACHE_SECONDS = 1.0
+# Longer than the timeout of an append, shorter than that of probes.
+_CHECK_SECONDS = 2.0
 
 
 class Readiness:
-    """Asks all checks side by side, once for everybody who wants to know at a time; each is named by what it asks."""
+    """Runs all checks concurrently, once for all concurrent callers.
+
+    Args:
+        checks: checks by the name of what they check, for messages.
+    """
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
-        self._asking: asyncio.Task[str] | None = None
-        self._asked_at = 0.0
+        self._running: asyncio.Task[str] | None = None
+        self._started_at = 0.0
 
     async def __call__(self) -> str:
-        """Answer what is wrong, nothing when the process is ready."""
+        """Return the problems, empty when the process is ready."""
         now = asyncio.get_running_loop().time()
-        if self._asking is None or (self._asking.done() and now - self._asked_at > _FRESH_SECONDS):
-            self._asked_at = now
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+        if self._running is None or (self._running.done() and now - self._started_at > _CACHE_SECONDS):
+            self._started_at = now
+            self._running = asyncio.create_task(self._run_checks())
+        return await asyncio.shield(self._running)
 
-    async def _ask(self) -> str:
-        wrong = await asyncio.gather(*(_wrong(what, check) for what, check in self._checks.items()))
-        return "; ".join(dict.fromkeys(filter(None, wrong)))
+    async def _run_checks(self) -> str:
+        problems = await asyncio.gather(*(_problem(what, check) for what, check in self._checks.items()))
+        return "; ".join(dict.fromkeys(filter(None, problems)))
 
 
-async def _wrong(what: str, check: Check) -> str:
+async def _problem(what: str, check: Check) -> str:
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_CHECK_SECONDS):
             await check()
     except ServiceError as error:
         return error.message

@@ -1,9 +1,8 @@
-"""The life of a service: settings, start, ready, drain, end.
+"""The process of a service: command line, start, readiness, drain, end.
 
-A service's `__main__` is one call of `main`; its `app.build` makes everything by hand, top to bottom, registers what
-must be closed on the stack it is given, and answers with an `App`. `python -m services.<name>` serves,
-`python -m services.<name> migrate` brings the database to the release's schema. A service may have further commands,
-for operators.
+A service's `__main__` calls `main`. Its `app.build` creates all objects, registers those that must be closed on the
+given exit stack, and returns an `App`. `python -m services.<name>` serves; `python -m services.<name> migrate` upgrades
+the database to the schema of the release. A service may have further commands for operators.
 """
 
 import asyncio
@@ -38,17 +37,17 @@ from services.kit.rpc.table import Table
 
 log = logging.getLogger(__name__)
 
-# Objects that may be made and not freed before the cycle collector looks for cycles: some megabytes.
-_COLLECT_AFTER = 20_000
-# The NATS client drops a cancellation that comes while it flushes; who goes on is cancelled again.
-_CANCEL_AGAIN_SECONDS = 0.2
+# Objects created and not freed before the cycle collector runs: some megabytes.
+_COLLECTOR_THRESHOLD = 20_000
+# The NATS client drops a cancellation while it flushes; a task that continues is cancelled again.
+_CANCEL_RETRY_SECONDS = 0.2
 
 Chosen = TypeVar("Chosen", bound=ProcessSettings)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What every service is built on."""
+    """The connections that every service needs."""
 
     db: Database
     bus: Bus
@@ -56,36 +55,37 @@ class Parts:
 
 @dataclass(frozen=True)
 class App:
-    """What a service does once it is built."""
+    """The result of building a service: what the process serves and runs."""
 
     table: Table
-    """The methods it serves."""
+    """The methods of the service."""
     services: Sequence[str]
-    """Full names of the gRPC services that health checks and reflection may ask for.
+    """Full names of the gRPC services for health checks and reflection: those of the whole system.
 
-    They are those of the whole system: whoever asks through the gateway is answered by one process for all.
+    The gateway sends such a request to one process, which responds for all.
     """
     loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
-    """What runs beside the calls until the end; a loop that raises ends the process."""
+    """Background tasks until the end; one that raises ends the process."""
     routes: Sequence[BaseRoute] = field(default=())
-    """HTTP routes beside the probes."""
+    """HTTP routes in addition to the probes."""
     drain: Sequence[Callable[[], Awaitable[None]]] = ()
-    """Run once calls have ended and before connections close: flush what was accepted."""
+    """Called after calls have ended and before connections close, to flush accepted work."""
     checks: Mapping[str, Check] = field(default_factory=dict)
-    """What makes the process ready beside NATS, by what is asked."""
+    """Readiness checks in addition to NATS, by the name of what they check."""
 
 
 Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
 
-# The exit status of a command line that nobody understands, as argparse has it.
-_USAGE = 2
+# The exit status for an invalid command line, as argparse's.
+_USAGE_ERROR = 2
 
 
 @dataclass(frozen=True)
 class Command(Generic[Chosen]):
-    """What `python -m services.<name> <command>` does beside serving: it takes the arguments after its name.
+    """A command `python -m services.<name> <command>` for operators.
 
-    It prints its findings, answers the exit status and may raise a ServiceError; nothing is logged.
+    `run` receives the settings and the arguments after the command's name, prints its findings, returns the exit status
+    and may raise a ServiceError. Nothing is logged.
     """
 
     purpose: str
@@ -99,7 +99,15 @@ def main(
     migrations: Path,
     commands: Mapping[str, Command[Chosen]] = MappingProxyType({}),
 ) -> None:
-    """Run the service `name`, its migrations or one of `commands`; the whole of a service's `__main__`."""
+    """Run the service `name`, its migrations or one of `commands`, as the command line requests.
+
+    Args:
+        name: name of the service.
+        settings_class: its settings.
+        build: creates the service's objects.
+        migrations: folder of its migrations.
+        commands: further commands by name.
+    """
     command = sys.argv[1:]
     if command and command[0] in commands:
         raise SystemExit(_run_command(commands[command[0]], load(settings_class), command[1:]))
@@ -108,7 +116,7 @@ def main(
         return
     if command not in ([], ["migrate"]):
         sys.stderr.write(_usage(name, commands))
-        raise SystemExit(_USAGE)
+        raise SystemExit(_USAGE_ERROR)
     settings = load(settings_class)
     log_as_json(name, settings.log_level)
     if command:
@@ -121,7 +129,7 @@ def main(
 
 
 def _run_command(command: Command[Chosen], settings: Chosen, arguments: Sequence[str]) -> int:
-    # What libraries say on the way to a failure is told again, in our words, by the failure itself.
+    # Libraries log on the way to a failure; the error's own message is enough at a terminal.
     logging.disable()
     try:
         return uvloop.run(command.run(settings, arguments))
@@ -129,14 +137,14 @@ def _run_command(command: Command[Chosen], settings: Chosen, arguments: Sequence
         sys.stderr.write(f"{error.message}\n")
         return 1
     except BrokenPipeError:
-        # Whoever read the output has seen enough; what is buffered for it must not fail at the exit.
+        # The reader of the output has closed it; flushing the buffer at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def _usage(name: str, commands: Mapping[str, Command[Chosen]]) -> str:
     lines = {"": "serve", "migrate": "bring the database to the schema of this release"}
-    lines |= {command: described.purpose for command, described in commands.items()}
+    lines |= {command: spec.purpose for command, spec in commands.items()}
     return "usage:\n" + "".join(
         f"  {f'python -m services.{name} {command}'.rstrip():<40} {purpose}\n" for command, purpose in lines.items()
     )
@@ -149,8 +157,8 @@ async def serve(
     migrations: Path,
     until: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or `until`, then drain; raises a ServiceError when a part cannot be reached."""
-    ending = until or _ended_by_signal()
+    """Serve until SIGTERM, SIGINT or `until`, then drain; raise a ServiceError when a dependency cannot be reached."""
+    stopping = until or _stop_signal()
     async with AsyncExitStack() as stack:
         db = await Database.open(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(db.close)
@@ -158,44 +166,44 @@ async def serve(
         bus = await Bus.connect(settings.nats_url, name, settings.nats_tls)
         stack.push_async_callback(bus.close)
         app = await build(settings, Parts(db, bus), stack)
-        _spare_the_collector()
-        await _run(name, settings, app, bus, ending)
+        _tune_collector()
+        await _run(name, settings, app, bus, stopping)
 
 
-def _spare_the_collector() -> None:
-    """Keep Python's cycle collector from looking at what stays, and from looking often.
+def _tune_collector() -> None:
+    """Exclude permanent objects from Python's cycle collector, and let it run less often.
 
-    Serving makes hardly any cycles, but many objects that live for a moment: at the default of 700 the collector runs
-    several times for each batch of events and takes a twentieth of the CPU.
+    Serving creates hardly any cycles, but many short-lived objects: with the default threshold of 700 the collector
+    runs several times for each batch of events and takes a twentieth of the CPU.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
+    gc.set_threshold(_COLLECTOR_THRESHOLD)
 
 
-async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, ending: asyncio.Event) -> None:
-    async def serving() -> None:
-        if ending.is_set():
+async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stopping: asyncio.Event) -> None:
+    async def check_not_stopping() -> None:
+        if stopping.is_set():
             raise Unavailable("the process is about to end")
 
-    ready = Readiness({"the process": serving, "NATS": bus.check, **app.checks})
-    fronts = _fronts(settings, app)
-    http_front = HttpServer(settings.http_address, ready, app.routes, settings.request_idle_seconds)
-    for front in fronts:
-        await front.start()
-    http = asyncio.create_task(http_front.serve())
+    ready = Readiness({"the process": check_not_stopping, "NATS": bus.check, **app.checks})
+    servers = _servers(settings, app)
+    http_server = HttpServer(settings.http_address, ready, app.routes, settings.request_idle_seconds)
+    for server in servers:
+        await server.start()
+    http = asyncio.create_task(http_server.serve())
     loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
-    addresses = {front: getattr(settings, f"{front}_address") for front in ("grpc", "lean", "http")}
+    addresses = {server: getattr(settings, f"{server}_address") for server in ("grpc", "lean", "http")}
     log.info("serving", extra=addresses)
-    ended = asyncio.create_task(ending.wait())
+    ended = asyncio.create_task(stopping.wait())
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
-    ending.set()
+    stopping.set()
     log.info("draining")
     drained_by = asyncio.get_running_loop().time() + settings.drain_seconds
-    await asyncio.gather(*(front.stop(settings.drain_seconds) for front in fronts))
+    await asyncio.gather(*(server.stop(settings.drain_seconds) for server in servers))
     for flush in app.drain:
         await flush()
-    http_front.stop(drained_by - asyncio.get_running_loop().time())
+    http_server.stop(drained_by - asyncio.get_running_loop().time())
     await _cancel([*loops, ended])
     results = await asyncio.gather(http, *loops, return_exceptions=True)
     log.info("ended", extra={"cause": "asked to" if ended in done else f"a part of {name} ended by itself"})
@@ -210,10 +218,10 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while waiting:
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_RETRY_SECONDS)
 
 
-def _fronts(settings: ProcessSettings, app: App) -> tuple[GrpcioServer, Http2Server]:
+def _servers(settings: ProcessSettings, app: App) -> tuple[GrpcioServer, Http2Server]:
     arrivals = ArrivalLimits(settings.max_unfinished_bytes, settings.request_idle_seconds)
     most = settings.max_message_bytes
     return (
@@ -222,10 +230,10 @@ def _fronts(settings: ProcessSettings, app: App) -> tuple[GrpcioServer, Http2Ser
     )
 
 
-def _ended_by_signal() -> asyncio.Event:
-    ending = asyncio.Event()
+def _stop_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, ending.set)
-    return ending
+            loop.add_signal_handler(number, stopping.set)
+    return stopping

@@ -1,6 +1,7 @@
-"""Settings of a process: environment first, then a YAML file, then defaults. What is unknown or wrong stops the start.
+"""Settings of a process: from the environment, then a YAML file, then defaults.
 
-Each service extends `ProcessSettings` with its own fields in its `config.py`, each documented under the field.
+An unknown or wrong setting stops the start. Each service extends `ProcessSettings` with its own fields in its
+`config.py`, each documented below the field.
 """
 
 import os
@@ -19,17 +20,17 @@ from services.kit.messaging.nats_server import NatsServer, TlsFiles
 PREFIX = "FLYTEPLANE_"
 CONFIG_FILE = PREFIX + "CONFIG"
 UNIX = "unix:"
-"""What the address of a socket in the file system begins with."""
-# The reference's receive limit, which is gRPC's own (gateway.md A.1).
+"""The prefix of an address that is a socket in the file system."""
+# flyteadmin's limit, which is gRPC's default (gateway.md#limits).
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-# A lone connection may hold half of it: eight of the largest requests.
+# A single connection may use half of it: eight of the largest requests.
 DEFAULT_UNFINISHED_BYTES = 64 * 1024 * 1024
-# Longer than any client that is at work lets a request rest.
+# Longer than a working client pauses within a request.
 DEFAULT_REQUEST_IDLE_SECONDS = 20.0
 
 
 class ProcessSettings(BaseSettings):
-    """What every service needs to run."""
+    """Settings of every service."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", use_attribute_docstrings=True, env_nested_delimiter="__"
@@ -39,22 +40,22 @@ class ProcessSettings(BaseSettings):
     """This service's own database, as its own role."""
 
     database_pool_size: int = Field(default=10, ge=1, le=200)
-    """Connections to the database at most, per process."""
+    """Largest number of connections to the database, per process."""
 
     nats_url: str = "nats://127.0.0.1:4222"
     """NATS with JetStream, as nats://user:password@host:port; tls:// for TLS; several servers with commas."""
 
     nats_ca_file: FilePath | None = None
-    """PEM certificates of those who may have signed the server's; none: those that the system trusts."""
+    """PEM certificates of the authorities that NATS's certificate is checked against; none: the system's."""
 
     nats_certificate_file: FilePath | None = None
-    """PEM certificate to show to a server that asks for one, with its chain."""
+    """PEM client certificate, with its chain, for a NATS server that requires one."""
 
     nats_key_file: FilePath | None = None
     """PEM private key of that certificate."""
 
     grpc_address: str = "127.0.0.1:8081"
-    """host:port of grpcio's server: for direct callers, and for the gateway's reflection and watched health."""
+    """host:port of the grpcio server: for direct callers, and for the gateway's reflection and watched health."""
 
     lean_address: str = "127.0.0.1:8083"
     """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of
@@ -67,18 +68,19 @@ class ProcessSettings(BaseSettings):
     """Largest request; a larger one is RESOURCE_EXHAUSTED 'message larger than max'."""
 
     max_unfinished_bytes: int = Field(default=DEFAULT_UNFINISHED_BYTES, ge=1024)
-    """What the bodies of all requests may hold that arrive in pieces, until they are answered. A connection may hold as
-    much as it leaves free for others; what does not fit is RESOURCE_EXHAUSTED at once."""
+    """Limit for the bodies of all requests that arrive in pieces, until their response is sent. A client connection may
+    use as much as it leaves free for others; a request above that is RESOURCE_EXHAUSTED at once."""
 
     request_idle_seconds: float = Field(default=DEFAULT_REQUEST_IDLE_SECONDS, gt=0, le=3600)
-    """A request of which nothing more arrives for this long is DEADLINE_EXCEEDED, and a connection that does not come
-    to a request is closed. As a whole a request may take six times as long, an upload as long as it moves."""
+    """A request of which nothing arrives for this long is DEADLINE_EXCEEDED, and a connection whose next request is
+    incomplete for this long is closed. As a whole a request may take six times as long, an upload as long as bytes
+    arrive."""
 
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
-    """debug, info (a line a call), warning or error."""
+    """debug, info (a line per call), warning or error."""
 
     drain_seconds: float = Field(default=8.0, ge=0, le=300)
-    """How long calls under way may take to finish after SIGTERM; below the 10 s in which all must be over."""
+    """How long calls under way may take to finish after SIGTERM; less than the 10 s in which the process must end."""
 
     @field_validator("lean_address")
     @classmethod
@@ -96,13 +98,13 @@ class ProcessSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: str) -> str:
-        wrong = ValueError("must be postgresql://user:password@host/database")
+        error = ValueError("must be postgresql://user:password@host/database")
         try:
             port = conninfo_to_dict(value).get("port", "")
         except psycopg.ProgrammingError:
-            raise wrong from None  # its text has the password
+            raise error from None  # psycopg's text contains the password
         if not all(number.isdigit() or not number for number in str(port).split(",")):
-            raise wrong  # of a password with a slash the driver takes the beginning for the port, and tells it
+            raise error  # psycopg parses a password with a slash as a port, and its own error contains that
         return value
 
     @field_validator("nats_url")
@@ -122,7 +124,7 @@ class ProcessSettings(BaseSettings):
 
     @property
     def nats_tls(self) -> TlsFiles:
-        """The files for TLS with NATS."""
+        """The files for TLS connections to NATS."""
         return TlsFiles(self.nats_ca_file, self.nats_certificate_file, self.nats_key_file)
 
     @classmethod
@@ -134,7 +136,7 @@ class ProcessSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library passes it by name
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources; a `.env` file or secrets folder is not read."""
+        """Return the sources in order of precedence; `.env` files and secrets folders are not read."""
         chosen: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
         if file := os.environ.get(CONFIG_FILE):
             chosen.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
@@ -146,7 +148,7 @@ class ObjectStoreSettings(ProcessSettings):
 
     objects_url: str = "file:///tmp/flyteplane-objects"
     """The object store for inputs, outputs, compiled workflows, uploads and large events: file:///folder, s3://bucket,
-    gs://bucket or az://container. All services need the same. Credentials come from the store's own environment
+    gs://bucket or az://container. All services must have the same. Credentials come from the store's own environment
     variables, such as AWS_ACCESS_KEY_ID."""
 
 
@@ -154,7 +156,7 @@ Chosen = TypeVar("Chosen", bound=ProcessSettings)
 
 
 def load(settings: type[Chosen]) -> Chosen:
-    """Read the settings; exits with one line naming every field that is wrong or unknown."""
+    """Return the settings; exit with one line that names every wrong or unknown field."""
     known = {(PREFIX + name).upper() for name in settings.model_fields} | {CONFIG_FILE}
     unknown = sorted(
         name for name in os.environ if name.startswith(PREFIX) and name.split("__")[0].upper() not in known
@@ -167,10 +169,10 @@ def load(settings: type[Chosen]) -> Chosen:
     try:
         return settings()
     except ValidationError as error:
-        raise SystemExit("wrong settings: " + "; ".join(_told(problem) for problem in error.errors())) from None
-    except (SettingsError, YAMLError, TypeError, ValueError) as error:  # the library lets each of them through
+        raise SystemExit("wrong settings: " + "; ".join(_described(problem) for problem in error.errors())) from None
+    except (SettingsError, YAMLError, TypeError, ValueError) as error:  # pydantic-settings does not wrap any of these
         raise SystemExit(f"wrong settings: {' '.join(str(error).split())}") from None
 
 
-def _told(problem: Any) -> str:
+def _described(problem: Any) -> str:
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

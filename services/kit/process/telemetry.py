@@ -1,7 +1,7 @@
-"""What a service tells its operators: one JSON line a call, counters for Prometheus.
+"""Logs and metrics of a service: one JSON line per call, counters for Prometheus.
 
-Spans of RPCs come from Envoy; OpenTelemetry's own gRPC instrumentation costs a third of the CPU even when nothing is
-sampled (architecture, section 4). A line carries the caller's `traceparent`, which ties it to Envoy's span.
+Spans of RPCs come from Envoy; OpenTelemetry's gRPC instrumentation costs a third of the CPU even when nothing is
+sampled. The line of a call has the caller's `traceparent`, which relates it to Envoy's span.
 """
 
 import asyncio
@@ -20,52 +20,60 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-OUTBOX_WAITING = Gauge("flyteplane_outbox_waiting", "Facts committed and not yet published")
+OUTBOX_WAITING = Gauge("flyteplane_outbox_waiting", "Announcements committed and not yet published")
 OBJECTS_MISSED = CounterMetric(
-    "flyteplane_objects_missed", "Objects that were asked for and could not be answered", ["reason"]
+    "flyteplane_objects_missed", "Objects that a reply needed and that are permanently lost", ["reason"]
 )
 
-# Half a millisecond is a read from memory; 15 s is where clients give up.
+# From a read from memory (half a millisecond) to the timeout of clients (15 s).
 _CALL_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class Calls(Collector):
-    """What is told of each call: counters, and a line of the log once `log_to` was called.
+    """Metrics and log lines of calls; lines only after `log_to`.
 
-    Every call pays for this, so it is neither prometheus-client's own counters nor a logging record: those cost as much
-    as the rest of a small call. Lines of one turn of the event loop are written at once.
+    It does not use prometheus-client's counters or log records: for each call, they would cost as much as the rest of a
+    small call. The lines of one turn of the event loop are written together.
     """
 
     def __init__(self) -> None:
-        self._answered: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_CALL_SECONDS) + 1))
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._stream: TextIO | None = None
-        self._middle = ""
+        self._line_middle = ""
         self._lines: list[str] = []
         self._now = ""
 
     def log_to(self, stream: TextIO | None, service: str) -> None:
-        """Write a line a call to `stream` from now on; None ends that."""
+        """Write a line per call to `stream` from now on; None stops that."""
         self._stream = stream
-        self._middle = f'", "level": "info", "service": {json.dumps(service)}, "message": "call", "method": '
+        self._line_middle = f'", "level": "info", "service": {json.dumps(service)}, "message": "call", "method": '
 
-    def answered(self, method: str, path: str, code: str, seconds: float, traceparent: str) -> None:
-        """Count a call of `method` (a bounded set of names) and tell of it under its full `path`."""
-        self._answered[method, code] += 1
+    def record(self, method: str, path: str, code: str, seconds: float, traceparent: str) -> None:
+        """Count a finished call, and log it.
+
+        Args:
+            method: label of the metrics, from a bounded set of names.
+            path: full gRPC path, for the log.
+            code: name of the status code.
+            seconds: duration of the call.
+            traceparent: trace context of the caller; may be empty.
+        """
+        self._counts[method, code] += 1
         self._buckets[method][bisect_left(_CALL_SECONDS, seconds)] += 1
         self._seconds[method] += seconds
         if self._stream is None:
             return
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._write)
-            self._now = _now()  # one time is enough for what is answered in one turn
-        # Both come from outside and may hold anything.
+            self._now = _now()  # one time is enough for all calls of a turn
+        # Both come from callers and may contain any characters.
         named, trace = json.dumps(path), json.dumps(traceparent) if traceparent else '""'
         self._lines.append(
-            f'{{"time": "{self._now}{self._middle}{named}, "code": "{code}", "ms": {seconds * 1000:.2f}, '
+            f'{{"time": "{self._now}{self._line_middle}{named}, "code": "{code}", "ms": {seconds * 1000:.2f}, '
             f'"traceparent": {trace}}}\n'
         )
 
@@ -73,17 +81,17 @@ class Calls(Collector):
         text = "".join(self._lines)
         self._lines.clear()
         if self._stream is not None:
-            # On a full disk lines are lost, and nothing else: kept, they would fill the memory instead.
+            # On a full disk only lines are lost; buffering them would fill the memory.
             with contextlib.suppress(OSError):
                 self._stream.write(text)
                 self._stream.flush()
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
-        """What Prometheus is told."""
-        answered = CounterMetricFamily("flyteplane_calls", "RPCs answered", labels=["method", "code"])
-        for (method, code), count in self._answered.items():
-            answered.add_metric([method, code], count)
-        yield answered
+        """Yield the metrics for Prometheus."""
+        calls = CounterMetricFamily("flyteplane_calls", "RPCs answered", labels=["method", "code"])
+        for (method, code), count in self._counts.items():
+            calls.add_metric([method, code], count)
+        yield calls
         seconds = HistogramMetricFamily("flyteplane_call_seconds", "Time to answer an RPC", labels=["method"])
         for method, buckets in self._buckets.items():
             total = 0
@@ -104,21 +112,21 @@ def _now() -> str:
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON; what a call site adds with `extra` become fields of their own."""
+    """Formats a log record as one line of JSON; values passed as `extra` become fields."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render `record`; non-ASCII text stays readable."""
+        """Return the line of `record`; non-ASCII characters are not escaped."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "service": self._service,
             "message": record.getMessage(),
         }
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line |= {key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)

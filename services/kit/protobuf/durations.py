@@ -1,4 +1,4 @@
-"""Durations as Go writes them (`1h5m`, `300ms`), which filters and settings of Flyte use."""
+"""Durations in Go's syntax (`1h5m`, `300ms`), which filters and settings of Flyte use."""
 
 import re
 from decimal import Decimal
@@ -17,12 +17,12 @@ _UNITS = {
 _PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(rf"([+-]?)((?:{_PART})+)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
-# Go keeps a duration in a signed 64-bit count of nanoseconds.
+# Go stores a duration as a signed 64-bit count of nanoseconds.
 _LARGEST = 2**63 - 1
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds of a Go duration, or of a plain number of seconds; raises ValueError."""
+    """Return the nanoseconds of a Go duration or of a plain number of seconds; raise ValueError for other text."""
     if _NUMBER.fullmatch(text):
         return _bounded(Decimal(text) * NANOSECONDS, text)
     match = _DURATION.fullmatch(text)

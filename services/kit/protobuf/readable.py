@@ -1,10 +1,10 @@
-"""What every client can read: the one rule about values that protobuf carries and JSON, Python or Go cannot.
+"""Checks for values that protobuf can encode but JSON, Python or Go cannot read (common.md#readable-values).
 
-Whoever stored such a value would spoil each list that shows it, for everybody: REST answers are JSON, and a message
-that is nested too deeply cannot even be parsed. So `rpc` checks every request, and every reply that becomes JSON
+A stored value of this kind would break every list that contains it, for all clients: REST replies are JSON, and a
+message that is nested too deeply cannot be parsed. So `rpc` checks every request, and every reply that becomes JSON
 (docs/decisions/0020-readable-values.md).
 
-google.protobuf.Any is not looked into: no message that is stored holds one.
+The content of google.protobuf.Any is not checked: no stored message has one.
 """
 
 import math
@@ -21,46 +21,46 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.protobuf.wire import message_head
 
-# Seconds of 0001-01-01T00:00:00Z and of 9999-12-31T23:59:59Z: what a protobuf timestamp, and JSON, can express.
+# Seconds of 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the range of a protobuf timestamp, also in JSON.
 FIRST_SECOND = -62_135_596_800
 LAST_SECOND = 253_402_300_799
 NANOS_PER_SECOND = 1_000_000_000
-# Ten thousand years, the bound that protobuf sets.
+# Ten thousand years, protobuf's limit.
 LONGEST_SECONDS = 315_576_000_000
 
-# Of messages within messages: what parsers in Python and C++, Envoy's too, follow.
+# Nesting that parsers in Python and C++, and so Envoy's, accept.
 MOST_LEVELS = 100
-# How much deeper a stored message may stand in an answer than in the request that brought it. It is three levels at
-# most (a workflow's template, which a list of workflows would hold); the rest is room for answers to come.
+# How many levels deeper a stored message may be in a reply than in the request that it came with. Three are needed (the
+# template of a workflow in a list of workflows); the rest is reserved for future replies.
 LEVELS_OF_ANSWERS = 10
 TOO_DEEP = "nested too deeply"
 
-# Lengths of requests whose prefix is remembered.
-_PREFIXES_KEPT = 4096
+# Lengths of requests whose prefix is cached.
+_MOST_PREFIXES = 4096
 
 Check = Callable[[Message], None]
 
 
 class Unreadable(Exception):
-    """A value that not every client can read."""
+    """A value that some clients cannot read."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(fault)
         self.fault = fault
         self.fields: list[str] = []
-        """The fields that lead to it, innermost first; of a google.protobuf.Struct only its own field."""
+        """The path of fields to the value, innermost first; within a google.protobuf.Struct only the Struct's field."""
 
     @property
     def path(self) -> str:
-        """The fields that lead to the value, with dots between."""
+        """The fields that lead to the value, joined by dots, outermost first."""
         return ".".join(reversed(self.fields))
 
 
 class Rule:
-    """Which values are refused: checks by type, each compiled once from the fields that may hold such a value.
+    """A set of checks by message type, each compiled once from the fields that may have a refused value.
 
-    With `kinds` a google.protobuf.Value must have one. Without one Go's encoder of JSON fails, while Envoy's leaves the
-    value out.
+    Args:
+        kinds: also refuse a google.protobuf.Value without a kind. Go's JSON encoder fails for one, Envoy's omits it.
     """
 
     def __init__(self, *, kinds: bool) -> None:
@@ -73,25 +73,25 @@ class Rule:
             Value.DESCRIPTOR.full_name: self._check_value,  # type: ignore[dict-item]  # takes this type only
         }
 
-    def checker(self, kind: Descriptor) -> Check | None:
-        """Return the check of messages of this type, which raises Unreadable; None when they can hold nothing bad."""
-        return self._compiled(kind) if _may_hold(kind) else None
+    def checker(self, message_type: Descriptor) -> Check | None:
+        """Return the check of messages of this type, which raises Unreadable; None when no value can be refused."""
+        return self._compiled(message_type) if _may_refuse(message_type) else None
 
     def check(self, message: Message) -> None:
-        """Raise Unreadable for a bad value within `message`, at any depth."""
+        """Raise Unreadable for a refused value in `message`, at any depth."""
         check = self.checker(kind_of(message))
         if check is not None:
             check(message)
 
-    def _compiled(self, kind: Descriptor) -> Check:
-        known = self._checks.get(kind.full_name)
+    def _compiled(self, message_type: Descriptor) -> Check:
+        known = self._checks.get(message_type.full_name)
         if known is not None:
             return known
         fields = _Fields()
-        # Known before its fields are looked at: they may hold the type itself.
-        self._checks[kind.full_name] = fields.check
-        for field in kind.fields:
-            if field.message_type is not None and _may_hold(field.message_type):
+        # Registered before its fields are compiled: the type may be recursive.
+        self._checks[message_type.full_name] = fields.check
+        for field in message_type.fields:
+            if field.message_type is not None and _may_refuse(field.message_type):
                 if (value := map_value(field)) is not None:
                     fields.maps.append((field.name, self._compiled(value)))
                 elif field.is_repeated:
@@ -125,7 +125,7 @@ class Rule:
 
 
 class _Fields:
-    """The check of a message: of its fields that may hold a bad value, those that are set."""
+    """The check of one message type: the names of its fields that may have a refused value, and their checks."""
 
     __slots__ = ("maps", "repeated", "singular", "times")
 
@@ -138,15 +138,15 @@ class _Fields:
     def check(self, message: Message) -> None:
         name = ""
         try:
-            # Every event has some: looking whether they are set, and a call for each, would take twice as long.
+            # Every event has timestamps: HasField and a call for each would take twice as long.
             for name in self.times:
-                moment = getattr(message, name)
-                if not (FIRST_SECOND <= moment.seconds <= LAST_SECOND and 0 <= moment.nanos < NANOS_PER_SECOND):
-                    _check_timestamp(moment)
+                timestamp = getattr(message, name)
+                if not (FIRST_SECOND <= timestamp.seconds <= LAST_SECOND and 0 <= timestamp.nanos < NANOS_PER_SECOND):
+                    _check_timestamp(timestamp)
             for name, check in self.singular:
                 if message.HasField(name):
                     check(getattr(message, name))
-            # Looking whether there are any costs a tenth of going through none.
+            # Testing for items costs a tenth of iterating over none.
             for name, check in self.repeated:
                 if items := getattr(message, name):
                     for item in items:
@@ -163,7 +163,7 @@ class _Fields:
 def _check_timestamp(value: Timestamp) -> None:
     if FIRST_SECOND <= value.seconds <= LAST_SECOND and 0 <= value.nanos < NANOS_PER_SECOND:
         return
-    # In the words of the reference, which are those of protobuf for Go.
+    # The messages of flyteadmin, which come from protobuf for Go.
     text = f"timestamp (seconds:{value.seconds} nanos:{value.nanos})"
     if value.seconds < FIRST_SECOND:
         raise Unreadable(f"{text} before 0001-01-01")
@@ -180,14 +180,14 @@ def _check_duration(value: Duration) -> None:
 
 
 WRITTEN = Rule(kinds=True)
-"""What requests may hold."""
+"""The rule for requests."""
 
-SHOWN = Rule(kinds=False)
-"""What Envoy can write as JSON."""
+JSON_RULE = Rule(kinds=False)
+"""The rule for replies that Envoy writes as JSON."""
 
 
 def map_value(field: FieldDescriptor) -> Descriptor | None:
-    """Return the type of the messages in a map, and None for every other field."""
+    """Return the message type of a map's values; None for other fields."""
     entry = field.message_type
     if entry is None or not entry.GetOptions().map_entry:
         return None
@@ -196,73 +196,75 @@ def map_value(field: FieldDescriptor) -> Descriptor | None:
 
 def kind_of(message: Message | type[Message]) -> Descriptor:
     """Return the type of a message."""
-    kind: Descriptor = message.DESCRIPTOR  # type: ignore[assignment]  # upb's has another class and the same methods
-    return kind
+    message_type: Descriptor = message.DESCRIPTOR  # type: ignore[assignment]  # upb's class is another one with the same methods
+    return message_type
 
 
-_BEARERS = frozenset(kind.DESCRIPTOR.full_name for kind in (Timestamp, Duration, Struct, ListValue, Value))
+_CHECKED_TYPES = frozenset(
+    message_type.DESCRIPTOR.full_name for message_type in (Timestamp, Duration, Struct, ListValue, Value)
+)
 
 
 @cache  # as many as there are types
-def _may_hold(kind: Descriptor) -> bool:
-    """Whether a message of this type may have such a value somewhere within."""
-    looked_at: set[str] = set()
-    waiting = [kind]
-    while waiting:
-        one = waiting.pop()
-        if one.full_name in _BEARERS:
+def _may_refuse(message_type: Descriptor) -> bool:
+    """Return whether a message of this type can have a refused value, at any depth."""
+    visited: set[str] = set()
+    pending = [message_type]
+    while pending:
+        current = pending.pop()
+        if current.full_name in _CHECKED_TYPES:
             return True
-        if one.full_name not in looked_at:
-            looked_at.add(one.full_name)
-            waiting += [field.message_type for field in one.fields if field.message_type is not None]
+        if current.full_name not in visited:
+            visited.add(current.full_name)
+            pending += [field.message_type for field in current.fields if field.message_type is not None]
     return False
 
 
-def depth_check(kind: type[Message], levels: int = LEVELS_OF_ANSWERS) -> Callable[[bytes], None]:
-    """Return a check that raises Unreadable unless a serialized message can still be parsed `levels` deeper.
+def depth_check(message_type: type[Message], levels: int = LEVELS_OF_ANSWERS) -> Callable[[bytes], None]:
+    """Return a check that raises Unreadable unless a serialized message can be parsed when nested `levels` deeper.
 
-    A parser decides: so what counts for parsers counts here, groups of unknown fields too.
+    The parser itself decides, so everything counts that counts for parsers, such as groups of unknown fields.
     """
-    deeper = _deeper(kind.DESCRIPTOR.full_name, kind.DESCRIPTOR.file)
+    nesting_type = _nesting_type(message_type.DESCRIPTOR.full_name, message_type.DESCRIPTOR.file)
     shortest = 2 * (MOST_LEVELS - levels)  # every level takes two bytes at least
 
     def check(payload: bytes) -> None:
         if len(payload) > shortest:
             try:
-                deeper().ParseFromString(_prefix(len(payload), levels) + payload)
+                nesting_type().ParseFromString(_prefix(len(payload), levels) + payload)
             except DecodeError as error:
                 raise Unreadable(TOO_DEEP) from error
 
     return check
 
 
-_WRAPPER, _WRAPPED = 1, 2  # fields of the types that `_deeper` makes
+_NESTED, _WRAPPED = 1, 2  # fields of the types that `_nesting_type` returns
 
 
 @cache  # as many as there are types
-def _deeper(full_name: str, defined_in: FileDescriptor) -> type[Message]:
-    """Return a type that holds one message of the type of this name, or one of itself."""
+def _nesting_type(full_name: str, defined_in: FileDescriptor) -> type[Message]:
+    """Return a message type with two fields: one of itself, and one of the type `full_name`."""
     name = full_name.replace(".", "_")
     file = FileDescriptorProto(name=f"deeper/{name}.proto", package="deeper", syntax="proto3")
     file.dependency.append(defined_in.name)
     wrapper = file.message_type.add(name=name)
-    for number, held in ((_WRAPPER, f".deeper.{name}"), (_WRAPPED, f".{full_name}")):
+    for number, type_name in ((_NESTED, f".deeper.{name}"), (_WRAPPED, f".{full_name}")):
         wrapper.field.add(
             name=f"field_{number}",
             number=number,
             label=FieldDescriptorProto.LABEL_OPTIONAL,
             type=FieldDescriptorProto.TYPE_MESSAGE,
-            type_name=held,
+            type_name=type_name,
         )
     pool = defined_in.pool
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName(f"deeper.{name}"))
 
 
-@lru_cache(_PREFIXES_KEPT)
+@lru_cache(_MOST_PREFIXES)
 def _prefix(length: int, levels: int) -> bytes:
-    """Return what makes of a message of `length` bytes one of `_deeper` that holds it at this depth."""
+    """Return the bytes that, before a message of `length` bytes, nest it `levels` deep in `_nesting_type`."""
     head = message_head(_WRAPPED, length)
     for _ in range(levels - 1):
-        head = message_head(_WRAPPER, len(head) + length) + head
+        head = message_head(_NESTED, len(head) + length) + head
     return head

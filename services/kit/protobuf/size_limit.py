@@ -1,12 +1,12 @@
-"""How large one thing may be that answers show: what is larger could be stored, and no list with it received again."""
+"""The size limit of a stored entity: a list with a larger one could not be received by any client."""
 
 from services.kit.errors import InvalidArgument
 
-# gRPC clients receive 4 MiB unless they are told otherwise, and an answer has a little beside what it shows.
+# gRPC clients receive 4 MiB by default, and a response has some bytes in addition to the entity.
 MOST_BYTES = 3840 * 1024
 
 
 def check_receivable(what: str, size: int) -> None:
-    """Raise InvalidArgument where `size` bytes are more than clients receive; `what` names what has them."""
+    """Raise InvalidArgument when `size` bytes are more than clients receive; `what` names the entity."""
     if size > MOST_BYTES:
         raise InvalidArgument(f"size of {what} exceeded {MOST_BYTES} bytes as it is shown: it has {size}")

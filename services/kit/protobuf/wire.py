@@ -1,8 +1,8 @@
-"""Protobuf wire format by hand, for answers put together from stored messages.
+"""Encode fields in the protobuf wire format, for replies that are concatenated from stored messages.
 
-Parsing a hundred stored messages only to serialise them again costs about fifty times what concatenating their bytes
-does (architecture, section 4). Protobuf makes that legal: a repeated field is its elements one after the other. A field
-that is no list may stand only once: parsers ought to merge its copies, but protobufjs keeps the last.
+Parsing a hundred stored messages only to serialize them again costs about fifty times what concatenating their bytes
+does. Protobuf allows that: a repeated field is the concatenation of its elements. Another field may appear only once:
+parsers should merge its copies, but protobufjs uses the last.
 """
 
 from collections.abc import Iterator
@@ -11,41 +11,41 @@ from functools import lru_cache
 _VARINT = 0
 _LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}  # bytes
-_KIND_BITS = 3
-_KINDS = 7
-_CONTINUE = 0x80
+_TYPE_BITS = 3
+_TYPE_MASK = 7
+_CONTINUES = 0x80
 _LOW_BITS = 0x7F
 
 
 def varint(value: int) -> bytes:
-    """`value` (not negative) as a base-128 varint."""
+    """Return `value` (not negative) as a base-128 varint."""
     out = bytearray()
     while value > _LOW_BITS:
-        out.append(value & _LOW_BITS | _CONTINUE)
+        out.append(value & _LOW_BITS | _CONTINUES)
         value >>= 7
     out.append(value)
     return bytes(out)
 
 
 def message_field(number: int, payload: bytes) -> bytes:
-    """Field `number` holding the serialized message (or raw bytes) `payload`."""
+    """Return field `number` with the serialized message (or raw bytes) `payload`."""
     return message_head(number, len(payload)) + payload
 
 
-# A list has several for each element, of few values: making them took a third of its time.
+# A list has several for each element, with few different values: encoding them took a third of its time.
 @lru_cache(maxsize=4096)
 def message_head(number: int, length: int) -> bytes:
-    """What stands before the `length` bytes of field `number`."""
+    """Return the tag and length that precede the `length` bytes of field `number`."""
     return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)
 
 
 def string_field(number: int, text: str) -> bytes:
-    """Field `number` holding `text`; nothing for an empty text, as proto3 leaves defaults out."""
+    """Return field `number` with `text`; nothing for an empty text, as proto3 leaves defaults out."""
     return message_field(number, text.encode()) if text else b""
 
 
 def enum_field(number: int, value: int) -> bytes:
-    """Field `number` holding an enum or a not negative integer; nothing for zero."""
+    """Return field `number` with an enum or an integer (not negative); nothing for zero."""
     return _number(number, value) if value else b""
 
 
@@ -55,32 +55,32 @@ def _number(number: int, value: int) -> bytes:
 
 
 def length_delimited(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield number and content of each field of a serialized message that is a message, a text or bytes, in order.
+    """Yield number and content of each message, string and bytes field of a serialized message, in order.
 
-    What is within is not looked at, so it may be what no parser takes. Ends where the message itself is broken.
+    The content is not parsed, so it may be malformed. The iteration ends where the message itself is malformed.
     """
     at = 0
     while at < len(payload):
         tag, at = _read_varint(payload, at)
-        kind = tag & _KINDS
-        if kind == _LENGTH_DELIMITED:
+        wire_type = tag & _TYPE_MASK
+        if wire_type == _LENGTH_DELIMITED:
             length, at = _read_varint(payload, at)
-            yield tag >> _KIND_BITS, payload[at : at + length]
+            yield tag >> _TYPE_BITS, payload[at : at + length]
             at += length
-        elif kind == _VARINT:
+        elif wire_type == _VARINT:
             _, at = _read_varint(payload, at)
-        elif kind in _FIXED:
-            at += _FIXED[kind]
+        elif wire_type in _FIXED:
+            at += _FIXED[wire_type]
         else:
             return
 
 
 def _read_varint(payload: bytes, at: int) -> tuple[int, int]:
-    """Return the varint that begins at `at`, and where it ends; one that is cut off ends with the payload."""
+    """Return the varint at index `at`, and the index after it; one that is cut off ends with the payload."""
     value = shift = 0
     for end in range(at, len(payload)):
         value |= (payload[end] & _LOW_BITS) << shift
-        if payload[end] < _CONTINUE:
+        if payload[end] < _CONTINUES:
             return value, end + 1
         shift += 7
     return value, len(payload)

@@ -1,1 +1,1 @@
-"""gRPC: the method table, its two servers, and what a client connection may take."""
+"""gRPC: the method table, its two servers, and limits of client connections."""

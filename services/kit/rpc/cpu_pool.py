@@ -1,9 +1,9 @@
-"""Work that keeps the processor busy, done in threads beside the event loop: compiling, comparing, checking.
+"""A pool of threads for CPU-bound work that would block the event loop: compiling, comparing, checking.
 
-What is large takes a second or so, and other calls should not wait for it. Threads take turns with the loop, for an
-interpreter runs one at a time; the fewer there are, the sooner the loop's turn comes: it waits some 5 ms with one at
-work, 15 ms with two, 300 ms with six, and all of them together get no more done. A process of its own would have to be
-sent everything and to send it back, and is not worth having for what comes rarely.
+Large work takes about a second, and other calls must not wait for it. The interpreter runs one thread at a time, so
+fewer threads let the event loop continue sooner: it waits some 5 ms with one busy thread, 15 ms with two, 300 ms with
+six, and more threads do not get more done. A separate process would need all data sent to it and back; such work is too
+rare to be worth that.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 
-# Two, so that a small piece of work passes a large one.
+# Two, so that small work overtakes large work.
 THREADS = 2
 
 Arguments = ParamSpec("Arguments")
@@ -22,21 +22,21 @@ Result = TypeVar("Result")
 
 
 class CpuPool:
-    """The threads. Further work waits until it is the turn of its connection, and is dropped when its caller goes."""
+    """The threads. Further work queues by client connection, and is dropped when its call is cancelled."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="beside")
-        self._turns = FairSemaphore(THREADS)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cpu-pool")
+        self._semaphore = FairSemaphore(THREADS)
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Answer what `work` returns; raises what it raises."""
-        peer = current_client_connection()
-        await self._turns.take(peer)
+        """Return what `work` returns; raise what it raises."""
+        connection = current_client_connection()
+        await self._semaphore.acquire(connection)
         running = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
-        # A thread cannot be stopped: it works on when its caller has gone, and is free only afterwards.
-        running.add_done_callback(lambda _: self._turns.give(peer))
+        # A thread cannot be stopped: after a cancellation it continues, and its slot is free only when it is done.
+        running.add_done_callback(lambda _: self._semaphore.release(connection))
         return await asyncio.shield(running)
 
     def close(self) -> None:
-        """Take no more work, and drop what waits."""
+        """Refuse further work, and drop what is queued."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Sharing what a process has among the connections of its clients, so that one of them cannot keep others out."""
+"""Budgets, queues and limits that client connections share, so that none of them blocks the others."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -8,89 +8,89 @@ from dataclasses import dataclass, field
 
 from services.kit.process.settings import DEFAULT_REQUEST_IDLE_SECONDS, DEFAULT_UNFINISHED_BYTES
 
-CONNECTION = "x-flyteplane-connection"
-"""The header in which the gateway tells a client's connection: it carries the calls of many over one of its own."""
+CONNECTION_HEADER = "x-flyteplane-connection"
+"""The header in which the gateway names the client connection of a call: one of its own carries calls of many."""
 
-AS_A_WHOLE = 6
-"""A request that moves may take so many times as long as one may rest."""
+TOTAL_TIME_FACTOR = 6
+"""A request that keeps moving may take this many times as long as one may rest."""
 
-_PEER: ContextVar[str | None] = ContextVar("peer", default=None)
+_CLIENT_CONNECTION: ContextVar[str | None] = ContextVar("client_connection", default=None)
 
 
 def set_client_connection(metadata: Mapping[str, str]) -> None:
-    """Note whose call the current task serves."""
-    _PEER.set(metadata.get(CONNECTION, ""))
+    """Set the client connection whose call the current task serves."""
+    _CLIENT_CONNECTION.set(metadata.get(CONNECTION_HEADER, ""))
 
 
 def current_client_connection() -> str | None:
-    """Return the connection whose call the current task serves, "" if nobody told; None for the process's own work."""
-    return _PEER.get()
+    """Return the client connection of the current call: "" without the header, None outside of calls."""
+    return _CLIENT_CONNECTION.get()
 
 
 class FairBudget:
-    """Bytes that may be held at a time, `total` in all.
+    """A budget of `total` units, such as bytes, shared by client connections.
 
-    A peer may hold as much as is left for others (the dynamic threshold of switches with a shared buffer): a lone one
-    half of all, two of them a third each. So there is always something left for one more.
+    A connection may hold as much as remains free (the dynamic threshold of switches with a shared buffer): half of the
+    total when it is alone, a third each when there are two. So something is always free for one more.
     """
 
     def __init__(self, total: int) -> None:
         self._free = total
         self._held: Counter[Hashable] = Counter()
 
-    def take(self, peer: Hashable, size: int) -> bool:
-        """Hold `size` bytes for `peer`; answers False when its share does not allow that."""
-        if self._held[peer] + size > self._free:
+    def acquire(self, connection: Hashable, size: int) -> bool:
+        """Reserve `size` units for `connection`; return False when its share does not allow that."""
+        if self._held[connection] + size > self._free:
             return False
-        self._held[peer] += size
+        self._held[connection] += size
         self._free -= size
         return True
 
-    def give(self, peer: Hashable, size: int) -> None:
-        """Hold `size` bytes less for `peer`."""
+    def release(self, connection: Hashable, size: int) -> None:
+        """Free `size` units of `connection`."""
         self._free += size
-        self._held[peer] -= size
-        if not self._held[peer]:
-            del self._held[peer]
+        self._held[connection] -= size
+        if not self._held[connection]:
+            del self._held[connection]
 
 
 class FairSemaphore:
-    """Places for a number of callers at a time, `of_each` for those of one peer. Peers that wait take turns."""
+    """A semaphore of `slots`, at most `per_connection` of them for one connection. Waiting connections take turns."""
 
-    def __init__(self, places: int, of_each: int | None = None) -> None:
-        self._free = places
-        self._of_each = of_each or places
+    def __init__(self, slots: int, per_connection: int | None = None) -> None:
+        self._free = slots
+        self._per_connection = per_connection or slots
         self._held: Counter[Hashable] = Counter()
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
-    async def take(self, peer: Hashable, seconds: float | None = None) -> None:
-        """Take a place for `peer`, which must be given back; raises TimeoutError when it gets none in `seconds`."""
-        if self._free and self._held[peer] < self._of_each:
-            self._hold(peer)
+    async def acquire(self, connection: Hashable, seconds: float | None = None) -> None:
+        """Acquire a slot for `connection`, which must be released; raise TimeoutError after `seconds`."""
+        if self._free and self._held[connection] < self._per_connection:
+            self._grant(connection)
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(peer, deque()).append(turn)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(connection, deque()).append(granted)
         try:
             async with asyncio.timeout(seconds):
-                await turn
+                await granted
         except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.give(peer)  # it came at the same moment
+            if granted.done() and not granted.cancelled():
+                self.release(connection)  # it was granted at the same moment
             else:
-                turn.cancel()  # `give` passes over it
+                granted.cancel()  # `release` skips it
             raise
 
-    def give(self, peer: Hashable) -> None:
-        """Give back a place of `peer`."""
+    def release(self, connection: Hashable) -> None:
+        """Release a slot of `connection`."""
         self._free += 1
-        self._held[peer] -= 1
-        if not self._held[peer]:
-            del self._held[peer]
+        self._held[connection] -= 1
+        if not self._held[connection]:
+            del self._held[connection]
         for other, queue in list(self._waiting.items()):
             while queue and queue[0].done():
                 queue.popleft()
-            if queue and self._free and self._held[other] < self._of_each:
-                self._hold(other)
+            if queue and self._free and self._held[other] < self._per_connection:
+                self._grant(other)
                 queue.popleft().set_result(None)
                 self._waiting.move_to_end(other)
             if not queue:
@@ -98,50 +98,55 @@ class FairSemaphore:
             if not self._free:
                 return
 
-    def _hold(self, peer: Hashable) -> None:
+    def _grant(self, connection: Hashable) -> None:
         self._free -= 1
-        self._held[peer] += 1
+        self._held[connection] += 1
 
 
 class UnreadResponses:
-    """Bytes of answers that wait for their readers, by peer, and calls that wait until there are fewer."""
+    """Bytes of responses that clients have not read yet, by client connection, and calls that wait for that."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._bytes: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, asyncio.Future[None]] = {}
 
-    def grow(self, peer: Hashable, size: int) -> None:
+    def add(self, connection: Hashable, size: int) -> None:
         """Count `size` bytes more, or fewer if it is negative."""
-        left = self._bytes[peer] = self._bytes[peer] + size
-        if left <= self._most and peer in self._waiting:
-            self._waiting.pop(peer).set_result(None)
-        if not left:
-            del self._bytes[peer]
+        unread = self._bytes[connection] = self._bytes[connection] + size
+        if unread <= self._limit and connection in self._waiting:
+            self._waiting.pop(connection).set_result(None)
+        if not unread:
+            del self._bytes[connection]
 
-    def too_many(self, peer: Hashable) -> bool:
-        """Tell whether `peer` should read before more is answered to it."""
-        return peer in self._bytes and self._bytes[peer] > self._most
+    def exceeded(self, connection: Hashable) -> bool:
+        """Return whether `connection` must read before its further calls are served."""
+        return connection in self._bytes and self._bytes[connection] > self._limit
 
-    async def fewer(self, peer: Hashable, seconds: float) -> None:
-        """Wait until `peer` has read; raises TimeoutError."""
-        waiting = self._waiting.setdefault(peer, asyncio.get_running_loop().create_future())
+    async def wait(self, connection: Hashable, seconds: float) -> None:
+        """Wait until `connection` is below the limit; raise TimeoutError after `seconds`."""
+        waiting = self._waiting.setdefault(connection, asyncio.get_running_loop().create_future())
         async with asyncio.timeout(seconds):
             await asyncio.shield(waiting)
 
 
-# Some of the largest lists that clients take.
+# Several of the largest lists that clients read.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
-"""Of this process."""
+"""The unread responses of this process."""
 
 
 @dataclass(frozen=True)
 class ArrivalLimits:
-    """What requests that have begun and have not arrived may hold, in all of a process, and how they stall."""
+    """Limits of requests that have begun and not arrived as a whole.
+
+    Attributes:
+        total: bytes that all of them in the process may hold.
+        seconds: how long one may rest.
+    """
 
     total: int = DEFAULT_UNFINISHED_BYTES
     seconds: float = DEFAULT_REQUEST_IDLE_SECONDS
-    shares: FairBudget = field(init=False)
+    budget: FairBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", FairBudget(self.total))
+        object.__setattr__(self, "budget", FairBudget(self.total))

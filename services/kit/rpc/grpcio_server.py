@@ -1,6 +1,6 @@
-"""The gRPC front: a grpcio server that hands bytes to the table of methods, with health and reflection beside it.
+"""The grpcio server: passes serialized requests to the method table; serves health checks and reflection itself.
 
-For direct callers, probes, reflection and watched health. The gateway's other calls go to `http2_server`.
+It is for direct callers, probes, reflection and watched health. The gateway's other calls go to `http2_server`.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVIC
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from services.kit.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, ServiceError, to_status
-from services.kit.rpc.fairness import CONNECTION, ArrivalLimits, FairSemaphore
+from services.kit.rpc.fairness import CONNECTION_HEADER, ArrivalLimits, FairSemaphore
 from services.kit.rpc.framing import NOT_WHOLE, TOO_MUCH, TOO_SLOW
-from services.kit.rpc.health import CHECK, NOT_SERVING, SERVING, WATCH, asked, health, states
+from services.kit.rpc.health import CHECK, NOT_SERVING, SERVING, WATCH, check_health, parse_request, statuses_of
 from services.kit.rpc.table import Call, Table
 
-# Envoy pings a connection that was idle before it uses it again, and flytekit pings every 30 s; a stock server would
-# answer the third ping with GOAWAY.
+# Envoy pings a connection that was idle before it uses it again, and flytekit pings every 30 s
+# (clients.md#keepalive); a server with default options sends GOAWAY after the third ping.
 _PING_INTERVAL_MILLISECONDS = 5_000
-# Headers of a caller: tokens and trace context; gRPC's own default of 8 KiB is short for some tokens.
+# Headers of a caller: tokens and trace context; gRPC's default of 8 KiB is too short for some tokens.
 _MAX_METADATA_BYTES = 64 * 1024
-# Calls of one connection at a time; the gateway opens another connection when it has more.
+# Concurrent calls of one connection; the gateway opens another connection when it has more.
 _MOST_STREAMS = 1000
-# Of a message that nobody reads yet. grpcio would widen this for a fast sender, whatever is read.
+# Received bytes of a message that is not being read yet. grpcio would widen this for a fast sender.
 _UNREAD_BYTES = 64 * 1024
-# How long a message that has begun may wait for others to arrive, as with a turn at the database.
-_TURN_SECONDS = 5.0
-# Of reflection; the messages of both are the same.
+# How long a message that has begun may wait until others have arrived, as long as a call waits for the database.
+_WAIT_SECONDS = 5.0
+# Paths of reflection; both versions have the same messages.
 _REFLECTION_PATHS = tuple(
     f"/{service}/ServerReflectionInfo" for service in (REFLECTION_SERVICE, "grpc.reflection.v1.ServerReflection")
 )
@@ -46,9 +46,9 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class GrpcioServer:
-    """A gRPC server on `address` (host:port) that answers from `table`.
+    """A gRPC server on `address` (host:port) for the methods of `table`.
 
-    Health checks may ask for each of `services` by its name, and reflection describes them.
+    Health checks may name each of `services`, and reflection describes them.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class GrpcioServer:
             options=[
                 ("grpc.so_reuseport", 0),  # two processes on one port must fail, not share
                 ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", -1),  # an answer is as long as what was asked for
+                ("grpc.max_send_message_length", -1),  # pages are limited where they are read (`lists.pages`)
                 ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
                 ("grpc.max_concurrent_streams", _MOST_STREAMS),
                 ("grpc.http2.bdp_probe", 0),
@@ -77,51 +77,54 @@ class GrpcioServer:
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
-        reading = _Reading(arrivals, max_message_bytes)
+        reader = _RequestReader(arrivals, max_message_bytes)
         reflection = ReflectionServicer((*self._services, HEALTH_SERVICE, REFLECTION_SERVICE))
-        inquiries = _inquiries(reading, self._check, self._health, reflection)
-        self._server.add_generic_rpc_handlers((_Everything(table, reading, inquiries),))
+        others = _other_handlers(reader, self._check, self._health, reflection)
+        self._server.add_generic_rpc_handlers((_AllPaths(table, reader, others),))
         self._address = address
 
     async def start(self) -> None:
-        """Listen and report SERVING; raises RuntimeError when the port is taken."""
+        """Listen and report SERVING; raise RuntimeError when the port is in use."""
         self._server.add_insecure_port(self._address)
         await self._server.start()
         await self._report(SERVING)
 
     async def stop(self, seconds: float) -> None:
-        """Report NOT_SERVING, refuse new calls, give those under way `seconds` to finish."""
+        """Report NOT_SERVING and refuse new calls; calls under way have `seconds` to finish."""
         await self._report(NOT_SERVING)
         await self._server.stop(seconds)
 
     async def _check(self, message: bytes, _context: "_Context") -> bytes:
-        return health(self._states, message)
+        return check_health(self._statuses, message)
 
-    async def _report(self, state: HealthCheckResponse.ServingStatus) -> None:
-        self._states = states(self._services, state)
-        for name in self._states:
-            await self._health.set(name, state)
+    async def _report(self, status: HealthCheckResponse.ServingStatus) -> None:
+        self._statuses = statuses_of(self._services, status)
+        for name in self._statuses:
+            await self._health.set(name, status)
 
 
-class _Reading:
-    """Takes requests off the wire: as many at a time as may be unfinished, those of a connection half of that.
+class _RequestReader:
+    """Reads requests: as many at a time as may be incomplete, half of them of one client connection.
 
-    What has arrived is read at once; a message that is not read is held up in its sender.
+    A message that has arrived is read at once; flow control stops the sender of one that is not read.
     """
 
     def __init__(self, arrivals: ArrivalLimits, max_message_bytes: int) -> None:
-        places = max(2, arrivals.total // max_message_bytes)
-        self._turns = FairSemaphore(places, places // 2)
+        slots = max(2, arrivals.total // max_message_bytes)
+        self._semaphore = FairSemaphore(slots, slots // 2)
         self._seconds = arrivals.seconds
 
-    async def one(self, requests: AsyncIterator[bytes], context: "_Context") -> bytes:
+    async def read_one(self, requests: AsyncIterator[bytes], context: "_Context") -> bytes:
         """Return the one message of a call.
 
-        Raises InvalidArgument when it ends before, DeadlineExceeded and ResourceExhausted.
+        Raises:
+            InvalidArgument: the call has no message.
+            DeadlineExceeded: the message did not arrive in time.
+            ResourceExhausted: too many others are arriving.
         """
-        peer = _metadata(context)[CONNECTION]
+        connection = _metadata(context)[CONNECTION_HEADER]
         try:
-            await self._turns.take(peer, _TURN_SECONDS)
+            await self._semaphore.acquire(connection, _WAIT_SECONDS)
         except TimeoutError:
             raise ResourceExhausted(TOO_MUCH) from None
         try:
@@ -130,27 +133,27 @@ class _Reading:
         except TimeoutError:
             raise DeadlineExceeded(TOO_SLOW) from None
         finally:
-            self._turns.give(peer)
+            self._semaphore.release(connection)
         if message is None:
             raise InvalidArgument(NOT_WHOLE)
         return message
 
 
-class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """Takes every path, so that an unknown method is refused by the table, naming itself.
+class _AllPaths(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
+    """Accepts every path, so that the method table refuses unknown methods and names them.
 
-    To grpcio each call is a stream of requests: one whose message never comes would not be answered otherwise.
+    To grpcio each call is a stream of requests: otherwise a call whose message never arrives would have no response.
     """
 
     def __init__(
-        self, table: Table, reading: _Reading, inquiries: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+        self, table: Table, reader: _RequestReader, others: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
     ) -> None:
         self._table = table
-        self._reading = reading
-        self._inquiries = inquiries
+        self._reader = reader
+        self._others = others
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
-        """Bind one call to its path."""
+        """Return the handler of one call."""
         path = handler_call_details.method
 
         async def serve(message: bytes, context: "_Context") -> bytes:
@@ -158,29 +161,29 @@ class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic 
                 path, message, Call(metadata=_metadata(context), deadline=_deadline(context))
             )
 
-        return self._inquiries.get(path) or _unary(self._reading, serve)
+        return self._others.get(path) or _unary(self._reader, serve)
 
 
-def _unary(reading: _Reading, serve: _Serve) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    async def answer(requests: AsyncIterator[bytes], context: "_Context") -> bytes:
+def _unary(reader: _RequestReader, serve: _Serve) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    async def respond(requests: AsyncIterator[bytes], context: "_Context") -> bytes:
         try:
-            return await serve(await reading.one(requests, context), context)
+            return await serve(await reader.read_one(requests, context), context)
         except ServiceError as error:
-            await _refuse(context, error)
+            await _abort(context, error)
 
-    return grpc.stream_unary_rpc_method_handler(answer)
+    return grpc.stream_unary_rpc_method_handler(respond)
 
 
-def _inquiries(
-    reading: _Reading, check: _Serve, watched: HealthServicer, reflection: ReflectionServicer
+def _other_handlers(
+    reader: _RequestReader, check: _Serve, watched: HealthServicer, reflection: ReflectionServicer
 ) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
-    """Return the handlers of what tools ask beside Flyte's methods, by path."""
+    """Return the handlers of health checks and reflection, by path."""
 
     async def watch(requests: AsyncIterator[bytes], context: "_Context") -> None:
         try:
-            request = asked(await reading.one(requests, context))
+            request = parse_request(await reader.read_one(requests, context))
         except ServiceError as error:
-            await _refuse(context, error)
+            await _abort(context, error)
         await watched.Watch(request, context)
 
     async def reflect(requests: AsyncIterator[bytes], context: "_Context") -> AsyncIterator[ServerReflectionResponse]:
@@ -189,7 +192,7 @@ def _inquiries(
                 try:
                     yield ServerReflectionRequest.FromString(message)
                 except DecodeError:
-                    await _refuse(context, InvalidArgument("the request is not a ServerReflectionRequest"))
+                    await _abort(context, InvalidArgument("the request is not a ServerReflectionRequest"))
 
         async for response in reflection.ServerReflectionInfo(read(), context):
             yield response
@@ -199,13 +202,13 @@ def _inquiries(
             serve, response_serializer=lambda response: response.SerializeToString()
         )
 
-    return {CHECK: _unary(reading, check), WATCH: stream(watch)} | dict.fromkeys(_REFLECTION_PATHS, stream(reflect))
+    return {CHECK: _unary(reader, check), WATCH: stream(watch)} | dict.fromkeys(_REFLECTION_PATHS, stream(reflect))
 
 
 def _metadata(context: "_Context") -> dict[str, str]:
-    """Return the headers of a call; a direct caller's connection is its own."""
-    given = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return {CONNECTION: context.peer(), **given}
+    """Return the headers of a call; without the gateway's header a client connection is the caller's own."""
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return {CONNECTION_HEADER: context.peer(), **metadata}
 
 
 def _deadline(context: "_Context") -> float | None:
@@ -213,7 +216,7 @@ def _deadline(context: "_Context") -> float | None:
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
-async def _refuse(context: "_Context", error: ServiceError) -> NoReturn:
+async def _abort(context: "_Context", error: ServiceError) -> NoReturn:
     status = to_status(error)
     if error.details:
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))

@@ -1,4 +1,4 @@
-"""Health checks as gRPC has them (grpc.health.v1), by the name of a service."""
+"""The gRPC health protocol (grpc.health.v1): statuses by name of service, and the reply to a check."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,28 +11,28 @@ CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
-# What the reference registers with the health service beside the empty name (gateway.md A.9).
-REFERENCE_NAME = "flyteadmin"
+# The name that flyteadmin registers with the health service in addition to the empty one (gateway.md#other-endpoints).
+FLYTEADMIN = "flyteadmin"
 
-States = Mapping[str, HealthCheckResponse.ServingStatus]
-
-
-def states(services: Iterable[str], state: HealthCheckResponse.ServingStatus) -> States:
-    """Return `state` for each of `services`, and for the server as a whole, which has two names."""
-    return dict.fromkeys(("", REFERENCE_NAME, *services), state)
+Statuses = Mapping[str, HealthCheckResponse.ServingStatus]
 
 
-def asked(message: bytes) -> HealthCheckRequest:
-    """Read a request; raises InvalidArgument."""
+def statuses_of(services: Iterable[str], status: HealthCheckResponse.ServingStatus) -> Statuses:
+    """Return `status` for each of `services`, and for the server as a whole, which has two names."""
+    return dict.fromkeys(("", FLYTEADMIN, *services), status)
+
+
+def parse_request(message: bytes) -> HealthCheckRequest:
+    """Parse a request; raise InvalidArgument for anything else."""
     try:
         return HealthCheckRequest.FromString(message)
     except DecodeError as error:
         raise InvalidArgument("the request is not a HealthCheckRequest") from error
 
 
-def health(known: States, message: bytes) -> bytes:
-    """Answer a check; raises NotFound for a service that is not known, as gRPC's own servers do."""
-    state = known.get(asked(message).service)
-    if state is None:
+def check_health(statuses: Statuses, message: bytes) -> bytes:
+    """Return the reply to a check; raise NotFound for an unknown service, as gRPC's own servers do."""
+    status = statuses.get(parse_request(message).service)
+    if status is None:
         raise NotFound("unknown service")
-    return HealthCheckResponse(status=state).SerializeToString()
+    return HealthCheckResponse(status=status).SerializeToString()

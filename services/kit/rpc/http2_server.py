@@ -1,8 +1,8 @@
-"""The lean front: gRPC over HTTP/2 with what Flyte's calls need, for the gateway alone.
+"""The HTTP/2 server: unary gRPC over HTTP/2, for the gateway alone.
 
-All of Flyte's methods are unary. grpcio's server costs several times as much for such a call as everything else that
-happens to an event (docs/decisions/0011-lean-front.md). In addition to the table of methods it serves health checks, by
-which the gateway chooses between replicas.
+All of Flyte's methods are unary. For such a call grpcio's server costs several times as much as all other work on an
+event (docs/decisions/0011-lean-front.md). In addition to the method table this server serves health checks, by which
+the gateway chooses between replicas.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
 from services.kit.http2.connection import Connection, IncompleteRequests
-from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encoded
+from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encode
 from services.kit.http2.responses import Response
 from services.kit.rpc.fairness import ArrivalLimits
 from services.kit.rpc.framing import (
@@ -21,20 +21,20 @@ from services.kit.rpc.framing import (
     deadline,
     decode_frame,
     encode_frame,
-    refusal,
+    failure_headers,
 )
-from services.kit.rpc.health import CHECK, SERVING, health, states
+from services.kit.rpc.health import CHECK, SERVING, check_health, statuses_of
 from services.kit.rpc.listen import listen
 from services.kit.rpc.table import Call, Table
 
-_HEAD = STATUS_200 + encoded([CONTENT_TYPE])
-_SUCCESS = encoded([(b"grpc-status", b"0")])
+_HEAD = STATUS_200 + encode([CONTENT_TYPE])
+_SUCCESS = encode([(b"grpc-status", b"0")])
 
 
 class Http2Server:
-    """A gRPC server on `address` (host:port or unix:PATH) that answers unary calls from `table`.
+    """A gRPC server on `address` (host:port or unix:PATH) for the unary methods of `table`.
 
-    Health checks may ask for each of `services` by its name.
+    Health checks may name each of `services`.
     """
 
     def __init__(
@@ -46,22 +46,26 @@ class Http2Server:
         arrivals: ArrivalLimits | None = None,
     ) -> None:
         self._table = table
-        self._health = states(services, SERVING)
+        self._health = statuses_of(services, SERVING)
         self._address = address
         self._max_message_bytes = max_message_bytes
-        self._known = HeaderFieldCache()
+        self._header_fields = HeaderFieldCache()
         self._connections: set[Connection] = set()
         arrivals = arrivals or ArrivalLimits()
-        told = _refused(ResourceExhausted(TOO_MUCH)), _refused(DeadlineExceeded(TOO_SLOW))
-        self._unfinished = IncompleteRequests(arrivals.shares, arrivals.seconds, *told)
+        self._incomplete = IncompleteRequests(
+            arrivals.budget,
+            arrivals.seconds,
+            too_much=_failure(ResourceExhausted(TOO_MUCH)),
+            too_slow=_failure(DeadlineExceeded(TOO_SLOW)),
+        )
 
     async def start(self) -> None:
-        """Listen; raises OSError when the port is taken. A socket that a killed process left behind is replaced."""
+        """Listen; raise OSError when the port is in use. A socket that a killed process left behind is replaced."""
         self._loop = asyncio.get_running_loop()
         self._server = await listen(self._address, self._connection)
 
     async def stop(self, seconds: float) -> None:
-        """Refuse new connections and calls, give the calls under way `seconds` to finish."""
+        """Refuse new connections and calls; calls under way have `seconds` to finish."""
         self._server.close()
         ended = [connection.end() for connection in self._connections]
         if ended:
@@ -70,24 +74,24 @@ class Http2Server:
 
     def _connection(self) -> asyncio.Protocol:
         most = FRAME_HEAD + self._max_message_bytes
-        return Connection(self._serve, most, self._known, self._connections, self._unfinished)
+        return Connection(self._serve, most, self._header_fields, self._connections, self._incomplete)
 
     async def _serve(self, headers: Headers, body: bytes | bytearray) -> Response:
-        """Answer one request; a failure is an answer too, so nothing is raised."""
+        """Return the response to one request; a failure is a response too, nothing is raised."""
         path = headers.get(":path", "")
         try:
             message = decode_frame(body, headers, self._max_message_bytes)
             if path == CHECK:
-                # A front that ends takes no more calls, and so no more checks.
-                return Response(_HEAD, encode_frame(health(self._health, message)), _SUCCESS)
+                # A server that stops refuses calls, and so checks; all others succeed.
+                return Response(_HEAD, encode_frame(check_health(self._health, message)), _SUCCESS)
             call = Call(metadata=headers, deadline=deadline(headers, self._loop.time()))
             reply = await self._table.serve(path, message, call)
         except ServiceError as error:
-            return _refused(error)
-        except asyncio.CancelledError:  # by `stop`, or the caller has gone and nobody is told
-            return _refused(Unavailable("the service is ending"))
+            return _failure(error)
+        except asyncio.CancelledError:  # by `stop`, or the client has gone and the response is dropped
+            return _failure(Unavailable("the service is ending"))
         return Response(_HEAD, encode_frame(reply), _SUCCESS)
 
 
-def _refused(error: ServiceError) -> Response:
-    return Response(STATUS_200 + encoded(refusal(error)))
+def _failure(error: ServiceError) -> Response:
+    return Response(STATUS_200 + encode(failure_headers(error)))

@@ -1,8 +1,8 @@
-"""Replies that the gateway turns into JSON: what has no form there is told of, by the name of what holds it.
+"""The check of replies that the gateway writes as JSON: values that JSON cannot express are reported by their owner.
 
-The gateway could only answer 502 for the whole of a list, and would not know which of its rows is bad. The service
-knows, and answers INTERNAL (docs/decisions/0020-readable-values.md). What is stored can be such: releases before the
-check of requests took it.
+The gateway can only return 502 for a whole list, without the row that is bad. The service names the row and returns
+INTERNAL (docs/decisions/0020-readable-values.md). Stored messages can have such values: releases before the check of
+requests accepted them.
 """
 
 import logging
@@ -13,26 +13,26 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.errors import Internal
-from services.kit.protobuf.readable import SHOWN, TOO_DEEP, Unreadable
+from services.kit.protobuf.readable import JSON_RULE, TOO_DEEP, Unreadable
 from services.kit.protobuf.wire import length_delimited, message_field
 
 JSON_REPLY_HEADER = "x-flyteplane-json-reply"
-"""Header by which the gateway says that a reply will be written as JSON (gateway/lua/outer.lua).
+"""Header of the gateway's calls whose reply it writes as JSON (gateway/lua/outer.lua).
 
-Any caller may send it, and gets a failure in place of what it could not have read.
+Any caller may send it, and then gets a failure instead of a reply that is not readable as JSON.
 """
 
 log = logging.getLogger(__name__)
 
 
 def check_shown(method: str, request: Message, kind: Descriptor, reply: bytes) -> None:
-    """Raise Internal unless `reply`, a serialized message of this `kind`, can be written as JSON."""
+    """Raise Internal unless `reply`, a serialized message of the type `kind`, can be written as JSON."""
     try:
         _check(kind, reply)
     except Unreadable as unreadable:
-        said = _said(method, request, kind, reply, unreadable)
-        log.warning("a reply has no form as JSON", extra={"cause": said})
-        raise Internal(said) from unreadable
+        message = _describe(method, request, kind, reply, unreadable)
+        log.warning("a reply has no form as JSON", extra={"cause": message})
+        raise Internal(message) from unreadable
 
 
 def _check(kind: Descriptor, payload: bytes) -> None:
@@ -40,11 +40,11 @@ def _check(kind: Descriptor, payload: bytes) -> None:
         message = GetMessageClass(kind).FromString(payload)
     except DecodeError as error:
         raise Unreadable(f"{TOO_DEEP}, or broken") from error
-    SHOWN.check(message)
+    JSON_RULE.check(message)
 
 
-def _said(method: str, request: Message, kind: Descriptor, reply: bytes, unreadable: Unreadable) -> str:
-    """Tell of the reply itself if it has an id, else of its first item that cannot be written, else of the request."""
+def _describe(method: str, request: Message, kind: Descriptor, reply: bytes, unreadable: Unreadable) -> str:
+    """Name the reply itself if it has an id, else its first item that cannot be written, else the request."""
     if "id" in kind.fields_by_name:
         return _cannot_be_shown(_named(kind, reply), unreadable)
     for number, item in length_delimited(reply):
@@ -59,20 +59,20 @@ def _said(method: str, request: Message, kind: Descriptor, reply: bytes, unreada
     return _cannot_be_shown(f"{method} {_id_text(request)}", unreadable)
 
 
-def _cannot_be_shown(whose: str, unreadable: Unreadable) -> str:
+def _cannot_be_shown(owner: str, unreadable: Unreadable) -> str:
     path = f"{unreadable.path}: " if unreadable.fields else ""
-    return f"{whose} cannot be shown: {path}{unreadable.fault}"
+    return f"{owner} cannot be shown: {path}{unreadable.fault}"
 
 
 def _named(kind: Descriptor, payload: bytes) -> str:
-    """Name a message by its type and its id, or its texts for lack of one; only those need be readable."""
+    """Name a message by its type and its id, or its strings if it has none; only those need to be readable."""
     fields = [(kind.fields_by_number.get(number), content) for number, content in length_delimited(payload)]
     known = [(field, content) for field, content in fields if field is not None]
     if "id" in kind.fields_by_name:
         parts = [_text(field, content) for field, content in known if field.name == "id"]
     else:
-        texts = [each for each in known if each[0].type == FieldDescriptor.TYPE_STRING]
-        parts = [f"{field.name} {_text(field, content)}" for field, content in texts]
+        strings = [(field, content) for field, content in known if field.type == FieldDescriptor.TYPE_STRING]
+        parts = [f"{field.name} {_text(field, content)}" for field, content in strings]
     return " ".join([_words(kind), *parts])
 
 
@@ -86,12 +86,12 @@ def _text(field: FieldDescriptor, content: bytes) -> str:
 
 
 def _id_text(identifier: Message) -> str:
-    """Write the parts of an id with slashes between, those of ids within it first."""
+    """Join the parts of an id with slashes, those of nested ids first."""
     parts = [(field, value) for field, value in identifier.ListFields() if field.enum_type is None]
     inner = [_id_text(value) for _, value in parts if isinstance(value, Message)]
     return "/".join(inner + [str(value) for _, value in parts if not isinstance(value, Message)])
 
 
 def _words(kind: Descriptor) -> str:
-    """Write the name of a type in words: NodeExecution is a node execution."""
+    """Return the name of a type in words: "node execution" for NodeExecution."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.name).lower()

@@ -1,4 +1,4 @@
-"""Listening on an address as settings write it: host:port, or unix:PATH of a socket in the file system."""
+"""Listen on an address of the settings: host:port, or unix:PATH of a socket in the file system."""
 
 import asyncio
 import os
@@ -6,23 +6,25 @@ from collections.abc import Callable
 
 from services.kit.process.settings import UNIX
 
-# A burst of calls may be a burst of connections; what the kernel allows by default.
+# A burst of calls may be a burst of connections; the kernel's default limit.
 _BACKLOG = 4096
-# The gateway tells services who is calling, so nobody else may reach what it does.
+# Services trust what the gateway sends about a caller, so no other user may connect.
 _OWNER_ONLY = 0o600
 
 
 async def listen(address: str, connection: Callable[[], asyncio.Protocol]) -> asyncio.Server:
-    """Serve each connection to `address` by a `connection` of its own; raises OSError when the port is taken.
+    """Listen on `address`; raise OSError when the port is in use. A socket of a killed process is replaced.
 
-    A socket that a killed process left behind is replaced.
+    Args:
+        address: host:port or unix:PATH.
+        connection: makes the protocol of each connection.
     """
     loop = asyncio.get_running_loop()
     if address.startswith(UNIX):
         server = await loop.create_unix_server(
             connection, address.removeprefix(UNIX), backlog=_BACKLOG, start_serving=False
         )
-        os.chmod(address.removeprefix(UNIX), _OWNER_ONLY)  # noqa: PTH101 - before anybody can connect, not beside
+        os.chmod(address.removeprefix(UNIX), _OWNER_ONLY)  # noqa: PTH101 - in this thread, before any client can connect
         await server.start_serving()
         return server
     host, _, port = address.rpartition(":")

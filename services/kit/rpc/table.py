@@ -1,7 +1,7 @@
-"""One table of methods for both servers: full gRPC path to a handler's method, bytes in and bytes out.
+"""The method table: the handlers of both servers, by full gRPC path.
 
-Handlers see messages; a server sees `(path, bytes)`. A handler is any object whose coroutine methods carry RPC names;
-it returns a message, or bytes when the answer is already serialized.
+Servers pass a path and a serialized request; handlers receive messages. A handler is any object whose coroutine methods
+have the names of RPCs; they return a message, or bytes when the reply is already serialized.
 """
 
 import asyncio
@@ -26,19 +26,20 @@ from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_shown
 
 log = logging.getLogger(__name__)
 
-# Of a request that is read, or a reply that is checked, on the event loop, a millisecond or so; more is read beside it.
-_CHECKED_AT_ONCE_BYTES = 32 * 1024
+# The largest request that is parsed, and reply that is checked, on the event loop: that takes about a millisecond.
+# Larger ones go to the CPU pool.
+_MOST_LOOP_BYTES = 32 * 1024
 
 
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 class Call(NamedTuple):
-    """What a handler may know of a call besides its message."""
+    """The context of a call: what a handler receives in addition to the message."""
 
-    principal: str = ""  # who calls; empty without authentication
+    principal: str = ""  # the caller's identity; empty without authentication
     metadata: Mapping[str, str] = _NO_METADATA
-    deadline: float | None = None  # when the caller stops waiting, as the event loop's time
+    deadline: float | None = None  # when the caller stops waiting, in the event loop's time
 
 
 Handler = Callable[[Message, Call], Awaitable[Message | bytes]]
@@ -54,39 +55,42 @@ class Method:
     reply: Descriptor
     handler: Handler
     check_depth: Callable[[bytes], None]  # of serialized requests
-    check_values: Check | None  # of requests; None when this type can hold no value that is refused
+    check_values: Check | None  # of requests; None when no value of this type is refused
 
     def read_request(self, payload: bytes) -> Message:
-        """Parse a request.
+        """Return the parsed request.
 
-        Raises InvalidArgument for what is no such message, and for what not every client could read once it is stored,
-        naming its field.
+        Raises:
+            InvalidArgument: the payload is no such message, or a field has a value that some clients could not read
+                once it is stored.
         """
         request = self.request()
         try:
             request.ParseFromString(payload)
         except DecodeError as error:
-            said = f"the request to {self.path.lstrip('/')} cannot be parsed"
-            raise InvalidArgument(f"{said}: not its message, or nested more than {MOST_LEVELS} levels deep") from error
+            raise InvalidArgument(
+                f"the request to {self.path.lstrip('/')} cannot be parsed: "
+                f"not its message, or nested more than {MOST_LEVELS} levels deep"
+            ) from error
         try:
             self.check_depth(payload)
             if self.check_values is not None:
                 self.check_values(request)
         except Unreadable as unreadable:
             name = unreadable.fields[0] if unreadable.fields else "request"
-            where = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
-            raise InvalidArgument(f"invalid value for {name}: {unreadable.fault}{where}") from unreadable
+            path = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
+            raise InvalidArgument(f"invalid value for {name}: {unreadable.fault}{path}") from unreadable
         return request
 
     def check_reply(self, request: Message, reply: bytes) -> None:
-        """Raise Internal for a reply that has no form as JSON, naming what cannot be shown."""
+        """Raise Internal, with the name of the bad value, for a reply that cannot be written as JSON."""
         check_shown(self.name, request, self.reply, reply)
 
 
 class Table:
     """Every method that a process serves, by full path (`/flyteidl.service.AdminService/GetTask`).
 
-    Large requests are read in the threads of `beside`, which are those of the whole process.
+    Large requests are parsed in `cpu_pool`, which the whole process shares.
     """
 
     def __init__(self, cpu_pool: CpuPool | None = None) -> None:
@@ -94,7 +98,7 @@ class Table:
         self._cpu_pool = cpu_pool or CpuPool()
 
     def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
-        """Bind the methods of `service` that `handlers` have; raises ValueError when two have the same one."""
+        """Bind the methods of `service` that `handlers` have; raise ValueError when two have the same one."""
         for descriptor in service.methods:
             owners = [handler for handler in handlers if hasattr(handler, descriptor.name)]
             if len(owners) > 1:
@@ -115,10 +119,13 @@ class Table:
                 )
 
     async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
-        """Answer one call within its deadline; every failure leaves as a ServiceError, an unknown one without its text.
+        """Return the serialized reply of one call.
 
-        At the deadline the handler is cancelled where it waits: a transaction is rolled back, while what has left the
-        process (an event on file) goes its way.
+        At the deadline the handler is cancelled where it waits. Its transaction is rolled back; what has left the
+        process, such as an event in the stream, is processed.
+
+        Raises:
+            ServiceError: every failure; an unexpected exception as Internal, without its text.
         """
         started = time.perf_counter()
         code = "OK"
@@ -141,10 +148,10 @@ class Table:
         finally:
             method = self._methods.get(path)
             name = "unknown" if method is None else method.name
-            CALLS.answered(name, path, code, time.perf_counter() - started, call.metadata.get("traceparent", ""))
+            CALLS.record(name, path, code, time.perf_counter() - started, call.metadata.get("traceparent", ""))
 
     async def _serve_in_time(self, path: str, payload: bytes, call: Call, deadline: float) -> bytes:
-        """`asyncio.timeout_at` with less around it: every call of an engine has a deadline, hardly one meets it."""
+        """Do what `asyncio.timeout_at` does, at less cost: every call of an engine has a deadline, few reach it."""
         task: asyncio.Task[bytes] = asyncio.current_task()  # type: ignore[assignment]  # a coroutine runs in a task
         passed = False
 
@@ -153,7 +160,7 @@ class Table:
             passed = True
             task.cancel()
 
-        timer = task.get_loop().call_at(deadline, end)  # asking for the running loop is a system call
+        timer = task.get_loop().call_at(deadline, end)  # get_running_loop makes a system call
         try:
             return await self._serve(path, payload, call)
         except asyncio.CancelledError as error:
@@ -166,22 +173,22 @@ class Table:
     async def _serve(self, path: str, payload: bytes, call: Call) -> bytes:
         method = self._methods.get(path)
         if method is None:
-            raise Unimplemented(self._unserved(path))
-        if len(payload) <= _CHECKED_AT_ONCE_BYTES:
+            raise Unimplemented(self._unimplemented(path))
+        if len(payload) <= _MOST_LOOP_BYTES:
             request = method.read_request(payload)
         else:
             request = await self._cpu_pool.run(method.read_request, payload)
-        answered = await method.handler(request, call)
-        reply = answered if isinstance(answered, bytes) else answered.SerializeToString()
+        response = await method.handler(request, call)
+        reply = response if isinstance(response, bytes) else response.SerializeToString()
         if JSON_REPLY_HEADER in call.metadata:
-            if len(reply) <= _CHECKED_AT_ONCE_BYTES:
+            if len(reply) <= _MOST_LOOP_BYTES:
                 method.check_reply(request, reply)
             else:
                 await self._cpu_pool.run(method.check_reply, request, reply)
         return reply
 
-    def _unserved(self, path: str) -> str:
-        """Say what is not there, as servers in Go do: the whole service, or a method of it."""
+    def _unimplemented(self, path: str) -> str:
+        """Return the message of gRPC servers in Go: the whole service is unknown, or a method of it."""
         service, _, method = path.lstrip("/").rpartition("/")
         if any(known.startswith(f"/{service}/") for known in self._methods):
             return f"unknown method {method} for service {service}"

@@ -1,4 +1,4 @@
-"""The pool's promises against a real PostgreSQL."""
+"""The database pool on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from psycopg_pool.base import AttemptWithBackoff
 from services.kit.db import database as db
 from services.kit.db.database import Database
 from services.kit.errors import ResourceExhausted, Unavailable
-from services.kit.rpc.fairness import CONNECTION, UNREAD_RESPONSES, set_client_connection
+from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES, set_client_connection
 from tests.support.parts import Parts, running_postgres
 from tests.support.waiting import until
 
@@ -26,31 +26,31 @@ async def database(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     await opened.close()
 
 
-async def test_who_stands_still_within_a_transaction_loses_its_locks_and_learns_that_nothing_was_done(
+async def test_an_idle_transaction_loses_its_locks_and_is_rolled_back(
     database: Database,
 ) -> None:
     async with database.read() as connection:
         await connection.execute("CREATE TABLE written (number int)")
 
-    async def stand_still() -> None:
-        async with database.transaction() as still:
-            await still.execute(_LOCK)
-            await still.execute("INSERT INTO written VALUES (1)")
+    async def idle() -> None:
+        async with database.transaction() as idle_connection:
+            await idle_connection.execute(_LOCK)
+            await idle_connection.execute("INSERT INTO written VALUES (1)")
             async with database.transaction() as other:
                 await other.execute(_LOCK)
-            await still.execute("INSERT INTO written VALUES (2)")
+            await idle_connection.execute("INSERT INTO written VALUES (2)")
 
     with pytest.raises(Unavailable):
-        await stand_still()
+        await idle()
     async with database.read() as connection:
         cursor = await connection.execute("SELECT count(*) FROM written")
         assert await cursor.fetchone() == (0,)
 
 
-async def test_a_database_that_was_away_for_long_is_found_again_at_once(
+async def test_a_database_that_was_down_for_long_is_used_again_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pool's own pause would be a minute; its end of patience cuts it short."""
+    """The pool's own pause would be a minute; its reconnect timeout ends it."""
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 60.0)
     monkeypatch.setattr(db, "_RECONNECT_SECONDS", 0.2)
     monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
@@ -64,7 +64,7 @@ async def test_a_database_that_was_away_for_long_is_found_again_at_once(
         await database.close()
 
 
-async def test_only_calls_that_wait_for_others_are_told_to_come_less_often(
+async def test_only_calls_that_wait_for_others_are_resource_exhausted(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
@@ -76,7 +76,7 @@ async def test_only_calls_that_wait_for_others_are_told_to_come_less_often(
     await database.close()
 
 
-async def test_a_database_that_must_not_be_written_is_unavailable_for_writes(parts: Parts) -> None:
+async def test_a_read_only_database_is_unavailable_for_writes(parts: Parts) -> None:
     database = await Database.open(parts.new_database("test_db_standby"), max_size=1)
     async with database.read() as connection:
         await connection.execute("SET default_transaction_read_only = on")
@@ -91,7 +91,7 @@ async def until_used(database: Database) -> None:
         try:
             async with database.read() as connection:
                 await connection.execute("SELECT 1")
-        except Unavailable:  # and nothing else, whether a connection was lost or none is to be had
+        except Unavailable:  # the only error, for a lost connection and for none
             await asyncio.sleep(0.1)
         else:
             return
@@ -101,20 +101,20 @@ async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts:
     database = await Database.open(parts.new_database("test_db"), max_size=2)
     order = list[str]()
 
-    async def call(peer: str) -> None:
-        set_client_connection({CONNECTION: peer})
+    async def call(connection_name: str) -> None:
+        set_client_connection({CONNECTION_HEADER: connection_name})
         async with database.read() as connection:
             await connection.execute("SELECT pg_sleep(0.001)")
-            order.append(peer)
+            order.append(connection_name)
 
-    many = [asyncio.create_task(call("many")) for _ in range(200)]
+    flood = [asyncio.create_task(call("flood")) for _ in range(200)]
     await asyncio.sleep(0)
-    await asyncio.gather(call("one"), *many)
+    await asyncio.gather(call("one"), *flood)
     await database.close()
     assert order.index("one") < 10
 
 
-async def test_nothing_more_is_read_for_who_does_not_read_answers(
+async def test_calls_of_a_client_with_unread_responses_are_resource_exhausted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.05)
@@ -125,15 +125,15 @@ async def test_nothing_more_is_read_for_who_does_not_read_answers(
         async with database.read() as connection:
             await connection.execute("SELECT 1")
 
-    deaf: dict[str, str]
-    for deaf in ({CONNECTION: "deaf"}, {}):
-        peer = deaf.get(CONNECTION, "")
-        UNREAD_RESPONSES.grow(peer, 1 << 30)
+    unread: dict[str, str]
+    for unread in ({CONNECTION_HEADER: "unread"}, {}):
+        connection_name = unread.get(CONNECTION_HEADER, "")
+        UNREAD_RESPONSES.add(connection_name, 1 << 30)
         try:
             with pytest.raises(ResourceExhausted):
-                await asyncio.create_task(read(deaf))
-            await asyncio.create_task(read({CONNECTION: "other"}))
+                await asyncio.create_task(read(unread))
+            await asyncio.create_task(read({CONNECTION_HEADER: "other"}))
             await asyncio.create_task(read(None))  # the process's own work
         finally:
-            UNREAD_RESPONSES.grow(peer, -(1 << 30))
-        await asyncio.create_task(read(deaf))
+            UNREAD_RESPONSES.add(connection_name, -(1 << 30))
+        await asyncio.create_task(read(unread))

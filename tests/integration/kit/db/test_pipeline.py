@@ -1,4 +1,4 @@
-"""Statements that travel together, against a real PostgreSQL."""
+"""Pipelines of statements on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -76,7 +76,9 @@ async def test_a_block_is_one_transaction(database: Database) -> None:
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-async def test_what_fails_undoes_all_and_leaves_the_connection_good(database: Database, awaited: bool) -> None:
+async def test_a_failed_statement_rolls_back_and_leaves_the_connection_usable(
+    database: Database, awaited: bool
+) -> None:
     behind = Statement("SELECT 2")
 
     async def fail() -> None:
@@ -96,7 +98,7 @@ async def test_what_fails_undoes_all_and_leaves_the_connection_good(database: Da
     assert await count(database) == 0
 
 
-async def test_a_block_that_raises_is_rolled_back_with_what_it_had_put(database: Database) -> None:
+async def test_a_block_that_raises_is_rolled_back(database: Database) -> None:
     async def raise_late() -> None:
         async with database.pipeline() as pipeline:
             pipeline.put(INSERT, {"numbers": ints([1])})
@@ -109,7 +111,7 @@ async def test_a_block_that_raises_is_rolled_back_with_what_it_had_put(database:
     assert await count(database) == 0
 
 
-async def test_between_two_runs_the_connection_serves_the_same_transaction(database: Database) -> None:
+async def test_the_connection_is_in_the_transaction_between_two_runs(database: Database) -> None:
     async def use_both() -> int:
         async with database.pipeline() as pipeline:
             pipeline.put(INSERT, {"numbers": ints([1])})
@@ -124,7 +126,7 @@ async def test_between_two_runs_the_connection_serves_the_same_transaction(datab
     assert await count(database) == 0
 
 
-async def test_whoever_is_cancelled_leaves_nothing_behind(database: Database) -> None:
+async def test_a_cancelled_pipeline_is_rolled_back(database: Database) -> None:
     async def wait() -> None:
         async with database.pipeline() as pipeline:
             pipeline.put(INSERT, {"numbers": ints([1])})
@@ -151,7 +153,7 @@ async def test_a_lost_connection_is_unavailable_and_replaced(database: Database,
     assert await count(database) == 0
 
 
-async def test_what_outgrows_every_buffer_arrives_both_ways(database: Database) -> None:
+async def test_values_larger_than_all_buffers_pass_in_both_directions(database: Database) -> None:
     large = "é" * 8_000_000
     async with database.pipeline() as pipeline:
         answers = [pipeline.put(TWICE, {"text": texts([large])}) for _ in range(2)]
@@ -162,7 +164,7 @@ async def test_what_outgrows_every_buffer_arrives_both_ways(database: Database) 
             assert value.endswith(large.encode())
 
 
-def test_a_number_too_large_is_told_before_anything_is_sent() -> None:
+def test_a_number_too_large_is_refused_before_sending() -> None:
     for build in (ints, bigints, timestamps):
         with pytest.raises(psycopg.DataError):
             build([2**70])
@@ -181,7 +183,7 @@ def test_a_number_too_large_is_told_before_anything_is_sent() -> None:
         )
     )
 )
-async def test_every_value_comes_back_as_it_was_sent(
+async def test_every_value_is_returned_as_it_was_sent(
     database: Database, rows: list[tuple[str | None, bytes, bool, int, int | None, datetime | None]]
 ) -> None:
     columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * 6
@@ -191,7 +193,7 @@ async def test_every_value_comes_back_as_it_was_sent(
         "bools": bools(columns[2]),
         "ints": ints(columns[3]),
         "bigints": bigints(columns[4]),
-        "timestamps": timestamps(one and (one - EPOCH) // timedelta(microseconds=1) for one in columns[5]),
+        "timestamps": timestamps(moment and (moment - EPOCH) // timedelta(microseconds=1) for moment in columns[5]),
     }
     async with database.pipeline() as pipeline:
         answer = pipeline.put(ROWS, values)
@@ -209,8 +211,8 @@ async def test_every_value_comes_back_as_it_was_sent(
     ] == rows
 
 
-def test_a_server_that_dies_with_something_unread_is_noticed_at_once(url: str) -> None:
-    """Its socket then has an error beside its end, of which uvloop, on which services run, tells nobody."""
+def test_the_death_of_a_server_with_unread_input_is_noticed_at_once(url: str) -> None:
+    """Its socket then has an error in addition to its end, which uvloop, the services' event loop, does not report."""
 
     async def die(database: Database) -> None:
         async with database.pipeline() as pipeline:

@@ -1,4 +1,4 @@
-"""Fetching in bursts, and streams that keep a message for all of their consumers, over a real NATS server."""
+"""Fetching in bursts, and streams that store a message for all of their consumers, on a real NATS server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.kit.errors import Unavailable
-from services.kit.messaging import batch_consumer as pull
-from services.kit.messaging import streams
+from services.kit.messaging import batch_consumer, streams
 from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 from services.kit.messaging.bus import Bus, Stream
 from tests.support.parts import Parts
@@ -35,7 +34,7 @@ async def opened(bus: Bus) -> BatchConsumer:
 
 
 async def append(bus: Bus, *payloads: bytes) -> None:
-    """Append, and wait until the consumer knows: the stream's acknowledgement comes a moment before."""
+    """Append, and wait until the consumer has the messages: the stream acknowledges them a moment before."""
     for number, payload in enumerate(payloads):
         await bus.append("forall.a", payload, f"{datetime.now(UTC)}-{number}")
     async with asyncio.timeout(SOON_SECONDS):
@@ -43,7 +42,7 @@ async def append(bus: Bus, *payloads: bytes) -> None:
             pass
 
 
-async def kept(bus: Bus) -> int:
+async def stored_messages(bus: Bus) -> int:
     return int((await bus._stream.stream_info(FOR_ALL.name)).state.messages)
 
 
@@ -51,48 +50,48 @@ def payloads(fetched: list[Fetched]) -> list[bytes]:
     return [message.payload for message in fetched]
 
 
-async def test_a_burst_has_what_is_there_and_tells_whether_more_is(bus: Bus) -> None:
-    hand = await opened(bus)
-    assert await hand.fetch(10) == []
+async def test_a_burst_has_the_available_messages_and_reports_whether_more_exist(bus: Bus) -> None:
+    consumer = await opened(bus)
+    assert await consumer.fetch(10) == []
     await append(bus, b"1", b"2", b"3")
-    assert payloads(await hand.fetch(2)) == [b"1", b"2"]
-    assert hand.more
-    assert payloads(await hand.fetch(2)) == [b"3"]
-    assert not hand.more
-    assert await hand.fetch(2) == []
-    assert not hand.more
+    assert payloads(await consumer.fetch(2)) == [b"1", b"2"]
+    assert consumer.more
+    assert payloads(await consumer.fetch(2)) == [b"3"]
+    assert not consumer.more
+    assert await consumer.fetch(2) == []
+    assert not consumer.more
 
 
-async def test_a_burst_ends_before_it_is_too_large_but_takes_a_large_message_alone(
+async def test_a_burst_is_limited_in_bytes_and_a_larger_message_comes_alone(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull, "_BURST_BYTES", 2500)
-    hand = await opened(bus)
+    monkeypatch.setattr(batch_consumer, "_BURST_BYTES", 2500)
+    consumer = await opened(bus)
     await append(bus, b"a" * 1000, b"b" * 1000, b"c" * 5000, b"d")
     sizes = []
     for _ in range(3):
-        sizes.append([len(payload) for payload in payloads(await hand.fetch(10))])
+        sizes.append([len(payload) for payload in payloads(await consumer.fetch(10))])
         await bus._client.flush()
     assert sizes == [[1000, 1000], [5000], [1]]
 
 
-async def test_what_is_not_done_comes_again_with_its_first_time(bus: Bus) -> None:
-    hand = await opened(bus)
+async def test_a_message_not_acknowledged_is_delivered_again_with_its_first_time(bus: Bus) -> None:
+    consumer = await opened(bus)
     await append(bus, b"1")
-    (first,) = await hand.fetch(10)
+    (first,) = await consumer.fetch(10)
     assert not first.redelivered
     again: list[Fetched] = []
     async with asyncio.timeout(SOON_SECONDS):
         while not again:
-            again = await hand.fetch(10)
+            again = await consumer.fetch(10)
     assert [(message.redelivered, message.stored_at) for message in again] == [(True, first.stored_at)]
     assert abs((datetime.now(UTC) - first.stored_at).total_seconds()) < 60
-    await hand.done(again)
+    await consumer.done(again)
     await bus._client.flush()
-    assert await hand.fetch(10) == []
+    assert await consumer.fetch(10) == []
 
 
-async def test_replicas_share_and_a_message_goes_when_every_consumer_is_done_with_it(bus: Bus) -> None:
+async def test_replicas_share_messages_which_are_deleted_after_all_consumers(bus: Bus) -> None:
     one, other = await opened(bus), await opened(bus)
     await bus.ensure(FOR_ALL, [streams.one_after_the_other("forall.a", "for-all-lane")])
     await append(bus, b"1", b"2")
@@ -100,51 +99,51 @@ async def test_replicas_share_and_a_message_goes_when_every_consumer_is_done_wit
     assert payloads(first + second) == [b"1", b"2"]
     await one.done(first)
     await other.done(second)
-    assert await kept(bus) == 2
+    assert await stored_messages(bus) == 2
     seen: list[bytes] = []
 
-    async def take(delivery: streams.Delivery) -> None:
+    async def record(delivery: streams.Delivery) -> None:
         seen.append(delivery.payload)
 
-    await bus.consume(FOR_ALL, "forall.a", "for-all-lane", take)
+    await bus.consume(FOR_ALL, "forall.a", "for-all-lane", record)
     await until(lambda: len(seen) == 2)
     async with asyncio.timeout(SOON_SECONDS):
-        while await kept(bus) > 0:
+        while await stored_messages(bus) > 0:
             pass
 
 
-async def test_what_is_appended_before_anybody_consumes_waits_for_the_consumer_that_was_made_ahead(bus: Bus) -> None:
+async def test_messages_wait_for_a_consumer_that_was_created_ahead(bus: Bus) -> None:
     for _ in range(2):
         await bus.ensure(FOR_ALL, [streams.one_after_the_other("forall.a", "ahead")])
     for payload in (b"1", b"2"):
         await bus.append("forall.a", payload, f"{datetime.now(UTC)}")
     seen: list[bytes] = []
 
-    async def take(delivery: streams.Delivery) -> None:
+    async def record(delivery: streams.Delivery) -> None:
         seen.append(delivery.payload)
 
-    await bus.consume(FOR_ALL, "forall.a", "ahead", take)
+    await bus.consume(FOR_ALL, "forall.a", "ahead", record)
     await until(lambda: seen == [b"1", b"2"])
 
 
-async def test_a_consumer_that_is_not_there_is_unavailable(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull, "_PATIENCE_SECONDS", 0.5)
-    hand = await opened(bus)
+async def test_a_missing_consumer_is_unavailable(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_consumer, "_BURST_SECONDS", 0.5)
+    consumer = await opened(bus)
     await bus._stream.delete_consumer(FOR_ALL.name, DURABLE)
     with pytest.raises(Unavailable):
-        await hand.fetch(1)
+        await consumer.fetch(1)
 
 
-async def test_a_stream_is_read_from_a_time_on_and_tells_its_oldest_message(bus: Bus) -> None:
-    stream = Stream("KEPT", ("kept.*",), max_age=3600)
+async def test_a_stream_is_read_from_the_time_of_its_oldest_message(bus: Bus) -> None:
+    stream = Stream("STORED", ("stored.*",), max_age=3600)
     await bus.ensure(stream)
     assert await bus.oldest(stream) is None
     for number in range(2500):
-        await bus.send("kept.a", str(number).encode())
-    await bus.append("kept.a", b"last", f"{datetime.now(UTC)}")
+        await bus.send("stored.a", str(number).encode())
+    await bus.append("stored.a", b"last", f"{datetime.now(UTC)}")
     since = await bus.oldest(stream)
     assert since is not None
     read = [message.payload async for burst in bus.read(stream, since) for message in burst]
     assert read == [*(str(number).encode() for number in range(2500)), b"last"]
     assert [burst async for burst in bus.read(stream, datetime.now(UTC))] == []
-    await bus._stream.delete_stream("KEPT")
+    await bus._stream.delete_stream("STORED")

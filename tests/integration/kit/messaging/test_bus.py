@@ -1,4 +1,4 @@
-"""Questions, streams and consumers over a real NATS server."""
+"""Service requests, streams and consumers on a real NATS server."""
 
 import asyncio
 from pathlib import Path
@@ -16,14 +16,14 @@ from tests.support.parts import Parts, free_port, running_nats
 from tests.support.waiting import until
 
 ECHO = ServiceRequest("ask.test.echo", StringValue, StringValue)
-NOBODY = ServiceRequest("ask.test.nobody", StringValue, StringValue, deadline=0.3)
+UNSERVED = ServiceRequest("ask.test.unserved", StringValue, StringValue, deadline=0.3)
 SLOW = ServiceRequest("ask.test.slow", StringValue, StringValue, deadline=0.2)
 FAILING = ServiceRequest("ask.test.failing", StringValue, StringValue)
 BROKEN = ServiceRequest("ask.test.broken", StringValue, StringValue)
 HOUR = 3600.0
 
 
-async def test_a_question_is_answered(bus: Bus) -> None:
+async def test_a_service_request_has_its_reply(bus: Bus) -> None:
     async def echo(request: StringValue) -> StringValue:
         return StringValue(value=request.value * 2)
 
@@ -31,7 +31,7 @@ async def test_a_question_is_answered(bus: Bus) -> None:
     assert (await bus.request(ECHO, StringValue(value="ü"))).value == "üü"
 
 
-async def test_the_answerers_failure_is_raised_with_its_class_text_and_details(bus: Bus) -> None:
+async def test_a_failure_is_raised_at_the_caller_with_class_message_and_details(bus: Bus) -> None:
     async def fail(_: StringValue) -> StringValue:
         raise NotFound("no such task", BytesValue(value=b"detail"))
 
@@ -42,7 +42,7 @@ async def test_the_answerers_failure_is_raised_with_its_class_text_and_details(b
     assert raised.value.details == (BytesValue(value=b"detail"),)
 
 
-async def test_an_unforeseen_failure_of_the_answerer_does_not_show_its_text(bus: Bus) -> None:
+async def test_an_unexpected_exception_is_internal_without_its_text(bus: Bus) -> None:
     async def fail(_: StringValue) -> StringValue:
         raise RuntimeError("secret")
 
@@ -52,12 +52,12 @@ async def test_an_unforeseen_failure_of_the_answerer_does_not_show_its_text(bus:
     assert "secret" not in raised.value.message
 
 
-async def test_nobody_there_is_unavailable(bus: Bus) -> None:
-    with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.nobody"):
-        await bus.request(NOBODY, StringValue())
+async def test_a_request_without_a_server_is_unavailable(bus: Bus) -> None:
+    with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.unserved"):
+        await bus.request(UNSERVED, StringValue())
 
 
-async def test_an_answer_that_is_late_is_unavailable(bus: Bus) -> None:
+async def test_a_late_reply_is_unavailable(bus: Bus) -> None:
     async def never(_: StringValue) -> StringValue:
         await asyncio.Event().wait()
         return StringValue()
@@ -67,19 +67,19 @@ async def test_an_answer_that_is_late_is_unavailable(bus: Bus) -> None:
         await bus.request(SLOW, StringValue())
 
 
-async def test_a_question_waits_for_an_owner_that_is_starting(bus: Bus) -> None:
+async def test_a_request_waits_for_an_owner_that_is_starting(bus: Bus) -> None:
     late = ServiceRequest("ask.test.late", StringValue, StringValue)
-    asked = asyncio.create_task(bus.request(late, StringValue(value="x")))
+    reply = asyncio.create_task(bus.request(late, StringValue(value="x")))
     await asyncio.sleep(0)
 
     async def echo(request: StringValue) -> StringValue:
         return request
 
     await bus.serve(late, echo)
-    assert (await asked).value == "x"
+    assert (await reply).value == "x"
 
 
-async def test_messages_are_handed_over_in_order_and_a_failing_one_is_tried_again_first(bus: Bus) -> None:
+async def test_messages_are_handled_in_order_and_a_failed_one_is_retried_first(bus: Bus) -> None:
     stream = Stream("ORDER", ("order.*",), HOUR)
     await bus.ensure(stream)
     seen: list[bytes] = []
@@ -99,17 +99,17 @@ async def test_messages_are_handed_over_in_order_and_a_failing_one_is_tried_agai
     assert seen == [b"0", b"1", b"1", b"1", b"2", b"3", b"4"]
 
 
-async def test_appending_the_same_id_twice_keeps_one_copy(bus: Bus) -> None:
+async def test_append_of_the_same_id_twice_stores_one_copy(bus: Bus) -> None:
     await bus.ensure(Stream("ONCE", ("once.*",), HOUR))
     assert await bus.append("once.a", b"x", "same") == await bus.append("once.a", b"x", "same")
 
 
-async def test_appending_where_no_stream_is_is_unavailable(bus: Bus) -> None:
+async def test_append_without_a_stream_is_unavailable(bus: Bus) -> None:
     with pytest.raises(Unavailable):
         await bus.append("nowhere.a", b"x", "id")
 
 
-async def test_a_consumer_that_vanishes_is_replaced_by_another_from_the_message_it_had(parts: Parts) -> None:
+async def test_a_killed_replica_is_replaced_from_the_message_it_had(parts: Parts) -> None:
     stream = Stream("TAKEOVER", ("takeover.*",), HOUR)
     first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
     await first.ensure(stream)
@@ -136,11 +136,11 @@ async def test_a_consumer_that_vanishes_is_replaced_by_another_from_the_message_
     assert seen == [b"1", b"2"]
 
 
-async def test_work_that_takes_longer_than_a_claim_lasts_is_not_given_to_another(
+async def test_a_message_with_progress_is_not_delivered_to_another_replica(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 1.0)
-    monkeypatch.setattr(bus_module, "_RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(bus_module, "_PROGRESS_SECONDS", 0.1)
     stream = Stream("CLAIM", ("claim.*",), HOUR)
     first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
     await first.ensure(stream)
@@ -171,7 +171,7 @@ async def test_work_that_takes_longer_than_a_claim_lasts_is_not_given_to_another
     assert begun == [b"1", b"2"]
 
 
-async def test_a_connection_survives_the_servers_restart(tmp_path: Path) -> None:
+async def test_a_connection_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     port = free_port()
 
     async def echo(request: StringValue) -> StringValue:
@@ -186,7 +186,7 @@ async def test_a_connection_survives_the_servers_restart(tmp_path: Path) -> None
         await bus.close()
 
 
-async def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.kit.messaging.nats_server._START_SECONDS", 0.3)
     with pytest.raises(Unavailable, match="NATS cannot be reached"):
         await Bus.connect(f"nats://127.0.0.1:{free_port()}", "test")

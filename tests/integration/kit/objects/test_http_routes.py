@@ -29,11 +29,11 @@ async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     async def ready() -> str:
         return ""
 
-    front = HttpServer(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
-    serving = asyncio.create_task(front.serve())
+    server = HttpServer(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    serving = asyncio.create_task(server.serve())
     await asyncio.to_thread(await_port, port)
     yield made
-    front.stop(1)
+    server.stop(1)
     await serving
 
 
@@ -49,8 +49,8 @@ async def test_an_upload_can_be_downloaded(store: ObjectStore) -> None:
             yield data[start : start + MEBIBYTE]
 
     async with httpx.AsyncClient() as client:
-        answer = await asyncio.to_thread(httpx.put, put.url, content=pieces(), headers=dict(put.headers))
-        assert answer.status_code == 200
+        response = await asyncio.to_thread(httpx.put, put.url, content=pieces(), headers=dict(put.headers))
+        assert response.status_code == 200
         assert (await client.get(await store.sign_get(uri, HOUR))).content == data
         head = await client.head(await store.sign_get(uri, HOUR))
         assert head.headers["content-length"] == str(len(data))
@@ -75,22 +75,25 @@ async def test_an_upload_above_the_limit_is_refused_by_what_has_arrived(store: O
         yield b"x"
 
     async with httpx.AsyncClient() as client:
-        answer = await client.put(put.url, content=pieces())
-        assert (answer.status_code, answer.text) == (413, f"the upload is too large: it may have {MOST_BYTES} bytes")
+        response = await client.put(put.url, content=pieces())
+        assert (response.status_code, response.text) == (
+            413,
+            f"the upload is too large: it may have {MOST_BYTES} bytes",
+        )
     assert list((tmp_path / "objects" / ".uploads").iterdir()) == []
 
 
-async def test_what_a_killed_process_left_of_an_upload_goes_with_the_next(store: ObjectStore, tmp_path: Path) -> None:
-    left, young = tmp_path / "objects" / ".uploads" / "left", tmp_path / "objects" / ".uploads" / "young"
-    left.parent.mkdir(parents=True)
-    for file in (left, young):
+async def test_a_stale_upload_is_deleted_by_the_next_one(store: ObjectStore, tmp_path: Path) -> None:
+    stale, young = tmp_path / "objects" / ".uploads" / "stale", tmp_path / "objects" / ".uploads" / "young"
+    stale.parent.mkdir(parents=True)
+    for file in (stale, young):
         file.write_bytes(b"x")
-    os.utime(left, (0, 0))
+    os.utime(stale, (0, 0))
     (await store.upload()).discard()
-    assert list(left.parent.iterdir()) == [young]
+    assert list(stale.parent.iterdir()) == [young]
 
 
-async def test_without_a_signature_nothing_is_served(store: ObjectStore) -> None:
+async def test_a_request_without_its_signature_is_403(store: ObjectStore) -> None:
     uri = store.uri("a")
     await store.put(uri, b"old")
     get, put = await store.sign_get(uri, HOUR), (await store.sign_put(uri, HOUR, None)).url
@@ -102,18 +105,18 @@ async def test_without_a_signature_nothing_is_served(store: ObjectStore) -> None
     assert await store.get(uri) == b"old"
 
 
-async def test_an_object_that_is_not_there_is_404(store: ObjectStore) -> None:
+async def test_a_missing_object_is_404(store: ObjectStore) -> None:
     async with httpx.AsyncClient() as client:
         assert (await client.get(await store.sign_get(store.uri("nothing"), HOUR))).status_code == 404
 
 
-async def test_a_crooked_path_is_refused(store: ObjectStore) -> None:
+async def test_a_relative_path_is_403(store: ObjectStore) -> None:
     get = await store.sign_get(store.uri("a"), HOUR)
     async with httpx.AsyncClient() as client:
         assert (await client.get(get.replace("/objects/a", "/objects/..%2Fa"))).status_code == 403
 
 
-async def test_a_reader_that_rests_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_a_download_that_rests_does_not_delay_the_stop(tmp_path: Path) -> None:
     port = free_port()
     made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
     await made.put(made.uri("large"), bytes(64 * MEBIBYTE))
@@ -121,10 +124,10 @@ async def test_a_reader_that_rests_does_not_hold_up_the_end(tmp_path: Path) -> N
     async def ready() -> str:
         return ""
 
-    front = HttpServer(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
-    serving = asyncio.create_task(front.serve())
+    server = HttpServer(f"127.0.0.1:{port}", ready, object_routes(made, MOST_BYTES))
+    serving = asyncio.create_task(server.serve())
     await asyncio.to_thread(await_port, port)
     async with httpx.AsyncClient() as client, client.stream("GET", await made.sign_get(made.uri("large"), HOUR)):
-        front.stop(1)
+        server.stop(1)
         async with asyncio.timeout(5):
             await serving

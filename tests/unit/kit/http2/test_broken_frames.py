@@ -1,4 +1,4 @@
-"""What breaks HTTP/2 ends the connection, with its code and all its calls."""
+"""Violations of HTTP/2 end the connection, with their error code, and cancel its calls."""
 
 import pytest
 
@@ -39,20 +39,20 @@ from tests.support.http2_served import CANCEL, connected, greeted
 from tests.support.waiting import until
 
 OPEN = begun(1)  # and not at its end
-ASKED = request(1)
+COMPLETE = request(1)
 BLOCK = block(PATH)
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("data", "code"),
     [
-        pytest.param(said, code, id=name)
-        for name, said, code in (
+        pytest.param(data, code, id=name)
+        for name, data, code in (
             ("data of no stream", frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
             ("data before a request", frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
-            ("data after the end", ASKED + frame(DATA, 0, 1, b"x"), STREAM_CLOSED),
-            ("two ends", ASKED + frame(DATA, END_STREAM, 1), STREAM_CLOSED),
-            ("trailers after the end", ASKED + begun(1, flags=END_STREAM), STREAM_CLOSED),
+            ("data after the end", COMPLETE + frame(DATA, 0, 1, b"x"), STREAM_CLOSED),
+            ("two ends", COMPLETE + frame(DATA, END_STREAM, 1), STREAM_CLOSED),
+            ("trailers after the end", COMPLETE + begun(1, flags=END_STREAM), STREAM_CLOSED),
             ("trailers that end nothing", OPEN + begun(1), PROTOCOL_ERROR),
             ("headers of no stream", begun(0), PROTOCOL_ERROR),
             ("a stream of the server's", begun(2), PROTOCOL_ERROR),
@@ -76,7 +76,7 @@ BLOCK = block(PATH)
             ("a short ping", frame(PING, 0, 0, bytes(7)), FRAME_SIZE_ERROR),
             ("a ping of a stream", frame(PING, 0, 1, bytes(8)), PROTOCOL_ERROR),
             ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4)), PROTOCOL_ERROR),
-            ("a farewell of a stream", frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL_ERROR),
+            ("a GOAWAY of a stream", frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL_ERROR),
             ("settings of a stream", frame(SETTINGS, 0, 1), PROTOCOL_ERROR),
             ("half a setting", frame(SETTINGS, 0, 0, bytes(5)), FRAME_SIZE_ERROR),
             ("a setting acknowledged", frame(SETTINGS, ACK, 0, bytes(6)), FRAME_SIZE_ERROR),
@@ -99,36 +99,36 @@ BLOCK = block(PATH)
         )
     ],
 )
-async def test_what_breaks_the_protocol_ends_the_connection(said: bytes, code: int) -> None:
-    async with greeted(waits=True) as (client, served):
-        client.send(said)
-        farewell = await client.until_frame(GOAWAY)
-        assert NUMBER.unpack(farewell.payload[4:]) == (code,)
+async def test_a_protocol_error_ends_the_connection(data: bytes, code: int) -> None:
+    async with greeted(waits=True) as (client, server):
+        client.send(data)
+        go_away = await client.until_frame(GOAWAY)
+        assert NUMBER.unpack(go_away.payload[4:]) == (code,)
         assert await client.rest() == b""
-        await until(lambda: not served.connections)
+        await until(lambda: not server.connections)
 
 
-@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/1", PREFACE[:-1] + b"x"])
-async def test_who_does_not_speak_http2_is_told_so(said: bytes) -> None:
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/1", PREFACE[:-1] + b"x"])
+async def test_a_client_without_http2_gets_a_protocol_error(data: bytes) -> None:
     async with connected() as (client, _):
-        client.send(said)
+        client.send(data)
         assert NUMBER.unpack((await client.until_frame(GOAWAY)).payload[4:]) == (PROTOCOL_ERROR,)
         assert await client.rest() == b""
 
 
-async def test_what_ends_a_connection_ends_its_calls() -> None:
-    async with greeted(waits=True) as (client, served):
+async def test_a_protocol_error_cancels_the_calls() -> None:
+    async with greeted(waits=True) as (client, server):
         client.send(request(1), request(3))
-        await until(lambda: len(served.asked) == 2)
+        await until(lambda: len(server.requests) == 2)
         client.send(frame(DATA, 0, 0))
-        farewell = await client.until_frame(GOAWAY)
-        assert NUMBER.unpack(farewell.payload[:4]) == (3,)
-        await until(lambda: served.cancelled == 2)
+        go_away = await client.until_frame(GOAWAY)
+        assert NUMBER.unpack(go_away.payload[:4]) == (3,)
+        await until(lambda: server.cancelled == 2)
 
 
-async def test_a_client_that_goes_ends_its_calls() -> None:
-    async with greeted(waits=True) as (client, served):
+async def test_a_disconnect_cancels_the_calls() -> None:
+    async with greeted(waits=True) as (client, server):
         client.send(request(1), request(3), begun(5))
-        await until(lambda: len(served.asked) == 2)
+        await until(lambda: len(server.requests) == 2)
         client.writer.close()
-        await until(lambda: served.cancelled == 2)
+        await until(lambda: server.cancelled == 2)

@@ -1,4 +1,4 @@
-"""Header blocks: what any client may write is read as it was meant, and what is none is refused."""
+"""Header blocks: valid ones decode to their fields, malformed ones are refused."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ from services.kit.http2.headers import (
     HeaderDecoder,
     HeaderError,
     HeaderFieldCache,
-    encoded,
+    encode,
     request_block,
 )
 
 Fields = list[tuple[bytes, bytes]]
 
-# Names that the protocol knows and others; values of the length where a number needs another byte, too.
+# Names of the static table and others; also values of the length where a number needs another byte.
 NAMES = st.sampled_from([b":path", b":method", b"content-type", b"te", b"grpc-timeout", b"x"]) | st.binary(
     min_size=1, max_size=140
 )
@@ -34,59 +34,61 @@ def as_text(fields: Fields) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
 
 
-def written(encoder: Encoder, fields: Fields, *, secret: bool, huffman: bool) -> bytes:
+def encode_block(encoder: Encoder, fields: Fields, *, secret: bool, huffman: bool) -> bytes:
     return encoder.encode([(name, value, secret) for name, value in fields], huffman=huffman)
 
 
-def forgetful() -> Encoder:
+def encoder_without_table() -> Encoder:
     encoder = Encoder()
     encoder.header_table_size = 0
     return encoder
 
 
-def told(known: HeaderFieldCache | None = None) -> HeaderDecoder:
-    """Blocks of a client that has taken up that it may remember nothing."""
-    blocks = HeaderDecoder(known or HeaderFieldCache())
-    blocks.told()
-    assert blocks.headers_of(forgetful().encode([])) == {}
-    return blocks
+def acknowledged(cache: HeaderFieldCache | None = None) -> HeaderDecoder:
+    """Return the decoder of a client that has applied a dynamic table of size 0."""
+    decoder = HeaderDecoder(cache or HeaderFieldCache())
+    decoder.settings_acknowledged()
+    assert decoder.headers_of(encoder_without_table().encode([])) == {}
+    return decoder
 
 
 @given(st.lists(HEADERS, max_size=5), st.lists(HEADERS, max_size=5), st.booleans(), st.booleans(), st.booleans())
-def test_a_client_may_remember_until_it_was_told_not_to(
+def test_a_dynamic_table_may_be_used_until_its_size_is_zero(
     before: list[Fields], after: list[Fields], secret: bool, huffman: bool, early: bool
 ) -> None:
-    blocks, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
+    decoder, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
     for fields in before:
-        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+        assert decoder.headers_of(encode_block(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
     encoder.header_table_size = 0
-    if not early:  # otherwise it takes that up first and acknowledges it later
-        blocks.told()
+    if not early:  # otherwise it applies the size first and acknowledges it later
+        decoder.settings_acknowledged()
     for fields in [[], *after]:
-        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
-    blocks.told()
+        assert decoder.headers_of(encode_block(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+    decoder.settings_acknowledged()
     for fields in after:
-        assert blocks.headers_of(written(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
+        assert decoder.headers_of(encode_block(encoder, fields, secret=secret, huffman=huffman)) == as_text(fields)
 
 
 @given(st.lists(HEADERS, max_size=6), st.booleans(), st.booleans())
-def test_what_a_client_says_again_is_read_as_at_the_first_time(said: list[Fields], secret: bool, huffman: bool) -> None:
-    known = HeaderFieldCache()
-    for blocks in (told(known), told(known)):
-        for fields in said * 2:
-            assert blocks.headers_of(written(forgetful(), fields, secret=secret, huffman=huffman)) == as_text(fields)
+def test_repeated_blocks_decode_as_the_first_one(data: list[Fields], secret: bool, huffman: bool) -> None:
+    cache = HeaderFieldCache()
+    for decoder in (acknowledged(cache), acknowledged(cache)):
+        for fields in data * 2:
+            assert decoder.headers_of(
+                encode_block(encoder_without_table(), fields, secret=secret, huffman=huffman)
+            ) == as_text(fields)
 
 
 @given(HEADERS)
-def test_request_block_means_the_same_however_often_it_is_sent(fields: Fields) -> None:
+def test_request_block_decodes_the_same_every_time(fields: Fields) -> None:
     block = request_block(fields)
-    remembering, blocks = Decoder(), told()
+    hpack_decoder, decoder = Decoder(), acknowledged()
     for _ in range(2):
-        assert remembering.decode(block, raw=True) == fields
-        assert blocks.headers_of(block) == as_text(fields)
+        assert hpack_decoder.decode(block, raw=True) == fields
+        assert decoder.headers_of(block) == as_text(fields)
 
 
-# As Envoy writes the name, and values that look like it.
+# Envoy's encoding of the name, and values that look like it.
 DEADLINE = b"\x00\x89" + HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(b"grpc-timeout")
 LIKE_A_DEADLINE = st.lists(
     st.tuples(NAMES, VALUES | st.sampled_from([DEADLINE, DEADLINE + b"\x0115S", DEADLINE[3:]])), max_size=4
@@ -94,42 +96,42 @@ LIKE_A_DEADLINE = st.lists(
 
 
 @given(LIKE_A_DEADLINE, st.binary(max_size=130), LIKE_A_DEADLINE, st.booleans(), st.data())
-def test_fields_around_a_deadline_are_read_as_everybody_reads_them(
+def test_fields_around_a_deadline_decode_as_by_hpack(
     before: Fields, deadline: bytes, after: Fields, whole: bool, data: st.DataObject
 ) -> None:
-    told_deadline = DEADLINE + encoded([(b"", deadline)])[2:]
-    block = encoded(before) + told_deadline + encoded(after)
+    deadline_field = DEADLINE + encode([(b"", deadline)])[2:]
+    block = encode(before) + deadline_field + encode(after)
     if not whole:
         block = block[: data.draw(st.integers(0, len(block)))]
-    blocks = told()
+    decoder = acknowledged()
     for _ in range(2):
         try:
             expected = as_text(list(Decoder(max_header_list_size=MOST_HEADER_BYTES).decode(block, raw=True)))
         except HPACKError:
             with pytest.raises(HeaderError):
-                blocks.headers_of(block)
+                decoder.headers_of(block)
         else:
-            assert blocks.headers_of(block) == expected
+            assert decoder.headers_of(block) == expected
 
 
 @given(HEADERS, st.booleans(), st.data())
-def test_a_spoilt_block_is_an_error_or_other_headers(fields: Fields, huffman: bool, data: st.DataObject) -> None:
-    block = bytearray(written(forgetful(), fields, secret=False, huffman=huffman))
+def test_a_corrupted_block_is_an_error_or_other_headers(fields: Fields, huffman: bool, data: st.DataObject) -> None:
+    block = bytearray(encode_block(encoder_without_table(), fields, secret=False, huffman=huffman))
     for at in data.draw(st.lists(st.integers(0, len(block) - 1), max_size=4)) if block else ():
         block[at] = data.draw(st.integers(0, 255))
-    spoilt = bytes(block[: data.draw(st.integers(0, len(block)))])
-    for blocks in (told(), HeaderDecoder(HeaderFieldCache())):
+    corrupted = bytes(block[: data.draw(st.integers(0, len(block)))])
+    for decoder in (acknowledged(), HeaderDecoder(HeaderFieldCache())):
         try:
-            assert isinstance(blocks.headers_of(spoilt), dict)
+            assert isinstance(decoder.headers_of(corrupted), dict)
         except HeaderError:
             continue
 
 
 @given(st.binary(max_size=60))
-def test_bytes_of_any_kind_are_an_error_or_headers(block: bytes) -> None:
-    for blocks in (told(), HeaderDecoder(HeaderFieldCache())):
+def test_any_bytes_are_an_error_or_headers(block: bytes) -> None:
+    for decoder in (acknowledged(), HeaderDecoder(HeaderFieldCache())):
         try:
-            assert isinstance(blocks.headers_of(block), dict)
+            assert isinstance(decoder.headers_of(block), dict)
         except HeaderError:
             continue
 
@@ -146,58 +148,58 @@ FIELD = b"\x00\x01a\x01b"  # a: b
         FIELD[:4],
         b"\x40\x01",
         b"\x80",  # there is no field 0
-        b"\xbe",  # the first of those remembered, of which there are none
+        b"\xbe",  # the first of the dynamic table, which is empty
         b"\x7f\x00\x01b",  # the same, for its name
         b"\xff",
-        b"\xff\x80\x80\x80\x80\x80\x80\x80\x01",  # a number that nobody needs
+        b"\xff\x80\x80\x80\x80\x80\x80\x80\x01",  # a number above the limit
         b"\x00\x7f\x80\x80\x80\x80\x80\x80\x01",
         b"\x00\x01a\x7f\xff\xff\xff\x7f",  # longer than the block
-        b"\x00\x01a\x81\xff",  # no code of Huffman's
-        b"\x21",  # room for one byte
-        b"\x3f\xe1\x1f",  # for 4096
+        b"\x00\x01a\x81\xff",  # no Huffman code
+        b"\x21",  # a dynamic table of one byte
+        b"\x3f\xe1\x1f",  # one of 4096 bytes
         FIELD + b"\x3f",
     ],
 )
-def test_what_is_no_block_is_refused(block: bytes) -> None:
+def test_a_malformed_block_is_refused(block: bytes) -> None:
     with pytest.raises(HeaderError):
-        told().headers_of(block)
+        acknowledged().headers_of(block)
 
 
-def test_a_client_that_goes_on_remembering_is_refused() -> None:
-    blocks, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
-    blocks.headers_of(encoder.encode([("a", "b")]))
-    blocks.told()
+def test_a_dynamic_table_after_its_size_is_zero_is_refused() -> None:
+    decoder, encoder = HeaderDecoder(HeaderFieldCache()), Encoder()
+    decoder.headers_of(encoder.encode([("a", "b")]))
+    decoder.settings_acknowledged()
     with pytest.raises(HeaderError):
-        blocks.headers_of(encoder.encode([("a", "b")]))
+        decoder.headers_of(encoder.encode([("a", "b")]))
 
 
-def test_headers_without_end_are_refused() -> None:
+def test_headers_above_the_limit_are_refused() -> None:
     encoder = Encoder()
-    blocks = HeaderDecoder(HeaderFieldCache())
-    blocks.headers_of(encoder.encode([("a", "x" * 4000)]))
+    decoder = HeaderDecoder(HeaderFieldCache())
+    decoder.headers_of(encoder.encode([("a", "x" * 4000)]))
     with pytest.raises(HeaderError):
-        blocks.headers_of(encoder.encode([("a", "x" * 4000)] * (MOST_HEADER_BYTES // 4000 + 1)))
+        decoder.headers_of(encoder.encode([("a", "x" * 4000)] * (MOST_HEADER_BYTES // 4000 + 1)))
 
 
-def test_what_is_known_stays_little() -> None:
-    known = HeaderFieldCache()
-    blocks = told(known)
+def test_the_header_field_cache_stays_small() -> None:
+    cache = HeaderFieldCache()
+    decoder = acknowledged(cache)
     seen = 0
     for number in range(10_000):
         value = str(number).encode() if number % 2 else str(number).encode() * 1000
-        assert blocks.headers_of(encoded([(b"a", value)])) == {"a": value.decode()}
-        seen = max(seen, sum(map(len, known._known)))
+        assert decoder.headers_of(encode([(b"a", value)])) == {"a": value.decode()}
+        seen = max(seen, sum(map(len, cache._fields)))
     assert seen < 1 << 20
 
 
 @given(HEADERS)
-def test_what_is_written_is_read_by_everybody(fields: Fields) -> None:
-    assert Decoder().decode(encoded(fields), raw=True) == fields
-    assert Decoder().decode(TABLE_EMPTIED + STATUS_200 + encoded(fields), raw=True) == [(b":status", b"200"), *fields]
+def test_encoded_blocks_decode_by_hpack(fields: Fields) -> None:
+    assert Decoder().decode(encode(fields), raw=True) == fields
+    assert Decoder().decode(TABLE_EMPTIED + STATUS_200 + encode(fields), raw=True) == [(b":status", b"200"), *fields]
 
 
 @pytest.mark.parametrize("sizes", [(126, 127), (127 + 127, 127 + 128), (127 + 16_383, 127 + 16_384, 200_000)])
-def test_lengths_are_written_right_where_another_byte_begins(sizes: Sequence[int]) -> None:
+def test_lengths_are_encoded_right_where_another_byte_begins(sizes: Sequence[int]) -> None:
     for size in sizes:
         decoder = Decoder(max_header_list_size=1 << 20)
-        assert decoder.decode(encoded([(b"a", b"x" * size)]), raw=True) == [(b"a", b"x" * size)]
+        assert decoder.decode(encode([(b"a", b"x" * size)]), raw=True) == [(b"a", b"x" * size)]

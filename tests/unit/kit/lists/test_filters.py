@@ -1,4 +1,4 @@
-"""How a filter text is taken apart (registry.md 4.2)."""
+"""The parser of filter texts (lists.md#filter-grammar)."""
 
 import contextlib
 import re
@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import InvalidArgument
-from services.kit.lists.filters import MAX_EXPRESSIONS, MAX_LINES, MAX_VALUES, expressions
+from services.kit.lists.filters import MAX_EXPRESSIONS, MAX_LINES, MAX_VALUES, parse_filters
 
-# What the reference matches with, where only Go's whitespace is whitespace.
-REFERENCE = re.compile(r"(.+)\((.+),[ \t\f\r]?(.+)\)")
+# flyteadmin's pattern, with Go's definition of whitespace.
+FLYTEADMIN = re.compile(r"(.+)\((.+),[ \t\f\r]?(.+)\)")
 
 Parts = list[tuple[str, str, list[str]]]
 
 
 def parts(filters: str) -> Parts:
-    return [(made.function, made.field, made.values) for made in expressions(filters)]
+    return [(expression.function, expression.field, expression.values) for expression in parse_filters(filters)]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def parts(filters: str) -> Parts:
         ("eq(a,1+1)+x(b,2+2)", [("eq", "a", ["1+1"]), ("x", "b", ["2+2"])]),
     ],
 )
-def test_an_expression_is_taken_apart_from_behind(filters: str, expected: Parts) -> None:
+def test_an_expression_is_parsed_from_its_end(filters: str, expected: Parts) -> None:
     assert parts(filters) == expected
 
 
@@ -57,33 +57,33 @@ def test_an_expression_is_taken_apart_from_behind(filters: str, expected: Parts)
         *("eq(a,b+", "contains(a,()+", "contains(a,() b+c"),
     ],
 )
-def test_what_is_no_expression_is_refused(filters: str) -> None:
+def test_a_malformed_expression_is_refused(filters: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid value for filters$"):
         parts(filters)
 
 
-# What a value may hold is told by Flyte's grammar: no comma, and `;` stands between values.
+# By the grammar a value has no comma, and `;` separates values.
 VALUES = st.text(st.characters(exclude_characters=",;()\n"), min_size=1, max_size=12)
 MOMENTS = st.datetimes(timezones=st.timezones()).map(datetime.isoformat)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["eq", "value_in"]), st.lists(VALUES | MOMENTS, min_size=1)), min_size=1))
-def test_every_value_comes_back_whole_whatever_plus_signs_it_holds(asked: list[tuple[str, list[str]]]) -> None:
-    filters = "+".join(f"{function}(a, {';'.join(values)})" for function, values in asked)
-    assert parts(filters) == [(function, "a", values) for function, values in asked]
+def test_values_with_plus_signs_stay_whole(expressions: list[tuple[str, list[str]]]) -> None:
+    filters = "+".join(f"{function}(a, {';'.join(values)})" for function, values in expressions)
+    assert parts(filters) == [(function, "a", values) for function, values in expressions]
 
 
 @given(st.lists(st.text(alphabet="(),; \t\nab", max_size=12), min_size=1))
-def test_what_the_reference_takes_apart_has_the_same_parts_here(texts: list[str]) -> None:
-    matches = [REFERENCE.search(text) for text in texts]
+def test_joined_expressions_have_the_parts_that_flyteadmin_matches(texts: list[str]) -> None:
+    matches = [FLYTEADMIN.search(text) for text in texts]
     if all(matches):
-        wanted = [(match[1], match[2], match[3].split(";")) for match in matches if match]
-        assert parts("+".join(texts)) == wanted
+        expected = [(match[1], match[2], match[3].split(";")) for match in matches if match]
+        assert parts("+".join(texts)) == expected
 
 
 @given(st.text(alphabet="(),; \t\nab\u00a0.", max_size=30))
-def test_the_parts_are_those_that_the_reference_matches(text: str) -> None:
-    match = REFERENCE.search(text)
+def test_an_expression_has_the_parts_that_flyteadmin_matches(text: str) -> None:
+    match = FLYTEADMIN.search(text)
     if match is None:
         with pytest.raises(InvalidArgument):
             parts(text)
@@ -103,11 +103,11 @@ def test_the_parts_are_those_that_the_reference_matches(text: str) -> None:
         "(" * 2_000_000 + "+(" * 9_000 + ",",
     ],
 )
-def test_a_hostile_text_is_judged_at_once(text: str) -> None:
+def test_a_hostile_text_is_parsed_within_a_second(text: str) -> None:
     started = time.process_time()
     with contextlib.suppress(InvalidArgument):
         parts(text)
-    # Trying every bracket with every comma would take hours.
+    # Matching every bracket with every comma would take hours.
     assert time.process_time() - started < 1
 
 
@@ -119,13 +119,13 @@ def test_a_hostile_text_is_judged_at_once(text: str) -> None:
         ("eq(name,a", "+", MAX_VALUES),
     ],
 )
-def test_only_so_many_are_taken(first: str, further: str, most: int) -> None:
+def test_expressions_and_values_are_limited(first: str, further: str, most: int) -> None:
     assert parts(first + further * (most - 1) + ")")
     with pytest.raises(InvalidArgument, match="more than"):
         parts(first + further * most + ")")
 
 
-def test_only_so_many_lines_are_looked_at() -> None:
+def test_lines_are_limited() -> None:
     lines = "\n" * (MAX_LINES - 1)
     assert parts(lines + "eq(name,a)")
     with pytest.raises(InvalidArgument, match="invalid value for filters"):

@@ -1,4 +1,4 @@
-"""The grammar of filters, sorts and tokens (registry.md section 4)."""
+"""List queries: filters, sort keys and tokens (lists.md#filter-values, lists.md#sort, lists.md#token)."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -47,14 +47,16 @@ LISTING = Listing(
 )
 
 
-def plan(filters: str = "", token: str = "", sort: str | None = None, direction: int = 0, limit: int = 10) -> ListQuery:
+def make_query(
+    filters: str = "", token: str = "", sort: str | None = None, direction: int = 0, limit: int = 10
+) -> ListQuery:
     return LISTING.plan(
         name="ListTasks", limit=limit, token=token, filters=filters, sort_key=sort, sort_direction=direction
     )
 
 
 def parameters(filters: str) -> list[object]:
-    return list(compiled(select(tasks.c.id).where(*plan(filters).where))[1].values())
+    return list(compiled(select(tasks.c.id).where(*make_query(filters).where))[1].values())
 
 
 @pytest.mark.parametrize(
@@ -85,10 +87,10 @@ def parameters(filters: str) -> list[object]:
         ("eq(closure,x)", "'t.closure' cannot be compared in filters"),
     ],
 )
-def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        plan(filters)
-    assert refused.value.message == message
+def test_a_bad_filter_is_refused_with_its_message(filters: str, message: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        make_query(filters)
+    assert raised.value.message == message
 
 
 @pytest.mark.parametrize(
@@ -118,12 +120,12 @@ def test_a_bad_filter_is_refused_naming_what_is_bad(filters: str, message: str) 
         ("eq(name,a) trailing text is ignored", ["a"]),
     ],
 )
-def test_a_filter_compares_with_the_value_it_names(filters: str, values: list[object]) -> None:
+def test_a_filter_compares_with_its_values(filters: str, values: list[object]) -> None:
     assert parameters(filters) == values
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first_query", "second_query"),
     [
         ("value_in(type,4)", "value_in(type,4;5;6)"),
         ("value_not_in(state,1;2)", "value_not_in(state,3)"),
@@ -132,30 +134,32 @@ def test_a_filter_compares_with_the_value_it_names(filters: str, values: list[ob
         ("not_like(workflow.name,a%)", "not_like(workflow.name,)b)"),
     ],
 )
-def test_statements_of_one_shape_differ_in_values_alone(one: str, other: str) -> None:
-    first, second = plan(one), plan(other)
+def test_queries_of_one_shape_differ_only_in_values(first_query: str, second_query: str) -> None:
+    first, second = make_query(first_query), make_query(second_query)
     assert first.shape == second.shape
-    texts = {compiled(select(tasks.c.id).where(*made.where).order_by(*made.order_by))[0] for made in (first, second)}
+    texts = {compiled(select(tasks.c.id).where(*query.where).order_by(*query.order_by))[0] for query in (first, second)}
     assert len(texts) == 1
     assert first.values != second.values
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first_query", "second_query"),
     [
-        (plan("eq(name,a)"), plan("ne(name,a)")),
-        (plan("eq(name,a)"), plan("eq(version,a)")),
-        (plan("eq(name,a)"), plan("eq(workflow.name,a)")),
-        (plan("eq(name,a)"), plan("eq(name,a)+eq(name,a)")),
-        (plan(sort="name"), plan(sort="name", direction=1)),
-        (plan(sort="name"), plan()),
+        (make_query("eq(name,a)"), make_query("ne(name,a)")),
+        (make_query("eq(name,a)"), make_query("eq(version,a)")),
+        (make_query("eq(name,a)"), make_query("eq(workflow.name,a)")),
+        (make_query("eq(name,a)"), make_query("eq(name,a)+eq(name,a)")),
+        (make_query(sort="name"), make_query(sort="name", direction=1)),
+        (make_query(sort="name"), make_query()),
     ],
 )
-def test_what_changes_the_text_of_a_statement_changes_its_shape(one: ListQuery, other: ListQuery) -> None:
-    assert one.shape != other.shape
+def test_queries_with_different_statements_have_different_shapes(
+    first_query: ListQuery, second_query: ListQuery
+) -> None:
+    assert first_query.shape != second_query.shape
 
 
-def test_a_text_is_composed_once_a_shape() -> None:
+def test_statement_cache_composes_once_per_shape() -> None:
     texts, composed = StatementCache(), []
 
     def compose(name: str) -> Select[Any]:
@@ -167,50 +171,50 @@ def test_a_text_is_composed_once_a_shape() -> None:
     assert composed == ["name", "type"]
 
 
-def test_a_plan_tells_which_entities_and_fields_its_filters_name() -> None:
-    made = plan("eq(workflow.name,w)+eq(state,1)")
-    assert made.entities == {"workflow"}
-    assert made.filtered_fields == {"name", "state"}
+def test_a_query_has_the_entities_and_fields_of_its_filters() -> None:
+    query = make_query("eq(workflow.name,w)+eq(state,1)")
+    assert query.entities == {"workflow"}
+    assert query.filtered_fields == {"name", "state"}
 
 
-def test_a_list_without_limit_is_one_of_a_hundred() -> None:
-    made = plan(limit=0)
-    assert made.limit == 100
-    assert made.next_token(100) == "100"
+def test_a_list_without_limit_has_a_hundred_entries() -> None:
+    query = make_query(limit=0)
+    assert query.limit == 100
+    assert query.next_token(100) == "100"
 
 
 def test_a_negative_limit_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid value for limit$"):
-        plan(limit=-1)
+        make_query(limit=-1)
 
 
 @pytest.mark.parametrize("token", ["x", "-1", "1.5", " ", "9" * 5000, "١"])
 def test_a_token_that_is_no_offset_is_refused(token: str) -> None:
     with pytest.raises(InvalidArgument, match=r"invalid pagination token .* for ListTasks"):
-        plan(token=token)
+        make_query(token=token)
 
 
 @pytest.mark.parametrize(("token", "offset"), [("", 0), ("0", 0), ("5", 5), ("+5", 5)])
 def test_a_token_is_an_offset(token: str, offset: int) -> None:
-    assert plan(token=token).offset == offset
+    assert make_query(token=token).offset == offset
 
 
-def test_only_a_full_page_has_a_next_one() -> None:
-    made = plan(token="20", limit=10)
-    assert made.next_token(10) == "30"
-    assert made.next_token(9) == ""
+def test_only_a_full_page_has_a_token() -> None:
+    query = make_query(token="20", limit=10)
+    assert query.next_token(10) == "30"
+    assert query.next_token(9) == ""
 
 
 @pytest.mark.parametrize("key", ["", "nothing", "workflow.name"])
 def test_an_unknown_sort_key_is_refused(key: str) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        plan(sort=key)
-    assert refused.value.message == f"invalid sort key '{key}'"
+    with pytest.raises(InvalidArgument) as raised:
+        make_query(sort=key)
+    assert raised.value.message == f"invalid sort key '{key}'"
 
 
 def test_an_unknown_direction_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="invalid sort order specified: 7"):
-        plan(sort="name", direction=7)
+        make_query(sort="name", direction=7)
 
 
 @pytest.mark.parametrize(
@@ -222,16 +226,16 @@ def test_an_unknown_direction_is_refused() -> None:
     ],
 )
 def test_every_order_ends_with_a_tie_break(sort: str | None, direction: int, order: list[str]) -> None:
-    assert [str(clause) for clause in plan(sort=sort, direction=direction).order_by] == order
+    assert [str(clause) for clause in make_query(sort=sort, direction=direction).order_by] == order
 
 
 @given(st.text())
-def test_any_filter_text_gives_a_plan_or_invalid_argument(filters: str) -> None:
+def test_any_filter_text_gives_a_query_or_invalid_argument(filters: str) -> None:
     try:
-        made = plan(filters)
+        query = make_query(filters)
     except InvalidArgument:
         return
-    compiled(select(tasks.c.id).where(*made.where))
+    compiled(select(tasks.c.id).where(*query.where))
 
 
 FUNCTIONS = st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte", "contains", "not_like", "value_in", "value_not_in"])
@@ -239,10 +243,10 @@ FIELDS = st.sampled_from(["name", "state", "duration", "created_at", "workflow.n
 
 
 @given(st.lists(st.tuples(FUNCTIONS, FIELDS, st.text(min_size=1)), min_size=1, max_size=4))
-def test_any_value_in_a_well_formed_filter_gives_a_plan_or_invalid_argument(parts: list[tuple[str, str, str]]) -> None:
+def test_any_value_in_a_well_formed_filter_gives_a_query_or_invalid_argument(parts: list[tuple[str, str, str]]) -> None:
     filters = "+".join(f"{function}({field},{value})" for function, field, value in parts)
     try:
-        made = plan(filters)
+        query = make_query(filters)
     except InvalidArgument:
         return
-    compiled(select(tasks.c.id).where(*made.where))
+    compiled(select(tasks.c.id).where(*query.where))

@@ -1,4 +1,4 @@
-"""Where NATS is and who this process is, as settings say it."""
+"""Addresses and credentials of NATS in the settings."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from services.kit.messaging.nats_server import NatsServer, TlsFiles
 from services.kit.process.settings import ProcessSettings, load
 from tests.support.parts import free_port
 
-SECRET = "s3cr3t/p@ss"  # noqa: S105 - of nobody
+SECRET = "s3cr3t/p@ss"  # noqa: S105 - of no real user
 
 
 @pytest.mark.parametrize(
-    ("url", "places", "user", "password"),
+    ("url", "servers", "user", "password"),
     [
         ("nats://127.0.0.1:4222", ("nats://127.0.0.1:4222",), "", ""),
         ("nats://host", ("nats://host",), "", ""),
@@ -22,20 +22,20 @@ SECRET = "s3cr3t/p@ss"  # noqa: S105 - of nobody
         ("nats://events:pw@[::1]:1, nats://c", ("nats://[::1]:1", "nats://c"), "events", "pw"),
     ],
 )
-def test_an_address_is_read_and_told_without_credentials(
-    url: str, places: tuple[str, ...], user: str, password: str
+def test_a_url_is_parsed_and_printed_without_credentials(
+    url: str, servers: tuple[str, ...], user: str, password: str
 ) -> None:
     server = NatsServer.parse(url)
-    assert (server.places, server.user, server.password) == (places, user, password)
-    assert str(server) == ", ".join(places)
+    assert (server.servers, server.user, server.password) == (servers, user, password)
+    assert str(server) == ", ".join(servers)
 
 
-def test_a_user_reads_replies_below_an_inbox_of_its_own() -> None:
+def test_a_user_has_an_inbox_of_its_own() -> None:
     assert NatsServer.parse("nats://events:pw@host").options(TlsFiles())["inbox_prefix"] == "_INBOX.events"
     assert "inbox_prefix" not in NatsServer.parse("nats://host").options(TlsFiles())
 
 
-# Of each some parser would tell the password in its error.
+# For each of these the error of some parser contains the password.
 WRONG = [
     ("nats_url", f"nats://events:{SECRET}@host:1"),
     ("nats_url", f"nats://events:x@host:{SECRET}"),
@@ -49,16 +49,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_setting_that_is_wrong_is_named_and_its_password_is_not_told(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_setting_is_named_without_its_password(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"FLYTEPLANE_{name.upper()}", value)
-    with pytest.raises(SystemExit, match=f"^wrong settings: {name}: ") as told:
+    with pytest.raises(SystemExit, match=f"^wrong settings: {name}: ") as raised:
         load(ProcessSettings)
-    assert "s3cr3t" not in str(told.value)
+    assert "s3cr3t" not in str(raised.value)
 
 
-def test_files_for_tls_are_refused_where_they_would_not_be_used(
+def test_tls_files_without_tls_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.mktemp("tls") / "ca.pem"
@@ -73,9 +71,9 @@ def test_files_for_tls_are_refused_where_they_would_not_be_used(
         load(ProcessSettings)
 
 
-async def test_a_server_that_cannot_be_reached_is_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.kit.nats_server._START_SECONDS", 0.3)
+async def test_an_unreachable_server_is_reported_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.kit.messaging.nats_server._START_SECONDS", 0.3)
     port = free_port()
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(Unavailable) as raised:
         await Bus.connect(f"nats://events:secret@127.0.0.1:{port}", "test")
-    assert told.value.message == f"NATS cannot be reached at nats://127.0.0.1:{port}"
+    assert raised.value.message == f"NATS cannot be reached at nats://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""A file:// store: URIs, signatures, and what it refuses."""
+"""A file:// store: URIs, signatures and refused requests."""
 
 import os
 from datetime import timedelta
@@ -35,7 +35,7 @@ async def test_a_uri_outside_the_store_is_refused(store: ObjectStore, uri: str) 
         await store.get(uri.replace("{base}", store.uri()))
 
 
-async def test_what_was_put_is_got_and_known(store: ObjectStore) -> None:
+async def test_a_stored_object_can_be_read(store: ObjectStore) -> None:
     uri = store.uri("a", "ünï code", "x.pb")
     await store.put(uri, b"data")
     assert await store.get(uri) == b"data"
@@ -44,7 +44,7 @@ async def test_what_was_put_is_got_and_known(store: ObjectStore) -> None:
     assert info.size == 4
 
 
-async def test_what_was_never_put_is_not_found(store: ObjectStore) -> None:
+async def test_a_missing_object_is_not_found(store: ObjectStore) -> None:
     assert await store.head(store.uri("nothing")) is None
     with pytest.raises(NotFound):
         await store.get(store.uri("nothing"))
@@ -73,28 +73,28 @@ async def test_a_signature_expires(store: ObjectStore) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["expires", "md5", "keep", "signature"]), st.text()))
-def test_no_made_up_query_passes(query: dict[str, str]) -> None:
+def test_an_invented_query_is_refused(query: dict[str, str]) -> None:
     store = ObjectStore("file:///objects", None, "http://localhost", b"key")
     with pytest.raises(PermissionDenied):
         store.check_signature("GET", "a", query)
 
 
-async def test_what_will_not_come_back_is_answered_as_none_by_any_store(store: ObjectStore) -> None:
-    for kept in (store, ObjectStore("memory://bucket", MemoryStore(), "", b"")):
-        await kept.put(kept.uri("folder", "x"), b"\xff")
-        assert await kept.find(kept.uri("folder", "x"), bytes) == b"\xff"
-        gone = ("nothing", "folder", "folder/x/y", "a\x00b", "..", "x#1")
-        for uri in (*map(kept.uri, gone), "s3://other/x", kept.uri()):
-            assert await kept.find(uri, bytes) is None
-            assert await kept.find_info(uri) is None
-        assert await kept.find(kept.uri("folder", "x"), Timestamp.FromString) is None
+async def test_a_permanently_lost_object_is_none_in_any_store(store: ObjectStore) -> None:
+    for any_store in (store, ObjectStore("memory://bucket", MemoryStore(), "", b"")):
+        await any_store.put(any_store.uri("folder", "x"), b"\xff")
+        assert await any_store.find(any_store.uri("folder", "x"), bytes) == b"\xff"
+        lost = ("nothing", "folder", "folder/x/y", "a\x00b", "..", "x#1")
+        for uri in (*map(any_store.uri, lost), "s3://other/x", any_store.uri()):
+            assert await any_store.find(uri, bytes) is None
+            assert await any_store.find_info(uri) is None
+        assert await any_store.find(any_store.uri("folder", "x"), Timestamp.FromString) is None
 
 
 def open_files() -> set[Path]:
     return set(Path("/proc/self/fd").iterdir())
 
 
-async def test_what_is_no_file_is_not_found_and_holds_nothing_open(store: ObjectStore, tmp_path: Path) -> None:
+async def test_a_folder_or_pipe_is_not_found_and_stays_closed(store: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "objects" / "folder").mkdir()
     os.mkfifo(tmp_path / "objects" / "pipe")
     before = open_files()
@@ -104,7 +104,7 @@ async def test_what_is_no_file_is_not_found_and_holds_nothing_open(store: Object
     assert open_files() == before
 
 
-async def test_a_folder_that_is_gone_is_a_store_that_is_down(store: ObjectStore, tmp_path: Path) -> None:
+async def test_a_missing_folder_of_the_store_is_unavailable(store: ObjectStore, tmp_path: Path) -> None:
     await store.put(store.uri("x"), b"x")
     (tmp_path / "objects" / "x").unlink()
     (tmp_path / "objects").rmdir()
@@ -113,11 +113,11 @@ async def test_a_folder_that_is_gone_is_a_store_that_is_down(store: ObjectStore,
 
 
 @given(st.text(), st.text(), st.text(), st.text())
-def test_a_signature_fits_no_path_that_swallows_what_follows_it(path: str, expires: str, one: str, two: str) -> None:
+def test_a_signature_is_invalid_for_a_path_with_separators(path: str, expires: str, one: str, two: str) -> None:
     store = ObjectStore("file:///objects", None, "http://localhost", b"key")
     for separator in ("\n", "\x00", '", "'):
-        swallowed = f"{path}{separator}{expires}"
-        signature = store._signature("PUT", swallowed, {"expires": one, "md5": two})
+        long_path = f"{path}{separator}{expires}"
+        signature = store._signature("PUT", long_path, {"expires": one, "md5": two})
         query = {"expires": expires, "md5": f"{one}{separator}{two}", "signature": signature}
         with pytest.raises(PermissionDenied, match="does not fit"):
             store.check_signature("PUT", path, query)

@@ -1,4 +1,4 @@
-"""Which build is running, told from a checkout or from what is installed."""
+"""The running build, from a checkout or an installed distribution."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_checkout_tells_its_version_commit_and_time(tmp_path: Path) -> None:
+def test_a_checkout_has_version_commit_and_time(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     _git(tmp_path, "init", "--quiet")
     _git(tmp_path, "add", ".")
@@ -24,18 +24,18 @@ def test_a_checkout_tells_its_version_commit_and_time(tmp_path: Path) -> None:
     assert build.time == _git(tmp_path, "log", "-1", "--format=%cI")
 
 
-def test_a_copy_without_git_tells_its_version_alone(tmp_path: Path) -> None:
+def test_a_copy_without_git_has_only_a_version(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     build = running(tmp_path)
     assert (build.version, build.commit, build.time) == ("1.2.3", UNKNOWN, "")
 
 
-def test_a_folder_of_something_else_says_nothing_of_ours(tmp_path: Path) -> None:
+def test_a_folder_of_another_project_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\nversion = "9"\n')
     build = running(tmp_path)
     assert build.version != "9"
     assert (build.commit, build.time) == (UNKNOWN, "")
 
 
-def test_what_runs_here_is_known() -> None:
+def test_the_running_build_has_a_version() -> None:
     assert running().version != UNKNOWN

@@ -1,4 +1,4 @@
-"""What a process says when it is asked whether it is ready."""
+"""The readiness of a process."""
 
 import asyncio
 
@@ -9,52 +9,52 @@ from services.kit.process import readiness
 from services.kit.process.readiness import Readiness
 
 
-async def well() -> None:
+async def healthy() -> None:
     return
 
 
-async def ill() -> None:
+async def failing() -> None:
     raise Unavailable("its disk is full")
 
 
-async def broken() -> None:
+async def crashing() -> None:
     raise RuntimeError("secret")
 
 
-async def silent() -> None:
+async def hanging() -> None:
     await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize(
-    ("checks", "wrong"),
+    ("checks", "expected"),
     [
         ({}, ""),
-        ({"a": well, "b": well}, ""),
-        ({"a": well, "b": ill}, "its disk is full"),
-        ({"a": ill, "b": ill}, "its disk is full"),
-        ({"a": broken, "b": ill}, "a cannot be asked; its disk is full"),
-        ({"the stream": silent, "b": well}, "the stream does not answer in time"),
+        ({"a": healthy, "b": healthy}, ""),
+        ({"a": healthy, "b": failing}, "its disk is full"),
+        ({"a": failing, "b": failing}, "its disk is full"),
+        ({"a": crashing, "b": failing}, "a cannot be asked; its disk is full"),
+        ({"the stream": hanging, "b": healthy}, "the stream does not answer in time"),
     ],
 )
-async def test_a_process_is_ready_when_every_check_is_well(
-    checks: dict[str, readiness.Check], wrong: str, monkeypatch: pytest.MonkeyPatch
+async def test_readiness_reports_the_problems_of_all_checks(
+    checks: dict[str, readiness.Check], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "_PATIENCE_SECONDS", 0.02)
-    assert await Readiness(checks)() == wrong
+    monkeypatch.setattr(readiness, "_CHECK_SECONDS", 0.02)
+    assert await Readiness(checks)() == expected
 
 
-async def test_many_who_ask_at_a_time_cost_one_check_and_its_answer_is_soon_asked_again(
+async def test_concurrent_callers_share_one_check_and_its_result_expires(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = 0
+    count_of_checks = 0
 
-    async def count() -> None:
-        nonlocal asked
-        asked += 1
+    async def check() -> None:
+        nonlocal count_of_checks
+        count_of_checks += 1
 
-    ready = Readiness({"a": count})
+    ready = Readiness({"a": check})
     await asyncio.gather(*(ready() for _ in range(20)))
-    assert asked == 1
-    monkeypatch.setattr(readiness, "_FRESH_SECONDS", 0.0)
+    assert count_of_checks == 1
+    monkeypatch.setattr(readiness, "_CACHE_SECONDS", 0.0)
     await ready()
-    assert asked == 2
+    assert count_of_checks == 2

@@ -1,4 +1,4 @@
-"""Durations as Go writes them."""
+"""Durations in Go's syntax."""
 
 import contextlib
 
@@ -31,7 +31,7 @@ def test_a_duration_is_counted_in_nanoseconds(text: str, nanoseconds: int) -> No
 
 
 @pytest.mark.parametrize("text", ["", "h", "1x", "1h 5m", "one", "5s!", "1e9", "99999999999h", "١s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_a_malformed_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
 

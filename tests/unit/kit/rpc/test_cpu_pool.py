@@ -1,4 +1,4 @@
-"""Work beside the event loop: the loop stays free, and only so much is at work at once."""
+"""The CPU pool: the event loop continues while a limited number of threads work."""
 
 import asyncio
 import threading
@@ -7,35 +7,35 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.kit.rpc.cpu_pool import THREADS, CpuPool
-from services.kit.rpc.fairness import CONNECTION, set_client_connection
+from services.kit.rpc.fairness import CONNECTION_HEADER, set_client_connection
 from tests.support.waiting import until
 
 
 @pytest.fixture
 async def cpu_pool() -> AsyncIterator[CpuPool]:
-    made = CpuPool()
-    yield made
-    made.close()
+    pool = CpuPool()
+    yield pool
+    pool.close()
 
 
-async def test_the_loop_is_free_while_work_is_done_and_the_rest_waits(cpu_pool: CpuPool) -> None:
-    go_on = threading.Event()
-    begun: list[int] = []
+async def test_the_loop_continues_while_work_runs_and_further_work_waits(cpu_pool: CpuPool) -> None:
+    may_finish = threading.Event()
+    started: list[int] = []
 
     def work(number: int) -> int:
-        begun.append(number)
-        go_on.wait(30)
+        started.append(number)
+        may_finish.wait(30)
         return number
 
     jobs = [asyncio.create_task(cpu_pool.run(work, number)) for number in range(THREADS + 1)]
-    await until(lambda: len(begun) == THREADS)
-    # The loop got here while all threads are held up; one more has none to begin in.
+    await until(lambda: len(started) == THREADS)
+    # The loop continued while all threads are busy; the last work has no thread to start in.
     assert not any(job.done() for job in jobs)
-    go_on.set()
+    may_finish.set()
     assert await asyncio.gather(*jobs) == list(range(THREADS + 1))
 
 
-async def test_what_work_raises_reaches_its_caller(cpu_pool: CpuPool) -> None:
+async def test_an_exception_of_work_reaches_its_caller(cpu_pool: CpuPool) -> None:
     def work() -> None:
         raise ValueError("wrong")
 
@@ -43,52 +43,52 @@ async def test_what_work_raises_reaches_its_caller(cpu_pool: CpuPool) -> None:
         await cpu_pool.run(work)
 
 
-async def test_work_whose_caller_has_gone_is_dropped_before_it_begins(cpu_pool: CpuPool) -> None:
-    go_on = threading.Event()
-    begun: list[str] = []
-    held = [asyncio.create_task(cpu_pool.run(go_on.wait, 30)) for _ in range(THREADS)]
-    waiting = asyncio.create_task(cpu_pool.run(begun.append, "late"))
+async def test_queued_work_is_dropped_when_its_caller_is_cancelled(cpu_pool: CpuPool) -> None:
+    may_finish = threading.Event()
+    started: list[str] = []
+    running = [asyncio.create_task(cpu_pool.run(may_finish.wait, 30)) for _ in range(THREADS)]
+    waiting = asyncio.create_task(cpu_pool.run(started.append, "late"))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
-    go_on.set()
-    await asyncio.gather(*held)
-    await cpu_pool.run(begun.append, "last")
-    assert begun == ["last"]
+    may_finish.set()
+    await asyncio.gather(*running)
+    await cpu_pool.run(started.append, "last")
+    assert started == ["last"]
 
 
-async def test_connections_take_turns_at_the_threads(cpu_pool: CpuPool) -> None:
-    go_on = threading.Event()
-    begun: list[str] = []
+async def test_client_connections_take_turns_at_the_threads(cpu_pool: CpuPool) -> None:
+    may_finish = threading.Event()
+    started: list[str] = []
 
-    def work(peer: str) -> None:
-        begun.append(peer)
-        go_on.wait(30)
+    def work(connection: str) -> None:
+        started.append(connection)
+        may_finish.wait(30)
 
-    async def run_for(peer: str) -> None:
-        set_client_connection({CONNECTION: peer})
-        await cpu_pool.run(work, peer)
+    async def run_for(connection: str) -> None:
+        set_client_connection({CONNECTION_HEADER: connection})
+        await cpu_pool.run(work, connection)
 
     flood = [asyncio.create_task(run_for("flood")) for _ in range(50)]
-    await until(lambda: len(begun) == THREADS)
+    await until(lambda: len(started) == THREADS)
     other = asyncio.create_task(run_for("other"))
     await asyncio.sleep(0)
-    go_on.set()
+    may_finish.set()
     await asyncio.gather(other, *flood)
-    assert "other" in begun[: 2 * THREADS]
+    assert "other" in started[: 2 * THREADS]
 
 
-async def test_a_thread_whose_caller_has_gone_is_free_when_its_work_is_done(cpu_pool: CpuPool) -> None:
-    go_on = threading.Event()
-    begun: list[str] = []
-    left = [asyncio.create_task(cpu_pool.run(go_on.wait, 30)) for _ in range(THREADS)]
+async def test_a_thread_of_a_cancelled_caller_is_free_when_its_work_is_done(cpu_pool: CpuPool) -> None:
+    may_finish = threading.Event()
+    started: list[str] = []
+    cancelled = [asyncio.create_task(cpu_pool.run(may_finish.wait, 30)) for _ in range(THREADS)]
     await asyncio.sleep(0)
-    for job in left:
+    for job in cancelled:
         job.cancel()
-    await asyncio.wait(left)
-    late = asyncio.create_task(cpu_pool.run(begun.append, "late"))
+    await asyncio.wait(cancelled)
+    late = asyncio.create_task(cpu_pool.run(started.append, "late"))
     await asyncio.sleep(0)
-    assert begun == []
-    go_on.set()
+    assert started == []
+    may_finish.set()
     await late
-    assert begun == ["late"]
+    assert started == ["late"]

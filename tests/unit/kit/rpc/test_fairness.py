@@ -1,4 +1,4 @@
-"""What connections may hold, and how they take turns."""
+"""Budgets, queues and limits shared by client connections."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,83 +11,83 @@ SOON = 5.0
 
 
 @pytest.mark.parametrize(
-    ("peers", "each"),
+    ("connections", "each"),
     [("a", [32]), ("ab", [21, 21]), ("abc", [16, 16, 16]), ("abcdefg", [8] * 7)],
 )
-def test_peers_share_alike_and_leave_as_much_for_another(peers: str, each: Sequence[int]) -> None:
-    shares = FairBudget(64)
-    held = dict.fromkeys(peers, 0)
+def test_connections_share_equally_and_leave_a_share_for_another(connections: str, each: Sequence[int]) -> None:
+    budget = FairBudget(64)
+    held = dict.fromkeys(connections, 0)
     while True:
         before = dict(held)
-        for peer in peers:
-            held[peer] += shares.take(peer, 1)
+        for connection in connections:
+            held[connection] += budget.acquire(connection, 1)
         if before == held:
             break
     assert all(abs(got - expected) <= 1 for got, expected in zip(sorted(held.values()), each, strict=True))
-    assert shares.take("z", 64 - sum(held.values()))
+    assert budget.acquire("z", 64 - sum(held.values()))
 
 
-def test_what_is_given_back_can_be_taken_again() -> None:
-    shares = FairBudget(64)
+def test_released_budget_can_be_acquired_again() -> None:
+    budget = FairBudget(64)
     for _ in range(100):
-        assert shares.take("a", 32)
-        assert not shares.take("a", 1)
-        shares.give("a", 32)
+        assert budget.acquire("a", 32)
+        assert not budget.acquire("a", 1)
+        budget.release("a", 32)
 
 
-async def test_peers_that_wait_take_turns_whoever_asked_first() -> None:
-    turns, order = FairSemaphore(1), list[str]()
-    await turns.take("busy", SOON)
+async def test_waiting_connections_take_turns() -> None:
+    semaphore, order = FairSemaphore(1), list[str]()
+    await semaphore.acquire("busy", SOON)
 
-    async def call(peer: str) -> None:
-        await turns.take(peer, SOON)
-        order.append(peer)
-        turns.give(peer)
+    async def call(connection: str) -> None:
+        await semaphore.acquire(connection, SOON)
+        order.append(connection)
+        semaphore.release(connection)
 
     async with asyncio.TaskGroup() as calls:
-        for peer in "aaaabbc":
-            calls.create_task(call(peer))
+        for connection in "aaaabbc":
+            calls.create_task(call(connection))
         await asyncio.sleep(0)
-        turns.give("busy")
+        semaphore.release("busy")
     assert "".join(order) == "abcabaa"
 
 
-async def test_a_peer_at_its_bound_leaves_places_free() -> None:
-    turns = FairSemaphore(4, 2)
-    for peer in "aab":
-        await turns.take(peer, SOON)
+async def test_a_connection_at_its_limit_leaves_slots_free() -> None:
+    semaphore = FairSemaphore(4, 2)
+    for connection in "aab":
+        await semaphore.acquire(connection, SOON)
     with pytest.raises(TimeoutError):
-        await turns.take("a", 0.01)
-    await turns.take("b", SOON)
-    turns.give("a")
-    await turns.take("a", SOON)
+        await semaphore.acquire("a", 0.01)
+    await semaphore.acquire("b", SOON)
+    semaphore.release("a")
+    await semaphore.acquire("a", SOON)
 
 
-async def test_a_caller_that_gives_up_takes_no_place_with_it() -> None:
-    turns = FairSemaphore(1)
-    await turns.take("a", SOON)
-    waiting = [asyncio.create_task(turns.take("b", SOON)) for _ in range(3)]
+async def test_a_cancelled_caller_releases_its_slot() -> None:
+    semaphore = FairSemaphore(1)
+    await semaphore.acquire("a", SOON)
+    waiting = [asyncio.create_task(semaphore.acquire("b", SOON)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
-    turns.give("a")  # its turn has come, but it will not see it
-    waiting[1].cancel()  # it was given the place at the same moment
+    semaphore.release("a")  # grants the slot to a cancelled caller
+    waiting[1].cancel()  # cancelled at the moment of its grant
     await asyncio.gather(*waiting[:2], return_exceptions=True)
     await waiting[2]
-    turns.give("b")
-    await turns.take("c", SOON)
+    semaphore.release("b")
+    await semaphore.acquire("c", SOON)
 
 
-async def test_a_peer_with_much_unread_waits_until_it_has_read() -> None:
+async def test_a_connection_with_too_much_unread_waits_until_it_has_read() -> None:
     unread = UnreadResponses(10)
-    unread.grow("a", 25)
-    assert unread.too_many("a")
-    assert not unread.too_many("b")
+    unread.add("a", 25)
+    assert unread.exceeded("a")
+    assert not unread.exceeded("b")
     with pytest.raises(TimeoutError):
-        await unread.fewer("a", 0.01)
-    waiting = [asyncio.create_task(unread.fewer("a", SOON)) for _ in range(3)]
+        await unread.wait("a", 0.01)
+    waiting = [asyncio.create_task(unread.wait("a", SOON)) for _ in range(3)]
     await asyncio.sleep(0)
-    unread.grow("a", -10)
-    assert unread.too_many("a")
-    unread.grow("a", -10)
+    unread.add("a", -10)
+    assert unread.exceeded("a")
+    unread.add("a", -10)
     await asyncio.gather(*waiting)
-    assert not unread.too_many("a")
+    assert not unread.exceeded("a")

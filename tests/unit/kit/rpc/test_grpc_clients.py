@@ -1,4 +1,4 @@
-"""What a gRPC client meets at the fronts that speak to it directly: grpcio's server and the lean front, both alike."""
+"""The grpcio server and the HTTP/2 server behave alike for a gRPC client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ from services.kit.rpc.grpcio_server import GrpcioServer
 from services.kit.rpc.http2_server import Http2Server
 from tests.support.parts import free_port
 from tests.support.refusals import detail_of, refused
-from tests.support.toy_service import COOK, TEXT, ToyService, echo, failing
+from tests.support.toy_service import METHOD_PATH, TEXT, ToyService, echo, failing
 from tests.support.waiting import until
 
 LIMIT = 12 << 20
@@ -24,11 +24,11 @@ LARGE = 10 << 20
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Make = Callable[[ToyService, str], GrpcioServer | Http2Server]
-Cook = Callable[..., Any]
+Method = Callable[..., Any]
 
 MAKE: dict[str, Make] = {
-    "grpc": lambda toy_service, address: GrpcioServer(toy_service.table, (), address, LIMIT),
-    "lean": lambda toy_service, address: Http2Server(toy_service.table, address, LIMIT),
+    "grpcio": lambda toy_service, address: GrpcioServer(toy_service.table, (), address, LIMIT),
+    "http2": lambda toy_service, address: Http2Server(toy_service.table, address, LIMIT),
 }
 
 
@@ -42,73 +42,73 @@ def _make(request: pytest.FixtureRequest) -> Make:
 async def channel_to(
     make: Make, toy_service: ToyService | Callable[[Any], Awaitable[Any]]
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """Serve a kitchen, or one with such answers; yields a client's channel."""
+    """Serve a toy service, or one with this handler; yield a client's channel."""
     address = f"127.0.0.1:{free_port()}"
-    front = make(toy_service if isinstance(toy_service, ToyService) else ToyService(toy_service), address)
-    await front.start()
+    server = make(toy_service if isinstance(toy_service, ToyService) else ToyService(toy_service), address)
+    await server.start()
     try:
         async with grpc.aio.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
             yield channel
     finally:
-        await front.stop(0)
+        await server.stop(0)
 
 
-def cook(channel: grpc.aio.Channel, path: str = COOK) -> Cook:
-    call: Cook = channel.unary_unary(path, TEXT.SerializeToString, TEXT.FromString)
+def method(channel: grpc.aio.Channel, path: str = METHOD_PATH) -> Method:
+    call: Method = channel.unary_unary(path, TEXT.SerializeToString, TEXT.FromString)
     return call
 
 
-async def test_a_call_is_answered(make: Make) -> None:
+async def test_a_call_has_its_reply(make: Make) -> None:
     async with channel_to(make, echo) as channel:
         for text in ("", "soup", "Übermäßig 🍲"):
-            assert (await cook(channel)(TEXT(text=text))).text == text
+            assert (await method(channel)(TEXT(text=text))).text == text
 
 
-async def test_stored_bytes_are_an_answer(make: Make) -> None:
+async def test_stored_bytes_are_a_reply(make: Make) -> None:
     async def stored(_: Any) -> bytes:
         return bytes(TEXT(text="as it was").SerializeToString())
 
     async with channel_to(make, stored) as channel:
-        assert (await cook(channel)(TEXT())).text == "as it was"
+        assert (await method(channel)(TEXT())).text == "as it was"
 
 
 @pytest.mark.parametrize("raised", ServiceError.__subclasses__(), ids=lambda raised: raised.__name__)
 async def test_a_failure_arrives_with_code_message_and_details(make: Make, raised: type[ServiceError]) -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
     async with channel_to(make, failing(raised("100 % schlecht: é 🍲\n", detail))) as channel:
-        error = await refused(cook(channel)(TEXT()), CODES[raised.code])
+        error = await refused(method(channel)(TEXT()), CODES[raised.code])
         assert error.details() == "100 % schlecht: é 🍲\n"
         assert detail_of(error, BadRequest()) == detail
-        await refused(cook(channel)(TEXT()), CODES[raised.code])  # the connection is as good as before
+        await refused(method(channel)(TEXT()), CODES[raised.code])  # the connection is usable
 
 
-async def test_a_failure_needs_no_details(make: Make) -> None:
+async def test_a_failure_without_details_has_no_details_header(make: Make) -> None:
     async with channel_to(make, failing(NotFound("no soup"))) as channel:
-        error = await refused(cook(channel)(TEXT()), grpc.StatusCode.NOT_FOUND, "no soup")
+        error = await refused(method(channel)(TEXT()), grpc.StatusCode.NOT_FOUND, "no soup")
         assert "grpc-status-details-bin" not in cast("grpc.aio.Metadata", error.trailing_metadata())
 
 
-async def test_a_method_nobody_serves_is_unimplemented_by_name(make: Make) -> None:
+async def test_an_unknown_method_is_unimplemented_by_name(make: Make) -> None:
     async with channel_to(make, echo) as channel:
-        said = "unknown method Bake for service test.Kitchen"
-        await refused(cook(channel, "/test.Kitchen/Bake")(TEXT()), grpc.StatusCode.UNIMPLEMENTED, said)
+        message = "unknown method Other for service test.Toy"
+        await refused(method(channel, "/test.Toy/Other")(TEXT()), grpc.StatusCode.UNIMPLEMENTED, message)
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-async def test_a_compressed_request_is_understood(make: Make, compression: grpc.Compression) -> None:
+async def test_a_compressed_request_is_decompressed(make: Make, compression: grpc.Compression) -> None:
     async with channel_to(make, echo) as channel:
-        assert (await cook(channel)(TEXT(text="x" * 10_000), compression=compression)).text == "x" * 10_000
+        assert (await method(channel)(TEXT(text="x" * 10_000), compression=compression)).text == "x" * 10_000
 
 
 async def test_headers_are_metadata(make: Make) -> None:
     toy_service = ToyService(echo)
     async with channel_to(make, toy_service) as channel:
         for token in ("short", "t" * 50_000, "short"):
-            await cook(channel)(TEXT(), metadata=(("authorization", token),))
+            await method(channel)(TEXT(), metadata=(("authorization", token),))
     assert [call.metadata["authorization"] for call in toy_service.calls] == ["short", "t" * 50_000, "short"]
 
 
-async def test_a_deadline_ends_the_handler(make: Make) -> None:
+async def test_a_deadline_cancels_the_handler(make: Make) -> None:
     ended = asyncio.Event()
 
     async def never(_: Any) -> Any:
@@ -118,12 +118,12 @@ async def test_a_deadline_ends_the_handler(make: Make) -> None:
             ended.set()
 
     async with channel_to(make, never) as channel:
-        await refused(cook(channel)(TEXT(), timeout=0.1), grpc.StatusCode.DEADLINE_EXCEEDED)
+        await refused(method(channel)(TEXT(), timeout=0.1), grpc.StatusCode.DEADLINE_EXCEEDED)
         await ended.wait()
 
 
 @pytest.mark.parametrize("leave", ["cancel", "close"])
-async def test_a_caller_that_leaves_ends_its_handler(make: Make, leave: str) -> None:
+async def test_a_caller_that_leaves_cancels_its_handler(make: Make, leave: str) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def never(request: Any) -> Any:
@@ -136,18 +136,18 @@ async def test_a_caller_that_leaves_ends_its_handler(make: Make, leave: str) -> 
             ended.set()
 
     async with channel_to(make, never) as channel:
-        call = cook(channel)(TEXT(text="x"))
+        call = method(channel)(TEXT(text="x"))
         await begun.wait()
         if leave == "cancel":
             call.cancel()
             await ended.wait()
-            assert await cook(channel)(TEXT()) == TEXT()
+            assert await method(channel)(TEXT()) == TEXT()
         else:
             await channel.close(None)
             await ended.wait()
 
 
-async def test_calls_are_answered_side_by_side(make: Make) -> None:
+async def test_calls_are_served_concurrently(make: Make) -> None:
     waiting: list[asyncio.Event] = []
 
     async def all_together(request: Any) -> Any:
@@ -156,28 +156,28 @@ async def test_calls_are_answered_side_by_side(make: Make) -> None:
         return await echo(request)
 
     async with channel_to(make, all_together) as channel:
-        calls = [asyncio.ensure_future(cook(channel)(TEXT(text=str(number)))) for number in range(CALLS)]
+        calls = [asyncio.ensure_future(method(channel)(TEXT(text=str(number)))) for number in range(CALLS)]
         await until(lambda: len(waiting) == CALLS, 60)
-        for each in reversed(waiting):
-            each.set()
+        for event in reversed(waiting):
+            event.set()
         assert [reply.text for reply in await asyncio.gather(*calls)] == [str(number) for number in range(CALLS)]
 
 
-async def test_large_messages_pass_both_ways(make: Make) -> None:
+async def test_large_messages_pass_in_both_directions(make: Make) -> None:
     text = "x" * LARGE
     async with channel_to(make, echo) as channel:
-        replies = await asyncio.gather(*(cook(channel)(TEXT(text=text)) for _ in range(3)), cook(channel)(TEXT()))
+        replies = await asyncio.gather(*(method(channel)(TEXT(text=text)) for _ in range(3)), method(channel)(TEXT()))
         assert [len(reply.text) for reply in replies] == [LARGE, LARGE, LARGE, 0]
 
 
-async def test_a_request_over_the_limit_is_refused_in_the_words_of_grpc(make: Make) -> None:
+async def test_a_request_over_the_limit_is_refused_with_grpcs_message(make: Make) -> None:
     async with channel_to(make, echo) as channel:
-        too_large = cook(channel)(TEXT(text="x" * LIMIT))
+        too_large = method(channel)(TEXT(text="x" * LIMIT))
         await refused(too_large, grpc.StatusCode.RESOURCE_EXHAUSTED, "message larger than max")
-        assert await cook(channel)(TEXT(text="soup")) == TEXT(text="soup")
+        assert await method(channel)(TEXT(text="soup")) == TEXT(text="soup")
 
 
-async def test_health_is_told(make: Make) -> None:
+async def test_health_check_is_serving(make: Make) -> None:
     async with channel_to(make, echo) as channel:
         reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert reply.status == health_pb2.HealthCheckResponse.SERVING

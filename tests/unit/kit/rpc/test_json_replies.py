@@ -1,4 +1,4 @@
-"""A reply without a form as JSON is told of by the name of what holds the value."""
+"""A reply that cannot be written as JSON is reported with the name of the entity that has the value."""
 
 import pytest
 from flyteidl.admin.common_pb2 import NamedEntityIdentifierList, ObjectGetRequest
@@ -27,13 +27,13 @@ def execution(**closure: object) -> Execution:
     return Execution(id=NAME, closure=closure)
 
 
-def shown(reply: Message, request: Message, payload: bytes = b"") -> None:
+def check(reply: Message, request: Message, payload: bytes = b"") -> None:
     check_shown("GetIt", request, kind_of(reply), payload or reply.SerializeToString())
 
 
-def told(reply: Message, request: Message | None = None, payload: bytes = b"") -> str:
+def error_message(reply: Message, request: Message | None = None, payload: bytes = b"") -> str:
     with pytest.raises(Internal) as error:
-        shown(reply, request or Empty(), payload)
+        check(reply, request or Empty(), payload)
     return error.value.message
 
 
@@ -41,44 +41,44 @@ FAR = {"seconds": 2**62}
 AFTER = f"timestamp (seconds:{2**62} nanos:0) after 9999-12-31"
 
 
-def test_what_has_a_form_as_json_passes() -> None:
+def test_a_reply_that_json_can_express_passes() -> None:
     good = ExecutionList(executions=[execution(created_at={"seconds": 1}), execution()], token="t")
-    shown(good, Empty())
-    shown(NamedEntityIdentifierList(), Empty())
+    check(good, Empty())
+    check(NamedEntityIdentifierList(), Empty())
 
 
 def test_the_reply_or_its_first_bad_item_is_named_by_its_id() -> None:
     bad, good = execution(created_at=FAR), execution()
-    whose = f"execution p/d/e cannot be shown: closure.created_at: {AFTER}"
-    assert told(bad) == whose
-    assert told(ExecutionList(executions=[good, bad, good])) == whose
+    expected = f"execution p/d/e cannot be shown: closure.created_at: {AFTER}"
+    assert error_message(bad) == expected
+    assert error_message(ExecutionList(executions=[good, bad, good])) == expected
     task = TaskExecution(
         id={"task_id": TASK, "node_execution_id": {"node_id": "n0", "execution_id": NAME}, "retry_attempt": 2},
         closure={"duration": FAR},
     )
-    said = "task execution p/d/t/v/p/d/e/n0/2 cannot be shown: closure.duration: a duration of more than"
-    assert told(TaskExecutionList(task_executions=[task])).startswith(said)
+    expected_start = "task execution p/d/t/v/p/d/e/n0/2 cannot be shown: closure.duration: a duration of more than"
+    assert error_message(TaskExecutionList(task_executions=[task])).startswith(expected_start)
     plan = LaunchPlan(id=TASK, closure={"created_at": FAR})
-    assert told(plan, ObjectGetRequest()).startswith("launch plan p/d/t/v cannot be shown: ")
+    assert error_message(plan, ObjectGetRequest()).startswith("launch plan p/d/t/v cannot be shown: ")
 
 
 def test_a_reply_without_an_id_is_named_by_its_request() -> None:
     reply = WorkflowExecutionGetDataResponse()
     reply.full_inputs.literals["x"].scalar.generic.fields["y"].number_value = float("inf")
-    assert told(reply, WorkflowExecutionGetDataRequest(id=NAME)) == (
+    assert error_message(reply, WorkflowExecutionGetDataRequest(id=NAME)) == (
         "GetIt p/d/e cannot be shown: full_inputs.literals.scalar.generic: a number that is not finite"
     )
 
 
-def test_an_item_that_no_parser_takes_is_named_all_the_same() -> None:
+def test_an_item_that_cannot_be_parsed_is_named() -> None:
     reply = TaskExecutionList(task_executions=[{"id": {"task_id": TASK}}])
     path = fields_to(TaskExecution(), "closure.custom_info")
     nested = deep(path, way_back(path[-1].message_type), MOST_LEVELS + 2)  # type: ignore[arg-type]  # it holds one
     item = reply.task_executions[0].SerializeToString() + nested
-    message = told(reply, payload=message_field(1, b"") + message_field(1, item))
+    message = error_message(reply, payload=message_field(1, b"") + message_field(1, item))
     assert message == "task execution p/d/t/v cannot be shown: nested too deeply, or broken"
 
 
 @pytest.mark.parametrize("broken", [b"\x0a\xff", b"\x0a\x05ab", b"\x0b", b"\x80"])
-def test_a_broken_reply_is_no_success(broken: bytes) -> None:
-    assert "cannot be shown: nested too deeply, or broken" in told(ExecutionList(), payload=broken)
+def test_a_malformed_reply_is_internal(broken: bytes) -> None:
+    assert "cannot be shown: nested too deeply, or broken" in error_message(ExecutionList(), payload=broken)

@@ -1,4 +1,4 @@
-"""The table of methods reads large requests beside the event loop."""
+"""The method table parses large requests in the CPU pool."""
 
 import asyncio
 
@@ -20,8 +20,8 @@ class _Tasks:
         return b""
 
 
-async def test_many_large_requests_that_come_at_once_leave_the_loop_turns() -> None:
-    """Each takes long to parse, and those that arrive together would keep everybody waiting one after the other."""
+async def test_many_concurrent_large_requests_leave_turns_to_the_loop() -> None:
+    """Each takes long to parse; parsed one after the other on the loop, they would block all other calls."""
     table = Table()
     table.bind(ADMIN_SERVICE, _Tasks())
     request = TaskCreateRequest()
@@ -29,11 +29,11 @@ async def test_many_large_requests_that_come_at_once_leave_the_loop_turns() -> N
     broken = request.SerializeToString()[:-1]
     turns = 0
 
-    async def answer() -> None:
+    async def call() -> None:
         with pytest.raises(InvalidArgument, match="cannot be parsed"):
             await table.serve("/flyteidl.service.AdminService/CreateTask", broken, Call())
 
-    calls = [asyncio.create_task(answer()) for _ in range(REQUESTS)]
+    calls = [asyncio.create_task(call()) for _ in range(REQUESTS)]
     while not all(call.done() for call in calls):
         await asyncio.sleep(0)
         turns += 1

@@ -1,4 +1,4 @@
-"""What not every client can read is found wherever it stands, and nothing else is."""
+"""Values that some clients cannot read are found at any depth, and no others."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kit.protobuf.readable import LEVELS_OF_ANSWERS, MOST_LEVELS, SHOWN, WRITTEN, Unreadable, depth_check
+from services.kit.protobuf.readable import JSON_RULE, LEVELS_OF_ANSWERS, MOST_LEVELS, WRITTEN, Unreadable, depth_check
 from services.kit.protobuf.wire import message_field
 from tests.support.poisons import groups
 
@@ -62,11 +62,11 @@ DATETIME = "fixed_inputs.literals.collection.literals.scalar.primitive.datetime"
         (Struct(fields={"x": Value(number_value=math.nan)}), "", "a number that is not finite"),
     ],
 )
-def test_what_json_has_no_form_for_is_found_and_named(message: Message, path: str, fault: str) -> None:
-    for rule in (WRITTEN, SHOWN):
-        with pytest.raises(Unreadable) as found:
+def test_a_value_without_a_json_form_is_found_with_its_path(message: Message, path: str, fault: str) -> None:
+    for rule in (WRITTEN, JSON_RULE):
+        with pytest.raises(Unreadable) as raised:
             rule.check(message)
-        assert (found.value.path, found.value.fault) == (path, fault)
+        assert (raised.value.path, raised.value.fault) == (path, fault)
 
 
 @pytest.mark.parametrize(
@@ -80,25 +80,25 @@ def test_what_json_has_no_form_for_is_found_and_named(message: Message, path: st
         timeout(-1, -1),
         at(253_402_300_799, 999_999_999),
         at(-62_135_596_800),
-        fixed(Primitive(float_value=math.nan)),  # a text in JSON
+        fixed(Primitive(float_value=math.nan)),  # a string in JSON
     ],
 )
-def test_everything_else_passes(message: Message) -> None:
+def test_other_values_pass(message: Message) -> None:
     WRITTEN.check(message)
 
 
-def test_a_value_of_no_kind_cannot_be_written_and_can_be_shown() -> None:
+def test_a_value_without_a_kind_is_refused_in_requests_only() -> None:
     spec = TaskSpec()
     spec.template.custom.fields["x"].list_value.values.add()
     with pytest.raises(Unreadable, match="of no kind"):
         WRITTEN.check(spec)
-    SHOWN.check(spec)
+    JSON_RULE.check(spec)
 
 
 @given(
     st.integers(-(2**40), 2**40), st.integers(-(2**31), 2**31 - 1), st.floats() | st.none() | st.text() | st.booleans()
 )
-def test_what_passes_can_be_told_as_json(seconds: int, nanos: int, value: Any) -> None:
+def test_a_message_that_passes_can_be_written_as_json(seconds: int, nanos: int, value: Any) -> None:
     struct = Struct()
     struct.update({"x": value})
     for message in (timeout(seconds, nanos), at(seconds, nanos), struct):
@@ -112,7 +112,7 @@ def test_what_passes_can_be_told_as_json(seconds: int, nanos: int, value: Any) -
 
 
 def nested(levels: int) -> bytes:
-    """A request whose innermost message is so many levels below it."""
+    """Return a request whose innermost message is `levels` below it."""
     request = SignalGetOrCreateRequest()
     innermost = request.type  # one level down, as each collection_type is one more
     for _ in range(levels - 1):
@@ -122,8 +122,8 @@ def nested(levels: int) -> bytes:
 
 
 @pytest.mark.parametrize("make", [nested, groups])
-def test_depth_is_told_by_parsers(make: Any) -> None:
-    """The deepest that passes is the deepest that can be parsed inside of so many more levels."""
+def test_depth_is_limited_as_parsers_limit_it(make: Any) -> None:
+    """The deepest message that passes is the deepest that can be parsed with LEVELS_OF_ANSWERS more around it."""
     check_depth = depth_check(SignalGetOrCreateRequest)
     for levels in range(MOST_LEVELS - LEVELS_OF_ANSWERS - 3, MOST_LEVELS + 1):
         payload = make(levels)
@@ -133,7 +133,7 @@ def test_depth_is_told_by_parsers(make: Any) -> None:
         else:
             with pytest.raises(Unreadable, match="nested too deeply"):
                 check_depth(payload)
-        # In a list it stands one level deeper than in the request.
+        # In a list it is one level deeper than in the request.
         listed = message_field(1, parsed.SerializeToString())
         if levels + 1 <= MOST_LEVELS:
             SignalList.FromString(listed)
