@@ -92,7 +92,7 @@ def others_subjects(user: str) -> Iterator[str]:
 def others_words(user: str) -> Iterator[str]:
     """What one user must not say."""
     rights = USERS[user]
-    yield from (question.subject for question in QUESTIONS if question.subject not in rights.asks)
+    yield from (question.subject for question in QUESTIONS if question.subject not in rights.requests)
     yield from (fact.subject for fact in FACTS if fact.owner != user)
     yield from (f"_INBOX.{other}.abc.def" for other in USERS if other != user)
     if user != "executions":
@@ -101,7 +101,7 @@ def others_words(user: str) -> Iterator[str]:
         yield event_batches.subject_of(0)
     for stream, verb in itertools.product(STREAMS, VERBS):
         subject = f"$JS.API.{verb}.{stream}"
-        own = {f"$JS.API.STREAM.UPDATE.{name}" for name in rights.keeps}
+        own = {f"$JS.API.STREAM.UPDATE.{name}" for name in rights.streams}
         own |= {f"$JS.API.STREAM.DELETE.{name}" for name in rights.replaces}
         own |= {f"$JS.API.CONSUMER.CREATE.{name}" for name in rights.rereads}
         if subject not in own:
@@ -271,8 +271,8 @@ async def test_questions_of_every_contract_reach_their_owner_and_nobody_else(bus
             return reply
 
         await buses[owner].serve(question, answer)
-        for asker in (user for user, rights in USERS.items() if question.subject in rights.asks):
+        for asker in (user for user, rights in USERS.items() if question.subject in rights.requests):
             assert await buses[asker].request(question, question.request()) == question.reply()
-    asked = {subject for rights in USERS.values() for subject in rights.asks}
+    asked = {subject for rights in USERS.values() for subject in rights.requests}
     assert asked <= {question.subject for question in QUESTIONS}
     assert LaunchPlan() == await buses["executions"].request(registry.GET_LAUNCH_PLAN, ObjectGetRequest())
