@@ -7,7 +7,7 @@ from bench.executions import play_models
 from bench.executions_calls import list_calls
 from bench.fill_executions import NODES, fill, filled_name
 from bench.repeated import PAGE
-from bench.stack import PLACE
+from bench.stack import SCOPE
 from tests.support.sandbox import Sandbox
 
 EXECUTIONS = 120
@@ -19,7 +19,7 @@ async def test_filled_executions_are_read_by_every_call_of_the_benchmark(
     await play_models(sandbox.port)
     fill(sandbox.folder, EXECUTIONS - 40)
     fill(sandbox.folder, EXECUTIONS)
-    for call in list_calls(PLACE):
+    for call in list_calls(SCOPE):
         found = await getattr(admin, call.method)(call.request)
         rows = call.rows(found.SerializeToString())
         assert rows > 0, call
@@ -29,7 +29,7 @@ async def test_filled_executions_are_read_by_every_call_of_the_benchmark(
             assert json_format.MessageToDict(found.full_outputs) == {
                 "literals": {"o0": {"scalar": {"primitive": {"integer": "1"}}}}
             }
-    newest = next(call for call in list_calls(PLACE) if call.what == "newest first")
+    newest = next(call for call in list_calls(SCOPE) if call.what == "newest first")
     listed = (await admin.ListExecutions(newest.request)).executions
     filled = [one.id.name for one in listed if one.id.name.startswith("h0")]
     # Every tenth is archived.

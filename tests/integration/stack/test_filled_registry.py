@@ -7,7 +7,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from bench.fill_registry import NAME, fill, filled_name
 from bench.registry_calls import models
-from bench.stack import PLACE
+from bench.stack import SCOPE
 from tests.support.refusals import codes, refused
 from tests.support.sandbox import Sandbox
 
@@ -20,7 +20,7 @@ KINDS = {
 
 
 async def test_filled_versions_are_read_one_by_one_and_in_lists(sandbox: Sandbox, admin: AdminServiceStub) -> None:
-    for method, request in models(PLACE):
+    for method, request in models(SCOPE):
         (code,) = await codes([getattr(admin, method)(request)])
         assert code in {grpc.StatusCode.OK, grpc.StatusCode.ALREADY_EXISTS}  # by the history of executions
     fill(sandbox.folder, VERSIONS - 4)
@@ -29,14 +29,14 @@ async def test_filled_versions_are_read_one_by_one_and_in_lists(sandbox: Sandbox
         for number in range(VERSIONS):
             asked = Identifier(
                 resource_type=resource_type,
-                project=PLACE.project,
-                domain=PLACE.domain,
+                project=SCOPE.project,
+                domain=SCOPE.domain,
                 name=filled_name(number),
                 version=f"v{number:07}",
             )
             found = await getattr(admin, f"Get{kind}")(ObjectGetRequest(id=asked))
             assert found.id == asked
-        where = NamedEntityIdentifier(project=PLACE.project, domain=PLACE.domain, name=NAME)
+        where = NamedEntityIdentifier(project=SCOPE.project, domain=SCOPE.domain, name=NAME)
         page = await getattr(admin, f"List{kind}s")(ResourceListRequest(id=where, limit=100))
         (listed,) = [list(value) for field, value in page.ListFields() if field.name != "token"]
         assert [one.id.version for one in listed] == ["v0000000", *(f"v{n:07}" for n in range(1, VERSIONS, 2))]
@@ -49,17 +49,17 @@ async def test_a_filled_launch_plan_is_of_the_workflow_of_its_number(sandbox: Sa
     fill(sandbox.folder, VERSIONS)
     asked = Identifier(
         resource_type=ResourceType.LAUNCH_PLAN,
-        project=PLACE.project,
-        domain=PLACE.domain,
+        project=SCOPE.project,
+        domain=SCOPE.domain,
         name=filled_name(4),
         version="v0000004",
     )
     plan = await admin.GetLaunchPlan(ObjectGetRequest(id=asked))
     workflow = await admin.GetWorkflow(ObjectGetRequest(id=plan.spec.workflow_id))
     assert (workflow.id.name, workflow.id.version) == (asked.name, asked.version)
-    where = NamedEntityIdentifier(project=PLACE.project, domain=PLACE.domain)
+    where = NamedEntityIdentifier(project=SCOPE.project, domain=SCOPE.domain)
     filters = f"eq(workflow.name,{asked.name})+eq(workflow.version,{asked.version})+eq(state,1)"
     listed = await admin.ListLaunchPlans(ResourceListRequest(id=where, limit=10, filters=filters))
     assert [one.id for one in listed.launch_plans] == [asked]
-    gone = ObjectGetRequest(id=Identifier(project=PLACE.project, domain=PLACE.domain, name=NAME, version="v9999999"))
+    gone = ObjectGetRequest(id=Identifier(project=SCOPE.project, domain=SCOPE.domain, name=NAME, version="v9999999"))
     await refused(admin.GetTask(gone), grpc.StatusCode.NOT_FOUND)
