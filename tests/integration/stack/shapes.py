@@ -31,4 +31,4 @@ async def register_all(sandbox: Sandbox) -> dict[str, list[str]]:
 
 async def read_back(sandbox: Sandbox) -> Any:
     """All forms of every entity of the older version, by kind and name."""
-    return await clients.told(sandbox, "registered.py", "shapes", OLDER)
+    return await clients.script_result(sandbox, "registered.py", "shapes", OLDER)

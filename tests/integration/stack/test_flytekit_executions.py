@@ -25,7 +25,7 @@ async def ended(sandbox: Sandbox, admin: AdminServiceStub) -> str:
     """An execution of the first example that has succeeded."""
     done = await clients.register(sandbox, EXAMPLE, "--version", "handled", "report.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    name: str = await clients.told(sandbox, "session.py", "launch", "report.report", "handled")
+    name: str = await clients.script_result(sandbox, "session.py", "launch", "report.report", "handled")
     await play(admin, sandbox.objects_url, name, REPORT_TASKS)
     return name
 
@@ -40,14 +40,14 @@ async def lose_outputs(admin: AdminServiceStub, name: str) -> None:
 async def test_executions_are_launched_again_recovered_and_ended_and_tasks_launched_alone(
     ended: str, sandbox: Sandbox, admin: AdminServiceStub
 ) -> None:
-    names = await clients.told(sandbox, "handled.py", "again", ended, "handled")
+    names = await clients.script_result(sandbox, "handled.py", "again", ended, "handled")
     own = {"named": f"{ended}-again", "task": f"{ended}-task", "workflow": f"{ended}-workflow"}
     assert {kind: names[kind] for kind in own} == own
     others = [names[kind] for kind in ("relaunched", "recovered", "task", "workflow")]
     for name in others:
         await play(admin, sandbox.objects_url, name, REPORT_TASKS)
     await lose_outputs(admin, names["recovered"])
-    told = await clients.told(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
+    told = await clients.script_result(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
     assert (told["phase"], told["cause"]) == (ABORTING, "not — nötig")
     report = {"phase": SUCCEEDED, "outputs": {"total": 9, "text": "9 apples"}}
     alone = {"phase": SUCCEEDED, "outputs": {"o0": 8}}
@@ -64,7 +64,7 @@ async def test_outputs_are_read_by_their_urls_and_gates_answered(ended: str, san
         for signal, simple in (("go", SimpleType.BOOLEAN), ("how many", SimpleType.INTEGER)):
             identifier = SignalIdentifier(signal_id=signal, execution_id=execution)
             await engine.GetOrCreateSignal(SignalGetOrCreateRequest(id=identifier, type=LiteralType(simple=simple)))
-    told = await clients.told(sandbox, "handled.py", "inside", ended)
+    told = await clients.script_result(sandbox, "handled.py", "inside", ended)
     assert (told["outputs"], told["attempt"], told["single"]) == (9, 9, 9)
     assert told["before"] == {"go": None, "how many": None}
     assert told["after"] == {"go": {"boolean": True}, "how many": {"integer": "7"}}
@@ -72,6 +72,6 @@ async def test_outputs_are_read_by_their_urls_and_gates_answered(ended: str, san
 
 
 async def test_files_come_back_as_they_were_sent(sandbox: Sandbox, tmp_path: Path) -> None:
-    told = await clients.told(sandbox, "handled.py", "files", str(tmp_path))
+    told = await clients.script_result(sandbox, "handled.py", "files", str(tmp_path))
     assert told["sent"] == told["signed"] == told["fetched"]
     assert "🍎" in told["sent"]

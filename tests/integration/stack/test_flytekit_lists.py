@@ -20,7 +20,7 @@ SCHEDULED = ["shapes.by_alias", "shapes.every_ten_minutes", "shapes.every_two_da
 async def lists(sandbox: Sandbox, entities: Any) -> dict[str, list[list[str]]]:
     """Pages of every list of the older version."""
     assert entities
-    told: dict[str, list[list[str]]] = await clients.told(sandbox, "listed.py", OLDER, str(LIMIT))
+    told: dict[str, list[list[str]]] = await clients.script_result(sandbox, "listed.py", OLDER, str(LIMIT))
     return told
 
 
@@ -89,7 +89,7 @@ def test_what_activates_itself_is_active_in_its_last_version(lists: dict[str, li
 
 async def test_one_version_of_a_launch_plan_is_active_at_a_time(sandbox: Sandbox, lists: object) -> None:
     assert lists, "the lists are made before launch plans are switched"
-    told = await clients.told(sandbox, "activated.py", OLDER, NEWER)
+    told = await clients.script_result(sandbox, "activated.py", OLDER, NEWER)
     assert told.pop("another").startswith("shapes.from_remote launch plan with different structure already exists")
     assert told.pop("absent").startswith("missing entity of type LAUNCH_PLAN with identifier")
     registered = [OLDER, "shapes.plans.timed", 7, "*/5 * * * *"]

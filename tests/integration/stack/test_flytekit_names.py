@@ -16,7 +16,7 @@ NESTED, DESCRIBED, DOCUMENTED = "shapes.flows.nested", "shapes.tasks.described",
 async def named(sandbox: Sandbox, shapes: dict[str, list[str]]) -> Any:
     """What each step saw."""
     assert shapes
-    return await clients.told(sandbox, "named.py", OLDER)
+    return await clients.script_result(sandbox, "named.py", OLDER)
 
 
 def test_a_name_is_archived_and_brought_back_and_keeps_its_description(named: Any) -> None:

@@ -54,9 +54,9 @@ async def test_an_execution_is_launched_run_and_read_back(
     sandbox: Sandbox,
     admin: AdminServiceStub,
 ) -> None:
-    name = await clients.told(sandbox, "session.py", "launch", plan, "first", *inputs)
+    name = await clients.script_result(sandbox, "session.py", "launch", plan, "first", *inputs)
     await play(admin, sandbox.objects_url, name, REPORT_TASKS)
-    told = await clients.told(sandbox, "session.py", "read", name)
+    told = await clients.script_result(sandbox, "session.py", "read", name)
     assert told["phase"] == SUCCEEDED
     assert told["outputs"] == outputs
     assert set(told["nodes"]) == {"start-node", "n0", "n1", "n2", "end-node"}
