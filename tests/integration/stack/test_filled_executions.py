@@ -1,4 +1,4 @@
-"""The history that the benchmark of executions makes is read as if it had been launched and played."""
+"""The history that the benchmark of executions makes is read like executions that were launched and played."""
 
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf import json_format
@@ -20,18 +20,18 @@ async def test_filled_executions_are_read_by_every_call_of_the_benchmark(
     fill(sandbox.folder, EXECUTIONS - 40)
     fill(sandbox.folder, EXECUTIONS)
     for call in list_calls(SCOPE):
-        found = await getattr(admin, call.method)(call.request)
-        rows = call.rows(found.SerializeToString())
+        response = await getattr(admin, call.method)(call.request)
+        rows = call.rows(response.SerializeToString())
         assert rows > 0, call
         if call.method == "ListNodeExecutions":
             assert rows in {PAGE, NODES}
         if call.method == "GetExecutionData":
-            assert json_format.MessageToDict(found.full_outputs) == {
+            assert json_format.MessageToDict(response.full_outputs) == {
                 "literals": {"o0": {"scalar": {"primitive": {"integer": "1"}}}}
             }
     newest = next(call for call in list_calls(SCOPE) if call.what == "newest first")
     listed = (await admin.ListExecutions(newest.request)).executions
-    filled = [one.id.name for one in listed if one.id.name.startswith("h0")]
+    filled = [execution.id.name for execution in listed if execution.id.name.startswith("h0")]
     # Every tenth is archived.
     wanted = [filled_name(number) for number in range(EXECUTIONS) if number % 10]
     assert filled == wanted[: len(filled)]
