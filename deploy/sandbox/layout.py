@@ -104,7 +104,7 @@ class Layout:
 
     @property
     def environments(self) -> Path:
-        """The folder with a file for each service that a shell can read, to run that service by hand."""
+        """The folder with a file for each service that a shell can read, to run that service manually."""
         return self.root / "env"
 
     @property
@@ -159,7 +159,7 @@ class Layout:
             if not self.marker.exists():
                 if set(self.root.iterdir()) - {self.settings}:
                     raise SandboxError(f"{self.root} is not empty and not a sandbox; choose another SANDBOX_DIR")
-                own_folder(self.root)  # it may have been made by hand
+                own_folder(self.root)  # it may have been made by the user
                 self.marker.write_text(MARKER_TEXT)
             for folder in self._folders:
                 own_folder(folder)

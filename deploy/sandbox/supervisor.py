@@ -222,7 +222,7 @@ class Supervisor:
             times = times + 1 if await running.part.broken(process.pid) else 0
             if times >= _BROKEN_TIMES and running.process is process and running.wanted.is_set():
                 times = 0
-                running.cause = "it said that it is broken"
+                running.cause = "its check found it broken"
                 await self._end(running)
 
     async def _stop(self, running: Running) -> None:

@@ -27,17 +27,17 @@ def active(remote: FlyteRemote, name: str) -> str | None:
 
 def activations(remote: FlyteRemote, first: str, second: str) -> Iterable[tuple[str, Any]]:
     """Yield the active version, step by step."""
-    one = remote.fetch_launch_plan(name=SCHEDULED, version=first)
-    other = remote.fetch_launch_plan(name=SCHEDULED, version=second)
+    first_plan = remote.fetch_launch_plan(name=SCHEDULED, version=first)
+    second_plan = remote.fetch_launch_plan(name=SCHEDULED, version=second)
     yield "latest", remote.fetch_launch_plan(name=SCHEDULED).id.version
-    yield "scheduled", one.is_scheduled
+    yield "scheduled", first_plan.is_scheduled
     yield "none", active(remote, SCHEDULED)
-    for step, plan in (("activated", one), ("again", one), ("replaced", other)):
+    for step, plan in (("activated", first_plan), ("again", first_plan), ("replaced", second_plan)):
         remote.activate_launchplan(plan.id)
         yield step, active(remote, SCHEDULED)
-    remote.deactivate_launchplan(one.id)
+    remote.deactivate_launchplan(first_plan.id)
     yield "another deactivated", active(remote, SCHEDULED)
-    remote.deactivate_launchplan(other.id)
+    remote.deactivate_launchplan(second_plan.id)
     yield "deactivated", active(remote, SCHEDULED)
 
 

@@ -52,17 +52,17 @@ async def _rows(attacked: Sandbox) -> list[WorkflowExecutionIdentifier]:
     return [response.id for response in responses]
 
 
-@pytest.fixture(name="stranger")
-async def _other_client(attacked: Sandbox) -> AsyncIterator[grpc.aio.Channel]:
+@pytest.fixture(name="flooder")
+async def _flooder(attacked: Sandbox) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(attacked.target, options=options) as channel:
         yield channel
 
 
 async def test_other_clients_are_served_during_hundreds_of_large_lists(
-    attacked: Sandbox, stranger: grpc.aio.Channel, rows: list[WorkflowExecutionIdentifier]
+    attacked: Sandbox, flooder: grpc.aio.Channel, rows: list[WorkflowExecutionIdentifier]
 ) -> None:
-    list_all = stranger.unary_unary(
+    list_all = flooder.unary_unary(
         "/flyteidl.service.AdminService/ListExecutions", ResourceListRequest.SerializeToString, bytes
     )
     whole_domain = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
@@ -97,9 +97,9 @@ async def test_other_clients_are_served_during_hundreds_of_large_lists(
 
 
 async def test_lists_that_are_not_read_take_bounded_memory(
-    attacked: Sandbox, stranger: grpc.aio.Channel, rows: list[WorkflowExecutionIdentifier]
+    attacked: Sandbox, flooder: grpc.aio.Channel, rows: list[WorkflowExecutionIdentifier]
 ) -> None:
-    list_all = stranger.unary_stream(
+    list_all = flooder.unary_stream(
         "/flyteidl.service.AdminService/ListExecutions", ResourceListRequest.SerializeToString, bytes
     )
     whole_domain = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)

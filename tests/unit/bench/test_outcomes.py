@@ -61,13 +61,13 @@ def test_faults_come_in_random_order_and_each_as_often_as_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "wrong"),
+    ("reasons", "wrong"),
     [(REASONS, 0), ([*REASONS, REASONS[1]], 1), ([REASONS[0], REASONS[2], REASONS[1]], 1), (REASONS[:2], 1), ([], 1)],
 )
-async def test_reason_twice_or_in_another_order_is_wrong(found: list[str], wrong: int) -> None:
+async def test_reason_twice_or_in_another_order_is_wrong(reasons: list[str], wrong: int) -> None:
     findings = Findings()
     reader = _Reader(Channel("127.0.0.1", 1, 1), SCOPE, ended(), findings)
-    reader._compare_reasons(TASK, found)
+    reader._compare_reasons(TASK, reasons)
     assert len(findings.wrong) == wrong
 
 

@@ -77,7 +77,7 @@ def test_folder_with_nothing_but_settings_becomes_a_private_sandbox(tmp_path: Pa
         ("domains = [", "settings.toml is not TOML: "),
         ('database_url = "x"', "database_url: cannot be set: the sandbox runs PostgreSQL itself"),
         ('[events]\ngrpc_address = "x"', "events.grpc_address: cannot be set: the sandbox connects its own processes"),
-        ('[gateway]\nlisten = "a:1"', "gateway.listen: cannot be set: the variable PORT says the gateway's port"),
+        ('[gateway]\nlisten = "a:1"', "gateway.listen: cannot be set: the variable PORT is the gateway's port"),
         ('[events]\nobjects_url = "s3://b"', "events.objects_url: several processes need the same: write it above all"),
         ('[environment]\nPATH = "x"', r"environment.PATH: only variables of object stores can be set: AWS_\*, GOOGLE_"),
         ("[environment]\nAWS_REGION = 5", "environment.AWS_REGION: must be a text in quotes"),

@@ -148,21 +148,21 @@ async def test_second_stop_kills_at_once(folder: Folder) -> None:
 
 async def test_part_that_is_held_stays_down_and_counts_no_restart(folder: Folder) -> None:
     supervisor = folder.supervisor(folder.part("a"), folder.part("b"))
-    one, other = supervisor.parts["a"], supervisor.parts["b"]
+    part_a, part_b = supervisor.parts["a"], supervisor.parts["b"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    first, other_process = one.process, other.process
+    first, other_process = part_a.process, part_b.process
     assert first is not None
     supervisor.hold({"a"})
-    await until(lambda: first.returncode is not None and not one.ready.is_set())
+    await until(lambda: first.returncode is not None and not part_a.ready.is_set())
     supervisor.hold({"a"})
     (folder.path / "a").unlink()
     supervisor.hold(())
-    await until(one.ready.is_set)
-    assert one.process is not first
-    assert (one.restarts, one.last_end) == (0, "")
-    assert other.process is other_process
+    await until(part_a.ready.is_set)
+    assert part_a.process is not first
+    assert (part_a.restarts, part_a.last_end) == (0, "")
+    assert part_b.process is other_process
     supervisor.stop()
     await running
     assert sorted(folder.journal.read_text().splitlines()) == sorted(["+ a", "+ b", "- a", "+ a", "- a", "- b"])
@@ -176,7 +176,7 @@ async def test_stop_while_a_part_is_held_ends(folder: Folder) -> None:
         supervisor.stop()
 
     await supervisor.run(hold_and_stop)
-    assert all(one.gone.is_set() for one in supervisor.parts.values())
+    assert all(running.gone.is_set() for running in supervisor.parts.values())
 
 
 async def test_part_that_keeps_dying_is_restarted_with_growing_pauses(
@@ -196,11 +196,11 @@ async def test_part_that_keeps_dying_is_restarted_with_growing_pauses(
     monkeypatch.setattr(asyncio, "sleep", recorded)
 
     def make_it_die() -> None:
-        one = supervisor.parts["a"]
-        object.__setattr__(one.part, "command", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
+        part_a = supervisor.parts["a"]
+        object.__setattr__(part_a.part, "command", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
         (folder.path / "a").unlink()
-        assert one.process is not None
-        one.process.kill()
+        assert part_a.process is not None
+        part_a.process.kill()
 
     await supervisor.run(make_it_die)
     assert waits == [*module._RESTART_SECONDS, module._RESTART_SECONDS[-1]]
@@ -216,16 +216,16 @@ async def test_part_that_is_broken_twice_in_a_row_is_restarted(folder: Folder, m
         return checks in {1, 3, 4}  # once, and then twice in a row
 
     supervisor = folder.supervisor(replace(folder.part("a"), broken=broken))
-    one = supervisor.parts["a"]
+    part_a = supervisor.parts["a"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    first = one.process
+    first = part_a.process
     await until(lambda: checks == 3)
-    assert one.process is first
-    await until(lambda: one.restarts == 1 and one.ready.is_set())
-    assert one.process is not first
-    assert one.last_end == "it said that it is broken"
+    assert part_a.process is first
+    await until(lambda: part_a.restarts == 1 and part_a.ready.is_set())
+    assert part_a.process is not first
+    assert part_a.last_end == "its check found it broken"
     supervisor.stop()
     await running
 
@@ -234,20 +234,20 @@ async def test_part_whose_configuration_cannot_be_written_keeps_the_others_runni
     config = folder.path / "config"
     part = folder.part("a", files={config: "port: 1"})
     supervisor = folder.supervisor(part, folder.part("b"))
-    one, other = supervisor.parts["a"], supervisor.parts["b"]
+    part_a, part_b = supervisor.parts["a"], supervisor.parts["b"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    other_process, first = other.process, one.process
+    other_process, first = part_b.process, part_a.process
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     config.unlink()
     config.mkdir()  # no file can replace it, as on a full disk
     assert first is not None
     first.kill()
-    await until(lambda: one.last_end.startswith("a cannot be configured"))
+    await until(lambda: part_a.last_end.startswith("a cannot be configured"))
     config.rmdir()
-    await until(one.ready.is_set)
+    await until(part_a.ready.is_set)
     assert config.read_text() == "port: 1"
-    assert (other.process, other.restarts) == (other_process, 0)
+    assert (part_b.process, part_b.restarts) == (other_process, 0)
     supervisor.stop()
     await running
