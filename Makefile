@@ -1,23 +1,23 @@
-# Flyteplane. `make help` tells what there is.
+# Flyteplane. `make help` lists the commands.
 
 PYTHON ?= python3
-# What a command line of make or the environment sets reaches the sandbox as it is: PORT, SANDBOX_DIR, SANDBOX_SETTINGS.
-# REPLICAS, how many processes of registry, of events and of executions there are, is for stacks under load as well.
+# Variables of make's command line or the environment reach the sandbox: PORT, SANDBOX_DIR, SANDBOX_SETTINGS. REPLICAS,
+# the number of processes of registry, of events and of executions each, is also for the stacks of load tests.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# One environment. The first stamp says that it can run the stack, the second that it can also run the tests.
+# One environment. The first stamp means that it can run the stack, the second that it can also run the tests.
 RUN_READY := $(VENV)/.ready-to-run
 TEST_READY := $(VENV)/.ready-to-test
-# flytekit, as its users install it: its dependencies are no business of the services, so it has an environment apart.
+# flytekit, as its users install it, in an environment of its own: the services do not need its dependencies.
 CLIENT_VENV := .venv-client
 CLIENT_READY := $(CLIENT_VENV)/.ready
 # Wheels only, each with its hash: nothing is compiled, and nothing but what was locked is installed.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all:
 SANDBOX := $(if $(REPLICAS),SANDBOX_REPLICAS=$(REPLICAS)) $(BIN)/python -m deploy.sandbox
-# What looks at a stack or ends it installs nothing: without an environment none can be running.
+# Commands that inspect or end a stack install nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
-# A worker for each core. Unit tests move to whichever has time; others stay with the parts that they share.
+# A worker for each core. Unit tests go to whichever is free; integration tests stay with the parts that they share.
 UNIT_WORKERS := -n logical --dist worksteal
 INTEGRATION_WORKERS := -n logical --dist loadgroup
 UV ?= uv
@@ -41,17 +41,17 @@ down: ## Stop the local stack; its data stays
 status: ## Show the parts of the local stack, their health and memory
 	@$(IF_SET_UP) $(SANDBOX) status
 
-logs: ## Follow what the parts say (PART=registry for one)
+logs: ## Follow the logs of the parts (PART=registry for one)
 	@$(IF_SET_UP) $(SANDBOX) logs --follow $(PART)
 
 reset: ## Stop the local stack and delete its data
 	@$(IF_SET_UP) $(SANDBOX) reset
 
-bench: $(RUN_READY) ## Load on sandboxes of its own, some half an hour; writes bench/RESULTS.md (SECONDS, STORED)
+bench: $(RUN_READY) ## Load on separate sandboxes, about half an hour; writes bench/RESULTS.md (SECONDS, STORED)
 	@$(BIN)/python -m bench.sandbox --out bench/RESULTS.md \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORED),--stored $(STORED))
 
-bench-registry: $(RUN_READY) ## Registering in bulk and lists over a long history; writes bench/RESULTS-registry.md (SIZES)
+bench-registry: $(RUN_READY) ## Bulk registration and lists over a long history; writes bench/RESULTS-registry.md (SIZES)
 	@$(BIN)/python -m bench.registry --out bench/RESULTS-registry.md $(if $(SIZES),--sizes $(SIZES))
 
 bench-executions: $(RUN_READY) ## Launches and reads of executions over a long history; writes bench/RESULTS-executions.md (SIZES)
@@ -61,11 +61,11 @@ chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (S
 	@$(BIN)/python -m bench.chaos $(if $(REPLICAS),--replicas $(REPLICAS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
 
-outage: $(RUN_READY) ## Take executions away for a minute under load: nobody may notice (SECONDS, RATE, REPLICAS)
+outage: $(RUN_READY) ## Stop executions for a minute under load: no event may fail (SECONDS, RATE, REPLICAS)
 	@$(BIN)/python -m bench.outage $(if $(REPLICAS),--replicas $(REPLICAS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE))
 
-fuzz: $(RUN_READY) ## Mutated calls of every RPC: none may be answered with a server's error (CALLS, SEED)
+fuzz: $(RUN_READY) ## Mutated calls of every RPC: none may return a server error (CALLS, SEED)
 	@$(BIN)/python -m bench.fuzz $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED))
 
 test: lint test-unit test-integration ## Everything that must pass: environment, lint, unit and integration tests
@@ -73,26 +73,26 @@ test: lint test-unit test-integration ## Everything that must pass: environment,
 test-unit: $(TEST_READY) ## Tests of rules, without the stack
 	@$(BIN)/python -m pytest -q $(UNIT_WORKERS) tests/unit
 
-test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against a real stack of their own, on free ports
+test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against real stacks, on free ports
 	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
 
-lint: $(TEST_READY) ## Style, format, types and walls between modules
+lint: $(TEST_READY) ## Style, format, types and import rules
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 
-typecheck: $(TEST_READY) ## Types alone
+typecheck: $(TEST_READY) ## Types only
 	@$(BIN)/mypy --no-error-summary
 
-fmt: $(TEST_READY) ## Format the code and repair what can be repaired
+fmt: $(TEST_READY) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-docs: $(TEST_READY) ## Write docs/settings.md anew from the definitions of the settings
+docs: $(TEST_READY) ## Write docs/settings.md from the definitions of the settings
 	@$(BIN)/python -m docs.settings_page
 
-lock: ## Choose versions anew within the bounds of pyproject.toml (needs uv)
+lock: ## Upgrade the locked versions within the bounds of pyproject.toml (needs uv)
 	@$(LOCK) --upgrade --extra sandbox --output-file requirements.lock pyproject.toml
 	@$(LOCK) --upgrade --extra sandbox --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
@@ -113,7 +113,7 @@ $(RUN_READY): requirements.lock $(BIN)/python
 	@$(BIN)/python $(INSTALL) --requirement requirements.lock
 	@touch $@
 
-# The second lock holds all of the first, in the same versions.
+# The second lock contains all of the first, in the same versions.
 $(TEST_READY): requirements.lock requirements-dev.lock $(BIN)/python
 	@echo "Installing what tests need (once) ..."
 	@$(BIN)/python $(INSTALL) --requirement requirements-dev.lock

@@ -1,4 +1,4 @@
-"""Load generator for any AdminService: plays the engine and measures what the control plane makes of it.
+"""Load generator for any AdminService: it calls as the engine does and measures the control plane.
 
-It speaks the public API only and shares no code with the services, so that its numbers for different servers compare.
+It uses the public API only, so its numbers for different servers are comparable.
 """

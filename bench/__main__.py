@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.entities import Place, RefusedError, Shape
+from bench.entities import ProjectDomain, RefusedError, Shape
 from bench.processes import sandbox_pids
 from bench.report import describe_machine, describe_sizes, render
 from bench.run import Target, plays, run
@@ -16,12 +16,12 @@ MIX = "mix"
 
 
 def main() -> int:
-    """Run once; answers the exit code: 1 when a call failed or something reads back wrong."""
+    """Run once; return the exit code: 1 when a call failed or something reads back wrong."""
     arguments = _arguments()
     host, _, port = arguments.target.rpartition(":")
     pids = sandbox_pids(arguments.state) if arguments.state else {}
     pids |= {name: int(pid) for name, _, pid in (text.partition("=") for text in arguments.pid)}
-    target = Target(host, int(port), Place(arguments.project, arguments.domain), pids)
+    target = Target(host, int(port), ProjectDomain(arguments.project, arguments.domain), pids)
     shapes = list(Shape) if arguments.shape == MIX else [Shape(arguments.shape)]
     rate = None if arguments.rate == "max" else float(arguments.rate)
     try:
@@ -37,7 +37,7 @@ def main() -> int:
     except RefusedError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    report = "\n".join((*describe_machine(), "", *describe_sizes(plays(target.place, shapes)), "", render(result)))
+    report = "\n".join((*describe_machine(), "", *describe_sizes(plays(target.scope, shapes)), "", render(result)))
     if arguments.out:
         arguments.out.write_text(report)
     sys.stdout.write(report)
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--domain", default="development")
     parser.add_argument("--state", type=Path, help="state.json of a sandbox, for the CPU of its parts")
     parser.add_argument("--pid", action="append", default=[], metavar="NAME=PID", help="a local server process")
-    parser.add_argument("--out", type=Path, help="where the report goes beside standard output")
+    parser.add_argument("--out", type=Path, help="file for the report, in addition to standard output")
     return parser.parse_args()
 
 

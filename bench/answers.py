@@ -1,4 +1,4 @@
-"""What a unary gRPC call is answered, and how it stands in the trailers that end an answer."""
+"""Responses of unary gRPC calls, and the status in the trailers that end one."""
 
 import base64
 from functools import lru_cache
@@ -15,14 +15,14 @@ UNKNOWN = 2
 NOT_FOUND = 5
 RESOURCE_EXHAUSTED = 8
 
-# Binary headers come without the padding that Python's decoder wants.
+# Binary headers come without the padding that Python's decoder requires.
 _BASE64_QUANTUM = 4
 # The connections of the load generator allow servers no dynamic table.
 _FIELDS = HeaderFieldCache()
 
 
-class Answer(NamedTuple):
-    """What a call was answered: gRPC code, its message, the serialized reply, and the serialized details."""
+class Response(NamedTuple):
+    """The response of a call: gRPC code and message, the serialized body, and the serialized google.rpc.Status."""
 
     code: int
     message: str
@@ -30,13 +30,13 @@ class Answer(NamedTuple):
     details: bytes = b""
 
 
-# Nearly every answer ends with the same bytes.
+# Nearly every response ends with the same bytes.
 @lru_cache(maxsize=256)
 def status_of(block: bytes) -> tuple[int, str, bytes]:
-    """Code, message and details of a block of trailers; raises HeaderError."""
+    """Return code, message and details of a block of trailers; raise HeaderError."""
     fields = _FIELDS.headers_of(block)
     if "grpc-status" not in fields:
-        return UNKNOWN, f"an answer without grpc-status, HTTP status {fields.get(':status')}", b""
+        return UNKNOWN, f"a response without grpc-status, HTTP status {fields.get(':status')}", b""
     details = fields.get("grpc-status-details-bin", "")
     return (
         int(fields["grpc-status"]),

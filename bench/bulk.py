@@ -1,4 +1,4 @@
-"""Many calls of one method, so many at a time, and how fast they went."""
+"""Many concurrent calls of one method, and their rates and latencies."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
-from bench.answers import OK, Answer
+from bench.answers import OK, Response
 from bench.entities import SERVICE
 from bench.http2 import Channel
 from bench.report import percentile
@@ -18,7 +18,7 @@ AT_ONCE = 16
 
 @dataclass
 class Bulk:
-    """How they went. Latencies in seconds."""
+    """The calls of one method: seconds for all, latencies in seconds, and failures by message."""
 
     method: str
     seconds: float = 0.0
@@ -26,24 +26,24 @@ class Bulk:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def check(method: str, answer: Answer) -> None:
-    """Exit when a call that everything else needs was refused."""
-    if answer.code != OK:
-        raise SystemExit(f"{method} was answered with code {answer.code}: {answer.message}")
+def check(method: str, response: Response) -> None:
+    """Exit when a call that everything else needs has failed."""
+    if response.code != OK:
+        raise SystemExit(f"{method} returned code {response.code}: {response.message}")
 
 
 async def in_bulk(channel: Channel, method: str, requests: Sequence[Message]) -> Bulk:
-    """Make the calls, so many at a time, each as soon as one before has ended."""
+    """Make the calls, AT_ONCE at a time, each as soon as an earlier one has ended."""
     done = Bulk(method)
     waiting = iter([request.SerializeToString() for request in requests])
 
     async def send() -> None:
         for request in waiting:
             began = time.perf_counter()
-            answer = await channel.call(SERVICE + method, request)
+            response = await channel.call(SERVICE + method, request)
             done.latencies.append(time.perf_counter() - began)
-            if answer.code != OK:
-                done.refused[f"code {answer.code}: {answer.message}"] += 1
+            if response.code != OK:
+                done.refused[f"code {response.code}: {response.message}"] += 1
 
     began = time.perf_counter()
     await asyncio.gather(*(send() for _ in range(AT_ONCE)))
@@ -52,14 +52,14 @@ async def in_bulk(channel: Channel, method: str, requests: Sequence[Message]) ->
 
 
 def table(bulks: Sequence[Bulk]) -> list[str]:
-    """Rates and latencies as a table of Markdown."""
+    """Return rates and latencies as a Markdown table."""
     lines = ["| call | number | a second | p50, ms | p99, ms | refused |", "|---|---|---|---|---|---|"]
-    for one in bulks:
-        latencies = sorted(one.latencies)
+    for each in bulks:
+        latencies = sorted(each.latencies)
         p50, p99 = (percentile(latencies, percent) * 1000 for percent in (50, 99))
         lines.append(
-            f"| {one.method} | {len(latencies)} | {len(latencies) / one.seconds:.0f} | {p50:.1f} | {p99:.1f} |"
-            f" {one.refused.total()} |"
+            f"| {each.method} | {len(latencies)} | {len(latencies) / each.seconds:.0f} | {p50:.1f} | {p99:.1f} |"
+            f" {each.refused.total()} |"
         )
-    lines += [f"- {number} x {one.method}, {why}" for one in bulks for why, number in one.refused.most_common(5)]
+    lines += [f"- {number} x {each.method}, {why}" for each in bulks for why, number in each.refused.most_common(5)]
     return lines

@@ -1,7 +1,7 @@
-"""Reads back what was reported: every execution, node and task must be in the phase of its last accepted event.
+"""Check of what was reported: every execution, node and task must be in the phase of its last accepted event.
 
-Accepted means on file: while executions is away or has fallen behind, events are answered OK before they are applied.
-Whoever reads back after that says how long may be waited for it.
+Accepted means stored in the stream: while executions is away or behind, events return OK before they are applied. So
+the caller of `check` chooses how long to wait for that.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecut
 from google.protobuf.message import Message
 
 from bench.answers import OK
-from bench.entities import SERVICE, SUBTASKS, Place, Shape
+from bench.entities import SERVICE, SUBTASKS, ProjectDomain, Shape
 from bench.http2 import Channel
 from bench.rounds import Played
 from bench.sequences import Entity
@@ -26,12 +26,12 @@ from bench.sequences import Entity
 # Enough to keep a small server busy, and nothing is measured here.
 _AT_ONCE = 32
 _PAGE = 100
-# The design's promise: what waited is applied within this time after executions is ready again.
+# The promise: events that waited are applied within this time after executions is ready again.
 CATCH_UP_SECONDS = 30.0
-# Between two looks at an execution that may still be behind.
+# Between two reads of an execution that may still be behind.
 _AGAIN_SECONDS = 0.5
-# Findings beyond these are counted, not told.
-_TOLD = 20
+# Findings beyond these are counted, not shown.
+_SHOWN = 20
 
 M = TypeVar("M", bound=Message)
 
@@ -44,13 +44,13 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
 
     def add(self, other: "Findings") -> None:
-        """Take in what was found elsewhere."""
+        """Add the findings of another execution."""
         self.entities += other.entities
         self.wrong += other.wrong
 
-    def told(self) -> list[str]:
-        """The first of what was wrong."""
-        return self.wrong[:_TOLD]
+    def shown(self) -> list[str]:
+        """Return the first of `wrong`, for a report."""
+        return self.wrong[:_SHOWN]
 
 
 class _ReadError(Exception):
@@ -58,17 +58,19 @@ class _ReadError(Exception):
 
 
 def expected(played: Played) -> dict[Entity, int]:
-    """Phases that `played` must have: those of its accepted events, less what a call of unknown result touched."""
+    """Return the phases that `played` must have: those of its accepted events, without that of a call in doubt."""
     phases = {step.entity: step.phase for step in played.play.steps[: played.accepted]}
     if played.doubtful and played.accepted < len(played.play.steps):
         phases.pop(played.play.steps[played.accepted].entity, None)
     return phases
 
 
-async def check(channel: Channel, place: Place, executions: Iterable[Played], *, patience: float = 0.0) -> Findings:
+async def check(
+    channel: Channel, scope: ProjectDomain, executions: Iterable[Played], *, patience: float = 0.0
+) -> Findings:
     """Read every execution of `executions` that was created, with its nodes and tasks.
 
-    One that is not as it must be is read again until `patience` seconds after the call, together for all.
+    A wrong one is read again until `patience` seconds after the call; the time is for all executions together.
     """
     findings = Findings()
     end = time.perf_counter() + patience
@@ -76,20 +78,20 @@ async def check(channel: Channel, place: Place, executions: Iterable[Played], *,
 
     async def reader() -> None:
         for played in waiting:
-            found = await _read(channel, place, played)
-            while found.wrong and time.perf_counter() < end:
+            result = await _read(channel, scope, played)
+            while result.wrong and time.perf_counter() < end:
                 await asyncio.sleep(_AGAIN_SECONDS)
-                found = await _read(channel, place, played)
-            findings.add(found)
+                result = await _read(channel, scope, played)
+            findings.add(result)
 
     await asyncio.gather(*(reader() for _ in range(_AT_ONCE)))
     return findings
 
 
-async def _read(channel: Channel, place: Place, played: Played) -> Findings:
+async def _read(channel: Channel, scope: ProjectDomain, played: Played) -> Findings:
     findings = Findings()
     try:
-        await _Reader(channel, place, played, findings).read()
+        await _Reader(channel, scope, played, findings).read()
     except _ReadError as error:
         findings.wrong.append(f"{played.name}: {error}")
     return findings
@@ -97,29 +99,29 @@ async def _read(channel: Channel, place: Place, played: Played) -> Findings:
 
 @dataclass
 class _Reader:
-    """Reads one execution."""
+    """The reader of one execution."""
 
     channel: Channel
-    place: Place
+    scope: ProjectDomain
     played: Played
     findings: Findings
 
     async def read(self) -> None:
         wanted = expected(self.played)
-        found: dict[Entity, int] = {}
+        actual: dict[Entity, int] = {}
         identifier = WorkflowExecutionIdentifier(
-            project=self.place.project, domain=self.place.domain, name=self.played.name
+            project=self.scope.project, domain=self.scope.domain, name=self.played.name
         )
         execution = await self._call("GetExecution", WorkflowExecutionGetRequest(id=identifier), Execution)
-        found[Entity()] = execution.closure.phase
+        actual[Entity()] = execution.closure.phase
         for parent in {entity.parent for entity in wanted if not entity.is_task}:
             request = NodeExecutionListRequest(workflow_execution_id=identifier, unique_parent_id=parent, limit=_PAGE)
             async for node in self._pages("ListNodeExecutions", request, NodeExecutionList, _nodes_of):
-                found[Entity(node.id.node_id, parent)] = node.closure.phase
+                actual[Entity(node.id.node_id, parent)] = node.closure.phase
         for entity in wanted:
             if entity.is_task:
-                found |= await self._task(entity, identifier)
-        self._compare(wanted, found)
+                actual |= await self._task(entity, identifier)
+        self._compare(wanted, actual)
 
     async def _task(self, entity: Entity, execution: WorkflowExecutionIdentifier) -> dict[Entity, int]:
         node = NodeExecutionIdentifier(execution_id=execution, node_id=entity.node)
@@ -132,26 +134,27 @@ class _Reader:
         closure = attempts[0].closure
         self._compare_reasons(entity, [reason.message for reason in closure.reasons])
         if self.played.play.shape is Shape.MAP and closure.phase == TaskExecution.SUCCEEDED:
-            done = sum(one.phase == TaskExecution.SUCCEEDED for one in closure.metadata.external_resources)
+            phases = [resource.phase for resource in closure.metadata.external_resources]
+            done = phases.count(TaskExecution.SUCCEEDED)
             self.findings.entities += SUBTASKS
-            if (done, len(closure.metadata.external_resources)) != (SUBTASKS, SUBTASKS):
+            if (done, len(phases)) != (SUBTASKS, SUBTASKS):
                 self._wrong(f"node {entity.node} has {done} subtasks that succeeded")
         return {entity: closure.phase}
 
-    def _compare(self, wanted: dict[Entity, int], found: dict[Entity, int]) -> None:
+    def _compare(self, wanted: dict[Entity, int], actual: dict[Entity, int]) -> None:
         for entity, phase in wanted.items():
             self.findings.entities += 1
-            if found.get(entity) != phase:
-                self._wrong(f"{entity} is in phase {found.get(entity)} and not in {phase}")
-        if not self.played.doubtful and (unknown := found.keys() - wanted.keys() - {Entity()}):
-            self._wrong(f"has what nobody reported: {sorted(unknown)}")
+            if actual.get(entity) != phase:
+                self._wrong(f"{entity} is in phase {actual.get(entity)} and not in {phase}")
+        if not self.played.doubtful and (unknown := actual.keys() - wanted.keys() - {Entity()}):
+            self._wrong(f"has entities that were not reported: {sorted(unknown)}")
 
-    def _compare_reasons(self, entity: Entity, found: list[str]) -> None:
-        """Reasons add up in the order of the events: one twice, or before its turn, would stay visible here."""
+    def _compare_reasons(self, entity: Entity, actual: list[str]) -> None:
+        """Compare the reasons, which add up in the order of the events: one twice or too early is seen here."""
         steps = self.played.play.steps[: self.played.accepted]
         wanted = [step.reason for step in steps if step.entity == entity and step.reason]
-        if found != wanted:
-            self._wrong(f"node {entity.node} tells of {found} and not of {wanted}")
+        if actual != wanted:
+            self._wrong(f"node {entity.node} has the reasons {actual} and not {wanted}")
 
     def _wrong(self, what: str) -> None:
         self.findings.wrong.append(f"{self.played.name}: {what}")
@@ -168,10 +171,10 @@ class _Reader:
             request.token = page.token
 
     async def _call(self, method: str, request: Message, kind: type[M]) -> M:
-        answer = await self.channel.call(SERVICE + method, request.SerializeToString())
-        if answer.code != OK:
-            raise _ReadError(f"{method} was answered with code {answer.code}: {answer.message}")
-        return kind.FromString(answer.body)
+        response = await self.channel.call(SERVICE + method, request.SerializeToString())
+        if response.code != OK:
+            raise _ReadError(f"{method} returned code {response.code}: {response.message}")
+        return kind.FromString(response.body)
 
 
 def _nodes_of(page: NodeExecutionList) -> Iterator[Any]:

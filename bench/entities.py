@@ -1,7 +1,7 @@
-"""What is registered before the load: a task, and for each shape a workflow with its launch plan.
+"""The entities of the load: a task, and for each shape a workflow with its launch plan.
 
-The version is a digest of what is registered, so that a second run finds everything there and a changed generator
-registers anew.
+The version is a digest of the entities, so a second run finds everything registered and a changed generator registers
+new versions.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _INTEGERS = LiteralType(collection_type=_INTEGER)
 
 
 class Shape(StrEnum):
-    """What kind of workflow an execution runs."""
+    """The kind of workflow that an execution runs."""
 
     SINGLE = "single"  # one task
     FANOUT = "fanout"  # many tasks side by side
@@ -46,45 +46,48 @@ class Shape(StrEnum):
 
 
 class RefusedError(Exception):
-    """The server would not do what the load needs."""
+    """The server refused a registration that the load needs."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where everything is registered and runs."""
+class ProjectDomain:
+    """The project and domain where everything is registered and runs."""
 
     project: str
     domain: str
 
     def identifier(self, kind: ResourceType, name: str, version: str = "") -> Identifier:
-        """Identifier of the bench's entity `name`; the version is the digest unless given."""
-        found = version or self.version
+        """Return the identifier of the bench's entity `name`; the version is the digest unless given."""
         return Identifier(
-            resource_type=kind, project=self.project, domain=self.domain, name=f"bench.{name}", version=found
+            resource_type=kind,
+            project=self.project,
+            domain=self.domain,
+            name=f"bench.{name}",
+            version=version or self.version,
         )
 
     @cached_property
     def version(self) -> str:
-        """Version of everything registered here."""
+        """The version of everything registered here."""
         parts: list[Message] = [task(self, name, "digest") for name in TASKS]
         parts += [workflow(self, shape, "digest") for shape in Shape]
         digest = hashlib.sha256(b"".join(part.SerializeToString(deterministic=True) for part in parts))
         return f"bench-{digest.hexdigest()[:12]}"
 
 
-async def register(channel: Channel, place: Place, shapes: Sequence[Shape]) -> None:
-    """Register what executions of `shapes` need; what is there already stays. Raises RefusedError."""
-    requests: list[tuple[str, Message]] = [("CreateTask", task(place, name)) for name in TASKS]
+async def register(channel: Channel, scope: ProjectDomain, shapes: Sequence[Shape]) -> None:
+    """Register the entities that executions of `shapes` need, unless they exist; raise RefusedError."""
+    requests: list[tuple[str, Message]] = [("CreateTask", task(scope, name)) for name in TASKS]
     for shape in shapes:
-        requests += (("CreateWorkflow", workflow(place, shape)), ("CreateLaunchPlan", launch_plan(place, shape)))
+        requests += (("CreateWorkflow", workflow(scope, shape)), ("CreateLaunchPlan", launch_plan(scope, shape)))
     for method, request in requests:
-        answer = await channel.call(SERVICE + method, request.SerializeToString())
-        if answer.code not in {OK, ALREADY_EXISTS}:
-            raise RefusedError(f"{method} was answered with code {answer.code}: {answer.message}")
+        response = await channel.call(SERVICE + method, request.SerializeToString())
+        if response.code not in {OK, ALREADY_EXISTS}:
+            raise RefusedError(f"{method} returned code {response.code}: {response.message}")
 
 
-def task(place: Place, name: str, version: str = "") -> TaskCreateRequest:
-    """One of TASKS: from a number to a number; what an array repeats is registered with lists, as flytekit does it."""
+def task(scope: ProjectDomain, name: str, version: str = "") -> TaskCreateRequest:
+    """Return one of TASKS: from a number to a number; the mapped one from list to list, as flytekit registers it."""
     type_ = _INTEGERS if name == MAPPED else _INTEGER
     template = TaskTemplate(
         type="python-task",
@@ -94,62 +97,62 @@ def task(place: Place, name: str, version: str = "") -> TaskCreateRequest:
         interface=TypedInterface(inputs=_variables(x=type_), outputs=_variables(o0=type_)),
         container=Container(image="bench:none", args=["pyflyte-execute"]),
     )
-    return TaskCreateRequest(id=place.identifier(ResourceType.TASK, name, version), spec=TaskSpec(template=template))
+    return TaskCreateRequest(id=scope.identifier(ResourceType.TASK, name, version), spec=TaskSpec(template=template))
 
 
-def workflow(place: Place, shape: Shape, version: str = "") -> WorkflowCreateRequest:
-    """The workflow of `shape`."""
+def workflow(scope: ProjectDomain, shape: Shape, version: str = "") -> WorkflowCreateRequest:
+    """Return the workflow of `shape`."""
     inputs = _variables(x=_INTEGERS if shape is Shape.MAP else _INTEGER)
     template = WorkflowTemplate(
-        id=place.identifier(ResourceType.WORKFLOW, shape.value, version),
+        id=scope.identifier(ResourceType.WORKFLOW, shape.value, version),
         metadata=WorkflowMetadata(),
         interface=TypedInterface(inputs=inputs, outputs=_variables()),
-        nodes=_nodes(place, shape, version),
+        nodes=_nodes(scope, shape, version),
     )
     return WorkflowCreateRequest(id=template.id, spec=WorkflowSpec(template=template))
 
 
-def launch_plan(place: Place, shape: Shape) -> LaunchPlanCreateRequest:
-    """The launch plan of `shape`, with inputs for which nobody has to be asked."""
+def launch_plan(scope: ProjectDomain, shape: Shape) -> LaunchPlanCreateRequest:
+    """Return the launch plan of `shape`, with defaults for all inputs."""
     number = Literal(scalar=Scalar(primitive=Primitive(integer=1)))
     numbers = Literal(collection=LiteralCollection(literals=[number] * SUBTASKS))
     mapped = shape is Shape.MAP
     parameter = Parameter(var=Variable(type=_INTEGERS if mapped else _INTEGER), default=numbers if mapped else number)
     spec = LaunchPlanSpec(
-        workflow_id=place.identifier(ResourceType.WORKFLOW, shape.value),
+        workflow_id=scope.identifier(ResourceType.WORKFLOW, shape.value),
         default_inputs=ParameterMap(parameters={"x": parameter}),
         fixed_inputs=LiteralMap(),
     )
-    return LaunchPlanCreateRequest(id=place.identifier(ResourceType.LAUNCH_PLAN, shape.value), spec=spec)
+    return LaunchPlanCreateRequest(id=scope.identifier(ResourceType.LAUNCH_PLAN, shape.value), spec=spec)
 
 
-def execution(place: Place, shape: Shape, name: str) -> ExecutionCreateRequest:
-    """An execution of the launch plan of `shape`."""
+def execution(scope: ProjectDomain, shape: Shape, name: str) -> ExecutionCreateRequest:
+    """Return a request for an execution of the launch plan of `shape`."""
     spec = ExecutionSpec(
-        launch_plan=place.identifier(ResourceType.LAUNCH_PLAN, shape.value),
+        launch_plan=scope.identifier(ResourceType.LAUNCH_PLAN, shape.value),
         metadata=ExecutionMetadata(mode=ExecutionMetadata.MANUAL),
     )
-    return ExecutionCreateRequest(project=place.project, domain=place.domain, name=name, spec=spec)
+    return ExecutionCreateRequest(project=scope.project, domain=scope.domain, name=name, spec=spec)
 
 
-def task_node(place: Place, node_id: str, name: str = WORK, version: str = "") -> Node:
-    """A node that runs the task `name` on the workflow's input."""
+def task_node(scope: ProjectDomain, node_id: str, name: str = WORK, version: str = "") -> Node:
+    """Return a node that runs the task `name` on the workflow's input."""
     promise = BindingData(promise=OutputReference(node_id="", var="x"))
     return Node(
         id=node_id,
         metadata=NodeMetadata(name=name),
         inputs=[Binding(var="x", binding=promise)],
-        task_node=TaskNode(reference_id=place.identifier(ResourceType.TASK, name, version)),
+        task_node=TaskNode(reference_id=scope.identifier(ResourceType.TASK, name, version)),
     )
 
 
-def _nodes(place: Place, shape: Shape, version: str) -> list[Node]:
+def _nodes(scope: ProjectDomain, shape: Shape, version: str) -> list[Node]:
     if shape is Shape.FANOUT:
-        return [task_node(place, f"n{number}", version=version) for number in range(FANOUT_NODES)]
+        return [task_node(scope, f"n{number}", version=version) for number in range(FANOUT_NODES)]
     if shape is Shape.MAP:
-        node = task_node(place, "n0", MAPPED, version)
+        node = task_node(scope, "n0", MAPPED, version)
         return [Node(id="n0", metadata=node.metadata, inputs=node.inputs, array_node=ArrayNode(node=node))]
-    return [task_node(place, "n0", version=version)]
+    return [task_node(scope, "n0", version=version)]
 
 
 def _variables(**types: LiteralType) -> VariableMap:

@@ -1,4 +1,4 @@
-"""What `bench.executions` calls: the reads of the console, flytectl and flytekit, and launches."""
+"""The calls of `bench.executions`: reads of the console, flytectl and flytekit, and launches."""
 
 import random
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from flyteidl.admin.execution_pb2 import (
 from flyteidl.admin.node_execution_pb2 import NodeExecutionList, NodeExecutionListRequest
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
-from bench.entities import WORK, Place, Shape, execution
+from bench.entities import WORK, ProjectDomain, Shape, execution
 from bench.fill_executions import BIG_RUN, NODES, TAG, USER, filled_name
 from bench.repeated import PAGE, ListCall
 from bench.sequences import NAME_LENGTH
 
 CREATES, GETS = 3_000, 20_000
-# The console asks for all nodes at once.
+# The console requests all nodes at once.
 _CONSOLE_NODES = 10_000
 
 _FILTERS = (
@@ -37,38 +37,40 @@ _FILTERS = (
 )
 
 
-def creations(place: Place, size: int) -> Sequence[ExecutionCreateRequest]:
-    """Launches under names of their own for this `size`."""
+def creations(scope: ProjectDomain, size: int) -> Sequence[ExecutionCreateRequest]:
+    """Return launches with names that only this `size` has."""
     prefix = f"c{size}x"
     names = (f"{prefix}{number:0{NAME_LENGTH - len(prefix)}d}" for number in range(CREATES))
-    return [execution(place, Shape.SINGLE, name) for name in names]
+    return [execution(scope, Shape.SINGLE, name) for name in names]
 
 
-def gets(place: Place, size: int) -> Sequence[WorkflowExecutionGetRequest]:
-    """Reads of executions all over the `size` that are stored."""
-    chosen = random.Random(size).choices(range(size), k=GETS)  # noqa: S311  # the same at every run
-    return [WorkflowExecutionGetRequest(id=_identifier(place, filled_name(number))) for number in chosen]
+def gets(scope: ProjectDomain, size: int) -> Sequence[WorkflowExecutionGetRequest]:
+    """Return reads of random executions of the `size` that are stored."""
+    chosen = random.Random(size).choices(range(size), k=GETS)  # noqa: S311  # the same in every run
+    return [WorkflowExecutionGetRequest(id=_identifier(scope, filled_name(number))) for number in chosen]
 
 
-def list_calls(place: Place) -> list[ListCall]:
-    """The calls to measure one by one."""
-    one = _identifier(place, filled_name(1))
-    run = _identifier(place, BIG_RUN)
-    where = NamedEntityIdentifier(project=place.project, domain=place.domain)
+def list_calls(scope: ProjectDomain) -> list[ListCall]:
+    """Return the calls to measure one by one."""
+    filled = _identifier(scope, filled_name(1))
+    run = _identifier(scope, BIG_RUN)
+    whole_domain = NamedEntityIdentifier(project=scope.project, domain=scope.domain)
 
     def listed(what: str, filters: str = "", key: str = "created_at", *, paged: bool = False) -> ListCall:
         newest = Sort(key=key, direction=Sort.DESCENDING)
-        request = ResourceListRequest(id=where, limit=PAGE, sort_by=newest, filters=filters)
+        request = ResourceListRequest(id=whole_domain, limit=PAGE, sort_by=newest, filters=filters)
         return ListCall(what, "ListExecutions", request, ExecutionList, paged=paged)
 
     def nodes(what: str, limit: int, token: str = "") -> ListCall:
-        came = Sort(key="created_at", direction=Sort.ASCENDING)
-        request = NodeExecutionListRequest(workflow_execution_id=run, limit=limit, token=token, sort_by=came)
+        oldest = Sort(key="created_at", direction=Sort.ASCENDING)
+        request = NodeExecutionListRequest(workflow_execution_id=run, limit=limit, token=token, sort_by=oldest)
         return ListCall(what, "ListNodeExecutions", request, NodeExecutionList)
 
     return [
-        ListCall("one", "GetExecution", WorkflowExecutionGetRequest(id=one), Execution),
-        ListCall("one", "GetExecutionData", WorkflowExecutionGetDataRequest(id=one), WorkflowExecutionGetDataResponse),
+        ListCall("one", "GetExecution", WorkflowExecutionGetRequest(id=filled), Execution),
+        ListCall(
+            "one", "GetExecutionData", WorkflowExecutionGetDataRequest(id=filled), WorkflowExecutionGetDataResponse
+        ),
         listed("newest first", paged=True),
         listed("newest first by execution_created_at", key="execution_created_at", paged=True),
         listed("since a time", "gte(created_at,2020-01-01T00:00:00Z)", paged=True),
@@ -79,5 +81,5 @@ def list_calls(place: Place) -> list[ListCall]:
     ]
 
 
-def _identifier(place: Place, name: str) -> WorkflowExecutionIdentifier:
-    return WorkflowExecutionIdentifier(project=place.project, domain=place.domain, name=name)
+def _identifier(scope: ProjectDomain, name: str) -> WorkflowExecutionIdentifier:
+    return WorkflowExecutionIdentifier(project=scope.project, domain=scope.domain, name=name)

@@ -1,7 +1,7 @@
-"""Fills the database of a local sandbox with history, so that the load meets a store that has been in use for long.
+"""History for the database of a local sandbox, so the load runs on a store that has been in use for long.
 
-The one part of the load generator that knows the inside of a server: millions of events through the public door would
-take an hour. Rows are copies of those of an execution that was really played, under other names.
+The `fill` modules are the only part of the load generator that depends on the inside of a server: millions of events
+through the API would take an hour. Rows are copies of those of an execution that was really played, with other names.
 """
 
 import sys
@@ -11,16 +11,16 @@ import psycopg
 from psycopg import sql
 
 _URL = "FLYTEPLANE_DATABASE_URL="
-# Rows of one statement: a second or so, after which progress is told.
+# Rows of one statement: a second or so, after which progress is printed.
 _NODES_AT_ONCE = 100_000
-# Of the executions with their nodes, the part whose tasks are copied too: they are as many rows again.
+# Of so many executions with their nodes, one has copies of its tasks too, which are as many rows again.
 _WITH_TASKS = 5
 
 
 def fill(folder: Path, execution: str, nodes: int) -> None:
     """Copy `execution` of the sandbox in `folder` until `nodes` node executions are stored."""
     with psycopg.connect(database(folder, "executions"), autocommit=True) as connection:
-        # What is lost in a crash here is made again.
+        # Rows that a crash loses are made again.
         connection.execute("SET synchronous_commit = off")
         each = _count(connection, "node_executions", execution)
         missing = max(0, nodes - _count(connection, "node_executions"))
@@ -39,7 +39,7 @@ def fill(folder: Path, execution: str, nodes: int) -> None:
 
 
 def database(folder: Path, service: str) -> str:
-    """The URL of the database of `service` in the sandbox in `folder`."""
+    """Return the URL of the database of `service` in the sandbox in `folder`."""
     lines = (folder / "env" / f"{service}.env").read_text().splitlines()
     return next(line.removeprefix(_URL).strip("'") for line in lines if line.startswith(_URL))
 
@@ -47,12 +47,12 @@ def database(folder: Path, service: str) -> str:
 def _count(connection: psycopg.Connection[tuple[int, ...]], table: str, execution: str = "") -> int:
     where = sql.SQL("WHERE execution_name = {}").format(execution) if execution else sql.SQL("")
     statement = sql.SQL("SELECT count(*) FROM {} {}").format(sql.Identifier(table), where)
-    (found,) = connection.execute(statement).fetchone() or (0,)
-    return found
+    (count,) = connection.execute(statement).fetchone() or (0,)
+    return count
 
 
 def _copy(connection: psycopg.Connection[tuple[int, ...]], table: str, execution: str, numbers: range) -> None:
-    """Copy the rows of `execution` once for each of `numbers`, which name the copies."""
+    """Copy the rows of `execution` once for each of `numbers`, from which the copies get their names."""
     names = connection.execute(
         "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND column_name NOT IN ('id')",
         (table,),

@@ -1,8 +1,8 @@
-"""Fills the executions of a local sandbox with history: a million of them through the public door would take hours.
+"""History for the executions of a local sandbox: a million of them through the API would take hours.
 
-Rows are copies of an execution that was really played, under other names and at earlier times, a second apart. Columns
-that lists filter by vary as they do in a domain that has been in use. Messages stay those of the model, so an answer
-may show another phase than the one by which it was found. Every tenth execution brings its nodes.
+Rows are copies of an execution that was really played, with other names and earlier times, a second apart. Columns
+that lists filter by vary as they do in a domain that has been in use. Messages stay those of the model, so a response
+may show another phase than the one that the filter selected. Every tenth execution has its nodes.
 """
 
 import sys
@@ -16,14 +16,14 @@ from bench.fill import database
 from bench.fill_registry import tidy
 from bench.sequences import STAND_IN
 
-# Rows of one statement: some seconds, after which progress is told.
+# Rows of one statement: some seconds, after which progress is printed.
 _AT_ONCE = 50_000
 NODES = 5_000
 BIG_RUN = "bigrun".ljust(len(STAND_IN), "0")
 USER = "user1"
 TAG = "tag1"
 _SECONDS = sql.SQL("{} - copy * interval '1 second'")
-# By column, what a copy has in place of the model's value.
+# By column, the value of a copy instead of the model's.
 _EXECUTION: Mapping[str, str] = {
     "execution_name": "'h' || lpad(copy::text, 19, '0')",
     "phase": "CASE WHEN copy % 50 = 7 THEN 'FAILED' WHEN copy % 500 = 1 THEN 'RUNNING' ELSE 'SUCCEEDED' END",
@@ -49,7 +49,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 def fill(folder: Path, executions: int) -> None:
     """Copy the played execution STAND_IN in the sandbox in `folder` until there are that many; BIG_RUN gets NODES."""
     with psycopg.connect(database(folder, "executions"), autocommit=True) as connection:
-        # What is lost in a crash here is made again.
+        # Rows that a crash loses are made again.
         connection.execute("SET synchronous_commit = off")
         for first in range(_stored(connection), executions, _AT_ONCE):
             last = min(first + _AT_ONCE, executions)
@@ -69,30 +69,30 @@ def fill(folder: Path, executions: int) -> None:
 
 
 def filled_name(number: int) -> str:
-    """The name of copy `number`."""
+    """Return the name of copy `number`."""
     return f"h{number:019}"
 
 
 def _stored(connection: Connection) -> int:
-    """How many copies there are; the names of other executions begin otherwise."""
+    """Return the number of copies; the names of other executions begin otherwise."""
     return _count(connection, "executions", "h%")
 
 
 def _count(connection: Connection, table: str, name: str) -> int:
     statement = sql.SQL("SELECT count(*) FROM {} WHERE execution_name LIKE {}").format(sql.Identifier(table), name)
-    (found,) = connection.execute(statement).fetchone() or (0,)
-    return int(str(found))
+    (count,) = connection.execute(statement).fetchone() or (0,)
+    return int(str(count))
 
 
 def _copy(
     connection: Connection, table: str, values: Mapping[str, str], numbers: range, *, only_node: str = "%"
 ) -> None:
-    """Copy the rows of the played execution once for each number; the higher it is the older is the copy."""
+    """Copy the rows of the played execution once for each number; copies of higher numbers are older."""
     which = sql.SQL("AND node_id LIKE {}").format(only_node) if table == "node_executions" else sql.SQL("")
-    found = connection.execute(
+    columns = connection.execute(
         "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND column_name <> 'id'", (table,)
     )
-    names = [str(name) for (name,) in found.fetchall()]
+    names = [str(name) for (name,) in columns.fetchall()]
     connection.execute(
         sql.SQL(
             "INSERT INTO {table} ({names}) SELECT {values} FROM {table}, generate_series({first}, {last}) AS copy"

@@ -1,11 +1,11 @@
-"""Fills the registry of a local sandbox with history, so that lists meet what years of continuous integration leave.
+"""History for the registry of a local sandbox, so lists run over as many rows as after years of registrations.
 
-As `bench.fill` does for executions: rows are copies of a task, a workflow and a launch plan that were registered
-through the public door, under other names, versions and times, also within the stored messages; so every copy reads
-back as itself. Only digests and the compiled workflow in the object store stay those of the model.
+Rows are copies of a task, a workflow and a launch plan that were registered through the API, with other names,
+versions and times, also in the stored messages; so every copy reads back as an entity of its own. Only digests and the
+compiled workflow in the object store stay those of the model.
 
 Half of the copies are versions of one name, the other half have a name each: long histories and long lists of names.
-Of the launch plans with a name each every other one is active.
+Every other launch plan of the second half is active.
 """
 
 import sys
@@ -18,24 +18,24 @@ from psycopg import sql
 
 from bench.fill import database
 
-# Of the model; names and versions of copies are as long, so that they fit into its messages.
+# Of the model; names and versions of copies have the same length, so they fit into its messages.
 NAME, VERSION = "bench.filled.0000000", "v0000000"
 _NUMBER_AT = -7
 _TABLES = ("tasks", "workflows", "launch_plans")
 # core.ResourceType of each table's names.
 _RESOURCE_TYPES = {"tasks": 1, "workflows": 2, "launch_plans": 3}
-# Rows of one statement: some seconds, after which progress is told.
+# Rows of one statement: some seconds, after which progress is printed.
 _AT_ONCE = 50_000
 # Statistics of the largest table are made in a second or two.
 _TIDY_SECONDS = 60
 
 _KEY = ("project", "domain", "name", "version")
-# A Timestamp's seconds as they stand in messages: a field of five bytes, seven bits each, until the year 3058.
+# The encoding of a Timestamp's seconds: a field of five bytes, seven bits each, until the year 3058.
 _SECONDS = """
 CREATE FUNCTION pg_temp.seconds(moment timestamptz) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT '08' || string_agg(lpad(to_hex(bits | CASE place WHEN 4 THEN 0 ELSE 128 END), 2, '0'), '' ORDER BY place)
-    FROM generate_series(0, 4) AS place,
-        LATERAL (SELECT floor(extract(epoch FROM moment))::bigint >> 7 * place & 127 AS bits)
+    SELECT '08' || string_agg(lpad(to_hex(bits | CASE digit WHEN 4 THEN 0 ELSE 128 END), 2, '0'), '' ORDER BY digit)
+    FROM generate_series(0, 4) AS digit,
+        LATERAL (SELECT floor(extract(epoch FROM moment))::bigint >> 7 * digit & 127 AS bits)
 $$
 """
 _REWRITE = """
@@ -52,7 +52,7 @@ $$
 def fill(folder: Path, versions: int) -> None:
     """Copy the models in the sandbox in `folder` until there are `versions` of each kind, themselves included."""
     with psycopg.connect(database(folder, "registry"), autocommit=True) as connection:
-        # What is lost in a crash here is made again.
+        # Rows that a crash loses are made again.
         connection.execute("SET synchronous_commit = off")
         connection.execute(_SECONDS)
         connection.execute(sql.SQL(_REWRITE).format(name=NAME, version=VERSION))
@@ -63,15 +63,15 @@ def fill(folder: Path, versions: int) -> None:
 
 
 def filled_name(number: int) -> str:
-    """The name of copy `number`: the model's, or its own."""
+    """Return the name of copy `number`: the model's, or one of its own."""
     return NAME if number % 2 else f"{NAME[:_NUMBER_AT]}{number:07}"
 
 
 def tidy(connection: psycopg.Connection[tuple[object, ...]], table: str) -> None:
-    """Let indexes alone tell which rows there are, as they do of what is not quite new.
+    """Vacuum a table until index-only scans need not visit it, as is usual for rows that are not new.
 
-    That is only so when no dead row is left in an index, be there few of them, and when nobody could still see the
-    table as it was before; PostgreSQL making statistics is somebody.
+    For that no index may contain a dead row, and no transaction may still see the table as it was before; PostgreSQL's
+    own ANALYZE is such a transaction.
     """
     until = time.monotonic() + _TIDY_SECONDS
     while time.monotonic() < until:
@@ -84,10 +84,10 @@ def tidy(connection: psycopg.Connection[tuple[object, ...]], table: str) -> None
 
 
 def _copy_all(connection: psycopg.Connection[tuple[object, ...]], table: str, versions: int) -> None:
-    (there,) = connection.execute(
+    (stored,) = connection.execute(
         sql.SQL("SELECT count(*) FROM {} WHERE starts_with(name, {})").format(sql.Identifier(table), NAME[:_NUMBER_AT])
     ).fetchone() or (0,)
-    for first in range(int(str(there)), versions, _AT_ONCE):
+    for first in range(int(str(stored)), versions, _AT_ONCE):
         last = min(first + _AT_ONCE, versions) - 1
         connection.execute(_copy_statement(_columns(connection, table), table, first, last))
         sys.stdout.write(f"\rstored: {last + 1:,} {table.replace('_', ' ')}")
@@ -103,16 +103,16 @@ def _copy_all(connection: psycopg.Connection[tuple[object, ...]], table: str, ve
 
 
 def _columns(connection: psycopg.Connection[tuple[object, ...]], table: str) -> list[tuple[str, str]]:
-    """Names and types of the columns that a copy needs."""
-    found = connection.execute(
+    """Return names and types of the columns that a copy needs."""
+    columns = connection.execute(
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = %s AND column_name <> 'id'",
         (table,),
     )
-    return [(str(name), str(kind)) for name, kind in found.fetchall()]
+    return [(str(name), str(kind)) for name, kind in columns.fetchall()]
 
 
 def _copy_statement(columns: Sequence[tuple[str, str]], table: str, first: int, last: int) -> sql.Composed:
-    """Copy the model of `table` once for each number; the higher it is the older is the copy, by a second each."""
+    """Return SQL that copies the model of `table` once for each number; each copy is a second older than the last."""
     return sql.SQL(
         "INSERT INTO {table} ({names}) SELECT {values} FROM {table} AS model,"
         " LATERAL (SELECT model.created_at - number * interval '1 second' AS moment,"
@@ -133,7 +133,7 @@ def _copy_statement(columns: Sequence[tuple[str, str]], table: str, first: int, 
 
 
 def _value(name: str, kind: str) -> sql.Composable:
-    """What a copy has in the column `name`. Workflow and launch plan of one number belong together."""
+    """Return a copy's value in the column `name`. Workflow and launch plan of one number belong together."""
     if name in {"created_at", "updated_at"}:
         return sql.SQL("copy.moment")
     if name in {"name", "version", "state", "workflow_name", "workflow_version"}:

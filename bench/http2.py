@@ -1,17 +1,17 @@
 """Unary gRPC calls over clear-text HTTP/2 at a few microseconds each.
 
 A load generator on the machine of the servers must cost little: grpcio's client takes some 200 microseconds a call,
-more than a server has for its part. So the generator has a client of its own (`http2_connection`).
+more than the server does. So the generator has a client of its own (`http2_connection`).
 """
 
 import asyncio
 
-from bench.answers import UNAVAILABLE, Answer
+from bench.answers import UNAVAILABLE, Response
 from bench.http2_connection import CALL_SECONDS, Connection
 
 
 class Channel:
-    """Several connections to one server, used in turn; one that was lost is opened again by the next call."""
+    """Several connections to one server, used in turn; the next call opens a lost one again."""
 
     def __init__(self, host: str, port: int, connections: int) -> None:
         self._host = host
@@ -20,15 +20,15 @@ class Channel:
         self._opening = [asyncio.Lock() for _ in range(connections)]
         self._turn = 0
 
-    async def call(self, path: str, request: bytes) -> Answer:
-        """Call the method at `path`; failures of every kind are answers."""
+    async def call(self, path: str, request: bytes) -> Response:
+        """Call the method at `path`; failures of every kind are responses."""
         self._turn = turn = (self._turn + 1) % len(self._connections)
         connection = self._connections[turn]
         if connection is None or not connection.usable:
             try:
                 connection = await self._open(turn)
             except OSError as error:
-                return Answer(UNAVAILABLE, f"cannot connect: {error}", b"")
+                return Response(UNAVAILABLE, f"cannot connect: {error}", b"")
         return await connection.call(path, request)
 
     def close(self) -> None:

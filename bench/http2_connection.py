@@ -1,7 +1,7 @@
-"""One HTTP/2 connection of the load generator (RFC 9113), with what unary calls need and nothing else.
+"""One HTTP/2 connection of the load generator (RFC 9113), for unary calls only.
 
-Header blocks are made once, windows are so large that no answer waits for one, and calls that were made in
-one turn of the loop leave in one write.
+Header blocks are made once, windows are so large that no response waits for one, and the calls of one turn of the loop
+are sent in one write.
 """
 
 import asyncio
@@ -10,20 +10,20 @@ from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
-from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Answer, status_of
+from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Response, status_of
 from services.kit.http2 import frames
 from services.kit.http2.frames import ProtocolError, frame
 from services.kit.http2.headers import NO_TABLE, HeaderError, request_block
 
-# As long as an engine waits for one answer before it gives the try up (clients.md 3).
+# How long an engine waits for a response before it gives the try up (clients.md#go-client).
 CALL_SECONDS = 15
 _SWEEP_SECONDS = 0.5
 # A server may count a call for a moment longer than its client does.
 _REFUSED_SECONDS = 0.001
 
 _GRPC_PREFIX = struct.Struct(">BI")  # compressed, length
-# A server that sets no limit of its own takes as many streams as anybody can open.
-_STREAMS_UNLESS_TOLD = 1 << 31
+# The number of streams without a limit of the server.
+_NO_STREAM_LIMIT = 1 << 31
 _TOP_UP = 1 << 30
 # Deadlines differ by up to this many microseconds.
 _TIMEOUTS = 100_000
@@ -35,9 +35,9 @@ _LAST_STREAM = 1 << 30
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A call under way. `unsent` is what of the request the server's windows have not let through."""
+    """A call under way. `unsent` is the part of the request that waits for the server's windows."""
 
-    answer: asyncio.Future[Answer]
+    response: asyncio.Future[Response]
     expires: float
     stream: int
     window: int
@@ -45,12 +45,12 @@ class _Call:
     path: str
     request: bytes
     body: bytes = b""
-    block: bytes = b""  # of headers that more frames continue
+    block: bytes = b""  # of headers that CONTINUATION frames complete
     ends: bool = False  # with the block
 
 
 class Connection(asyncio.Protocol):
-    """One connection; every method is called by the loop's thread."""
+    """One connection; all methods are for the loop's thread."""
 
     def __init__(self, authority: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -61,21 +61,21 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._calls: dict[int, _Call] = {}
         self._blocked: deque[_Call] = deque()
-        self._waiting: deque[tuple[str, bytes, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[tuple[str, bytes, asyncio.Future[Response]]] = deque()
         self._next_stream = 1
         self._window = frames.FIRST_WINDOW
         self._call_window = frames.FIRST_WINDOW
         self._frame_size = frames.FRAME_SIZE
-        self._most_calls = _STREAMS_UNLESS_TOLD
+        self._most_calls = _NO_STREAM_LIMIT
         self._received = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self.usable = False
         self.ready: asyncio.Future[None] = self._loop.create_future()
-        """Done when the server has told its limits, or is gone."""
+        """Done when the server has sent its limits or the connection is lost."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Tell the server this side's limits."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        """Send this side's limits to the server."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but not by inheritance
         settings = (
             (frames.HEADER_TABLE_SIZE, NO_TABLE),
             (frames.ENABLE_PUSH, 0),
@@ -89,37 +89,37 @@ class Connection(asyncio.Protocol):
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Answer what is under way: UNAVAILABLE."""
+        """End the calls under way with UNAVAILABLE."""
         self.usable = False
         if not self.ready.done():
             self.ready.set_result(None)
         if self._sweeper is not None:
             self._sweeper.cancel()
-        lost = Answer(UNAVAILABLE, f"connection lost: {exc or 'closed by the server'}", b"")
+        lost = Response(UNAVAILABLE, f"connection lost: {exc or 'closed by the server'}", b"")
         for call in self._calls.values():
-            _tell(call.answer, lost)
-        for _, _, answer in self._waiting:
-            _tell(answer, lost)
+            _resolve(call.response, lost)
+        for _, _, response in self._waiting:
+            _resolve(response, lost)
         self._calls.clear()
         self._waiting.clear()
         self._blocked.clear()
 
     def close(self) -> None:
-        """End the connection; calls under way are answered UNAVAILABLE."""
+        """End the connection; calls under way end with UNAVAILABLE."""
         self.usable = False
         if self._transport is not None:
             self._transport.close()
 
-    def call(self, path: str, request: bytes) -> asyncio.Future[Answer]:
-        """Begin a call of the method at `path`; its answer comes whatever happens."""
-        answer: asyncio.Future[Answer] = self._loop.create_future()
+    def call(self, path: str, request: bytes) -> asyncio.Future[Response]:
+        """Begin a call of the method at `path`; its future is resolved in every case and never raises."""
+        response: asyncio.Future[Response] = self._loop.create_future()
         if len(self._calls) < self._most_calls:
-            self._begin(path, request, answer)
+            self._begin(path, request, response)
         else:
-            self._waiting.append((path, request, answer))
-        return answer
+            self._waiting.append((path, request, response))
+        return response
 
-    def _begin(self, path: str, request: bytes, answer: asyncio.Future[Answer]) -> None:
+    def _begin(self, path: str, request: bytes, response: asyncio.Future[Response]) -> None:
         stream = self._next_stream
         self._next_stream += 2
         if self._next_stream > _LAST_STREAM:
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         headers = (self._headers.get(path) or self._make_headers(path)) + self._timeout(stream)
         size = len(request) + _GRPC_PREFIX.size
         expires = self._loop.time() + CALL_SECONDS
-        call = _Call(answer, expires, stream, self._call_window, memoryview(b""), path, request)
+        call = _Call(response, expires, stream, self._call_window, memoryview(b""), path, request)
         self._calls[stream] = call
         self._write(frame(frames.HEADERS, frames.END_HEADERS, stream, headers))
         if size <= self._frame_size and size <= self._window and size <= call.window and not self._blocked:
@@ -153,13 +153,13 @@ class Connection(asyncio.Protocol):
         return block
 
     def _timeout(self, stream: int) -> bytes:
-        """A deadline as an engine sends it: Go's client counts the microseconds that are left of its seconds."""
+        """Return a deadline as an engine sends it: Go's client sends the remaining microseconds."""
         spent = stream % _TIMEOUTS
         return _TIMEOUT_NAME + b"%08du" % (CALL_SECONDS * 1_000_000 - spent)
 
     def _send_blocked(self) -> None:
-        """Send what the windows let through of requests that did not fit at once, in the order of their calls."""
-        left: deque[_Call] = deque()
+        """Send as much of the waiting requests as the windows allow, in the order of their calls."""
+        remaining: deque[_Call] = deque()
         for call in self._blocked:
             while call.unsent and (size := min(self._window, call.window, self._frame_size, len(call.unsent))) > 0:
                 piece, call.unsent = bytes(call.unsent[:size]), call.unsent[size:]
@@ -167,8 +167,8 @@ class Connection(asyncio.Protocol):
                 call.window -= size
                 self._write(frame(frames.DATA, 0 if call.unsent else frames.END_STREAM, call.stream, piece))
             if call.unsent and call.stream in self._calls:
-                left.append(call)
-        self._blocked = left
+                remaining.append(call)
+        self._blocked = remaining
 
     def _write(self, data: bytes) -> None:
         if not self._out:
@@ -181,21 +181,21 @@ class Connection(asyncio.Protocol):
         self._out.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, as far as frames are whole."""
+        """Process the complete frames; keep the rest for the next call."""
         if self._rest:
             data = self._rest + data
-        at, end = 0, len(data)
+        position, end = 0, len(data)
         try:
-            while end - at >= frames.FRAME.size:
-                high, low, kind, flags, stream = frames.FRAME.unpack_from(data, at)
-                following = at + frames.FRAME.size + (high << 8 | low)
+            while end - position >= frames.FRAME.size:
+                high, low, kind, flags, stream = frames.FRAME.unpack_from(data, position)
+                following = position + frames.FRAME.size + (high << 8 | low)
                 if following > end:
                     break
-                self._take(kind, flags, stream, data[at + frames.FRAME.size : following])
-                at = following
+                self._take(kind, flags, stream, data[position + frames.FRAME.size : following])
+                position = following
         except (HeaderError, ProtocolError, struct.error, ValueError) as error:
             self._fail(f"the server's HTTP/2 cannot be read: {error!r}")
-        self._rest = data[at:]
+        self._rest = data[position:]
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         call = self._calls.get(stream)
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
                 body = frames.unpadded(payload) if flags & frames.PADDED else payload
                 call.body = call.body + body if call.body else body
                 if flags & frames.END_STREAM:
-                    self._end(call, Answer(UNKNOWN, "the answer ended without grpc-status", b""))
+                    self._end(call, Response(UNKNOWN, "the response ended without grpc-status", b""))
         elif kind in {frames.HEADERS, frames.CONTINUATION}:
             if call is not None:
                 self._take_headers(call, kind, flags, payload)
@@ -233,24 +233,24 @@ class Connection(asyncio.Protocol):
         call.block += payload
         if flags & frames.END_HEADERS:
             block, call.block = call.block, b""
-            # Without a dynamic table a block can be left unread; only the last one of an answer says something.
+            # Without a dynamic table a block may stay unread; only the last one of a response has the status.
             if call.ends:
                 code, message, details = status_of(block)
-                self._end(call, Answer(code, message, call.body[_GRPC_PREFIX.size :], details))
+                self._end(call, Response(code, message, call.body[_GRPC_PREFIX.size :], details))
 
     def _reset(self, call: _Call, code: int) -> None:
-        """A refused call was not begun and is sent again, as gRPC clients do without telling; others have failed."""
+        """Send a refused call again, as the server has not begun it and gRPC clients do so; fail any other."""
         if code == frames.REFUSED_STREAM and self.usable:
             del self._calls[call.stream]
             self._loop.call_later(_REFUSED_SECONDS, self._again, call)
         else:
-            self._end(call, Answer(INTERNAL, f"stream reset with {code}", b""))
+            self._end(call, Response(INTERNAL, f"stream reset with {code}", b""))
 
     def _again(self, call: _Call) -> None:
         if not self.usable or self._loop.time() > call.expires:
-            _tell(call.answer, Answer(UNAVAILABLE, "the server takes no more calls", b""))
+            _resolve(call.response, Response(UNAVAILABLE, "the server takes no more calls", b""))
         else:
-            self._waiting.append((call.path, call.request, call.answer))
+            self._waiting.append((call.path, call.request, call.response))
             self._begin_waiting()
 
     def _take_settings(self, payload: bytes) -> None:
@@ -270,17 +270,17 @@ class Connection(asyncio.Protocol):
         self._begin_waiting()
 
     def _take_goaway(self, last: int) -> None:
-        """The server begins nothing new here: what it has not begun is answered so that it is tried again."""
+        """Close for new calls; end those that the server has not begun with UNAVAILABLE, so they are retried."""
         self.usable = False
         for call in [call for call in self._calls.values() if call.stream > last]:
-            self._end(call, Answer(UNAVAILABLE, "the server is leaving", b""))
-        for _, _, answer in self._waiting:
-            _tell(answer, Answer(UNAVAILABLE, "the server is leaving", b""))
+            self._end(call, Response(UNAVAILABLE, "the server is leaving", b""))
+        for _, _, response in self._waiting:
+            _resolve(response, Response(UNAVAILABLE, "the server is leaving", b""))
         self._waiting.clear()
 
-    def _end(self, call: _Call, answer: Answer) -> None:
+    def _end(self, call: _Call, response: Response) -> None:
         self._calls.pop(call.stream, None)
-        _tell(call.answer, answer)
+        _resolve(call.response, response)
         if self._waiting:
             self._begin_waiting()
         elif not self.usable and not self._calls:
@@ -291,14 +291,14 @@ class Connection(asyncio.Protocol):
             self._begin(*self._waiting.popleft())
 
     def _credit(self, size: int) -> None:
-        """Give the server back what it has sent, now and then."""
+        """Open the server's window again after each _TOP_UP bytes."""
         self._received += size
         if self._received >= _TOP_UP:
             self._write(frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(self._received)))
             self._received = 0
 
     def _sweep(self) -> None:
-        """End calls that got no answer in time. They stand in the order in which they were begun."""
+        """End calls without a response in time. `_calls` is in the order in which they were begun."""
         now = self._loop.time()
         expired = []
         for call in self._calls.values():
@@ -307,15 +307,15 @@ class Connection(asyncio.Protocol):
             expired.append(call)
         for call in expired:
             self._write(frame(frames.RST_STREAM, 0, call.stream, frames.NUMBER.pack(frames.CANCEL)))
-            self._end(call, Answer(DEADLINE_EXCEEDED, f"no answer within {CALL_SECONDS} s", b""))
+            self._end(call, Response(DEADLINE_EXCEEDED, f"no response within {CALL_SECONDS} s", b""))
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _fail(self, why: str) -> None:
         for call in list(self._calls.values()):
-            self._end(call, Answer(INTERNAL, why, b""))
+            self._end(call, Response(INTERNAL, why, b""))
         self.close()
 
 
-def _tell(future: asyncio.Future[Answer], answer: Answer) -> None:
+def _resolve(future: asyncio.Future[Response], response: Response) -> None:
     if not future.done():
-        future.set_result(answer)
+        future.set_result(response)

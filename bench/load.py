@@ -1,12 +1,12 @@
-"""Plays executions against a server: at a rate, or flat out.
+"""The load on a server: executions at a rate, or flat out.
 
-At a rate the load is open: when every event of every execution is due is settled before the clock starts, and a slow
-server changes none of it. Latency counts from when an event was due, not from when the generator got round to it, so
-that the wait behind a slow answer is in the numbers (no coordinated omission). Events of one execution follow one
-another, as the engine sends and repeats them (`rounds`); they are due at a steady pace, and executions follow each
-other in as many rows as that pace needs for the rate.
+At a rate the load is open: the due time of every event of every execution is fixed before the clock starts, and a slow
+server changes none of it. Latency counts from the due time, not from when the event was sent, so waiting behind a slow
+response is in the numbers (no coordinated omission). Events of one execution follow one another, as the engine sends
+and repeats them (`rounds`); they are due at a steady pace, and executions follow each other in as many rows as that
+pace needs for the rate.
 
-Flat out, a number of executions is always under way and each sends its next event when the last is answered.
+Flat out, a number of executions is always under way and each sends its next event after the response to the last.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ MIX = {Shape.SINGLE: 90, Shape.FANOUT: 3, Shape.DYNAMIC: 5, Shape.MAP: 2}
 
 # Events of one execution a second at a rate: an engine's evaluation rounds are no faster for long.
 PACE = 20.0
-# Of the time, whose rates tell whether a server stays as fast as it was at first.
+# Equal parts of the time; their rates show whether a server stays as fast as it was at first.
 PARTS = 10
 # Longer than the events of a whole fan-out take, one after the other.
 DRAIN_SECONDS = 120.0
 
 
 def mixed(plays: Sequence[Play]) -> Iterator[Play]:
-    """Executions for ever, in the proportions of the mix, each shape spread evenly."""
+    """Yield executions without end, in the proportions of the mix, each shape spread evenly."""
     credit = dict.fromkeys((play.shape for play in plays), 0.0)
     total = sum(MIX[shape] for shape in credit)
     while True:
@@ -46,9 +46,9 @@ def mixed(plays: Sequence[Play]) -> Iterator[Play]:
 
 
 class Load:
-    """A run of `seconds` against `channel`. `run_id` makes the names of its executions its own.
+    """A run of `seconds` against `channel`. `run_id` is in the names of its executions.
 
-    What is under way when the time is over may take `drain` seconds to end.
+    Executions under way when the time is over may take `drain` seconds to end.
     """
 
     def __init__(
@@ -58,29 +58,29 @@ class Load:
         self._seconds = seconds
         self._drain = drain
         self._names = (f"b{run_id}{number:0{NAME_LENGTH - 1 - len(run_id)}d}" for number in count())
-        self._clock = time.perf_counter  # uvloop's own clock stands still for a turn of the loop and knows whole ms
+        self._clock = time.perf_counter  # uvloop's own clock has whole ms and is constant for a turn of the loop
         self._end = 0.0
         self.tally = Tally()
         self._rounds = Rounds(channel, self.tally)
 
     async def at_rate(self, rate: float, at_end: Callable[[], None]) -> None:
-        """Send `rate` events a second; calls `at_end` when the time is over, then waits for what is under way."""
+        """Send `rate` events a second; call `at_end` when the time is over, then wait for executions under way."""
         rows = max(1, round(rate / PACE))
         gap = rows / rate
         begin = self._clock()
         self._end = begin + self._seconds
         async with self._running(at_end) as tasks:
-            # In the order of time: the row that is free first takes the next execution.
+            # The row that is free first takes the next execution.
             free = [begin + row / rate for row in range(rows)]
             while (due := min(free)) < self._end:
                 play = next(self._next_play)
-                # An execution takes one place more than it has events: its creation.
+                # An execution has one call more than it has events: its creation.
                 free[free.index(due)] = due + gap * (len(play.steps) + 1)
                 await self._until(due)
                 tasks.append(asyncio.create_task(self._play(play, due, gap)))
 
     async def flat_out(self, in_flight: int, at_end: Callable[[], None]) -> None:
-        """Keep `in_flight` executions under way; calls `at_end` when the time is over, then lets them end."""
+        """Keep `in_flight` executions under way; call `at_end` when the time is over, then wait for their ends."""
         self._end = self._clock() + self._seconds
 
         async def row() -> None:
@@ -108,7 +108,7 @@ class Load:
         self.tally.creates_in_time += self._clock() < self._end
         for step in play.steps:
             if due is not None:
-                due = due + gap if due + gap < self._end else None  # what is left when the time is over goes quickly
+                due = due + gap if due + gap < self._end else None  # after the end of the time without pauses
                 await self._until(due)
             request = step.of(encoded)
             self.tally.bytes_sent += len(request)
@@ -139,7 +139,7 @@ class Load:
 
 
 class _Running:
-    """Tasks of a run: at the end of the block they are waited for, but not for ever."""
+    """The tasks of a run: a context manager that waits for them at its end, for `drain` seconds at most."""
 
     def __init__(self, seconds: float, at_end: Callable[[], None], drain: float) -> None:
         self._tasks: list[asyncio.Task[None]] = []

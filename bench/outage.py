@@ -1,9 +1,9 @@
-"""`python -m bench.outage`: executions away for a while under load, and how it comes back.
+"""`python -m bench.outage`: executions stopped for a while under load, and its return.
 
-Every execution is created before, as nobody can create one while the service is away. Then events are sent at a rate,
-each for the execution that has waited longest for its turn, so that those of one execution follow one another and the
-rate holds although callers wait. Every single call must be answered OK; and when executions is back, all that was
-answered must be read back in time, in order.
+Every execution is created before, as none can be created while the service is away. Then events are sent at a rate,
+each for the execution that has waited longest, so those of one execution follow one another and the rate holds although
+callers wait. Every single call must return OK; and when executions is back, all events must be read back in time, in
+order.
 """
 
 import argparse
@@ -22,51 +22,51 @@ from bench.check import CATCH_UP_SECONDS, Findings, check
 from bench.entities import Shape, register
 from bench.http2 import Channel
 from bench.load import CREATE
-from bench.report import answers
+from bench.report import responses
 from bench.rounds import Played, Rounds, Tally
 from bench.run import CONNECTIONS
 from bench.sequences import NAME_LENGTH, play
-from bench.stack import PLACE, Stack, running_stack
+from bench.stack import SCOPE, Stack, running_stack
 
-# The load goes on for so long after the return, so that it is caught up with under load.
+# The load goes on for so long after the return, so executions catches up under load.
 AFTER_SECONDS = 10.0
 BEFORE_SECONDS = 5.0
-# A caller whose verdict does not come waits for some seconds; meanwhile others must have their turn.
+# A caller whose verdict does not come waits for some seconds; meanwhile others must send.
 _WAIT_SECONDS = 8.0
-# What the launcher needs to stop and start, during which the load goes on.
+# The time of the launcher to stop and start, during which the load goes on.
 _COMMANDS_SECONDS = 10.0
 _CREATED_AT_ONCE = 16
-# An answer within this time came with its verdict.
+# A response within this time came with its verdict.
 _PROMPT_SECONDS = 1.0
 _SHAPE = Shape.SINGLE
 
 
 @dataclass
 class Outcome:
-    """What was answered and read back; times in seconds after the return of executions."""
+    """The responses of all calls and what was read back; times in seconds after the return of executions."""
 
     tally: Tally
     findings: Findings
     ends: Findings
-    """Read back when every execution had come to its end; it may be behind for as long once more."""
+    """Read back when every execution had ended; executions may be behind for as long once more."""
     longest: float
-    """The slowest answer."""
+    """The seconds of the slowest call."""
     caught_up: float
-    """When the last answer came that was not prompt. A verdict tells that all before it in its lane is applied."""
+    """When the last response came that was not prompt. After a verdict all before it in its lane is applied."""
     read_from: float
     """When reading back began."""
 
     @property
     def problems(self) -> list[str]:
-        """All that must not be."""
+        """Everything that must not happen, one line each."""
         refused = [
-            f"{number} x {path.rpartition('/')[2]} was answered with code {code}"
-            for (path, code), number in self.tally.answers.items()
+            f"{number} x {path.rpartition('/')[2]} returned code {code}"
+            for (path, code), number in self.tally.responses.items()
             if code != OK
         ]
         certain = max(self.caught_up, self.read_from)
         late = [f"everything was applied only after {certain:.1f} s"] if certain > CATCH_UP_SECONDS else []
-        given_up = [f"{played.name} did not come to its end" for played in self.tally.given_up]
+        given_up = [f"{played.name} did not end" for played in self.tally.given_up]
         return [*refused, *late, *given_up, *self.findings.wrong, *self.ends.wrong]
 
 
@@ -77,33 +77,33 @@ class Outage:
         self,
         stack: Stack,
         rate: float,
-        say: Callable[[str], None],
+        show: Callable[[str], None],
         *,
         before: float = BEFORE_SECONDS,
         after: float = AFTER_SECONDS,
     ) -> None:
         self._stack = stack
         self._rate = rate
-        self._say = say
+        self._show = show
         self._before, self._after = before, after
         self._channel = Channel("127.0.0.1", stack.port, CONNECTIONS)
         self._tally = Tally()
         self._rounds = Rounds(self._channel, self._tally)
         self._idle: deque[Played] = deque()
-        self._waits: list[tuple[float, float]] = []  # when answered, after how long
+        self._waits: list[tuple[float, float]] = []  # time of the response, seconds that it took
         self._over = asyncio.Event()
 
     async def run(self, seconds: float) -> Outcome:
-        """Take executions away for `seconds`."""
+        """Stop executions for `seconds` and return the outcome."""
         try:
-            await register(self._channel, PLACE, [_SHAPE])
+            await register(self._channel, SCOPE, [_SHAPE])
             await self._create(seconds)
             return await self._measure(seconds)
         finally:
             self._channel.close()
 
     async def _create(self, seconds: float) -> None:
-        shape = play(PLACE, _SHAPE)
+        shape = play(SCOPE, _SHAPE)
         events = (self._before + seconds + _COMMANDS_SECONDS + self._after) * self._rate
         number = int(max(events / len(shape.steps), self._rate * _WAIT_SECONDS))
         run = f"o{time.time_ns() // 1_000_000 % 10**9:09d}"
@@ -117,7 +117,7 @@ class Outage:
                 self._idle.append(played)
 
         await asyncio.gather(*(row() for _ in range(_CREATED_AT_ONCE)))
-        self._say(f"{number} executions created")
+        self._show(f"{number} executions created")
 
     async def _measure(self, seconds: float) -> Outcome:
         sending = asyncio.create_task(self._send_at_rate())
@@ -133,10 +133,10 @@ class Outage:
         await sending
         read_from = time.perf_counter() - back
         patience = CATCH_UP_SECONDS - read_from
-        findings = await check(self._channel, PLACE, self._tally.executions, patience=patience)
-        late = [answered for answered, waited in self._waits if waited > _PROMPT_SECONDS]
+        findings = await check(self._channel, SCOPE, self._tally.executions, patience=patience)
+        late = [moment for moment, waited in self._waits if waited > _PROMPT_SECONDS]
         await asyncio.gather(*(self._finish() for _ in range(_CREATED_AT_ONCE)))
-        ends = await check(self._channel, PLACE, self._tally.executions, patience=CATCH_UP_SECONDS)
+        ends = await check(self._channel, SCOPE, self._tally.executions, patience=CATCH_UP_SECONDS)
         longest = max(waited for _, waited in self._waits)
         return Outcome(self._tally, findings, ends, longest, max(late, default=back) - back, read_from)
 
@@ -147,7 +147,7 @@ class Outage:
             due += 1 / self._rate
             await asyncio.sleep(max(due - time.perf_counter(), 0))
             if not self._idle:
-                raise RuntimeError("every execution waits for an answer: the rate does not hold")
+                raise RuntimeError("every execution waits for a response: the rate does not hold")
             task = asyncio.create_task(self._send(self._idle.popleft()))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
@@ -159,7 +159,7 @@ class Outage:
             self._waits.append((time.perf_counter(), time.perf_counter() - began))
 
     async def _next(self, played: Played) -> bool:
-        """Send the next event of an execution; it has its turn again unless that was the last."""
+        """Send the next event of an execution and queue it again unless that was the last; return False on failure."""
         step = played.play.steps[played.accepted]
         if not await self._rounds.send(played, step.path, step.of(played.name.encode()), ends=step.ends):
             return False
@@ -174,12 +174,12 @@ class Outage:
 
 
 def report(outcome: Outcome) -> str:
-    """What there is to say, for people."""
+    """Return a summary for people."""
     problems = outcome.problems
     lines = [
         "",
-        *answers(outcome.tally),
-        f"slowest answer: {outcome.longest:.1f} s",
+        *responses(outcome.tally),
+        f"slowest call: {outcome.longest:.1f} s",
         f"verdicts come promptly again, under load: {outcome.caught_up:.1f} s after the return",
         f"reading back began {outcome.read_from:.1f} s after the return",
         f"read back then: {outcome.findings.entities} entities, {len(outcome.findings.wrong)} wrong",
@@ -191,21 +191,21 @@ def report(outcome: Outcome) -> str:
 
 
 def main() -> int:
-    """Run once on a sandbox of its own; answers the exit code: 1 when there is any problem."""
+    """Run once on a sandbox of its own; return the exit code: 1 when there is any problem."""
     parser = argparse.ArgumentParser(prog="python -m bench.outage", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="that executions is away")
     parser.add_argument("--rate", type=float, default=200.0, help="events a second")
     parser.add_argument("--replicas", type=int, default=1, help="of registry, of events and of executions")
-    parser.add_argument("--dir", type=Path, help="folder of the sandbox, which then stays; otherwise one that goes")
+    parser.add_argument("--dir", type=Path, help="folder of the sandbox, which stays then; otherwise a temporary one")
     arguments = parser.parse_args()
     with running_stack(replicas=arguments.replicas, folder=arguments.dir) as stack:
-        _say(f"executions away for {arguments.seconds:.0f} s under {arguments.rate:.0f} events/s")
-        outcome = uvloop.run(Outage(stack, arguments.rate, _say).run(arguments.seconds))
-    _say(report(outcome))
+        _show(f"executions away for {arguments.seconds:.0f} s under {arguments.rate:.0f} events/s")
+        outcome = uvloop.run(Outage(stack, arguments.rate, _show).run(arguments.seconds))
+    _show(report(outcome))
     return int(bool(outcome.problems))
 
 
-def _say(text: str) -> None:
+def _show(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

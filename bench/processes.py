@@ -18,17 +18,17 @@ GENERATOR = "generator"
 @dataclass(frozen=True)
 class _Process:
     parent: int
-    seconds: float  # its own and those of children that it has buried
+    seconds: float  # its own and those of children that it has reaped
 
 
 def sandbox_pids(state: Path) -> dict[str, int]:
-    """Process ids of the parts of a sandbox, by name, from its state.json."""
+    """Return the process ids of the parts of a sandbox, by name, from its state.json."""
     parts = json.loads(state.read_text())["parts"]
     return {name: part["pid"] for name, part in parts.items()}
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
-    """CPU seconds so far of each process with all its descendants, and of this one; a dead one has none."""
+    """Return the CPU seconds so far of each process with all its descendants, and of this one; 0 of a dead one."""
     processes = dict(_processes())
     children = _children(processes)
 
@@ -40,7 +40,7 @@ def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
 
 
 def resident_bytes(pids: Mapping[str, int]) -> dict[str, int]:
-    """Memory of each process with all its descendants; what several of them share counts once."""
+    """Return the memory of each process with all its descendants; shared pages count once."""
     children = _children(dict(_processes()))
 
     def total(pid: int) -> int:

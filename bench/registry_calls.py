@@ -1,4 +1,4 @@
-"""What `bench.registry` registers, and the lists it asks for: those of the console, flytectl and flytekit."""
+"""The calls of `bench.registry`: registrations, and the lists of the console, flytectl and flytekit."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from google.protobuf.message import Message
 
 from bench import entities
-from bench.entities import WORK, Place, Shape
+from bench.entities import WORK, ProjectDomain, Shape
 from bench.fill_registry import NAME, VERSION
 from bench.repeated import PAGE, ListCall
 
@@ -35,62 +35,62 @@ TASKS, WORKFLOWS, LAUNCH_PLANS = 1000, 200, 200
 _NEWEST_FIRST = Sort(key="created_at", direction=Sort.DESCENDING)
 
 
-def task(place: Place, name: str, version: str) -> TaskCreateRequest:
-    """A task as the load's tasks are, under a name of its own."""
-    request = entities.task(place, WORK)
+def task(scope: ProjectDomain, name: str, version: str) -> TaskCreateRequest:
+    """Return a task like the load's, with another name and version."""
+    request = entities.task(scope, WORK)
     request.id.name, request.id.version = name, version
     return request
 
 
-def workflow(place: Place, name: str, version: str) -> WorkflowCreateRequest:
-    """A workflow of one task."""
-    request = entities.workflow(place, Shape.SINGLE)
+def workflow(scope: ProjectDomain, name: str, version: str) -> WorkflowCreateRequest:
+    """Return a workflow of one task."""
+    request = entities.workflow(scope, Shape.SINGLE)
     request.id.name, request.id.version = name, version
     return request
 
 
-def launch_plan(place: Place, name: str, version: str) -> LaunchPlanCreateRequest:
-    """The launch plan of `workflow`, of the same name and version, as flytekit makes one for every workflow."""
-    request = entities.launch_plan(place, Shape.SINGLE)
+def launch_plan(scope: ProjectDomain, name: str, version: str) -> LaunchPlanCreateRequest:
+    """Return the launch plan of the workflow of this name and version, as flytekit makes one for every workflow."""
+    request = entities.launch_plan(scope, Shape.SINGLE)
     for identifier in (request.id, request.spec.workflow_id):
         identifier.name, identifier.version = name, version
     return request
 
 
-def registrations(place: Place) -> Iterator[tuple[str, list[Message]]]:
-    """What is registered in bulk, by method: each with a name of its own, every launch plan for a workflow of these."""
-    yield "CreateTask", [task(place, f"bench.bulk.{number}", VERSION) for number in range(TASKS)]
-    yield "CreateWorkflow", [workflow(place, f"bench.bulk.{number}", VERSION) for number in range(WORKFLOWS)]
-    yield "CreateLaunchPlan", [launch_plan(place, f"bench.bulk.{number}", VERSION) for number in range(LAUNCH_PLANS)]
+def registrations(scope: ProjectDomain) -> Iterator[tuple[str, list[Message]]]:
+    """Yield methods with their bulk of requests: each entity has a name of its own, each launch plan its workflow."""
+    yield "CreateTask", [task(scope, f"bench.bulk.{number}", VERSION) for number in range(TASKS)]
+    yield "CreateWorkflow", [workflow(scope, f"bench.bulk.{number}", VERSION) for number in range(WORKFLOWS)]
+    yield "CreateLaunchPlan", [launch_plan(scope, f"bench.bulk.{number}", VERSION) for number in range(LAUNCH_PLANS)]
 
 
-def models(place: Place) -> Iterator[tuple[str, Message]]:
-    """Requests for what `bench.fill_registry` copies, and the task that workflows run."""
-    yield "CreateTask", entities.task(place, WORK)
-    yield "CreateTask", task(place, NAME, VERSION)
-    yield "CreateWorkflow", workflow(place, NAME, VERSION)
-    yield "CreateLaunchPlan", launch_plan(place, NAME, VERSION)
+def models(scope: ProjectDomain) -> Iterator[tuple[str, Message]]:
+    """Yield requests for the entities that `bench.fill_registry` copies, and for the task that workflows run."""
+    yield "CreateTask", entities.task(scope, WORK)
+    yield "CreateTask", task(scope, NAME, VERSION)
+    yield "CreateWorkflow", workflow(scope, NAME, VERSION)
+    yield "CreateLaunchPlan", launch_plan(scope, NAME, VERSION)
 
 
-def activation(place: Place) -> LaunchPlanUpdateRequest:
-    """Activates the newest version of the model."""
-    return LaunchPlanUpdateRequest(id=launch_plan(place, NAME, VERSION).id, state=LaunchPlanState.ACTIVE)
+def activation(scope: ProjectDomain) -> LaunchPlanUpdateRequest:
+    """Return a request that activates the newest version of the model."""
+    return LaunchPlanUpdateRequest(id=launch_plan(scope, NAME, VERSION).id, state=LaunchPlanState.ACTIVE)
 
 
-def list_calls(place: Place) -> list[ListCall]:
-    """The calls to measure."""
-    where = NamedEntityIdentifier(project=place.project, domain=place.domain)
-    of_name = NamedEntityIdentifier(project=place.project, domain=place.domain, name=NAME)
-    newest = ResourceListRequest(id=where, limit=PAGE, sort_by=_NEWEST_FIRST)
+def list_calls(scope: ProjectDomain) -> list[ListCall]:
+    """Return the calls to measure."""
+    whole_domain = NamedEntityIdentifier(project=scope.project, domain=scope.domain)
+    of_name = NamedEntityIdentifier(project=scope.project, domain=scope.domain, name=NAME)
+    newest = ResourceListRequest(id=whole_domain, limit=PAGE, sort_by=_NEWEST_FIRST)
     newest_of_name = ResourceListRequest(id=of_name, limit=PAGE, sort_by=_NEWEST_FIRST)
-    names = NamedEntityIdentifierListRequest(project=place.project, domain=place.domain, limit=PAGE)
-    of_workflow = f"eq(workflow.project,{place.project})+eq(workflow.domain,{place.domain})+eq(workflow.name,{NAME})"
+    names = NamedEntityIdentifierListRequest(project=scope.project, domain=scope.domain, limit=PAGE)
+    of_workflow = f"eq(workflow.project,{scope.project})+eq(workflow.domain,{scope.domain})+eq(workflow.name,{NAME})"
 
     def filtered(filters: str, request: ResourceListRequest = newest) -> ResourceListRequest:
         return ResourceListRequest(id=request.id, limit=PAGE, sort_by=_NEWEST_FIRST, filters=filters)
 
     return [
-        *_name_lists(place, names),
+        *_name_lists(scope, names),
         ListCall("of a name, newest first", "ListWorkflows", newest_of_name, WorkflowList, paged=True),
         ListCall("of a domain, newest first", "ListWorkflows", newest, WorkflowList, paged=True),
         ListCall("of a name, newest first", "ListTasks", newest_of_name, TaskList, paged=True),
@@ -110,18 +110,18 @@ def list_calls(place: Place) -> list[ListCall]:
         ListCall(
             "of a domain",
             "ListActiveLaunchPlans",
-            ActiveLaunchPlanListRequest(project=place.project, domain=place.domain, limit=PAGE, sort_by=_NEWEST_FIRST),
+            ActiveLaunchPlanListRequest(project=scope.project, domain=scope.domain, limit=PAGE, sort_by=_NEWEST_FIRST),
             LaunchPlanList,
         ),
         ListCall("of a name", "GetActiveLaunchPlan", ActiveLaunchPlanRequest(id=of_name), LaunchPlan),
     ]
 
 
-def _name_lists(place: Place, names: NamedEntityIdentifierListRequest) -> list[ListCall]:
+def _name_lists(scope: ProjectDomain, names: NamedEntityIdentifierListRequest) -> list[ListCall]:
     console = NamedEntityListRequest(
         resource_type=ResourceType.WORKFLOW,
-        project=place.project,
-        domain=place.domain,
+        project=scope.project,
+        domain=scope.domain,
         limit=PAGE,
         sort_by=Sort(key="name", direction=Sort.ASCENDING),
         filters="eq(state,0)",

@@ -1,7 +1,7 @@
-"""Calls that are made again and again by one caller, at every size of what is stored.
+"""Calls that one caller makes again and again, with more and more rows stored.
 
-What counts is the median, and by how much it grows with the size: at the last it may be half as much again as at the
-first. A page at offset 100,000 may cost 50 ms: PostgreSQL reads as many entries of an index to get there.
+The result is the median, and by how much it grows with the size of the history: at the last size it may be 1.5 times
+that at the first. A page at offset 100,000 may cost 50 ms: PostgreSQL reads as many entries of an index to get there.
 """
 
 import time
@@ -15,26 +15,26 @@ from bench.entities import SERVICE
 from bench.http2 import Channel
 from bench.report import percentile
 
-# A page as flytectl asks for it; every list has more to tell at every size, so that pages are full and comparable.
+# The page of flytectl; every list has more rows at every size, so pages are full and comparable.
 PAGE = 100
 DEEP_PAGE = 1000
 MOST_GROWTH = 1.5
-# Calls before the clock runs: connections, plans and caches are those of a service that has been running.
+# Calls before the measurement, so connections, plans and caches are those of a service that has been running.
 _WARM_UP = 10
 
 
 @dataclass(frozen=True)
 class ListCall:
-    """A list, or a get, as it is called again and again; `paged` when its page 1,000 is asked for too."""
+    """A list, or a get, that is called again and again; `paged` when its page 1,000 is requested too."""
 
     what: str
     method: str
     request: Message
-    answer: type[Message]
+    response: type[Message]
     paged: bool = False
 
     def page(self, number: int) -> bytes:
-        """The request for that page, the first being 1; tokens are offsets."""
+        """Return the request for a page, the first being 1; tokens are offsets."""
         request = type(self.request)()
         request.CopyFrom(self.request)
         if number > 1:
@@ -42,15 +42,15 @@ class ListCall:
         return request.SerializeToString()
 
     def rows(self, body: bytes) -> int:
-        """How many things an answer tells of."""
-        answer = self.answer.FromString(body)
-        (of,) = [field.name for field in answer.DESCRIPTOR.fields if field.message_type and field.is_repeated] or [""]
-        return len(getattr(answer, of)) if of else 1
+        """Return the number of entities in a response."""
+        response = self.response.FromString(body)
+        (of,) = [field.name for field in response.DESCRIPTOR.fields if field.message_type and field.is_repeated] or [""]
+        return len(getattr(response, of)) if of else 1
 
 
 @dataclass
-class Listed:
-    """How a call went, by page and size: medians in seconds, rows of an answer, and why it failed."""
+class Measured:
+    """The measurements of a call, by page and size: medians in seconds, rows of a response, and why it failed."""
 
     call: ListCall
     medians: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -58,44 +58,44 @@ class Listed:
     failure: str = ""
 
     def growth(self, sizes: Sequence[int]) -> float:
-        """Median of the first page at the last size, as a multiple of that at the first."""
+        """Return the median of the first page at the last size, as a multiple of that at the first."""
         return self._ratio((1, sizes[-1]), (1, sizes[0]))
 
     def depth(self, sizes: Sequence[int]) -> float:
-        """Median of the deep page at the last size, as a multiple of the first page's."""
+        """Return the median of the deep page at the last size, as a multiple of the first page's."""
         return self._ratio((DEEP_PAGE, sizes[-1]), (1, sizes[-1]))
 
     def _ratio(self, one: tuple[int, int], other: tuple[int, int]) -> float:
         return self.medians.get(one, float("nan")) / self.medians.get(other, float("nan"))
 
 
-async def ask_all(port: int, lists: Sequence[Listed], size: int, repeats: int) -> None:
-    """Make each call at this size."""
+async def measure_all(port: int, lists: Sequence[Measured], size: int, repeats: int) -> None:
+    """Measure each call at this size."""
     channel = Channel("127.0.0.1", port, 1)
     try:
-        for one in lists:
-            deep = one.call.paged and size >= 2 * PAGE * DEEP_PAGE
+        for measured in lists:
+            deep = measured.call.paged and size >= 2 * PAGE * DEEP_PAGE
             for page in (1, DEEP_PAGE) if deep else (1,):
-                await _ask(channel, one, page, size, repeats)
+                await _measure(channel, measured, page, size, repeats)
     finally:
         channel.close()
 
 
-async def _ask(channel: Channel, one: Listed, page: int, size: int, repeats: int) -> None:
-    request, took = one.call.page(page), []
+async def _measure(channel: Channel, measured: Measured, page: int, size: int, repeats: int) -> None:
+    request, took = measured.call.page(page), []
     for _ in range(_WARM_UP + repeats):
         began = time.perf_counter()
-        answer = await channel.call(SERVICE + one.call.method, request)
+        response = await channel.call(SERVICE + measured.call.method, request)
         took.append(time.perf_counter() - began)
-        if answer.code != OK:
-            one.failure = f"code {answer.code}: {answer.message}"
+        if response.code != OK:
+            measured.failure = f"code {response.code}: {response.message}"
             return
-    one.rows[page, size] = one.call.rows(answer.body)
-    one.medians[page, size] = percentile(sorted(took[_WARM_UP:]), 50)
+    measured.rows[page, size] = measured.call.rows(response.body)
+    measured.medians[page, size] = percentile(sorted(took[_WARM_UP:]), 50)
 
 
-def table(lists: Sequence[Listed], sizes: Sequence[int]) -> list[str]:
-    """The medians as a table of Markdown."""
+def table(lists: Sequence[Measured], sizes: Sequence[int]) -> list[str]:
+    """Return the medians as a Markdown table."""
     first, last = f"{sizes[0]:,}", f"{sizes[-1]:,}"
     deep = f"page {DEEP_PAGE:,}"
     heads = [
@@ -107,21 +107,21 @@ def table(lists: Sequence[Listed], sizes: Sequence[int]) -> list[str]:
         f"{deep} / page 1",
     ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for one in lists:
-        what = f"| {one.call.method}, {one.call.what} |"
-        if one.failure:
-            lines.append(f"{what} **failed**: {one.failure} |" + " |" * (len(sizes) + 3))
+    for measured in lists:
+        what = f"| {measured.call.method}, {measured.call.what} |"
+        if measured.failure:
+            lines.append(f"{what} **failed**: {measured.failure} |" + " |" * (len(sizes) + 3))
             continue
-        cells = [f"{one.medians[1, size] * 1000:.2f}" for size in sizes]
-        growth = one.growth(sizes)
+        cells = [f"{measured.medians[1, size] * 1000:.2f}" for size in sizes]
+        growth = measured.growth(sizes)
         cells.append(f"{growth:.2f}" if growth <= MOST_GROWTH else f"**{growth:.2f}, too much**")
-        median = one.medians.get((DEEP_PAGE, sizes[-1]))
-        cells += [f"{median * 1000:.2f}", f"{one.depth(sizes):.2f}"] if median else ["", ""]
-        lines.append(f"{what} {_rows(one, sizes)} | " + " | ".join(cells) + " |")
+        median = measured.medians.get((DEEP_PAGE, sizes[-1]))
+        cells += [f"{median * 1000:.2f}", f"{measured.depth(sizes):.2f}"] if median else ["", ""]
+        lines.append(f"{what} {_rows(measured, sizes)} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _rows(one: Listed, sizes: Sequence[int]) -> str:
-    """Rows of an answer; of each size when they differ."""
-    rows = [one.rows[1, size] for size in sizes]
+def _rows(measured: Measured, sizes: Sequence[int]) -> str:
+    """Return the rows of a response, of each size when they differ."""
+    rows = [measured.rows[1, size] for size in sizes]
     return str(rows[0]) if len(set(rows)) == 1 else ", ".join(map(str, rows))

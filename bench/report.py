@@ -1,4 +1,4 @@
-"""What a run came to, as text: rates, latencies, failures, CPU, and the machine it ran on."""
+"""The report of a run: rates, latencies, failures, CPU, and the machine it ran on."""
 
 import os
 import platform
@@ -14,18 +14,18 @@ from bench.rounds import Tally
 from bench.sequences import Play
 
 PERCENTILES = (50.0, 99.0, 99.9)
-# Messages of failures are for reading; most of a long one is the same for all.
+# Characters of a failure's message; most of a long one is the same for all.
 _MESSAGE_MOST = 100
 _MEBIBYTE = 1 << 20
-# Of a run that is long enough to be told in parts.
+# A run of this length is reported in parts too.
 _LONG_SECONDS = 60.0
-# Of the loop that measures the pace: a tenth of a second or two.
+# Steps of the loop that measures the pace: a tenth of a second or two.
 _LOOP_STEPS = 2_000_000
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run: what was asked for, what was sent, what was found afterwards. `cpu` in seconds while the load lasted."""
+    """A run: its parameters, its calls, its findings. `cpu` in seconds while the load lasted."""
 
     title: str
     seconds: float
@@ -33,11 +33,11 @@ class Result:
     findings: Findings
     cpu: Mapping[str, float]
     pace: float = 0.0
-    """Steps of a plain loop that this Python made a second, alone on the machine, just before the load."""
+    """Steps a second of a plain loop of this Python, alone on the machine, just before the load."""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Smallest of the sorted `values` that `percent` of them do not exceed (nearest rank); NaN for none."""
+    """Return the smallest of the sorted `values` that `percent` of them do not exceed (nearest rank); NaN for none."""
     if not values:
         return float("nan")
     rank = -(-len(values) * percent // 100)
@@ -45,20 +45,20 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def render(result: Result) -> str:
-    """`result` as a section of Markdown."""
+    """Return `result` as a section of Markdown."""
     tally = result.tally
     errors, retries = sum(tally.errors.values()), sum(tally.retries.values())
     return "\n".join(
         (
             f"## {result.title}",
             "",
-            f"- events answered OK: {tally.in_time}, **{tally.in_time / result.seconds:.0f} a second**",
+            f"- events accepted: {tally.in_time}, **{tally.in_time / result.seconds:.0f} a second**",
             *_parts(result),
             f"- executions created: {tally.creates_in_time}, {tally.creates_in_time / result.seconds:.1f} a second",
             f"- errors: {errors}; retries: {retries}; executions given up: {len(tally.given_up)}",
             *_failures(tally),
             f"- read back: {result.findings.entities} entities, {len(result.findings.wrong)} wrong",
-            *(f"  - {wrong}" for wrong in result.findings.told()),
+            *(f"  - {wrong}" for wrong in result.findings.shown()),
             *(
                 [f"- pace before it: {result.pace / 1e6:.1f} million steps of a plain loop a second"]
                 if result.pace
@@ -73,10 +73,10 @@ def render(result: Result) -> str:
     )
 
 
-def answers(tally: Tally) -> list[str]:
-    """Lines about how calls were answered and what became of them."""
+def responses(tally: Tally) -> list[str]:
+    """Return lines about the codes of all calls and about failures."""
     codes: Counter[int] = Counter()
-    for (_, code), number in tally.answers.items():
+    for (_, code), number in tally.responses.items():
         codes[code] += number
     counted = ", ".join(f"code {code}: {number}" for code, number in sorted(codes.items()))
     return [
@@ -87,18 +87,18 @@ def answers(tally: Tally) -> list[str]:
 
 
 def _parts(result: Result) -> list[str]:
-    """How the rate went; a run of a few seconds says nothing about that."""
-    marks = result.tally.in_parts
-    if result.seconds < _LONG_SECONDS or not marks:
+    """Return a line with the rate in each part of the time; none for a run that is too short for that."""
+    counts = result.tally.in_parts
+    if result.seconds < _LONG_SECONDS or not counts:
         return []
-    rates = [(after - before) * len(marks) / result.seconds for before, after in pairwise([0, *marks])]
-    return [f"  - in {len(marks)} equal parts of the time: {', '.join(f'{rate:.0f}' for rate in rates)} a second"]
+    rates = [(after - before) * len(counts) / result.seconds for before, after in pairwise([0, *counts])]
+    return [f"  - in {len(counts)} equal parts of the time: {', '.join(f'{rate:.0f}' for rate in rates)} a second"]
 
 
 def pace() -> float:
-    """Steps of a plain loop a second: what the machine and the build of Python are worth, which differ by a half.
+    """Return steps of a plain loop a second: the speed of the machine and the build of Python, which differ by a half.
 
-    The best of a few tries, as others may share the machine.
+    It is the best of a few tries, as other programs may share the machine.
     """
     return _LOOP_STEPS / min(
         timeit.repeat("for i in range(steps): i * i % 7", number=1, globals={"steps": _LOOP_STEPS})
@@ -136,7 +136,7 @@ def _failures(tally: Tally) -> list[str]:
 
 
 def describe_machine() -> list[str]:
-    """Lines about this machine."""
+    """Return lines about this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _MEBIBYTE
     return [
         f"- machine: {_processor()}, {os.cpu_count()} cores, {memory:.0f} MiB; load generator and servers share it",
@@ -145,7 +145,7 @@ def describe_machine() -> list[str]:
 
 
 def describe_sizes(plays: Sequence[Play]) -> list[str]:
-    """A table of what is sent for an execution of each shape."""
+    """Return a table of the events of an execution of each shape."""
     lines = ["| shape | events | bytes an event, mean | largest |", "|---|---|---|---|"]
     for play in plays:
         sizes = [len(step.request) for step in play.steps]

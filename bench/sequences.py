@@ -1,8 +1,8 @@
-"""What an engine sends for an execution of each shape, in its order (reference: events.md 6, clients.md 6.1).
+"""The events that an engine sends for an execution of each shape, in its order (engine.md#event-sequences).
 
-A sequence is serialized once. Executions differ in their names only, and these have one length, so that an event for
-one of them is the serialized event with the name in place of the stand-in. Times are those of the first execution: no
-server looks at anything but their order.
+A sequence is serialized once. Executions differ in their names only, and these have one length, so an event of an
+execution is the serialized event with the name instead of the stand-in. Times are those of the first execution:
+servers use only their order.
 """
 
 import time
@@ -37,7 +37,7 @@ from bench.entities import (
     SERVICE,
     SUBTASKS,
     WORK,
-    Place,
+    ProjectDomain,
     Shape,
     execution,
     task,
@@ -45,12 +45,12 @@ from bench.entities import (
     workflow,
 )
 
-# The longest name that Flyte gives an execution; no other text of an event looks like the stand-in.
+# The length of the longest name that Flyte generates for an execution; no other text of an event is like the stand-in.
 NAME_LENGTH = 20
 STAND_IN = "q" * NAME_LENGTH
 _STAND_IN_BYTES = STAND_IN.encode()
 
-# A pod reports some reasons while it starts, 0 to 5 typically; each is an event (events.md 6.2, number 6).
+# A pod reports some reasons while it starts, 0 to 5 typically; each is an event (engine.md#single-task-node).
 POD_REASONS = ("[ContainersNotReady|ContainerCreating]: containers with unready status", "Successfully pulled image")
 DYNAMIC_NODES = 10
 # A round of the engine finds some subtasks changed and reports them in one event; each changes a few times.
@@ -61,7 +61,7 @@ _STEP_NANOS = 10_000_000
 
 
 class Entity(NamedTuple):
-    """What has a phase: the execution (no node), a node, or the attempt of a node's task."""
+    """An entity with a phase: the execution (no node), a node, or the attempt of a node's task."""
 
     node: str = ""
     parent: str = ""
@@ -70,7 +70,7 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One event: where it goes, its serialized request, which entity it brings into which phase, and its reason."""
+    """One event: the path of its method, its serialized request, its entity and that one's new phase, its reason."""
 
     path: str
     request: bytes
@@ -80,31 +80,31 @@ class Step:
 
     @property
     def ends(self) -> bool:
-        """Whether it brings a node or a task to its end, so that it may be known already (events.md 1.3)."""
+        """Whether it ends a node or a task, so a server may have it already (events.md#reactions-of-the-engine)."""
         succeeded = TaskExecution.SUCCEEDED if self.entity.is_task else NodeExecution.SUCCEEDED
         return bool(self.entity.node) and self.phase == succeeded
 
     def of(self, name: bytes) -> bytes:
-        """The request for the execution `name`."""
+        """Return the request for the execution `name`."""
         return self.request.replace(_STAND_IN_BYTES, name)
 
 
 @dataclass(frozen=True)
 class Play:
-    """An execution of a shape: how it is created, and the events of its life."""
+    """An execution of a shape: the request that creates it, and its events."""
 
     shape: Shape
     create: bytes
     steps: tuple[Step, ...]
 
     def create_for(self, name: bytes) -> bytes:
-        """The request that creates the execution `name`."""
+        """Return the request that creates the execution `name`."""
         return self.create.replace(_STAND_IN_BYTES, name)
 
 
-def play(place: Place, shape: Shape) -> Play:
-    """The life of an execution of `shape` that succeeds."""
-    script = _Script(place)
+def play(scope: ProjectDomain, shape: Shape) -> Play:
+    """Return the events of an execution of `shape` that succeeds."""
+    script = _Script(scope)
     script.workflow(WorkflowExecution.RUNNING)
     script.boundary_start("")
     if shape is Shape.DYNAMIC:
@@ -116,11 +116,11 @@ def play(place: Place, shape: Shape) -> Play:
     script.boundary_end("")
     script.workflow(WorkflowExecution.SUCCEEDING)
     script.workflow(WorkflowExecution.SUCCEEDED, output_uri=script.uri("end-node", "outputs.pb"))
-    return Play(shape, execution(place, shape, STAND_IN).SerializeToString(), tuple(script.steps))
+    return Play(shape, execution(scope, shape, STAND_IN).SerializeToString(), tuple(script.steps))
 
 
 def _tasks(script: "_Script", parent: str, spec_ids: Sequence[str]) -> None:
-    """Tasks side by side: the engine walks over all of them once a round and reports what it finds."""
+    """Add parallel tasks: the engine visits all of them once a round and reports their changes."""
     nodes = [(nested(parent, spec_id), spec_id) for spec_id in spec_ids]
     for node, spec_id in nodes:
         script.node(node, NodeExecution.QUEUED, spec_id, parent, input_uri=script.uri(node, "inputs.pb"))
@@ -141,7 +141,7 @@ def _tasks(script: "_Script", parent: str, spec_ids: Sequence[str]) -> None:
 
 
 def _dynamic(script: "_Script") -> None:
-    """A task that makes a workflow, which then runs below its node (events.md 6.3)."""
+    """Add a task that makes a workflow, which then runs below its node (engine.md#dynamic-nodes)."""
     node = "n0"
     script.node(node, NodeExecution.QUEUED, node, input_uri=script.uri(node, "inputs.pb"))
     script.task(node, TaskExecution.QUEUED, reason="task submitted to K8s", input_uri=script.uri(node, "inputs.pb"))
@@ -152,7 +152,7 @@ def _dynamic(script: "_Script") -> None:
     script.task(node, TaskExecution.SUCCEEDED, output_uri=script.uri(node, "futures.pb"), logs=_logs(node))
     spec_ids = [f"dn{number}" for number in range(DYNAMIC_NODES)]
     metadata = TaskNodeMetadata()
-    metadata.dynamic_workflow.compiled_workflow.CopyFrom(_made(script.place, spec_ids))
+    metadata.dynamic_workflow.compiled_workflow.CopyFrom(_made(script.scope, spec_ids))
     metadata.dynamic_workflow.id.CopyFrom(metadata.dynamic_workflow.compiled_workflow.primary.template.id)
     metadata.dynamic_workflow.dynamic_job_spec_uri = script.uri(node, "futures.pb")
     flags: dict[str, Any] = {"is_parent": True, "is_dynamic": True}
@@ -163,13 +163,13 @@ def _dynamic(script: "_Script") -> None:
     script.node(node, NodeExecution.SUCCEEDED, node, output_uri=script.uri(node, "outputs.pb"), **flags)
 
 
-def _made(place: Place, spec_ids: Iterable[str]) -> CompiledWorkflowClosure:
-    template = workflow(place, Shape.DYNAMIC).spec.template
-    template.id.CopyFrom(place.identifier(ResourceType.WORKFLOW, "dynamic.made"))
+def _made(scope: ProjectDomain, spec_ids: Iterable[str]) -> CompiledWorkflowClosure:
+    template = workflow(scope, Shape.DYNAMIC).spec.template
+    template.id.CopyFrom(scope.identifier(ResourceType.WORKFLOW, "dynamic.made"))
     del template.nodes[:]
     boundary = [Node(id="start-node"), Node(id="end-node")]
-    template.nodes.extend([*boundary, *(task_node(place, spec_id) for spec_id in spec_ids)])
-    work = task(place, WORK)
+    template.nodes.extend([*boundary, *(task_node(scope, spec_id) for spec_id in spec_ids)])
+    work = task(scope, WORK)
     work.spec.template.id.CopyFrom(work.id)
     return CompiledWorkflowClosure(
         primary=CompiledWorkflow(template=template), tasks=[CompiledTask(template=work.spec.template)]
@@ -177,7 +177,7 @@ def _made(place: Place, spec_ids: Iterable[str]) -> CompiledWorkflowClosure:
 
 
 def _map(script: "_Script") -> None:
-    """One attempt for the whole array; its subtasks are external resources (events.md 6.4)."""
+    """Add one attempt for a whole array; its subtasks are external resources (engine.md#map-tasks)."""
     node = "n0"
     inputs = script.uri(node, "inputs.pb")
     script.node(node, NodeExecution.QUEUED, node, input_uri=inputs, is_array=True)
@@ -195,7 +195,7 @@ def _map(script: "_Script") -> None:
 
 
 def nested(parent: str, spec_id: str) -> str:
-    """Unique id of a node below `parent` (events.md 6.1); ours are too short to be hashed."""
+    """Return the unique id of a node below `parent` (engine.md#node-ids); those here are too short to be hashed."""
     return f"{parent}-0-{spec_id}" if parent else spec_id
 
 
@@ -206,27 +206,27 @@ def _logs(node: str) -> list[TaskLog]:
 
 @dataclass
 class _Script:
-    """Collects the steps of one execution."""
+    """A collector of the steps of one execution."""
 
-    place: Place
+    scope: ProjectDomain
     steps: list[Step] = field(default_factory=list)
     began: int = field(default_factory=time.time_ns)
 
     @property
     def execution(self) -> WorkflowExecutionIdentifier:
-        return WorkflowExecutionIdentifier(project=self.place.project, domain=self.place.domain, name=STAND_IN)
+        return WorkflowExecutionIdentifier(project=self.scope.project, domain=self.scope.domain, name=STAND_IN)
 
     def uri(self, node: str, file: str) -> str:
-        folder = f"{self.place.project}-{self.place.domain}-{STAND_IN}"
+        folder = f"{self.scope.project}-{self.scope.domain}-{STAND_IN}"
         return f"s3://flyte-bucket/metadata/propeller/{folder}/{node}/data/0/{file}"
 
-    def workflow(self, phase: WorkflowExecution.Phase, **told: Any) -> None:
+    def workflow(self, phase: WorkflowExecution.Phase, **fields: Any) -> None:
         event = WorkflowExecutionEvent(
-            execution_id=self.execution, producer_id="propeller", phase=phase, occurred_at=self._now(), **told
+            execution_id=self.execution, producer_id="propeller", phase=phase, occurred_at=self._now(), **fields
         )
         self._add("CreateWorkflowEvent", WorkflowExecutionEventRequest(event=event), Entity(), phase)
 
-    def node(self, node: str, phase: NodeExecution.Phase, spec_id: str, parent: str = "", **told: Any) -> None:
+    def node(self, node: str, phase: NodeExecution.Phase, spec_id: str, parent: str = "", **fields: Any) -> None:
         event = NodeExecutionEvent(
             id=self._node(node),
             producer_id="propeller",
@@ -236,7 +236,7 @@ class _Script:
             spec_node_id=spec_id,
             node_name=spec_id,
             event_version=1,
-            **told,
+            **fields,
         )
         if parent:
             event.parent_node_metadata.CopyFrom(ParentNodeExecutionMetadata(node_id=parent))
@@ -253,10 +253,10 @@ class _Script:
         self.node(node, NodeExecution.QUEUED, "end-node", parent, input_uri=self.uri(node, "inputs.pb"))
         self.node(node, NodeExecution.SUCCEEDED, "end-node", parent, output_uri=self.uri(node, "outputs.pb"))
 
-    def task(self, node: str, phase: TaskExecution.Phase, version: int = 0, *, reason: str = "", **told: Any) -> None:
+    def task(self, node: str, phase: TaskExecution.Phase, version: int = 0, *, reason: str = "", **fields: Any) -> None:
         metadata = TaskExecutionMetadata(generated_name=f"{STAND_IN}-{node}-0", plugin_identifier="container")
         event = self._attempt(node, phase, version, metadata)
-        event.MergeFrom(TaskExecutionEvent(producer_id="propeller", reported_at=self._now(), **told))
+        event.MergeFrom(TaskExecutionEvent(producer_id="propeller", reported_at=self._now(), **fields))
         event.task_type = "python-task"
         if reason:
             event.reason = reason
@@ -271,9 +271,9 @@ class _Script:
         version: int,
         indexes: Iterable[int],
         subtask_phase: TaskExecution.Phase,
-        **told: Any,
+        **fields: Any,
     ) -> None:
-        """An event of an array's attempt; it carries neither producer nor report time (events.md 6.4)."""
+        """Add an event of an array's attempt; it has neither producer nor report time (engine.md#map-tasks)."""
         resources = [
             ExternalResourceInfo(index=index, external_id=f"{STAND_IN}-{node}-n{index}-0", phase=subtask_phase)
             for index in indexes
@@ -282,14 +282,14 @@ class _Script:
             generated_name=f"{STAND_IN}-{node}-0", plugin_identifier="k8s-array", external_resources=resources
         )
         event = self._attempt(node, phase, version, metadata)
-        event.MergeFrom(TaskExecutionEvent(task_type="container_array", **told))
+        event.MergeFrom(TaskExecutionEvent(task_type="container_array", **fields))
         self._add("CreateTaskEvent", TaskExecutionEventRequest(event=event), Entity(node, is_task=True), phase)
 
     def _attempt(
         self, node: str, phase: TaskExecution.Phase, version: int, metadata: TaskExecutionMetadata
     ) -> TaskExecutionEvent:
         return TaskExecutionEvent(
-            task_id=self.place.identifier(ResourceType.TASK, MAPPED if metadata.external_resources else WORK),
+            task_id=self.scope.identifier(ResourceType.TASK, MAPPED if metadata.external_resources else WORK),
             parent_node_execution_id=self._node(node),
             phase=phase,
             phase_version=version,

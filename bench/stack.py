@@ -1,6 +1,6 @@
-"""A sandbox of the load generator's own, and what can be done to its parts.
+"""A sandbox of the load generator's own, and control of its parts.
 
-It is driven as a person would: by the launcher's commands, by `state.json` and by signals.
+It is controlled as a user would: by the launcher's commands, by `state.json` and by signals.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.entities import Place
+from bench.entities import ProjectDomain
 from bench.processes import sandbox_pids
 from bench.run import Target
 
-PLACE = Place("flytesnacks", "development")
+SCOPE = ProjectDomain("flytesnacks", "development")
 _COMMAND_SECONDS = 180
 _POLL_SECONDS = 0.05
-# A part comes back within seconds; whatever takes this long does not come back.
+# A part comes back within seconds; one that takes this long does not come back.
 READY_SECONDS = 60.0
 
 
@@ -37,21 +37,21 @@ class Stack:
 
     @property
     def target(self) -> Target:
-        """Where load goes."""
-        return Target("127.0.0.1", self.port, PLACE, sandbox_pids(self._state_file))
+        """The target of the load."""
+        return Target("127.0.0.1", self.port, SCOPE, sandbox_pids(self._state_file))
 
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
-        """What state.json tells of each part."""
+        """The state of each part, from state.json."""
         parts: dict[str, dict[str, Any]] = json.loads(self._state_file.read_text())["parts"]
         return parts
 
     def replicas(self, name: str) -> list[str]:
-        """The parts that are the service or server `name`."""
+        """Return the names of the parts that are the service or server `name`."""
         return [part for part in self.parts if part == name or part.rpartition("-")[0] == name]
 
     def launcher(self, *command: str, replicas: int = 1) -> None:
-        """Carry out a command of the launcher; raises CalledProcessError."""
+        """Carry out a command of the launcher; raise CalledProcessError."""
         environment = {
             **os.environ,
             "PORT": str(self.port),
@@ -63,13 +63,13 @@ class Stack:
         )
 
     def signal(self, part: str, number: signal.Signals) -> int:
-        """Send a signal to a part; answers its process id."""
+        """Send a signal to a part; return its process id."""
         pid: int = self.parts[part]["pid"]
         os.kill(pid, number)
         return pid
 
     async def until_ready(self, *, but: int | None = None) -> None:
-        """Wait until every part is ready, none of them as the process `but`; raises TimeoutError."""
+        """Wait until every part is ready, none of them as the process `but`; raise TimeoutError."""
         async with asyncio.timeout(READY_SECONDS):
             while not all(part["ready"] and part["pid"] != but for part in self.parts.values()):  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_SECONDS)  # another process writes the file and sends no event
@@ -81,7 +81,7 @@ class Stack:
 
 @contextmanager
 def running_stack(*, replicas: int = 1, folder: Path | None = None) -> Iterator[Stack]:
-    """A sandbox on a free port to the end of the block; in a folder that goes with it, unless one is given."""
+    """Run a sandbox on a free port to the end of the block, in a temporary folder unless one is given."""
     with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as temporary:
         # A short path: PostgreSQL's socket must fit into 107 characters.
         stack = Stack(folder or Path(temporary), _free_port())

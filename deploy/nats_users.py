@@ -1,25 +1,25 @@
-"""Who may say and hear what over NATS: a user for each service, with permissions for its own subjects only.
+"""Permissions over NATS: a user for each service, with permissions for its own subjects only.
 
-The subjects are those of `services.contracts`, the questions to JetStream those of `services.kit`; tests compare. For
-every place that runs the services: `authorization` renders what belongs into the server's configuration.
+The subjects are those of `services.contracts`, the requests to JetStream those of `services.kit`; tests compare.
+`authorization` renders the block of the server's configuration, for every deployment.
 
-| user | asks | says | hears | keeps streams | reads |
+| user | sends requests to | publishes | subscribes to | owns streams | consumes |
 |---|---|---|---|---|---|
-| registry | projects | its facts | | FLYTE_REGISTRY | |
-| executions | projects, registry | its facts, verdicts | | FLYTE_EXECUTIONS | batches, its facts (engine) |
+| registry | projects | announcements | | FLYTE_REGISTRY | |
+| executions | projects, registry | announcements, verdicts | | FLYTE_EXECUTIONS | batches, its announcements (engine) |
 | events | | batches | verdicts | EVENT_BATCHES, EVENT_VERDICTS | batches (log), verdicts, refused events |
-| projects | executions | its facts | | FLYTE_PROJECTS | |
+| projects | executions | announcements | | FLYTE_PROJECTS | |
 
-Each but events answers the questions to it, with one reply to each that it was asked, and everybody hears replies below
-an inbox of its own. Nobody else gets in: there is no anonymous user, and the system account has none.
+Each but events serves requests, with one response to each, and each receives responses below an inbox of its own.
+There are no other users: no anonymous user, and none of the system account.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-# How long a question may be answered; longer than anybody waits.
-_ANSWER_TIME = "30s"
+# How long a service may respond to a request; longer than any caller waits.
+_RESPONSE_TIME = "30s"
 
 
 @dataclass(frozen=True)
@@ -29,51 +29,54 @@ class Consumer:
     stream: str
     name: str
     pushed: bool = False
-    """Whether the server sends to `_INBOX.<name>`; otherwise who reads fetches."""
+    """Whether the server sends to `_INBOX.<name>`; otherwise the reader fetches."""
     read: bool = True
-    """Whether this user reads; otherwise it only makes it, on behalf of another one."""
+    """Whether this user reads; otherwise it only creates the consumer, for another user."""
 
 
 @dataclass(frozen=True)
 class Rights:
-    """What one user may do."""
+    """The rights of one user; the first four are subjects."""
 
-    answers: tuple[str, ...] = ()
-    asks: tuple[str, ...] = ()
-    says: tuple[str, ...] = ()
-    hears: tuple[str, ...] = ()
-    keeps: tuple[str, ...] = ()
-    """Streams of its own, to make and to shape."""
+    serves: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
+    publishes: tuple[str, ...] = ()
+    subscribes: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    """Streams of its own, which it creates and configures."""
     replaces: tuple[str, ...] = ()
-    """Of these, those that it may delete: a stream of a former release is made anew."""
+    """Those of its streams that it may delete, to replace a stream of an earlier release."""
     rereads: tuple[str, ...] = ()
-    """Of these, those that it also reads by a consumer without a name."""
+    """Those of its streams that it also reads by a consumer without a name."""
     consumers: tuple[Consumer, ...] = ()
 
 
-_ASK_PROJECTS = ("ask.projects.get_project", "ask.projects.get_project_and_attributes")
+_REQUEST_PROJECTS = ("ask.projects.get_project", "ask.projects.get_project_and_attributes")
 _LANE = Consumer("EVENT_BATCHES", "executions-event-lane-0", pushed=True)
 
 USERS: Mapping[str, Rights] = {
     "registry": Rights(
-        answers=("ask.registry.*",), asks=_ASK_PROJECTS, says=("flyte.registry.>",), keeps=("FLYTE_REGISTRY",)
+        serves=("ask.registry.*",),
+        requests=_REQUEST_PROJECTS,
+        publishes=("flyte.registry.>",),
+        streams=("FLYTE_REGISTRY",),
     ),
     "executions": Rights(
-        answers=("ask.executions.*",),
-        asks=(
-            *_ASK_PROJECTS,
+        serves=("ask.executions.*",),
+        requests=(
+            *_REQUEST_PROJECTS,
             "ask.registry.get_launch_plan",
             "ask.registry.launch_task",
             "ask.registry.locate_workflow_closure",
         ),
-        says=("flyte.executions.>", "flyte.events.verdicts.*"),
-        keeps=("FLYTE_EXECUTIONS",),
+        publishes=("flyte.executions.>", "flyte.events.verdicts.*"),
+        streams=("FLYTE_EXECUTIONS",),
         consumers=(_LANE, Consumer("FLYTE_EXECUTIONS", "engine")),
     ),
     "events": Rights(
-        says=("flyte.events.batch.*",),
-        hears=("flyte.events.verdicts.*",),
-        keeps=("EVENT_BATCHES", "EVENT_VERDICTS"),
+        publishes=("flyte.events.batch.*",),
+        subscribes=("flyte.events.verdicts.*",),
+        streams=("EVENT_BATCHES", "EVENT_VERDICTS"),
         replaces=("EVENT_BATCHES",),
         rereads=("EVENT_VERDICTS",),
         consumers=(
@@ -83,16 +86,16 @@ USERS: Mapping[str, Rights] = {
         ),
     ),
     "projects": Rights(
-        answers=("ask.projects.*",),
-        asks=("ask.executions.get_default_config",),
-        says=("flyte.projects.>",),
-        keeps=("FLYTE_PROJECTS",),
+        serves=("ask.projects.*",),
+        requests=("ask.executions.get_default_config",),
+        publishes=("flyte.projects.>",),
+        streams=("FLYTE_PROJECTS",),
     ),
 }
 
 
 def authorization(passwords: Mapping[str, str]) -> str:
-    """Return the block of the server's configuration that lets these users in, and nobody else."""
+    """Return the block of the server's configuration that admits these users and no others."""
     users = [
         {"user": name, "password": passwords[name], "permissions": permissions(name, rights)}
         for name, rights in USERS.items()
@@ -101,30 +104,31 @@ def authorization(passwords: Mapping[str, str]) -> str:
 
 
 def permissions(name: str, rights: Rights) -> dict[str, object]:
-    """Return the permissions of a user as the server's configuration has them."""
-    publish = [*rights.asks, *rights.says, *_api(rights)]
-    pushed = (f"_INBOX.{one.name}" for one in rights.consumers if one.pushed and one.read)
+    """Return the permissions of a user in the form of the server's configuration."""
+    publish = [*rights.requests, *rights.publishes, *_api(rights)]
+    pushed = (f"_INBOX.{consumer.name}" for consumer in rights.consumers if consumer.pushed and consumer.read)
     allowed: dict[str, object] = {
         "publish": {"allow": publish},
-        "subscribe": {"allow": [f"_INBOX.{name}.>", *rights.answers, *rights.hears, *pushed]},
+        "subscribe": {"allow": [f"_INBOX.{name}.>", *rights.serves, *rights.subscribes, *pushed]},
     }
-    return allowed | ({"allow_responses": {"max": 1, "expires": _ANSWER_TIME}} if rights.answers else {})
+    return allowed | ({"allow_responses": {"max": 1, "expires": _RESPONSE_TIME}} if rights.serves else {})
 
 
 def _api(rights: Rights) -> Iterator[str]:
-    """Yield the subjects on which JetStream is asked, and told that messages are done."""
-    for stream in rights.keeps:
+    """Yield the subjects of requests to JetStream and of acknowledgements."""
+    for stream in rights.streams:
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE"))
     for stream in rights.replaces:
         yield from (f"$JS.API.STREAM.DELETE.{stream}", f"$JS.API.CONSUMER.LIST.{stream}")
     for stream in rights.rereads:
         yield from (f"$JS.API.CONSUMER.CREATE.{stream}", f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*")
-    for stream in sorted({one.stream for one in rights.consumers} - set(rights.keeps)):
-        # Whoever starts first makes it; only who keeps it may change it.
+    for stream in sorted({consumer.stream for consumer in rights.consumers} - set(rights.streams)):
+        # The first service to start creates it; only its owner may change it.
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE"))
-    for one in rights.consumers:
-        yield from (f"$JS.API.CONSUMER.{verb}.{one.stream}.{one.name}" for verb in ("INFO", "DURABLE.CREATE"))
-        if one.read:
-            yield f"$JS.ACK.{one.stream}.{one.name}.>"
-            if not one.pushed:
-                yield f"$JS.API.CONSUMER.MSG.NEXT.{one.stream}.{one.name}"
+    for consumer in rights.consumers:
+        name = f"{consumer.stream}.{consumer.name}"
+        yield from (f"$JS.API.CONSUMER.{verb}.{name}" for verb in ("INFO", "DURABLE.CREATE"))
+        if consumer.read:
+            yield f"$JS.ACK.{name}.>"
+            if not consumer.pushed:
+                yield f"$JS.API.CONSUMER.MSG.NEXT.{name}"

@@ -16,7 +16,7 @@ from services.settings import PROCESSES
 
 PAGE = Path(__file__).with_name("settings.md")
 UNITS = ("seconds", "bytes", "days")
-"""What the name of a setting of a time or a size ends with."""
+"""The name of a setting of a time or a size ends with its unit."""
 
 _INTRODUCTION = """\
 # Settings
@@ -27,11 +27,11 @@ Written by `make docs` from the definitions in `services/*/config.py`, `services
 A service reads its environment first, then the YAML file that `FLYTEPLANE_CONFIG` names, then takes the default. In the
 environment a setting is `FLYTEPLANE_` and its name in capitals; a table is JSON, and one key of it
 `FLYTEPLANE_<SETTING>__<KEY>`; the items of an array are separated by commas. An unknown or wrong setting stops the
-start with one line. The gateway is rendered from options of `python -m gateway render`. In the sandbox,
+start with one line. The gateway's settings are options of `python -m gateway render`. In the sandbox,
 [a file](#the-sandboxs-file-of-settings) has the settings of all processes.
 
-Times are in seconds and sizes in bytes, and the names of the settings end so. Days are the unit of what is kept for
-days: the event log has a partition for each, and goes by whole days.
+Times are in seconds and sizes in bytes; the names of the settings end with the unit. Days are the unit of the event
+log's retention: the log has a partition for each day and is deleted by whole days.
 
 ## The sandbox's file of settings
 
@@ -61,9 +61,9 @@ AWS_SECRET_ACCESS_KEY = "..."
 
 Tables are `registry`, `executions`, `events`, `projects`, `gateway` and `environment`. Several processes need the same
 `objects_url`, `metadata_storage_prefix`, `task_resource_limits` and `max_message_bytes`, so these are allowed above all
-tables only. The sandbox decides about ports, databases, NATS, TLS and the signing key itself: they are refused, as is
-everything unknown or wrong, before anything starts. `FLYTEPLANE_LOG_LEVEL` in the environment of `make up` has priority
-over the file. The sandbox's folder is readable by its owner only; `make reset` deletes it, and the file in it.
+tables only. The sandbox sets ports, databases, NATS, TLS and the signing key itself: settings of these are refused
+before anything starts, as are unknown and wrong ones. `FLYTEPLANE_LOG_LEVEL` in the environment of `make up` has
+priority over the file. The sandbox's folder is readable by its owner only; `make reset` deletes it, and the file in it.
 """
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", Address: "address"}
@@ -78,7 +78,7 @@ def page() -> str:
 
 
 def _services() -> Iterator[str]:
-    """Yield a section for each set of settings, those that most services have first."""
+    """Yield a section for each set of settings; the ones that most services have come first."""
     models = {name: model for name, model in PROCESSES.items() if issubclass(model, ProcessSettings)}
     for definition in dict.fromkeys(kind for model in models.values() for kind in reversed(model.__mro__)):
         if issubclass(definition, ProcessSettings):
@@ -102,7 +102,7 @@ def _own(definition: type[BaseModel]) -> dict[str, FieldInfo]:
     return {name: field for name, field in definition.model_fields.items() if name in definition.__annotations__}
 
 
-def _section(title: str, place: str, fields: Mapping[str, FieldInfo]) -> str:
+def _section(title: str, given_as: str, fields: Mapping[str, FieldInfo]) -> str:
     rows = (
         (
             _code(name),
@@ -113,7 +113,7 @@ def _section(title: str, place: str, fields: Mapping[str, FieldInfo]) -> str:
         )
         for name, field in fields.items()
     )
-    return f"## {title}\n\n{_table(('Setting', place, 'Type', 'Default', 'What it does'), rows)}"
+    return f"## {title}\n\n{_table(('Setting', given_as, 'Type', 'Default', 'What it does'), rows)}"
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -122,7 +122,7 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _type(name: str, field: FieldInfo) -> str:
-    """Return the unit of a time or a size, else the type, with what bounds it."""
+    """Return the unit of a time or a size, else the type, with its bounds."""
     unit = name.rpartition("_")[2]
     bounds = [
         f"{words} {getattr(limit, attribute)}"

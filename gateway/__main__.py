@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _from(setting: str) -> dict[str, Any]:
-    """Return what the command line takes from the definition of a setting: its default and its description."""
+    """Return argparse's keywords from the definition of a setting: its default and its description."""
     field = _FIELDS[setting]
     return {"default": field.get_default(call_default_factory=True), "help": field.description}
 

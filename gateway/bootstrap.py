@@ -14,7 +14,8 @@ from gateway.routes import Routes
 
 _OWNER_ONLY = 0o600
 
-# google.rpc.Code for replies that Envoy makes itself (gateway.md A.7 and B.4); lua/outer.lua knows the same.
+# google.rpc.Code for replies that Envoy makes itself (gateway.md#status-codes-of-local-replies); the same is in
+# lua/outer.lua.
 CODES = {
     400: 3,
     401: 16,
@@ -31,8 +32,8 @@ CODES = {
     503: 14,
     504: 4,
 }
-# The same for gRPC clients, where Envoy would say UNKNOWN, which flytekit takes for "log in", or INTERNAL for what the
-# client sent. A time-out in mid request becomes UNAVAILABLE.
+# The same for gRPC clients. Envoy's own choice would be UNKNOWN, which flytekit takes for "log in", or INTERNAL for a
+# fault of the client. A time-out in mid request becomes UNAVAILABLE.
 GRPC_CODES = {400: 3, 405: 12, 408: 14, 413: 8, 431: 8, 500: 13}
 
 
@@ -56,14 +57,14 @@ def _host(text: str) -> str:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the gateway shows to clients that speak TLS: PEM files, the certificate with its chain."""
+    """The gateway's TLS certificate, with its chain, and its private key: PEM files."""
 
     chain: Path
     key: Path
 
 
 class Settings(BaseModel):
-    """What differs between two gateways; the title of a field is its option of `python -m gateway render`."""
+    """The settings of a gateway; the title of a field is its option of `python -m gateway render`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -86,26 +87,32 @@ class Settings(BaseModel):
     """PEM files: the certificate with its chain, and its private key. They turn TLS on."""
 
     cors_origins: Sequence[Annotated[str, AfterValidator(_origin)]] = Field(default=(), title="--cors-origin")
-    """scheme://host[:port] of web pages that may call the gateway, besides its own; may be repeated."""
+    """scheme://host[:port] of web pages that may call the gateway, in addition to its own; may be repeated."""
 
     hosts: Sequence[Annotated[str, AfterValidator(_host)]] = Field(default=(), title="--host")
     """Names by which REST clients and web pages reach the gateway; may be repeated. None: by any."""
 
     max_message_bytes: int = Field(default=4 * limits.MIB, ge=1024, title="--max-message-bytes")
-    """Largest request, as the services take it."""
+    """Size limit of a request to a service; the same as the services' setting."""
 
     access_log: StrictBool = Field(default=False, title="--access-log")
     """Write a JSON line a request to standard output."""
 
 
 def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
-    """Return Envoy's configuration. The descriptor sets and scripts it names are in `out`."""
+    """Return Envoy's configuration.
+
+    Args:
+        routes: The routing table.
+        out: The folder of the descriptor sets and scripts that the configuration names.
+        settings: The settings of this gateway.
+    """
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
     reflection = [clusters.grpc_cluster(routing.REFLECTION, settings.reflection)] if settings.reflection else []
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
-        # Whoever reaches it can stop the gateway, so a socket is for its owner only.
+        # A client of it can stop the gateway, so a socket is for its owner only.
         "admin": {"address": settings.admin.as_envoy(mode=_OWNER_ONLY)},
         "static_resources": {
             "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
@@ -125,7 +132,7 @@ def _listener(settings: Settings, connection_manager: dict[str, Any]) -> dict[st
     return {
         "name": "front",
         "address": settings.listen.as_envoy(),
-        # With it two gateways could listen on the same port without an error, each getting some of the requests.
+        # With it two gateways could listen on the same port without an error, and each would get some of the requests.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": limits.CONNECTION_BUFFER,
         "filter_chains": [{"filters": [manager], **tls}],
@@ -152,14 +159,14 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "front",
         "codec_type": "AUTO",
-        "use_remote_address": True,  # so that nobody outside can set Envoy's internal headers
-        # A slash in a name stays escaped until the transcoder has split the path; the reference would split there and
-        # answer 404. As in the reference //, . and .. are cleaned (gateway.md A.4).
+        "use_remote_address": True,  # clients cannot set Envoy's internal headers
+        # A slash in a name stays escaped until the transcoder has split the path; flyteadmin would split there and
+        # return 404. As in flyteadmin //, . and .. are cleaned (gateway.md#rest-paths).
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "normalize_path": True,
         "merge_slashes": True,
         "http_protocol_options": {"accept_http_10": True},
-        "generate_request_id": settings.access_log,  # nobody else reads it
+        "generate_request_id": settings.access_log,  # nothing else reads it
         **limits.of_connections(),
         "local_reply_config": {"mappers": [*_grpc_mappers(), _unwritable_mapper(), *_rest_mappers()]},
         "access_log": [_access_log()] if settings.access_log else [],
@@ -176,9 +183,9 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
 
 
 def _unwritable_mapper() -> dict[str, Any]:
-    """Say INTERNAL where the transcoder says 502 because it cannot write a reply as JSON.
+    """Return the mapper to INTERNAL of the transcoder's 502 for a reply that it cannot write as JSON.
 
-    Services look at their replies first, and say of what it is (services/kit/rpc/json_replies.py).
+    Services check their replies first, with a message that names the value (services/kit/rpc/json_replies.py).
     """
     replied = {"filter": filters.REST_SPACE, "path": [{"key": "replied"}], "value": {"string_match": {"exact": "yes"}}}
     metadata = {"metadata_filter": {"matcher": replied, "match_if_key_not_found": False}}
@@ -230,7 +237,7 @@ def _status_is(status: int) -> dict[str, Any]:
 
 
 def _is_rest(*, rest: bool) -> dict[str, Any]:
-    """Match REST requests, transcoded ones too, which look like gRPC by then; or the others."""
+    """Return a filter that matches REST requests, also transcoded ones, which look like gRPC by then; or the others."""
     looks_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     plain = {"header_filter": {"header": looks_grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
     transcoded = {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": True}}}

@@ -1,7 +1,7 @@
-"""The services as Envoy sees them: clusters.
+"""Envoy's clusters: the services behind the gateway.
 
-A service that was killed must be reachable again as soon as it listens. So nothing here may hold a grudge: a single
-server is never ejected nor counted out by health checks, and where there are several, the others take over at once.
+A service that was killed must be reachable again as soon as it listens. So a single server is never ejected, neither
+as an outlier nor by health checks; where there are several, the others take over at once.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway import limits
 
-# Loopback refuses at once; in a cluster a dead pod's address answers nothing, and the retry goes to another pod.
+# Loopback refuses at once; in a cluster a dead pod's address does not respond, and the retry goes to another pod.
 CONNECT_TIMEOUT = "0.5s"
 # How long a new pod, or a vanished one, may go unnoticed in DNS. Failures are looked up again sooner.
 DNS = {
@@ -21,46 +21,49 @@ DNS = {
     "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "2s"},
 }
 
-# Bounds against a flood, far above what the services carry; without them Envoy's default of 1024 would answer
-# UNAVAILABLE in an ordinary burst of a large workflow.
+# Bounds against a flood, far above what the services can serve. Envoy's default of 1024 would return UNAVAILABLE in an
+# ordinary burst of a large workflow.
 MOST_REQUESTS = 10_000
-# All of them may wait for a repeat at a time, as they do while a service starts again. A budget would be a share of the
-# requests that a server has, which are none then, and tell most callers at once that it is away. What bounds the load
-# of repeats is that each request has few, with pauses (routes.toml).
+# All of them may wait for a retry at a time, as they do while a service restarts. A retry budget is a share of the
+# requests that are active, which are none then, so most callers would get UNAVAILABLE at once. The load of retries is
+# bounded because each request has few, with pauses (routes.toml).
 MOST_RETRIES = MOST_REQUESTS
 
 # The largest Envoy allows. It bounds headers and trailers, and an error's text travels there twice: as grpc-message
-# and in base64 among the details. The default of 60 KiB turned long errors into UNAVAILABLE (gateway.md B.5).
+# and in base64 among the details. The default of 60 KiB turned long errors into UNAVAILABLE
+# (gateway.md#sizes-of-errors).
 MOST_HEADERS_KB = 8192
 # The largest Envoy allows for one field, which is grpc-status-details-bin. By default a field above 64 KiB ends the
 # whole connection, with every call on it.
 LARGEST_HEADER_KB = 256
 CONCURRENT_STREAMS = 1000
-# What of one answer comes from a service before its client has taken it. The calls of all clients share connections:
-# the window of a connection holds all of its streams' ones, so that clients who do not read stall nobody else.
+# The bytes of one response that a service may send before its client reads them. The calls of all clients share
+# connections: the window of a connection is the sum of its streams' windows, so clients that do not read stall no
+# other client.
 STREAM_WINDOW = limits.STREAM_WINDOW
 CONNECTION_WINDOW = CONCURRENT_STREAMS * STREAM_WINDOW
 
-# A peer that vanished without a word: probes by the kernel, and one HTTP/2 ping before a request on a connection
-# that was idle for long. No ping at intervals: gRPC servers end connections that ping without a call (gateway.md B.6).
+# Against a peer that vanished without closing: probes by the kernel, and one HTTP/2 ping before a request on a
+# connection that was idle for long. No pings at intervals: gRPC servers end connections that ping without a call
+# (gateway.md#connections).
 TCP_KEEPALIVE = {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
 PING_BEFORE_USE = {"connection_idle_interval": "30s", "timeout": "2s"}
 
 # uvicorn closes a connection that was idle for 5 s; closing first, no request can run into that.
 HTTP_IDLE = "3s"
 
-# With several servers: the one that fails to answer this often in a row is left out for a moment.
+# With several servers: one that fails to respond this often in a row is ejected for a moment.
 OUTLIERS = {
     "consecutive_gateway_failure": 5,
     "enforcing_consecutive_gateway_failure": 100,
-    "enforcing_consecutive_5xx": 0,  # INTERNAL is an answer, not an absence
+    "enforcing_consecutive_5xx": 0,  # a server that returns INTERNAL is reachable
     "enforcing_success_rate": 0,
     "interval": "1s",
     "base_ejection_time": "2s",
     "max_ejection_time": "10s",
     "max_ejection_percent": 50,
 }
-# A server that drains says NOT_SERVING; two seconds later it gets no new requests.
+# A server that drains reports NOT_SERVING; two seconds later it gets no new requests.
 HEALTH_TIMES = {
     "interval": "2s",
     "no_traffic_interval": "2s",
@@ -72,7 +75,7 @@ HEALTH_CHECK = {**HEALTH_TIMES, "grpc_health_check": {}}
 HTTP_HEALTH_CHECK = {**HEALTH_TIMES, "http_health_check": {"path": "/healthz"}}
 
 UNIX = "unix:"
-"""What the address of a socket in the file system begins with."""
+"""Prefix of the address of a socket in the file system."""
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -83,7 +86,7 @@ class AddressError(ValueError):
 
 @dataclass(frozen=True)
 class Address:
-    """Where something listens: a DNS name or an IP address, and a port; or a socket at an absolute path, port 0."""
+    """The address of a listener: a DNS name or an IP address, and a port; or a socket at an absolute path, port 0."""
 
     host: str
     port: int
@@ -100,12 +103,12 @@ class Address:
 
     @property
     def is_socket(self) -> bool:
-        """Tell a socket in the file system from an address in the network."""
+        """Return whether this is a socket in the file system, not an address in the network."""
         return self.host.startswith("/")
 
     @property
     def is_fixed(self) -> bool:
-        """Tell an IP address or a socket from a DNS name."""
+        """Return whether this is an IP address or a socket, not a DNS name."""
         if self.is_socket:
             return True
         try:
@@ -140,7 +143,7 @@ def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
-    return cluster | _judged(addresses, HEALTH_CHECK)
+    return cluster | _health_checked(addresses, HEALTH_CHECK)
 
 
 def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
@@ -154,10 +157,10 @@ def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
             },
         },
     }
-    return cluster | _judged(addresses, HTTP_HEALTH_CHECK)
+    return cluster | _health_checked(addresses, HTTP_HEALTH_CHECK)
 
 
-def _judged(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
+def _health_checked(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
     if len(addresses) > 1 or not addresses[0].is_fixed:
         return {"health_checks": [health_check], "outlier_detection": OUTLIERS}
     return {}

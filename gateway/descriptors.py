@@ -1,8 +1,8 @@
-"""What Envoy's transcoder must know of flyteidl: four descriptor sets and the REST patterns.
+"""flyteidl for Envoy's transcoder: four descriptor sets and the REST patterns.
 
-Envoy's gRPC-JSON transcoder speaks JSON only, lets a request body win over the path, and cannot answer in binary.
-The reference does all three otherwise (gateway.md A.2 and A.6). Flyteplane bends the descriptors instead of the
-transcoder (docs/decisions/0002-rest-by-four-descriptor-sets.md):
+Envoy's gRPC-JSON transcoder reads and writes JSON only, and lets a request body win over the path. flyteadmin also
+reads and writes binary, and lets the path win (gateway.md#choice-of-forms, gateway.md#bodies). Flyteplane changes the
+descriptors instead of the transcoder (docs/decisions/0002-rest-by-four-descriptor-sets.md):
 
 * reply BINARY: every response type becomes google.api.HttpBody, which the transcoder passes through as it is.
   `lua/inner.lua` wraps the real message.
@@ -33,7 +33,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 from google.rpc import error_details_pb2, status_pb2
 
-# The extra field's number: far above any that flyteidl uses, below protobuf's reserved 19000. `lua/inner.lua` knows it.
+# The extra field's number: far above any that flyteidl uses, below protobuf's reserved 19000; also in `lua/inner.lua`.
 BODY_FIELD = 15999
 BODY_NAME = "rest_body"
 
@@ -45,8 +45,8 @@ SERVICES = tuple(
     service.full_name for module in SERVICE_MODULES for service in module.DESCRIPTOR.services_by_name.values()
 )
 
-# Beside the services: every message that can be an error's detail. With an unknown one the transcoder cannot write
-# the error (gateway.md B.1.14).
+# The services, and every message that can be an error's detail: with an unknown one the transcoder cannot write the
+# error (gateway.md#rest-errors).
 MODULES = (*SERVICE_MODULES, event_pb2, status_pb2, error_details_pb2, httpbody_pb2)
 
 
@@ -91,7 +91,7 @@ def methods() -> frozenset[str]:
 
 
 def rest_patterns() -> tuple[Pattern, ...]:
-    """Return every REST pattern of the five Flyte services, additional bindings included (gateway.md A.4)."""
+    """Return every REST pattern of the five Flyte services, additional bindings included (gateway.md#rest-paths)."""
     return tuple(
         Pattern(f"{service.full_name}/{method.name}", verb.upper(), getattr(rule, verb), rule.body == "*")
         for module in SERVICE_MODULES
@@ -104,7 +104,7 @@ def rest_patterns() -> tuple[Pattern, ...]:
 
 
 def descriptor_set(body: Form, reply: Form) -> FileDescriptorSet:
-    """Return flyteidl's descriptors, bent for REST requests with this form of body and this form of reply."""
+    """Return flyteidl's descriptors, changed for REST requests with this form of body and this form of reply."""
     files = _installed_files()
     messages = {f".{file.package}.{message.name}": (file, message) for file in files for message in file.message_type}
     for file in files:
@@ -148,10 +148,10 @@ def _path(rule: http_pb2.HttpRule) -> str:
 
 
 def _with_body_field(file: FileDescriptorProto, message: DescriptorProto, body: Form) -> str:
-    """Put a copy of a request message with the extra field beside the message; return the copy's full name.
+    """Add a copy of a request message with the extra field to the message's file; return the copy's full name.
 
-    The copy must live in the same file: Envoy's descriptor pool is stricter than Python's and wants every type that a
-    field names to be imported by the field's own file.
+    The copy must be in the same file: Envoy's descriptor pool is stricter than Python's and requires that the field's
+    own file imports every type that the field names.
     """
     original, name = f".{file.package}.{message.name}", f"{message.name}Rest"
     full_name = f".{file.package}.{name}"
@@ -182,7 +182,7 @@ def _import_http_body(file: FileDescriptorProto) -> None:
 
 
 def _imports_first(files: list[FileDescriptorProto]) -> list[FileDescriptorProto]:
-    """Order files so that each comes after those it imports, as Envoy reads them."""
+    """Return the files, each after those it imports, as Envoy reads them."""
     by_name = {file.name: file for file in files}
     ordered: dict[str, FileDescriptorProto] = {}
 

@@ -1,9 +1,9 @@
-"""What happens to a request on its way: Envoy's HTTP filters, and which of them see which request.
+"""Envoy's HTTP filters, and which of them see which request.
 
-A gRPC request passes only CORS, gRPC-Web and the router. One that comes from a web page passes a script before them
-that refuses strangers, as REST requests, uploads and downloads do. The transcoder and the two scripts around it are
-switched off by default; the routes for REST switch them on. Envoy decides that once, when the request arrives, so a
-transcoded request keeps them although it then takes the route of its method.
+A gRPC request passes only CORS, gRPC-Web and the router. One from a web page first passes a script that refuses pages
+of other origins, as REST requests, uploads and downloads do. The transcoder and the two scripts around it are disabled
+by default; the routes for REST enable them. Envoy decides that once, when the request arrives, so a transcoded request
+keeps them although it then takes the route of its method.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 INNER = "flyteplane.inner"
 ROUTER = "envoy.filters.http.router"
 
-# Metadata that the scripts leave on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST,
+# Metadata that the scripts set on a request: `route` chooses the transcoder's flavour, `reply` marks it as REST,
 # `page` as a gRPC call of a web page that may make it.
 REST_SPACE = "flyteplane.rest"
 
-# How much longer than in binary a message may be in JSON. It is two to four times as long; bytes are 1.4 times as long.
+# How many times as long as in binary a message may be in JSON. Usually it is two to four times, for bytes 1.4 times.
 JSON_FACTOR = 4
 # A reply is held in memory as a whole while it is transcoded. This bounds Envoy's memory only: lists have limits.
 LARGEST_REPLY = 64 * 1024 * 1024
@@ -35,7 +35,7 @@ EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
 def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
     """Return the filters in order; their files are in `out`.
 
-    Calls are not counted here: the services do it, by method and code, for a fraction of what it costs Envoy.
+    Calls are not counted here: services count them, by method and code, for a fraction of what it costs Envoy.
     """
     return [
         _filter(CORS, "cors.v3.Cors"),
@@ -44,13 +44,13 @@ def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
         _script(OUTER, out / "outer.lua"),
         {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON, largest_message), "disabled": True},
         _script(INNER, out / "inner.lua"),
-        # Without Envoy's headers about timing: nobody reads them, and every reply would carry them.
+        # Without Envoy's headers about timing: no client reads them, and every reply would carry them.
         _filter(ROUTER, "router.v3.Router", suppress_envoy_headers=True),
     ]
 
 
 def largest_body(body: Form, largest_message: int) -> int:
-    """Return how many bytes a REST request's body may have, for services that take messages of `largest_message`."""
+    """Return the largest size of a REST request's body, in bytes, for services that accept `largest_message` bytes."""
     return largest_message * (JSON_FACTOR if body is Form.JSON else 1)
 
 
@@ -83,7 +83,7 @@ def rest_switched_on(flavour: dict[str, Any]) -> dict[str, Any]:
 
 
 def pages_switched_on() -> dict[str, Any]:
-    """Return the filter settings of a route that web pages may take, beside those for REST."""
+    """Return the filter settings of a route other than REST that web pages may take."""
     return {ORIGIN: _ON}
 
 

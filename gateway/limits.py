@@ -1,6 +1,6 @@
-"""What strangers may use up of the gateway: memory, connections, streams and time.
+"""Bounds of what clients may use up of the gateway: memory, connections, streams and time.
 
-Nobody is known at the gateway, so the bounds hold for a connection, a stream, or the process as a whole.
+The gateway does not identify its callers, so the bounds are for a connection, a stream, or the process as a whole.
 """
 
 from typing import Any
@@ -8,47 +8,48 @@ from typing import Any
 KIB = 1024
 MIB = 1024 * KIB
 
-# Same as the reference: a client that does not finish its headers is cut off.
+# As in flyteadmin: a client that does not finish its headers is disconnected.
 HEADERS_TIMEOUT = "32s"
 # A connection without a request. gRPC clients open another one when they need it.
 CONNECTION_IDLE = "60s"
-# The same before TLS is spoken.
+# For the TLS handshake of a new connection.
 HANDSHAKE_TIMEOUT = "15s"
-# The streams that may rest: Health/Watch and reflection, in either direction.
+# For the streams that may be idle: Health/Watch and reflection, in either direction.
 STREAM_IDLE = "300s"
-# A request from its first byte to its answer's last, unless its route says otherwise: the longest time limit of
-# routes.toml and as much again for a body that comes slowly. `timeout` of a route counts from the end of the body only.
+# From the first byte of a request to the last of its response, unless its route sets another limit: the longest time
+# limit of routes.toml, and as much again for a slow body. `timeout` of a route counts from the end of the body only.
 LONGEST_REQUEST = "120s"
-# Between two pieces of a body that is not whole yet.
+# Between two pieces of a body that is not complete yet.
 BODY_IDLE = "10s"
 
-# What one connection may have under way. The engine sends the events of all its workers through one connection; gRPC
-# clients let further calls wait by themselves. A flood from one connection leaves room in the services for others.
+# Open streams of one connection. The engine sends the events of all its workers through one connection; gRPC clients
+# queue further calls themselves. A flood from one connection leaves capacity in the services for others.
 STREAMS = 256
-# What a stream, or a connection, may send that nobody has taken yet. It is enough for 2.5 MB/s to a client 100 ms away.
+# Bytes that a stream, or a connection, may send before they are read: enough for 2.5 MB/s to a client 100 ms away.
 STREAM_WINDOW = 256 * KIB
 CONNECTION_WINDOW = 8 * MIB
-# What of a message is kept on its way, in either direction, when the other side is slower.
+# Bytes of a message that are buffered, in either direction, when the other side is slower.
 CONNECTION_BUFFER = 256 * KIB
-# What is kept of a request for another try; a longer one is not tried again.
+# Bytes of a request that are buffered for a retry; a longer request is not retried.
 RETRY_BUFFER = 256 * KIB
 
 # Far above what a platform opens; a bound so that a flood ends in refused connections and not in a killed process.
 MOST_CONNECTIONS = 20_000
 
-# The memory that requests and answers may take together. REST messages are held as a whole, everything else streams.
+# Memory of all requests and responses together. REST messages are buffered as a whole, everything else streams.
 HEAP = 512 * MIB
-# From here on the streams that hold most are reset, the more of them the nearer the end is.
+# From this share of the heap on, the largest streams are reset; the fuller the heap, the more of them.
 RESET_FROM, RESET_ALL = 0.4, 0.9
-# What a stream holds before it can be among them, as a power of two: 128 KiB. Envoy sorts streams into eight sizes from
-# here on, each twice the one before, and reaches the next smaller one with each eighth of the way from RESET_FROM to
-# RESET_ALL. So bodies of 4 MiB are reset early, at some 300 MB, and streams below 128 KiB never.
+# The least that a stream buffers to be among them, as a power of two: 128 KiB. Envoy sorts streams into eight sizes
+# from this one on, each twice the one before, and resets the next smaller size with each eighth of the way from
+# RESET_FROM to RESET_ALL. So bodies of 4 MiB are reset early, at some 300 MB, and streams below 128 KiB never.
 LARGE_STREAM_POWER = 17
-# Only when that was in vain others notice.
+# Other requests are refused only when that was not enough.
 REFUSE_FROM = 0.95
-# How often the heap is looked at: bodies can come at some 100 MB a second.
+# How often the heap is measured: bodies can arrive at some 100 MB a second.
 HEAP_REFRESH = "0.1s"
-# Of a heap in use, which is always: every ten seconds free memory goes back to the system where it is much.
+# The share of the heap that is always in use, so the action is always on: every ten seconds Envoy returns much free
+# memory to the system.
 SHRINK_FROM = 0.001
 
 _HEAP = "envoy.resource_monitors.fixed_heap"
@@ -70,7 +71,7 @@ def of_connections() -> dict[str, Any]:
 
 
 def overload_manager() -> dict[str, Any]:
-    """Return what Envoy does when connections or memory run out."""
+    """Return Envoy's overload manager: its actions when connections or memory run out."""
     return {
         "refresh_interval": HEAP_REFRESH,
         "resource_monitors": [

@@ -11,7 +11,7 @@ CONFIG_FILE = "envoy.yaml"
 
 
 class _PlainDumper(yaml.CSafeDumper):
-    """YAML without anchors: what is said twice is written twice, and can be read alone."""
+    """A YAML dumper without anchors: repeated values are written out, so each part can be read alone."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's own hook
         return True
@@ -20,9 +20,11 @@ class _PlainDumper(yaml.CSafeDumper):
 def render(out: Path, settings: Settings) -> Path:
     """Write the files into the folder `out`, which is made when missing, and return the path of envoy.yaml.
 
-    envoy.yaml names the other files by absolute paths, so `out` must be where Envoy will see it.
-    Raises RoutesError when routes.toml does not fit the installed flyteidl, and KeyError when an owner named there
-    has no upstream.
+    envoy.yaml names the other files by absolute paths, so Envoy must see `out` under the same path.
+
+    Raises:
+        RoutesError: routes.toml does not fit the installed flyteidl.
+        KeyError: an owner named there has no upstream.
     """
     table = routes.load()
     out = out.resolve()

@@ -16,12 +16,12 @@ TIMEOUT = "timeout"  # the one entry of an owner that is no service
 
 
 class RoutesError(ValueError):
-    """The table is wrong; the text names every method or entry at fault, one a line."""
+    """The table is wrong; the message names every wrong method or entry, one a line."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How a failed try of a request is repeated. Times are Envoy durations, such as "0.1s"."""
+    """The retry policy of a kind of methods. Times are Envoy durations, such as "0.1s"."""
 
     on: tuple[str, ...]
     tries: int
@@ -31,7 +31,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Method:
-    """One method at its owner."""
+    """One method and its owner."""
 
     name: str  # package.Service/Method
     owner: str
@@ -56,9 +56,10 @@ class Routes:
 
 
 def load(text: str | None = None) -> Routes:
-    """Read the table (routes.toml unless a text is given).
+    """Return the table that `text` contains, or routes.toml.
 
-    Raises RoutesError when a method is missing, named twice or unknown to flyteidl, or an owner does not exist.
+    Raises:
+        RoutesError: a method is missing, named twice or unknown to flyteidl, or an owner does not exist.
     """
     table = tomllib.loads(TABLE.read_text() if text is None else text)
     routes = Routes(

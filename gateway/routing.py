@@ -8,10 +8,10 @@ from gateway import filters, limits
 from gateway.descriptors import Form
 from gateway.routes import Method, Retry, Routes
 
-REFLECTION = "reflection"  # the cluster of the grpcio servers that answer what is a stream
+REFLECTION = "reflection"  # the cluster of the grpcio servers, which serve the streams
 OBJECTS = "objects"  # the cluster of the built-in object store's HTTP port
 
-# What a REST request gets, by the `route` that lua/outer.lua found: forms of body and reply, and snake case names.
+# The transcoder of a REST request by the `route` that lua/outer.lua set: forms of body and reply, snake case names.
 FLAVOURS = {
     "bin_bin": (Form.BINARY, Form.BINARY, False),
     "json_bin": (Form.JSON, Form.BINARY, False),
@@ -20,17 +20,17 @@ FLAVOURS = {
 }
 USUAL_FLAVOUR = (Form.JSON, Form.JSON, False)
 
-# After its last byte in either direction an upload or download may rest this long.
+# How long an upload or download may be idle in both directions.
 OBJECT_IDLE = "60s"
-# A method's time limit counts from the end of the request; before it a body may rest this long without an answer.
+# A method's time limit counts from the end of the request; a body that is not complete may be idle for this long more.
 IDLE_MARGIN = 15  # seconds
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 HEALTH_TIMEOUT = "5s"
-# What is answered at once, as soon as it is whole.
+# For calls that get their response as soon as they are complete.
 UNKNOWN_IDLE = limits.BODY_IDLE
 
 CORS_METHODS = "GET, POST, DELETE, HEAD, PUT, PATCH"
-# The reference's two, and those without which gRPC-Web or a token cannot be used from another origin.
+# flyteadmin's two, and those without which gRPC-Web or a token cannot be used from another origin.
 CORS_REQUEST_HEADERS = "Content-Type, flyte-authorization, authorization, x-grpc-web, x-user-agent, grpc-timeout"
 CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin"
 
@@ -44,8 +44,8 @@ NO_CALL = {
     "direct_response": {"status": 405},
 }
 
-# Whose a call is: a service that sees one connection could not keep one client from crowding out others. What a client
-# says of itself is overwritten.
+# The client connection of a call: to a service all calls come over the gateway's connections, and without the header
+# one client could crowd out the others. A header of this name from a client is overwritten.
 CONNECTION = {
     "header": {"key": "x-flyteplane-connection", "value": "%CONNECTION_ID%"},
     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -53,7 +53,7 @@ CONNECTION = {
 
 
 def _without(key: str) -> dict[str, Any]:
-    """Match requests that no script has left this on."""
+    """Return a matcher of requests on which no script has set `key`."""
     return {"filter": filters.REST_SPACE, "path": [{"key": key}], "value": {"present_match": True}, "invert": True}
 
 
@@ -76,8 +76,8 @@ def route_table(
         out: The folder of the files that the configuration names.
         reflection: Whether there is a cluster for reflection and watched health; without it they are unknown methods.
         objects: Whether there is a cluster for the object store.
-        origins: Those of web pages that may call, beside the gateway's own.
-        largest_message: The most bytes that the services take.
+        origins: Origins of web pages that may call, in addition to the gateway's own.
+        largest_message: The size limit of the services for a message, in bytes.
     """
     return {
         "name": "flyteplane",
@@ -111,19 +111,19 @@ def _method_route(routes: Routes, method: Method) -> dict[str, Any]:
         "route": {
             "cluster": method.owner,
             "timeout": routes.timeouts[method.owner],
-            "idle_timeout": _longer(routes.timeouts[method.owner]),
+            "idle_timeout": _idle_timeout(routes.timeouts[method.owner]),
             "retry_policy": _retry_policy(routes.retries[method.kind]),
         },
     }
 
 
-def _longer(timeout: str) -> str:
-    """Return how long a call may rest: the service may think for all of its time."""
+def _idle_timeout(timeout: str) -> str:
+    """Return how long a call may be idle: longer than its time limit, all of which the service may use."""
     return f"{float(timeout.removesuffix('s')) + IDLE_MARGIN:g}s"
 
 
 def _health_route(routes: Routes) -> dict[str, Any]:
-    """Return the route of the one call among those of health and reflection that is no stream."""
+    """Return the route of Health/Check, the only call of health and reflection that is no stream."""
     route = {"cluster": routes.health, "timeout": HEALTH_TIMEOUT, "idle_timeout": UNKNOWN_IDLE}
     return {"match": {"path": HEALTH_CHECK, "headers": [GRPC]}, "route": route}
 
@@ -138,7 +138,7 @@ def _unknown_route(routes: Routes) -> dict[str, Any]:
 
 
 def _grpc_route(prefix: str, cluster: str, routes: Routes, *, idle: str, most: str) -> dict[str, Any]:
-    # No time limit from the request's end: reflection is a stream, and health may be watched.
+    # No time limit from the request's end: reflection and Health/Watch are streams.
     policy = _retry_policy(routes.retries["write"])
     times = {"timeout": "0s", "idle_timeout": idle, "max_stream_duration": {"max_stream_duration": most}}
     return {
@@ -148,7 +148,7 @@ def _grpc_route(prefix: str, cluster: str, routes: Routes, *, idle: str, most: s
 
 
 def _page_route(routes: Routes) -> dict[str, Any]:
-    """Return the route of gRPC calls from web pages, where origin.lua decides; then they take their method's."""
+    """Return the route of gRPC calls from web pages to origin.lua; those it allows then take their method's route."""
     return {
         "match": {"prefix": "/", "headers": [GRPC, ORIGIN], "dynamic_metadata": [NOT_REST, NOT_ALLOWED_YET]},
         "route": {"cluster": routes.unknown_methods},
@@ -157,8 +157,7 @@ def _page_route(routes: Routes) -> dict[str, Any]:
 
 
 def _objects_route(routes: Routes) -> dict[str, Any]:
-    # No time limit, and no bound on the size of an object: once more of an upload has passed than is kept for another
-    # try, there is none.
+    # No time limit, and no bound on the size of an object: an upload that has outgrown the retry buffer is not retried.
     policy = _retry_policy(routes.retries["write"])
     times = {"timeout": "0s", "idle_timeout": OBJECT_IDLE, "max_stream_duration": {"max_stream_duration": "0s"}}
     return {
@@ -169,7 +168,7 @@ def _objects_route(routes: Routes) -> dict[str, Any]:
 
 
 def _rest_route(routes: Routes, out: Path, largest_message: int, name: str | None = None) -> dict[str, Any]:
-    """Return the route that gives a request its transcoder. Where it goes is decided again by its method."""
+    """Return the route that gives a request its transcoder; the transcoded request takes its method's route."""
     body, reply, snake_names = FLAVOURS[name] if name else USUAL_FLAVOUR
     match: dict[str, Any] = {"prefix": "/"}
     if name:
@@ -189,7 +188,7 @@ def _retry_policy(retry: Retry) -> dict[str, Any]:
         "retry_on": ",".join(retry.on),
         "num_retries": retry.tries,
         "retry_back_off": {"base_interval": retry.first_pause, "max_interval": retry.longest_pause},
-        # Another server rather than the one that just failed, where there is another.
+        # Prefer another server to the one that just failed.
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",

@@ -1,4 +1,4 @@
-"""The Lua scripts as Envoy gets them: the shared part before each, and what they know of flyteidl and the settings."""
+"""The Lua scripts as Envoy gets them: the shared part first, values from flyteidl and the settings filled in."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,17 +7,18 @@ from gateway.descriptors import Form, Pattern
 from gateway.filters import largest_body
 
 FOLDER = Path(__file__).with_name("lua")
-PLACE_OF_PATTERNS = "--@REST_PATTERNS@"
-PLACE_OF_LIMITS = "--@LARGEST_BODIES@"
-PLACE_OF_ORIGINS = "--@ORIGINS@"
-PLACE_OF_HOSTS = "--@HOSTS@"
+# Placeholders in the scripts.
+PATTERNS = "--@REST_PATTERNS@"
+LARGEST_BODIES = "--@LARGEST_BODIES@"
+ORIGINS = "--@ORIGINS@"
+HOSTS = "--@HOSTS@"
 
 
 def origin(origins: Iterable[str], hosts: Iterable[str]) -> str:
     """Return the script that refuses web pages of other origins than these, and other names of the gateway."""
     script = _script("origin")
-    for place, texts in ((PLACE_OF_ORIGINS, origins), (PLACE_OF_HOSTS, hosts)):
-        script = script.replace(place, ", ".join(f'["{text.lower()}"] = true' for text in texts))
+    for placeholder, texts in ((ORIGINS, origins), (HOSTS, hosts)):
+        script = script.replace(placeholder, ", ".join(f'["{text.lower()}"] = true' for text in texts))
     return script
 
 
@@ -27,9 +28,9 @@ def inner() -> str:
 
 
 def outer(patterns: Iterable[Pattern], largest_message: int) -> str:
-    """Return the script in front of the transcoder, which knows these REST patterns and how long bodies may be."""
+    """Return the script in front of the transcoder, with these REST patterns and the size limits of bodies."""
     limits = ", ".join(f"{form} = {largest_body(form, largest_message)}" for form in Form)
-    return _script("outer").replace(PLACE_OF_PATTERNS, "\n".join(map(_call, patterns))).replace(PLACE_OF_LIMITS, limits)
+    return _script("outer").replace(PATTERNS, "\n".join(map(_call, patterns))).replace(LARGEST_BODIES, limits)
 
 
 def _script(name: str) -> str:

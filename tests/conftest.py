@@ -1,4 +1,4 @@
-"""What holds for every property test: how long an example takes is told by the machine, not by the code."""
+"""Settings of all property tests: no deadlines, as the time of an example depends on the machine, not on the code."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,5 +1,5 @@
 """Mutated calls against a sandbox of its own: `python -m bench.fuzz`.
 
-`requests` makes a good request for every RPC, `mutations` spoils it, `calls` sends it by gRPC or REST, `findings` says
-what no answer may be. `__main__` runs it all.
+`requests` makes a valid request for every RPC, `mutations` mutates it, `calls` sends it by gRPC or REST, `findings`
+decides which responses are problems. `__main__` runs it all.
 """

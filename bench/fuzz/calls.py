@@ -1,4 +1,4 @@
-"""Sends one request by gRPC or by REST, and tells what came back and how long it took."""
+"""A client that sends requests by gRPC or by REST, and the outcomes of its calls."""
 
 import http.client
 import json
@@ -15,18 +15,18 @@ from google.protobuf.message import Message
 from bench.fuzz.mutations import mutated, mutated_bytes
 from gateway.descriptors import Pattern, rest_patterns
 
-# A client's patience; an answer that takes half as long is a finding already.
+# The deadline of a call; a response that takes less may be too slow already (`findings`).
 CALL_SECONDS = 10.0
-# As flytekit sets them: long error texts arrive.
+# flytekit's limits, for long error messages.
 _OPTIONS = [("grpc.max_metadata_size", 32_768), ("grpc.max_receive_message_length", 20_971_520)]
 _NO_CODE = 0
-# In place of HTTP's status when the connection was lost.
+# The status when the connection was lost.
 LOST = -1
 JSON, BINARY = "application/json", "application/octet-stream"
 
 
 class Outcome(NamedTuple):
-    """One answered call. `code` is gRPC's; `status` is HTTP's, 0 for a call by gRPC, LOST without an answer."""
+    """The outcome of a call. `code` is gRPC's; `status` is HTTP's, 0 for a call by gRPC, LOST without a response."""
 
     method: str
     code: int
@@ -34,15 +34,15 @@ class Outcome(NamedTuple):
     text: str
     seconds: float
     request: str
-    """How to send it again: the serialized request in hex, or the REST request."""
+    """The request, to send it again: serialized in hex, or the REST request."""
 
 
 class Caller:
     """One client with a gRPC connection and an HTTP/1.1 connection of its own; not for several threads."""
 
-    def __init__(self, port: int, chance: random.Random) -> None:
+    def __init__(self, port: int, rng: random.Random) -> None:
         self._port = port
-        self._chance = chance
+        self._rng = rng
         self._channel = grpc.insecure_channel(
             f"127.0.0.1:{port}", options=[*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
         )
@@ -56,17 +56,17 @@ class Caller:
         self._channel.close()
         self._http.close()
 
-    def spoiled(self, path: str, good: Message) -> Outcome:
-        """Mutate a good request to the method at `path` and send it one way or the other."""
-        request = mutated(good, self._chance)
+    def call_mutated(self, path: str, valid: Message) -> Outcome:
+        """Mutate a valid request to the method at `path` and send it by REST or gRPC."""
+        request = mutated(valid, self._rng)
         patterns = self._patterns.get(path, [])
-        if patterns and self._chance.random() < 0.5:  # noqa: PLR2004  # half of the calls
-            outcome = self._rest(path, self._chance.choice(patterns), request)
+        if patterns and self._rng.random() < 0.5:  # noqa: PLR2004  # half of the calls
+            outcome = self._rest(path, self._rng.choice(patterns), request)
             if outcome is not None:
                 return outcome
         payload = request.SerializeToString()
-        if self._chance.random() < 0.1:  # noqa: PLR2004  # one call in ten is no message any more
-            payload = mutated_bytes(payload, self._chance)
+        if self._rng.random() < 0.1:  # noqa: PLR2004  # one call in ten may be no valid protobuf
+            payload = mutated_bytes(payload, self._rng)
         return self.grpc(path, payload)
 
     def grpc(self, path: str, payload: bytes) -> Outcome:
@@ -87,7 +87,7 @@ class Caller:
         return status, body
 
     def _rest(self, path: str, pattern: Pattern, request: Message) -> Outcome | None:
-        """Send the request over REST; None when JSON has no form for it."""
+        """Send the request over REST; return None when it cannot be written as JSON."""
         try:
             fields = MessageToDict(request, preserving_proto_field_name=True)
         except (SerializeToJsonError, ValueError, RecursionError):
@@ -96,42 +96,42 @@ class Caller:
         for variable in pattern.variables:
             text = str(_taken(fields, variable) or "")
             # Some clients escape a slash and some do not.
-            target = target.replace(f"{{{variable}}}", quote(text, safe=self._chance.choice(("", "/"))))
+            target = target.replace(f"{{{variable}}}", quote(text, safe=self._rng.choice(("", "/"))))
         headers: dict[str, str] = {}
         body = b""
         if pattern.has_body:
             body, headers = self._body(request, fields)
         elif query := urlencode(list(_leaves(fields)))[:8000]:
             target += "?" + query
-        if self._chance.random() < 0.3:  # noqa: PLR2004  # the console asks for binary, scripts for nothing
-            headers["accept"] = self._chance.choice((JSON, BINARY, "*/*", "text/html"))
-        status, answer, seconds = self._send(pattern.verb, target, body, headers)
-        code, text = _told(answer)
+        if self._rng.random() < 0.3:  # noqa: PLR2004  # the console accepts binary, scripts send no header
+            headers["accept"] = self._rng.choice((JSON, BINARY, "*/*", "text/html"))
+        status, response, seconds = self._send(pattern.verb, target, body, headers)
+        code, text = _failure(response)
         sent = f"{pattern.verb} {target} {headers} {body.hex()}"
         return Outcome(path, code if status != http.client.OK else _NO_CODE, status, text, seconds, sent)
 
     def _body(self, request: Message, fields: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-        kind = self._chance.randrange(4)
+        kind = self._rng.randrange(4)
         if kind == 0:
             return request.SerializeToString(), {"content-type": BINARY}
         body = json.dumps(fields).encode()
         if kind == 1:
-            body = mutated_bytes(body, self._chance)
+            body = mutated_bytes(body, self._rng)
         return body, {"content-type": JSON}
 
     def _send(self, verb: str, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, float]:
         began = time.monotonic()
         try:
             self._http.request(verb, target, body or None, dict(headers))
-            answer = self._http.getresponse()
-            return answer.status, answer.read(), time.monotonic() - began
+            response = self._http.getresponse()
+            return response.status, response.read(), time.monotonic() - began
         except (OSError, http.client.HTTPException) as error:
             self._http.close()  # it connects again by itself
             return LOST, repr(error).encode(), time.monotonic() - began
 
 
 def _taken(fields: dict[str, Any], variable: str) -> Any:
-    """Take the field that a path binds out of `fields`; what is not there is empty."""
+    """Remove the field that a path binds from `fields` and return its value, None when it is unset."""
     *parents, last = variable.split(".")
     for parent in parents:
         fields = fields.get(parent) or {}
@@ -139,7 +139,7 @@ def _taken(fields: dict[str, Any], variable: str) -> Any:
 
 
 def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Any:
-    """Yield the fields as a query names them."""
+    """Yield the scalar fields with their names in a query."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -147,10 +147,10 @@ def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Any:
             yield prefix + name, value
 
 
-def _told(answer: bytes) -> tuple[int, str]:
-    """Return code and message of a failure's body, as far as it has them."""
+def _failure(response: bytes) -> tuple[int, str]:
+    """Return code and message of a failure's body; 0 and the body's beginning when it is no google.rpc.Status."""
     try:
-        told = json.loads(answer)
-        return int(told.get("code", 0)), str(told.get("message", ""))
+        status = json.loads(response)
+        return int(status.get("code", 0)), str(status.get("message", ""))
     except (ValueError, AttributeError, TypeError):
-        return 0, answer[:200].decode(errors="replace")
+        return 0, response[:200].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What no answer to a spoiled call may be, and what such a run came to."""
+"""The responses to mutated calls that are problems, and the report of a run."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from bench.answers import INTERNAL, UNAVAILABLE, UNKNOWN
 from bench.fuzz.calls import LOST, Outcome
 
 _DATA_LOSS = 15
-# A caller's fault is never one of these. Nothing is away while calls are spoiled, so UNAVAILABLE is one of them.
+# Codes that are never the caller's fault, UNAVAILABLE too, as all parts run.
 WRONG_CODES = frozenset((UNKNOWN, INTERNAL, UNAVAILABLE, _DATA_LOSS))
 SLOW_SECONDS = 2.0
 _SERVER_ERRORS = range(500, 600)
-# What a part may grow by in the second half of the calls: caches that fill, and the allocator's own ways.
+# How much a part may grow in the second half of the calls: caches fill, and the allocator keeps memory.
 GROWTH_MOST_BYTES = 48 << 20
 _MEBIBYTE = 1 << 20
 _TEXT_MOST, _REQUEST_MOST = 160, 1_000
@@ -21,18 +21,18 @@ _TEXT_MOST, _REQUEST_MOST = 160, 1_000
 
 @dataclass
 class Findings:
-    """Counts answers, keeps those that must not be."""
+    """The responses of a run, counted, with those that are problems."""
 
-    answers: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int, int]] = field(default_factory=Counter)
     wrong: list[Outcome] = field(default_factory=list)
     slow: list[Outcome] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     memory: list[Mapping[str, int]] = field(default_factory=list)
-    """Of each part in bytes: before, and after equal parts of the calls."""
+    """Bytes of each part: before, and after equal parts of the calls."""
 
     def add(self, outcome: Outcome) -> None:
-        """Count one answer."""
-        self.answers[outcome.method.rpartition("/")[2], outcome.code, outcome.status] += 1
+        """Count one response."""
+        self.responses[outcome.method.rpartition("/")[2], outcome.code, outcome.status] += 1
         if is_wrong(outcome):
             self.wrong.append(outcome)
         if outcome.seconds > SLOW_SECONDS:
@@ -52,26 +52,26 @@ class Findings:
 
     @property
     def problems(self) -> list[str]:
-        """All that must not be, a line each."""
-        told = [f"{_line(outcome)}\n    {outcome.request[:_REQUEST_MOST]}" for outcome in (*self.wrong, *self.slow)]
-        return [*told, *self.unreadable, *self.grown]
+        """Everything that must not happen, a line each."""
+        calls = [f"{_line(outcome)}\n    {outcome.request[:_REQUEST_MOST]}" for outcome in (*self.wrong, *self.slow)]
+        return [*calls, *self.unreadable, *self.grown]
 
 
 def is_wrong(outcome: Outcome) -> bool:
-    """Return whether a spoiled call must not be answered so."""
+    """Return whether a mutated call must not have this outcome."""
     if outcome.code in WRONG_CODES:
         return True
     return outcome.status == LOST or (outcome.status in _SERVER_ERRORS and outcome.status != HTTPStatus.NOT_IMPLEMENTED)
 
 
 def report(findings: Findings, seed: int) -> str:
-    """Return what there is to say, for people."""
+    """Return a summary for people."""
     codes: Counter[tuple[int, int]] = Counter()
-    for (_, code, status), number in findings.answers.items():
+    for (_, code, status), number in findings.responses.items():
         codes[code, status] += number
     parts: Sequence[str] = sorted(findings.memory[-1]) if findings.memory else []
     lines = [
-        f"seed {seed}: {sum(codes.values())} calls of {len({method for method, _, _ in findings.answers})} methods",
+        f"seed {seed}: {sum(codes.values())} calls of {len({method for method, _, _ in findings.responses})} methods",
         *(f"  code {code:2} HTTP {status or '-'}: {number}" for (code, status), number in sorted(codes.items())),
         *(
             f"  {part}: {' '.join(str(each.get(part, 0) // _MEBIBYTE) for each in findings.memory)} MB"

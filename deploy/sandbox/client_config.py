@@ -1,8 +1,11 @@
-"""The configuration file that flytekit and flytectl find this sandbox with."""
+"""The configuration file by which flytekit and flytectl find this sandbox."""
 
 
 def client_config(port: int) -> str:
-    """YAML as both read it. Without authentication on the server `Pkce` makes no call (clients.md 2.1)."""
+    """Return YAML that both read.
+
+    Without authentication on the server `Pkce` makes no call (clients.md#flytekit-configuration).
+    """
     return f"""\
 # Made by `make up`. Use it with: export FLYTECTL_CONFIG=<this file>   or: pyflyte --config <this file> ...
 admin:

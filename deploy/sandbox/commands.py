@@ -1,4 +1,4 @@
-"""The commands, as the person at the keyboard knows them. Each answers the exit code."""
+"""The commands of the sandbox. Each returns the exit code."""
 
 import argparse
 import errno
@@ -20,18 +20,18 @@ from deploy.sandbox.state import RUNNING, PartState, State
 from deploy.sandbox.supervisor import READY_SECONDS
 from deploy.sandbox.table import port_names
 
-NOT_RUNNING = 3  # as service managers answer `status`
+NOT_RUNNING = 3  # as `status` of service managers returns
 UNHEALTHY = 1
 # Envoy's drain, the services' 10 s and the databases' shutdown together take less.
 _DOWN_SECONDS = 40.0
 _POLL_SECONDS = 0.05
-# A disk that is full or must not be filled further.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# The disk is full or must not be filled further.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PORT_NUMBERS = range(1, 65536)
 
 
 def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
-    """Carry out one command line; `make_stack` says which parts there are."""
+    """Carry out one command line; `make_stack` returns the parts of the stack."""
     chosen = _parser().parse_args(arguments)
     layout = Layout(Path(chosen.dir).expanduser().resolve())
     try:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _NO_SPACE:
             raise
         sys.stderr.write(f"{error.filename or layout.root}: {error.strerror}\n")
         return 1
@@ -61,7 +61,11 @@ def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
 
 
 def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) -> int:
-    """Start the stack, unless it runs already; raises SandboxError when something is in the way."""
+    """Start the stack, unless it runs already.
+
+    Raises:
+        SandboxError: something is in the way, such as a port in use.
+    """
     began = time.monotonic()
     layout.prepare()
     lock = layout.claim()
@@ -69,23 +73,23 @@ def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) ->
         state = State.read(layout)
         if state is None or state.phase != RUNNING:
             raise SandboxError(f"the sandbox in {layout.root} is starting or stopping right now; try again in a moment")
-        _say(f"Flyteplane is running already: localhost:{state.port}\n  client config  {layout.client_config}")
+        _print(f"Flyteplane is running already: localhost:{state.port}\n  client config  {layout.client_config}")
         return 0
     chosen = settings.read(layout)
     layout.state.unlink(missing_ok=True)  # of a supervisor that was killed
-    _set_old_logs_aside(layout)
+    _rotate_logs(layout)
     for held in layout.held.iterdir():
         held.unlink()
     ports = layout.find_ports(port, port_names())
     run = Run(layout, ports, make_stack(layout, ports, chosen), began)
-    _say(f"Starting Flyteplane in {layout.root}")
+    _print(f"Starting Flyteplane in {layout.root}")
     return in_foreground(run) if foreground else in_background(run, lock)
 
 
 def down(layout: Layout) -> int:
     """Stop everything in order, and wait for it."""
     if not layout.running:
-        _say("Flyteplane is not running.")
+        _print("Flyteplane is not running.")
         return 0
     state = State.read(layout)
     if state is None:
@@ -97,27 +101,27 @@ def down(layout: Layout) -> int:
             os.kill(state.supervisor, signal.SIGKILL)  # and the kernel ends the parts
             raise SandboxError(f"the stack did not stop within {_DOWN_SECONDS:.0f} s and was killed")
         time.sleep(_POLL_SECONDS)
-    _say(f"Flyteplane stopped after {time.monotonic() - began:.1f} s.")
+    _print(f"Flyteplane stopped after {time.monotonic() - began:.1f} s.")
     return 0
 
 
 def stop(layout: Layout, part: str) -> int:
-    """Stop one part and hold it down, through everything but a new `up`; raises SandboxError."""
+    """Stop one part and hold it down until `start` or a new `up`; raise SandboxError when there is no such part."""
     state = _running_state(layout, part)
     (layout.held / part).touch()
     os.kill(state.supervisor, HOLD_SIGNAL)
     _await_part(layout, part, lambda now: now.held and now.pid is None, _DOWN_SECONDS)
-    _say(f"{part} is stopped; `start {part}` starts it again.")
+    _print(f"{part} is stopped; `start {part}` starts it again.")
     return 0
 
 
 def start(layout: Layout, part: str) -> int:
-    """Start one part that `stop` holds down, and wait until it is ready; raises SandboxError."""
+    """Start one part that `stop` holds down and wait until it is ready; raise SandboxError when it does not get so."""
     state = _running_state(layout, part)
     (layout.held / part).unlink(missing_ok=True)
     os.kill(state.supervisor, HOLD_SIGNAL)
     _await_part(layout, part, lambda now: now.ready, READY_SECONDS)
-    _say(f"{part} is ready.")
+    _print(f"{part} is ready.")
     return 0
 
 
@@ -139,15 +143,15 @@ def _await_part(layout: Layout, part: str, condition: Callable[[PartState], bool
 
 
 def status(layout: Layout, make_stack: MakeStack) -> int:
-    """Print what runs and what it costs."""
+    """Print the state and memory of every part."""
     from deploy.sandbox.status import table  # noqa: PLC0415 - psutil is slow to import, and no other command needs it
 
     state = State.read(layout)
     if not layout.running or state is None:
-        _say(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
+        _print(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
         return NOT_RUNNING
     text, healthy = table(state, make_stack(layout, state.all_ports, settings.ChosenSettings()))
-    places = {
+    locations = {
         "endpoint": f"localhost:{state.port}",
         "client config": layout.client_config,
         "envoy admin": f"curl --unix-socket {shlex.quote(str(layout.admin_socket))} http://envoy/help",
@@ -155,25 +159,25 @@ def status(layout: Layout, make_stack: MakeStack) -> int:
         "environment": f"{layout.environments}/<service>.env",
         "logs": f"{layout.logs}/<part>.log",
     }
-    _say("\n".join((text, *(f"{name:14} {place}" for name, place in places.items()))))
+    _print("\n".join((text, *(f"{name:14} {location}" for name, location in locations.items()))))
     return 0 if healthy else UNHEALTHY
 
 
 def logs(layout: Layout, part: str | None, *, lines: int, follow: bool) -> int:
-    """Print the end of a part's log, or of all; go on with what comes if `follow`."""
-    found = sorted(layout.logs.glob("*.log"))
+    """Print the end of a part's log, or of all logs; with `follow` go on with new lines."""
+    files = sorted(layout.logs.glob("*.log"))
     if part is not None:
-        found = [log for log in found if log.stem == part]
-    if not found:
+        files = [log for log in files if log.stem == part]
+    if not files:
         raise SandboxError(f"no log of {part or 'any part'} in {layout.logs}")
-    show(found, lines=lines, follow=follow)
+    show(files, lines=lines, follow=follow)
     return 0
 
 
 def reset(layout: Layout) -> int:
-    """Stop everything and delete the sandbox; raises SandboxError when the folder is not one."""
+    """Stop everything and delete the sandbox; raise SandboxError when the folder is not one."""
     if not layout.root.exists():
-        _say(f"There is no sandbox in {layout.root}.")
+        _print(f"There is no sandbox in {layout.root}.")
         return 0
     if not layout.marker.exists():
         raise SandboxError(f"{layout.root} is not a sandbox; nothing was deleted")
@@ -184,11 +188,11 @@ def reset(layout: Layout) -> int:
         shutil.rmtree(layout.root)
     except OSError as error:
         raise SandboxError(f"{error.filename} cannot be deleted: {error.strerror}") from error
-    _say(f"Deleted {layout.root}.")
+    _print(f"Deleted {layout.root}.")
     return 0
 
 
-def _set_old_logs_aside(layout: Layout) -> None:
+def _rotate_logs(layout: Layout) -> None:
     for log in layout.logs.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))
 
@@ -207,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     release = commands.add_parser("start", parents=[everywhere], help="start a part that was stopped")
     release.add_argument("part")
     commands.add_parser("status", parents=[everywhere], help="what runs; exit code 3 when nothing does")
-    show_logs = commands.add_parser("logs", parents=[everywhere], help="what the parts say")
+    show_logs = commands.add_parser("logs", parents=[everywhere], help="the logs of the parts")
     show_logs.add_argument("part", nargs="?", help="one part; otherwise all")
     show_logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes")
     show_logs.add_argument("--lines", "-n", type=int, default=20, help="how many lines of each to begin with")
@@ -221,6 +225,6 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

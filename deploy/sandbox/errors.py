@@ -1,8 +1,8 @@
-"""Failures that the person at the keyboard can do something about; shown as they are, without a traceback."""
+"""Failures that the user of the sandbox can do something about; shown without a traceback."""
 
 
 class SandboxError(Exception):
-    """Something outside is in the way: a port, a folder, a missing user."""
+    """Something outside the sandbox is in the way: a port, a folder, a missing user."""
 
 
 class PartError(SandboxError):

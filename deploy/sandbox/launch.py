@@ -1,7 +1,7 @@
-"""Starting the supervisor: in the foreground, or in the background with the launcher waiting until all is ready.
+"""Start of the supervisor: in the foreground, or in the background with a launcher that waits until all is ready.
 
-Launcher and supervisor hold two ends of a socket. The supervisor tells over it what to print and with which code to
-exit; should the launcher die before that, the supervisor sees the end of the socket and stops everything.
+Launcher and supervisor have the two ends of a socket. Over it the supervisor sends lines to print and the exit code;
+if the launcher dies before that, the supervisor sees the end of the socket and stops everything.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from deploy.sandbox.state import RUNNING, STOPPING, StateFile
 from deploy.sandbox.supervisor import Supervisor
 
 MakeStack = Callable[[Layout, Ports, ChosenSettings], tuple[Part, ...]]
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
-# Passed on to the parts although the prefix is the services' own; all others of it are the process table's to set.
+# Passed on to the parts although the prefix is the services' own; only the process table sets others of this prefix.
 _PASSED_ON = ("FLYTEPLANE_LOG_LEVEL",)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Tells the supervisor that other parts are to be held down.
+# Sent to the supervisor when the parts to hold down have changed.
 HOLD_SIGNAL = signal.SIGUSR1
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -44,12 +44,12 @@ class Run:
 
 
 def in_foreground(run: Run) -> int:
-    """Run until a signal; answers the exit code."""
+    """Run until a signal; return the exit code."""
     return asyncio.run(_supervise(run, _print, None))
 
 
 def in_background(run: Run, lock: int) -> int:
-    """Leave a supervisor behind that holds `lock`; answers the exit code once all is ready or has failed."""
+    """Start a supervisor that holds `lock`; return the exit code once all is ready or has failed."""
     here, there = socket.socketpair()
     sys.stdout.flush()
     child = os.fork()
@@ -57,18 +57,18 @@ def in_background(run: Run, lock: int) -> int:
         here.close()
         _detach(run.layout, keep=(there.fileno(), lock))
         there.settimeout(0)
-        code = asyncio.run(_supervise(run, lambda line: _send(there, {"say": line}), there))
+        code = asyncio.run(_supervise(run, lambda line: _send(there, {"print": line}), there))
         _send(there, {"exit": code})
         sys.stdout.flush()
-        os._exit(code)  # what the launcher registered to be done at exit is the launcher's to do
+        os._exit(code)  # without the launcher's exit handlers
     there.close()
     os.close(lock)
     return _relay(here, child, run.layout)
 
 
 def _relay(channel: socket.socket, supervisor: int, layout: Layout) -> int:
-    """Print what the supervisor says until it tells the exit code. Ctrl-C stops it."""
-    # Whoever runs us as a background job of a script has made us ignore it.
+    """Print the supervisor's lines until it sends the exit code, and return it. Ctrl-C stops the supervisor."""
+    # In a background job of a shell script SIGINT is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupted = False
     stream = channel.makefile()
@@ -78,7 +78,7 @@ def _relay(channel: socket.socket, supervisor: int, layout: Layout) -> int:
                 message = json.loads(line)
                 if "exit" in message:
                     return _INTERRUPTED if interrupted else int(message["exit"])
-                _print(message["say"])
+                _print(message["print"])
         except KeyboardInterrupt:
             if not interrupted:
                 _print("Stopping ...")
@@ -90,8 +90,8 @@ def _relay(channel: socket.socket, supervisor: int, layout: Layout) -> int:
     return 1
 
 
-async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
-    """Start all, tell it, run until asked to stop; answers the exit code."""
+async def _supervise(run: Run, show: Print, launcher: socket.socket | None) -> int:
+    """Start all, report it, run until stopped; return the exit code."""
     file = StateFile(run.layout, run.ports)
 
     def changed() -> None:
@@ -102,7 +102,7 @@ async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
         changed()
         if launcher is not None:
             loop.remove_reader(launcher)
-        say(_welcome(run, background=launcher is not None))
+        show(_welcome(run, background=launcher is not None))
         if launcher is not None:
             _send(launcher, {"exit": 0})
 
@@ -121,7 +121,7 @@ async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
         env=_environment(),
         folder=REPOSITORY,
         logs=run.layout.logs,
-        announce=lambda name, seconds: say(f"  {name:{width}}  ready after {seconds:4.1f} s"),
+        announce=lambda name, seconds: show(f"  {name:{width}}  ready after {seconds:4.1f} s"),
         changed=changed,
     )
     loop = asyncio.get_running_loop()
@@ -129,21 +129,21 @@ async def _supervise(run: Run, say: Say, launcher: socket.socket | None) -> int:
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(HOLD_SIGNAL, hold)
     if launcher is not None:
-        loop.add_reader(launcher, stop)  # nothing is ever sent this way: readable means that the launcher is gone
+        loop.add_reader(launcher, stop)  # the launcher sends nothing: readable means that it is gone
     run.layout.client_config.write_text(client_config(run.ports.gateway))
     try:
         await supervisor.run(started)
     except SandboxError as error:
-        say(f"{error}\nEverything was stopped.")
+        show(f"{error}\nEverything was stopped.")
         return 1
     finally:
         file.remove()
-    say("Stopped.")
+    show("Stopped.")
     return 0
 
 
 def _detach(layout: Layout, keep: tuple[int, ...]) -> None:
-    """Leave the terminal, and close what was inherited, such as pipes whose readers wait for the launcher's end."""
+    """Leave the terminal and close inherited descriptors, such as pipes whose readers wait for the launcher's end."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(layout.logs / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -169,7 +169,7 @@ def _print(line: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What parts inherit: all but what could change where they connect to, or be unknown to a service."""
+    """Return the environment of the parts, without variables that could redirect them or be unknown to a service."""
     return {
         name: value
         for name, value in os.environ.items()

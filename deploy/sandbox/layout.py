@@ -1,7 +1,7 @@
-"""What lies where in the folder of a sandbox, and which ports it uses.
+"""The paths in the folder of a sandbox, and its ports.
 
-A folder is ours when it carries the marker; nothing else is ever started in or deleted. Passwords and the signing key
-are made once and kept, readable by their owner only.
+A folder is a sandbox when it has the marker; no other folder is ever used or deleted. Passwords and the signing key
+are made once and stored, readable by their owner only.
 """
 
 import fcntl
@@ -24,8 +24,8 @@ from deploy.sandbox.files import own_folder, write_json
 REPOSITORY = Path(__file__).parents[2]
 MARKER_TEXT = "A Flyteplane sandbox lives here. `make reset` deletes this folder.\n"
 DATABASES = ("registry", "executions", "events", "projects")
-# Below the range from which Linux takes ports for outgoing connections, so that a part which restarts finds its port
-# free; above the ports that well-known servers use.
+# Below the range from which Linux takes ports for outgoing connections, so the port of a part is still free when it
+# restarts; above the ports that well-known servers use.
 _PORTS = range(20_000, 32_000)
 _TRIES = 1_000
 # The kernel's limit for the path of a Unix socket.
@@ -36,14 +36,14 @@ _SOCKET_FOLDER_MOST = SOCKET_PATH_MOST - len("/.s.PGSQL.5432")
 
 @dataclass(frozen=True)
 class Secrets:
-    """What outsiders must not know."""
+    """The signing key and the passwords."""
 
     signing_key: str
     superuser_password: str
     passwords: Mapping[str, str]
-    """Of each database's role, which has the database's name."""
+    """By database, whose role has the same name."""
     nats_passwords: Mapping[str, str]
-    """Of each service's user of NATS, which has the service's name."""
+    """By service, whose user of NATS has the same name."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,27 @@ class Layout:
 
     @property
     def marker(self) -> Path:
-        """Tells that the folder is ours."""
+        """The file that marks the folder as a sandbox."""
         return self.root / ".flyteplane-sandbox"
 
     @property
     def lock(self) -> Path:
-        """Locked by the supervisor as long as it lives, however it ends."""
+        """The file that the supervisor locks as long as it runs, however it ends."""
         return self.root / "lock"
 
     @property
     def state(self) -> Path:
-        """What runs and where; written by the supervisor."""
+        """The file of what runs and on which ports; written by the supervisor."""
         return self.root / "state.json"
 
     @property
     def held(self) -> Path:
-        """A file for each part that is to be held down; read by the supervisor."""
+        """The folder with a file for each part to hold down; read by the supervisor."""
         return self.root / "held"
 
     @property
     def logs(self) -> Path:
-        """A file per part."""
+        """The folder with a log for each part."""
         return self.root / "logs"
 
     @property
@@ -84,12 +84,12 @@ class Layout:
 
     @property
     def stamps(self) -> Path:
-        """Which steps need not be done again; lies beside the databases, so that both go together."""
+        """The folder of stamps of steps that are done; next to the databases, so both are deleted together."""
         return self.postgres / "done"
 
     @property
     def postgres(self) -> Path:
-        """The databases (`data`) and what belongs to them."""
+        """The folder of PostgreSQL, with its cluster in `data`."""
         return self.root / "postgres"
 
     @property
@@ -104,22 +104,22 @@ class Layout:
 
     @property
     def environments(self) -> Path:
-        """A file per service that a shell can read, to run that service by hand."""
+        """The folder with a file for each service that a shell can read, to run that service manually."""
         return self.root / "env"
 
     @property
     def settings(self) -> Path:
-        """The user's file of settings; may be there before the sandbox is."""
+        """The user's file of settings; it may exist before the sandbox does."""
         return self.root / "settings.toml"
 
     @property
     def sockets(self) -> Path:
-        """Where services answer the gateway."""
+        """The folder of the services' sockets for the gateway."""
         return self.root / "sockets"
 
     @property
     def admin_socket(self) -> Path:
-        """Envoy's admin interface, which can stop it; in a short folder of its own when the sandbox lies too deep."""
+        """The socket of Envoy's admin interface; in a folder with a short path when the sandbox's path is too long."""
         inside = self.gateway / "admin.sock"
         if len(os.fsencode(inside)) <= SOCKET_PATH_MOST:
             return inside
@@ -127,19 +127,19 @@ class Layout:
 
     @property
     def client_config(self) -> Path:
-        """For flytekit and flytectl."""
+        """The configuration file for flytekit and flytectl."""
         return self.root / "config.yaml"
 
     @property
     def postgres_socket(self) -> Path:
-        """The folder of PostgreSQL's socket; a short one elsewhere when the sandbox lies too deep for the kernel."""
+        """The folder of PostgreSQL's socket; one with a short path when the sandbox's is too long for the kernel."""
         if len(os.fsencode(self.postgres)) <= _SOCKET_FOLDER_MOST:
             return self.postgres
         return self._short()
 
     @property
     def elsewhere(self) -> tuple[Path, ...]:
-        """Folders of this sandbox that do not lie in its own."""
+        """Folders of this sandbox outside of its own."""
         folders = {self.postgres_socket, self.admin_socket.parent}
         return tuple(folder for folder in folders if not folder.is_relative_to(self.root))
 
@@ -149,17 +149,17 @@ class Layout:
 
     @property
     def _folders(self) -> tuple[Path, ...]:
-        kept = (self.logs, self.objects, self.postgres, self.stamps, self.nats)
-        return (*kept, self.gateway, self.environments, self.held, self.sockets)
+        data = (self.logs, self.objects, self.postgres, self.stamps, self.nats)
+        return (*data, self.gateway, self.environments, self.held, self.sockets)
 
     def prepare(self) -> None:
-        """Make the folders; raises SandboxError when the folder holds something else or cannot be written."""
+        """Make the folders; raise SandboxError when the root has other content or cannot be written."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.marker.exists():
                 if set(self.root.iterdir()) - {self.settings}:
                     raise SandboxError(f"{self.root} is not empty and not a sandbox; choose another SANDBOX_DIR")
-                own_folder(self.root)  # it may have been made by hand
+                own_folder(self.root)  # it may have been made by the user
                 self.marker.write_text(MARKER_TEXT)
             for folder in self._folders:
                 own_folder(folder)
@@ -169,7 +169,7 @@ class Layout:
             raise SandboxError(f"{self.root} cannot be used: {error.strerror}") from error
 
     def claim(self) -> int | None:
-        """Lock the sandbox; answers the descriptor that holds the lock, or None when a supervisor has it."""
+        """Lock the sandbox; return the descriptor that holds the lock, or None when a supervisor has it."""
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,7 +180,7 @@ class Layout:
 
     @property
     def running(self) -> bool:
-        """Whether a supervisor lives here."""
+        """Whether a supervisor is running here."""
         if not self.lock.exists():
             return False
         descriptor = self.claim()
@@ -190,9 +190,10 @@ class Layout:
         return False
 
     def find_ports(self, gateway: int, names: Sequence[str]) -> "Ports":
-        """The ports for a run: those of the last one as far as they are free, so that little is rendered anew.
+        """Return the ports for a run: those of the last run where they are free, so little is rendered again.
 
-        Raises SandboxError when the gateway's is taken.
+        Raises:
+            SandboxError: the gateway's port is in use.
         """
         file = self.root / "ports.json"
         last = json.loads(file.read_text()) if file.exists() else {}
@@ -201,23 +202,23 @@ class Layout:
         return ports
 
     def secrets(self) -> Secrets:
-        """The secrets of this sandbox; those that are missing are made, also in a folder of an earlier release."""
+        """Return the secrets of this sandbox; make those that are missing, also in a folder of an earlier release."""
         file = self.root / "secrets.json"
-        kept = json.loads(file.read_text()) if file.exists() else {}
+        stored = json.loads(file.read_text()) if file.exists() else {}
         made = {
             "signing_key": secrets.token_urlsafe(32),
             "superuser_password": secrets.token_urlsafe(18),
             "passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
             "nats_passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
-        } | kept
-        if made != kept:
+        } | stored
+        if made != stored:
             write_json(file, made)
         return Secrets(**made)
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The loopback ports of one run: the gateway's as asked for, the others free ones."""
+    """The loopback ports of one run: the gateway's as requested, the others free ones."""
 
     gateway: int
     others: Mapping[str, int]
@@ -226,28 +227,29 @@ class Ports:
     def find(cls, gateway: int, names: Sequence[str], preferred: Mapping[str, int]) -> Self:
         """Find a free port for each name, the preferred one if possible.
 
-        Raises SandboxError when the gateway's is taken.
+        Raises:
+            SandboxError: the gateway's port is in use, or there are not enough free ones.
         """
         if not _free(gateway):
             raise SandboxError(f"port {gateway} is in use by another program; choose another: make up PORT=31080")
         candidates = iter(random.sample(_PORTS, _TRIES))
-        found: dict[str, int] = {}
+        others: dict[str, int] = {}
         for name in names:
             first = [preferred[name]] if name in preferred else []
             port = next((port for port in chain(first, candidates) if port != gateway and _free(port)), None)
             if port is None:
                 raise SandboxError(f"no free port found between {_PORTS.start} and {_PORTS.stop}")
-            found[name] = port
-        return cls(gateway, found)
+            others[name] = port
+        return cls(gateway, others)
 
     def address(self, name: str) -> str:
-        """host:port of `name`."""
+        """Return host:port of `name`."""
         return f"127.0.0.1:{self.gateway if name == 'gateway' else self.others[name]}"
 
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do, so that connections which ended a moment ago do not count.
+        # As servers do: without it connections that ended a moment ago would count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

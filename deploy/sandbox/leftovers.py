@@ -1,7 +1,7 @@
-"""Processes of a PostgreSQL whose postmaster was killed: waited for, then ended.
+"""Removal of the processes of a PostgreSQL whose postmaster was killed.
 
 PostgreSQL itself refuses to start when the number in an old pid or lock file belongs to any process by now: another
-program, as is common in containers, or a zombie that nobody collects.
+program, as is common in containers, or a zombie that its parent does not reap.
 """
 
 import time
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 
-# They end by themselves when they notice that the postmaster is gone; after this they are helped.
+# They end by themselves when they notice that the postmaster is gone; after this they are killed.
 _PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
 def clear(data: Path, files: Sequence[Path]) -> None:
-    """Return once no process works in the cluster `data`, and remove the files that say one does."""
+    """Wait until no process works in the cluster `data`, and remove `files`, which mean that one does."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while leftovers := _processes_in(data):
         if time.monotonic() > deadline:
@@ -30,7 +30,7 @@ def clear(data: Path, files: Sequence[Path]) -> None:
 
 
 def _processes_in(data: Path) -> list[psutil.Process]:
-    """The server's processes: all have its data folder as working directory."""
+    """Return the server's processes: all have its data folder as working directory."""
     return [
         process
         for process in psutil.process_iter(["name", "cwd", "status"])

@@ -1,4 +1,4 @@
-"""The log files of the parts: their ends, following them, and a bound on their size."""
+"""The log files of the parts: show their ends, follow them, bound their size."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# A sandbox may run for weeks and services write a line a call.
+# A sandbox may run for weeks, and services write a line for each call.
 MOST_BYTES = 50 * 1024 * 1024
 LINES_AFTER_FAILURE = 20
 _TAIL_BYTES = 256 * 1024
@@ -14,12 +14,12 @@ _FOLLOW_SECONDS = 0.2
 
 
 def end_of(log: Path, lines: int = LINES_AFTER_FAILURE) -> str:
-    """The last lines of `log`, indented, under its path."""
+    """Return the last lines of `log`, indented, under its path."""
     return "\n".join([f"  the end of {log}:", *(f"    {line}" for line in tail(log, lines))])
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of `log`, without reading all of it; none when there is no such file."""
+    """Return the last lines of `log`, without reading all of it; none when there is no such file."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(log.stat().st_size - _TAIL_BYTES, 0))
@@ -29,18 +29,18 @@ def tail(log: Path, lines: int) -> list[str]:
 
 
 def bound(log: Path) -> None:
-    """Move a large log to `.1` and go on with an empty one; whoever writes to it appends, so it need not reopen."""
+    """Move the content of a large log to `.1`; its writer appends, so it need not reopen the file."""
     try:
         if log.stat().st_size > MOST_BYTES:
             shutil.copyfile(log, log.with_suffix(".log.1"))
             with log.open("r+b") as stream:
                 stream.truncate(0)
     except OSError:
-        return  # it is not there yet, or there is no room for its copy now
+        return  # it does not exist yet, or there is no space for its copy now
 
 
 def show(logs: Sequence[Path], *, lines: int, follow: bool) -> None:
-    """Print the ends of the logs, each line with its part's name when there are several; then what comes, if asked."""
+    """Print the last `lines` of each log, with its part's name when there are several; with `follow` new lines too."""
     width = max(len(log.stem) for log in logs) if len(logs) > 1 else 0
     offsets = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     for log in logs:

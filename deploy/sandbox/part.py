@@ -1,6 +1,6 @@
-"""What a part of the stack is: a process, what must be done before it, and how to tell that it is ready.
+"""A part of the stack: its process, the steps before it, and the check that it is ready.
 
-Plain data. The supervisor knows nothing else about the parts it runs, so tests hand it parts of their own.
+Plain data. The supervisor needs nothing else about the parts it runs, so tests pass it parts of their own.
 """
 
 import signal
@@ -10,33 +10,33 @@ from pathlib import Path
 
 from deploy.sandbox.ready import Check
 
-# Services drain within 10 s of SIGTERM; whoever takes longer than this hangs.
+# Services drain within 10 s of SIGTERM; a part that takes longer than this hangs.
 STOP_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """A file that remembers for which input a step was last done."""
+    """A file with the input for which a step was last done."""
 
     path: Path
     value: str
 
     @property
     def fresh(self) -> bool:
-        """Whether the step was done for this very input."""
+        """Whether the step was done for this input."""
         try:
             return self.path.read_text() == self.value
         except FileNotFoundError:
             return False
 
     def set(self) -> None:
-        """Remember that the step is done."""
+        """Store that the step is done."""
         self.path.write_text(self.value)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command that must have succeeded before its part starts; runs before every start unless its stamp is fresh."""
+    """A command that must succeed before its part starts; runs before every start unless its stamp is fresh."""
 
     command: tuple[str, ...]
     stamp: Stamp | None = None
@@ -49,25 +49,25 @@ class Part:
     name: str
     command: tuple[str, ...]
     ready: Check
-    wrong: Callable[[], Awaitable[str]] | None = None
-    """Tells people what it says is wrong, when it is not ready."""
+    problem: Callable[[], Awaitable[str]] | None = None
+    """Returns what the part reports when it is not ready, for people to read."""
     broken: Check | None = None
-    """Tells that it runs and will not work again by itself, but would after a restart, which it then gets."""
+    """Whether it runs but will not work again without a restart; it is restarted then."""
     data: Path | None = None
-    """Where it writes; a disk that is full is told."""
+    """The folder it writes to; `status` reports that its disk is full."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Added to what every part inherits; also given to the steps."""
+    """Added to the environment that every part inherits; also that of the steps."""
     files: Mapping[Path, str] = field(default_factory=dict)
     """Configuration, written before every start, for its owner only."""
     before: tuple[Step, ...] = ()
     needs: tuple[str, ...] = ()
     """Parts that are ready before this one starts."""
     in_front_of: tuple[str, ...] = ()
-    """Parts that may start beside this one, but stop only after it; `needs` stop after it too."""
+    """Parts that may start at the same time as this one, but stop only after it; `needs` stop after it too."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Awaited before the stop signal; must end by itself."""
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
-    """What the kernel sends it when the supervisor was killed. It must end the process for certain."""
+    """What the kernel sends it when the supervisor was killed. It must end the process in any case."""
     drop_root: bool = False
     """Run as an ordinary user when the sandbox is run by root."""

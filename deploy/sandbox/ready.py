@@ -1,17 +1,17 @@
-"""Ways to tell that a part is ready. Each is asked again and again until it says so; none raises."""
+"""Checks that a part is ready. The supervisor repeats a check until it is true; none raises."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-# Given the part's process id.
+# Takes the part's process id.
 Check = Callable[[int], Awaitable[bool]]
 
-# On loopback an answer that takes longer comes from a process that is not ready.
-ANSWER_SECONDS = 1.0
-# Who is ill may need two seconds to find that out.
-TELLING_SECONDS = 3.0
-# What the address of a socket in the file system begins with.
+# On loopback a process that needs longer to respond is not ready.
+RESPONSE_SECONDS = 1.0
+# A service that is not ready may need two seconds to find out why.
+PROBLEM_SECONDS = 3.0
+# Prefix of the address of a socket in the file system.
 UNIX = "unix:"
 # As large as the largest message of NATS.
 _TRIAL = b"\0" * 8 * 1024 * 1024
@@ -19,7 +19,7 @@ _STATUS_LINE = 7  # of postmaster.pid; the first line is the process id
 
 
 def http_ok(address: str, path: str) -> Check:
-    """Ready once GET `path` at `host:port` answers 200."""
+    """Return a check that GET `path` at `host:port` returns 200."""
 
     async def check(_pid: int) -> bool:
         return _is_ok(await http(address, "GET", path))
@@ -27,27 +27,26 @@ def http_ok(address: str, path: str) -> Check:
     return check
 
 
-def http_told(address: str, path: str) -> Callable[[], Awaitable[str]]:
-    """What GET `path` at `host:port` says is wrong; nothing when it answers 200, or not at all."""
+def http_problem(address: str, path: str) -> Callable[[], Awaitable[str]]:
+    """Return a function for the body of GET `path` at `host:port`; an empty text for 200 or no response."""
 
-    async def told() -> str:
-        head, _, body = (await http(address, "GET", path, TELLING_SECONDS)).partition(b"\r\n\r\n")
+    async def problem() -> str:
+        head, _, body = (await http(address, "GET", path, PROBLEM_SECONDS)).partition(b"\r\n\r\n")
         return "" if not head or _is_ok(head) else body.decode(errors="replace").strip()
 
-    return told
+    return problem
 
 
 def broken_for_good(address: str, path: str, data: Path, store: Path) -> Check:
-    """Whether GET `path` is answered by 503 although `data` takes writes: what it could not write it never will.
+    """Return a check of NATS that is true when it cannot write until it restarts, although its disk takes writes.
 
-    Nor does it write, though it says nothing of it, when somebody has deleted the folder `store`, which it makes once.
-
-    While the disk is full a restart would change nothing, and take away what still works.
+    Then GET `path` at `address` returns 503, or the folder `store` is gone: NATS makes it only at start, and does not
+    report that it was deleted. While the disk is full a restart would change nothing and would stop what still works.
     """
 
     async def check(_pid: int) -> bool:
-        answer = await http(address, "GET", path)
-        return (answer.startswith(b"HTTP/1.1 503") or not _is_there(store)) and _takes_writes(data)
+        response = await http(address, "GET", path)
+        return (response.startswith(b"HTTP/1.1 503") or not _is_there(store)) and _takes_writes(data)
 
     return check
 
@@ -68,7 +67,7 @@ def _takes_writes(folder: Path) -> bool:
 
 
 def postmaster_ready(data: Path) -> Check:
-    """Ready once PostgreSQL says so in its pid file, which costs no connection and needs no password."""
+    """Return a check of the status in PostgreSQL's pid file, which takes no connection and no password."""
 
     async def check(pid: int) -> bool:
         lines = _lines(data / "postmaster.pid")
@@ -77,10 +76,10 @@ def postmaster_ready(data: Path) -> Check:
     return check
 
 
-async def http(address: str, method: str, path: str, seconds: float = ANSWER_SECONDS) -> bytes:
-    """One HTTP/1.1 request without body to `host:port` or `unix:PATH`; answers the raw reply, nothing without one.
+async def http(address: str, method: str, path: str, seconds: float = RESPONSE_SECONDS) -> bytes:
+    """Send an HTTP/1.1 request without body to `host:port` or `unix:PATH`; return the raw response, empty without one.
 
-    By hand, as the supervisor stays small and quick to start: an HTTP client would cost it more than all the rest.
+    There is no HTTP client here because importing one would take longer than everything else at the supervisor's start.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -98,8 +97,8 @@ async def http(address: str, method: str, path: str, seconds: float = ANSWER_SEC
         return b""
 
 
-def _is_ok(answer: bytes) -> bool:
-    return answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
+def _is_ok(response: bytes) -> bool:
+    return response.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,8 +1,8 @@
 """The file of settings of a sandbox: `settings.toml` in its folder, or the file that SANDBOX_SETTINGS names.
 
-Settings above all tables are for every process that has them, those in the table of a process for it alone.
-`[environment]` has the variables in which the object store's client finds its credentials. What is unknown or wrong is
-refused before anything starts.
+Settings above all tables are for every process that has them, those in the table of a process for it only.
+`[environment]` has the variables from which the object store's client reads its credentials. Unknown or wrong settings
+are refused before anything starts.
 """
 
 import json
@@ -25,7 +25,7 @@ _PROCESSES = (*DATABASES, "gateway")
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
 
 _CONNECTED = "the sandbox connects its own processes"
-# Settings that the sandbox decides, and why.
+# Settings that the sandbox makes itself, and why.
 DECIDED: Mapping[str, str] = {
     "database_url": "the sandbox runs PostgreSQL itself",
     **dict.fromkeys(
@@ -34,17 +34,17 @@ DECIDED: Mapping[str, str] = {
     **dict.fromkeys(("grpc_address", "lean_address", "http_address"), _CONNECTED),
     **dict.fromkeys(("upstreams", "reflection", "objects"), _CONNECTED),
     "signing_key": "the sandbox makes its own and keeps it",
-    "listen": "the variable PORT says the gateway's port",
+    "listen": "the variable PORT is the gateway's port",
     "admin": "the sandbox keeps it for its owner only",
     "tls": "the sandbox serves this machine, in clear text",
 }
-# Settings that several processes must have the same.
+# Settings that must be the same in several processes.
 SHARED = ("objects_url", "metadata_storage_prefix", "task_resource_limits", "max_message_bytes")
 
 
 @dataclass(frozen=True)
 class ChosenSettings:
-    """What a sandbox's file of settings says."""
+    """The content of a sandbox's file of settings."""
 
     processes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings by process and name."""
@@ -60,7 +60,7 @@ def read(layout: Layout) -> ChosenSettings:
     """Read and check the file of settings of the sandbox in `layout`.
 
     Raises:
-        SandboxError: the file cannot be read, or something in it is unknown, wrong, or the sandbox's to decide.
+        SandboxError: the file cannot be read, or a setting in it is unknown, wrong, or made by the sandbox itself.
     """
     named = variables.SETTINGS.read()
     file = Path(named).expanduser().resolve() if named else layout.settings
@@ -95,7 +95,7 @@ def _environment_problems(environment: Any) -> list[str]:
 
 
 def _refused(content: Mapping[str, Any]) -> list[str]:
-    """Return what is set that the sandbox decides, or that would differ between processes."""
+    """Return a message for each setting that the sandbox makes itself or that would differ between processes."""
     tables = {f"{name}.": content[name] for name in _PROCESSES if isinstance(content.get(name), dict)}
     decided = [
         f"{prefix}{name}: cannot be set: {DECIDED[name]}"
@@ -113,16 +113,16 @@ def _refused(content: Mapping[str, Any]) -> list[str]:
 
 
 def _checked(content: Mapping[str, Any], layout: Layout) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the settings of each process and what is wrong with them, as the services' own definitions see it."""
+    """Return the settings of each process and the problems, by the services' own definitions."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("FLYTEPLANE_")}
     process = subprocess.run(
         (sys.executable, "-m", "services.settings"),
-        input=json.dumps(content, default=str),  # of times, which no setting is
+        input=json.dumps(content, default=str),  # for TOML's dates and times; no setting is one
         env={**others, "FLYTEPLANE_SIGNING_KEY": layout.secrets().signing_key},
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    answer = json.loads(process.stdout)
-    return answer["settings"], answer["problems"]
+    result = json.loads(process.stdout)
+    return result["settings"], result["problems"]

@@ -1,7 +1,7 @@
-"""Starting a process that cannot outlive the supervisor, as an ordinary user where it must be one.
+"""Start of a process that cannot outlive the supervisor, as an ordinary user where it must be one.
 
-PostgreSQL refuses to run as root. Under root it runs as `nobody`, which every system has, instead of a user made for
-it; it keeps one capability, so that a checkout or sandbox in root's closed home needs no wider permissions.
+PostgreSQL refuses to run as root. Under root it runs as a user that every system has (`ORDINARY_USER`); it keeps one
+capability, so a checkout or sandbox in root's closed home needs no wider permissions.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def ordinary_user() -> pwd.struct_passwd | None:
-    """The user for parts that refuse root; None when this is no root. Raises SandboxError when there is none."""
+    """Return the user for parts that refuse root, None when not run by root; raise SandboxError when it is missing."""
     if os.geteuid() != 0:
         return None
     try:
@@ -55,10 +55,10 @@ def spawn(
     orphan_signal: signal.Signals = signal.SIGKILL,
     drop_root: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start `command`, which reads `script` and appends to `log`; without a log it writes where the caller does.
+    """Start `command`, which reads `script` and appends to `log`; without a log it has the caller's output.
 
-    Call it from the one thread of the supervisor. When that dies, even by SIGKILL, Linux sends `orphan_signal`;
-    elsewhere nothing does.
+    Call it from the supervisor's only thread. When that dies, even by SIGKILL, Linux sends `orphan_signal`; other
+    systems send nothing.
     """
     user = ordinary_user() if drop_root else None
     with ExitStack() as opened:
@@ -96,7 +96,7 @@ def _become(user: pwd.struct_passwd) -> None:
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
     if _LINUX:
-        # Of all capabilities keep the one. Where any of this is refused, as in some containers, the program runs all
-        # the same if its files are open to everybody.
+        # Keep this capability only. Where any of this is refused, as in some containers, the program still runs if its
+        # files are readable by all users.
         _libc.capset(_CAPABILITY_HEADER, _CAPABILITY_SETS)
         _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)

@@ -1,4 +1,4 @@
-"""What runs and where, as the supervisor last wrote it to state.json."""
+"""The state of a sandbox, as the supervisor last wrote it to state.json."""
 
 import asyncio
 import json
@@ -12,15 +12,15 @@ from deploy.sandbox.files import write_json
 from deploy.sandbox.layout import Layout, Ports
 from deploy.sandbox.supervisor import Running
 
-# After a write that failed, as on a full disk.
-_AGAIN_SECONDS = 1.0
+# Before the next try after a write that failed, as on a full disk.
+_RETRY_SECONDS = 1.0
 
 STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 
 
 @dataclass(frozen=True)
 class PartState:
-    """One part."""
+    """The state of one part."""
 
     pid: int | None
     since: float
@@ -29,12 +29,12 @@ class PartState:
     restarts: int
     last_end: str
     held: bool = False
-    """Whether it was stopped on purpose and stays so; a stack that was started by an earlier release does not say."""
+    """Whether it was stopped on purpose and stays so; the file of a stack started by an earlier release lacks it."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The whole sandbox."""
+    """The state of a sandbox."""
 
     phase: str
     supervisor: int
@@ -45,7 +45,7 @@ class State:
 
     @classmethod
     def read(cls, layout: Layout) -> Self | None:
-        """The state of a sandbox; None when nothing was written since it last stopped in order."""
+        """Return the state of a sandbox; None when nothing was written since it last stopped in order."""
         try:
             read = json.loads(layout.state.read_text())
         except FileNotFoundError:
@@ -59,40 +59,40 @@ class State:
 
 
 class StateFile:
-    """Keeps state.json true while the supervisor lives."""
+    """The file state.json, current while the supervisor runs."""
 
     def __init__(self, layout: Layout, ports: Ports) -> None:
         self.phase = STARTING
         self._layout = layout
         self._ports = ports
         self._started = time.time()
-        self._again: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
 
     def write(self, parts: Collection[Running]) -> None:
-        """Write what is true now, or as soon as there is room for it."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        """Write the present state, later when there is no disk space for it now."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         states = {
-            one.part.name: PartState(
-                pid=one.process.pid if one.process and one.process.returncode is None else None,
-                since=one.since,
-                ready=one.ready.is_set(),
-                held=not one.wanted.is_set(),
-                restarts=one.restarts,
-                last_end=one.last_end,
+            running.part.name: PartState(
+                pid=running.process.pid if running.process and running.process.returncode is None else None,
+                since=running.since,
+                ready=running.ready.is_set(),
+                held=not running.wanted.is_set(),
+                restarts=running.restarts,
+                last_end=running.last_end,
             )
-            for one in parts
+            for running in parts
         }
         state = State(self.phase, os.getpid(), self._started, self._ports.gateway, dict(self._ports.others), states)
         try:
             write_json(self._layout.state, asdict(state))
         except OSError:
-            # What was true before stays there: nothing else is worth the end of everything that runs.
-            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self.write, parts)
+            # The previous state stays in the file: a failed write is no reason to stop everything.
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.write, parts)
 
     def remove(self) -> None:
-        """Leave nothing, as nothing runs any more."""
-        if self._again is not None:
-            self._again.cancel()
+        """Delete the file: nothing runs any more."""
+        if self._retry is not None:
+            self._retry.cancel()
         self._layout.state.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The table that `status` prints: every part, whether it answers now, how long it runs, and its memory."""
+"""The table that `status` prints: every part, whether it is ready now, how long it has run, and its memory."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def table(state: State, parts: Sequence[Part]) -> tuple[str, bool]:
-    """The table, and whether every part answers now."""
-    healths, wrong = asyncio.run(_healths(state.parts, parts))
+    """Return the table, and whether every part is ready now."""
+    healths, problems = asyncio.run(_healths(state.parts, parts))
     rows = [("PART", "STATE", "PID", "UP", "RESTARTS", "RSS MB", "PSS MB", "LAST END")]
     total = 0.0
     for name, part in state.parts.items():
@@ -34,18 +34,19 @@ def table(state: State, parts: Sequence[Part]) -> tuple[str, bool]:
     rows.append(("supervisor", state.phase, str(state.supervisor), up, "", f"{rss:.0f}", f"{pss:.0f}", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
-    lines.extend(("", *wrong) if wrong else ())
+    lines.extend(("", *problems) if problems else ())
     lines.append(f"memory of all (PSS): {total:.0f} MB\n")
     return "\n".join(lines), all(health == "ready" for health in healths.values())
 
 
 async def _healths(states: Mapping[str, PartState], parts: Sequence[Part]) -> tuple[dict[str, str], list[str]]:
-    """How each part is, and a line for each that is ill with what it says or what is seen of it."""
+    """Return the health of each part, and a line for each problem of those that are not ready."""
     healths = dict(
         zip(states, await asyncio.gather(*(_health(states[part.name], part) for part in parts)), strict=True)
     )
-    told = await asyncio.gather(*(_wrong(part) for part in parts if healths[part.name] not in {"ready", "stopped"}))
-    return healths, [line for lines in told for line in lines]
+    unhealthy = [part for part in parts if healths[part.name] not in {"ready", "stopped"}]
+    problems = await asyncio.gather(*map(_problems, unhealthy))
+    return healths, [line for lines in problems for line in lines]
 
 
 async def _health(state: PartState, part: Part) -> str:
@@ -53,23 +54,23 @@ async def _health(state: PartState, part: Part) -> str:
         return "stopped" if state.held else "down"
     if not await part.ready(state.pid):
         return "not ready" if state.ready else "starting"
-    return "disk full" if part.data and _left(part.data) < _SCARCE_MEGABYTES else "ready"
+    return "disk full" if part.data and _free_megabytes(part.data) < _SCARCE_MEGABYTES else "ready"
 
 
-async def _wrong(part: Part) -> list[str]:
-    told = [await part.wrong()] if part.wrong else []
-    if part.data and (left := _left(part.data)) < _SCARCE_MEGABYTES:
-        told.append(f"{left:.0f} MB are left on the disk of {part.data}")
-    return [f"{part.name}: {one}" for one in told if one]
+async def _problems(part: Part) -> list[str]:
+    problems = [await part.problem()] if part.problem else []
+    if part.data and (free := _free_megabytes(part.data)) < _SCARCE_MEGABYTES:
+        problems.append(f"{free:.0f} MB are left on the disk of {part.data}")
+    return [f"{part.name}: {problem}" for problem in problems if problem]
 
 
-def _left(folder: Path) -> float:
+def _free_megabytes(folder: Path) -> float:
     space = os.statvfs(folder)
     return space.f_bavail * space.f_frsize / _MEGABYTE
 
 
 def _memory(pid: int | None, *, whole_tree: bool = True) -> tuple[float, float]:
-    """Resident and proportional set size in MB. The second counts shared pages once, and so may be added up."""
+    """Return resident and proportional set size in MB. The second counts shared pages once, so it can be summed."""
     rss = pss = 0
     try:
         top = psutil.Process(pid or -1)
@@ -82,7 +83,7 @@ def _memory(pid: int | None, *, whole_tree: bool = True) -> tuple[float, float]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         rss += memory.rss
-        pss += getattr(memory, "pss", memory.uss)  # only Linux tells the former
+        pss += getattr(memory, "pss", memory.uss)  # only Linux has the former
     return rss / _MEGABYTE, pss / _MEGABYTE
 
 

@@ -1,7 +1,7 @@
-"""Starts the parts in order, restarts those that die, stops all in the opposite order.
+"""The supervisor: starts the parts in order, restarts those that die, stops all in the opposite order.
 
-One thread and one event loop: the kernel ties "tell me when my parent dies" to the thread that started a process, and
-SIGCHLD tells of ends without a thread per child.
+One thread and one event loop: the kernel ties the signal for the death of the parent to the thread that started a
+process, and SIGCHLD reports the end of a child without a thread for each.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from deploy.sandbox.spawn import spawn
 # A part that is not ready by then never will be; a first start on a slow disk takes a few seconds.
 READY_SECONDS = 60.0
 _POLL_SECONDS = 0.03
-# Waiting before the n-th restart in a row: at once for an accident, with patience for what fails again and again.
+# Pause before the n-th restart in a row: none after an accident, longer ones for a part that fails again and again.
 _RESTART_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
 # A part that has run this long had recovered; its next end counts as the first.
 _RECOVERED_SECONDS = 30.0
 _LOG_CHECK_SECONDS = 30.0
-# A part that says so often in a row that it is broken, a look apart, is restarted.
-_LOOK_SECONDS = 1.0
+# A part that is broken at so many checks in a row is restarted.
+_CHECK_SECONDS = 1.0
 _BROKEN_TIMES = 2
 
 
 @dataclass
 class Running:
-    """A part and what has become of it."""
+    """A part and its process."""
 
     part: Part
     process: subprocess.Popen[bytes] | None = None
@@ -42,9 +42,9 @@ class Running:
     """Unix time of the last start."""
     restarts: int = 0
     last_end: str = ""
-    """How it ended last time, when that was not asked for."""
+    """How it ended last time, when that was not on purpose."""
     cause: str = ""
-    """Why it is being ended, or was not started; otherwise it ended by itself."""
+    """Why the supervisor ends it or did not start it; empty when it ends by itself."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,10 +55,10 @@ class Running:
 
 
 class Supervisor:
-    """Runs a set of parts until it is asked to stop.
+    """A runner of a set of parts, until it is stopped.
 
-    `announce` is told each part that has become ready for the first time, with the seconds that took; `changed` is
-    called whenever `parts` tells something new.
+    It calls `announce` with each part that is ready for the first time and the seconds that took, and `changed`
+    whenever `parts` has changed.
     """
 
     def __init__(
@@ -78,77 +78,80 @@ class Supervisor:
         self._announce = announce
         self._changed = changed
         self._ended: dict[subprocess.Popen[bytes], asyncio.Event] = {}
-        self._asked = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._endings: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Ask to stop; asking again kills what has not stopped yet."""
-        if self._asked.is_set():
+        """Stop everything; a second call kills the parts that have not stopped yet."""
+        if self._stopping.is_set():
             self._hurry.set()
-        self._asked.set()
+        self._stopping.set()
 
     def hold(self, names: Container[str]) -> None:
-        """Hold the parts called so down, as if somebody had stopped them, and start again those held before."""
-        for one in self.parts.values():
-            if one.part.name not in names:
-                one.wanted.set()
-            elif one.wanted.is_set():
-                one.wanted.clear()
-                ending = asyncio.create_task(self._end(one))
+        """Stop the parts with these names and hold them down; start the others that were held down."""
+        for running in self.parts.values():
+            if running.part.name not in names:
+                running.wanted.set()
+            elif running.wanted.is_set():
+                running.wanted.clear()
+                ending = asyncio.create_task(self._end(running))
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Start all, call `started`, watch until asked to stop; raises PartError when one does not start.
+        """Start all, call `started`, watch until stopped. However it ends, no part is left running.
 
-        However it ends, no part is left running.
+        Raises:
+            PartError: a part does not start.
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        work: list[asyncio.Task[None]] = [asyncio.create_task(self._first_start(one)) for one in self.parts.values()]
-        asked = asyncio.create_task(self._until_asked())
+        work: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._first_start(running)) for running in self.parts.values()
+        ]
+        stopping = asyncio.create_task(self._until_stopped())
         try:
-            await _first_failure([*work, asked], until=asked)
-            if not asked.done():
+            await _first_failure([*work, stopping], until=stopping)
+            if not stopping.done():
                 started()
-                work = [asyncio.create_task(self._keep(one)) for one in self.parts.values()]
-                work.extend(asyncio.create_task(self._watch(one)) for one in self.parts.values())
+                work = [asyncio.create_task(self._keep(running)) for running in self.parts.values()]
+                work.extend(asyncio.create_task(self._watch(running)) for running in self.parts.values())
                 work.append(asyncio.create_task(self._bound_logs()))
-                await _first_failure([*work, asked], until=asked)
+                await _first_failure([*work, stopping], until=stopping)
         finally:
-            unfinished = (*work, *self._endings, asked)
+            unfinished = (*work, *self._endings, stopping)
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-            await asyncio.gather(*(self._stop(one) for one in self.parts.values()))
+            await asyncio.gather(*(self._stop(running) for running in self.parts.values()))
             loop.remove_signal_handler(signal.SIGCHLD)
 
-    async def _until_asked(self) -> None:
-        await self._asked.wait()
+    async def _until_stopped(self) -> None:
+        await self._stopping.wait()
 
-    async def _first_start(self, one: Running) -> None:
-        for name in one.part.needs:
+    async def _first_start(self, running: Running) -> None:
+        for name in running.part.needs:
             await self.parts[name].ready.wait()
         began = time.monotonic()
-        await self._start(one)
-        self._announce(one.part.name, time.monotonic() - began)
+        await self._start(running)
+        self._announce(running.part.name, time.monotonic() - began)
 
-    async def _start(self, one: Running) -> None:
-        one.ready.clear()
+    async def _start(self, running: Running) -> None:
+        running.ready.clear()
         try:
-            for file, content in one.part.files.items():
+            for file, content in running.part.files.items():
                 if not is_private(file, content):
                     write_private(file, content)
         except OSError as error:
-            raise PartError(f"{one.part.name} cannot be configured: {error}") from error
-        for step in one.part.before:
-            await self._do(one.part, step)
-        one.process = self._spawn(one.part, one.part.command)
-        one.since = time.time()
+            raise PartError(f"{running.part.name} cannot be configured: {error}") from error
+        for step in running.part.before:
+            await self._do(running.part, step)
+        running.process = self._spawn(running.part, running.part.command)
+        running.since = time.time()
         self._changed()
-        await self._until_ready(one.part, one.process)
-        one.ready.set()
+        await self._until_ready(running.part, running.process)
+        running.ready.set()
         self._changed()
 
     async def _do(self, part: Part, step: Step) -> None:
@@ -162,7 +165,7 @@ class Supervisor:
             await self._ended[process].wait()
             raise
         if process.returncode:
-            raise PartError(f"{part.name} could not be prepared: {_told(process)}\n{end_of(self._log(part))}")
+            raise PartError(f"{part.name} could not be prepared: {_how_ended(process)}\n{end_of(self._log(part))}")
         if step.stamp is not None:
             with contextlib.suppress(OSError):  # then it is done again before the next start
                 step.stamp.set()
@@ -173,70 +176,70 @@ class Supervisor:
             async with asyncio.timeout(READY_SECONDS):
                 while not await part.ready(process.pid):
                     if ended.is_set():
-                        raise PartError(f"{part.name} ended at start: {_told(process)}\n{end_of(self._log(part))}")
+                        raise PartError(f"{part.name} ended at start: {_how_ended(process)}\n{end_of(self._log(part))}")
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise PartError(
                 f"{part.name} was not ready after {READY_SECONDS:.0f} s\n{end_of(self._log(part))}"
             ) from None
 
-    async def _keep(self, one: Running) -> None:
+    async def _keep(self, running: Running) -> None:
         """Restart the part whenever it ends, once it is wanted, until cancelled."""
         failures = 0
         while True:
-            if one.process is None:
-                raise RuntimeError(f"{one.part.name} was never started")
-            await self._ended[one.process].wait()
-            recovered = one.ready.is_set() and time.time() - one.since > _RECOVERED_SECONDS
-            one.ready.clear()
-            if one.wanted.is_set():
+            if running.process is None:
+                raise RuntimeError(f"{running.part.name} was never started")
+            await self._ended[running.process].wait()
+            recovered = running.ready.is_set() and time.time() - running.since > _RECOVERED_SECONDS
+            running.ready.clear()
+            if running.wanted.is_set():
                 failures = 0 if recovered else failures
-                one.last_end = one.cause or _told(one.process)
+                running.last_end = running.cause or _how_ended(running.process)
                 self._changed()
                 await asyncio.sleep(_RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)])
                 failures += 1
-                one.restarts += 1
-            one.cause = ""
+                running.restarts += 1
+            running.cause = ""
             self._changed()
-            await one.wanted.wait()
+            await running.wanted.wait()
             try:
-                await self._start(one)
+                await self._start(running)
             except PartError as error:
-                one.cause = str(error).partition("\n")[0]
-                one.process.kill()
+                running.cause = str(error).partition("\n")[0]
+                running.process.kill()
 
-    async def _watch(self, one: Running) -> None:
-        """End the part when it says that it is broken; `_keep` starts it again."""
-        if one.part.broken is None:
+    async def _watch(self, running: Running) -> None:
+        """End the part when its check finds it broken; `_keep` starts it again."""
+        if running.part.broken is None:
             return
-        told = 0
+        times = 0
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            process = one.process
-            if process is None or not (one.wanted.is_set() and one.ready.is_set()):
-                told = 0
+            await asyncio.sleep(_CHECK_SECONDS)
+            process = running.process
+            if process is None or not (running.wanted.is_set() and running.ready.is_set()):
+                times = 0
                 continue
-            told = told + 1 if await one.part.broken(process.pid) else 0
-            if told >= _BROKEN_TIMES and one.process is process and one.wanted.is_set():
-                told = 0
-                one.cause = "it said that it is broken"
-                await self._end(one)
+            times = times + 1 if await running.part.broken(process.pid) else 0
+            if times >= _BROKEN_TIMES and running.process is process and running.wanted.is_set():
+                times = 0
+                running.cause = "its check found it broken"
+                await self._end(running)
 
-    async def _stop(self, one: Running) -> None:
+    async def _stop(self, running: Running) -> None:
         for other in self.parts.values():
-            if one.part.name in (*other.part.needs, *other.part.in_front_of):
+            if running.part.name in (*other.part.needs, *other.part.in_front_of):
                 await other.gone.wait()
-        await self._end(one)
-        one.gone.set()
+        await self._end(running)
+        running.gone.set()
         self._changed()
 
-    async def _end(self, one: Running) -> None:
-        process = one.process
+    async def _end(self, running: Running) -> None:
+        process = running.process
         if process is None or self._ended[process].is_set():
             return
-        if one.part.drain is not None and not self._hurry.is_set():
-            await one.part.drain()
-        process.send_signal(one.part.stop_signal)
+        if running.part.drain is not None and not self._hurry.is_set():
+            await running.part.drain()
+        process.send_signal(running.part.stop_signal)
         ended = asyncio.create_task(self._ended[process].wait())
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([ended, hurry], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -270,7 +273,7 @@ class Supervisor:
         return self._logs / f"{part.name}.log"
 
     def _reap(self) -> None:
-        current = {one.process for one in self.parts.values()}
+        current = {running.process for running in self.parts.values()}
         for process, ended in list(self._ended.items()):
             if ended.is_set() and process not in current:
                 del self._ended[process]
@@ -279,7 +282,7 @@ class Supervisor:
 
 
 async def _first_failure(tasks: Sequence[asyncio.Task[None]], until: asyncio.Task[None]) -> None:
-    """Wait until all but `until` are done, or `until` is, or one has failed, which is raised."""
+    """Wait until all but `until` are done, or `until` is done; raise the first failure."""
     waiting = set(tasks)
     while waiting - {until} and not until.done():
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -287,7 +290,7 @@ async def _first_failure(tasks: Sequence[asyncio.Task[None]], until: asyncio.Tas
             task.result()
 
 
-def _told(process: subprocess.Popen[bytes]) -> str:
+def _how_ended(process: subprocess.Popen[bytes]) -> str:
     code = process.returncode
     if code >= 0:
         return f"exit code {code}"

@@ -1,6 +1,6 @@
-"""The process table: every part of the stack, its command, environment and readiness, and what it needs.
+"""The process table: every part of the stack with its command, environment, readiness check and dependencies.
 
-Services get what production would give them: a database of their own, NATS, two addresses, the object store.
+Services get the same as in production: a database of their own, NATS, three addresses, the object store.
 """
 
 import asyncio
@@ -25,49 +25,49 @@ from deploy.sandbox import postgres, variables
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout, Ports
 from deploy.sandbox.part import Part, Stamp, Step
-from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_told, postmaster_ready
+from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_problem, postmaster_ready
 from deploy.sandbox.settings import ChosenSettings
 
 SERVICES = ("registry", "executions", "events", "projects")
-# What of the object store each service is told; it refuses to start with a setting that it does not know.
+# The settings of the object store that each service has; it refuses to start with an unknown one.
 OBJECT_STORE_SETTINGS = {
     "registry": ("OBJECTS_URL",),
     "executions": ("OBJECTS_URL", "PUBLIC_URL", "SIGNING_KEY"),
     "events": ("OBJECTS_URL",),
     "projects": (),
 }
-# What a service listens for.
+# The listeners of a service, as in its settings `lean_address`, `grpc_address` and `http_address`.
 _LISTENERS = ("lean", "grpc", "http")
-# What may run several times, as in production; the others would only cost memory here.
+# Services that may run several times, as in production; the others would only cost memory here.
 REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
 REPLICAS = range(1, 10)
 
-# Tasks may ask for whatever they like, as in Flyte's sandbox; services alone have the limits of a bare flyteadmin.
+# Tasks may request any resources, as in Flyte's sandbox; the services' own default is that of a bare flyteadmin.
 _GIVE_RESOURCES = ("registry", "executions")
 _NO_LIMITS = '{"cpu": "0", "memory": "0", "gpu": "0"}'
 
-# Batches of events are one message; 64 large events fit.
+# A batch of events is one message; 64 large events fit.
 _NATS_MAX_PAYLOAD = "8MB"
-# Without it NATS takes three quarters of what is free when it starts for its limit, and after a start on a disk that is
-# nearly full would go on refusing when there is space again.
+# Without it the limit is three quarters of the disk space that is free when NATS starts: after a start on a disk that
+# is nearly full NATS would go on refusing messages when there is space again.
 _NATS_FILE_STORE = "1TB"
-# Soft limit of Go's collector: it works harder beyond it, and nothing fails.
+# Soft limit of Go's garbage collector: beyond it the collector works harder, and nothing fails.
 _NATS_MEMORY = "192MiB"
-# Requests under way when the stack stops get this long to end.
+# How long requests under way may take to end when the stack stops.
 _DRAIN_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 
 
 def port_names() -> tuple[str, ...]:
-    """What needs a port, for as many replicas as SANDBOX_REPLICAS says."""
+    """Return the names of all listeners that need a port, for the number of replicas in SANDBOX_REPLICAS."""
     others = tuple(f"{name}-{number}" for number in REPLICAS[1 : _replicas()] for name in REPLICATED)
     services = (f"{name}-{listener}" for name in SERVICES + others for listener in _LISTENERS)
     return ("nats", "nats-monitor", *services)
 
 
 def stack(layout: Layout, ports: Ports, chosen: ChosenSettings) -> tuple[Part, ...]:
-    """All parts, the way they run in `layout` on `ports`; which replicas there are is told by their ports."""
+    """Return all parts, as they run in `layout` on `ports`; there is a replica for each that has ports."""
     services = tuple(
         _service(layout, ports, name, instance, chosen) for name in SERVICES for instance in instances(ports, name)
     )
@@ -75,16 +75,16 @@ def stack(layout: Layout, ports: Ports, chosen: ChosenSettings) -> tuple[Part, .
 
 
 def instances(ports: Ports, name: str) -> tuple[str, ...]:
-    """The names of the service's parts: its own, then those of its further replicas."""
+    """Return the names of the service's parts: its own, then those of its further replicas."""
     others = (f"{name}-{number}" for number in REPLICAS[1:])
     return (name, *(other for other in others if f"{other}-grpc" in ports.others))
 
 
 def _replicas() -> int:
-    asked = variables.REPLICAS.read()
-    if not asked.isdecimal() or int(asked) not in REPLICAS:
-        raise SandboxError(f"SANDBOX_REPLICAS is {asked!r}; it can be {REPLICAS[0]} to {REPLICAS[-1]}")
-    return int(asked)
+    text = variables.REPLICAS.read()
+    if not text.isdecimal() or int(text) not in REPLICAS:
+        raise SandboxError(f"SANDBOX_REPLICAS is {text!r}; it can be {REPLICAS[0]} to {REPLICAS[-1]}")
+    return int(text)
 
 
 def _postgres(layout: Layout) -> Part:
@@ -108,17 +108,17 @@ def _nats(layout: Layout, ports: Ports) -> Part:
         command=(_script("nats-server"), "--config", str(config)),
         env={"GOMEMLIMIT": _NATS_MEMORY},
         files={config: _nats_config(layout, ports)},
-        # Also says what a stream could not write, after which it takes nothing until the server is started again.
+        # It also fails when a stream could not write; the stream then takes no message until the server restarts.
         ready=http_ok(monitor, "/healthz"),
-        wrong=http_told(monitor, "/healthz"),
+        problem=http_problem(monitor, "/healthz"),
         broken=broken_for_good(monitor, "/healthz", layout.nats, layout.nats / "jetstream"),
         data=layout.nats,
     )
 
 
 def _nats_config(layout: Layout, ports: Ports) -> str:
-    # sync_interval: what was appended must survive the machine's crash, as what PostgreSQL has committed does. By
-    # default NATS syncs every two minutes. An append then takes 0.5 ms instead of 0.3, eight writers together do 2,600
+    # sync_interval: appended messages must survive a crash of the machine, as commits of PostgreSQL do. By default NATS
+    # syncs every two minutes. With it an append takes 0.5 ms instead of 0.3, and eight writers together make 2,600
     # instead of 11,000 a second (SSD); a batch of events is one append, so that is no bottleneck.
     return f"""\
 server_name: flyteplane
@@ -135,16 +135,16 @@ jetstream {{
 
 
 def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: ChosenSettings) -> Part:
-    kept = layout.secrets()
+    secrets = layout.secrets()
     socket = quote(str(layout.postgres_socket), safe="")
     object_store = {
         "OBJECTS_URL": layout.objects.as_uri(),
         "PUBLIC_URL": f"http://localhost:{ports.gateway}",
-        "SIGNING_KEY": kept.signing_key,
+        "SIGNING_KEY": secrets.signing_key,
     }
     env = {
-        "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{kept.passwords[name]}@/{name}?host={socket}",
-        "FLYTEPLANE_NATS_URL": f"nats://{name}:{kept.nats_passwords[name]}@{ports.address('nats')}",
+        "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{secrets.passwords[name]}@/{name}?host={socket}",
+        "FLYTEPLANE_NATS_URL": f"nats://{name}:{secrets.nats_passwords[name]}@{ports.address('nats')}",
         "FLYTEPLANE_LEAN_ADDRESS": _socket(layout, ports, instance),
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
@@ -163,7 +163,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     files[layout.environments / f"{instance}.env"] = "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)
     migrations = REPOSITORY / "services" / name / "store" / "migrations"
     command = (sys.executable, "-m", f"services.{name}")
-    # A service checks its schema at every start, so a stamp that lies cannot do harm.
+    # A service checks its schema at every start, so a wrong stamp does no harm.
     migrate = Step((*command, "migrate"), Stamp(layout.stamps / name, _digest([migrations])))
     first = instance == name
     return Part(
@@ -173,8 +173,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         files=files,
         before=(migrate,) if first else (),
         ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
-        wrong=http_told(ports.address(f"{instance}-http"), "/readyz"),
-        # The first replica brings the schema for all.
+        problem=http_problem(ports.address(f"{instance}-http"), "/readyz"),
+        # The first replica migrates the schema for all.
         needs=("postgres", "nats") if first else ("postgres", "nats", name),
     )
 
@@ -187,7 +187,7 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
         arguments += ["--upstream", f"{name}={addresses}"]
     arguments += ["--reflection", _addresses(ports, "registry", "grpc")]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
-    # Whoever works at this machine has a browser, and any page it shows could have its name point here.
+    # The user's browser runs on this machine, and any page in it could have its host name resolve to this gateway.
     arguments += _repeated("--host", ("localhost", gethostname().lower(), *settings.get("hosts", ())))
     arguments += _repeated("--cors-origin", settings.get("cors_origins", ()))
     if "max_message_bytes" in settings:
@@ -197,8 +197,8 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
     rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
     return Part(
         name="envoy",
-        # One worker is enough for what a small machine's services can answer. Without hot restart two gateways on one
-        # machine do not take each other for an older version of themselves.
+        # One worker is enough for the services of a small machine. Without hot restart two gateways on one machine do
+        # not take each other for an older version of themselves.
         command=(
             *(_envoy_program(), "--config-path", str(layout.gateway / "envoy.yaml"), "--concurrency", "1"),
             *("--disable-hot-restart", "--drain-time-s", "1", "--log-level", "warning"),
@@ -220,18 +220,18 @@ def _repeated(option: str, values: Iterable[str]) -> list[str]:
 
 
 def _addresses(ports: Ports, name: str, listener: str) -> str:
-    """Return the ports of the service's replicas, as the gateway takes them."""
+    """Return the addresses of the service's replicas in the form of the gateway's options."""
     return ",".join(ports.address(f"{instance}-{listener}") for instance in instances(ports, name))
 
 
 def _socket(layout: Layout, ports: Ports, instance: str) -> str:
-    """Return where the gateway calls: a socket, which costs a call less than a port, if its path is not too long."""
+    """Return the address for the gateway: a socket, which is cheaper than a port, if its path is not too long."""
     path = layout.sockets / f"{instance}-lean.sock"
     return f"{UNIX}{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-lean")
 
 
 async def _drain(admin: str) -> None:
-    """Tell clients to leave, and wait for the requests that are under way."""
+    """Make Envoy close its connections gracefully, and wait for the requests that are under way."""
     await http(admin, "POST", "/drain_listeners?graceful&skip_exit")
     for _ in range(int(_DRAIN_SECONDS / _POLL_SECONDS)):
         active = await http(admin, "GET", "/stats?filter=^http\\.front\\.downstream_rq_active$")
@@ -248,16 +248,16 @@ def _envoy_program() -> str:
 
 
 def _script(name: str) -> str:
-    found = Path(sysconfig.get_path("scripts")) / name
-    if not found.exists():
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
         raise SandboxError(f"{name} is not installed in the environment")
-    return str(found)
+    return str(path)
 
 
 def _digest(folders: Sequence[Path], *texts: str) -> str:
-    found = hashlib.sha256("\0".join(texts).encode())
+    digest = hashlib.sha256("\0".join(texts).encode())
     for folder in folders:
         for file in sorted(folder.rglob("*")):
             if file.is_file() and file.suffix != ".pyc":
-                found.update(f"\0{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    return found.hexdigest()
+                digest.update(f"\0{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()

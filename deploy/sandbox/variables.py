@@ -1,6 +1,6 @@
 """The sandbox's own settings, all of them environment variables; those of its processes are in a file (settings.py).
 
-Plain values, as every command reads them and pydantic takes longer to load than a command to run.
+Plain values: every command reads them, and pydantic takes longer to load than a command to run.
 """
 
 import os
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable: its type and default as docs/settings.md shows them, and what it does."""
+    """An environment variable, with its type, default and description for docs/settings.md."""
 
     name: str
     type: str
@@ -17,17 +17,17 @@ class Variable:
     description: str
 
     def read(self) -> str:
-        """Return its value now; an empty one is the default."""
+        """Return its present value; an empty one is the default."""
         return os.environ.get(self.name) or self.default
 
 
 PORT = Variable("PORT", "port", "30080", "Port of the gateway.")
-DIR = Variable("SANDBOX_DIR", "path", ".sandbox", "Folder of the sandbox, with its data and its logs.")
+DIR = Variable("SANDBOX_DIR", "path", ".sandbox", "Folder of the sandbox, with its data and logs.")
 SETTINGS = Variable(
     "SANDBOX_SETTINGS", "path", "", "File with settings of the processes; empty: `settings.toml` in the folder, if any."
 )
 REPLICAS = Variable(
-    "SANDBOX_REPLICAS", "integer", "1", "How many processes there are of registry, executions and events: 1 to 9."
+    "SANDBOX_REPLICAS", "integer", "1", "Number of processes of registry, of executions and of events each: 1 to 9."
 )
 
 VARIABLES = (PORT, DIR, SETTINGS, REPLICAS)

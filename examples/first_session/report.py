@@ -6,7 +6,7 @@ from flytekit import LaunchPlan, task, workflow
 
 
 class Report(NamedTuple):
-    """What the workflow answers."""
+    """The outputs of the workflow."""
 
     total: int
     text: str
@@ -14,25 +14,25 @@ class Report(NamedTuple):
 
 @task
 def double(count: int) -> int:
-    """Twice as many."""
+    """Return twice `count`."""
     return count * 2
 
 
 @task
 def add(a: int, b: int) -> int:
-    """Both together."""
+    """Return the sum."""
     return a + b
 
 
 @task
 def describe(total: int, unit: str) -> str:
-    """Say how many there are of what."""
+    """Return a number with its unit."""
     return f"{total} {unit}"
 
 
 @workflow
 def report(count: int = 3, unit: str = "apples") -> Report:
-    """Count three times `count`, and say so."""
+    """Return three times `count`, as a number and as text."""
     total = add(a=count, b=double(count=count))
     return Report(total=total, text=describe(total=total, unit=unit))
 

@@ -33,39 +33,39 @@ LARGE, SMALL, HALF = 10, 2, 0.5
 
 
 @task
-def tell(text: str) -> str:
-    """Pass a text on."""
+def echo(text: str) -> str:
+    """Return the text."""
     return text
 
 
 @task
 def total(numbers: list[int]) -> int:
-    """Add them up."""
+    """Return the sum."""
     return sum(numbers)
 
 
 @task
 def shown(point: Point, x: float, label: str) -> str:
-    """Parts of a dataclass."""
+    """Return parts of a dataclass as text."""
     return f"{label}: {point.x + x}"
 
 
 @task
 def flip() -> bool:
-    """Yes."""
+    """Return true."""
     return True
 
 
 @workflow
 def inner(a: int, b: int = 7) -> tuple[int, int]:
-    """A workflow for others to hold."""
+    """A workflow that others contain."""
     product = documented(a=a, b=b)
     return product, described(a=product, b=a)
 
 
 @workflow
 def middle(a: int) -> int:
-    """Holds one, and is held."""
+    """A workflow that contains one and is contained in one."""
     first, second = inner(a=a)
     return described(a=first, b=second)
 
@@ -80,7 +80,7 @@ def middle(a: int) -> int:
     default_options=Options(labels=Labels({"team": "a"}), annotations=Annotations({"note": "b"})),
 )
 def nested(a: int = 3) -> int:
-    """The first line here comes before what the decorator says."""
+    """The first line here has priority over the decorator's description."""
     first, _ = inner(a=a, b=2)
     return described(a=middle(a=first), b=1)
 
@@ -88,7 +88,7 @@ def nested(a: int = 3) -> int:
 @workflow
 def parts(drawing: Drawing, numbers: list[int], names: dict[str, str]) -> str:
     """Parts of values: of a dataclass, a list, a map, and of a dataclass within a list."""
-    tell(text=names["first"])
+    echo(text=names["first"])
     documented(a=numbers[0])
     return shown(point=drawing.points[0], x=drawing.points[1].x, label=drawing.name)
 
@@ -97,19 +97,19 @@ def parts(drawing: Drawing, numbers: list[int], names: dict[str, str]) -> str:
 def branched(a: int, b: float) -> str:
     """Conditions of every form, one inside another, with an error and with a default."""
     amount = (
-        conditional("amount").if_((b >= HALF) & (b != 1.0)).then(tell(text="much")).else_().then(tell(text="little"))
+        conditional("amount").if_((b >= HALF) & (b != 1.0)).then(echo(text="much")).else_().then(echo(text="little"))
     )
     yes = flip()
-    conditional("sure").if_(yes.is_true()).then(tell(text="yes")).else_().fail("never")
+    conditional("sure").if_(yes.is_true()).then(echo(text="yes")).else_().fail("never")
     conditional("below").if_((a < 0) | (b < 0.0)).then(middle(a=a)).elif_(a == 0).then(documented(a=a)).else_().then(
         described(a=a, b=1)
     )
     return (
         conditional("many")
         .if_(a > LARGE)
-        .then(tell(text=amount))
+        .then(echo(text=amount))
         .elif_(a <= SMALL)
-        .then(conditional("few").if_(a == 1).then(tell(text="one")).else_().then(tell(text="two")))
+        .then(conditional("few").if_(a == 1).then(echo(text="one")).else_().then(echo(text="two")))
         .else_()
         .fail("neither")
     )
@@ -129,21 +129,21 @@ def mapped(numbers: list[int], factor: int) -> int:
 
 @task
 def counted(numbers: list[int | None]) -> int:
-    """How many there are."""
+    """Return the number of items."""
     return len(numbers)
 
 
 @dynamic(node_dependency_hints=[middle], cache=Cache(version="1"), retries=1)
 def unrolled(count: int) -> list[int]:
-    """A workflow that is known when it runs."""
+    """A workflow that is made at run time."""
     return [middle(a=index) for index in range(count)]
 
 
 @workflow
 def ordered(a: int) -> int:
-    """Nodes that wait for one another without a value passing, and that overrule what their task says."""
+    """Nodes that wait for one another without passing a value, and that override settings of their task."""
     first = create_node(silent)
-    second = create_node(tell, text="second").with_overrides(
+    second = create_node(echo, text="second").with_overrides(
         node_name="second", name="The second", timeout=timedelta(minutes=1)
     )
     third = create_node(divide, a=a, b=2)
@@ -164,12 +164,12 @@ def ordered(a: int) -> int:
 
 @task
 def clean(a: int, err: FlyteError | None = None) -> None:
-    """Undo."""
+    """Clean up."""
 
 
 @workflow
 def clean_all(a: int, err: FlyteError | None = None) -> None:
-    """Undo, as a workflow."""
+    """Clean up, as a workflow."""
     clean(a=a, err=err)
 
 
@@ -187,17 +187,17 @@ def guarded_by_a_workflow(a: int) -> int:
 
 @workflow
 def gated(a: int) -> str:
-    """A person says how it goes on."""
+    """A workflow that waits for a person's input."""
     product = documented(a=a)
     title = wait_for_input("title", timeout=timedelta(hours=1), expected_type=str)
     points = wait_for_input("points", timeout=timedelta(hours=1), expected_type=list[float])
     agreed = approve(product, "agreed", timeout=timedelta(hours=2))
     waited = sleep(timedelta(seconds=10))
-    told = tell(text=title)
+    result = echo(text=title)
     agreed >> waited
     points >> waited
-    waited >> told
-    return told
+    waited >> result
+    return result
 
 
 built = Workflow(name="shapes.flows.built")

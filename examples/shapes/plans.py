@@ -1,4 +1,4 @@
-"""Launch plans: inputs fixed and given, schedules, all that one can carry, and workflows that hold launch plans."""
+"""Launch plans: with fixed and default inputs, schedules, every option, and as nodes of workflows."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -29,13 +29,13 @@ from shapes.types import Color, Drawing, Point, enums
 
 @task
 def stamp(at: datetime, times: int) -> str:
-    """When, and how often."""
+    """Return the time and the number as text."""
     return f"{at} {times}"
 
 
 @workflow
 def timed(at: datetime, times: int = 1) -> str:
-    """What is scheduled."""
+    """The workflow of the schedules."""
     return stamp(at=at, times=times)
 
 
@@ -111,5 +111,5 @@ def launching(a: int) -> int:
 
 @dynamic(node_dependency_hints=[active])
 def launched_when_known(count: int) -> list[int]:
-    """Launch plans that are known when it runs."""
+    """Launch plans in a workflow that is made at run time."""
     return [active(a=index) for index in range(count)]

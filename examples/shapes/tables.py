@@ -1,7 +1,7 @@
 """Tables: structured datasets with and without columns and a format, and the older schemas.
 
 flytekit's own spelling of columns, `Annotated[StructuredDataset, kwtypes(name=str)]`, needs numpy. Here a type with
-columns is made as a plugin for a kind of data frame makes it, and says the same.
+columns is made as a plugin for a kind of data frame makes it, with the same result.
 """
 
 from typing import Annotated
@@ -32,21 +32,21 @@ class Names(Rows):
 
 
 class RowsTransformer(TypeTransformer[Rows]):
-    """Makes a structured dataset with columns of one of the tables."""
+    """A transformer of the tables to structured datasets with columns."""
 
     def get_literal_type(self, t: type[Rows]) -> LiteralType:
-        """Its columns, and how it is written."""
+        """Return a type with the columns and the format."""
         written = StructuredDatasetType(columns=list(t.columns), format="parquet")
         return LiteralType(structured_dataset_type=written)
 
     def to_literal(
         self, ctx: FlyteContext, python_val: Rows, python_type: type[Rows], expected: LiteralType
     ) -> Literal:
-        """Nothing is written here."""
+        """Return an empty literal."""
         return Literal(scalar=Scalar())
 
     def to_python_value(self, ctx: FlyteContext, lv: Literal, expected_python_type: type[Rows]) -> Rows:
-        """Nothing is read here."""
+        """Return an empty table."""
         return expected_python_type()
 
 
@@ -58,13 +58,13 @@ Parquet = Annotated[StructuredDataset, "parquet"]
 
 @task
 def columns(a: StructuredDataset, b: Rows, c: list[Rows]) -> Rows:
-    """Columns and none."""
+    """Tables with columns and without."""
     return b if a or c else Rows()
 
 
 @task
 def fewer(a: Names, b: Parquet, c: dict[str, StructuredDataset]) -> Parquet:
-    """Takes a table that has more columns than it asks for."""
+    """A task whose input may have more columns than its type."""
     return b if a or c else StructuredDataset()
 
 
@@ -76,6 +76,6 @@ def schemas(a: FlyteSchema, b: FlyteSchema[kwtypes(x=int, y=str)]) -> FlyteSchem
 
 @workflow
 def tables(whatever: StructuredDataset, rows: Rows, more: list[Rows]) -> Parquet:
-    """Hands tables to those that ask for more or less of them."""
+    """Pass tables to tasks whose types have more or fewer columns."""
     read = columns(a=rows, b=rows, c=more)
     return fewer(a=read, b=whatever, c={"one": read, "other": whatever})

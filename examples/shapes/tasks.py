@@ -1,4 +1,4 @@
-"""Tasks: what a decorator can say about one, and tasks that are no Python function."""
+"""Tasks: with every option of the decorator, and tasks that are no Python function."""
 
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def documented(a: int, b: int = 2) -> int:
     )
 )
 def described(a: int, b: int) -> int:
-    """The first line here comes before what the decorator says."""
+    """The first line here has priority over the decorator's description."""
     return a + b
 
 
@@ -71,7 +71,7 @@ def silent() -> None:
 
 @task(cache=Cache(version="1", serialize=True, ignored_inputs=("seed",)))
 def cached(a: int, seed: int) -> int:
-    """A cached task, one run at a time, that does not look at one of its inputs."""
+    """A cached task, one run at a time; one of its inputs does not count for the cache."""
     return a + seed
 
 
@@ -93,7 +93,7 @@ def cached(a: int, seed: int) -> int:
     annotations={"note": "b"},
 )
 def demanding(a: int) -> int:
-    """A task with all that a decorator takes."""
+    """A task with every option of the decorator."""
     return a
 
 
@@ -105,43 +105,43 @@ def accelerated(a: int) -> int:
 
 @task(pod_template_name="a-template-of-the-cluster")
 def templated(a: int) -> int:
-    """A task in a pod that the cluster knows."""
+    """A task with a pod template of the cluster."""
     return a
 
 
 @eager
 async def waiting(a: int) -> int:
-    """A task that launches tasks as it goes."""
+    """A task that launches tasks while it runs."""
     return await documented(a=a)
 
 
 class Pod:
-    """Asks for a pod of one's own."""
+    """The configuration of a task with a pod of its own."""
 
 
 class PodTask(PythonFunctionTask[Pod]):
     """A task in a pod, as a plugin makes it; flytekit's PodTemplate, of the same form, needs the kubernetes package."""
 
     def get_container(self, settings: SerializationSettings) -> None:
-        """Nothing: the pod has them."""
+        """Return nothing: the pod has the containers."""
 
     def get_k8s_pod(self, settings: SerializationSettings) -> K8sPod:
-        """Two containers."""
+        """Return a pod with two containers."""
         main: dict[str, Any] = {
             "name": "primary",
             "image": self.get_image(settings),
             "args": self.get_default_command(settings),
             "resources": {"requests": {"cpu": "1", "memory": "200Mi"}, "limits": {"cpu": "1", "memory": "200Mi"}},
         }
-        cpu_pool = {"name": "beside", "image": "busybox", "command": ["sleep", "60"]}
+        sidecar = {"name": "sidecar", "image": "busybox", "command": ["sleep", "60"]}
         return K8sPod(
             metadata=K8sObjectMetadata(labels={"team": "a"}, annotations={"note": "b"}),
-            pod_spec={"containers": [main, cpu_pool], "restartPolicy": "Never"},
+            pod_spec={"containers": [main, sidecar], "restartPolicy": "Never"},
             primary_container_name="primary",
         )
 
     def get_config(self, settings: SerializationSettings) -> dict[str, str]:
-        """The older way to name the main container."""
+        """Return the name of the main container, as older versions do."""
         return {"primary_container_name": "primary"}
 
 
@@ -178,10 +178,10 @@ count_lines = ShellTask(
 
 
 class Query(SQLTask[None]):
-    """Runs where the engine has the data: no container, but the statement itself."""
+    """A task without a container: the engine runs the statement where the data is."""
 
     def get_sql(self, settings: SerializationSettings) -> Sql:
-        """The statement, as it is."""
+        """Return the statement unchanged."""
         return Sql(statement=self.query_template, dialect=Sql.Dialect.ANSI)
 
 

@@ -22,7 +22,7 @@ class Color(Enum):
 
 @dataclass
 class Point:
-    """Inside another."""
+    """A dataclass within another."""
 
     x: float
     y: float = 0.5
@@ -41,7 +41,7 @@ class Drawing:
 
 
 class Plain:
-    """A class that Flyte knows nothing of: it is pickled."""
+    """A class that no transformer supports: it is pickled."""
 
 
 @task

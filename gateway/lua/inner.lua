@@ -1,9 +1,9 @@
--- Between the transcoder and the services: sees gRPC messages on both sides, of requests that came as REST.
+-- The script between the transcoder and the services: it sees the gRPC messages of requests that came as REST.
 --
--- Request: the transcoder put the body into field 15999 (descriptors.py) and the path's variables into the fields they
--- name. The service must get the body with the path's values over it: merging two protobuf messages is joining their
--- bytes, and the later value wins.
--- Reply: what the client asked for in binary is wrapped as google.api.HttpBody. A failure is noted for outer.lua.
+-- Request: the transcoder has put the body into field 15999 (descriptors.py) and the path's variables into the fields
+-- they name. The service must get the body with the path's values over it: to merge two protobuf messages is to join
+-- their bytes, and the later value wins.
+-- Reply: it is wrapped as google.api.HttpBody for clients that read binary. A failure is noted for outer.lua.
 
 local BODY_FIELD = 15999
 local HTTP_BODY_DATA = 2
@@ -15,7 +15,7 @@ local function frame(message)
     .. message
 end
 
--- HttpBody's bytes; its content type and extensions say nothing to a service.
+-- Returns HttpBody's bytes; services have no use for its content type and extensions.
 local function http_body_data(text)
   local data, at = "", 1
   while at <= #text do
@@ -77,14 +77,14 @@ function envoy_on_response(handle)
   local request = handle:streamInfo():dynamicMetadata():get(SPACE)
   local headers = handle:headers()
   local media_type = headers:get("content-type")
-  -- Envoy's own replies pass here too and are not gRPC.
+  -- Envoy's own replies pass here too; they are not gRPC.
   if not request or not media_type or sub(media_type, 1, 16) ~= "application/grpc" then
     return
   end
   if note_failure(handle, headers) then
     return
   end
-  -- Should the transcoder fail now, nothing was wrong on the way (bootstrap.py).
+  -- A failure after this is the transcoder's, not one of the service or the connection to it (bootstrap.py).
   handle:streamInfo():dynamicMetadata():set(SPACE, "replied", "yes")
   if request.reply == "bin" then
     local buffer = handle:body()

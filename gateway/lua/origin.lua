@@ -1,9 +1,9 @@
--- Refuses what a web page could do in the name of whoever looks at it (docs/decisions/0023-strangers-at-the-gateway.md).
+-- Refuses what a web page could do in the name of its viewer (docs/decisions/0023-strangers-at-the-gateway.md).
 --
--- A browser lets every page send requests to every address, this gateway's included, and tells in `origin` whose page it
--- was. It forbids only to read the answer. So a page may write when it is the gateway's own or on the list.
--- A page can also call the gateway by a name of its own that it has point here ("DNS rebinding"), and is the gateway's
--- own by then. So the gateway answers to its names only, where they are told, and to addresses.
+-- A browser lets every page send requests to every address, this gateway's included, with the page's origin in the
+-- header `origin`. It only keeps the response from the page. So a page may write when it is the gateway's own or listed.
+-- A page can also have a host name of its own resolve to the gateway's address ("DNS rebinding"), and has the gateway's
+-- origin then. So the gateway accepts requests for its own host names, where these are listed, and for IP addresses.
 
 -- Tables by origin, such as "https://console.example", and by name, such as "localhost"; written by scripts.py.
 local ORIGINS = {--@ORIGINS@}
@@ -20,7 +20,7 @@ local function split_authority(authority)
   return name:match("^(.-)%.?$"), port ~= "" and port or nil
 end
 
-local function answers_to(authority)
+local function is_own_host(authority)
   local name = split_authority(authority)
   return not next(HOSTS) or HOSTS[name] or name:match("^%[.*%]$") or name:match("^%d+%.%d+%.%d+%.%d+$")
 end
@@ -48,7 +48,7 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local authority = headers:get(":authority") or ""
-  if not answers_to(authority) then
+  if not is_own_host(authority) then
     return handle:respond({ [":status"] = "403" }, "the gateway is not called " .. authority)
   end
   if not READS[headers:get(":method")] and not may_write(headers, authority) then

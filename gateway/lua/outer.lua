@@ -1,14 +1,16 @@
--- The first to see a REST request and the last to see its reply. gRPC requests never come here (filters.py).
+-- The script in front of the transcoder, first to see a REST request and last to see its reply. gRPC requests do not
+-- pass it (filters.py).
 --
--- Request: finds the pattern that the path fits, decides which forms the client writes and reads (gateway.md A.2), and
--- leaves the decision where the choice of the route, the transcoder's configuration and inner.lua find it.
--- Reply: failures in the reference's shape (A.7), in binary for clients that read binary.
+-- Request: finds the pattern that the path fits, decides which forms the client writes and reads
+-- (gateway.md#choice-of-forms), and sets the decision as metadata for the choice of the route, which selects the
+-- transcoder's configuration, and for inner.lua.
+-- Reply: failures in flyteadmin's form (gateway.md#rest-errors), in binary for clients that read binary.
 
--- As services/kit/rpc/json_replies.py has it.
+-- The same as in services/kit/rpc/json_replies.py.
 local JSON_REPLY_HEADER = "x-flyteplane-json-reply"
 
--- REST patterns: a tree of path segments; "*" stands for a variable. A node's `verbs` tells which verbs end there.
--- The calls of `rest` stand below this script's head, written from flyteidl by scripts.py.
+-- REST patterns: a tree of path segments; "*" is a variable. `verbs` of a node has the patterns that end there, by verb.
+-- scripts.py writes the calls of `rest`, from flyteidl.
 local TREE = {}
 
 local function split(text, separator)
@@ -19,7 +21,7 @@ local function split(text, separator)
   return parts
 end
 
--- Spellings of a field that the transcoder takes for the same: id.project, taskId.project, task_id.project.
+-- Returns the same text for spellings that the transcoder takes for the same field: taskId.project, task_id.project.
 local function plain_spelling(field)
   return (field:gsub("_", ""):lower())
 end
@@ -40,10 +42,10 @@ end
 
 --@REST_PATTERNS@
 
--- Bytes a body may have, by its form; written by scripts.py. The transcoder stops bodies that do not tell their length.
+-- Size limits of bodies in bytes, by form; written by scripts.py. The transcoder stops bodies without a length header.
 local LARGEST = { --@LARGEST_BODIES@ }
 
--- Bytes of a string that must not wait for Lua's own pace to be freed.
+-- Bytes of a string that is too large to wait for Lua's next garbage collection.
 local LARGE = 1048576
 
 -- Returns the verbs of the pattern that fits, literal segments before variables.
@@ -64,25 +66,25 @@ local function unescape(text)
   return (text:gsub("%%(%x%x)", function(digits) return char(tonumber(digits, 16)) end))
 end
 
--- The path wins over the query (A.5). The transcoder would have it the other way round.
+-- Removes keys that the path binds: it wins over the query (gateway.md#query-parameters), unlike in the transcoder.
 local function without_bound_keys(query, bound)
-  local kept = {}
+  local pairs_left = {}
   for _, pair in ipairs(split(query, "&")) do
     if not bound[plain_spelling(unescape(pair:match("^[^=]*")))] then
-      kept[#kept + 1] = pair
+      pairs_left[#pairs_left + 1] = pair
     end
   end
-  return table.concat(kept, "&")
+  return table.concat(pairs_left, "&")
 end
 
 local function media_type(value)
   return value and value:match("^%s*([^;%s]*)")
 end
 
--- A web page can send any other type, and none, without the browser asking first whether it may.
+-- A web page can send some of the other types, and none, without a CORS preflight of the browser.
 local BODY_TYPES = { ["application/json"] = true, ["application/octet-stream"] = true }
 
--- Returns what is wrong with the body as far as its headers tell: status and text.
+-- Returns what is wrong with the body according to its headers: HTTP status and message, or nothing.
 local function body_fault(headers, inbound, form)
   if inbound and inbound ~= "" and not BODY_TYPES[inbound:lower()] then
     return "415", "the body is " .. inbound .. "; send it with Content-Type: application/json or application/octet-stream"
@@ -93,7 +95,7 @@ local function body_fault(headers, inbound, form)
   end
 end
 
--- The form of the reply: the first Accept line that is exactly a registered type; else the form of the request.
+-- Returns the form of the reply: the first Accept line that is exactly a registered type; else the request's form.
 local function reply_form(headers, inbound)
   for line = 0, headers:getNumValues("accept") - 1 do
     local accepted = headers:getAtIndex("accept", line)
@@ -111,9 +113,9 @@ local function reply_form(headers, inbound)
   return "camel"
 end
 
--- Waits for the whole body, which Envoy counts against the stream meanwhile, unlike what the transcoder keeps (limits.py).
--- JSON becomes one piece: the transcoder reads what it cannot make sense of again from the start with every piece that
--- comes, and a few MB in small pieces would keep everybody waiting for minutes.
+-- Waits for the whole body, which Envoy accounts to the stream meanwhile, unlike the transcoder's buffer (limits.py).
+-- JSON becomes one piece: the transcoder parses JSON that it cannot complete again from the start with every piece that
+-- arrives, and a few MB in small pieces would block all requests for minutes.
 local function await_body(handle, form)
   local buffer = handle:body()
   if not buffer or form == "bin" then
@@ -122,7 +124,7 @@ local function await_body(handle, form)
   local length = buffer:length()
   buffer:setBytes(buffer:getBytes(0, length))
   if length > LARGE then
-    collectgarbage() -- nobody counts Lua's memory, and Lua does not know that the strings were large
+    collectgarbage() -- Lua's memory is in no account of Envoy's, and Lua collects late after few, large strings
   end
 end
 
@@ -159,13 +161,13 @@ function envoy_on_request(handle)
     if body == "bin" or pattern.has_variables then
       metadata:set(SPACE, "body", body)
     end
-    query = "" -- methods with a body ignore the query (A.5)
+    query = "" -- methods with a body ignore the query (gateway.md#query-parameters)
   elseif query ~= "" then
     query = without_bound_keys(query, pattern.bound)
   end
   headers:replace(":path", query == "" and path or path .. "?" .. query)
 
-  -- The service looks whether its reply can be written as JSON: here it would be too late to say of what it cannot.
+  -- The service checks that its reply can be written as JSON: here it would be too late to name the value at fault.
   if reply == "bin" then
     headers:remove(JSON_REPLY_HEADER)
   else
@@ -204,14 +206,14 @@ local function base64_decoded(text)
   return table.concat(out)
 end
 
--- google.rpc.Code for a reply that Envoy made itself, or that came without gRPC's own words.
+-- google.rpc.Code for a reply that Envoy made itself, or that has no gRPC status.
 local CODES = {
   ["400"] = 3, ["401"] = 16, ["403"] = 7, ["404"] = 5, ["408"] = 4, ["413"] = 8, ["415"] = 3, ["429"] = 8,
   ["431"] = 8, ["500"] = 13, ["501"] = 12, ["502"] = 14, ["503"] = 14, ["504"] = 4,
 }
 local INTERNAL = 13
 
--- JSON's \u escapes stand for control characters here: Envoy leaves the rest as it is.
+-- JSON's \u escapes are only control characters here: Envoy writes all others as they are.
 local ESCAPES = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
 
 local function message_of_json(text)
@@ -229,7 +231,7 @@ local function json_string(text)
   return '"' .. text:gsub('[%c"\\]', function(letter) return ("\\u%04x"):format(byte(letter)) end) .. '"'
 end
 
--- A failure as google.rpc.Status in binary: the service's own when it sent one.
+-- Returns a failure as google.rpc.Status in binary: the service's own when it sent one.
 local function binary_status(request, status, text)
   if request.details and request.details ~= "" then
     return base64_decoded(request.details)
@@ -247,7 +249,7 @@ local function replace_body(handle, bytes, content_type)
   headers:replace("content-length", tostring(#bytes))
 end
 
--- These may be tens of kB, more than HTTP clients take in headers; what they say is in the body.
+-- These may be tens of kB, more than HTTP clients accept in headers; the body has the same.
 local GRPC_HEADERS = { "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding" }
 
 function envoy_on_response(handle)
@@ -263,10 +265,10 @@ function envoy_on_response(handle)
   if request.reply == "bin" then
     local buffer = handle:body(true)
     local text = buffer:getBytes(0, buffer:length())
-    request = handle:streamInfo():dynamicMetadata():get(SPACE) -- waiting for the body, inner.lua may have added to it
+    request = handle:streamInfo():dynamicMetadata():get(SPACE) -- inner.lua may have added to it meanwhile
     replace_body(handle, binary_status(request, status, text), "application/octet-stream")
   elseif request.code and media_type(headers:get("content-type")) ~= "application/json" then
-    -- The transcoder gave up on a detail whose type it does not know; the rest can still be said.
+    -- The transcoder failed at a detail of an unknown type; the rest of the error is returned.
     local message = json_string(unescape(request.message))
     replace_body(handle, '{"code":' .. request.code .. ',"message":' .. message .. ',"details":[]}', "application/json")
   end

@@ -1,8 +1,8 @@
--- Protobuf's wire format, as far as the gateway needs it. Stands before outer.lua and inner.lua.
+-- Protobuf's wire format, as far as the gateway needs it. scripts.py puts it before the other scripts.
 
 local byte, char, floor, sub = string.byte, string.char, math.floor, string.sub
 
--- One table a request carries between the scripts and to the choice of the route (filters.py).
+-- The metadata namespace that the scripts and the choice of the route share (filters.py).
 local SPACE = "flyteplane.rest"
 
 local LENGTH_PREFIXED = 2
@@ -34,13 +34,13 @@ local function text_field(number, text)
   return varint(number * 8 + LENGTH_PREFIXED) .. varint(#text) .. text
 end
 
--- Returns the field number, its wire type and where its value starts.
+-- Returns the field number, its wire type and the position of its value.
 local function read_tag(text, at)
   local tag, value_at = read_varint(text, at)
   return floor(tag / 8), tag % 8, value_at
 end
 
--- Returns where the next field starts.
+-- Returns the position of the next field.
 local function after_value(text, at, wire_type)
   if wire_type == 0 then
     local _, next_at = read_varint(text, at)

@@ -1,6 +1,6 @@
 """Launch plans registered, activated and fetched by FlyteRemote, as JSON; run with the clients' own environment.
 
-`activated.py FIRST SECOND`, two versions of the shapes, typed in the folder that holds them. Prints what each step saw.
+`activated.py FIRST SECOND`, two versions of the shapes, typed in their folder. Prints the result of each step.
 FLYTECTL_CONFIG names the sandbox's config file.
 """
 
@@ -20,29 +20,29 @@ SCHEDULED, REMOTE = "shapes.hourly", "shapes.from_remote"
 
 
 def active(remote: FlyteRemote, name: str) -> str | None:
-    """The active version of a launch plan."""
+    """Return the active version of a launch plan."""
     plan = remote.fetch_active_launchplan(name=name)
     return plan.id.version if plan else None
 
 
 def activations(remote: FlyteRemote, first: str, second: str) -> Iterable[tuple[str, Any]]:
-    """Which version is active, step by step."""
-    one = remote.fetch_launch_plan(name=SCHEDULED, version=first)
-    other = remote.fetch_launch_plan(name=SCHEDULED, version=second)
+    """Yield the active version, step by step."""
+    first_plan = remote.fetch_launch_plan(name=SCHEDULED, version=first)
+    second_plan = remote.fetch_launch_plan(name=SCHEDULED, version=second)
     yield "latest", remote.fetch_launch_plan(name=SCHEDULED).id.version
-    yield "scheduled", one.is_scheduled
+    yield "scheduled", first_plan.is_scheduled
     yield "none", active(remote, SCHEDULED)
-    for step, plan in (("activated", one), ("again", one), ("replaced", other)):
+    for step, plan in (("activated", first_plan), ("again", first_plan), ("replaced", second_plan)):
         remote.activate_launchplan(plan.id)
         yield step, active(remote, SCHEDULED)
-    remote.deactivate_launchplan(one.id)
+    remote.deactivate_launchplan(first_plan.id)
     yield "another deactivated", active(remote, SCHEDULED)
-    remote.deactivate_launchplan(other.id)
+    remote.deactivate_launchplan(second_plan.id)
     yield "deactivated", active(remote, SCHEDULED)
 
 
 def registrations(remote: FlyteRemote, first: str) -> Iterable[tuple[str, Any]]:
-    """A launch plan of a workflow that is registered already, by itself; again; and another under its name."""
+    """Register a launch plan of a registered workflow, register it again, and another one under its name."""
     sys.path.insert(0, str(Path.cwd()))
     from shapes.plans import timed
 
@@ -67,5 +67,4 @@ def registrations(remote: FlyteRemote, first: str) -> Iterable[tuple[str, Any]]:
 
 if __name__ == "__main__":
     remote = FlyteRemote(Config.auto(), PROJECT, DOMAIN)
-    told = dict([*activations(remote, *sys.argv[1:]), *registrations(remote, sys.argv[1])])
-    print(json.dumps(told))
+    print(json.dumps(dict([*activations(remote, *sys.argv[1:]), *registrations(remote, sys.argv[1])])))

@@ -1,10 +1,10 @@
-"""What a user does with executions beside waiting for them, by FlyteRemote; run with the clients' own environment.
+"""A user's calls about executions, except waiting for them, by FlyteRemote; run with the clients' own environment.
 
 `handled.py again NAME VERSION` launches an execution again in every way, and a single task and a workflow by names of
-their own, and prints the names. `ended NAME CAUSE OTHER...` terminates one and prints how it is told, what others came
-to, and which executions were recent. `inside NAME` prints what the flyte:// URLs of an execution hold, and its signals
-before and after they are answered. `files FOLDER` uploads a file of FOLDER and prints what comes back of it. All as
-JSON; a process of flytekit takes seconds to start, so each does much.
+their own, and prints the names. `ended NAME CAUSE OTHER...` terminates one and prints its phase and cause, the outputs
+of others, and the recent executions. `inside NAME` prints the content of an execution's flyte:// URLs, and its signals
+before and after they are set. `files FOLDER` uploads a file of FOLDER and prints what downloads return. All as JSON;
+a process of flytekit takes seconds to start, so each does much.
 """
 
 import json
@@ -21,7 +21,7 @@ PROJECT, DOMAIN = "flytesnacks", "development"
 
 
 def again(remote: FlyteRemote, name: str, version: str) -> dict[str, str]:
-    """Launch it again, recover it, and launch a task and a workflow themselves."""
+    """Launch an execution again, recover it, and launch a task and a workflow."""
     identifier = remote.fetch_execution(name=name).id
     task = remote.fetch_task(name="report.double", version=version)
     workflow = remote.fetch_workflow(name="report.report", version=version)
@@ -37,32 +37,31 @@ def again(remote: FlyteRemote, name: str, version: str) -> dict[str, str]:
 
 
 def ended(remote: FlyteRemote, name: str, cause: str, *others: str) -> dict[str, object]:
-    """End it; see what became of others."""
+    """Terminate an execution; read it and others."""
     remote.terminate(remote.fetch_execution(name=name), cause)
     closure = remote.fetch_execution(name=name).closure
-    come_to = {}
+    read = {}
     for other in others:
         execution = remote.sync(remote.fetch_execution(name=other), sync_nodes=True)
         outputs = {key: execution.outputs.get(key) for key in execution.outputs}
-        come_to[other] = {"phase": execution.closure.phase, "outputs": outputs}
+        read[other] = {"phase": execution.closure.phase, "outputs": outputs}
     return {
         "phase": closure.phase,
         "cause": closure.abort_metadata.cause,
-        "others": come_to,
+        "others": read,
         "recent": [execution.id.name for execution in remote.recent_executions(limit=50)],
     }
 
 
 def inside(remote: FlyteRemote, name: str) -> dict[str, object]:
-    """Read outputs by URL; answer what gates wait for."""
+    """Read outputs by URL; set the signals that gates wait for."""
     base = f"flyte://v1/{PROJECT}/{DOMAIN}/{name}"
     outputs, attempt, single = (remote.get(f"{base}/{rest}") for rest in ("n1/o", "n1/0/o", "n1/o/o0"))
 
     def listed() -> dict[str, object]:
-        found = remote.list_signals(name)
         return {
-            one.id.signal_id: MessageToDict(one.value.scalar.primitive) if one.HasField("value") else None
-            for one in found
+            signal.id.signal_id: MessageToDict(signal.value.scalar.primitive) if signal.HasField("value") else None
+            for signal in remote.list_signals(name)
         }
 
     before = listed()
@@ -81,7 +80,7 @@ def inside(remote: FlyteRemote, name: str) -> dict[str, object]:
 
 
 def files(remote: FlyteRemote, folder: str) -> dict[str, str]:
-    """Send a file up; fetch it by a signed URL, and as flytekit does when a task reads it."""
+    """Upload a file; download it by a signed URL, and as flytekit does when a task reads it."""
     sent, fetched = Path(folder, "größe — 大小.txt"), Path(folder, "fetched.txt")
     sent.write_text("zwölf Äpfel 🍎\n" * 1000)
     _, uri = remote.upload_file(sent)

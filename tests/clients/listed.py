@@ -1,4 +1,4 @@
-"""Lists of what is registered by every list function of flytekit's client, as JSON; run with the clients' environment.
+"""Lists of entities by every list function of flytekit's client, as JSON; run with the clients' environment.
 
 `listed.py VERSION LIMIT` follows the tokens of pages of LIMIT and prints each list as pages of `name version`.
 FLYTECTL_CONFIG names the sandbox's config file.
@@ -23,29 +23,29 @@ ALL = NamedEntityIdentifier(PROJECT, DOMAIN)
 
 
 def spell(entity: Any) -> str:
-    """Name, and version where there is one."""
+    """Return the name, and the version where there is one."""
     key = getattr(entity, "id", entity)
     version = getattr(key, "version", None)
     return f"{key.name} {version}" if version else str(key.name)
 
 
 def pages(function: Callable[..., tuple[list[Any], str]], *of: Any, **how: Any) -> list[list[str]]:
-    """Every page of a list."""
-    token, found = "", []
+    """Return every page of a list."""
+    token, result = "", []
     while True:
         page, token = function(*of, token=token, **how)
-        found.append([spell(entity) for entity in page])
+        result.append([spell(entity) for entity in page])
         if not token:
-            return found
+            return result
 
 
 def only(*filters: Filter, by: Sort | None = None) -> dict[str, Any]:
-    """Filters and order of a list."""
+    """Return the arguments for filters and order of a list."""
     return {"filters": list(filters), "sort_by": by}
 
 
 def lists(client: SynchronousFlyteClient, version: str, limit: int) -> Iterable[tuple[str, list[list[str]]]]:
-    """Each list by its name."""
+    """Yield each list with its name."""
     this = Equal("version", version)
     by_name, by_name_down = Sort("name", ASCENDING), Sort("name", DESCENDING)
     newest, oldest = Sort("created_at", DESCENDING), Sort("created_at", ASCENDING)
@@ -89,6 +89,6 @@ def lists(client: SynchronousFlyteClient, version: str, limit: int) -> Iterable[
 if __name__ == "__main__":
     remote = FlyteRemote(Config.auto(), PROJECT, DOMAIN)
     version, limit = sys.argv[1], int(sys.argv[2])
-    told = dict(lists(remote.client, version, limit))
-    told["tasks of a version"] = [[spell(task) for task in remote.list_tasks_by_version(version)]]
-    print(json.dumps(told))
+    result = dict(lists(remote.client, version, limit))
+    result["tasks of a version"] = [[spell(task) for task in remote.list_tasks_by_version(version)]]
+    print(json.dumps(result))

@@ -1,7 +1,7 @@
-"""Names and descriptions of what is registered, as JSON; run with the clients' own environment.
+"""Names and descriptions of entities, as JSON; run with the clients' own environment.
 
-`named.py VERSION` archives a workflow's name with a description, as flytekit's client does it, and brings it back; then
-reads the descriptions of a task and a workflow. flytekit has no functions for reading either, so its stub is used.
+`named.py VERSION` archives a workflow's name with a description, as flytekit's client does it, and activates it again;
+then reads the descriptions of a task and a workflow. flytekit has no functions to read these, so its stub is used.
 FLYTECTL_CONFIG names the sandbox's config file.
 """
 
@@ -23,7 +23,7 @@ WORKFLOW = "shapes.flows.nested"
 
 
 def names(remote: FlyteRemote) -> Iterable[tuple[str, Any]]:
-    """The state and description of a name, step by step, and whether the console's list shows it."""
+    """Yield the state and description of a name, step by step, and whether the console's list has it."""
     stub, key = remote.client._stub, NamedEntityIdentifier(PROJECT, DOMAIN, WORKFLOW)
     request = NamedEntityGetRequest(resource_type=ResourceType.WORKFLOW, id=key.to_flyte_idl())
 
@@ -45,7 +45,7 @@ def names(remote: FlyteRemote) -> Iterable[tuple[str, Any]]:
 
 
 def descriptions(remote: FlyteRemote, version: str) -> Iterable[tuple[str, Any]]:
-    """The descriptions of two tasks and a workflow."""
+    """Yield the descriptions of two tasks and a workflow."""
     stub = remote.client._stub
     for kind, name in (
         (ResourceType.TASK, "shapes.tasks.documented"),

@@ -1,7 +1,7 @@
-"""What a platform team does with projects and attributes by flytekit's client; run with the clients' own environment.
+"""A platform team's calls about projects and attributes by flytekit's client; run with the clients' own environment.
 
-`projects.py PREFIX` registers projects whose ids begin so, archives and revives one, pages through them, sets and reads
-attributes, and prints what it saw as JSON. FLYTECTL_CONFIG names the sandbox's config file.
+`projects.py PREFIX` registers projects whose ids begin so, archives and activates one, pages through them, sets and
+reads attributes, and prints the results as JSON. FLYTECTL_CONFIG names the sandbox's config file.
 """
 
 import json
@@ -27,7 +27,7 @@ PAGE = 2
 
 
 def ids(client: SynchronousFlyteClient, prefix: str) -> list[list[str]]:
-    """Pages of the ids, archived ones too."""
+    """Return pages of the ids, archived ones too."""
     pages: list[list[str]] = []
     token = None
     while token != "":
@@ -42,13 +42,13 @@ def ids(client: SynchronousFlyteClient, prefix: str) -> list[list[str]]:
 
 
 def state(client: SynchronousFlyteClient, project: str) -> int:
-    """The state of one project."""
-    (found,), _ = client.list_projects_paginated(filters=[Equal("identifier", project)])
-    return int(found.state)
+    """Return the state of one project."""
+    (listed,), _ = client.list_projects_paginated(filters=[Equal("identifier", project)])
+    return int(listed.state)
 
 
 def projects(client: SynchronousFlyteClient, prefix: str) -> dict[str, Any]:
-    """Register, archive, change, revive and list projects."""
+    """Register, archive, change, activate and list projects."""
     for number in range(3):
         client.register_project(Project(f"{prefix}-{number}", f"Project {number}", "made by flytekit"))
     first = f"{prefix}-0"
@@ -60,11 +60,11 @@ def projects(client: SynchronousFlyteClient, prefix: str) -> dict[str, Any]:
     ):
         client.update_project(change)
         states.append(state(client, first))
-    return {"pages": ids(client, prefix), "states": states, "domains": [one.id for one in client.get_domains()]}
+    return {"pages": ids(client, prefix), "states": states, "domains": [domain.id for domain in client.get_domains()]}
 
 
 def attributes(client: SynchronousFlyteClient, project: str) -> dict[str, Any]:
-    """Set and read attributes at both levels that flytekit knows."""
+    """Set and read attributes at both scopes that flytekit supports."""
     label, queue = MatchableResource.EXECUTION_CLUSTER_LABEL, MatchableResource.EXECUTION_QUEUE
     plugins = MatchableResource.PLUGIN_OVERRIDE
     client.update_project_domain_attributes(
@@ -79,14 +79,14 @@ def attributes(client: SynchronousFlyteClient, project: str) -> dict[str, Any]:
             project, DOMAIN, WORKFLOW, MatchingAttributes(plugin_overrides=PluginOverrides([override]))
         )
     of_workflow = client.get_workflow_attributes(project, DOMAIN, WORKFLOW, label).attributes
-    told = client.get_workflow_attributes(project, DOMAIN, WORKFLOW, queue).attributes
+    queues = client.get_workflow_attributes(project, DOMAIN, WORKFLOW, queue).attributes
     overrides = client.get_workflow_attributes(project, DOMAIN, WORKFLOW, plugins).attributes
     listed = client.list_matchable_attributes(queue).configurations
     return {
         "inherited": [of_workflow.matching_attributes.execution_cluster_label.value, of_workflow.workflow],
-        "queue": [list(told.matching_attributes.execution_queue_attributes.tags), told.workflow],
-        "plugins": sorted(one.task_type for one in overrides.matching_attributes.plugin_overrides.overrides),
-        "listed": [one.workflow for one in listed if one.project == project],
+        "queue": [list(queues.matching_attributes.execution_queue_attributes.tags), queues.workflow],
+        "plugins": sorted(override.task_type for override in overrides.matching_attributes.plugin_overrides.overrides),
+        "listed": [configuration.workflow for configuration in listed if configuration.project == project],
     }
 
 

@@ -1,9 +1,9 @@
-"""What was sent and what is read back of every entity of a package, as JSON; run with the clients' own environment.
+"""The messages sent and read for every entity of a package, as JSON; run with the clients' own environment.
 
-`registered.py PACKAGE VERSION`, typed in the folder that holds the package, after `pyflyte register --copy none` of it.
-Serializes the package anew, as that did, and reads each entity twice: the message as it travels, and what FlyteRemote
-understands of it. flytekit understands less than it sends; so beside the latter stands what it understands of what it
-sent. FLYTECTL_CONFIG names the sandbox's config file.
+`registered.py PACKAGE VERSION`, typed in the folder of the package, after `pyflyte register --copy none` of it.
+Serializes the package again, as that did, and reads each entity twice: as a message, and as FlyteRemote parses it.
+flytekit parses less than it sends, so the output also has what it parses of the message that it sent.
+FLYTECTL_CONFIG names the sandbox's config file.
 """
 
 import json
@@ -32,7 +32,7 @@ Sent = TaskSpec | WorkflowSpec | LaunchPlan
 
 
 def serialized(package: str, version: str) -> list[Sent]:
-    """What `pyflyte register --copy none` makes of the package."""
+    """Return the entities of the package as `pyflyte register --copy none` serializes them."""
     settings = SerializationSettings(
         project=PROJECT,
         domain=DOMAIN,
@@ -46,7 +46,7 @@ def serialized(package: str, version: str) -> list[Sent]:
 
 
 def read_task(remote: FlyteRemote, entity: TaskSpec) -> tuple[Any, ...]:
-    """Sent, read, understood of either."""
+    """Return the messages sent and read, and what flytekit parses of each."""
     sent = entity.to_flyte_idl()
     key = sent.template.id
     read = Raw.get_task(remote.client, ObjectGetRequest(id=key))
@@ -56,7 +56,7 @@ def read_task(remote: FlyteRemote, entity: TaskSpec) -> tuple[Any, ...]:
 
 
 def read_workflow(remote: FlyteRemote, entity: WorkflowSpec) -> tuple[Any, ...]:
-    """Sent, read, understood of either: a template."""
+    """Return the templates sent and read, and what flytekit parses of each."""
     sent = entity.to_flyte_idl()
     key = sent.template.id
     read = Raw.get_workflow(remote.client, ObjectGetRequest(id=key))
@@ -66,7 +66,7 @@ def read_workflow(remote: FlyteRemote, entity: WorkflowSpec) -> tuple[Any, ...]:
 
 
 def read_launch_plan(remote: FlyteRemote, entity: LaunchPlan) -> tuple[Any, ...]:
-    """Sent, read, understood of either."""
+    """Return the messages sent and read, and what flytekit parses of each."""
     sent = entity.to_flyte_idl()
     read = Raw.get_launch_plan(remote.client, ObjectGetRequest(id=sent.id))
     understood = FlyteLaunchPlan.promote_from_model(entity.id, LaunchPlanSpec.from_flyte_idl(sent.spec))
@@ -85,13 +85,13 @@ def main(package: str, version: str) -> None:
     remote = FlyteRemote(Config.auto(), PROJECT, DOMAIN, data_upload_location="flyte://data")
     with FlyteContextManager.with_context(remote.context.new_builder()):
         entities = serialized(package, version)
-    told: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS.values()}
+    result: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS.values()}
     for entity in entities:
         messages = READERS[type(entity)](remote, entity)
         forms = [MessageToDict(message, preserving_proto_field_name=True) for message in messages]
         name = entity.id.name if isinstance(entity, LaunchPlan) else entity.template.id.name
-        told[KINDS[type(entity)]][name] = dict(zip(FORMS, forms, strict=True))
-    print(json.dumps(told))
+        result[KINDS[type(entity)]][name] = dict(zip(FORMS, forms, strict=True))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a data scientist does after `pyflyte register`, by FlyteRemote; run with the clients' own environment.
+"""A data scientist's calls after `pyflyte register`, by FlyteRemote; run with the clients' own environment.
 
 `session.py launch PLAN VERSION [INPUT=NUMBER]` prints the new execution's name; `session.py read NAME` waits for it and
 prints phase, node tree and outputs, both as JSON. FLYTECTL_CONFIG names the sandbox's config file.
@@ -22,7 +22,7 @@ def launch(remote: FlyteRemote, plan: str, version: str, *inputs: str) -> None:
 
 
 def read(remote: FlyteRemote, name: str) -> None:
-    """Wait for an execution to end, and tell all about it."""
+    """Wait for an execution to end, and print its phase, inputs, outputs and nodes."""
     execution = remote.fetch_execution(name=name)
     execution = remote.wait(execution, timeout=timedelta(minutes=1), poll_interval=timedelta(seconds=0.2))
     execution = remote.sync(execution, sync_nodes=True)
@@ -34,13 +34,13 @@ def read(remote: FlyteRemote, name: str) -> None:
         }
         for key, node in execution.node_executions.items()
     }
-    told = {
+    result = {
         "phase": execution.closure.phase,
         "inputs": {key: execution.inputs.get(key) for key in execution.inputs},
         "outputs": {key: execution.outputs.get(key) for key in execution.outputs},
         "nodes": nodes,
     }
-    print(json.dumps(told, default=str))
+    print(json.dumps(result, default=str))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.sandbox import ROOT, Sandbox
 
-# Made by `make test`: flytekit's dependencies are no business of the services.
+# Made by `make test`: the services do not need flytekit's dependencies.
 CLIENTS = ROOT / ".venv-client" / "bin"
 SCRIPTS = ROOT / "tests" / "clients"
 EXAMPLES = ROOT / "examples"
@@ -32,14 +32,14 @@ async def run(sandbox: Sandbox, folder: Path, *command: str | Path) -> "subproce
 
 
 async def output(sandbox: Sandbox, folder: Path, *command: str | Path) -> str:
-    """Run a client's command, which must succeed; answers what it printed."""
+    """Run a client's command, which must succeed; return its output."""
     done = await run(sandbox, folder, *command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-async def told(sandbox: Sandbox, script: str, *arguments: str) -> Any:
-    """Run a script of ours beside the examples; answers the JSON in its last line."""
+async def script_result(sandbox: Sandbox, script: str, *arguments: str) -> Any:
+    """Run a script of tests/clients in the folder of the examples; return the JSON in its last line."""
     printed = await output(sandbox, EXAMPLES, "python", SCRIPTS / script, *arguments)
     return json.loads(printed.splitlines()[-1])
 
@@ -50,7 +50,7 @@ async def register(sandbox: Sandbox, folder: Path, *arguments: str) -> "subproce
 
 
 def create_codes(sandbox: Sandbox) -> list[str]:
-    """Codes of the registry's answers to Create calls until now."""
+    """Return the codes of all Create calls to the registry until now."""
     lines = (sandbox.folder / "logs" / "registry.log").read_text().splitlines()
     calls = [line for line in map(json.loads, lines) if line["message"] == "call" and "/Create" in line["method"]]
     return [call["code"] for call in calls]

@@ -1,8 +1,8 @@
-"""Small real servers to stand behind the gateway in its tests: Flyte's gRPC services, and a plain HTTP server.
+"""Small real servers behind the gateway in its tests: Flyte's gRPC services, and a plain HTTP server.
 
-`EchoServices` answers every method of the five services with an empty message unless told otherwise, and keeps what
-arrived. It is one server for one owner, so a test sees where a call went: the kit's server for the gateway, and one of
-grpcio's, which allows whatever gRPC allows.
+`EchoServices` returns an empty message from every method of the five services unless it has a handler for it, and
+stores the calls. It serves one owner, so a test sees where a call went: by the HTTP/2 server for the gateway, and by a
+grpcio server, which allows whatever gRPC allows.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ SERVICES = [
 ]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 UNLIMITED = -1
-LARGEST = 16 << 20  # bytes; the kit's server wants a limit
+LARGEST = 16 << 20  # bytes; the HTTP/2 server requires a size limit
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", UNLIMITED),
     ("grpc.max_metadata_size", 1 << 20),
@@ -46,16 +46,16 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True)
 class Call:
-    """One call as a service saw it."""
+    """One call as a service received it."""
 
     method: str
     request: Any
     metadata: Mapping[str, str | bytes]
-    seconds_left: float | None
+    remaining_seconds: float | None
 
 
 class Failure(Exception):
-    """Raised by an answer: the call fails with this status."""
+    """Raised by a handler: the call fails with this status."""
 
     def __init__(self, code: int, message: str, *details: Message) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class Failure(Exception):
             self.status.details.append(packed)
 
 
-Answer = Callable[[Any], Message | Awaitable[Message]]
+Handler = Callable[[Any], Message | Awaitable[Message]]
 
 
 class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
@@ -75,46 +75,46 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.answers: dict[str, Answer] = {}
+        self.handlers: dict[str, Handler] = {}
         self.port = free_port()
         self.grpcio_port = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Return the handler of a method, as grpc asks for it."""
+        """Return the handler of a method, as grpcio requires."""
         path = handler_call_details.method
         method = METHODS.get(path)
         if method is None:
             return None
 
-        async def answer(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+        async def serve(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             metadata = dict(context.invocation_metadata() or ())
             call = Call(method.name, request, metadata, context.time_remaining())
             try:
-                return await self._answer(method, call)
+                return await self._handle(method, call)
             except Failure as failure:
                 status = failure.status
                 details = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
                 await context.abort(CODES[status.code], status.message, details)
 
         return grpc.unary_unary_rpc_method_handler(
-            answer,
+            serve,
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=lambda message: message.SerializeToString(),
         )
 
-    async def _answer(self, method: MethodDescriptor, call: Call) -> Message:
+    async def _handle(self, method: MethodDescriptor, call: Call) -> Message:
         self.calls.append(call)
-        reply = self.answers.get(method.name, lambda _: GetMessageClass(method.output_type)())(call.request)
+        reply = self.handlers.get(method.name, lambda _: GetMessageClass(method.output_type)())(call.request)
         return await reply if isinstance(reply, Awaitable) else reply
 
     @property
     def address(self) -> Address:
-        """Return where the gateway calls."""
+        """Return the address for the gateway."""
         return Address("127.0.0.1", self.port)
 
     @property
     def grpcio_address(self) -> Address:
-        """Return where direct callers call."""
+        """Return the address for direct callers."""
         return Address("127.0.0.1", self.grpcio_port)
 
     def _table(self) -> rpc.Table:
@@ -125,14 +125,14 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         return table
 
     def _handler(self, method: MethodDescriptor) -> Any:
-        async def answer(request: Message, call: rpc.Call) -> Message:
-            left = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
+        async def serve(request: Message, call: rpc.Call) -> Message:
+            remaining = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
             try:
-                return await self._answer(method, Call(method.name, request, call.metadata, left))
+                return await self._handle(method, Call(method.name, request, call.metadata, remaining))
             except Failure as failure:
                 raise from_status(failure.status) from failure
 
-        return answer
+        return serve
 
     @property
     def last(self) -> Call:
@@ -146,12 +146,12 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)
         self.grpcio_port = self._server.add_insecure_port(f"127.0.0.1:{self.grpcio_port}")
         await self._server.start()
-        self._lean = Http2Server(self._table(), f"127.0.0.1:{self.port}", LARGEST)
-        await self._lean.start()
+        self._http2_server = Http2Server(self._table(), f"127.0.0.1:{self.port}", LARGEST)
+        await self._http2_server.start()
 
     async def stop(self) -> None:
-        """Vanish at once, calls under way included."""
-        await asyncio.gather(self._server.stop(None), self._lean.stop(0))
+        """Stop at once, without finishing calls under way."""
+        await asyncio.gather(self._server.stop(None), self._http2_server.stop(0))
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -173,7 +173,7 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
 
 class HttpObjects:
-    """A plain HTTP/1.1 server that keeps what is PUT and hands it out, a piece at a time."""
+    """A plain HTTP/1.1 server that stores objects by PUT and returns them by GET."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -202,10 +202,10 @@ class HttpObjects:
     async def _body(self, reader: asyncio.StreamReader, fields: Mapping[str, str]) -> bytes:
         pieces = []
         if "content-length" in fields:
-            left = int(fields["content-length"])
-            while left:
-                pieces.append(await reader.read(min(left, 1 << 16)))
-                left -= len(pieces[-1])
+            remaining = int(fields["content-length"])
+            while remaining:
+                pieces.append(await reader.read(min(remaining, 1 << 16)))
+                remaining -= len(pieces[-1])
                 self.first_piece_arrived.set()
             return b"".join(pieces)
         while size := int(await reader.readline(), 16):

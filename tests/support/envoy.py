@@ -31,7 +31,7 @@ async def running_gateway(
         address = f"{scheme}://{settings.listen.host}:{settings.listen.port}"
         async with httpx.AsyncClient(base_url=address, timeout=READY_WITHIN, verify=verify) as client:
             async with asyncio.timeout(READY_WITHIN):
-                while not await _answers(client):
+                while not await _responds(client):
                     assert process.returncode is None, log.read_text()
                     await asyncio.sleep(READY_POLL)
             yield client
@@ -41,7 +41,7 @@ async def running_gateway(
         await process.wait()
 
 
-async def _answers(client: httpx.AsyncClient) -> bool:
+async def _responds(client: httpx.AsyncClient) -> bool:
     try:
         return (await client.get("/healthcheck")).is_success
     except httpx.TransportError:

@@ -22,7 +22,7 @@ BINARY = "application/octet-stream"
 SNAKE = {"accept": "application/json"}
 CAMEL = {"accept": "application/json, text/plain, */*"}  # what browsers' axios sends
 BIN = {"accept": BINARY}
-CONSOLE = "https://console.example"  # whose pages may call
+CONSOLE = "https://console.example"  # the origin whose pages may call
 
 ADMIN = "flyteidl.service.AdminService"
 MIB = 1 << 20
@@ -31,7 +31,7 @@ _CHANNEL_OPTIONS = [("grpc.max_metadata_size", MIB), ("grpc.max_receive_message_
 
 @dataclass
 class Gateway:
-    """A gateway and what stands behind it. The executions service runs twice."""
+    """A gateway and the servers behind it. The executions service runs twice."""
 
     rest: httpx.AsyncClient
     channel: grpc.aio.Channel
@@ -47,14 +47,14 @@ class Gateway:
         return await rpc(request, timeout=options.pop("timeout", 10), **options)
 
     def newest_call(self, owner: str) -> Call:
-        """What `owner` was asked last; of executions by the first server that was asked."""
+        """Return the newest call of `owner`; of executions that of the first server with a call."""
         calls = self.services[owner].calls or self.second_executions.calls
         return calls[-1]
 
 
 @contextlib.asynccontextmanager
 async def echoing_gateway(folder: Path, *, grpcio: bool = False) -> AsyncIterator[Gateway]:
-    """Run a gateway before the kit's server, or before grpcio's, which answers what no service does."""
+    """Run a gateway in front of HTTP/2 servers, or of grpcio servers, which can return what no service does."""
     services = {owner: EchoServices() for owner in routes.load().owners}
     second = EchoServices()
     objects = HttpObjects()
@@ -86,16 +86,16 @@ async def echoing_gateway(folder: Path, *, grpcio: bool = False) -> AsyncIterato
 
 
 def value_of(message: Any, field: str) -> Any:
-    """What stands at a path of fields with dots between."""
+    """Return the value at a path of fields with dots between."""
     for name in field.split("."):
         message = getattr(message, name)
     return message
 
 
 def failing(failure: Failure) -> Any:
-    """An answer of an echo service that is a failure."""
+    """Return a handler of an echo service that fails."""
 
-    def answer(_: Message) -> Message:
+    def fail(_: Message) -> Message:
         raise failure
 
-    return answer
+    return fail

@@ -1,6 +1,6 @@
-"""Values that protobuf carries and some client cannot read, at every place of a message that can hold one.
+"""Values that protobuf allows and some client cannot read, in every field of a message that can contain one.
 
-All of it follows from descriptors, so that a method or a field that comes anew is attacked as well.
+All of it is made from descriptors, so new methods and fields are tested as well.
 """
 
 import math
@@ -53,8 +53,8 @@ POISONS: Mapping[str, Sequence[Message]] = {
 
 
 def poisoned(kind: Descriptor) -> Iterator[tuple[str, bytes]]:
-    """Yield where a poison is and a serialized message of this `kind` that holds it; each field of each type once."""
-    for path in places(kind):
+    """Yield a serialized message of this `kind` for each poison in each field of each type, after its description."""
+    for path in message_paths(kind):
         held = path[-1].message_type
         assert held is not None
         for poison in POISONS.get(held.full_name, ()):
@@ -67,8 +67,8 @@ def poisoned(kind: Descriptor) -> Iterator[tuple[str, bytes]]:
 
 
 def texts(kind: Descriptor, text: str) -> Iterator[tuple[str, bytes]]:
-    """Yield where a text is and a serialized message of this `kind` that holds it; each field of each type once."""
-    holders = [((), kind), *((path, _held(path[-1])) for path in places(kind))]
+    """Yield a serialized message of this `kind` for a text in each field of each type, after the path of the field."""
+    holders = [((), kind), *((path, _held(path[-1])) for path in message_paths(kind))]
     known = set()
     for path, holder in holders:
         if holder.full_name in known or holder.full_name in POISONS:
@@ -83,41 +83,41 @@ def texts(kind: Descriptor, text: str) -> Iterator[tuple[str, bytes]]:
 
 
 def deep(path: Path, cycle: Path, levels: int) -> bytes:
-    """A message that leads by `path` to a type that holds itself by `cycle`, so often that `levels` are not passed."""
+    """Return a message of `levels` levels at most: by `path` to a type that contains itself by `cycle`, repeated."""
     times = (levels - depth(path)) // depth(cycle)
     return wrapped(path + cycle * times, b"")
 
 
 def groups(levels: int, number: int = 15_000) -> bytes:
-    """Groups of a field that nobody knows, one in another: parsers count them too."""
+    """Return nested groups of an unknown field: parsers count them as levels too."""
     return varint(number << 3 | 3) * levels + varint(number << 3 | 4) * levels
 
 
-def places(kind: Descriptor) -> list[Path]:
-    """Return the shortest path to each field of each type within `kind` that holds a message."""
-    found: list[Path] = []
+def message_paths(kind: Descriptor) -> list[Path]:
+    """Return the shortest path to each field of each type within `kind` that contains a message."""
+    paths: list[Path] = []
     known = {kind.full_name}
     waiting: deque[tuple[Descriptor, Path]] = deque([(kind, ())])
     while waiting:
-        one, path = waiting.popleft()
-        for field in one.fields:
+        holder, path = waiting.popleft()
+        for field in holder.fields:
             held = map_value(field) or field.message_type
             if held is None or _is_map_of_plain_values(field):
                 continue
-            found.append((*path, field))
+            paths.append((*path, field))
             if held.full_name not in known and held.full_name not in POISONS:
                 known.add(held.full_name)
                 waiting.append((held, (*path, field)))
-    return found
+    return paths
 
 
 def way_back(kind: Descriptor) -> Path:
     """Return the shortest path from a type to a field of the same type; empty when there is none."""
-    return next((path for path in places(kind) if _held(path[-1]).full_name == kind.full_name), ())
+    return next((path for path in message_paths(kind) if _held(path[-1]).full_name == kind.full_name), ())
 
 
 def wrapped(path: Sequence[FieldDescriptor], payload: bytes) -> bytes:
-    """Return a serialized message that holds `payload` at `path`, in entries named `a` where that is a map."""
+    """Return a serialized message with `payload` at `path`, in entries named `a` where that is a map."""
     for field in reversed(path):
         content = string_field(1, "a") + message_field(2, payload) if map_value(field) else payload
         payload = message_field(field.number, content)
@@ -125,12 +125,12 @@ def wrapped(path: Sequence[FieldDescriptor], payload: bytes) -> bytes:
 
 
 def depth(path: Sequence[FieldDescriptor]) -> int:
-    """How many levels of messages a path takes; an entry of a map is one."""
+    """Return the levels of messages of a path; an entry of a map is one."""
     return sum(1 if map_value(field) is None else 2 for field in path)
 
 
 def dotted(path: Sequence[FieldDescriptor]) -> str:
-    """Write a path."""
+    """Return a path as text, with dots between the fields."""
     return ".".join(field.name for field in path)
 
 

@@ -1,4 +1,4 @@
-"""A whole sandbox of a test session's own: every real part, on a free port, beside one that may be running."""
+"""A whole sandbox for tests: every real part, on free ports, independent of a sandbox that may be running."""
 
 import json
 import os
@@ -20,12 +20,12 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A running sandbox and its public door."""
+    """A running sandbox and its addresses."""
 
     port: int
     folder: Path
     replicas: int = 1
-    """How many processes there are of what can run several times."""
+    """The number of processes of each service that can run several times."""
 
     @property
     def target(self) -> str:
@@ -34,7 +34,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Where REST clients begin."""
+        """The URL for REST clients."""
         return f"http://localhost:{self.port}"
 
     @property
@@ -48,11 +48,14 @@ class Sandbox:
         return f"file://{self.folder}/objects"
 
     def channel(self) -> grpc.aio.Channel:
-        """A gRPC channel as flytekit opens it: it takes answers of 20 MiB and long error texts (clients.md 2.2)."""
+        """Return a gRPC channel like flytekit's, for responses of 20 MiB and long error messages.
+
+        (clients.md#flytekit-channel-and-retries)
+        """
         options = [
             ("grpc.max_metadata_size", 32768),
             ("grpc.max_receive_message_length", 20971520),
-            ("grpc.use_local_subchannel_pool", 1),  # no connection of another test's to a stack that was restarted
+            ("grpc.use_local_subchannel_pool", 1),  # no other test's connection to a stack that was restarted
         ]
         return grpc.aio.insecure_channel(self.target, options=options)
 
@@ -63,7 +66,7 @@ class Sandbox:
         return number
 
     def pid(self, part: str) -> int:
-        """The process id of a part, now."""
+        """Return the present process id of a part."""
         state = json.loads((self.folder / "state.json").read_text())
         pid: int = state["parts"][part]["pid"]
         return pid

@@ -14,7 +14,7 @@ from tests.support.sandbox import Sandbox, running_sandbox
 
 @pytest.fixture(scope="package")
 def attacked() -> Iterator[Sandbox]:
-    """A running sandbox that attack tests share; each must leave it working."""
+    """Run a sandbox that the attack tests share; each must leave it working."""
     # A short path of its own: PostgreSQL's socket must fit into 107 characters.
     with (
         TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder,
@@ -25,6 +25,6 @@ def attacked() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="package")
 async def plan(attacked: Sandbox) -> AsyncIterator[Identifier]:
-    """A registered launch plan of a workflow of two tasks."""
+    """Register a launch plan of a workflow of two tasks."""
     async with attacked.channel() as channel:
         yield await launched.register(AdminServiceStub(channel))

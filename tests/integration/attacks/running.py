@@ -1,4 +1,4 @@
-"""An execution that runs, and events of it."""
+"""An execution that runs, and its events."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ async def running(admin: AdminServiceStub) -> WorkflowExecutionIdentifier:
 
 
 def events(name: WorkflowExecutionIdentifier, phase: str = "RUNNING") -> dict[str, Message]:
-    """Return the three events that tell of a phase, by their methods."""
+    """Return the three events of a phase, by their methods."""
     node = NodeExecutionIdentifier(execution_id=name, node_id="n0")
     workflow = WorkflowExecutionEventRequest()
     workflow.event.execution_id.CopyFrom(name)
@@ -37,8 +37,8 @@ def events(name: WorkflowExecutionIdentifier, phase: str = "RUNNING") -> dict[st
     task = TaskExecutionEventRequest()
     task.event.parent_node_execution_id.CopyFrom(node)
     task.event.task_id.CopyFrom(identifier(ResourceType.TASK, "stack.double"))
-    told: dict[str, Any] = {"CreateWorkflowEvent": workflow, "CreateNodeEvent": of_node, "CreateTaskEvent": task}
-    for request in told.values():
+    requests: dict[str, Any] = {"CreateWorkflowEvent": workflow, "CreateNodeEvent": of_node, "CreateTaskEvent": task}
+    for request in requests.values():
         request.event.occurred_at.CopyFrom(NOW)
         request.event.phase = request.event.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[phase].number
-    return told
+    return requests

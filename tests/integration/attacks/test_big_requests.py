@@ -1,4 +1,4 @@
-"""Requests as large as they may be, made to be much work: each is answered soon, and others are served meanwhile."""
+"""The largest requests, made to be expensive: each returns soon, and other clients are served meanwhile."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ from tests.support import entities
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier
 from tests.support.sandbox import Sandbox
 
-# On a machine that does nothing else this is how long an answer takes at most.
+# The most that a call takes on a machine that does nothing else.
 MOST_PROCESSOR_SECONDS = 2.0
 MOST_SECONDS_OF_OTHERS = 2.0
 MANY = 100_000
@@ -43,7 +43,7 @@ LONG = "x" * 3_900_000
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}
 NAME = f"big_requests.{uuid4().hex}"
 EXECUTION = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=f"big{uuid4().hex[:12]}")
-PLACE = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
+WHOLE_DOMAIN = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
 
 Change = Callable[[Any], object]
 
@@ -178,7 +178,7 @@ def long_error(event: Any) -> None:
 
 
 def filtered(filters: str) -> Callable[[], ResourceListRequest]:
-    return lambda: ResourceListRequest(id=PLACE, limit=100, filters=filters)
+    return lambda: ResourceListRequest(id=WHOLE_DOMAIN, limit=100, filters=filters)
 
 
 CASES: Mapping[str, tuple[str, str, Callable[[], Message]]] = {
@@ -237,7 +237,7 @@ CASES: Mapping[str, tuple[str, str, Callable[[], Message]]] = {
 
 @pytest.fixture(name="known", scope="module", autouse=True)
 async def _known(attacked: Sandbox) -> None:
-    """Make what the requests are about."""
+    """Register the entities of the requests."""
     lists = {"x": LiteralType(collection_type=INTEGER)}
     async with attacked.channel() as channel:
         admin = AdminServiceStub(channel)
@@ -257,7 +257,7 @@ async def _known(attacked: Sandbox) -> None:
 
 @pytest.fixture(name="others")
 async def _others(attacked: Sandbox) -> AsyncIterator[Mapping[str, Callable[[], Awaitable[object]]]]:
-    """A small call to each service on a connection of its own."""
+    """Yield a small call to each service on a connection of its own."""
     async with attacked.channel() as channel:
         admin = AdminServiceStub(channel)
         yield {
@@ -269,7 +269,7 @@ async def _others(attacked: Sandbox) -> AsyncIterator[Mapping[str, Callable[[], 
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_large_request_is_answered_soon_and_keeps_nobody_waiting(
+async def test_large_request_returns_soon_and_delays_no_other_client(
     attacked: Sandbox, others: Mapping[str, Callable[[], Awaitable[object]]], case: str
 ) -> None:
     owner, method, make = CASES[case]
@@ -284,14 +284,14 @@ async def test_a_large_request_is_answered_soon_and_keeps_nobody_waiting(
         where = "SignalService" if "Signal" in method else "AdminService"
         call = channel.unary_unary(f"/flyteidl.service.{where}/{method}", bytes, bytes)
         before, worst = spent(), 0.0
-        answer = asyncio.ensure_future(call(request, timeout=60).code())
-        while not answer.done():
+        code = asyncio.ensure_future(call(request, timeout=60).code())
+        while not code.done():
             begun = time.monotonic()
             try:
                 await others[owner]()
             except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017  # as the events service says
+                assert error.code() is grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017  # from the events service
             worst = max(worst, time.monotonic() - begun)
-    assert await answer not in NEVER
+    assert await code not in NEVER
     assert spent() - before < MOST_PROCESSOR_SECONDS
     assert worst < MOST_SECONDS_OF_OTHERS

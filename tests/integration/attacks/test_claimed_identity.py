@@ -1,4 +1,4 @@
-"""Callers who claim to be somebody (docs/trust.md)."""
+"""Callers who claim an identity (docs/trust.md#what-a-caller-may-claim-in-a-request)."""
 
 import httpx
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, WorkflowExecutionGetRequest
@@ -26,15 +26,15 @@ def claiming(plan: Identifier, name: str) -> ExecutionCreateRequest:
     return request
 
 
-async def test_nobody_becomes_somebody_by_claiming_it(attacked: Sandbox, plan: Identifier) -> None:
+async def test_claimed_identity_is_not_stored(attacked: Sandbox, plan: Identifier) -> None:
     async with attacked.channel() as channel:
         admin = AdminServiceStub(channel)
         metadata = tuple(CLAIMS.items())
         ids = [(await admin.CreateExecution(claiming(plan, "claims-grpc"), metadata=metadata)).id]
         async with httpx.AsyncClient(base_url=f"{attacked.url}/api/v1/", headers=CLAIMS) as client:
             body = json_format.MessageToDict(claiming(plan, "claims-rest"))
-            answer = await client.post("executions", json=body)
-        assert answer.status_code == 200, answer.text
+            response = await client.post("executions", json=body)
+        assert response.status_code == 200, response.text
         ids.append(type(ids[0])(project=PROJECT, domain=DOMAIN, name="claims-rest"))
         for id_ in ids:
             execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=id_))

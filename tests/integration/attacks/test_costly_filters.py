@@ -1,4 +1,4 @@
-"""Patterns that a database could compare for hours: they end soon, and others are served meanwhile."""
+"""Patterns that a database could compare for hours: they end soon, and other clients are served meanwhile."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ SECONDS = 2.0
         ("%a_" * 333 + "b", grpc.StatusCode.OK),
     ],
 )
-async def test_long_patterns_keep_nobody_waiting(
+async def test_long_patterns_delay_no_other_client(
     attacked: Sandbox, function: str, pattern: str, code: grpc.StatusCode
 ) -> None:
     name = f"costly.{uuid4().hex}"

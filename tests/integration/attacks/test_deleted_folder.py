@@ -1,4 +1,4 @@
-"""Somebody deletes the folder of JetStream while its server runs."""
+"""The folder of JetStream is deleted while its server runs."""
 
 import asyncio
 import shutil
@@ -14,12 +14,12 @@ from tests.integration.attacks.running import events, running
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+pytestmark = pytest.mark.usefixtures("plan")  # which is launched
 
 BACK_SECONDS = 30
 
 
-async def test_events_are_taken_again_when_the_folder_of_their_stream_was_deleted(attacked: Sandbox) -> None:
+async def test_events_are_accepted_again_after_the_folder_of_their_stream_was_deleted(attacked: Sandbox) -> None:
     async with attacked.channel() as channel:
         admin = AdminServiceStub(channel)
         name = await running(admin)

@@ -1,6 +1,6 @@
-"""A full disk under PostgreSQL, NATS, the object store or all of the sandbox: what clients are told, and the way back.
+"""A full disk under PostgreSQL, NATS, the object store or all of the sandbox: responses to clients, and recovery.
 
-Each has a small disk of its own, which takes a mount, so only root can run these.
+Each has a small disk of its own, which requires a mount, so only root can run these tests.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ from tests.support.waiting import until
 
 # Megabytes: PostgreSQL has five databases and some segments of 16 MB.
 DISKS = {"": 24, "postgres": 320, "nats": 24, "objects": 8}
-# Longer than any service takes to say that it cannot.
+# Longer than any service takes to refuse a write.
 CALL_SECONDS = 14
 BACK_SECONDS = 10
 APPLIED_SECONDS = 30
 FULL_SECONDS = 25
-# Executions to report on, until the stream has filled the block that it has.
+# Executions to report on, until the stream has filled its present block.
 LAUNCHED = 100
 BLOCK = b"\0" * 4096
-# Room for a page or two at a time, until pages, segments and blocks that are there already are used up.
+# Bytes for a page or two at a time, until the existing pages, segments and blocks are used up.
 DESCRIPTION = "x" * 20_000
 
 
@@ -62,7 +62,7 @@ def disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Sandbox]:
-    """A sandbox on small disks."""
+    """Run a sandbox on small disks."""
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True)))
         for name, megabytes in DISKS.items():
@@ -95,7 +95,7 @@ def full(*folders: Path) -> Iterator[None]:
 
 @dataclass
 class Client:
-    """Writes of every kind, and what of them was acknowledged."""
+    """A client with writes of every kind, and those that were acknowledged."""
 
     admin: AdminServiceStub
     plan: Identifier
@@ -109,7 +109,7 @@ class Client:
         self.launched.append(await launched.launch(self.admin, self.plan))
 
     async def report(self) -> None:
-        """Say of the oldest execution that runs not yet that it runs."""
+        """Report RUNNING of the oldest execution that has not reported it yet."""
         execution = self.launched[len(self.running)]
         request = WorkflowExecutionEventRequest()
         request.event.execution_id.CopyFrom(execution)
@@ -118,7 +118,7 @@ class Client:
         try:
             await self.admin.CreateWorkflowEvent(request, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:  # a try before, of which nobody was told
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:  # of an earlier try without a response
                 raise
         self.running.append(execution)
 
@@ -130,7 +130,7 @@ class Client:
         await self.admin.CreateTask(request, timeout=CALL_SECONDS)
         self.tasks.append(name)
 
-    async def found(self) -> None:
+    async def create_project(self) -> None:
         self.number += 1
         name = f"full-{self.number}"
         project = Project(id=name, name=name, description=DESCRIPTION[:250])
@@ -139,10 +139,10 @@ class Client:
 
     @property
     def writes(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        return (self.launch, self.report, self.register, self.found)
+        return (self.launch, self.report, self.register, self.create_project)
 
     async def check_nothing_is_lost(self) -> None:
-        """Raise TimeoutError unless all is there; an event that waited in the stream is applied within the time."""
+        """Raise TimeoutError unless everything acknowledged is stored and applied within the time."""
         async with asyncio.timeout(APPLIED_SECONDS):
             for execution in self.launched:
                 wanted = WorkflowExecution.RUNNING if execution in self.running else WorkflowExecution.UNDEFINED
@@ -152,8 +152,8 @@ class Client:
             await self.admin.GetTask(ObjectGetRequest(id=entities.identifier(ResourceType.TASK, name)))
 
     async def _phase(self, execution: WorkflowExecutionIdentifier) -> WorkflowExecution.Phase:
-        found: Execution = await self.admin.GetExecution(WorkflowExecutionGetRequest(id=execution))
-        return found.closure.phase
+        stored: Execution = await self.admin.GetExecution(WorkflowExecutionGetRequest(id=execution))
+        return stored.closure.phase
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ async def client(small: Sandbox) -> AsyncIterator[Client]:
 
 
 async def refused(write: Callable[[], Awaitable[None]]) -> grpc.StatusCode:
-    """Write until that is refused; answers with which code."""
+    """Write until a write is refused; return the code."""
     async with asyncio.timeout(FULL_SECONDS):
         while True:
             try:
@@ -174,7 +174,7 @@ async def refused(write: Callable[[], Awaitable[None]]) -> grpc.StatusCode:
 
 
 async def works(client: Client) -> bool:
-    """Whether a write of every kind is taken; UNAVAILABLE is the only other answer."""
+    """Return whether a write of every kind succeeds; UNAVAILABLE is the only code that may be returned otherwise."""
     try:
         for write in client.writes:
             await write()
@@ -186,7 +186,7 @@ async def works(client: Client) -> bool:
 
 
 async def check_back(client: Client, sandbox: Sandbox) -> None:
-    """Check that all is well within the time, and that it holds what was acknowledged."""
+    """Check that all parts work within the time, and that everything acknowledged is stored."""
     async with asyncio.timeout(BACK_SECONDS):
         while not await works(client):
             pass
@@ -196,7 +196,7 @@ async def check_back(client: Client, sandbox: Sandbox) -> None:
 
 
 def switch_segment(sandbox: Sandbox) -> None:
-    """Have PostgreSQL begin a new file of its log, as any load does after 16 MB."""
+    """Make PostgreSQL begin a new file of its log, as any load does after 16 MB."""
     layout = Layout(sandbox.folder)
     password = layout.secrets().superuser_password
     url = f"host={layout.postgres_socket} user={postgres.SUPERUSER} password={password} dbname=postgres"
@@ -206,54 +206,54 @@ def switch_segment(sandbox: Sandbox) -> None:
 
 
 @dataclass(frozen=True)
-class Way:
-    """Disks that are full, the writes that are refused then, and what `status` tells."""
+class Case:
+    """Disks that are full, the writes that are refused then, and the lines of `status`."""
 
     disks: tuple[str, ...]
     refused: tuple[str, ...]
-    told: Mapping[str, str]
+    status: Mapping[str, str]
 
 
-# What executions cannot apply is answered OK once it is on file, as long as a corner of the stream's disk takes it.
-NOT_EVENTS = ("launch", "register", "found")
-WAYS = {
-    "log of the database": Way(
+# Events that executions cannot apply return OK once the stream has stored them, as long as its disk has space.
+NOT_EVENTS = ("launch", "register", "create_project")
+CASES = {
+    "log of the database": Case(
         ("postgres",),
-        ("launch", "register", "found"),
+        ("launch", "register", "create_project"),
         {"postgres": "MB are left on the disk", "executions": "not ready: the database"},
     ),
-    "stream": Way(("nats",), ("report",), {"nats": "no space left on device", "events": "the stream takes no events"}),
-    "objects": Way(("objects",), ("launch",), {"executions": "the object store takes no objects"}),
-    "all of it": Way(
+    "stream": Case(("nats",), ("report",), {"nats": "no space left on device", "events": "the stream takes no events"}),
+    "objects": Case(("objects",), ("launch",), {"executions": "the object store takes no objects"}),
+    "all of it": Case(
         tuple(DISKS), NOT_EVENTS, {"postgres": "MB are left on the disk", "executions": "not ready: the database"}
     ),
 }
 
 
-def says_all(sandbox: Sandbox, told: Mapping[str, str]) -> bool:
-    """Return whether `status` fails and says of each of these parts that it is ill, and why."""
-    status = sandbox.run("status")
-    lines = status.stdout.splitlines()
-    return bool(status.returncode) and all(
-        any(line.startswith(f"{part}: ") and text in line for line in lines) for part, text in told.items()
+def status_reports(sandbox: Sandbox, status: Mapping[str, str]) -> bool:
+    """Return whether the command `status` fails and has a line with this text for each of these parts."""
+    command = sandbox.run("status")
+    lines = command.stdout.splitlines()
+    return bool(command.returncode) and all(
+        any(line.startswith(f"{part}: ") and text in line for line in lines) for part, text in status.items()
     )
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-async def test_a_full_disk_is_unavailable_named_and_over_once_there_is_space(
-    way: Way, small: Sandbox, client: Client
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_full_disk_is_unavailable_and_named_until_there_is_space(
+    case: Case, small: Sandbox, client: Client
 ) -> None:
     assert await works(client)
     for _ in range(LAUNCHED):
         await client.launch()
     supervisor = small.supervisor
-    with full(*(small.folder / folder for folder in way.disks)):
-        if "postgres" in way.disks:
+    with full(*(small.folder / folder for folder in case.disks)):
+        if "postgres" in case.disks:
             await asyncio.to_thread(switch_segment, small)
-        writes = [write for write in client.writes if write.__name__ in way.refused]
+        writes = [write for write in client.writes if write.__name__ in case.refused]
         codes = await asyncio.gather(*map(refused, writes))
         assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
-        # What a part was asked a moment ago still counts.
-        await until(lambda: says_all(small, way.told))
+        # The result of a readiness check a moment ago may still be cached.
+        await until(lambda: status_reports(small, case.status))
     await check_back(client, small)
     assert small.supervisor == supervisor

@@ -1,4 +1,4 @@
-"""Large events, one after the other: they neither fill the memory nor keep the events of others waiting."""
+"""Large events, one after the other: they neither fill the memory nor delay other events."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ from tests.integration.attacks.running import events, running
 from tests.support.entities import identifier
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+pytestmark = pytest.mark.usefixtures("plan")  # which is launched
 
 LARGE = "x" * 3_800_000
 EVENTS = 60  # a quarter of a gigabyte
@@ -74,7 +74,7 @@ async def _admin(attacked: Sandbox) -> AsyncIterator[AdminServiceStub]:
 
 
 @pytest.mark.parametrize("make", [_new_node, _repeated, _reason, _log, _custom_info])
-async def test_large_events_take_no_memory_and_keep_nobody_waiting(
+async def test_large_events_take_no_memory_and_delay_no_other_client(
     attacked: Sandbox, admin: AdminServiceStub, make: Make
 ) -> None:
     name, other = await running(admin), await running(admin)
@@ -98,7 +98,7 @@ async def test_large_events_take_no_memory_and_keep_nobody_waiting(
     await admin.CreateTaskEvent(events(name, "SUCCEEDED")["CreateTaskEvent"])
 
 
-async def test_what_is_shown_of_external_resources_is_bounded(attacked: Sandbox, admin: AdminServiceStub) -> None:
+async def test_external_resources_in_a_response_are_bounded(attacked: Sandbox, admin: AdminServiceStub) -> None:
     name = await running(admin)
     for number in range(12):
         method, request = _next_version(name, number)
@@ -109,7 +109,7 @@ async def test_what_is_shown_of_external_resources_is_bounded(attacked: Sandbox,
         task_id=request.event.task_id, node_execution_id=request.event.parent_node_execution_id
     )
     async with attacked.channel() as channel:  # which receives 20 MiB, as flytekit does
-        found = await AdminServiceStub(channel).GetTaskExecution(TaskExecutionGetRequest(id=task))
-    shown = [resource.index for resource in found.closure.metadata.external_resources]
+        attempt = await AdminServiceStub(channel).GetTaskExecution(TaskExecutionGetRequest(id=task))
+    shown = [resource.index for resource in attempt.closure.metadata.external_resources]
     assert shown == list(range(len(shown)))
     assert 200 < len(shown) < 480

@@ -1,4 +1,4 @@
-"""Objects of any size that an event names as data: an upload may be such an object."""
+"""Large objects that an event names as inputs or outputs: any upload may be such an object."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support.entities import identifier
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+pytestmark = pytest.mark.usefixtures("plan")  # which is launched
 
 MEBIBYTE = 1 << 20
 OBJECT_BYTES = 700 * MEBIBYTE
@@ -27,17 +27,17 @@ MOST_GROWTH = 100 * MEBIBYTE
 
 
 def peak(pid: int) -> int:
-    """The most memory that a process had since `forget_peak`."""
+    """Return the most memory that a process had since `reset_peak`, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) * 1024
 
 
-def forget_peak(pid: int) -> int:
+def reset_peak(pid: int) -> int:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return peak(pid)
 
 
-async def test_large_objects_are_not_read_into_the_memory(attacked: Sandbox) -> None:
+async def test_large_objects_are_not_read_into_memory(attacked: Sandbox) -> None:
     large = attacked.folder / "objects" / "uploads" / "large-object"
     large.parent.mkdir(exist_ok=True)
     large.touch()
@@ -52,14 +52,14 @@ async def test_large_objects_are_not_read_into_the_memory(attacked: Sandbox) -> 
         node = NodeExecutionIdentifier(execution_id=name, node_id="n0")
         task = TaskExecutionIdentifier(node_execution_id=node, task_id=identifier(ResourceType.TASK, "stack.double"))
         pid = attacked.pid("executions")
-        before = forget_peak(pid)
-        for answer in (
+        before = reset_peak(pid)
+        for response in (
             await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=name)),
             await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node)),
             await admin.GetTaskExecutionData(TaskExecutionGetDataRequest(id=task)),
         ):
-            assert answer.HasField("full_inputs")
-            assert not answer.HasField("full_outputs")
+            assert response.HasField("full_inputs")
+            assert not response.HasField("full_outputs")
         url = f"flyte://v1/{name.project}/{name.domain}/{name.name}/n0/o"
         proxy = DataProxyServiceStub(channel)
         assert len((await proxy.GetData(GetDataRequest(flyte_url=url))).pre_signed_urls.signed_url) == 1

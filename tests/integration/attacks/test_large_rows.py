@@ -1,4 +1,4 @@
-"""Rows as large as a message can bring them: every list can still be received, page by page, by every client."""
+"""Rows as large as a message can make them: every client can still receive every list, page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -24,7 +24,7 @@ from tests.support import entities
 from tests.support.entities import DOMAIN, PROJECT, STRING
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+pytestmark = pytest.mark.usefixtures("plan")  # which is launched
 
 LARGE = "x" * 1_500_000
 ROWS = 4  # more than any client receives at once
@@ -101,7 +101,7 @@ async def _attempts(admin: AdminServiceStub, _name: str) -> Walked:
     for number in range(ROWS):
         request: Any = events(execution)["CreateTaskEvent"]
         request.event.retry_attempt = number + 1
-        for index in range(20):  # these are kept apart from the attempt
+        for index in range(20):  # these are stored apart from the attempt
             request.event.metadata.external_resources.add(index=index, external_id=LARGE[: len(LARGE) // 20])
         await admin.CreateTaskEvent(request)
     node = request.event.parent_node_execution_id
@@ -112,7 +112,7 @@ LISTS = [_tasks, _descriptions, _workflows, _launch_plans, _executions, _nodes, 
 
 
 async def _walk(walked: Walked) -> None:
-    """Follow the list to its end; every row is there once, and no page was larger than what clients receive."""
+    """Read the list to its end; every row comes once, and no page is larger than clients can receive."""
     listed, request, rows = walked
     request.limit = 100
     met: list[bytes] = []
@@ -135,18 +135,18 @@ async def test_lists_of_large_rows_are_received_page_by_page(
     await _walk(await make(AdminServiceStub(channel), f"large_rows.{uuid4().hex}"))
 
 
-async def test_a_list_of_large_signals_is_received_page_by_page(channel: grpc.aio.Channel) -> None:
+async def test_list_of_large_signals_is_received_page_by_page(channel: grpc.aio.Channel) -> None:
     execution = await running(AdminServiceStub(channel))
     signals = SignalServiceStub(channel)
     for number in range(20):
-        one = SignalIdentifier(signal_id=f"s{number}", execution_id=execution)
-        await signals.GetOrCreateSignal(SignalGetOrCreateRequest(id=one, type=STRING))
-        await signals.SetSignal(SignalSetRequest(id=one, value=entities.string(LARGE[:250_000])))
+        signal = SignalIdentifier(signal_id=f"s{number}", execution_id=execution)
+        await signals.GetOrCreateSignal(SignalGetOrCreateRequest(id=signal, type=STRING))
+        await signals.SetSignal(SignalSetRequest(id=signal, value=entities.string(LARGE[:250_000])))
     await _walk((signals.ListSignals, SignalListRequest(workflow_execution_id=execution), "signals"))
 
 
-async def test_what_no_list_could_show_is_refused(channel: grpc.aio.Channel) -> None:
-    """Answers hold some of it twice, or a little beside it."""
+async def test_entity_too_large_for_any_list_is_refused(channel: grpc.aio.Channel) -> None:
+    """Responses contain parts of a request twice, or a little more than the request."""
     admin = AdminServiceStub(channel)
     name = f"large_rows.{uuid4().hex}"
     await admin.CreateTask(entities.task(name, {}, {}))
@@ -173,7 +173,7 @@ async def test_what_no_list_could_show_is_refused(channel: grpc.aio.Channel) -> 
         await listed(ResourceListRequest(id=NamedEntityIdentifier(project=PROJECT, domain=DOMAIN), limit=5))
 
 
-async def test_attributes_that_are_too_large_together_are_refused_as_such(
+async def test_list_of_attributes_that_is_too_large_is_resource_exhausted(
     attacked: Sandbox, channel: grpc.aio.Channel
 ) -> None:
     admin = AdminServiceStub(channel)
@@ -186,5 +186,5 @@ async def test_attributes_that_are_too_large_together_are_refused_as_such(
         await admin.ListMatchableAttributes(ListMatchableAttributesRequest(resource_type=kind))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     async with httpx.AsyncClient(base_url=attacked.url) as rest:
-        answer = await rest.get("/api/v1/matchable_attributes", params={"resource_type": kind})
-    assert answer.status_code == httpx.codes.TOO_MANY_REQUESTS
+        response = await rest.get("/api/v1/matchable_attributes", params={"resource_type": kind})
+    assert response.status_code == httpx.codes.TOO_MANY_REQUESTS

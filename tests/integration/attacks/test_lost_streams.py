@@ -1,4 +1,4 @@
-"""Streams and consumers that somebody deletes while the services run come back, and nothing acknowledged is lost."""
+"""Streams and consumers that are deleted while the services run come back, and nothing acknowledged is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -32,12 +32,12 @@ from tests.support.waiting import until
 
 # Well within what the issue of a full disk allows, too.
 BACK_SECONDS = 8
-FACTS = announcements_of("executions").name
+ANNOUNCEMENTS = announcements_of("executions").name
 
 
 @pytest.fixture
 def alone(parts: Parts, tmp_path: Path) -> Iterator[Parts]:
-    """A NATS server of the test's own."""
+    """Run a NATS server for one test."""
     with running_nats(tmp_path / "nats", free_port()) as url:
         yield Parts(parts.postgres_url, url, parts.folder)
 
@@ -54,8 +54,8 @@ async def events(alone: Parts, executions: Executions) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-async def vandal(alone: Parts, events: Served) -> AsyncIterator[Bus]:
-    """Deletes what `nats stream rm` and `nats consumer rm` would."""
+async def intruder(alone: Parts, events: Served) -> AsyncIterator[Bus]:
+    """Yield a connection that deletes as `nats stream rm` and `nats consumer rm` would."""
     assert events
     bus = await Bus.connect(alone.nats_url, "test-lost-streams")
     yield bus
@@ -76,48 +76,48 @@ def counted(database: psycopg.Connection, number: int) -> bool:
     return database.execute("SELECT count(*) FROM refused_events").fetchone() == (number,)
 
 
-async def consumers(vandal: Bus, stream: str) -> set[str]:
-    return {consumer.name for consumer in await vandal._stream.consumers_info(stream)}
+async def consumers(intruder: Bus, stream: str) -> set[str]:
+    return {consumer.name for consumer in await intruder._stream.consumers_info(stream)}
 
 
-async def test_events_are_taken_at_once_when_their_stream_was_deleted(
-    events: Served, executions: Executions, vandal: Bus
+async def test_events_are_accepted_at_once_after_their_stream_was_deleted(
+    events: Served, executions: Executions, intruder: Bus
 ) -> None:
     admin = AdminServiceStub(events.channel)
     async with executions.replica():
         for phase in ("QUEUED", "RUNNING"):
             name = executions.create()
-            await vandal._stream.delete_stream(STREAM_NAME)
+            await intruder._stream.delete_stream(STREAM_NAME)
             await send(admin, node_event(phase, name=name))
             assert executions.phases(name) == ["UNDEFINED", phase]
-            assert await consumers(vandal, STREAM_NAME) == {LOG_DURABLE, durable_of(0)}
+            assert await consumers(intruder, STREAM_NAME) == {LOG_DURABLE, durable_of(0)}
         await check_ready(events)
 
 
-async def test_a_batch_is_applied_although_the_consumer_of_its_lane_was_deleted_before(
-    events: Served, executions: Executions, vandal: Bus
+async def test_batch_is_applied_although_the_consumer_of_its_lane_was_deleted_before(
+    events: Served, executions: Executions, intruder: Bus
 ) -> None:
     admin = AdminServiceStub(events.channel)
     async with executions.replica():
         for durable in (durable_of(0), LOG_DURABLE):
             name = executions.create()
-            await vandal._stream.delete_consumer(STREAM_NAME, durable)
+            await intruder._stream.delete_consumer(STREAM_NAME, durable)
             await send(admin, node_event("QUEUED", name=name))
             await until(partial(applied, executions, name), BACK_SECONDS)
             async with asyncio.timeout(BACK_SECONDS):
-                while await consumers(vandal, STREAM_NAME) != {LOG_DURABLE, durable_of(0)}:
+                while await consumers(intruder, STREAM_NAME) != {LOG_DURABLE, durable_of(0)}:
                     pass
 
 
-async def test_whoever_waits_for_a_batch_that_went_with_its_stream_is_told_to_send_it_again(
-    events: Served, executions: Executions, vandal: Bus
+async def test_caller_of_a_batch_that_was_deleted_with_its_stream_gets_unavailable(
+    events: Served, executions: Executions, intruder: Bus
 ) -> None:
     admin = AdminServiceStub(events.channel)
     name = executions.create()
     sending = asyncio.create_task(send(admin, node_event("QUEUED", name=name)))
-    while not (await vandal._stream.stream_info(STREAM_NAME)).state.messages:
+    while not (await intruder._stream.stream_info(STREAM_NAME)).state.messages:
         pass
-    await vandal._stream.delete_stream(STREAM_NAME)
+    await intruder._stream.delete_stream(STREAM_NAME)
     with pytest.raises(grpc.aio.AioRpcError) as lost:
         await sending
     assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -126,8 +126,8 @@ async def test_whoever_waits_for_a_batch_that_went_with_its_stream_is_told_to_se
         assert executions.phases(name) == ["UNDEFINED", "QUEUED"]
 
 
-async def test_facts_find_their_stream_and_their_listener_again(
-    events: Served, executions: Executions, vandal: Bus
+async def test_announcements_reach_their_consumer_after_stream_and_consumer_were_deleted(
+    events: Served, executions: Executions, intruder: Bus
 ) -> None:
     admin = AdminServiceStub(events.channel)
     with psycopg.connect(events.settings.database_url, autocommit=True) as database:
@@ -137,42 +137,42 @@ async def test_facts_find_their_stream_and_their_listener_again(
                     await send(admin, node_event("QUEUED", name="there-is-none"))
                 await until(partial(counted, database, number), BACK_SECONDS)
                 if number == 1:
-                    await vandal._stream.delete_stream(FACTS)
+                    await intruder._stream.delete_stream(ANNOUNCEMENTS)
                 else:
-                    await vandal._stream.delete_consumer(FACTS, REFUSALS)
+                    await intruder._stream.delete_consumer(ANNOUNCEMENTS, REFUSALS)
 
 
 def no_refusal() -> bytes:
-    """What a refused event looks like, but for the event that is missing."""
-    fact = Status()
-    fact.details.add().Pack(BytesValue(value=encode_batch(Batch("id/0", ()))))
-    return fact.SerializeToString()
+    """Return an announcement of a refused event without the event."""
+    status = Status()
+    status.details.add().Pack(BytesValue(value=encode_batch(Batch("id/0", ()))))
+    return status.SerializeToString()
 
 
-async def test_a_fact_that_cannot_be_read_holds_up_no_other(
-    events: Served, executions: Executions, vandal: Bus
+async def test_announcement_that_cannot_be_read_blocks_no_other(
+    events: Served, executions: Executions, intruder: Bus
 ) -> None:
     admin = AdminServiceStub(events.channel)
     with psycopg.connect(events.settings.database_url, autocommit=True) as database:
         async with executions.replica():
-            for fact in (b"\xff", b"", no_refusal()):
-                await vandal.append(EVENT_REFUSED.subject, fact, fact.hex())
+            for payload in (b"\xff", b"", no_refusal()):
+                await intruder.append(EVENT_REFUSED.subject, payload, payload.hex())
             with pytest.raises(grpc.aio.AioRpcError):
                 await send(admin, node_event("QUEUED", name="there-is-none"))
             await until(partial(counted, database, 1), BACK_SECONDS)
 
 
-async def test_every_stream_and_consumer_comes_back_by_itself(
-    events: Served, executions: Executions, vandal: Bus
+async def test_every_stream_and_consumer_is_created_again(
+    events: Served, executions: Executions, intruder: Bus
 ) -> None:
-    made = {STREAM_NAME: {LOG_DURABLE, durable_of(0)}, VERDICTS_STREAM_NAME: set[str](), FACTS: {REFUSALS}}
+    made = {STREAM_NAME: {LOG_DURABLE, durable_of(0)}, VERDICTS_STREAM_NAME: set[str](), ANNOUNCEMENTS: {REFUSALS}}
     async with executions.replica():
         for stream in made:
-            await vandal._stream.delete_stream(stream)
+            await intruder._stream.delete_stream(stream)
         async with asyncio.timeout(BACK_SECONDS):
-            while {stream.config.name for stream in await vandal._stream.streams_info()} != made.keys():
+            while {stream.config.name for stream in await intruder._stream.streams_info()} != made.keys():
                 pass
             for stream, wanted in made.items():
-                while await consumers(vandal, stream) != wanted:
+                while await consumers(intruder, stream) != wanted:
                     pass
     await check_ready(events)

@@ -1,4 +1,4 @@
-"""Nobody can write what makes a list unreadable: not by any method, not in any field, not at any depth."""
+"""No write makes a list unreadable: by no method, in no field, at no depth."""
 
 import asyncio
 import math
@@ -45,7 +45,7 @@ from tests.support.entities import DOMAIN, INTEGER, PROJECT
 from tests.support.poisons import Path, deep, fields_to, groups, poisoned, texts, way_back
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.usefixtures("plan")  # what is launched
+pytestmark = pytest.mark.usefixtures("plan")  # which is launched
 
 WRITES = sorted(method.name for method in routes.load().methods if method.kind == "write")
 ADMIN, SIGNALS = "flyteidl.service.AdminService", "flyteidl.service.SignalService"
@@ -53,7 +53,7 @@ AT_ONCE = 50
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 DEEPEST = MOST_LEVELS - LEVELS_OF_ANSWERS
 
-Answer = tuple[grpc.StatusCode, str]
+Result = tuple[grpc.StatusCode, str]
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +77,25 @@ def events_by_path(name: WorkflowExecutionIdentifier, phase: str) -> dict[str, M
     return {f"{ADMIN}/{method}": event for method, event in events(name, phase).items()}
 
 
-async def answers(channel: grpc.aio.Channel, method: str, requests: Sequence[bytes]) -> list[Answer]:
-    """Send serialized requests; answer code and text of each."""
+async def results(channel: grpc.aio.Channel, method: str, requests: Sequence[bytes]) -> list[Result]:
+    """Send serialized requests; return code and message of each."""
     call = channel.unary_unary(f"/{method}", request_serializer=bytes, response_deserializer=bytes)
 
-    async def answer(request: bytes) -> Answer:
+    async def send(request: bytes) -> Result:
         try:
             await call(request, timeout=10)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
         return grpc.StatusCode.OK, ""
 
-    told: list[Answer] = []
+    returned: list[Result] = []
     for first in range(0, len(requests), AT_ONCE):
-        told += await asyncio.gather(*map(answer, requests[first : first + AT_ONCE]))
-    return told
+        returned += await asyncio.gather(*map(send, requests[first : first + AT_ONCE]))
+    return returned
 
 
 async def read_all(rest: httpx.AsyncClient, name: WorkflowExecutionIdentifier) -> None:
-    """Read every list that may show what was written, as JSON and in binary, as Python clients do."""
+    """Read every list that may contain the written messages, as JSON and in binary, as Python clients do."""
     where = f"{PROJECT}/{DOMAIN}"
     lists: dict[str, type[Message]] = {
         f"executions/{where}": ExecutionList,
@@ -105,22 +105,22 @@ async def read_all(rest: httpx.AsyncClient, name: WorkflowExecutionIdentifier) -
         f"tasks/{where}": TaskList,
     }
     for path, kind in lists.items():
-        answer = await rest.get(path, params={"limit": "100"})
-        assert answer.status_code == 200, (path, answer.text)
-        shown = json_format.Parse(answer.text, kind())
+        response = await rest.get(path, params={"limit": "100"})
+        assert response.status_code == 200, (path, response.text)
+        shown = json_format.Parse(response.text, kind())
         assert shown.ListFields()
         binary = await rest.get(path, params={"limit": "100"}, headers={"accept": "application/octet-stream"})
         assert kind.FromString(binary.content) == shown
 
 
 @pytest.mark.parametrize("method", WRITES)
-async def test_a_write_refuses_every_poison_in_every_field(channel: grpc.aio.Channel, method: str) -> None:
+async def test_write_refuses_every_poison_in_every_field(channel: grpc.aio.Channel, method: str) -> None:
     kind: Descriptor = METHODS[f"/{method}"].input_type
     poisons = dict(poisoned(kind))
-    told = await answers(channel, method, list(poisons.values()))
+    returned = await results(channel, method, list(poisons.values()))
     accepted = {
         where: (code.name, text)
-        for where, (code, text) in zip(poisons, told, strict=True)
+        for where, (code, text) in zip(poisons, returned, strict=True)
         if code is not INVALID or not text.startswith("invalid value for ")
     }
     assert not accepted
@@ -130,31 +130,31 @@ async def test_a_write_refuses_every_poison_in_every_field(channel: grpc.aio.Cha
 async def test_poisoned_events_and_signals_leave_the_lists_readable(
     channel: grpc.aio.Channel, rest: httpx.AsyncClient, execution: WorkflowExecutionIdentifier
 ) -> None:
-    """What makes a request whole stands before the poison; protobuf merges the two."""
+    """A valid request is before the poison; protobuf merges the two."""
     sound = {method: event.SerializeToString() for method, event in events_by_path(execution, "FAILED").items()}
     gate = SignalGetOrCreateRequest(id=SignalIdentifier(signal_id="gate", execution_id=execution), type=INTEGER)
-    assert await answers(channel, f"{SIGNALS}/GetOrCreateSignal", [gate.SerializeToString()]) == [
+    assert await results(channel, f"{SIGNALS}/GetOrCreateSignal", [gate.SerializeToString()]) == [
         (grpc.StatusCode.OK, "")
     ]
     sound[f"{SIGNALS}/GetOrCreateSignal"] = gate.SerializeToString()
     sound[f"{SIGNALS}/SetSignal"] = SignalSetRequest(id=gate.id, value=entities.integer(1)).SerializeToString()
     for method, request in sound.items():
         poisons = dict(poisoned(METHODS[f"/{method}"].input_type))
-        told = await answers(channel, method, [request + poison for poison in poisons.values()])
-        assert [where for where, (code, _) in zip(poisons, told, strict=True) if code is not INVALID] == []
+        returned = await results(channel, method, [request + poison for poison in poisons.values()])
+        assert [where for where, (code, _) in zip(poisons, returned, strict=True) if code is not INVALID] == []
     await read_all(rest, execution)
 
 
-async def test_a_poison_at_the_end_of_a_large_request_is_found(channel: grpc.aio.Channel) -> None:
+async def test_poison_at_the_end_of_a_large_request_is_found(channel: grpc.aio.Channel) -> None:
     created = entities.task("large", {}, {})
     created.spec.template.custom.update({f"field {number}": number for number in range(20_000)})
     created.spec.template.custom["last"] = [{"deep": math.nan}]
-    (told,) = await answers(channel, f"{ADMIN}/CreateTask", [created.SerializeToString()])
+    (result,) = await results(channel, f"{ADMIN}/CreateTask", [created.SerializeToString()])
     fault = "invalid value for custom: a number that is not finite (spec.template.custom)"
-    assert told == (INVALID, fault)
+    assert result == (INVALID, fault)
 
 
-async def test_what_is_nested_as_deeply_as_requests_may_be_can_be_read(
+async def test_message_nested_as_deeply_as_allowed_can_be_read(
     channel: grpc.aio.Channel, rest: httpx.AsyncClient, execution: WorkflowExecutionIdentifier
 ) -> None:
     task = events(execution)["CreateTaskEvent"]
@@ -168,49 +168,49 @@ async def test_what_is_nested_as_deeply_as_requests_may_be_can_be_read(
         (f"{ADMIN}/CreateTask", created, fields_to(created, "spec.template.custom")),
     ]
     for number, (method, request, path) in enumerate(nested):
-        cycle = way_back(path[-1].message_type)  # type: ignore[arg-type]  # they hold messages
+        cycle = way_back(path[-1].message_type)  # type: ignore[arg-type]  # they contain messages
         if isinstance(request, TaskExecutionEventRequest):
             request.event.phase_version = 1 + number
         payload = request.SerializeToString() + deep(path, cycle, DEEPEST)
-        (told,) = await answers(channel, method, [payload])
-        assert told[0] is grpc.StatusCode.OK, (method, told)
+        (result,) = await results(channel, method, [payload])
+        assert result[0] is grpc.StatusCode.OK, (method, result)
     await read_all(rest, execution)
 
 
-async def test_a_nul_in_any_text_is_taken_or_is_the_callers_fault(
+async def test_nul_in_any_text_is_accepted_or_the_callers_fault(
     channel: grpc.aio.Channel, rest: httpx.AsyncClient, execution: WorkflowExecutionIdentifier
 ) -> None:
-    """PostgreSQL takes none in a text."""
+    """PostgreSQL accepts none in a text."""
     project = ProjectRegisterRequest(project={"id": "nul", "name": "nul"})
     attributes = MatchingAttributes(execution_queue_attributes={"tags": ["a"]})
-    place: dict[str, Any] = {"project": PROJECT, "domain": DOMAIN}
+    scope: dict[str, Any] = {"project": PROJECT, "domain": DOMAIN}
     sound: dict[str, Message] = {
         **events_by_path(execution, "SUCCEEDED"),
         f"{ADMIN}/CreateTask": entities.task("nul", {}, {}),
         f"{ADMIN}/CreateWorkflow": entities.workflow("nul", {}, {}, [entities.task_node("n0", "stack.double")], []),
         f"{ADMIN}/CreateLaunchPlan": entities.launch_plan("nul", "stack.report"),
-        f"{ADMIN}/CreateExecution": ExecutionCreateRequest(**place, spec=ExecutionSpec(launch_plan=PLAN)),
+        f"{ADMIN}/CreateExecution": ExecutionCreateRequest(**scope, spec=ExecutionSpec(launch_plan=PLAN)),
         f"{ADMIN}/TerminateExecution": ExecutionTerminateRequest(id=execution),
         f"{ADMIN}/UpdateExecution": ExecutionUpdateRequest(id=execution),
         f"{ADMIN}/RegisterProject": project,
         f"{ADMIN}/UpdateProject": project.project,
         f"{ADMIN}/UpdateProjectDomainAttributes": ProjectDomainAttributesUpdateRequest(
-            attributes={**place, "matching_attributes": attributes}
+            attributes={**scope, "matching_attributes": attributes}
         ),
         f"{ADMIN}/UpdateNamedEntity": NamedEntityUpdateRequest(
-            resource_type=ResourceType.TASK, id={**place, "name": "stack.double"}
+            resource_type=ResourceType.TASK, id={**scope, "name": "stack.double"}
         ),
         f"{SIGNALS}/GetOrCreateSignal": SignalGetOrCreateRequest(
             id={"signal_id": "nul", "execution_id": execution}, type=INTEGER
         ),
     }
-    fates = {}
+    outcomes = {}
     for method in WRITES:
         base = sound[method].SerializeToString() if method in sound else b""
         holding = dict(texts(METHODS[f"/{method}"].input_type, "a\0b"))
-        told = await answers(channel, method, [base + text for text in holding.values()])
-        fates.update({f"{method} {where}": answer for where, answer in zip(holding, told, strict=True)})
+        returned = await results(channel, method, [base + text for text in holding.values()])
+        outcomes.update({f"{method} {where}": result for where, result in zip(holding, returned, strict=True)})
     fair = {grpc.StatusCode.OK, INVALID, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS}
     fair |= {grpc.StatusCode.FAILED_PRECONDITION}
-    assert {where: answer for where, answer in fates.items() if answer[0] not in fair} == {}
+    assert {where: result for where, result in outcomes.items() if result[0] not in fair} == {}
     await read_all(rest, execution)

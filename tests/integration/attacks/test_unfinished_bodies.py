@@ -1,4 +1,4 @@
-"""Requests that do not end, and bodies that are no gRPC message: a stranger's cost nobody anything."""
+"""Requests that do not end, and bodies that are no gRPC message: no other client is affected."""
 
 import asyncio
 import shlex
@@ -21,12 +21,12 @@ from tests.support.waiting import until
 MIB = 1 << 20
 BODIES = 150
 NEARLY_THE_LARGEST = 4 * MIB - 1
-# The bound of all unfinished bodies, and what a process needs to read so much.
+# The bound of all unfinished bodies, and the memory that a process needs to read as much.
 MOST_GROWTH = 160 * MIB
 SECONDS = 2.0
 CREATE = "/flyteidl.service.AdminService/CreateExecution"
 
-DOORS = ("gateway", "lean", "grpc")
+LISTENERS = ("gateway", "lean", "grpc")
 PATHS = (
     CREATE,
     "/flyteidl.service.AdminService/Nope",
@@ -48,18 +48,18 @@ NO_MESSAGES = {
 NEVER = {Code.INTERNAL, Code.UNKNOWN}
 
 
-def address(sandbox: Sandbox, door: str) -> str:
-    """Where one enters."""
-    if door == "gateway":
+def address(sandbox: Sandbox, listener: str) -> str:
+    """Return the address of a listener."""
+    if listener == "gateway":
         return f"127.0.0.1:{sandbox.port}"
     lines = (sandbox.folder / "env" / "executions.env").read_text().splitlines()
     settings = dict(line.split("=", 1) for line in lines)
-    (found,) = shlex.split(settings[f"FLYTEPLANE_{door.upper()}_ADDRESS"])
-    return found
+    (address_,) = shlex.split(settings[f"FLYTEPLANE_{listener.upper()}_ADDRESS"])
+    return address_
 
 
 def held(sandbox: Sandbox) -> int:
-    """Bytes of memory that executions has."""
+    """Return the memory of executions, in bytes."""
     size: int = psutil.Process(sandbox.pid("executions")).memory_info().rss
     return size
 
@@ -71,42 +71,40 @@ async def _admin(attacked: Sandbox) -> AsyncIterator[AdminServiceStub]:
 
 
 async def others_are_served(admin: AdminServiceStub) -> None:
-    """Small calls are answered, and large ones too."""
+    """Check that small calls succeed, and large ones too."""
     async with asyncio.timeout(SECONDS):
         await refused(admin.CreateExecution(ExecutionCreateRequest()), grpc.StatusCode.INVALID_ARGUMENT)
         large = ExecutionCreateRequest(project="x" * MIB)
         await refused(admin.CreateExecution(large), grpc.StatusCode.INVALID_ARGUMENT)
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_unfinished_bodies_take_a_bounded_part_of_the_memory(
-    attacked: Sandbox, admin: AdminServiceStub, door: str
-) -> None:
+@pytest.mark.parametrize("listener", LISTENERS)
+async def test_unfinished_bodies_take_bounded_memory(attacked: Sandbox, admin: AdminServiceStub, listener: str) -> None:
     before = held(attacked)
     for _ in range(3):
-        async with flooding(address(attacked, door)) as flood:
-            answered = await flood.begin(CREATE, range(1, 2 * BODIES, 2), NEARLY_THE_LARGEST)
-            codes = {int((each.headers | each.trailers).get("grpc-status", -1)) for each in answered}
+        async with flooding(address(attacked, listener)) as flood:
+            responses = await flood.begin(CREATE, range(1, 2 * BODIES, 2), NEARLY_THE_LARGEST)
+            codes = {int((each.headers | each.trailers).get("grpc-status", -1)) for each in responses}
             assert codes <= {Code.RESOURCE_EXHAUSTED.value}
             assert held(attacked) - before < MOST_GROWTH
             await others_are_served(admin)
     assert held(attacked) - before < MOST_GROWTH
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("path", PATHS)
-async def test_what_is_no_message_is_answered_at_once(attacked: Sandbox, door: str, path: str) -> None:
+async def test_body_that_is_no_message_is_refused_at_once(attacked: Sandbox, listener: str, path: str) -> None:
     headers = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", path)]
     headers += [("content-type", "application/grpc"), ("te", "trailers")]
-    async with flooding(address(attacked, door)) as client:
+    async with flooding(address(attacked, listener)) as client:
         numbers = dict(zip(range(1, 100, 2), NO_MESSAGES.items(), strict=False))
         for number, (_, body) in numbers.items():
             if body is None:
                 client.send(begun(number, headers, END_STREAM))
             else:
                 client.send(begun(number, headers), frame(DATA, END_STREAM, number, body))
-        answers = client.streams
-        await until(lambda: all(number in answers and answers[number].ended for number in numbers), SECONDS)
+        streams = client.streams
+        await until(lambda: all(number in streams and streams[number].ended for number in numbers), SECONDS)
         for number, (name, _) in numbers.items():
-            told = answers[number].headers | answers[number].trailers
-            assert Code(int(told["grpc-status"])) not in NEVER, name
+            response = streams[number].headers | streams[number].trailers
+            assert Code(int(response["grpc-status"])) not in NEVER, name

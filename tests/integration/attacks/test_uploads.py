@@ -1,4 +1,4 @@
-"""Attacks on uploads and downloads, through the public door of a whole sandbox."""
+"""Attacks on uploads and downloads, through the gateway of a whole sandbox."""
 
 import hashlib
 import http.client
@@ -29,9 +29,9 @@ from tests.support.waiting import until
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 SLOW_READERS = 20
-# More than a process takes at a time.
+# More than a process accepts at a time.
 SLOW_WRITERS = 520
-# What a connection at rest may cost each part; Envoy keeps a buffer of 1 MiB.
+# The memory that an idle connection may take in each part; Envoy has a buffer of 1 MiB.
 READER_BYTES = {"executions": 700 * KIBIBYTE, "envoy": 1500 * KIBIBYTE}
 
 
@@ -45,8 +45,8 @@ def digest(data: bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
-def place(name: str, **fields: Any) -> CreateUploadLocationRequest:
-    """A place of the test `name`'s own."""
+def upload_request(name: str, **fields: Any) -> CreateUploadLocationRequest:
+    """Return a request for an upload location that only the test `name` uses."""
     return CreateUploadLocationRequest(**{"project": name, "domain": "d", **fields})
 
 
@@ -75,12 +75,14 @@ def files(attacked: Sandbox, below: str) -> list[Path]:
     return [path for path in (attacked.folder / "objects" / below).rglob("*") if path.is_file()]
 
 
-async def test_a_signature_for_one_name_fits_no_other(proxy: DataProxyServiceStub) -> None:
+async def test_signature_of_one_name_is_refused_for_another(proxy: DataProxyServiceStub) -> None:
     code = b"the victim's code"
-    victim = await proxy.CreateUploadLocation(place("forged", filename="script.tar.gz", content_md5=digest(code)))
+    victim = await proxy.CreateUploadLocation(
+        upload_request("forged", filename="script.tar.gz", content_md5=digest(code))
+    )
     evil = digest(b"evil code").hex()
     for name in (f"script.tar.gz\n9999999999\n{evil}", f"script.tar.gz\n9999999999\n{evil}\n0"):
-        request = place("forged", filename=name, content_md5=digest(code))
+        request = upload_request("forged", filename=name, content_md5=digest(code))
         await refused(proxy.CreateUploadLocation(request), grpc.StatusCode.INVALID_ARGUMENT, "control character")
     url = urlsplit(victim.signed_url)
     unsigned = f"{url.scheme}://{url.netloc}{url.path}"
@@ -99,18 +101,19 @@ NO_PATHS = ("/", "..", "a/../b", "a//b", "/a", "a/", "a\\b", "a\x00b", "a\nb", "
 async def test_parts_that_form_no_path_are_refused(proxy: DataProxyServiceStub, part: str) -> None:
     values = [*NO_PATHS, *(["a/b"] if part in PARTS[:3] else ["/".join(["a" * 200] * 5)])]
     for value in values + (["@o"] if part == "project" else []):
-        request = place("refused", **{"filename_root": "r", "filename": "f", part: value})
+        request = upload_request("refused", **{"filename_root": "r", "filename": "f", part: value})
         await refused(proxy.CreateUploadLocation(request), grpc.StatusCode.INVALID_ARGUMENT, "invalid uri")
 
 
-async def test_uploads_of_different_callers_have_different_places(proxy: DataProxyServiceStub) -> None:
+async def test_uploads_of_different_callers_have_different_locations(proxy: DataProxyServiceStub) -> None:
     callers = [
         {"org": "a", "project": "b", "domain": "c", "filename_root": "d"},
         {"project": "a", "domain": "b", "filename_root": "c/d"},
         {"project": "a", "domain": "b", "filename_root": "c", "filename": "d/f"},
     ]
     first, *others = [
-        (await proxy.CreateUploadLocation(place("", **{"filename": "f", **caller}))).native_url for caller in callers
+        (await proxy.CreateUploadLocation(upload_request("", **{"filename": "f", **caller}))).native_url
+        for caller in callers
     ]
     assert first.endswith("/uploads/@a/b/c/d/f")
     assert all(other.endswith("/uploads/a/b/c/d/f") for other in others)
@@ -134,66 +137,70 @@ async def test_uploads_of_different_callers_have_different_places(proxy: DataPro
         "a" * 255,
     ],
 )
-async def test_any_other_name_works_from_end_to_end(proxy: DataProxyServiceStub, name: str) -> None:
+async def test_file_of_any_other_name_is_uploaded_and_downloaded(proxy: DataProxyServiceStub, name: str) -> None:
     data = name.encode()
-    location = await proxy.CreateUploadLocation(place("named", filename=name, content_md5=digest(data)))
+    location = await proxy.CreateUploadLocation(upload_request("named", filename=name, content_md5=digest(data)))
     assert location.native_url.endswith(f"/{name}")
     assert put(location, data).status_code == 200
     assert stored(location) == data
-    answer = get(await download(proxy, location.native_url))
-    assert (answer.status_code, answer.content) == (200, data)
+    response = get(await download(proxy, location.native_url))
+    assert (response.status_code, response.content) == (200, data)
     again = await proxy.CreateUploadLocation(
-        place("named", filename=name, filename_root=location.native_url.split("/")[-2], content_md5=digest(data))
+        upload_request(
+            "named", filename=name, filename_root=location.native_url.split("/")[-2], content_md5=digest(data)
+        )
     )
     assert again.native_url == location.native_url
     assert put(again, data).status_code == 200
 
 
-async def test_an_old_url_does_not_replace_what_was_uploaded_since(proxy: DataProxyServiceStub) -> None:
-    request = place("once", filename="script", filename_root="r")
+async def test_old_url_does_not_replace_a_later_upload(proxy: DataProxyServiceStub) -> None:
+    request = upload_request("once", filename="script", filename_root="r")
     early, late = [await proxy.CreateUploadLocation(request) for _ in range(2)]
     assert put(late, b"what is meant").status_code == 200
     refused_put = put(early, b"something else")
     assert (refused_put.status_code, "file already exists" in refused_put.text) == (409, True)
     assert put(early, b"what is meant").status_code == 200
     assert get(await download(proxy, late.native_url)).content == b"what is meant"
-    with_digest = place("once", filename="script", filename_root="r", content_md5=digest(b"what is meant"))
+    with_digest = upload_request("once", filename="script", filename_root="r", content_md5=digest(b"what is meant"))
     assert put(await proxy.CreateUploadLocation(with_digest), b"what is meant").status_code == 200
     with_digest.content_md5 = digest(b"something else")
     await refused(proxy.CreateUploadLocation(with_digest), grpc.StatusCode.ALREADY_EXISTS, "file already exists at")
 
 
-async def test_one_of_racing_uploads_is_kept_whole(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
-    location = await proxy.CreateUploadLocation(place("race", filename="f", filename_root="r"))
+async def test_one_of_racing_uploads_is_stored_whole(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(upload_request("race", filename="f", filename_root="r"))
     bodies = [bytes([number]) * MEBIBYTE for number in range(8)]
     with ThreadPoolExecutor(len(bodies)) as pool:
-        answers = list(pool.map(lambda body: put(location, body).status_code, bodies))
-    assert sorted(answers) == [200, *[409] * 7]
-    assert get(await download(proxy, location.native_url)).content == bodies[answers.index(200)]
+        statuses = list(pool.map(lambda body: put(location, body).status_code, bodies))
+    assert sorted(statuses) == [200, *[409] * 7]
+    assert get(await download(proxy, location.native_url)).content == bodies[statuses.index(200)]
     with ThreadPoolExecutor(len(bodies)) as pool:
-        again = pool.map(lambda _: put(location, bodies[answers.index(200)]).status_code, bodies)
+        again = pool.map(lambda _: put(location, bodies[statuses.index(200)]).status_code, bodies)
     assert set(again) == {200}
     assert files(attacked, ".uploads") == []
 
 
-async def test_no_file_takes_the_place_of_a_folder_nor_the_other_way(proxy: DataProxyServiceStub) -> None:
-    early = await proxy.CreateUploadLocation(place("folders", filename="a/b", filename_root="r"))
-    file = await proxy.CreateUploadLocation(place("folders", filename="a", filename_root="r"))
+async def test_file_replaces_no_folder_and_folder_no_file(proxy: DataProxyServiceStub) -> None:
+    early = await proxy.CreateUploadLocation(upload_request("folders", filename="a/b", filename_root="r"))
+    file = await proxy.CreateUploadLocation(upload_request("folders", filename="a", filename_root="r"))
     assert put(file, b"x").status_code == 200
     assert put(early, b"x").status_code == 409
     code = grpc.StatusCode.FAILED_PRECONDITION
-    below = place("folders", filename="a/b/c", filename_root="r")
+    below = upload_request("folders", filename="a/b/c", filename_root="r")
     await refused(proxy.CreateUploadLocation(below), code, "a file is at")
-    inner = await proxy.CreateUploadLocation(place("folders", filename="x/y", filename_root="s"))
-    outer = await proxy.CreateUploadLocation(place("folders", filename="x", filename_root="s"))
+    inner = await proxy.CreateUploadLocation(upload_request("folders", filename="x/y", filename_root="s"))
+    outer = await proxy.CreateUploadLocation(upload_request("folders", filename="x", filename_root="s"))
     assert put(inner, b"x").status_code == 200
-    answer = put(outer, b"x")
-    assert (answer.status_code, "a folder is at" in answer.text) == (409, True)
-    await refused(proxy.CreateUploadLocation(place("folders", filename="x", filename_root="s")), code, "a folder is at")
+    response = put(outer, b"x")
+    assert (response.status_code, "a folder is at" in response.text) == (409, True)
+    await refused(
+        proxy.CreateUploadLocation(upload_request("folders", filename="x", filename_root="s")), code, "a folder is at"
+    )
 
 
-async def test_a_refused_or_broken_upload_leaves_nothing(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
-    location = await proxy.CreateUploadLocation(place("broken", filename="f", content_md5=digest(b"right")))
+async def test_refused_or_broken_upload_leaves_nothing(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(upload_request("broken", filename="f", content_md5=digest(b"right")))
     assert put(location, b"wrong").status_code == 400
     url = urlsplit(location.signed_url)
     for framing in (b"Content-Length: 10000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n100000\r\n"):
@@ -205,26 +212,26 @@ async def test_a_refused_or_broken_upload_leaves_nothing(attacked: Sandbox, prox
     await until(lambda: not files(attacked, ".uploads"))
 
 
-async def test_an_upload_above_the_limit_is_refused_by_its_length(
+async def test_upload_above_the_size_limit_is_refused_by_its_length(
     attacked: Sandbox, proxy: DataProxyServiceStub
 ) -> None:
-    location = await proxy.CreateUploadLocation(place("large", filename="f", filename_root="r"))
+    location = await proxy.CreateUploadLocation(upload_request("large", filename="f", filename_root="r"))
     url = urlsplit(location.signed_url)
     connection = http.client.HTTPConnection("localhost", attacked.port, timeout=10)
     connection.putrequest("PUT", f"{url.path}?{url.query}")
     connection.putheader("Content-Length", str(1 << 40))
     connection.endheaders()
-    with suppress(ConnectionError):  # as clients do, who send on until they are stopped and read the answer then
+    with suppress(ConnectionError):  # as clients do that send until they are stopped and read the response then
         connection.send(bytes(32 * MEBIBYTE))
-    answer = connection.getresponse()
-    assert (answer.status, b"too large" in answer.read()) == (413, True)
+    response = connection.getresponse()
+    assert (response.status, b"too large" in response.read()) == (413, True)
     connection.close()
     assert files(attacked, "uploads/large") == []
 
 
 async def test_uploaded_pages_run_in_a_sandbox(proxy: DataProxyServiceStub) -> None:
     for name, disposition in (("deck.html", None), ("page.svg", "attachment"), ("x.HTML", "attachment")):
-        location = await proxy.CreateUploadLocation(place("pages", filename=name, filename_root="r"))
+        location = await proxy.CreateUploadLocation(upload_request("pages", filename=name, filename_root="r"))
         assert put(location, b"<script>").status_code == 200
         headers = get(await download(proxy, location.native_url)).headers
         policy = headers["content-security-policy"]
@@ -235,7 +242,7 @@ async def test_uploaded_pages_run_in_a_sandbox(proxy: DataProxyServiceStub) -> N
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "content"),
+    ("bytes_range", "status", "content"),
     [
         ("bytes=2-4", 206, b"234"),
         ("bytes=7-", 206, b"789"),
@@ -251,19 +258,23 @@ async def test_uploaded_pages_run_in_a_sandbox(proxy: DataProxyServiceStub) -> N
         ("bytes=x", 200, b"0123456789"),
     ],
 )
-async def test_ranges_are_honoured(proxy: DataProxyServiceStub, asked: str, status: int, content: bytes | None) -> None:
-    location = await proxy.CreateUploadLocation(place("ranges", filename="f", content_md5=digest(b"0123456789")))
+async def test_ranges_are_honoured(
+    proxy: DataProxyServiceStub, bytes_range: str, status: int, content: bytes | None
+) -> None:
+    location = await proxy.CreateUploadLocation(
+        upload_request("ranges", filename="f", content_md5=digest(b"0123456789"))
+    )
     assert put(location, b"0123456789").status_code == 200
     url = await download(proxy, location.native_url)
-    answer = get(url, Range=asked)
-    assert answer.status_code == status
+    response = get(url, Range=bytes_range)
+    assert response.status_code == status
     if content is not None:
-        assert answer.content == content
+        assert response.content == content
     if status == 206:
         first = b"0123456789".index(content or b"")
-        assert answer.headers["content-range"] == f"bytes {first}-{first + len(answer.content) - 1}/10"
+        assert response.headers["content-range"] == f"bytes {first}-{first + len(response.content) - 1}/10"
     if status == 416:
-        assert answer.headers["content-range"] == "bytes */10"
+        assert response.headers["content-range"] == "bytes */10"
     assert length(url) == "10"
 
 
@@ -274,7 +285,7 @@ def resident(attacked: Sandbox, part: str) -> int:
 
 @contextmanager
 def slow_reader(attacked: Sandbox, path: str) -> Iterator[None]:
-    """A client that reads the head of the answer and no more."""
+    """Run a client that reads only the head of the response."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIBIBYTE)
         connection.connect(("localhost", attacked.port))
@@ -284,7 +295,7 @@ def slow_reader(attacked: Sandbox, path: str) -> Iterator[None]:
 
 
 async def test_slow_readers_cost_little_memory(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
-    location = await proxy.CreateUploadLocation(place("slow", filename="f", filename_root="r"))
+    location = await proxy.CreateUploadLocation(upload_request("slow", filename="f", filename_root="r"))
     assert put(location, b"x" * MEBIBYTE).status_code == 200
     os.truncate(location.native_url.removeprefix("file://"), 400 * MEBIBYTE)
     url = urlsplit(await download(proxy, location.native_url))
@@ -293,7 +304,7 @@ async def test_slow_readers_cost_little_memory(attacked: Sandbox, proxy: DataPro
     with ExitStack() as stack:
         for _ in range(SLOW_READERS):
             stack.enter_context(slow_reader(attacked, f"{url.path}?{url.query}"))
-        # Others are served meanwhile, by which time everything that is read ahead has been read.
+        # Other clients are served meanwhile; by then everything that is read ahead has been read.
         assert {length(url.geturl()) for _ in range(50)} == {size}
         grown = {part: (resident(attacked, part) - before[part]) / SLOW_READERS for part in READER_BYTES}
     assert all(grown[part] < most for part, most in READER_BYTES.items()), grown
@@ -301,14 +312,14 @@ async def test_slow_readers_cost_little_memory(attacked: Sandbox, proxy: DataPro
 
 @contextmanager
 def slow_writer(attacked: Sandbox, path: str) -> Iterator[None]:
-    """A client that begins an upload and does not go on."""
+    """Run a client that begins an upload and does not go on."""
     with socket.create_connection(("localhost", attacked.port)) as connection:
         connection.sendall(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx".encode())
         yield
 
 
-async def test_probes_succeed_while_uploads_take_all_room(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
-    location = await proxy.CreateUploadLocation(place("writers", filename="f", filename_root="r"))
+async def test_probes_succeed_while_uploads_take_all_capacity(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(upload_request("writers", filename="f", filename_root="r"))
     url = urlsplit(location.signed_url)
     settings = Layout(attacked.folder).environments / "executions.env"
     (probes,) = (line.partition("=")[2] for line in settings.read_text().splitlines() if "HTTP_ADDRESS" in line)

@@ -1,4 +1,4 @@
-"""What gRPC clients, browsers, probes and operators see of a real Envoy besides REST."""
+"""gRPC clients, browsers, probes and operators of a real Envoy; REST has modules of its own."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.support.parts import free_port
 
 
 @pytest.mark.parametrize("method", routes.load().methods, ids=lambda method: method.name)
-async def test_every_method_reaches_its_owner_by_grpc(gateway: Gateway, method: routes.Method) -> None:
+async def test_grpc_call_of_every_method_reaches_its_owner(gateway: Gateway, method: routes.Method) -> None:
     descriptor = METHODS[f"/{method.name}"]
     await gateway.call(descriptor.name, GetMessageClass(descriptor.input_type)())
     assert gateway.newest_call(method.owner).method == descriptor.name
@@ -32,18 +32,18 @@ async def test_every_method_reaches_its_owner_by_grpc(gateway: Gateway, method: 
 
 
 async def test_grpc_calls_are_not_touched_by_rest_rules(gateway: Gateway) -> None:
-    gateway.services["projects"].answers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
+    gateway.services["projects"].handlers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
     metadata = (("accept", BINARY), ("x-envoy-original-path", "/api/v1/projects"), ("flyte-authorization", "Bearer x"))
     reply = await gateway.call("GetProject", project_pb2.ProjectGetRequest(id="p"), metadata=metadata)
     assert reply == project_pb2.Project(id="p")
     assert gateway.newest_call("projects").metadata["flyte-authorization"] == "Bearer x"
-    bytes_of_nobody = node_execution_pb2.NodeExecutionGetRequest()
-    bytes_of_nobody.id.node_id = "n"
-    await gateway.call("GetNodeExecution", bytes_of_nobody)
-    assert gateway.newest_call("executions").request == bytes_of_nobody
+    request = node_execution_pb2.NodeExecutionGetRequest()
+    request.id.node_id = "n"
+    await gateway.call("GetNodeExecution", request)
+    assert gateway.newest_call("executions").request == request
 
 
-async def test_health_is_answered_by_grpc_and_http(gateway: Gateway) -> None:
+async def test_health_is_served_by_grpc_and_http(gateway: Gateway) -> None:
     check = gateway.channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         health_pb2.HealthCheckRequest.SerializeToString,
@@ -55,8 +55,8 @@ async def test_health_is_answered_by_grpc_and_http(gateway: Gateway) -> None:
         assert (reply.status_code, reply.content) == (200, b"")
 
 
-async def test_grpc_web_is_spoken(gateway: Gateway) -> None:
-    gateway.services["projects"].answers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
+async def test_grpc_web_call_returns_message_and_status(gateway: Gateway) -> None:
+    gateway.services["projects"].handlers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
     message = project_pb2.ProjectGetRequest(id="p").SerializeToString()
     reply = await gateway.rest.post(
         f"/{ADMIN}/GetProject",
@@ -70,7 +70,7 @@ async def test_grpc_web_is_spoken(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/executions/p/d/n", f"/{ADMIN}/GetProject", "/objects/a"])
-async def test_a_page_of_a_listed_origin_is_told_that_it_may_call(gateway: Gateway, path: str) -> None:
+async def test_preflight_of_a_listed_origin_is_allowed(gateway: Gateway, path: str) -> None:
     headers = {"origin": CONSOLE, "access-control-request-method": "PUT"}
     reply = await gateway.rest.options(path, headers=headers)
     assert reply.status_code == 200
@@ -90,9 +90,7 @@ async def test_a_page_of_a_listed_origin_is_told_that_it_may_call(gateway: Gatew
         {"sec-fetch-site": "none"},
     ],
 )
-async def test_a_page_of_a_listed_origin_and_the_gateway_s_own_may_write(
-    gateway: Gateway, page: dict[str, str]
-) -> None:
+async def test_page_of_a_listed_origin_or_the_gateways_own_may_write(gateway: Gateway, page: dict[str, str]) -> None:
     kind = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
     message = b"\x0a\x03\x0a\x01p"
     frame = b"\x00" + len(message).to_bytes(4, "big") + message
@@ -119,7 +117,7 @@ async def test_a_page_of_a_listed_origin_and_the_gateway_s_own_may_write(
         {"host": "evil.example"},
     ],
 )
-async def test_a_page_of_a_stranger_reaches_no_service(gateway: Gateway, page: dict[str, str]) -> None:
+async def test_page_of_another_origin_reaches_no_service(gateway: Gateway, page: dict[str, str]) -> None:
     kind = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
     gateway.objects.objects.clear()
     replies = [
@@ -127,7 +125,7 @@ async def test_a_page_of_a_stranger_reaches_no_service(gateway: Gateway, page: d
         await gateway.rest.delete("/api/v1/executions/p/d/n", headers=page),
         await gateway.rest.put("/objects/a", content=b"x", headers=page),
     ]
-    if "origin" in page:  # which browsers send with every POST
+    if "origin" in page:  # browsers send it with every POST
         grpc_web = {**page, **kind}
         replies.append(await gateway.rest.post(f"/{ADMIN}/RegisterProject", content=b"\0" * 5, headers=grpc_web))
     assert [reply.status_code for reply in replies] == [403] * len(replies)
@@ -138,7 +136,7 @@ async def test_a_page_of_a_stranger_reaches_no_service(gateway: Gateway, page: d
 async def test_tls_and_dns_names_and_the_access_log_work_together(tmp_path: Path) -> None:
     chain, key = await own_certificate(tmp_path)
     service = EchoServices()
-    service.answers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
+    service.handlers["GetProject"] = lambda request: project_pb2.Project(id=request.id)
     async with service.serving():
         settings = Settings(
             listen=Address("127.0.0.1", free_port()),

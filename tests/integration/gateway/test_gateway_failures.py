@@ -15,26 +15,28 @@ from google.rpc.status_pb2 import Status
 from tests.support.echo_services import METHODS, Failure
 from tests.support.gateways import ADMIN, BIN, CAMEL, Gateway, failing
 
-# As grpc-gateway translates them (gateway.md).
+# As grpc-gateway translates them (gateway.md#rest-errors).
 HTTP_OF = {1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500}
 HTTP_OF |= {14: 503, 15: 500, 16: 401}
 NEVER_RAISED = (2, 15)  # services.kit.errors has no class for them
 
 
 @pytest.mark.parametrize("code", sorted(HTTP_OF.keys() - NEVER_RAISED))
-async def test_a_failure_keeps_code_message_and_details(gateway: Gateway, code: int) -> None:
+async def test_failure_has_code_message_and_details(gateway: Gateway, code: int) -> None:
     await check_failure(gateway, code)
 
 
 @pytest.mark.parametrize("code", NEVER_RAISED)
-async def test_a_failure_that_no_service_raises_keeps_them_too(gateway_before_grpcio: Gateway, code: int) -> None:
+async def test_failure_that_no_service_raises_has_code_message_and_details(
+    gateway_before_grpcio: Gateway, code: int
+) -> None:
     await check_failure(gateway_before_grpcio, code)
 
 
 async def check_failure(gateway: Gateway, code: int) -> None:
     detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="id", description="is \u00e9")])
     failure = Failure(code, 'no "project" \\ é\nnext line', detail, project_pb2.Project(id="p"))
-    gateway.services["projects"].answers["RegisterProject"] = failing(failure)
+    gateway.services["projects"].handlers["RegisterProject"] = failing(failure)
     json = await gateway.rest.post("/api/v1/projects", json={})
     assert json.status_code == HTTP_OF[code]
     assert json.json() | {"details": []} == {"code": code, "message": failure.status.message, "details": []}
@@ -55,28 +57,28 @@ def details_of(error: grpc.aio.AioRpcError) -> bytes:
 
 
 @pytest.mark.parametrize("headers", [CAMEL, BIN])
-async def test_a_failure_without_details_has_code_and_message(gateway: Gateway, headers: dict[str, str]) -> None:
-    gateway.services["projects"].answers["GetProject"] = failing(Failure(5, "no pröject 100%"))
+async def test_failure_without_details_has_code_and_message(gateway: Gateway, headers: dict[str, str]) -> None:
+    gateway.services["projects"].handlers["GetProject"] = failing(Failure(5, "no pröject 100%"))
     reply = await gateway.rest.get("/api/v1/projects/p", headers=headers)
     status = Status.FromString(reply.content) if headers is BIN else Status(**reply.json())
     assert (reply.status_code, status) == (404, Status(code=5, message="no pröject 100%"))
     assert "grpc-message" not in reply.headers
 
 
-async def test_a_detail_of_an_unknown_type_costs_only_the_detail(gateway_before_grpcio: Gateway) -> None:
+async def test_failure_with_a_detail_of_an_unknown_type_loses_only_the_detail(gateway_before_grpcio: Gateway) -> None:
     gateway = gateway_before_grpcio
     unknown = AnyMessage(type_url="type.googleapis.com/acme.Unknown", value=b"\x00")
-    gateway.services["projects"].answers["GetProject"] = failing(Failure(9, 'say "é"\n', unknown))
+    gateway.services["projects"].handlers["GetProject"] = failing(Failure(9, 'text "é"\n', unknown))
     json = await gateway.rest.get("/api/v1/projects/p")
     assert (json.status_code, json.headers["content-type"]) == (400, "application/json")
-    assert json.json() == {"code": 9, "message": 'say "é"\n', "details": []}
+    assert json.json() == {"code": 9, "message": 'text "é"\n', "details": []}
     binary = await gateway.rest.get("/api/v1/projects/p", headers=BIN)
     assert Status.FromString(binary.content).details[0] == unknown
 
 
-async def test_a_long_failure_arrives_whole(gateway: Gateway) -> None:
+async def test_long_failure_arrives_whole(gateway: Gateway) -> None:
     failure = Failure(3, "x" * 32_000, project_pb2.Project(id="y" * 60_000))
-    gateway.services["registry"].answers["CreateWorkflow"] = failing(failure)
+    gateway.services["registry"].handlers["CreateWorkflow"] = failing(failure)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.call("CreateWorkflow", GetMessageClass(METHODS[f"/{ADMIN}/CreateWorkflow"].input_type)())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -85,17 +87,19 @@ async def test_a_long_failure_arrives_whole(gateway: Gateway) -> None:
     assert Status.FromString((await gateway.rest.post("/api/v1/workflows", headers=BIN)).content) == failure.status
 
 
-@pytest.mark.parametrize("method", [f"/{ADMIN}/MakeCoffee", "/flyteidl.service.Kitchen/MakeCoffee", "/a.B/C", "/odd"])
-async def test_an_unknown_method_is_unimplemented(gateway: Gateway, method: str) -> None:
+@pytest.mark.parametrize(
+    "method", [f"/{ADMIN}/MakeCoffee", "/flyteidl.service.CoffeeService/MakeCoffee", "/a.B/C", "/odd"]
+)
+async def test_unknown_method_is_unimplemented(gateway: Gateway, method: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.channel.unary_unary(method, bytes, bytes)(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("path", ["/me", "/.well-known/oauth-authorization-server", "/config/v1/flyte_client"])
-async def test_without_auth_its_pages_are_not_implemented(gateway: Gateway, path: str) -> None:
+async def test_pages_of_authentication_are_not_implemented(gateway: Gateway, path: str) -> None:
     unimplemented = failing(Failure(12, "unknown service"))
     names = ("UserInfo", "GetOAuth2Metadata", "GetPublicClientConfig")
-    gateway.services["projects"].answers = dict.fromkeys(names, unimplemented)
+    gateway.services["projects"].handlers = dict.fromkeys(names, unimplemented)
     reply = await gateway.rest.get(path)
     assert (reply.status_code, reply.json()["code"]) == (501, 12)

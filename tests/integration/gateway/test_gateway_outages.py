@@ -17,11 +17,11 @@ from google.rpc.status_pb2 import Status
 from tests.support.echo_services import Failure
 from tests.support.gateways import BIN, Gateway, failing
 
-# Callers at once, more than a retry budget of Envoy would let wait for a repeat.
+# Concurrent callers: more than a retry budget of Envoy would let wait for a retry.
 MANY = 300
 
 
-async def test_a_service_that_is_away_is_unavailable_and_back_at_once(gateway: Gateway) -> None:
+async def test_service_that_is_away_is_unavailable_and_back_at_once(gateway: Gateway) -> None:
     request = event_pb2.NodeExecutionEventRequest()
     async with gateway.services["events"].away():
         rpc = asyncio.create_task(gateway.call("CreateNodeEvent", request))
@@ -39,12 +39,12 @@ async def test_a_service_that_is_away_is_unavailable_and_back_at_once(gateway: G
 
 
 @contextlib.asynccontextmanager
-async def stranger(port: int, says: bytes) -> AsyncIterator[None]:
-    """Have something else on a port: it reads a little, says its word and hangs up."""
+async def other_server(port: int, sends: bytes) -> AsyncIterator[None]:
+    """Run something that is no service on a port: it reads a byte, sends its bytes and closes the connection."""
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(says)
+        writer.write(sends)
         writer.close()
 
     async with await asyncio.start_server(connection, "127.0.0.1", port):
@@ -52,7 +52,7 @@ async def stranger(port: int, says: bytes) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(
-    "says",
+    "sends",
     [
         b"",
         b"nonsense\r\n\r\n",
@@ -61,9 +61,9 @@ async def stranger(port: int, says: bytes) -> AsyncIterator[None]:
         b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n",
     ],
 )
-async def test_what_does_not_answer_as_a_service_is_unavailable(gateway: Gateway, says: bytes) -> None:
+async def test_server_that_is_no_service_is_unavailable(gateway: Gateway, sends: bytes) -> None:
     service = gateway.services["projects"]
-    async with service.away(), stranger(service.port, says):
+    async with service.away(), other_server(service.port, sends):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -72,7 +72,7 @@ async def test_what_does_not_answer_as_a_service_is_unavailable(gateway: Gateway
         assert reply.json()["code"] == 14
 
 
-async def test_a_restart_is_waited_for(gateway: Gateway) -> None:
+async def test_calls_wait_for_a_restart(gateway: Gateway) -> None:
     async with gateway.services["projects"].away():
         write = asyncio.create_task(gateway.call("RegisterProject", project_pb2.ProjectRegisterRequest()))
         read = asyncio.create_task(gateway.call("ListProjects", project_pb2.ProjectListRequest()))
@@ -83,14 +83,14 @@ async def test_a_restart_is_waited_for(gateway: Gateway) -> None:
     assert sorted(call.method for call in gateway.services["projects"].calls) == ["ListProjects", "RegisterProject"]
 
 
-async def test_a_restart_is_waited_for_by_however_many(gateway: Gateway) -> None:
+async def test_hundreds_of_calls_wait_for_a_restart(gateway: Gateway) -> None:
     request = project_pb2.ProjectRegisterRequest()
     async with gateway.services["projects"].away():
         calls = [asyncio.create_task(gateway.call("RegisterProject", request)) for _ in range(MANY)]
         await asyncio.wait(calls, timeout=0.1)
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    # Pauses are random: a few are unlucky and have had all their tries.
-    assert sum(isinstance(answer, Exception) for answer in answers) < MANY / 20
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    # Pauses are random: a few calls have had all their tries before the service is back.
+    assert sum(isinstance(result, Exception) for result in results) < MANY / 20
 
 
 async def test_one_of_two_servers_away_is_not_noticed(gateway: Gateway) -> None:
@@ -104,35 +104,35 @@ async def test_one_of_two_servers_away_is_not_noticed(gateway: Gateway) -> None:
             await gateway.call("CreateExecution", request)
         async with gateway.services["executions"].away():
             calls = [asyncio.create_task(gateway.call("CreateExecution", request)) for _ in range(10)]
-        await asyncio.gather(*calls)  # both were away; one is back, and nobody waits for a health check to notice
+        await asyncio.gather(*calls)  # both were away; one is back, and no call waits for a health check
 
 
-async def test_a_read_answered_unavailable_is_asked_again_and_a_write_is_not(gateway: Gateway) -> None:
-    answers = iter([Failure(14, "later"), Failure(14, "later"), None])
+async def test_read_that_returns_unavailable_is_retried_and_a_write_is_not(gateway: Gateway) -> None:
+    results = iter([Failure(14, "later"), Failure(14, "later"), None])
 
-    def answer(_: Message) -> Message:
-        if failure := next(answers):
+    def fail_twice(_: Message) -> Message:
+        if failure := next(results):
             raise failure
         return project_pb2.Projects()
 
-    gateway.services["projects"].answers["ListProjects"] = answer
+    gateway.services["projects"].handlers["ListProjects"] = fail_twice
     await gateway.call("ListProjects", project_pb2.ProjectListRequest())
     assert len(gateway.services["projects"].calls) == 3
-    gateway.services["events"].answers["CreateNodeEvent"] = failing(Failure(14, "no room"))
+    gateway.services["events"].handlers["CreateNodeEvent"] = failing(Failure(14, "no room"))
     with pytest.raises(grpc.aio.AioRpcError, match="no room"):
         await gateway.call("CreateNodeEvent", event_pb2.NodeExecutionEventRequest())
     assert len(gateway.services["events"].calls) == 1
 
 
-async def test_a_deadline_reaches_the_service_and_ends_the_call(gateway: Gateway) -> None:
+async def test_deadline_reaches_the_service_and_ends_the_call(gateway: Gateway) -> None:
     async def never(_: Message) -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
-    gateway.services["projects"].answers["GetProject"] = never
+    gateway.services["projects"].handlers["GetProject"] = never
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.call("GetProject", project_pb2.ProjectGetRequest(), timeout=0.3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert 0 < (gateway.newest_call("projects").seconds_left or 0) < 1
+    assert 0 < (gateway.newest_call("projects").remaining_seconds or 0) < 1
     reply = await gateway.rest.get("/api/v1/projects/p", headers={"grpc-timeout": "300m"})
     assert (reply.status_code, reply.json()["code"]) == (504, 4)

@@ -1,4 +1,4 @@
-"""Large, compressed and too large messages through a real Envoy."""
+"""Large, too large and compressed messages through a real Envoy."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from tests.support.echo_services import LARGEST
 from tests.support.gateways import ADMIN, BIN, BINARY, MIB, Gateway
 
 
-async def test_a_list_of_two_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
+async def test_list_of_two_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
     projects = project_pb2.Projects(
         projects=[project_pb2.Project(id=f"project-{number}", description="d" * 90) for number in range(20_000)]
     )
-    gateway.services["projects"].answers["ListProjects"] = lambda _: projects
+    gateway.services["projects"].handlers["ListProjects"] = lambda _: projects
     binary = await gateway.rest.get("/api/v1/projects", headers=BIN)
     assert binary.content == projects.SerializeToString()
     assert len(binary.content) > 2 * MIB
@@ -33,7 +33,7 @@ async def test_a_list_of_two_megabytes_arrives_in_every_form(gateway: Gateway) -
     assert await gateway.call("ListProjects", project_pb2.ProjectListRequest()) == projects
 
 
-async def test_a_request_of_twelve_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
+async def test_request_of_twelve_megabytes_arrives_in_every_form(gateway: Gateway) -> None:
     request = task_pb2.TaskCreateRequest()
     request.spec.template.container.image = "i" * 12 * MIB
     body = request.SerializeToString()
@@ -43,14 +43,14 @@ async def test_a_request_of_twelve_megabytes_arrives_in_every_form(gateway: Gate
     assert [call.request == request for call in gateway.services["registry"].calls] == [True] * 3
 
 
-async def test_an_answer_of_twenty_megabytes_arrives(gateway: Gateway) -> None:
+async def test_response_of_twenty_megabytes_arrives(gateway: Gateway) -> None:
     projects = project_pb2.Projects(projects=[project_pb2.Project(id=str(n), description="d" * MIB) for n in range(20)])
-    gateway.services["projects"].answers["ListProjects"] = lambda _: projects
+    gateway.services["projects"].handlers["ListProjects"] = lambda _: projects
     assert await gateway.call("ListProjects", project_pb2.ProjectListRequest()) == projects
     assert (await gateway.rest.get("/api/v1/projects", headers=BIN)).content == projects.SerializeToString()
 
 
-async def test_a_request_over_the_limit_of_a_service_is_told_in_the_words_of_grpc(gateway: Gateway) -> None:
+async def test_request_over_the_size_limit_of_a_service_gets_grpcs_message(gateway: Gateway) -> None:
     request = task_pb2.TaskCreateRequest()
     request.spec.template.container.image = "i" * (LARGEST + 1)
     with pytest.raises(grpc.aio.AioRpcError, match="message larger than max") as caught:
@@ -59,7 +59,7 @@ async def test_a_request_over_the_limit_of_a_service_is_told_in_the_words_of_grp
     assert not gateway.services["registry"].calls
 
 
-async def test_a_compressed_request_is_understood(gateway: Gateway) -> None:
+async def test_compressed_request_is_read(gateway: Gateway) -> None:
     request = project_pb2.ProjectRegisterRequest(project=project_pb2.Project(id="p" * 1000))
     for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
         await gateway.call("RegisterProject", request, compression=compression)
@@ -67,16 +67,16 @@ async def test_a_compressed_request_is_understood(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("kind", "form"), [("application/json", Form.JSON), (BINARY, Form.BINARY)])
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_body_over_the_limit_is_refused_before_it_is_whole(
-    gateway: Gateway, kind: str, form: Form, *, told: bool
+@pytest.mark.parametrize("with_length", [True, False])
+async def test_body_over_the_size_limit_is_refused_before_it_is_complete(
+    gateway: Gateway, kind: str, form: Form, *, with_length: bool
 ) -> None:
     largest = filters.largest_body(form, LARGEST)
-    length = f"content-length: {largest + 1}" if told else "transfer-encoding: chunked"
+    length = f"content-length: {largest + 1}" if with_length else "transfer-encoding: chunked"
     url = gateway.rest.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(f"POST /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{length}\r\n\r\n".encode())
-    if not told:
+    if not with_length:
         piece = b"%x\r\n%s\r\n" % (MIB, bytes(MIB))
         with contextlib.suppress(ConnectionError):
             for _ in range(filters.largest_body(Form.JSON, LARGEST) // MIB + 1):
@@ -90,9 +90,9 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_whole(
     assert not gateway.services["registry"].calls
 
 
-async def test_clients_that_do_not_read_stall_nobody(gateway: Gateway) -> None:
+async def test_clients_that_do_not_read_stall_no_other_client(gateway: Gateway) -> None:
     large = project_pb2.Projects(projects=[project_pb2.Project(description="d" * MIB)] * 4)
-    gateway.services["projects"].answers["ListProjects"] = lambda _: large
+    gateway.services["projects"].handlers["ListProjects"] = lambda _: large
     headers = {":method": "POST", ":scheme": "http", ":path": f"/{ADMIN}/ListProjects", ":authority": "localhost"}
     headers |= {"content-type": "application/grpc", "te": "trailers"}
     url = gateway.rest.base_url
@@ -104,17 +104,17 @@ async def test_clients_that_do_not_read_stall_nobody(gateway: Gateway) -> None:
     async with asyncio.timeout(10):
         while len(gateway.services["projects"].calls) < len(lists):
             await gateway.call("GetProject", project_pb2.ProjectGetRequest())
-    for _ in range(20):  # answers of that many MB have come as far as anybody takes them
+    for _ in range(20):  # meanwhile the responses have come as far as the windows allow
         await gateway.call("GetProject", project_pb2.ProjectGetRequest(), timeout=2)
     writer.close()
 
 
-async def test_an_upload_and_a_download_of_any_size_stream_through(gateway: Gateway) -> None:
+async def test_upload_and_download_of_any_size_are_streamed(gateway: Gateway) -> None:
     piece = b"\x00\xffpiece of 64 KiB" * (1 << 12)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield piece
-        # A gateway that collects the body first would wait here for ever.
+        # A gateway that collects the body first would wait here without end.
         async with asyncio.timeout(5):
             await gateway.objects.first_piece_arrived.wait()
         for _ in range(399):

@@ -1,4 +1,4 @@
-"""REST requests through a real Envoy: which method they reach, and what of them arrives."""
+"""REST requests through a real Envoy: the methods that they reach, and the messages that arrive."""
 
 from typing import Any
 from urllib.parse import quote
@@ -44,7 +44,7 @@ def rest_cases() -> list[Any]:
 
 @pytest.mark.parametrize(("owner", "pattern"), rest_cases())
 @pytest.mark.parametrize("form", ["json", "binary", "no body"])
-async def test_every_method_is_reached_by_rest_and_its_path_wins_over_its_body(
+async def test_rest_request_of_every_pattern_reaches_its_method_and_the_path_wins_over_the_body(
     gateway: Gateway, owner: str, pattern: descriptors.Pattern, form: str
 ) -> None:
     method = METHODS[f"/{pattern.method}"]
@@ -66,7 +66,7 @@ async def test_every_method_is_reached_by_rest_and_its_path_wins_over_its_body(
     assert {field: value_of(call.request, field) for field in expected} == expected
 
 
-async def test_a_slash_within_a_name_is_no_end_of_it_wherever_the_name_stands(gateway: Gateway) -> None:
+async def test_slash_within_a_name_arrives_in_every_variable_of_every_path(gateway: Gateway) -> None:
     for owner, pattern in (case.values for case in rest_cases()):
         texts = [name for name in pattern.variables if isinstance(in_path(name, 0), str)]
         path, expected = pattern.path, {}
@@ -98,7 +98,7 @@ async def test_dots_and_double_slashes_are_cleaned_from_a_path(
     assert value_of(gateway.newest_call("projects").request, field) == value
 
 
-async def test_values_of_the_body_beside_the_path_arrive(gateway: Gateway) -> None:
+async def test_fields_of_the_body_that_the_path_does_not_bind_arrive(gateway: Gateway) -> None:
     request = execution_pb2.ExecutionTerminateRequest(cause="enough")
     for content, kind in ((b'{"cause":"enough"}', "application/json"), (request.SerializeToString(), BINARY)):
         await gateway.rest.request(
@@ -121,7 +121,7 @@ async def test_nested_messages_of_body_and_path_are_merged(gateway: Gateway) -> 
     assert gateway.newest_call("projects").request == request
 
 
-async def test_a_body_is_read_in_camel_and_in_snake_case(gateway: Gateway) -> None:
+async def test_body_is_read_in_camel_and_in_snake_case(gateway: Gateway) -> None:
     for body in ({"id": {"resourceType": "TASK"}}, {"id": {"resource_type": "TASK"}}, {"id": {"resource_type": 1}}):
         await gateway.rest.post("/api/v1/tasks", json=body)
         assert gateway.newest_call("registry").request.id.resource_type == 1
@@ -145,7 +145,7 @@ async def test_a_body_is_read_in_camel_and_in_snake_case(gateway: Gateway) -> No
         ("filters=gte(a,2024-01-01T00:00:00+00:00)", "filters", "gte(a,2024-01-01T00:00:00 00:00)"),  # as Go reads it
         ("filters=gte(a,2024-01-01T00%3A00%3A00%20%2b)", "filters", "gte(a,2024-01-01T00:00:00 +)"),
         ("filters=eq(a,%252B)", "filters", "eq(a,%2B)"),
-        ("nobody=knows&limit=2&other.thing=1", "limit", 2),
+        ("unknown=x&limit=2&other.thing=1", "limit", 2),
         ("workflow_execution_id.project=other", "workflow_execution_id.project", "p"),
         ("workflowExecutionId.project=other", "workflow_execution_id.project", "p"),
         ("workflow_execution_id.projec%74=other&limit=1", "workflow_execution_id.project", "p"),
@@ -153,7 +153,7 @@ async def test_a_body_is_read_in_camel_and_in_snake_case(gateway: Gateway) -> No
         ("workflow_execution_id.org=o", "workflow_execution_id.org", "o"),
     ],
 )
-async def test_query_parameters_are_read_as_the_reference_reads_them(
+async def test_query_parameters_are_read_as_flyteadmin_reads_them(
     gateway: Gateway, query: str, field: str, value: object
 ) -> None:
     reply = await gateway.rest.get(f"/api/v1/node_executions/p/d/n?{query}")
@@ -161,7 +161,7 @@ async def test_query_parameters_are_read_as_the_reference_reads_them(
     assert value_of(gateway.newest_call("executions").request, field) == value
 
 
-async def test_a_query_beside_a_body_is_ignored(gateway: Gateway) -> None:
+async def test_query_of_a_request_with_a_body_is_ignored(gateway: Gateway) -> None:
     assert (await gateway.rest.put("/api/v1/projects/p?name=query&no.thing=1", json={"description": "d"})).is_success
     assert gateway.newest_call("projects").request == project_pb2.Project(id="p", description="d")
 
@@ -188,7 +188,7 @@ async def test_a_query_beside_a_body_is_ignored(gateway: Gateway) -> None:
         ("%E2%82%AC%2Fn", "€/n"),
     ],
 )
-async def test_a_path_segment_may_hold_any_text(gateway: Gateway, segment: str, value: str) -> None:
+async def test_path_segment_may_contain_any_text(gateway: Gateway, segment: str, value: str) -> None:
     assert (await gateway.rest.get(f"/api/v1/projects/{segment}")).status_code == 200
     assert gateway.newest_call("projects").request.id == value
 
@@ -213,7 +213,7 @@ async def test_a_path_segment_may_hold_any_text(gateway: Gateway, segment: str, 
         ("POST", "/api/v1/projects", 400, 3),  # with a body that is no JSON
     ],
 )
-async def test_what_is_no_request_is_refused_in_json_and_binary(
+async def test_wrong_request_is_refused_in_json_and_binary(
     gateway: Gateway, verb: str, path: str, status: int, code: int
 ) -> None:
     content = b"{nonsense" if verb == "POST" else b""

@@ -1,4 +1,4 @@
-"""The local stack with its real parts: it answers, keeps data, keeps services apart, survives kills, leaves nothing."""
+"""The local stack with its real parts: it serves, stores data, separates services, survives kills, leaves nothing."""
 
 import json
 import os
@@ -39,8 +39,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def state(sandbox: Sandbox) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((sandbox.folder / "state.json").read_text())
-    return read
+    parsed: dict[str, Any] = json.loads((sandbox.folder / "state.json").read_text())
+    return parsed
 
 
 def lives(pid: int) -> bool:
@@ -56,9 +56,9 @@ def everything_of(sandbox: Sandbox) -> list[int]:
 
 
 def database_url(sandbox: Sandbox, role: str, database: str, *, password: str | None = None) -> str:
-    kept = json.loads((sandbox.folder / "secrets.json").read_text())
+    secrets = json.loads((sandbox.folder / "secrets.json").read_text())
     host = quote(str(sandbox.folder / "postgres"), safe="")
-    return f"postgresql://{role}:{password or kept['passwords'][role]}@/{database}?host={host}"
+    return f"postgresql://{role}:{password or secrets['passwords'][role]}@/{database}?host={host}"
 
 
 async def projects(sandbox: Sandbox) -> set[str]:
@@ -67,20 +67,20 @@ async def projects(sandbox: Sandbox) -> set[str]:
         return {project.id for project in listed.projects}
 
 
-async def test_gateway_answers_with_the_seeded_project(sandbox: Sandbox) -> None:
+async def test_gateway_returns_the_seeded_project(sandbox: Sandbox) -> None:
     assert "flytesnacks" in await projects(sandbox)
 
 
 def test_status_is_healthy_and_within_the_memory_target(sandbox: Sandbox) -> None:
     status = sandbox.run("status")
     assert status.returncode == 0, status.stdout
-    found = re.search(r"memory of all \(PSS\): (\d+) MB", status.stdout)
-    assert found is not None
-    assert int(found[1]) < MEMORY_TARGET_MB
+    memory = re.search(r"memory of all \(PSS\): (\d+) MB", status.stdout)
+    assert memory is not None
+    assert int(memory[1]) < MEMORY_TARGET_MB
 
 
 @pytest.mark.parametrize("role", SERVICES)
-def test_role_enters_its_own_database_only(sandbox: Sandbox, role: str) -> None:
+def test_role_may_connect_to_its_own_database_only(sandbox: Sandbox, role: str) -> None:
     with psycopg.connect(database_url(sandbox, role, role)) as connection:
         row = connection.execute("SELECT current_user, current_setting('is_superuser')").fetchone()
         assert row == (role, "off")
@@ -94,7 +94,7 @@ def test_role_needs_its_password(sandbox: Sandbox) -> None:
         psycopg.connect(database_url(sandbox, "registry", "registry", password="guess"))
 
 
-def test_databases_promise_durability(sandbox: Sandbox) -> None:
+def test_databases_are_durable(sandbox: Sandbox) -> None:
     with psycopg.connect(database_url(sandbox, "events", "events")) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             assert connection.execute(f"SHOW {setting}").fetchone() == ("on",)
@@ -127,7 +127,7 @@ async def test_killed_supervisor_leaves_no_process_and_no_damage(sandbox: Sandbo
 async def test_everything_killed_at_once_starts_again(sandbox: Sandbox) -> None:
     # As when the machine is switched off: PostgreSQL's pid file stays behind.
     supervisor, *others = everything = everything_of(sandbox)
-    os.kill(supervisor, signal.SIGSTOP)  # so that it neither restarts nor, by dying first, stops anything
+    os.kill(supervisor, signal.SIGSTOP)  # it must neither restart parts nor, by dying first, stop them
     for pid in (*others, supervisor):
         os.kill(pid, signal.SIGKILL)
     await until(lambda: not any(map(lives, everything)), COMES_BACK_SECONDS)
@@ -147,7 +147,7 @@ def test_down_leaves_no_process(sandbox: Sandbox) -> None:
 
 async def test_sandbox_in_a_deep_folder_works_by_the_settings_of_the_readme(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    folder = tmp_path / ("deep" * 30) / "sandbox"  # PostgreSQL's socket lies elsewhere
+    folder = tmp_path / ("deep" * 30) / "sandbox"  # PostgreSQL's socket is in another folder
     folder.mkdir(parents=True)
     (folder / "settings.toml").write_text(example)
     with running_sandbox(folder) as deep:

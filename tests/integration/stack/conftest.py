@@ -19,7 +19,7 @@ _pair = ExitStack()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let no other test run beside a sandbox, nor two sandboxes at a time: much for a small machine.
+    """Run no other test at the same time as a sandbox, and no two sandboxes: that is too much for a small machine.
 
     So the tests of the whole stack come last, those with a sandbox of their own before the others.
     """
@@ -34,7 +34,7 @@ def _turn(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """A running sandbox."""
+    """Run a sandbox."""
     _pair.close()
     # A short path of its own: PostgreSQL's socket must fit into 107 characters.
     with (
@@ -46,7 +46,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def pair() -> Iterator[Sandbox]:
-    """A sandbox with two replicas of the registry and of executions; it ends when the first of one each begins."""
+    """Run a sandbox with two replicas of registry and executions; it ends when the first test of `sandbox` begins."""
     with _pair:
         folder = _pair.enter_context(TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True))
         yield _pair.enter_context(running_sandbox(Path(folder), replicas=2))
@@ -54,32 +54,32 @@ def pair() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 async def admin(sandbox: Sandbox) -> AsyncIterator[AdminServiceStub]:
-    """AdminService through the gateway."""
+    """Yield AdminService through the gateway."""
     async with sandbox.channel() as channel:
         yield AdminServiceStub(channel)
 
 
 @pytest.fixture(scope="session")
 async def data_proxy(sandbox: Sandbox) -> AsyncIterator[DataProxyServiceStub]:
-    """DataProxyService through the gateway."""
+    """Yield DataProxyService through the gateway."""
     async with sandbox.channel() as channel:
         yield DataProxyServiceStub(channel)
 
 
 @pytest.fixture(scope="session")
 async def plums(admin: AdminServiceStub) -> Identifier:
-    """A registered launch plan of a workflow of two tasks."""
+    """Register a launch plan of a workflow of two tasks."""
     return await launched.register(admin)
 
 
 @pytest.fixture(scope="session")
 async def shapes(sandbox: Sandbox) -> dict[str, list[str]]:
-    """Every shape that flytekit knows, registered in two versions; answers the codes of the Create calls of each."""
+    """Register every shape of flytekit in two versions; return the codes of the Create calls of each."""
     return await package.register_all(sandbox)
 
 
 @pytest.fixture(scope="session")
 async def entities(sandbox: Sandbox, shapes: dict[str, list[str]]) -> Any:
-    """What was sent and what is read back of every shape, by kind and name."""
+    """Return the messages sent and read back of every shape, by kind and name."""
     assert shapes
     return await package.read_back(sandbox)

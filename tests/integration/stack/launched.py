@@ -1,4 +1,4 @@
-"""What tests of the whole stack launch."""
+"""A launch plan for tests of the whole stack, and its launches."""
 
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
@@ -15,7 +15,7 @@ TASKS: dict[str, TaskFunction] = {
 
 
 async def register(admin: AdminServiceStub) -> Identifier:
-    """Register two tasks, a workflow of both with a default input; answers a launch plan of it with a fixed one."""
+    """Register two tasks and a workflow of both with a default input; return a launch plan of it with a fixed one."""
     await admin.CreateTask(entities.task("stack.double", {"a": INTEGER}, {"o0": INTEGER}))
     await admin.CreateTask(entities.task("stack.describe", {"n": INTEGER, "unit": STRING}, {"o0": STRING}))
     nodes = [

@@ -1,4 +1,4 @@
-"""Attributes set over REST act on the next execution of the whole stack, and stop when they are deleted."""
+"""Attributes set over REST apply to the next execution of the whole stack, until they are deleted."""
 
 import httpx
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, WorkflowExecutionGetRequest
@@ -13,14 +13,14 @@ DEFAULT_PARALLELISM = 25
 
 
 async def parallelism(admin: AdminServiceStub, plan: Identifier) -> int:
-    """What an execution that is launched now runs with."""
+    """Launch an execution and return its maximum parallelism."""
     request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=plan))
     created = await admin.CreateExecution(request)
     execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=created.id))
     return int(execution.spec.max_parallelism)
 
 
-async def test_what_is_set_acts_on_the_next_launch_until_it_is_deleted(
+async def test_attributes_apply_to_the_next_launch_until_they_are_deleted(
     admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
 ) -> None:
     await admin.RegisterProject(ProjectRegisterRequest(project=Project(id=PROJECT, name=PROJECT)))
@@ -31,12 +31,12 @@ async def test_what_is_set_acts_on_the_next_launch_until_it_is_deleted(
         f"workflow_attributes/{PROJECT}/{DOMAIN}/stack.report",
     )
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        for mark, path in enumerate(paths, 1):
-            config = {"workflowExecutionConfig": {"maxParallelism": mark}}
-            answer = await client.put(path, json={"attributes": {"matchingAttributes": config}})
-            assert answer.status_code == 200, answer.text
-            assert await parallelism(admin, plums) == mark
-        for left, path in ((2, paths[2]), (1, paths[1]), (DEFAULT_PARALLELISM, paths[0])):
-            answer = await client.request("DELETE", path, json={"resource_type": "WORKFLOW_EXECUTION_CONFIG"})
-            assert answer.status_code == 200, answer.text
-            assert await parallelism(admin, plums) == left
+        for limit, path in enumerate(paths, 1):
+            config = {"workflowExecutionConfig": {"maxParallelism": limit}}
+            response = await client.put(path, json={"attributes": {"matchingAttributes": config}})
+            assert response.status_code == 200, response.text
+            assert await parallelism(admin, plums) == limit
+        for remaining, path in ((2, paths[2]), (1, paths[1]), (DEFAULT_PARALLELISM, paths[0])):
+            response = await client.request("DELETE", path, json={"resource_type": "WORKFLOW_EXECUTION_CONFIG"})
+            assert response.status_code == 200, response.text
+            assert await parallelism(admin, plums) == remaining

@@ -1,4 +1,4 @@
-"""Bad input on each RPC of the main path, through the gateway: code and message of its page, and nothing stored."""
+"""Bad input on each RPC of the main path, through the gateway: code and message as documented, and nothing stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ def rename(description: str = "new", **fields: Any) -> common_pb2.NamedEntityUpd
 
 Sort = common_pb2.Sort
 CASES = [
-    # projects.md 4, 6
+    # projects.md#registerproject, projects.md#getproject
     Case("RegisterProject", project_pb2.ProjectRegisterRequest(), INVALID, "missing project"),
     Case("RegisterProject", project(name=""), INVALID, "missing project_name"),
     Case("RegisterProject", project(id=""), INVALID, "missing project_id"),
@@ -153,7 +153,7 @@ CASES = [
     Case("ListProjects", project_pb2.ProjectListRequest(filters="x"), INVALID, "invalid value for filters"),
     Case("ListProjects", project_pb2.ProjectListRequest(sort_by=Sort(key="x")), INVALID, "invalid sort key 'x'"),
     Case("ListProjects", project_pb2.ProjectListRequest(token="x"), INVALID, "invalid pagination token x for ListP"),
-    # registry.md 3, 5
+    # common.md#identifiers, registry.md#createtask
     Case("CreateTask", task_pb2.TaskCreateRequest(), INVALID, "missing id"),
     Case("CreateTask", task(lambda r: r.id.ClearField("resource_type")), INVALID, "unexpected resource type"),
     Case("CreateTask", task(lambda r: r.id.ClearField("version")), INVALID, "missing version"),
@@ -171,14 +171,14 @@ CASES = [
     Case("GetTask", common_pb2.ObjectGetRequest(), INVALID, "missing id"),
     Case("GetTask", get(TASK, version=""), INVALID, "missing version"),
     Case("GetTask", get(TASK), MISSING, "missing entity of type TASK with identifier"),
-    # registry.md 6
+    # registry.md#createworkflow
     Case("CreateWorkflow", workflow_pb2.WorkflowCreateRequest(), INVALID, "missing id"),
     Case("CreateWorkflow", workflow(lambda r: r.ClearField("spec")), INVALID, "missing spec"),
     Case("CreateWorkflow", workflow(lambda _: None), INVALID, "failed to compile workflow for"),
     Case("CreateWorkflow", workflow(lambda r: r.spec.template.ClearField("nodes")), INVALID, "NoNodesFound"),
     Case("GetWorkflow", get(WORKFLOW, name=""), INVALID, "missing name"),
     Case("GetWorkflow", get(WORKFLOW), MISSING, "missing entity of type WORKFLOW with identifier"),
-    # registry.md 7
+    # registry.md#createlaunchplan
     Case("CreateLaunchPlan", launch_plan_pb2.LaunchPlanCreateRequest(), INVALID, "missing id"),
     Case("CreateLaunchPlan", plan(lambda _: None), MISSING, "missing entity of type WORKFLOW with identifier"),
     Case("GetLaunchPlan", get(LAUNCH_PLAN, domain=""), INVALID, "missing domain"),
@@ -199,7 +199,7 @@ CASES = [
         MISSING,
         "missing entity of type LAUNCH_PLAN",
     ),
-    # registry.md 4.9, 9, 10
+    # lists.md#version-lists, registry.md#named-entities, registry.md#description-entities
     Case("ListTaskIds", ids(project=""), INVALID, "missing project"),
     Case("ListWorkflowIds", ids(domain=""), INVALID, "missing domain"),
     Case("ListLaunchPlanIds", ids(project="", domain=""), INVALID, "missing and/or invalid parameters: filters"),
@@ -224,7 +224,7 @@ CASES = [
     Case(
         "ListDescriptionEntities", description_entity_pb2.DescriptionEntityListRequest(limit=1), INVALID, "missing id"
     ),
-    # executions.md 4 and 5; for 2 and 3 see test_bad_launches.py
+    # executions.md#getexecution, lists.md#listexecutions; test_bad_launches.py has launches
     Case("GetExecution", execution_pb2.WorkflowExecutionGetRequest(), INVALID, "missing"),
     Case("GetExecution", execution_pb2.WorkflowExecutionGetRequest(id=NOWHERE), MISSING, "missing entity of type exec"),
     Case("GetExecutionData", execution_pb2.WorkflowExecutionGetDataRequest(), INVALID, "missing"),
@@ -234,7 +234,7 @@ CASES = [
     Case("ListExecutions", listed(filters="eq(project.name,x)"), INVALID, "'p' entity is not allowed in filters"),
     Case("ListExecutions", listed(sort_by=Sort(key="")), INVALID, "invalid sort key ''"),
     Case("ListExecutions", listed(token="-1"), INVALID, "invalid pagination token -1 for ListExecutions"),
-    # executions.md 7, 8
+    # executions.md#node-executions, executions.md#task-executions
     Case("GetNodeExecution", node_execution_pb2.NodeExecutionGetRequest(), INVALID, "missing"),
     Case("GetNodeExecution", node_execution_pb2.NodeExecutionGetRequest(id=NO_NODE), MISSING, "missing entity of type"),
     Case("GetNodeExecutionData", node_execution_pb2.NodeExecutionGetDataRequest(id=NO_NODE), MISSING, "missing entity"),
@@ -243,7 +243,7 @@ CASES = [
     Case("GetTaskExecution", task_execution_pb2.TaskExecutionGetRequest(id=NO_TASK), MISSING, "missing entity of type"),
     Case("GetTaskExecutionData", task_execution_pb2.TaskExecutionGetDataRequest(id=NO_TASK), MISSING, "missing entity"),
     Case("ListTaskExecutions", task_execution_pb2.TaskExecutionListRequest(limit=1), INVALID, "missing id"),
-    # executions.md 11
+    # executions.md#dataproxyservice
     Case(
         "CreateUploadLocation", dataproxy_pb2.CreateUploadLocationRequest(), INVALID, "project and domain are required"
     ),
@@ -254,7 +254,7 @@ CASES = [
         "content_md5 or filename_root is a required parameter",
     ),
     Case("CreateDownloadLink", dataproxy_pb2.CreateDownloadLinkRequest(), INVALID, ""),
-    # events.md 2.1, 3.1, 4.1
+    # events.md#workflow-event-checks, events.md#node-event-checks, events.md#task-event-checks
     Case("CreateWorkflowEvent", event_pb2.WorkflowExecutionEventRequest(), INVALID, "called without event"),
     Case("CreateWorkflowEvent", workflow_event(execution_id=None), INVALID, "doesn't have an execution id"),
     Case("CreateWorkflowEvent", workflow_event(), MISSING, "missing entity of type execution"),
@@ -273,7 +273,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_bad_input_is_refused_as_the_reference_refuses_it(
+async def test_bad_input_is_refused_as_flyteadmin_refuses_it(
     case: Case, admin: AdminServiceStub, data_proxy: DataProxyServiceStub
 ) -> None:
     call = getattr(admin, case.rpc, None) or getattr(data_proxy, case.rpc)
@@ -294,7 +294,7 @@ async def test_bad_input_is_refused_as_the_reference_refuses_it(
         (Schedule(rate=FixedRate()), "invalid value for schedule rate: it must be at least 1"),
     ],
 )
-async def test_a_schedule_that_never_fires_is_refused_alike_by_grpc_and_rest(
+async def test_schedule_that_never_fires_is_refused_alike_by_grpc_and_rest(
     schedule: Schedule, message: str, admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
 ) -> None:
     assert plums.name == "stack.plums"
@@ -305,11 +305,11 @@ async def test_a_schedule_that_never_fires_is_refused_alike_by_grpc_and_rest(
         await admin.CreateLaunchPlan(request)
     assert (refused.value.code(), refused.value.details()) == (INVALID, message)
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        answer = await client.post("launch_plans", json=json_format.MessageToDict(request))
-    assert (answer.status_code, answer.json()["message"]) == (400, message)
+        response = await client.post("launch_plans", json=json_format.MessageToDict(request))
+    assert (response.status_code, response.json()["message"]) == (400, message)
 
 
-async def test_what_was_refused_is_not_stored(admin: AdminServiceStub) -> None:
+async def test_refused_entities_are_not_stored(admin: AdminServiceStub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as missing:
         await admin.GetProject(project_pb2.ProjectGetRequest(id="bad-input"))
     assert missing.value.code() is MISSING
@@ -323,7 +323,7 @@ async def test_what_was_refused_is_not_stored(admin: AdminServiceStub) -> None:
         assert missing.value.code() is MISSING
 
 
-async def test_a_request_that_is_no_message_is_invalid_argument(sandbox: Sandbox) -> None:
+async def test_request_that_is_no_message_is_invalid_argument(sandbox: Sandbox) -> None:
     async with sandbox.channel() as channel:
         call = channel.unary_unary("/flyteidl.service.AdminService/CreateTask", None, None)
         with pytest.raises(grpc.aio.AioRpcError) as refused:

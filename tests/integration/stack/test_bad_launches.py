@@ -1,6 +1,8 @@
 """Bad launches, relaunches and recoveries through the gateway, by gRPC and REST: code, message, nothing stored.
 
-The order of the cases is that of the checks (executions.md 2.2, 2.4, 2.6, 2.7 and 3).
+The order of the cases is that of the checks (executions.md#createexecution-validation, executions.md#execution-inputs,
+executions.md#execution-metadata-and-parent, executions.md#labels-annotations-and-clusters,
+executions.md#relaunchexecution-and-recoverexecution).
 """
 
 import math
@@ -60,7 +62,7 @@ class Case:
 
 
 def create(message: str, *changes: Change, code: grpc.StatusCode = INVALID) -> Case:
-    """A launch of `stack.plums` that is right but for `changes`."""
+    """Return a launch of `stack.plums` that is valid except for `changes`."""
     request = ExecutionCreateRequest(
         project=PROJECT, domain=DOMAIN, name=NAME, spec=ExecutionSpec(launch_plan=PLUMS), inputs=literals(count=1)
     )
@@ -195,7 +197,7 @@ CASES = [
     ),
     create(
         "missing entity of type node execution",
-        lambda r: r.spec.metadata.parent_node_execution.CopyFrom(node_id("nobody", "n0")),
+        lambda r: r.spec.metadata.parent_node_execution.CopyFrom(node_id("absent", "n0")),
         code=MISSING,
     ),
     *(
@@ -213,7 +215,7 @@ CASES = [
 
 @pytest.fixture(scope="module", autouse=True)
 async def prepared(admin: AdminServiceStub, plums: Identifier) -> None:
-    """The launch plan, and a project that is archived."""
+    """Register the launch plan, and a project that is archived."""
     assert plums == PLUMS
     gone = Project(id="badlaunch-gone", name="gone")
     await admin.RegisterProject(ProjectRegisterRequest(project=gone))
@@ -221,28 +223,28 @@ async def prepared(admin: AdminServiceStub, plums: Identifier) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_a_bad_launch_is_refused_by_grpc_and_rest(case: Case, admin: AdminServiceStub, sandbox: Sandbox) -> None:
+async def test_bad_launch_is_refused_by_grpc_and_rest(case: Case, admin: AdminServiceStub, sandbox: Sandbox) -> None:
     error = await refused(getattr(admin, case.rpc)(case.request), case.code, case.message)
     try:
         body = json_format.MessageToDict(case.request)
     except (ValueError, json_format.SerializeToJsonError):
-        return  # nobody can send it over REST
+        return  # it cannot be sent over REST
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        answer = await client.post(PATHS[case.rpc], json=body)
-    assert answer.status_code == HTTP[case.code], answer.text
-    assert answer.json()["message"] == error.details()
+        response = await client.post(PATHS[case.rpc], json=body)
+    assert response.status_code == HTTP[case.code], response.text
+    assert response.json()["message"] == error.details()
     await refused(admin.GetExecution(WorkflowExecutionGetRequest(id=execution_id(NAME))), MISSING)
     assert not list((sandbox.folder / "objects" / "metadata" / PROJECT / DOMAIN).glob(f"{NAME}*"))
 
 
-async def test_the_scheduler_is_told_that_a_project_is_archived(admin: AdminServiceStub) -> None:
+async def test_launch_in_an_archived_project_has_the_detail_for_the_scheduler(admin: AdminServiceStub) -> None:
     request = create("", put("project", "badlaunch-gone")).request
     error = await refused(admin.CreateExecution(request), INVALID, "is not active")
     assert detail_of(error, InactiveProject()).id == "badlaunch-gone"
 
 
 @pytest.mark.parametrize("rpc", ["RelaunchExecution", "RecoverExecution"])
-async def test_what_is_launched_again_passes_every_check_again(rpc: str, admin: AdminServiceStub) -> None:
+async def test_relaunch_and_recovery_make_every_check_again(rpc: str, admin: AdminServiceStub) -> None:
     request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=PLUMS))
     source = (await admin.CreateExecution(request)).id
     again_ = {"RelaunchExecution": ExecutionRelaunchRequest, "RecoverExecution": ExecutionRecoverRequest}[rpc]

@@ -1,6 +1,8 @@
-"""What the projects service refuses through the gateway, by gRPC and REST: code and message, nothing changed.
+"""Bad calls to the projects service through the gateway, by gRPC and REST: code and message, nothing changed.
 
-The order of the cases is that of the checks (projects.md 4 to 6, 8 to 11).
+The order of the cases is that of the checks (projects.md#registerproject, projects.md#updateproject,
+projects.md#getproject, lists.md#listprojects, projects.md#project-checks, projects.md#setting-attributes,
+projects.md#reading-attributes).
 """
 
 from collections.abc import Awaitable, Callable
@@ -63,11 +65,11 @@ NONE_KNOWN = MatchingAttributes()
 
 @dataclass(frozen=True)
 class Case:
-    """A call in both protocols. In REST what the path says need not be in the body, or in the query of a GET."""
+    """A call in both protocols. In REST fields of the path need not be in the body, or in the query of a GET."""
 
     rpc: str
     request: Message
-    rest: tuple[str, str] | None  # verb and path; None where a path cannot say it
+    rest: tuple[str, str] | None  # verb and path; None where no path can express it
     message: str
     code: grpc.StatusCode = INVALID
     query: dict[str, str] = field(default_factory=dict)
@@ -108,15 +110,15 @@ def on_domain(
     verb: str, message: str, project: str, domain: str = "development", code: grpc.StatusCode = INVALID, **more: Any
 ) -> Case:
     rest = {"Update": "PUT", "Get": "GET", "Delete": "DELETE"}[verb], f"project_domain_attributes/{project}/{domain}"
-    place: dict[str, Any] = {"project": project, "domain": domain}
+    scope: dict[str, Any] = {"project": project, "domain": domain}
     request: Message
     if verb == "Update":
-        attributes = ProjectDomainAttributes(**place, **({"matching_attributes": SOME} | more))
+        attributes = ProjectDomainAttributes(**scope, **({"matching_attributes": SOME} | more))
         request = ProjectDomainAttributesUpdateRequest(attributes=attributes)
     elif verb == "Get":
-        request = ProjectDomainAttributesGetRequest(**place)
+        request = ProjectDomainAttributesGetRequest(**scope)
     else:
-        request = ProjectDomainAttributesDeleteRequest(**place)
+        request = ProjectDomainAttributesDeleteRequest(**scope)
     return Case(f"{verb}ProjectDomainAttributes", request, rest if project and domain else None, message, code)
 
 
@@ -125,15 +127,15 @@ def on_workflow(
 ) -> Case:
     verbs = {"Update": "PUT", "Get": "GET", "Delete": "DELETE"}
     rest = verbs[verb], f"workflow_attributes/{project}/development/{workflow}"
-    place: dict[str, Any] = {"project": project, "domain": "development", "workflow": workflow}
+    scope: dict[str, Any] = {"project": project, "domain": "development", "workflow": workflow}
     request: Message
     if verb == "Update":
-        attributes = WorkflowAttributes(**place, **({"matching_attributes": SOME} | more))
+        attributes = WorkflowAttributes(**scope, **({"matching_attributes": SOME} | more))
         request = WorkflowAttributesUpdateRequest(attributes=attributes)
     elif verb == "Get":
-        request = WorkflowAttributesGetRequest(**place)
+        request = WorkflowAttributesGetRequest(**scope)
     else:
-        request = WorkflowAttributesDeleteRequest(**place)
+        request = WorkflowAttributesDeleteRequest(**scope)
     return Case(f"{verb}WorkflowAttributes", request, rest if project and workflow else None, message, code)
 
 
@@ -248,7 +250,7 @@ CASES = [
     on_workflow("Get", not_found(LIVE, "development", "w"), LIVE, code=MISSING),
     Case(
         "ListMatchableAttributes",
-        ListMatchableAttributesRequest(resource_type=99),  # type: ignore[arg-type]  # a kind that nobody knows
+        ListMatchableAttributesRequest(resource_type=99),  # type: ignore[arg-type]  # an unknown kind
         None,
         "invalid value for resource_type",
     ),
@@ -257,7 +259,7 @@ CASES = [
 
 @pytest.fixture(scope="module", autouse=True)
 async def prepared(admin: AdminServiceStub) -> None:
-    """A project, and one that is archived."""
+    """Register a project, and one that is archived."""
     for name in (LIVE, GONE):
         await admin.RegisterProject(
             ProjectRegisterRequest(project=Project(id=name, name=name, description="as it was"))
@@ -267,15 +269,15 @@ async def prepared(admin: AdminServiceStub) -> None:
 
 @pytest.fixture(scope="module")
 def call(admin: AdminServiceStub) -> Callable[[Case], Awaitable[object]]:
-    def made(case: Case) -> Awaitable[object]:
-        answer: Awaitable[object] = getattr(admin, case.rpc)(case.request)
-        return answer
+    def send(case: Case) -> Awaitable[object]:
+        response: Awaitable[object] = getattr(admin, case.rpc)(case.request)
+        return response
 
-    return made
+    return send
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_a_bad_call_is_refused_by_grpc_and_rest(
+async def test_bad_call_is_refused_by_grpc_and_rest(
     case: Case, call: Callable[[Case], Awaitable[object]], admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
     error = await refused(call(case), case.code, case.message)
@@ -283,16 +285,21 @@ async def test_a_bad_call_is_refused_by_grpc_and_rest(
         verb, path = case.rest
         body = json_format.MessageToDict(case.request) if verb in {"POST", "PUT"} else None
         async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-            answer = await client.request(verb, path, json=body, params=case.query)
-        assert answer.status_code == HTTP[case.code], answer.text
-        assert answer.json()["message"] == error.details()
+            response = await client.request(verb, path, json=body, params=case.query)
+        assert response.status_code == HTTP[case.code], response.text
+        assert response.json()["message"] == error.details()
     for name, state in ((LIVE, Project.ACTIVE), (GONE, Project.ARCHIVED)):
-        kept = await admin.GetProject(ProjectGetRequest(id=name))
-        assert (kept.name, kept.description, kept.state, kept.HasField("labels")) == (name, "as it was", state, False)
+        stored = await admin.GetProject(ProjectGetRequest(id=name))
+        assert (stored.name, stored.description, stored.state, stored.HasField("labels")) == (
+            name,
+            "as it was",
+            state,
+            False,
+        )
 
 
 @pytest.mark.parametrize("verb", ["Update", "Get", "Delete"])
-async def test_that_a_project_is_archived_is_told_in_a_detail_where_its_domain_is_named_too(
+async def test_archived_project_is_named_in_a_detail_of_calls_about_a_domain(
     verb: str, call: Callable[[Case], Awaitable[object]]
 ) -> None:
     for case in (on_domain(verb, "", GONE), on_workflow(verb, "", GONE)):
@@ -300,11 +307,11 @@ async def test_that_a_project_is_archived_is_told_in_a_detail_where_its_domain_i
         assert detail_of(error, InactiveProject()).id == GONE
 
 
-async def test_quality_of_service_can_be_written(admin: AdminServiceStub) -> None:
-    told = MatchingAttributes(quality_of_service=QualityOfService(tier=QualityOfService.HIGH))
-    attributes = ProjectDomainAttributes(project=LIVE, domain="staging", matching_attributes=told)
+async def test_quality_of_service_is_stored(admin: AdminServiceStub) -> None:
+    matching = MatchingAttributes(quality_of_service=QualityOfService(tier=QualityOfService.HIGH))
+    attributes = ProjectDomainAttributes(project=LIVE, domain="staging", matching_attributes=matching)
     await admin.UpdateProjectDomainAttributes(ProjectDomainAttributesUpdateRequest(attributes=attributes))
-    question = ProjectDomainAttributesGetRequest(
+    request = ProjectDomainAttributesGetRequest(
         project=LIVE, domain="staging", resource_type="QUALITY_OF_SERVICE_SPECIFICATION"
     )
-    assert (await admin.GetProjectDomainAttributes(question)).attributes == attributes
+    assert (await admin.GetProjectDomainAttributes(request)).attributes == attributes

@@ -1,6 +1,7 @@
-"""Refused reads of executions, nodes, attempts and data through the gateway: by gRPC, and by REST as REST can ask it.
+"""Refused reads of executions, nodes, attempts and data through the gateway: by gRPC, and by REST where it has a form.
 
-executions.md 7, 8, 9 and 11, each in the order of the page's checks.
+Each in the order of the page's checks: executions.md#node-executions, executions.md#task-executions,
+executions.md#getexecutionmetrics, executions.md#dataproxyservice.
 """
 
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ HTTP = {INVALID: 400, MISSING: 404}
 EXECUTION = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="badreads")
 NODE = NodeExecutionIdentifier(execution_id=EXECUTION, node_id="n9")
 TASK = identifier(ResourceType.TASK, "stack.double")
-PLACE = f"{PROJECT}/{DOMAIN}/badreads"
-ATTEMPT = f"{PLACE}/n9/{PROJECT}/{DOMAIN}/stack.double/v1/0"
+EXECUTION_PATH = f"{PROJECT}/{DOMAIN}/badreads"
+ATTEMPT = f"{EXECUTION_PATH}/n9/{PROJECT}/{DOMAIN}/stack.double/v1/0"
 LONG = Duration(seconds=3601)
 
 
@@ -58,8 +59,8 @@ class Case:
     request: Message
     code: grpc.StatusCode
     message: str
-    get: str = ""  # what REST asks
-    post: str = ""  # where REST sends the request
+    get: str = ""  # the REST path of a GET
+    post: str = ""  # the REST path of a POST of the request
 
     def __str__(self) -> str:
         return f"{self.rpc}: {self.message[:50]}"
@@ -101,7 +102,7 @@ NO_TYPE = Identifier(project=PROJECT, domain=DOMAIN, name="stack.double", versio
 WORKFLOW = identifier(ResourceType.WORKFLOW, "stack.double")
 HERE = {"project": PROJECT, "domain": DOMAIN}
 DECK: dict[str, Any] = {"artifact_type": ARTIFACT_TYPE_DECK}
-URL = f"flyte://v1/{PLACE}"
+URL = f"flyte://v1/{EXECUTION_PATH}"
 NO_NODE, NO_TASK, NO_EXECUTION = (
     f"missing entity of type {kind}" for kind in ("node execution", "task execution", "execution")
 )
@@ -112,7 +113,7 @@ CASES = [
         NodeExecutionListRequest(workflow_execution_id=EXECUTION, unique_parent_id="n9", limit=1),
         MISSING,
         NO_NODE,
-        f"node_executions/{PLACE}?limit=1&unique_parent_id=n9",
+        f"node_executions/{EXECUTION_PATH}?limit=1&unique_parent_id=n9",
     ),
     children("missing node_execution_id", node_execution_id=None),
     children("missing execution_id", node_execution_id=NodeExecutionIdentifier(node_id="n9")),
@@ -126,7 +127,7 @@ CASES = [
         GetDynamicNodeWorkflowRequest(id=NODE),
         MISSING,
         NO_NODE,
-        f"node_executions/{PLACE}/n9/dynamic_workflow",
+        f"node_executions/{EXECUTION_PATH}/n9/dynamic_workflow",
     ),
     attempt("missing node_execution_id", node_execution_id=None),
     attempt("missing task_id", task_id=None),
@@ -144,14 +145,14 @@ CASES = [
         TaskExecutionListRequest(node_execution_id=NODE, token="x"),
         INVALID,
         "invalid pagination token x for ListTaskExecutions",
-        f"task_executions/{PLACE}/n9?token=x",
+        f"task_executions/{EXECUTION_PATH}/n9?token=x",
     ),
     Case(
         "GetExecutionMetrics",
         WorkflowExecutionGetMetricsRequest(id=EXECUTION),
         MISSING,
         NO_EXECUTION,
-        f"metrics/executions/{PLACE}",
+        f"metrics/executions/{EXECUTION_PATH}",
     ),
     upload("project and domain are required parameters", project=PROJECT, filename_root="r"),
     upload("content_md5 or filename_root is a required parameter", **HERE, filename="f"),
@@ -171,22 +172,22 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_a_bad_read_is_refused_alike_by_grpc_and_rest(
+async def test_bad_read_is_refused_alike_by_grpc_and_rest(
     case: Case, sandbox: Sandbox, admin: AdminServiceStub, data_proxy: DataProxyServiceStub
 ) -> None:
     call = getattr(admin, case.rpc, None) or getattr(data_proxy, case.rpc)
     error = await refused(call(case.request), case.code, case.message)
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         if case.get:
-            answer = await client.get(case.get)
+            response = await client.get(case.get)
         elif case.post:
-            answer = await client.post(case.post, json=json_format.MessageToDict(case.request))
+            response = await client.post(case.post, json=json_format.MessageToDict(case.request))
         else:
             return
-    assert (answer.status_code, answer.json()["message"]) == (HTTP[case.code], error.details())
+    assert (response.status_code, response.json()["message"]) == (HTTP[case.code], error.details())
 
 
-async def test_a_node_without_dynamic_workflow_or_deck_says_so(
+async def test_dynamic_workflow_or_deck_of_a_node_without_one_is_not_found(
     sandbox: Sandbox, admin: AdminServiceStub, data_proxy: DataProxyServiceStub, plums: Identifier
 ) -> None:
     execution = await launched.launch(admin, plums)
@@ -196,9 +197,9 @@ async def test_a_node_without_dynamic_workflow_or_deck_says_so(
     await refused(admin.GetDynamicNodeWorkflow(GetDynamicNodeWorkflowRequest(id=node)), MISSING, message)
     wanted = CreateDownloadLinkRequest(node_execution_id=node, **DECK)
     await refused(data_proxy.CreateDownloadLink(wanted), MISSING, "no deckUrl found for request")
-    place = f"{execution.project}/{execution.domain}/{execution.name}"
+    path = f"{execution.project}/{execution.domain}/{execution.name}"
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        answer = await client.get(f"node_executions/{place}/n0/dynamic_workflow")
-        assert (answer.status_code, answer.json()["message"]) == (404, message)
-        answer = await client.get(f"data?flyte_url=flyte://v1/{place}/n0/d")
-        assert (answer.status_code, "deckUrl" in answer.json()["message"]) == (404, True)
+        response = await client.get(f"node_executions/{path}/n0/dynamic_workflow")
+        assert (response.status_code, response.json()["message"]) == (404, message)
+        response = await client.get(f"data?flyte_url=flyte://v1/{path}/n0/d")
+        assert (response.status_code, "deckUrl" in response.json()["message"]) == (404, True)

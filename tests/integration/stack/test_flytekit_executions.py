@@ -1,4 +1,4 @@
-"""What users of an unchanged flytekit do with executions beside waiting for them."""
+"""Calls of an unchanged flytekit about executions, except waiting for them."""
 
 import asyncio
 from pathlib import Path
@@ -22,56 +22,56 @@ SUCCEEDED, ABORTING = 4, 9
 
 @pytest.fixture(scope="module")
 async def ended(sandbox: Sandbox, admin: AdminServiceStub) -> str:
-    """An execution of the first example that has succeeded."""
+    """Return an execution of the first example that has succeeded."""
     done = await clients.register(sandbox, EXAMPLE, "--version", "handled", "report.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    name: str = await clients.told(sandbox, "session.py", "launch", "report.report", "handled")
+    name: str = await clients.script_result(sandbox, "session.py", "launch", "report.report", "handled")
     await play(admin, sandbox.objects_url, name, REPORT_TASKS)
     return name
 
 
 async def lose_outputs(admin: AdminServiceStub, name: str) -> None:
-    """Take the outputs of an execution out of the store, under those who tell where they are."""
+    """Delete the outputs of an execution from the object store; their URIs stay stored."""
     execution = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
     closure = (await admin.GetExecution(WorkflowExecutionGetRequest(id=execution))).closure
     await asyncio.to_thread(Path(closure.outputs.uri.removeprefix("file://")).unlink)
 
 
-async def test_executions_are_launched_again_recovered_and_ended_and_tasks_launched_alone(
+async def test_executions_are_relaunched_recovered_and_terminated_and_single_tasks_launched(
     ended: str, sandbox: Sandbox, admin: AdminServiceStub
 ) -> None:
-    names = await clients.told(sandbox, "handled.py", "again", ended, "handled")
+    names = await clients.script_result(sandbox, "handled.py", "again", ended, "handled")
     own = {"named": f"{ended}-again", "task": f"{ended}-task", "workflow": f"{ended}-workflow"}
     assert {kind: names[kind] for kind in own} == own
     others = [names[kind] for kind in ("relaunched", "recovered", "task", "workflow")]
     for name in others:
         await play(admin, sandbox.objects_url, name, REPORT_TASKS)
     await lose_outputs(admin, names["recovered"])
-    told = await clients.told(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
-    assert (told["phase"], told["cause"]) == (ABORTING, "not — nötig")
+    result = await clients.script_result(sandbox, "handled.py", "ended", names["named"], "not — nötig", *others)
+    assert (result["phase"], result["cause"]) == (ABORTING, "not — nötig")
     report = {"phase": SUCCEEDED, "outputs": {"total": 9, "text": "9 apples"}}
     alone = {"phase": SUCCEEDED, "outputs": {"o0": 8}}
     other = {"phase": SUCCEEDED, "outputs": {"total": 15, "text": "15 pears"}}
     lost = {"phase": SUCCEEDED, "outputs": {}}
-    assert told["others"] == dict(zip(others, (report, lost, alone, other), strict=True))
-    assert {ended, *names.values()} <= set(told["recent"])
+    assert result["others"] == dict(zip(others, (report, lost, alone, other), strict=True))
+    assert {ended, *names.values()} <= set(result["recent"])
 
 
-async def test_outputs_are_read_by_their_urls_and_gates_answered(ended: str, sandbox: Sandbox) -> None:
+async def test_outputs_are_read_by_their_urls_and_signals_set(ended: str, sandbox: Sandbox) -> None:
     execution = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=ended)
     async with sandbox.channel() as channel:
         engine = SignalServiceStub(channel)
         for signal, simple in (("go", SimpleType.BOOLEAN), ("how many", SimpleType.INTEGER)):
             identifier = SignalIdentifier(signal_id=signal, execution_id=execution)
             await engine.GetOrCreateSignal(SignalGetOrCreateRequest(id=identifier, type=LiteralType(simple=simple)))
-    told = await clients.told(sandbox, "handled.py", "inside", ended)
-    assert (told["outputs"], told["attempt"], told["single"]) == (9, 9, 9)
-    assert told["before"] == {"go": None, "how many": None}
-    assert told["after"] == {"go": {"boolean": True}, "how many": {"integer": "7"}}
-    assert told["rejected"] == {"boolean": False}
+    result = await clients.script_result(sandbox, "handled.py", "inside", ended)
+    assert (result["outputs"], result["attempt"], result["single"]) == (9, 9, 9)
+    assert result["before"] == {"go": None, "how many": None}
+    assert result["after"] == {"go": {"boolean": True}, "how many": {"integer": "7"}}
+    assert result["rejected"] == {"boolean": False}
 
 
-async def test_files_come_back_as_they_were_sent(sandbox: Sandbox, tmp_path: Path) -> None:
-    told = await clients.told(sandbox, "handled.py", "files", str(tmp_path))
-    assert told["sent"] == told["signed"] == told["fetched"]
-    assert "🍎" in told["sent"]
+async def test_files_are_downloaded_as_they_were_uploaded(sandbox: Sandbox, tmp_path: Path) -> None:
+    result = await clients.script_result(sandbox, "handled.py", "files", str(tmp_path))
+    assert result["sent"] == result["signed"] == result["fetched"]
+    assert "🍎" in result["sent"]

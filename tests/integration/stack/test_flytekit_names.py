@@ -1,4 +1,4 @@
-"""flytekit's client archives names, and what a docstring says is read back as the description."""
+"""flytekit's client archives names, and docstrings are read back as descriptions."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ NESTED, DESCRIBED, DOCUMENTED = "shapes.flows.nested", "shapes.tasks.described",
 
 @pytest.fixture(scope="session")
 async def named(sandbox: Sandbox, shapes: dict[str, list[str]]) -> Any:
-    """What each step saw."""
+    """Return the result of each step."""
     assert shapes
-    return await clients.told(sandbox, "named.py", OLDER)
+    return await clients.script_result(sandbox, "named.py", OLDER)
 
 
-def test_a_name_is_archived_and_brought_back_and_keeps_its_description(named: Any) -> None:
+def test_name_that_is_archived_and_activated_again_has_its_description(named: Any) -> None:
     assert named["at first"] == [ACTIVE, "", 1]
     assert named["archived"] == [ARCHIVED, "Three deep", 0]
-    # An empty description overwrites none (registry.md 9).
+    # An empty description overwrites none (registry.md#updatenamedentity).
     assert named["back"] == [ACTIVE, "Three deep", 1]
 
 
 @pytest.mark.parametrize(("kind", "name"), [("tasks", DOCUMENTED), ("tasks", DESCRIBED), ("workflows", NESTED)])
-def test_a_description_is_read_back_as_it_was_sent(kind: str, name: str, named: Any, entities: Any) -> None:
+def test_description_is_read_back_as_it_was_sent(kind: str, name: str, named: Any, entities: Any) -> None:
     sent, read = entities[kind][name]["sent"]["description"], named[name]
     assert read["short_description"] == sent["short_description"]
     assert read.get("long_description", {}) == sent.get("long_description", {})

@@ -12,7 +12,7 @@ SCRIPT = ROOT / "tests" / "clients" / "projects.py"
 ACTIVE, ARCHIVED = 0, 1
 
 
-async def test_projects_and_attributes_are_kept_as_flytekit_sends_them(sandbox: Sandbox) -> None:
+async def test_projects_and_attributes_are_stored_as_flytekit_sends_them(sandbox: Sandbox) -> None:
     environment = {**os.environ, "FLYTECTL_CONFIG": str(sandbox.client_config), "PYTHONWARNINGS": "ignore"}
     done = await asyncio.to_thread(
         subprocess.run,
@@ -26,7 +26,7 @@ async def test_projects_and_attributes_are_kept_as_flytekit_sends_them(sandbox: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout) == {
         "pages": [["kit-0", "kit-1"], ["kit-2"]],
-        # Registered, archived, given another name, and made active again.
+        # Registered, archived, renamed, and activated again.
         "states": [ACTIVE, ARCHIVED, ARCHIVED, ACTIVE],
         "domains": ["development", "staging", "production"],
         "inherited": ["domain", ""],

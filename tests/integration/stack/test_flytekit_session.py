@@ -19,20 +19,20 @@ async def register(sandbox: Sandbox) -> str:
 
 @pytest.fixture(scope="module")
 async def registered(sandbox: Sandbox) -> int:
-    """The example project, registered; answers how many Create calls that took."""
+    """Register the example project; return the number of Create calls until now."""
     before = len(clients.create_codes(sandbox))
     assert "Successfully registered 6 entities" in await register(sandbox)
-    answers = clients.create_codes(sandbox)[before:]
-    assert answers == ["OK"] * 6
-    return before + len(answers)
+    codes = clients.create_codes(sandbox)[before:]
+    assert codes == ["OK"] * 6
+    return before + len(codes)
 
 
-async def test_registering_again_says_that_all_of_it_exists(sandbox: Sandbox, registered: int) -> None:
+async def test_registering_again_returns_already_exists_for_all(sandbox: Sandbox, registered: int) -> None:
     assert "Successfully registered 6 entities" in await register(sandbox)
     assert set(clients.create_codes(sandbox)[registered:]) == {"ALREADY_EXISTS"}
 
 
-async def test_the_code_was_uploaded_through_the_signed_url(sandbox: Sandbox, registered: int) -> None:
+async def test_code_was_uploaded_through_the_signed_url(sandbox: Sandbox, registered: int) -> None:
     assert registered
     uploaded = list((sandbox.folder / "objects").glob("uploads/flytesnacks/development/*/*.tar.gz"))
     assert uploaded
@@ -47,19 +47,19 @@ async def test_the_code_was_uploaded_through_the_signed_url(sandbox: Sandbox, re
         ("report_of_pears", ("count=5",), {"total": 15, "text": "15 pears"}),
     ],
 )
-async def test_an_execution_is_launched_run_and_read_back(
+async def test_execution_is_launched_run_and_read_back(
     plan: str,
     inputs: tuple[str, ...],
     outputs: dict[str, object],
     sandbox: Sandbox,
     admin: AdminServiceStub,
 ) -> None:
-    name = await clients.told(sandbox, "session.py", "launch", plan, "first", *inputs)
+    name = await clients.script_result(sandbox, "session.py", "launch", plan, "first", *inputs)
     await play(admin, sandbox.objects_url, name, REPORT_TASKS)
-    told = await clients.told(sandbox, "session.py", "read", name)
-    assert told["phase"] == SUCCEEDED
-    assert told["outputs"] == outputs
-    assert set(told["nodes"]) == {"start-node", "n0", "n1", "n2", "end-node"}
-    assert {node["phase"] for node in told["nodes"].values()} == {NODE_SUCCEEDED}
-    assert [told["nodes"][node]["tasks"] for node in ("n0", "n1", "n2")] == [[TASK_SUCCEEDED]] * 3
-    assert told["nodes"]["n1"]["outputs"] == {"o0": outputs["total"]}
+    result = await clients.script_result(sandbox, "session.py", "read", name)
+    assert result["phase"] == SUCCEEDED
+    assert result["outputs"] == outputs
+    assert set(result["nodes"]) == {"start-node", "n0", "n1", "n2", "end-node"}
+    assert {node["phase"] for node in result["nodes"].values()} == {NODE_SUCCEEDED}
+    assert [result["nodes"][node]["tasks"] for node in ("n0", "n1", "n2")] == [[TASK_SUCCEEDED]] * 3
+    assert result["nodes"]["n1"]["outputs"] == {"o0": outputs["total"]}

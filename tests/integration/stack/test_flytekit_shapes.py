@@ -1,4 +1,4 @@
-"""Whatever flytekit can express registers, once and again, and is read back as it was sent."""
+"""Everything that flytekit can express is registered, once and again, and read back as it was sent."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,12 +11,12 @@ from tests.integration.stack.shapes import EVERYTHING, LAUNCH_PLANS, NEWER, OLDE
 from tests.support import clients
 from tests.support.sandbox import Sandbox
 
-# flytekit sends a call four times that fails, and ALREADY_EXISTS is such a failure to it (clients.md 2.2).
+# flytekit sends a failing call four times, also one with ALREADY_EXISTS (clients.md#flytekit-channel-and-retries).
 SENT_IN_VAIN = 4
 
 
 @pytest.mark.parametrize("version", [OLDER, NEWER])
-async def test_every_shape_registers_and_again_all_of_it_exists(
+async def test_every_shape_is_registered_and_already_exists_the_second_time(
     version: str, sandbox: Sandbox, shapes: dict[str, list[str]]
 ) -> None:
     assert shapes[version] == ["OK"] * EVERYTHING
@@ -24,7 +24,7 @@ async def test_every_shape_registers_and_again_all_of_it_exists(
 
 
 @pytest.mark.usefixtures("shapes")
-async def test_another_structure_of_a_version_is_refused_and_the_difference_named(sandbox: Sandbox) -> None:
+async def test_other_structure_of_a_version_is_refused_with_the_difference(sandbox: Sandbox) -> None:
     done = await clients.register(sandbox, clients.EXAMPLES, "--version", OLDER, "shapes")
     assert done.returncode != 0
     assert "task with different structure already exists" in done.stdout
@@ -47,7 +47,7 @@ def test_every_launch_plan_is_read_back_as_it_was_sent(entities: Any) -> None:
         assert forms["fetched"] == forms["understood"], name
 
 
-def test_a_launch_plan_tells_what_it_expects_and_answers(entities: Any) -> None:
+def test_launch_plan_has_expected_inputs_and_outputs(entities: Any) -> None:
     for name, forms in entities["launch_plans"].items():
         of = entities["workflows"][forms["sent"]["spec"]["workflow_id"]["name"]]["sent"]["template"]["interface"]
         closure = forms["read"]["closure"]
@@ -67,13 +67,13 @@ def test_every_workflow_is_read_back_as_it_was_sent(entities: Any) -> None:
         assert seen(forms["fetched"]) == seen(forms["understood"]), name
 
 
-def test_a_workflow_is_read_back_with_the_tasks_it_uses(entities: Any) -> None:
+def test_workflow_is_read_back_with_its_tasks(entities: Any) -> None:
     sent = {name: forms["sent"]["template"] for name, forms in entities["tasks"].items()}
     used = set()
     for name, forms in entities["workflows"].items():
         for task in forms["read"]["closure"]["compiled_workflow"].get("tasks", []):
             template = task["template"]
-            # Tasks of another example have been sent by it.
+            # Tasks of another example were registered by that one.
             if template["id"]["version"] == OLDER:
                 interface = {"inputs": {}, "outputs": {}, **sent[template["id"]["name"]].get("interface", {})}
                 assert template == {**sent[template["id"]["name"]], "interface": interface}, name
@@ -82,18 +82,18 @@ def test_a_workflow_is_read_back_with_the_tasks_it_uses(entities: Any) -> None:
 
 
 def summary(spec: dict[str, Any]) -> str | None:
-    """The short description that was sent."""
+    """Return the short description that was sent."""
     text: str | None = spec.get("description", {}).get("short_description")
     return text
 
 
 def by_name(compiled: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sub-workflows as flytekit sorts them."""
+    """Return sub-workflows in the order of flytekit."""
     return sorted(compiled, key=lambda sub: str(sub["template"]["id"]["name"]))
 
 
 def seen(template: dict[str, Any]) -> dict[str, Any]:
-    """What FlyteRemote tells of a template: nodes by their ids alone, for it changes and moves them."""
+    """Return the parts of FlyteRemote's template to compare: of nodes only the ids, as it changes and moves them."""
     failure = [template["failure_node"]] if "failure_node" in template else []
-    told = {key: value for key, value in template.items() if key not in {"nodes", "failure_node"}}
-    return {**told, "nodes": sorted(str(node["id"]) for node in [*template["nodes"], *failure])}
+    parts = {key: value for key, value in template.items() if key not in {"nodes", "failure_node"}}
+    return {**parts, "nodes": sorted(str(node["id"]) for node in [*template["nodes"], *failure])}

@@ -1,6 +1,6 @@
 """Kill -9 of any part while events flow.
 
-The part comes back where it was, every entity ends in its right phase, nothing acknowledged is missing.
+The part comes back at its address, every entity ends in the right phase, nothing acknowledged is missing.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.support.entities import identifier, literals
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import once_available, until
 
-# Enough to keep every lane busy while a part is away and comes back.
+# Enough for every lane while a part is away and comes back.
 EXECUTIONS = 24
 # Events accepted before the kill, of about 15 that each execution sends.
 BEFORE_THE_KILL = 60
@@ -31,7 +31,7 @@ END_SECONDS = 90
 
 
 @pytest.mark.parametrize("part", ["events", "executions", "registry", "projects", "nats", "postgres", "envoy"])
-async def test_a_killed_part_costs_no_event_and_no_phase(
+async def test_killed_part_loses_no_event_and_no_phase(
     part: str, sandbox: Sandbox, admin: AdminServiceStub, plums: Identifier
 ) -> None:
     wanted = ObjectGetRequest(id=identifier(ResourceType.WORKFLOW, "stack.report"))

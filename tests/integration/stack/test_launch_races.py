@@ -1,4 +1,4 @@
-"""Many launches at the same moment, through the gateway, with two replicas of executions."""
+"""Many concurrent launches, through the gateway, with two replicas of executions."""
 
 import asyncio
 from collections import Counter
@@ -30,7 +30,7 @@ RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 CROWD = 200
 MANY = 1000
-LOOK_SECONDS = 0.02
+FETCH_PAUSE_SECONDS = 0.02
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +45,24 @@ async def plums(admin: AdminServiceStub) -> Identifier:
 
 
 @pytest.fixture(scope="module")
-async def facts(pair: Sandbox, admin: AdminServiceStub) -> AsyncIterator[Counter[str]]:
-    """How often an engine was told to run each execution, by its name."""
+async def announced(pair: Sandbox, admin: AdminServiceStub) -> AsyncIterator[Counter[str]]:
+    """Yield how often an engine received each execution, by its name."""
     assert admin
     url = next(line.partition("=")[2].strip("'") for line in environment(pair) if "NATS_URL" in line)
     bus = await Bus.connect(url, "test-launch-races")
-    told: Counter[str] = Counter()
+    received: Counter[str] = Counter()
     # The sandbox has no engine; its consumer is the one that the service's user may read.
-    hand = await bus.pull(announcements_of("executions"), EXECUTION_CREATED.subject, DURABLE)
+    pull = await bus.pull(announcements_of("executions"), EXECUTION_CREATED.subject, DURABLE)
 
     async def take() -> None:
         while True:
-            facts = await hand.fetch(100)
-            told.update(EXECUTION_CREATED.message.FromString(fact.payload).name for fact in facts)
-            await hand.done(facts)
-            await asyncio.sleep(LOOK_SECONDS)  # a look is a question, answered at once
+            deliveries = await pull.fetch(100)
+            received.update(EXECUTION_CREATED.message.FromString(each.payload).name for each in deliveries)
+            await pull.done(deliveries)
+            await asyncio.sleep(FETCH_PAUSE_SECONDS)  # a fetch returns at once
 
     taking = asyncio.create_task(take())
-    yield told
+    yield received
     taking.cancel()
     await bus.close()
 
@@ -77,51 +77,51 @@ def request(name: str, launches: Identifier, count: int) -> ExecutionCreateReque
 
 
 def written(pair: Sandbox, name: str) -> list[Path]:
-    """The objects that launches of this name have left."""
+    """Return the objects that launches of this name have left."""
     folder = pair.folder / "objects" / "metadata" / PROJECT / DOMAIN / name
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 async def published(pair: Sandbox) -> None:
-    """Wait until nothing waits in the outbox."""
+    """Wait until the outbox is empty."""
     with psycopg.connect(database(pair.folder, "executions"), autocommit=True) as connection:
         await until(lambda: connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None)
 
 
-async def test_of_two_hundred_launches_of_one_name_one_succeeds_and_leaves_its_inputs_alone(
-    pair: Sandbox, admin: AdminServiceStub, plums: Identifier, facts: Counter[str]
+async def test_one_of_two_hundred_launches_of_one_name_succeeds_and_only_its_inputs_stay(
+    pair: Sandbox, admin: AdminServiceStub, plums: Identifier, announced: Counter[str]
 ) -> None:
-    answers = await codes([admin.CreateExecution(request("crowd", plums, number)) for number in range(CROWD)])
-    assert Counter(answers) == {OK: 1, ALREADY_EXISTS: CROWD - 1}
+    returned = await codes([admin.CreateExecution(request("crowd", plums, number)) for number in range(CROWD)])
+    assert Counter(returned) == {OK: 1, ALREADY_EXISTS: CROWD - 1}
     inputs, user_inputs = written(pair, "crowd")
     assert (inputs.name, user_inputs.name, inputs.parent) == ("inputs", "user_inputs", user_inputs.parent)
     wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="crowd")
     data = await admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=wanted))
-    assert data.full_inputs.literals["count"] == entities.integer(answers.index(OK))
-    await until(lambda: facts["crowd"] > 0)
+    assert data.full_inputs.literals["count"] == entities.integer(returned.index(OK))
+    await until(lambda: announced["crowd"] > 0)
     await published(pair)
-    assert facts["crowd"] == 1
+    assert announced["crowd"] == 1
     with psycopg.connect(database(pair.folder, "executions")) as connection:
         tags = connection.execute("SELECT key FROM execution_tags WHERE execution_name = 'crowd'").fetchall()
     assert tags == [("t",)]
 
 
-async def test_a_thousand_launches_at_once_all_succeed_or_are_told_to_come_again(
-    pair: Sandbox, admin: AdminServiceStub, plums: Identifier, facts: Counter[str]
+async def test_thousand_concurrent_launches_succeed_or_are_resource_exhausted(
+    pair: Sandbox, admin: AdminServiceStub, plums: Identifier, announced: Counter[str]
 ) -> None:
     names = [f"many-{number}" for number in range(MANY)]
-    answers = await codes([admin.CreateExecution(request(name, plums, 1)) for name in names])
-    assert set(answers) <= {OK, RESOURCE_EXHAUSTED}
-    started = {name for name, code in zip(names, answers, strict=True) if code is OK}
+    returned = await codes([admin.CreateExecution(request(name, plums, 1)) for name in names])
+    assert set(returned) <= {OK, RESOURCE_EXHAUSTED}
+    started = {name for name, code in zip(names, returned, strict=True) if code is OK}
     assert len(started) >= CROWD
-    await until(lambda: started <= facts.keys())
+    await until(lambda: started <= announced.keys())
     await published(pair)
-    assert {name for name in facts if name.startswith("many-")} == started
-    assert {facts[name] for name in started} == {1}
+    assert {name for name in announced if name.startswith("many-")} == started
+    assert {announced[name] for name in started} == {1}
     assert {name for name in names if written(pair, name)} == started
 
 
-async def test_a_limit_holds_across_replicas_and_what_it_refuses_leaves_nothing(
+async def test_concurrency_limit_applies_across_replicas_and_refused_launches_leave_nothing(
     pair: Sandbox, admin: AdminServiceStub, plums: Identifier
 ) -> None:
     assert plums
@@ -132,15 +132,13 @@ async def test_a_limit_holds_across_replicas_and_what_it_refuses_leaves_nothing(
     plan.spec.concurrency_policy.CopyFrom(policy)
     await admin.CreateLaunchPlan(plan)
     names = [f"limited-{number}" for number in range(30)]
-    answers = await codes([admin.CreateExecution(request(name, plan.id, 1)) for name in names])
-    assert Counter(answers) == {OK: 3, ALREADY_EXISTS: 27}
-    started = {name for name, code in zip(names, answers, strict=True) if code is OK}
+    returned = await codes([admin.CreateExecution(request(name, plan.id, 1)) for name in names])
+    assert Counter(returned) == {OK: 3, ALREADY_EXISTS: 27}
+    started = {name for name, code in zip(names, returned, strict=True) if code is OK}
     assert {name for name in names if written(pair, name)} == started
 
 
-async def test_a_task_launched_for_the_first_time_by_many_at_once_runs_for_all_of_them(
-    admin: AdminServiceStub, plums: Identifier
-) -> None:
+async def test_first_concurrent_launches_of_a_task_all_succeed(admin: AdminServiceStub, plums: Identifier) -> None:
     assert plums
     task = identifier(ResourceType.TASK, "stack.double")
     calls = [

@@ -1,6 +1,8 @@
-"""Launches, relaunches and recoveries through the gateway: what is stored and answered, field by field.
+"""Launches, relaunches and recoveries through the gateway: the stored executions, field by field.
 
-executions.md 2.5, 2.6, 2.7, 2.9, 2.12 and 3.
+executions.md#execution-configuration, executions.md#execution-metadata-and-parent,
+executions.md#labels-annotations-and-clusters, executions.md#single-tasks, executions.md#new-executions,
+executions.md#relaunchexecution-and-recoverexecution.
 """
 
 from typing import Any
@@ -50,7 +52,7 @@ from tests.support.sandbox import Sandbox
 
 SINGLE = identifier(ResourceType.TASK, "my.launched_task")
 
-# Lists in lists, as inputs in a spec; one more is nested more deeply than requests may be.
+# Lists in lists, as inputs in a spec; one more is more than requests may nest.
 DEEPEST = 42
 
 
@@ -61,7 +63,7 @@ def mail(address: str) -> Notification:
 
 
 def full_spec(plan: Identifier) -> ExecutionSpec:
-    """A spec in which everything is said that a client may say."""
+    """Return a spec with every field that a client may set."""
     return ExecutionSpec(
         launch_plan=plan,
         metadata=ExecutionMetadata(
@@ -101,7 +103,7 @@ def tags_of(sandbox: Sandbox, name: str) -> set[tuple[Any, ...]]:
 
 
 def as_stored(id_: WorkflowExecutionIdentifier, spec: ExecutionSpec, stored: Execution) -> Execution:
-    """What is stored for `spec`, at the time that `stored` says."""
+    """Return the execution to be stored for `spec`, with the time of `stored`."""
     expected = Execution(id=id_, spec=spec)
     expected.spec.metadata.principal = ""
     expected.spec.metadata.system_metadata.namespace = f"{PROJECT}-{DOMAIN}"
@@ -115,7 +117,7 @@ def as_stored(id_: WorkflowExecutionIdentifier, spec: ExecutionSpec, stored: Exe
     return expected
 
 
-async def test_what_a_launch_says_is_stored_as_the_page_says(
+async def test_fields_of_a_launch_are_stored_as_documented(
     admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
 ) -> None:
     spec = full_spec(plums)
@@ -129,9 +131,7 @@ async def test_what_a_launch_says_is_stored_as_the_page_says(
     assert tags_of(sandbox, id_.name) == {("team", "a"), ("nightly", ""), ("ナイト", "")}
 
 
-async def test_what_a_launch_leaves_open_is_filled_in_where_the_page_says(
-    admin: AdminServiceStub, plums: Identifier
-) -> None:
+async def test_unset_fields_of_a_launch_are_filled_in_as_documented(admin: AdminServiceStub, plums: Identifier) -> None:
     request = ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=plums))
     id_ = (await admin.CreateExecution(request)).id
     stored = await got(admin, id_)
@@ -141,16 +141,16 @@ async def test_what_a_launch_leaves_open_is_filled_in_where_the_page_says(
     assert await inputs_of(admin, id_) == literals(count=3, unit="plums")
 
 
-async def test_the_console_launches_over_rest_with_inputs_in_the_spec(
+async def test_launch_of_the_console_over_rest_has_inputs_in_the_spec(
     admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
 ) -> None:
     spec = full_spec(plums)
     spec.inputs.CopyFrom(literals(count=8))
     body = json_format.MessageToDict(ExecutionCreateRequest(project=PROJECT, domain=DOMAIN, spec=spec))
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        answer = await client.post("executions", json=body)
-        assert answer.status_code == 200, answer.text
-        id_ = execution_id(answer.json()["id"]["name"])
+        response = await client.post("executions", json=body)
+        assert response.status_code == 200, response.text
+        id_ = execution_id(response.json()["id"]["name"])
         shown = await client.get(f"executions/{PROJECT}/{DOMAIN}/{id_.name}")
     stored = await got(admin, id_)
     assert stored == as_stored(id_, spec, stored)
@@ -159,7 +159,7 @@ async def test_the_console_launches_over_rest_with_inputs_in_the_spec(
 
 
 @pytest.mark.parametrize("over", ["grpc", "rest"])
-async def test_a_relaunch_copies_all_but_what_the_request_says(
+async def test_relaunch_copies_everything_that_the_request_does_not_set(
     over: str, admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
 ) -> None:
     spec = full_spec(plums)
@@ -170,8 +170,8 @@ async def test_a_relaunch_copies_all_but_what_the_request_says(
         id_ = (await admin.RelaunchExecution(request)).id
     else:
         async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-            answer = await client.post("executions/relaunch", json=json_format.MessageToDict(request))
-        id_ = execution_id(answer.json()["id"]["name"])
+            response = await client.post("executions/relaunch", json=json_format.MessageToDict(request))
+        id_ = execution_id(response.json()["id"]["name"])
     stored = await got(admin, id_)
     spec.metadata.mode = ExecutionMetadata.RELAUNCH
     spec.metadata.reference_execution.CopyFrom(source)
@@ -182,7 +182,7 @@ async def test_a_relaunch_copies_all_but_what_the_request_says(
 
 
 @pytest.mark.parametrize("over", ["grpc", "rest"])
-async def test_a_recovery_copies_everything(
+async def test_recovery_copies_everything(
     over: str, admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier
 ) -> None:
     spec = full_spec(plums)
@@ -193,8 +193,8 @@ async def test_a_recovery_copies_everything(
         id_ = (await admin.RecoverExecution(request)).id
     else:
         async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-            answer = await client.post("executions/recover", json=json_format.MessageToDict(request))
-        id_ = execution_id(answer.json()["id"]["name"])
+            response = await client.post("executions/recover", json=json_format.MessageToDict(request))
+        id_ = execution_id(response.json()["id"]["name"])
     stored = await got(admin, id_)
     spec.metadata.mode = ExecutionMetadata.RECOVERED
     spec.metadata.reference_execution.CopyFrom(source)
@@ -202,7 +202,7 @@ async def test_a_recovery_copies_everything(
     assert await inputs_of(admin, id_) == literals(count=5, unit="plums")
 
 
-async def test_a_single_task_runs_in_a_workflow_that_lists_of_names_hide(admin: AdminServiceStub) -> None:
+async def test_single_task_runs_in_a_workflow_that_lists_of_names_hide(admin: AdminServiceStub) -> None:
     create = entities.task(SINGLE.name, {"a": entities.INTEGER}, {"b": entities.INTEGER})
     metadata = create.spec.template.metadata
     metadata.retries.retries, metadata.interruptible, metadata.timeout.seconds = 7, False, 90
@@ -232,7 +232,7 @@ async def test_a_single_task_runs_in_a_workflow_that_lists_of_names_hide(admin: 
         assert workflow.name not in {entity.id.name for entity in listed}
 
 
-async def test_odd_numbers_that_json_has_a_form_for_are_kept(admin: AdminServiceStub, sandbox: Sandbox) -> None:
+async def test_unusual_numbers_that_json_can_represent_are_stored(admin: AdminServiceStub, sandbox: Sandbox) -> None:
     types = {"nan": LiteralType(simple=SimpleType.FLOAT), "inf": LiteralType(simple=SimpleType.FLOAT)}
     task = entities.task("odd.inputs", types, {})
     await admin.CreateTask(task)
@@ -243,23 +243,23 @@ async def test_odd_numbers_that_json_has_a_form_for_are_kept(admin: AdminService
         project=PROJECT, domain=DOMAIN, spec=ExecutionSpec(launch_plan=task.id), inputs=inputs
     )
     id_ = (await admin.CreateExecution(request)).id
-    kept = await inputs_of(admin, id_)
-    assert kept.SerializeToString(deterministic=True) == inputs.SerializeToString(deterministic=True)
+    stored = await inputs_of(admin, id_)
+    assert stored.SerializeToString(deterministic=True) == inputs.SerializeToString(deterministic=True)
     assert await listed_over_rest(sandbox, id_) == await got(admin, id_)
 
 
 async def listed_over_rest(sandbox: Sandbox, id_: WorkflowExecutionIdentifier) -> Execution:
-    """The execution as REST answers it; a list that holds it is answered too."""
+    """Return the execution as read over REST; check that a list with it is read too."""
     path = f"executions/{PROJECT}/{DOMAIN}"
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         page = await client.get(path, params={"limit": 5, "filters": f"eq(execution_name,{id_.name})"})
-        one = await client.get(f"{path}/{id_.name}")
-    assert (page.status_code, one.status_code) == (200, 200), (page.text, one.text)
-    assert [listed["id"] for listed in page.json()["executions"]] == [one.json()["id"]]
-    return json_format.Parse(one.text, Execution(), max_recursion_depth=1000)
+        single = await client.get(f"{path}/{id_.name}")
+    assert (page.status_code, single.status_code) == (200, 200), (page.text, single.text)
+    assert [listed["id"] for listed in page.json()["executions"]] == [single.json()["id"]]
+    return json_format.Parse(single.text, Execution(), max_recursion_depth=1000)
 
 
-async def test_however_deep_the_inputs_in_a_spec_what_was_launched_can_be_read_over_rest(
+async def test_execution_with_deeply_nested_inputs_in_its_spec_can_be_read_over_rest(
     admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
     value, of = integer(1), entities.INTEGER

@@ -1,4 +1,4 @@
-"""Lists of executions, nodes and attempts through the gateway: what is wrong is refused alike by gRPC and REST."""
+"""Lists of executions, nodes and attempts through the gateway: wrong ones are refused alike by gRPC and REST."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +31,8 @@ class ListOf:
     request: Any
     field: str
 
-    def asked(self, fields: dict[str, Any]) -> Any:
-        """The request with `fields`, of which `sort_by` is a key and a direction."""
+    def with_fields(self, fields: dict[str, Any]) -> Any:
+        """Return the request with `fields`, of which `sort_by` is a key and a direction."""
         request = type(self.request)()
         request.CopyFrom(self.request)
         for name, value in fields.items():
@@ -93,7 +93,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 def query(fields: dict[str, Any]) -> dict[str, str]:
-    """The fields of a request as REST spells them."""
+    """Return the fields of a request as REST spells them."""
     key, direction = fields.get("sort_by", ("", 0))
     sort = {"sort_by.key": key, "sort_by.direction": Sort.Direction.Name(direction)} if key else {}
     return {**{name: str(value) for name, value in fields.items() if name != "sort_by"}, **sort}
@@ -101,43 +101,43 @@ def query(fields: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 async def name(admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier) -> str:
-    """An execution that has succeeded."""
+    """Return the name of an execution that has succeeded."""
     execution = await launched.launch(admin, plums)
     await play(admin, sandbox.objects_url, execution.name, launched.TASKS)
     return str(execution.name)
 
 
 @pytest.mark.parametrize("index", range(4), ids=lambda index: lists("x")[index].rpc)
-async def test_a_wrong_list_is_refused_alike_by_grpc_and_rest(
+async def test_wrong_list_is_refused_alike_by_grpc_and_rest(
     index: int, name: str, admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
-    one = lists(name)[index]
+    listing = lists(name)[index]
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         for changed, message in WRONG:
             fields = {"limit": 10, **changed}
             with pytest.raises(grpc.aio.AioRpcError) as error:
-                await getattr(admin, one.rpc)(one.asked(fields))
-            rest = await client.get(one.path, params=query(fields))
+                await getattr(admin, listing.rpc)(listing.with_fields(fields))
+            rest = await client.get(listing.path, params=query(fields))
             assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT, changed
             assert message in (error.value.details() or "")
             assert (rest.status_code, rest.json()["code"], rest.json()["message"]) == (400, 3, error.value.details())
 
 
 @pytest.mark.parametrize("index", range(4), ids=lambda index: lists("x")[index].rpc)
-async def test_a_list_without_limit_is_answered_as_one_of_a_hundred(
+async def test_list_without_limit_is_one_of_a_hundred(
     index: int, name: str, admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
-    one = lists(name)[index]
-    wanted = await getattr(admin, one.rpc)(one.asked({"limit": 100}))
-    assert await getattr(admin, one.rpc)(one.request) == wanted
+    listing = lists(name)[index]
+    wanted = await getattr(admin, listing.rpc)(listing.with_fields({"limit": 100}))
+    assert await getattr(admin, listing.rpc)(listing.request) == wanted
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        rest = await client.get(one.path, headers={"Accept": "application/octet-stream"})
+        rest = await client.get(listing.path, headers={"Accept": "application/octet-stream"})
         assert type(wanted).FromString(rest.content) == wanted
-        assert (await client.get(one.path, params={"limit": "-1"})).status_code == 400
+        assert (await client.get(listing.path, params={"limit": "-1"})).status_code == 400
 
 
-# Filters that find the execution, its node n0 or the attempt of that, each beside one that finds nothing.
-FOUND = {
+# Filters that select the execution, its node n0 or the attempt of that, each with one that selects nothing.
+FILTERS = {
     "ListExecutions": [
         ("eq(phase,SUCCEEDED)+eq(execution.state,EXECUTION_ACTIVE)+eq(mode,MANUAL)", "eq(phase,RUNNING)"),
         ("eq(launch_entity,launch_plan)+gte(duration,0)+contains(workflow.name,s)", "eq(task.name,stack.double)"),
@@ -149,23 +149,25 @@ FOUND = {
     ],
     "ListTaskExecutions": [
         ("eq(retry_attempt,0)+eq(task.name,stack.double)", "eq(retry_attempt,1)"),
-        ("eq(node_execution.phase,SUCCEEDED)+eq(execution.phase,SUCCEEDED)", "eq(execution.user,nobody at all)"),
+        ("eq(node_execution.phase,SUCCEEDED)+eq(execution.phase,SUCCEEDED)", "eq(execution.user,another user)"),
     ],
 }
 
 
 @pytest.mark.parametrize("index", range(3), ids=lambda index: lists("x")[index].rpc)
-async def test_filters_of_joined_entities_find_the_same_by_grpc_and_rest_in_every_order(
+async def test_filters_of_joined_entities_select_the_same_by_grpc_and_rest_in_every_order(
     index: int, name: str, admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
-    one = lists(name)[index]
+    listing = lists(name)[index]
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         for filters, number in [
-            (text, number) for pair in FOUND[one.rpc] for text, number in zip(pair, (1, 0), strict=True)
+            (text, number) for pair in FILTERS[listing.rpc] for text, number in zip(pair, (1, 0), strict=True)
         ]:
             for sort in (("created_at", 0), ("id", 1), ("phase", 0)):
                 fields = {"limit": 10, "filters": f"eq(execution_name,{name})+{filters}", "sort_by": sort}
-                found = await getattr(admin, one.rpc)(one.asked(fields))
-                rest = await client.get(one.path, params=query(fields), headers={"Accept": "application/octet-stream"})
-                assert len(getattr(found, one.field)) == number, filters
-                assert type(found).FromString(rest.content) == found
+                page = await getattr(admin, listing.rpc)(listing.with_fields(fields))
+                rest = await client.get(
+                    listing.path, params=query(fields), headers={"Accept": "application/octet-stream"}
+                )
+                assert len(getattr(page, listing.field)) == number, filters
+                assert type(page).FromString(rest.content) == page

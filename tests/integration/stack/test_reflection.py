@@ -1,4 +1,4 @@
-"""What tools see through the gateway: every service with its methods, and the health of each by its name."""
+"""Reflection and health through the gateway: every service with its methods, and the health of each by its name."""
 
 import grpc
 import pytest
@@ -31,25 +31,25 @@ def test_reflection_lists_all_services_and_describes_their_methods(sandbox: Sand
     assert described == {method.name for method in routes.load().methods}
 
 
-async def test_the_second_version_of_reflection_answers_alike(sandbox: Sandbox) -> None:
+async def test_second_version_of_reflection_returns_the_same(sandbox: Sandbox) -> None:
     async with sandbox.channel() as channel:
-        ask = channel.stream_stream(
+        reflect = channel.stream_stream(
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             ServerReflectionRequest.SerializeToString,
             ServerReflectionResponse.FromString,
         )
-        asked = [
+        requests = [
             ServerReflectionRequest(list_services=""),
             ServerReflectionRequest(file_containing_symbol="flyteidl.service.AdminService"),
         ]
-        listed, file = [response async for response in ask(iter(asked))]
+        listed, file = [response async for response in reflect(iter(requests))]
     assert {service.name for service in listed.list_services_response.service} == FLYTE | OTHERS
     files = map(FileDescriptorProto.FromString, file.file_descriptor_response.file_descriptor_proto)
     assert ADMIN.name in {each.name for each in files}
 
 
 @pytest.mark.parametrize("name", ["", "flyteadmin", *sorted(FLYTE)])
-async def test_health_is_told_by_the_name_of_a_service(sandbox: Sandbox, name: str) -> None:
+async def test_health_is_serving_for_the_name_of_a_service(sandbox: Sandbox, name: str) -> None:
     async with sandbox.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service=name)
@@ -59,7 +59,7 @@ async def test_health_is_told_by_the_name_of_a_service(sandbox: Sandbox, name: s
         watching.cancel()
 
 
-async def test_health_of_a_service_that_is_not_there_is_not_found(sandbox: Sandbox) -> None:
+async def test_health_of_an_unknown_service_is_not_found(sandbox: Sandbox) -> None:
     async with sandbox.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
         nowhere = health_pb2.HealthCheckRequest(service="flyteidl.service.Nope")

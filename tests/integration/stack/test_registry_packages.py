@@ -33,7 +33,7 @@ Request = TaskCreateRequest | WorkflowCreateRequest | LaunchPlanCreateRequest
 
 
 def requests(package: Path) -> Iterator[Request]:
-    """What flytectl makes of the files of a package, in their order: by kind, then by number."""
+    """Yield flytectl's requests for the files of a package, in their order: by kind, then by number."""
     with tarfile.open(package) as files:
         members = {Path(member.name).name: member for member in files.getmembers() if member.name.endswith(".pb")}
         for name in sorted(members, key=lambda name: (name[-4], name)):
@@ -43,22 +43,22 @@ def requests(package: Path) -> Iterator[Request]:
 
 
 def request(kind: str, content: bytes) -> Request:
-    """The registration of one file, placed in our project and domain."""
+    """Return the registration of one file, in the tests' project and domain."""
     if kind == "1":
         task = TaskSpec.FromString(content)
-        place(task)
+        fill_in(task)
         return TaskCreateRequest(id=task.template.id, spec=task)
     if kind == "2":
         workflow = WorkflowSpec.FromString(content)
-        place(workflow)
+        fill_in(workflow)
         return WorkflowCreateRequest(id=workflow.template.id, spec=workflow)
     plan = LaunchPlan.FromString(content)
-    place(plan)
+    fill_in(plan)
     return LaunchPlanCreateRequest(id=plan.id, spec=plan.spec)
 
 
-def place(message: Message) -> None:
-    """Fill project, domain and version of every identifier in `message` that leaves them open."""
+def fill_in(message: Message) -> None:
+    """Set project, domain and version of every identifier in `message` that has none."""
     if isinstance(message, Identifier):
         for field, (empty, placeholder, value) in PLACEHOLDERS.items():
             if getattr(message, field) in (empty, placeholder):
@@ -70,7 +70,7 @@ def place(message: Message) -> None:
             values = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
         for inner in values:
             if isinstance(inner, Message):
-                place(inner)
+                fill_in(inner)
 
 
 async def code_of(admin: AdminServiceStub, registration: Request) -> tuple[StatusCode, str]:
@@ -88,14 +88,14 @@ async def code_of(admin: AdminServiceStub, registration: Request) -> tuple[Statu
 
 @pytest.mark.skipif(not PACKAGES.is_dir(), reason="the conformance data is not here (shared/data/packages)")
 @pytest.mark.parametrize("package", ["flytesnacks-core.tgz", "valid-register.tgz"])
-async def test_package_registers_whole_and_again_all_of_it_exists(admin: AdminServiceStub, package: str) -> None:
-    # In the package's own order, in which what is needed comes before what needs it.
+async def test_package_is_registered_and_already_exists_the_second_time(admin: AdminServiceStub, package: str) -> None:
+    # In the package's own order, in which dependencies come first.
     registrations = list(requests(PACKAGES / package))
     assert registrations
     met: set[bytes] = set()
     for registration in registrations:
         code, text = await code_of(admin, registration)
-        # Some packages hold a task twice.
+        # Some packages contain a task twice.
         again = (key := registration.id.SerializeToString()) in met
         assert code is (StatusCode.ALREADY_EXISTS if again else StatusCode.OK), (registration.id.name, text)
         met.add(key)
@@ -107,31 +107,33 @@ async def test_package_registers_whole_and_again_all_of_it_exists(admin: AdminSe
 
 
 async def read_back(admin: AdminServiceStub, sent: Request) -> None:
-    """Check that what was registered is read as it was sent, and that a launch plan can be switched on."""
-    question = ObjectGetRequest(id=sent.id)
+    """Check that an entity is read as it was sent, and that a launch plan can be activated."""
+    get_request = ObjectGetRequest(id=sent.id)
     if isinstance(sent, TaskCreateRequest):
-        task = await admin.GetTask(question)
+        task = await admin.GetTask(get_request)
         assert task.closure.compiled_task.template == sent.spec.template
     elif isinstance(sent, WorkflowCreateRequest):
-        closure = (await admin.GetWorkflow(question)).closure.compiled_workflow
+        closure = (await admin.GetWorkflow(get_request)).closure.compiled_workflow
         assert bare(plain(closure.primary.template)) == as_compiled(plain(sent.spec.template))
         templates = sorted((sub.template for sub in closure.sub_workflows), key=name_of)
         expected = sorted(sent.spec.sub_workflows, key=name_of)
-        assert [bare(plain(template)) for template in templates] == [as_compiled(plain(one)) for one in expected]
+        assert [bare(plain(template)) for template in templates] == [
+            as_compiled(plain(template)) for template in expected
+        ]
     else:
         switch = LaunchPlanUpdateRequest(id=sent.id, state=LaunchPlanState.ACTIVE)
         switch.id.ClearField("resource_type")  # as flytectl sends it
         await admin.UpdateLaunchPlan(switch)
-        plan = await admin.GetLaunchPlan(question)
+        plan = await admin.GetLaunchPlan(get_request)
         assert plan.closure.state == LaunchPlanState.ACTIVE
-        # What the workflow asks for beside what the plan gives is added to it (registry.md 7.3).
+        # Inputs of the workflow that the plan does not set are added to it (registry.md#expected-inputs).
         assert plan.spec.default_inputs == plan.closure.expected_inputs
         plan.spec.default_inputs.CopyFrom(sent.spec.default_inputs)
         assert plan.spec == sent.spec
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """A message as JSON has it."""
+    """Return a message as JSON."""
     return MessageToDict(message, preserving_proto_field_name=True)
 
 

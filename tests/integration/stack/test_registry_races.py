@@ -1,4 +1,4 @@
-"""Registering and activating the same at the same moment, through the gateway, with two replicas of the registry."""
+"""Concurrent registrations and activations of one entity, through the gateway, with two replicas of the registry."""
 
 import asyncio
 from collections import Counter
@@ -51,7 +51,7 @@ ROUNDS = 15
 
 @pytest.fixture(scope="module")
 async def admin(pair: Sandbox) -> AsyncIterator[AdminServiceStub]:
-    """AdminService through the gateway, with a task and a workflow in all VERSIONS."""
+    """Yield AdminService through the gateway, with a task and a workflow in all VERSIONS."""
     async with pair.channel() as channel:
         stub = AdminServiceStub(channel)
         await stub.CreateTask(task("double", {"x": INTEGER}, {"o0": INTEGER}))
@@ -75,26 +75,26 @@ def activation(name: str, version: str) -> LaunchPlanUpdateRequest:
 
 
 async def active_versions(admin: AdminServiceStub, name: str) -> list[str]:
-    """Which versions of a name a reader sees active, by a filter."""
+    """Return the active versions of a name, by a filter."""
     where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
-    found = await admin.ListLaunchPlans(ResourceListRequest(id=where, limit=100, filters="eq(state,1)"))
-    return [plan.id.version for plan in found.launch_plans]
+    plans = await admin.ListLaunchPlans(ResourceListRequest(id=where, limit=100, filters="eq(state,1)"))
+    return [plan.id.version for plan in plans.launch_plans]
 
 
 async def listed_active(admin: AdminServiceStub, name: str) -> list[str]:
-    """The same by the list of active ones."""
-    found = await admin.ListActiveLaunchPlans(ActiveLaunchPlanListRequest(project=PROJECT, domain=DOMAIN, limit=100))
-    return [plan.id.version for plan in found.launch_plans if plan.id.name == name]
+    """Return the same by the list of active ones."""
+    plans = await admin.ListActiveLaunchPlans(ActiveLaunchPlanListRequest(project=PROJECT, domain=DOMAIN, limit=100))
+    return [plan.id.version for plan in plans.launch_plans if plan.id.name == name]
 
 
 async def got_active(admin: AdminServiceStub, name: str) -> list[str]:
-    """The same by asking for the one."""
+    """Return the same by GetActiveLaunchPlan."""
     where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
     plan: LaunchPlan = await admin.GetActiveLaunchPlan(ActiveLaunchPlanRequest(id=where))
     return [plan.id.version] if plan.closure.state == LaunchPlanState.ACTIVE else []
 
 
-async def test_fifty_activations_at_once_leave_one_active_and_show_one_at_every_moment(
+async def test_fifty_concurrent_activations_leave_one_active_and_readers_always_see_one(
     pair: Sandbox, admin: AdminServiceStub
 ) -> None:
     await asyncio.gather(*(admin.CreateLaunchPlan(scheduled("raced", version)) for version in VERSIONS))
@@ -102,15 +102,15 @@ async def test_fifty_activations_at_once_leave_one_active_and_show_one_at_every_
     ended = asyncio.Event()
     seen: list[list[str]] = []
 
-    async def watch(look: Callable[[AdminServiceStub, str], Awaitable[list[str]]]) -> None:
+    async def watch(read: Callable[[AdminServiceStub, str], Awaitable[list[str]]]) -> None:
         while not ended.is_set():
-            seen.append(await look(admin, "raced"))
+            seen.append(await read(admin, "raced"))
 
-    watching = [asyncio.create_task(watch(look)) for look in (active_versions, listed_active, got_active)]
-    answers = await codes([admin.UpdateLaunchPlan(activation("raced", version)) for version in VERSIONS * 5])
+    watching = [asyncio.create_task(watch(read)) for read in (active_versions, listed_active, got_active)]
+    returned = await codes([admin.UpdateLaunchPlan(activation("raced", version)) for version in VERSIONS * 5])
     ended.set()
     await asyncio.gather(*watching)
-    assert Counter(answers) == {OK: 50}
+    assert Counter(returned) == {OK: 50}
     assert [versions for versions in seen if len(versions) != 1] == []
     assert len(seen) >= len(watching)
     (last,) = await active_versions(admin, "raced")
@@ -119,15 +119,15 @@ async def test_fifty_activations_at_once_leave_one_active_and_show_one_at_every_
         assert firing.fetchall() == [(last,)]
 
 
-async def test_versions_registered_and_activated_at_once_do_not_block_each_other(admin: AdminServiceStub) -> None:
+async def test_concurrent_registrations_and_activations_do_not_block_each_other(admin: AdminServiceStub) -> None:
     for number in range(ROUNDS):
         name = f"new{number}"
         calls = [admin.CreateLaunchPlan(scheduled(name, version)) for version in VERSIONS]
         calls += [admin.UpdateLaunchPlan(activation(name, version)) for version in VERSIONS]
-        answers = await codes(calls)
-        assert answers[: len(VERSIONS)] == [OK] * len(VERSIONS)
-        assert set(answers[len(VERSIONS) :]) <= {OK, NOT_FOUND}
-        assert len(await active_versions(admin, name)) == (OK in answers[len(VERSIONS) :])
+        returned = await codes(calls)
+        assert returned[: len(VERSIONS)] == [OK] * len(VERSIONS)
+        assert set(returned[len(VERSIONS) :]) <= {OK, NOT_FOUND}
+        assert len(await active_versions(admin, name)) == (OK in returned[len(VERSIONS) :])
 
 
 def same_task(name: str) -> tuple[TaskCreateRequest, TaskCreateRequest]:
@@ -153,18 +153,18 @@ Requests = Callable[[str], tuple[Any, Any]]
 
 
 async def listed(admin: AdminServiceStub, kind: str, field: str, name: str) -> int:
-    """How many versions, each of a name that is listed once, there are of `name`."""
+    """Return the number of versions of `name` in a list, and check that its name is listed once."""
     where = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN, name=name)
-    found = await getattr(admin, f"List{kind}s")(ResourceListRequest(id=where, limit=100))
+    page = await getattr(admin, f"List{kind}s")(ResourceListRequest(id=where, limit=100))
     names = await getattr(admin, f"List{kind}Ids")(
         NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN, limit=1000)
     )
     assert [entity.name for entity in names.entities].count(name) == 1
-    return len(getattr(found, field))
+    return len(getattr(page, field))
 
 
 @pytest.mark.parametrize(("kind", "field", "requests"), KINDS)
-async def test_the_same_registered_twice_at_once_is_one_success_and_one_already_exists(
+async def test_same_entity_registered_twice_at_once_is_one_success_and_one_already_exists(
     admin: AdminServiceStub, kind: str, field: str, requests: Requests
 ) -> None:
     create: Callable[[Message], Awaitable[object]] = getattr(admin, f"Create{kind}")
@@ -180,17 +180,17 @@ async def test_two_structures_registered_at_once_are_one_success_and_one_refusal
 ) -> None:
     create: Callable[[Message], Awaitable[object]] = getattr(admin, f"Create{kind}")
     for number in range(ROUNDS):
-        one, other = requests(f"differ{number}")
-        assert Counter(await codes([create(one), create(other)])) == {OK: 1, INVALID_ARGUMENT: 1}
+        first, other = requests(f"differ{number}")
+        assert Counter(await codes([create(first), create(other)])) == {OK: 1, INVALID_ARGUMENT: 1}
         assert await listed(admin, kind, field, f"differ{number}") == 1
 
 
 @pytest.mark.parametrize(("kind", "field", "requests"), KINDS)
-async def test_of_two_hundred_registrations_of_one_id_one_succeeds(
+async def test_one_of_two_hundred_registrations_of_one_id_succeeds(
     admin: AdminServiceStub, kind: str, field: str, requests: Requests
 ) -> None:
     create: Callable[[Message], Awaitable[object]] = getattr(admin, f"Create{kind}")
-    one, other = requests("crowd")
-    answers = await codes([create(request) for request in (one, other) * 100])
-    assert Counter(answers) == {OK: 1, ALREADY_EXISTS: 99, INVALID_ARGUMENT: 100}
+    first, other = requests("crowd")
+    returned = await codes([create(request) for request in (first, other) * 100])
+    assert Counter(returned) == {OK: 1, ALREADY_EXISTS: 99, INVALID_ARGUMENT: 100}
     assert await listed(admin, kind, field, "crowd") == 1

@@ -1,4 +1,4 @@
-"""Matchable attributes through the gateway: set, read, listed and deleted over REST as over gRPC."""
+"""Matchable attributes through the gateway: written, read, listed and deleted over REST as over gRPC."""
 
 from typing import Any
 
@@ -53,25 +53,25 @@ def path(level: str, scope: tuple[str, ...] = SCOPE) -> str:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_rest_sets_and_deletes_grpc_sees(
+async def test_attributes_written_and_deleted_over_rest_are_read_over_grpc(
     admin: AdminServiceStub, rest: httpx.AsyncClient, level: str, kind: str
 ) -> None:
     given = attributes(kind, 5)
     body = {"attributes": {"matchingAttributes": json_format.MessageToDict(given)}}
     assert (await rest.put(path(level), json=body)).json() == {}
     member = given.WhichOneof("target") or ""
-    told = (await get(admin, level, SCOPE, kind)).matching_attributes
-    assert told.WhichOneof("target") == member
+    stored = (await get(admin, level, SCOPE, kind)).matching_attributes
+    assert stored.WhichOneof("target") == member
     if (level, kind) != (PROJECT, "WORKFLOW_EXECUTION_CONFIG"):  # which is completed with the platform's defaults
-        assert told == given
+        assert stored == given
 
     query = {"resource_type": kind}
-    answers = [await rest.get(path(level), params=query, headers=headers) for headers in (CAMEL, SNAKE, BINARY)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
-    answered = await get(admin, level, SCOPE, kind)
-    for answer in answers[:2]:
-        assert json_format.ParseDict(answer.json()["attributes"], type(answered)()) == answered
-    assert answered.SerializeToString() in answers[2].content
+    responses = [await rest.get(path(level), params=query, headers=headers) for headers in (CAMEL, SNAKE, BINARY)]
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    read = await get(admin, level, SCOPE, kind)
+    for response in responses[:2]:
+        assert json_format.ParseDict(response.json()["attributes"], type(read)()) == read
+    assert read.SerializeToString() in responses[2].content
 
     gone = await rest.request("DELETE", path(level), json={"resource_type": kind})
     assert (gone.status_code, gone.json()) == (200, {})
@@ -90,7 +90,7 @@ async def test_what_rest_sets_and_deletes_grpc_sees(
         ({"defaults": {"memory": "1Gi"}, "limits": {"memory": "500Mi"}}, "default [1Gi] is greater than the limit"),
     ],
 )
-async def test_amounts_that_cannot_be_are_refused_alike_and_change_nothing(
+async def test_invalid_amounts_are_refused_alike_and_change_nothing(
     admin: AdminServiceStub, rest: httpx.AsyncClient, level: str, resources: dict[str, Any], message: str
 ) -> None:
     given = attributes("TASK_RESOURCE", 1)
@@ -98,29 +98,29 @@ async def test_amounts_that_cannot_be_are_refused_alike_and_change_nothing(
     wrong = json_format.ParseDict({"taskResourceAttributes": resources}, matchable_resource_pb2.MatchingAttributes())
     error = await refused(put(admin, level, SCOPE, wrong), grpc.StatusCode.INVALID_ARGUMENT, message)
     body = {"attributes": {"matchingAttributes": {"taskResourceAttributes": resources}}}
-    answer = await rest.put(path(level), json=body)
-    assert (answer.status_code, answer.json()["code"], answer.json()["message"]) == (400, 3, error.details())
+    response = await rest.put(path(level), json=body)
+    assert (response.status_code, response.json()["code"], response.json()["message"]) == (400, 3, error.details())
     assert (await get(admin, level, SCOPE, "TASK_RESOURCE")).matching_attributes == given
     await delete(admin, level, SCOPE, "TASK_RESOURCE")
 
 
-async def test_the_console_reads_the_platforms_defaults_of_a_project(rest: httpx.AsyncClient) -> None:
-    """By the number of the kind, as the console asks (clients.md L19)."""
-    answer = await rest.get(path(PROJECT), params={"resource_type": 6})
-    config = answer.json()["attributes"]["matchingAttributes"]["workflowExecutionConfig"]
+async def test_console_reads_the_platforms_defaults_of_a_project(rest: httpx.AsyncClient) -> None:
+    """By the number of the kind, as the console does (clients.md#default-execution-config)."""
+    response = await rest.get(path(PROJECT), params={"resource_type": 6})
+    config = response.json()["attributes"]["matchingAttributes"]["workflowExecutionConfig"]
     assert config["maxParallelism"] == 25
     below = await rest.get(path(PROJECT_DOMAIN), params={"resource_type": 6})
     assert below.status_code == 404
 
 
-async def test_the_list_is_the_same_over_rest_and_grpc(admin: AdminServiceStub, rest: httpx.AsyncClient) -> None:
+async def test_list_is_the_same_over_rest_and_grpc(admin: AdminServiceStub, rest: httpx.AsyncClient) -> None:
     await put(admin, WORKFLOW, SCOPE, attributes("CLUSTER_RESOURCE", 2))
     await put(admin, PROJECT, SCOPE, attributes("CLUSTER_RESOURCE", 1))
     listed = await rest.get("matchable_attributes", params={"resource_type": "CLUSTER_RESOURCE"})
-    asked = matchable_resource_pb2.ListMatchableAttributesRequest(resource_type="CLUSTER_RESOURCE")
-    told = await admin.ListMatchableAttributes(asked)
-    assert json_format.Parse(listed.text, type(told)()) == told
-    assert [one.workflow for one in told.configurations if one.project == SCOPE[0]] == ["peel", ""]
+    request = matchable_resource_pb2.ListMatchableAttributesRequest(resource_type="CLUSTER_RESOURCE")
+    stored = await admin.ListMatchableAttributes(request)
+    assert json_format.Parse(listed.text, type(stored)()) == stored
+    assert [each.workflow for each in stored.configurations if each.project == SCOPE[0]] == ["peel", ""]
     for level in (WORKFLOW, PROJECT):
         await delete(admin, level, SCOPE, "CLUSTER_RESOURCE")
 
@@ -136,8 +136,8 @@ async def test_the_list_is_the_same_over_rest_and_grpc(admin: AdminServiceStub, 
         ("GET", "matchable_attributes?resource_type=99", 'resource_type: invalid value "99"'),
     ],
 )
-async def test_what_is_wrong_is_400_in_rest(rest: httpx.AsyncClient, verb: str, where: str, message: str) -> None:
+async def test_wrong_request_is_400_over_rest(rest: httpx.AsyncClient, verb: str, where: str, message: str) -> None:
     body: dict[str, Any] | None = {"attributes": {}} if verb == "PUT" else None
-    answer = await rest.request(verb, where, json=body)
-    assert (answer.status_code, answer.json()["code"]) == (400, 3), answer.text
-    assert message in answer.json()["message"]
+    response = await rest.request(verb, where, json=body)
+    assert (response.status_code, response.json()["code"]) == (400, 3), response.text
+    assert message in response.json()["message"]

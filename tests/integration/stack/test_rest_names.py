@@ -1,4 +1,4 @@
-"""Names and descriptions through the gateway: REST answers in each encoding what gRPC answers, and takes updates."""
+"""Names and descriptions through the gateway: REST returns the same as gRPC in each encoding, and accepts updates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ def ids(rpc: str, path: str) -> Read:
 
 
 def names(kind: ResourceType, spelled: str) -> Read:
-    """The console's list of active names."""
+    """Return the console's list of active names."""
     request = common_pb2.NamedEntityListRequest(
         resource_type=kind, project=PROJECT, domain=DOMAIN, limit=10000, filters="eq(state,0)", sort_by=BY_NAME
     )
@@ -58,7 +58,7 @@ def descriptions(name: str) -> Read:
 
 
 def versions(rpc: str, path: str, filters: str = "") -> Read:
-    """A list of versions that names no limit."""
+    """Return a list of versions without a limit."""
     query = f"?filters={quote(filters)}" if filters else ""
     return Read(rpc, f"{path}/{SCOPE}{query}", common_pb2.ResourceListRequest(id=WHERE, filters=filters))
 
@@ -107,7 +107,7 @@ READS = [
 
 @pytest.fixture(scope="module")
 async def described(admin: AdminServiceStub, plums: Identifier) -> None:
-    """A described task beside a workflow and its launch plan."""
+    """Register a task with a description, in addition to a workflow and its launch plan."""
     assert plums.resource_type == LAUNCH_PLAN
     request = task(NAME, {"x": INTEGER}, {"o0": INTEGER})
     request.spec.description.short_description = "ünï"
@@ -118,24 +118,24 @@ async def described(admin: AdminServiceStub, plums: Identifier) -> None:
 
 @pytest.mark.usefixtures("described")
 @pytest.mark.parametrize("read", READS, ids=lambda read: read.path)
-async def test_rest_answers_in_each_encoding_what_grpc_answers(
+async def test_rest_returns_the_same_as_grpc_in_each_encoding(
     read: Read, admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
-    told = await getattr(admin, read.rpc)(read.request)
+    message = await getattr(admin, read.rpc)(read.request)
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         camel = await client.get(read.path)
         snake = await client.get(read.path, headers={"Accept": "application/json"})
         binary = await client.get(read.path, headers=BINARY)
-    assert [answer.status_code for answer in (camel, snake, binary)] == [200, 200, 200], camel.text
-    assert json_format.Parse(camel.text, type(told)()) == told
-    assert json_format.Parse(snake.text, type(told)()) == told
-    assert type(told).FromString(binary.content) == told
-    assert told.ByteSize() > 0
+    assert [response.status_code for response in (camel, snake, binary)] == [200, 200, 200], camel.text
+    assert json_format.Parse(camel.text, type(message)()) == message
+    assert json_format.Parse(snake.text, type(message)()) == message
+    assert type(message).FromString(binary.content) == message
+    assert message.ByteSize() > 0
 
 
 @pytest.mark.usefixtures("described")
 @pytest.mark.parametrize("encoding", ["binary", "json"])
-async def test_a_name_is_archived_as_the_console_does_it(
+async def test_name_is_archived_as_the_console_does_it(
     encoding: str, admin: AdminServiceStub, sandbox: Sandbox
 ) -> None:
     path = f"named_entities/1/{SCOPE}/{NAME}"
@@ -144,14 +144,14 @@ async def test_a_name_is_archived_as_the_console_does_it(
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         if encoding == "binary":
             headers = BINARY | {"Content-Type": "application/octet-stream"}
-            answer = await client.put(path, content=change.SerializeToString(), headers=headers)
+            response = await client.put(path, content=change.SerializeToString(), headers=headers)
         else:
-            answer = await client.put(path, json={"metadata": {"state": "NAMED_ENTITY_ARCHIVED"}})
-        assert answer.status_code == 200, answer.text
+            response = await client.put(path, json={"metadata": {"state": "NAMED_ENTITY_ARCHIVED"}})
+        assert response.status_code == 200, response.text
         search = {"limit": "10", "filters": f"eq(state,1)+contains(name,{NAME})"}
         listed = await client.get(f"named_entities/1/{SCOPE}", params=search, headers=BINARY)
-    found = common_pb2.NamedEntityList.FromString(listed.content).entities
-    assert [(entity.id, entity.metadata) for entity in found] == [(NAMED, archived)]
+    names_listed = common_pb2.NamedEntityList.FromString(listed.content).entities
+    assert [(entity.id, entity.metadata) for entity in names_listed] == [(NAMED, archived)]
     change.metadata.state = common_pb2.NAMED_ENTITY_ACTIVE
     await admin.UpdateNamedEntity(change)
 
@@ -163,19 +163,19 @@ async def test_a_name_is_archived_as_the_console_does_it(
         (f"named_entities/4/{SCOPE}/nothing", 400, 3, "Cannot get NamedEntityMetadata for resource type: DATASET"),
         (f"named_entities/0/{SCOPE}?limit=1", 400, 3, "invalid value for resource_type"),
         (f"named_entities/1/{SCOPE}?sort_by.key=state", 400, 3, "invalid sort key 'state'"),
-        # A plus that is not escaped is a blank.
+        # An unescaped plus is a blank.
         (f"named_entities/1/{SCOPE}?limit=1&filters=eq(state,0)+eq(x,1)", 400, 3, "'nen.x' is invalid filter"),
         (f"task_ids/{SCOPE}?limit=1&token=x", 400, 3, "invalid pagination token x for ListUniqueTaskIdentifiers"),
         (f"description_entities/2/{SCOPE}/nothing/v1", 404, 5, "entry not found"),
         (f"description_entities/2/{SCOPE}/nothing?limit=1&filters=x", 400, 3, "invalid value for filters"),
     ],
 )
-async def test_what_is_wrong_is_told_over_rest(
+async def test_wrong_request_returns_code_and_message_over_rest(
     path: str, status: int, code: int, message: str, sandbox: Sandbox
 ) -> None:
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-        answer = await client.get(path)
+        response = await client.get(path)
         binary = await client.get(path, headers=BINARY)
-    assert (answer.status_code, binary.status_code) == (status, status)
-    assert answer.json() == {"code": code, "message": message, "details": []}
+    assert (response.status_code, binary.status_code) == (status, status)
+    assert response.json() == {"code": code, "message": message, "details": []}
     assert Status.FromString(binary.content) == Status(code=code, message=message)

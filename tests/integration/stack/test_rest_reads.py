@@ -1,4 +1,4 @@
-"""One execution read over REST in each of the three encodings, and what is not there, as an error in each."""
+"""One execution read over REST in each of the three encodings, and missing entities as an error in each."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class Read:
 
 
 def reads(name: str) -> list[Read]:
-    """Every read of one execution, by gRPC and by path."""
+    """Return every read of one execution, by gRPC and by path."""
     execution = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
     node = NodeExecutionIdentifier(execution_id=execution, node_id="n0")
     task_id = identifier(ResourceType.TASK, "stack.double")
@@ -89,32 +89,32 @@ def reads(name: str) -> list[Read]:
 
 @pytest.fixture(scope="module")
 async def name(admin: AdminServiceStub, sandbox: Sandbox, plums: Identifier) -> str:
-    """An execution that has succeeded."""
+    """Return the name of an execution that has succeeded."""
     execution = await launched.launch(admin, plums)
     await play(admin, sandbox.objects_url, execution.name, launched.TASKS)
     return str(execution.name)
 
 
 @pytest.mark.parametrize("index", range(11), ids=lambda index: reads("x")[index].rpc)
-async def test_rest_answers_in_three_encodings_what_grpc_answers(
+async def test_rest_returns_the_same_as_grpc_in_each_encoding(
     index: int, name: str, admin: AdminServiceStub, data_proxy: DataProxyServiceStub, sandbox: Sandbox
 ) -> None:
     read = reads(name)[index]
     call = getattr(admin, read.rpc, None) or getattr(data_proxy, read.rpc)
-    told = await call(read.request)
+    message = await call(read.request)
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         camel = await client.get(read.path, headers=CAMEL)
         snake = await client.get(read.path, headers=SNAKE)
         binary = await client.get(read.path, headers=BINARY)
-    assert [answer.status_code for answer in (camel, snake, binary)] == [200, 200, 200], camel.text
-    assert json_format.Parse(camel.text, type(told)()) == told
-    assert json_format.Parse(snake.text, type(told)()) == told
-    assert type(told).FromString(binary.content) == told
+    assert [response.status_code for response in (camel, snake, binary)] == [200, 200, 200], camel.text
+    assert json_format.Parse(camel.text, type(message)()) == message
+    assert json_format.Parse(snake.text, type(message)()) == message
+    assert type(message).FromString(binary.content) == message
     assert binary.headers["content-type"] == "application/octet-stream"
-    assert told.ByteSize() > 0
+    assert message.ByteSize() > 0
 
 
-async def test_the_three_encodings_spell_names_differently(name: str, sandbox: Sandbox) -> None:
+async def test_encodings_spell_names_differently(name: str, sandbox: Sandbox) -> None:
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
         path = f"executions/{PROJECT}/{DOMAIN}/{name}"
         camel = (await client.get(path, headers=CAMEL)).json()["closure"]
@@ -124,7 +124,7 @@ async def test_the_three_encodings_spell_names_differently(name: str, sandbox: S
     assert "started_at" in snake
 
 
-async def test_the_spans_of_an_execution_tell_of_its_nodes_and_tasks(name: str, admin: AdminServiceStub) -> None:
+async def test_spans_of_an_execution_have_its_nodes_and_tasks(name: str, admin: AdminServiceStub) -> None:
     wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
     request = execution_pb2.WorkflowExecutionGetMetricsRequest(id=wanted, depth=-1)
     span = (await admin.GetExecutionMetrics(request)).span
@@ -146,7 +146,7 @@ async def test_the_spans_of_an_execution_tell_of_its_nodes_and_tasks(name: str, 
     assert not (await admin.GetExecutionMetrics(request)).span.spans
 
 
-async def test_the_data_of_an_execution_holds_resolved_inputs_and_outputs(name: str, admin: AdminServiceStub) -> None:
+async def test_data_of_an_execution_has_resolved_inputs_and_outputs(name: str, admin: AdminServiceStub) -> None:
     wanted = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
     data = await admin.GetExecutionData(execution_pb2.WorkflowExecutionGetDataRequest(id=wanted))
     assert json_format.MessageToDict(data.full_inputs)["literals"] == {
@@ -163,7 +163,7 @@ MISSING = [read for read in reads("nowhere") if not read.rpc.startswith("List")]
 
 
 @pytest.mark.parametrize("read", MISSING, ids=lambda read: read.rpc)
-async def test_what_is_not_there_is_an_error_in_each_encoding(
+async def test_missing_entity_is_an_error_in_each_encoding(
     read: Read, admin: AdminServiceStub, data_proxy: DataProxyServiceStub, sandbox: Sandbox
 ) -> None:
     call = getattr(admin, read.rpc, None) or getattr(data_proxy, read.rpc)
@@ -173,7 +173,7 @@ async def test_what_is_not_there_is_an_error_in_each_encoding(
         camel = await client.get(read.path, headers=CAMEL)
         snake = await client.get(read.path, headers=SNAKE)
         binary = await client.get(read.path, headers=BINARY)
-    assert [answer.status_code for answer in (camel, snake, binary)] == [404, 404, 404]
+    assert [response.status_code for response in (camel, snake, binary)] == [404, 404, 404]
     expected: dict[str, Any] = {"code": 5, "message": missing.value.details(), "details": []}
     assert camel.json() == expected
     assert snake.json() == expected

@@ -1,4 +1,4 @@
-"""What clients ask of the control plane itself: its version, and who they are when nobody has to say."""
+"""Calls about the control plane itself: its version, resource limits, and the services of authentication."""
 
 import grpc
 import httpx
@@ -20,42 +20,40 @@ from tests.support.sandbox import Sandbox
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_the_version_is_that_of_the_code_and_commit_that_run(admin: AdminServiceStub, sandbox: Sandbox) -> None:
-    told = (await admin.GetVersion(GetVersionRequest())).control_plane_version
-    assert (told.Version, told.Build) == (f"v{running().version}", running().commit)
-    assert told.BuildTime
+async def test_version_is_that_of_the_running_code_and_commit(admin: AdminServiceStub, sandbox: Sandbox) -> None:
+    version = (await admin.GetVersion(GetVersionRequest())).control_plane_version
+    assert (version.Version, version.Build) == (f"v{running().version}", running().commit)
+    assert version.BuildTime
     async with httpx.AsyncClient(base_url=sandbox.url) as client:
-        answers = [
+        responses = [
             await client.get("/api/v1/version", headers=accept) for accept in ({}, {"Accept": "application/json"})
         ]
-    expected = {"Build": told.Build, "Version": told.Version, "BuildTime": told.BuildTime}
-    assert answers[0].json() == {"controlPlaneVersion": expected}
-    assert answers[1].json() == {"control_plane_version": expected}
+    expected = {"Build": version.Build, "Version": version.Version, "BuildTime": version.BuildTime}
+    assert responses[0].json() == {"controlPlaneVersion": expected}
+    assert responses[1].json() == {"control_plane_version": expected}
 
 
-async def test_tasks_may_ask_for_more_than_a_platform_gives_by_default(
-    admin: AdminServiceStub, sandbox: Sandbox
-) -> None:
+async def test_tasks_may_request_more_than_the_default_limits(admin: AdminServiceStub, sandbox: Sandbox) -> None:
     """As `pyflyte register --resource-requests` of flytekit's own tests does."""
-    asked = [(Resources.MEMORY, "1100Mi"), (Resources.CPU, "64"), (Resources.EPHEMERAL_STORAGE, "1Ti")]
+    amounts = [(Resources.MEMORY, "1100Mi"), (Resources.CPU, "64"), (Resources.EPHEMERAL_STORAGE, "1Ti")]
     for version in ("grpc", "rest"):
         request = task("asks.for.much", {}, {}, version)
-        for name, value in asked:
+        for name, value in amounts:
             request.spec.template.container.resources.requests.add(name=name, value=value)
             request.spec.template.container.resources.limits.add(name=name, value=value)
         if version == "grpc":
             await admin.CreateTask(request)
         else:
             async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as client:
-                answer = await client.post("tasks", json=json_format.MessageToDict(request))
-                assert (answer.status_code, answer.json()) == (200, {})
+                response = await client.post("tasks", json=json_format.MessageToDict(request))
+                assert (response.status_code, response.json()) == (200, {})
         stored = await admin.GetTask(ObjectGetRequest(id=request.id))
         container = stored.closure.compiled_task.template.container
-        assert [(entry.name, entry.value) for entry in container.resources.requests] == asked
+        assert [(entry.name, entry.value) for entry in container.resources.requests] == amounts
 
 
-async def test_without_authentication_nobody_serves_its_services(sandbox: Sandbox) -> None:
-    """Clients ask them only after an UNAUTHENTICATED, which nothing answers (clients.md L4)."""
+async def test_services_of_authentication_are_unimplemented(sandbox: Sandbox) -> None:
+    """Clients call them only after UNAUTHENTICATED, which is never returned (clients.md#no-authentication)."""
     async with sandbox.channel() as channel:
         metadata, identity = AuthMetadataServiceStub(channel), IdentityServiceStub(channel)
         for call, service in (
@@ -74,8 +72,8 @@ async def test_without_authentication_nobody_serves_its_services(sandbox: Sandbo
         ("/config/v1/flyte_client", "AuthMetadataService"),
     ],
 )
-async def test_their_rest_paths_are_501(sandbox: Sandbox, path: str, service: str) -> None:
+async def test_rest_paths_of_authentication_are_501(sandbox: Sandbox, path: str, service: str) -> None:
     async with httpx.AsyncClient(base_url=sandbox.url) as client:
-        answer = await client.get(path)
-    assert (answer.status_code, answer.json()["code"]) == (501, 12)
-    assert answer.json()["message"] == f"unknown service flyteidl.service.{service}"
+        response = await client.get(path)
+    assert (response.status_code, response.json()["code"]) == (501, 12)
+    assert response.json()["message"] == f"unknown service flyteidl.service.{service}"

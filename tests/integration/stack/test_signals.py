@@ -1,4 +1,4 @@
-"""SignalService through the gateway, by gRPC and REST (executions.md section 10)."""
+"""SignalService through the gateway, by gRPC and REST (executions.md#signalservice)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -52,50 +52,50 @@ async def signals(sandbox: Sandbox) -> AsyncIterator[SignalServiceStub]:
         yield SignalServiceStub(channel)
 
 
-async def test_a_gate_asks_is_answered_and_finds_the_answer(signals: SignalServiceStub, sandbox: Sandbox) -> None:
+async def test_signal_of_a_gate_is_made_set_and_read(signals: SignalServiceStub, sandbox: Sandbox) -> None:
     name = "signals-one"
     identifier = signal_id(name, "freigäbe")
-    asked = SignalGetOrCreateRequest(id=identifier, type=BOOLEAN)
-    assert await signals.GetOrCreateSignal(asked) == Signal(id=identifier, type=BOOLEAN)
+    request = SignalGetOrCreateRequest(id=identifier, type=BOOLEAN)
+    assert await signals.GetOrCreateSignal(request) == Signal(id=identifier, type=BOOLEAN)
     await refused(
         signals.SetSignal(SignalSetRequest(id=identifier, value=value(integer=1))),
         INVALID,
         "is not castable to existing",
     )
-    assert not (await signals.GetOrCreateSignal(asked)).HasField("value")
+    assert not (await signals.GetOrCreateSignal(request)).HasField("value")
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as rest:
         body = json_format.MessageToDict(SignalSetRequest(id=identifier, value=value(boolean=False)))
         assert (await rest.post("signals", json=body)).json() == {}
-        assert (await signals.GetOrCreateSignal(asked)).value == value(boolean=False)
+        assert (await signals.GetOrCreateSignal(request)).value == value(boolean=False)
         await signals.SetSignal(SignalSetRequest(id=identifier, value=value(boolean=True)))
-        found = await signals.ListSignals(listed(name))
-        assert list(found.signals) == [Signal(id=identifier, type=BOOLEAN, value=value(boolean=True))]
+        page = await signals.ListSignals(listed(name))
+        assert list(page.signals) == [Signal(id=identifier, type=BOOLEAN, value=value(boolean=True))]
         path = f"signals/{PROJECT}/{DOMAIN}/{name}"
-        answer = await rest.get(path, params={"limit": "100"})
-        assert json_format.ParseDict(answer.json(), SignalList()) == found
+        response = await rest.get(path, params={"limit": "100"})
+        assert json_format.ParseDict(response.json(), SignalList()) == page
         binary = await rest.get(path, params={"limit": "100"}, headers={"accept": "application/octet-stream"})
-        assert SignalList.FromString(binary.content) == found
+        assert SignalList.FromString(binary.content) == page
 
 
-async def test_asked_again_with_another_type_it_is_the_same_signal(signals: SignalServiceStub) -> None:
+async def test_request_with_another_type_returns_the_same_signal(signals: SignalServiceStub) -> None:
     identifier = signal_id("signals-type", "s")
     first = await signals.GetOrCreateSignal(SignalGetOrCreateRequest(id=identifier, type=BOOLEAN))
     assert await signals.GetOrCreateSignal(SignalGetOrCreateRequest(id=identifier, type=STRING)) == first
 
 
-async def test_two_hundred_that_ask_at_once_find_one_signal(signals: SignalServiceStub) -> None:
+async def test_two_hundred_concurrent_requests_make_one_signal(signals: SignalServiceStub) -> None:
     identifier = signal_id("signals-many", "s")
     request = SignalGetOrCreateRequest(id=identifier, type=STRING)
-    answers = await asyncio.gather(*(signals.GetOrCreateSignal(request) for _ in range(200)))
-    assert answers == [Signal(id=identifier, type=STRING)] * 200
+    responses = await asyncio.gather(*(signals.GetOrCreateSignal(request) for _ in range(200)))
+    assert responses == [Signal(id=identifier, type=STRING)] * 200
     assert len((await signals.ListSignals(listed("signals-many"))).signals) == 1
-    texts = [value(string_value=f"answer {number}") for number in range(50)]
+    texts = [value(string_value=f"response {number}") for number in range(50)]
     set_ = [signals.SetSignal(SignalSetRequest(id=identifier, value=text)) for text in texts]
     assert await codes(set_) == [grpc.StatusCode.OK] * 50
     assert (await signals.GetOrCreateSignal(request)).value in texts
 
 
-async def test_a_list_is_paged_sorted_and_filtered(signals: SignalServiceStub) -> None:
+async def test_list_is_paged_sorted_and_filtered(signals: SignalServiceStub) -> None:
     name = "signals-list"
     for signal in ("b", "a", "c"):
         await signals.GetOrCreateSignal(SignalGetOrCreateRequest(id=signal_id(name, signal), type=BOOLEAN))
@@ -103,7 +103,7 @@ async def test_a_list_is_paged_sorted_and_filtered(signals: SignalServiceStub) -
 
     async def names(**more: Any) -> tuple[list[str], str]:
         page = await signals.ListSignals(listed(name, **more))
-        return [one.id.signal_id for one in page.signals], page.token
+        return [signal.id.signal_id for signal in page.signals], page.token
 
     assert await names() == (["b", "a", "c"], "")
     assert await names(limit=2) == (["b", "a"], "2")
@@ -115,13 +115,11 @@ async def test_a_list_is_paged_sorted_and_filtered(signals: SignalServiceStub) -
     assert await signals.ListSignals(listed("signals-never")) == SignalList()
 
 
-async def test_a_list_without_limit_has_a_hundred_by_grpc_and_rest(
-    signals: SignalServiceStub, sandbox: Sandbox
-) -> None:
+async def test_list_without_limit_has_a_hundred_by_grpc_and_rest(signals: SignalServiceStub, sandbox: Sandbox) -> None:
     name = "signals-without-limit"
-    asked = [SignalGetOrCreateRequest(id=signal_id(name, f"s{number}"), type=BOOLEAN) for number in range(101)]
-    await asyncio.gather(*map(signals.GetOrCreateSignal, asked))
-    page = await signals.ListSignals(SignalListRequest(workflow_execution_id=asked[0].id.execution_id))
+    requests = [SignalGetOrCreateRequest(id=signal_id(name, f"s{number}"), type=BOOLEAN) for number in range(101)]
+    await asyncio.gather(*map(signals.GetOrCreateSignal, requests))
+    page = await signals.ListSignals(SignalListRequest(workflow_execution_id=requests[0].id.execution_id))
     assert (len(page.signals), page.token) == (100, "100")
     async with httpx.AsyncClient(base_url=f"{sandbox.url}/api/v1/") as rest:
         path = f"signals/{PROJECT}/{DOMAIN}/{name}"
@@ -150,7 +148,7 @@ async def test_a_list_without_limit_has_a_hundred_by_grpc_and_rest(
         ),
     ],
 )
-async def test_a_bad_call_is_invalid_argument(
+async def test_bad_call_is_invalid_argument(
     rpc: str, request_: Message, message: str, signals: SignalServiceStub
 ) -> None:
     await refused(getattr(signals, rpc)(request_), INVALID, message)

@@ -1,4 +1,7 @@
-"""TerminateExecution and UpdateExecution through the gateway, by gRPC and REST (executions.md 4.2 and 4.3)."""
+"""TerminateExecution and UpdateExecution through the gateway, by gRPC and REST.
+
+(executions.md#terminateexecution, executions.md#updateexecution)
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,14 +37,14 @@ INVALID, MISSING, OVER = (
 )
 CAUSE = "wrong data — 停止 🛑\n" + "é" * 100
 UNKNOWN_STATE = 7
-NOBODY = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="neverlaunched")
+NEVER_LAUNCHED = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name="neverlaunched")
 
 Rest = Callable[..., Awaitable[httpx.Response]]
 
 
 @pytest.fixture
 def rest(sandbox: Sandbox) -> Rest:
-    """Send a request about an execution."""
+    """Return a function that sends a request about an execution over REST."""
 
     async def send(method: str, identifier: WorkflowExecutionIdentifier, body: Any) -> httpx.Response:
         path = f"/api/v1/executions/{identifier.project}/{identifier.domain}/{identifier.name}"
@@ -52,8 +55,8 @@ def rest(sandbox: Sandbox) -> Rest:
 
 
 async def get(admin: AdminServiceStub, identifier: WorkflowExecutionIdentifier) -> Execution:
-    found: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=identifier))
-    return found
+    execution: Execution = await admin.GetExecution(WorkflowExecutionGetRequest(id=identifier))
+    return execution
 
 
 async def report(admin: AdminServiceStub, identifier: WorkflowExecutionIdentifier, phase: str, seconds: int) -> None:
@@ -64,7 +67,7 @@ async def report(admin: AdminServiceStub, identifier: WorkflowExecutionIdentifie
     await admin.CreateWorkflowEvent(WorkflowExecutionEventRequest(request_id=f"{identifier.name}{phase}", event=event))
 
 
-async def test_a_terminated_execution_keeps_cause_and_phase_until_its_engine_reports(
+async def test_terminated_execution_has_cause_and_phase_until_its_engine_reports(
     admin: AdminServiceStub, plums: Identifier, rest: Rest
 ) -> None:
     identifier = await launch(admin, plums)
@@ -76,8 +79,8 @@ async def test_a_terminated_execution_keeps_cause_and_phase_until_its_engine_rep
     closure = (await get(admin, identifier)).closure
     assert (closure.phase, closure.abort_metadata.cause) == (WorkflowExecution.ABORTING, CAUSE)
     assert (closure.updated_at, closure.started_at) == (running.updated_at, running.started_at)
-    told = (await rest("GET", identifier, None)).json()["closure"]
-    assert (told["phase"], told["abortMetadata"]["cause"]) == ("ABORTING", CAUSE)
+    read = (await rest("GET", identifier, None)).json()["closure"]
+    assert (read["phase"], read["abortMetadata"]["cause"]) == ("ABORTING", CAUSE)
     whole = f"for workflow execution {identifier_text(identifier)}"
     aborting = f"Invalid phase change from aborting to SUCCEEDING {whole}"
     await refused(report(admin, identifier, "SUCCEEDING", 5), OVER, aborting)
@@ -90,7 +93,7 @@ async def test_a_terminated_execution_keeps_cause_and_phase_until_its_engine_rep
 
 
 @pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"])
-async def test_what_has_ended_cannot_be_terminated(
+async def test_execution_that_has_ended_cannot_be_terminated(
     phase: str, admin: AdminServiceStub, plums: Identifier, rest: Rest
 ) -> None:
     identifier = await launch(admin, plums)
@@ -100,9 +103,9 @@ async def test_what_has_ended_cannot_be_terminated(
     message = "Cannot abort an already terminated workflow execution"
     error = await refused(admin.TerminateExecution(ExecutionTerminateRequest(id=identifier)), OVER, message)
     assert detail_of(error, EventFailureReason()).already_in_terminal_state.current_phase == phase
-    answer = await rest("DELETE", identifier, {"cause": CAUSE})
-    assert (answer.status_code, answer.json()["message"]) == (400, message)
-    assert answer.json()["details"][0]["already_in_terminal_state"] == {"current_phase": phase}
+    response = await rest("DELETE", identifier, {"cause": CAUSE})
+    assert (response.status_code, response.json()["message"]) == (400, message)
+    assert response.json()["details"][0]["already_in_terminal_state"] == {"current_phase": phase}
     assert await get(admin, identifier) == before
 
 
@@ -114,27 +117,27 @@ async def test_ids_are_checked_part_by_part(rpc: str, admin: AdminServiceStub, r
     await refused(call(request(id=WorkflowExecutionIdentifier())), INVALID, "missing project")
     await refused(call(request(id=WorkflowExecutionIdentifier(project="p"))), INVALID, "missing domain")
     await refused(call(request(id=WorkflowExecutionIdentifier(project="p", domain="d"))), INVALID, "missing name")
-    missing = f"missing entity of type execution with identifier {NOBODY}".partition(" with ")[0]
-    error = await refused(call(request(id=NOBODY)), MISSING, missing)
-    answer = await rest({"TerminateExecution": "DELETE", "UpdateExecution": "PUT"}[rpc], NOBODY, {})
-    assert (answer.status_code, answer.json()["message"]) == (404, error.details())
+    missing = f"missing entity of type execution with identifier {NEVER_LAUNCHED}".partition(" with ")[0]
+    error = await refused(call(request(id=NEVER_LAUNCHED)), MISSING, missing)
+    response = await rest({"TerminateExecution": "DELETE", "UpdateExecution": "PUT"}[rpc], NEVER_LAUNCHED, {})
+    assert (response.status_code, response.json()["message"]) == (404, error.details())
 
 
-async def test_an_archived_execution_leaves_the_lists_and_comes_back(
+async def test_archived_execution_is_in_no_list_until_it_is_active_again(
     admin: AdminServiceStub, plums: Identifier, rest: Rest
 ) -> None:
     identifier = await launch(admin, plums)
     before = (await get(admin, identifier)).closure
 
     async def listed(filters: str = "") -> bool:
-        place = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
+        whole_domain = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
         wanted = f"eq(execution_name,{identifier.name})" + filters
-        request = ResourceListRequest(id=place, limit=10, filters=wanted)
+        request = ResourceListRequest(id=whole_domain, limit=10, filters=wanted)
         return bool((await admin.ListExecutions(request)).executions)
 
     assert await listed()
-    answer = await rest("PUT", identifier, {"state": "EXECUTION_ARCHIVED"})
-    assert (answer.status_code, answer.json()) == (200, {})
+    response = await rest("PUT", identifier, {"state": "EXECUTION_ARCHIVED"})
+    assert (response.status_code, response.json()) == (200, {})
     archived = (await get(admin, identifier)).closure
     assert archived.state_change_details.state == EXECUTION_ARCHIVED
     assert archived.state_change_details.occurred_at.ToDatetime() > before.created_at.ToDatetime()
@@ -146,17 +149,17 @@ async def test_an_archived_execution_leaves_the_lists_and_comes_back(
     assert (await get(admin, identifier)).closure.state_change_details.state == EXECUTION_ACTIVE
 
 
-async def test_a_state_of_a_later_release_is_kept_by_its_number(
+async def test_state_of_a_later_release_is_stored_by_its_number(
     admin: AdminServiceStub, plums: Identifier, rest: Rest
 ) -> None:
     identifier = await launch(admin, plums)
     await admin.UpdateExecution(ExecutionUpdateRequest(id=identifier, state=UNKNOWN_STATE))  # type: ignore[arg-type]
     assert (await get(admin, identifier)).closure.state_change_details.state == UNKNOWN_STATE
-    told = (await rest("GET", identifier, None)).json()
-    assert told["closure"]["stateChangeDetails"]["state"] == UNKNOWN_STATE
-    answer = await rest("PUT", identifier, {"state": UNKNOWN_STATE + 1})
-    assert answer.status_code == 200
+    read = (await rest("GET", identifier, None)).json()
+    assert read["closure"]["stateChangeDetails"]["state"] == UNKNOWN_STATE
+    response = await rest("PUT", identifier, {"state": UNKNOWN_STATE + 1})
+    assert response.status_code == 200
     assert (await get(admin, identifier)).closure.state_change_details.state == UNKNOWN_STATE + 1
-    answer = await rest("PUT", identifier, {"state": "NO_SUCH_STATE"})
-    assert (answer.status_code, answer.json()["code"]) == (400, INVALID.value[0])
+    response = await rest("PUT", identifier, {"state": "NO_SUCH_STATE"})
+    assert (response.status_code, response.json()["code"]) == (400, INVALID.value[0])
     assert (await get(admin, identifier)).closure.state_change_details.state == UNKNOWN_STATE + 1

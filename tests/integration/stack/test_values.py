@@ -1,4 +1,4 @@
-"""Values and configurations at every door that takes them: fitting ones are taken, others are INVALID_ARGUMENT."""
+"""Values and configurations in every method that accepts them: valid ones are accepted, others INVALID_ARGUMENT."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ from tests.support.sandbox import Sandbox
 from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-Door = Callable[[AdminServiceStub, SignalServiceStub, LiteralType, Literal], Awaitable[None]]
+Check = Callable[[AdminServiceStub, SignalServiceStub, LiteralType, Literal], Awaitable[None]]
 
 
 def launch(target: Identifier, value: Literal | None = None) -> ExecutionCreateRequest:
@@ -35,7 +35,7 @@ def launch(target: Identifier, value: Literal | None = None) -> ExecutionCreateR
 
 
 async def registered(admin: AdminServiceStub, declared: LiteralType, name: str) -> Identifier:
-    """A task that takes `x`, and a workflow of it under the same name."""
+    """Register a task with the input `x`, and a workflow of it under the same name."""
     task = entities.task(name, {"x": declared}, {})
     await admin.CreateTask(task)
     node = task_node("n0", name, promise("x", "", "x"))
@@ -43,7 +43,7 @@ async def registered(admin: AdminServiceStub, declared: LiteralType, name: str) 
     return task.id
 
 
-async def taken(admin: AdminServiceStub, signals: SignalServiceStub, declared: LiteralType, value: Literal) -> None:
+async def accepted(admin: AdminServiceStub, signals: SignalServiceStub, declared: LiteralType, value: Literal) -> None:
     name = f"values.{uuid4().hex}"
     task = await registered(admin, declared, name)
     await admin.CreateExecution(launch(task, value))
@@ -55,10 +55,10 @@ async def taken(admin: AdminServiceStub, signals: SignalServiceStub, declared: L
         await admin.CreateLaunchPlan(plan)
         await admin.CreateExecution(launch(plan.id))
     signal = SignalIdentifier(signal_id=name, execution_id=execution_id("values"))
-    asked = SignalGetOrCreateRequest(id=signal, type=declared)
-    await signals.GetOrCreateSignal(asked)
+    request = SignalGetOrCreateRequest(id=signal, type=declared)
+    await signals.GetOrCreateSignal(request)
     await signals.SetSignal(SignalSetRequest(id=signal, value=value))
-    assert (await signals.GetOrCreateSignal(asked)).value == value
+    assert (await signals.GetOrCreateSignal(request)).value == value
 
 
 async def refused_everywhere(
@@ -72,31 +72,33 @@ async def refused_everywhere(
     fixed = entities.launch_plan(f"{name}.fixed", name, fixed=LiteralMap(literals={"x": value}))
     await refused(admin.CreateLaunchPlan(fixed), INVALID, "invalid fixed_input wrong type x, expected")
     signal = SignalIdentifier(signal_id=name, execution_id=execution_id("values"))
-    asked = SignalGetOrCreateRequest(id=signal, type=declared)
-    await signals.GetOrCreateSignal(asked)
-    answer = signals.SetSignal(SignalSetRequest(id=signal, value=value))
-    await refused(answer, INVALID, "is not castable to existing signal type")
-    assert not (await signals.GetOrCreateSignal(asked)).HasField("value")
+    request = SignalGetOrCreateRequest(id=signal, type=declared)
+    await signals.GetOrCreateSignal(request)
+    response = signals.SetSignal(SignalSetRequest(id=signal, value=value))
+    await refused(response, INVALID, "is not castable to existing signal type")
+    assert not (await signals.GetOrCreateSignal(request)).HasField("value")
 
 
 @pytest.mark.parametrize(
-    ("door", "cases"), [(taken, FITTING), (refused_everywhere, [*OTHERS, *FOREIGN_COLORS])], ids=["fitting", "others"]
+    ("check", "cases"),
+    [(accepted, FITTING), (refused_everywhere, [*OTHERS, *FOREIGN_COLORS])],
+    ids=["fitting", "others"],
 )
-async def test_values_are_taken_at_every_door_where_they_fit_the_declared_type(
-    admin: AdminServiceStub, sandbox: Sandbox, door: Door, cases: list[Any]
+async def test_values_are_accepted_by_every_method_where_they_have_the_declared_type(
+    admin: AdminServiceStub, sandbox: Sandbox, check: Check, cases: list[Any]
 ) -> None:
     async with sandbox.channel() as channel:
         signals = SignalServiceStub(channel)
-        await asyncio.gather(*(door(admin, signals, *case.values) for case in cases))
+        await asyncio.gather(*(check(admin, signals, *case.values) for case in cases))
 
 
-# Attributes of one kind are looked at only up to this size.
+# Attributes of one kind are checked only up to this size.
 MAX_BYTES = 65_536
 TOO_LARGE = "size of matching_attributes exceeded 65536 bytes"
 
 
 @pytest.mark.parametrize(("field", "value", "message"), BAD)
-async def test_configurations_that_cannot_run_are_refused_wherever_they_are_written(
+async def test_configurations_that_cannot_run_are_refused_by_every_method(
     admin: AdminServiceStub, plums: Identifier, field: str, value: Any, message: str
 ) -> None:
     request = launch(plums)
@@ -110,5 +112,5 @@ async def test_configurations_that_cannot_run_are_refused_wherever_they_are_writ
     for level in LEVELS:
         scope = (PROJECT, DOMAIN, "values.configured")
         await refused(put(admin, level, scope, given), INVALID, TOO_LARGE if too_large else message)
-    found = await get(admin, LEVELS[0], (PROJECT,), "WORKFLOW_EXECUTION_CONFIG")
-    assert found.matching_attributes.workflow_execution_config.max_parallelism >= 0
+    stored = await get(admin, LEVELS[0], (PROJECT,), "WORKFLOW_EXECUTION_CONFIG")
+    assert stored.matching_attributes.workflow_execution_config.max_parallelism >= 0

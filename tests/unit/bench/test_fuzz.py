@@ -1,4 +1,4 @@
-"""How requests are spoiled, and which answers to them are problems."""
+"""Mutations of requests, and the responses that are problems."""
 
 import random
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
 from flyteidl.event.event_pb2 import TaskExecutionEvent
 from google.protobuf.message import Message
 
-from bench.entities import Place, Shape
+from bench.entities import ProjectDomain, Shape
 from bench.fuzz.calls import LOST, Outcome
 from bench.fuzz.findings import GROWTH_MOST_BYTES, SLOW_SECONDS, Findings, report
 from bench.fuzz.mutations import DEPTHS, mutated, mutated_bytes
 from bench.fuzz.requests import Requests, every_method
 from bench.sequences import play
 
-PLACE = Place("p", "d")
+SCOPE = ProjectDomain("p", "d")
 
 
 def seeded(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311  # the same at every run
+    return random.Random(seed)  # noqa: S311  # the same in every run
 
 
 def depth(message: Message) -> int:
-    """Levels of messages in `message`; map entries count as the message they hold."""
+    """Levels of messages in `message`; map entries count as their values."""
     levels = 0
     for field, value in message.ListFields():
         if field.message_type is None:
@@ -36,7 +36,7 @@ def depth(message: Message) -> int:
     return levels + 1
 
 
-def test_mutated_changes_a_copy_and_repeats_with_the_same_seed() -> None:
+def test_mutated_changes_a_copy_and_is_repeatable_with_the_same_seed() -> None:
     request = ExecutionCreateRequest(project="p", domain="d", name="n")
     copies = [mutated(request, seeded(seed)) for seed in (1, 1, 2, 3, 4)]
     assert request == ExecutionCreateRequest(project="p", domain="d", name="n")
@@ -44,22 +44,22 @@ def test_mutated_changes_a_copy_and_repeats_with_the_same_seed() -> None:
     assert any(copy != request for copy in copies)
 
 
-def test_mutated_nests_as_deep_as_parsers_go() -> None:
+def test_mutated_nests_as_deep_as_parsers_allow() -> None:
     event = TaskExecutionEvent()
     event.custom_info.SetInParent()
     deepest = max(depth(mutated(event, seeded(seed))) for seed in range(2_000))
     assert deepest >= max(DEPTHS)
 
 
-def test_mutated_bytes_changes_what_it_is_given() -> None:
-    spoiled = {mutated_bytes(b"payload", seeded(seed)) for seed in range(20)}
-    assert len(spoiled - {b"payload"}) > 10
+def test_mutated_bytes_differ_from_the_payload() -> None:
+    changed = {mutated_bytes(b"payload", seeded(seed)) for seed in range(20)}
+    assert len(changed - {b"payload"}) > 10
 
 
-def test_requests_has_one_for_every_method() -> None:
-    plays = [play(PLACE, shape) for shape in Shape]
-    requests = Requests(PLACE, plays, ["a" * 20], seeded(1))
-    made = {path: requests.good(path) for path in every_method()}
+def test_requests_have_one_for_every_method() -> None:
+    plays = [play(SCOPE, shape) for shape in Shape]
+    requests = Requests(SCOPE, plays, ["a" * 20], seeded(1))
+    made = {path: requests.valid(path) for path in every_method()}
     assert len(made) > 60
     assert all(type(made[path]) is kind for path, kind in every_method().items())
 
@@ -79,14 +79,16 @@ def test_requests_has_one_for_every_method() -> None:
         (0, LOST, 0.1, True),
     ],
 )
-def test_findings_tell_server_errors_and_slow_answers(code: int, status: int, seconds: float, problem: bool) -> None:
+def test_findings_report_server_errors_and_slow_responses(
+    code: int, status: int, seconds: float, problem: bool
+) -> None:
     findings = Findings()
-    findings.add(Outcome("/s/GetTask", code, status, "said", seconds, "0a"))
+    findings.add(Outcome("/s/GetTask", code, status, "text", seconds, "0a"))
     assert bool(findings.problems) is problem
     assert report(findings, 1).startswith("seed 1: 1 calls of 1 methods\n")
 
 
-def test_findings_tell_memory_that_does_not_level_out() -> None:
+def test_findings_report_memory_that_does_not_level_out() -> None:
     rising: list[Mapping[str, int]] = [{"events": step * GROWTH_MOST_BYTES} for step in range(5)]
     assert Findings(memory=rising).grown
     assert not Findings(memory=[*rising[:3], rising[2], rising[2]]).grown

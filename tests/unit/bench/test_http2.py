@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from bench.answers import OK, UNAVAILABLE, UNKNOWN, Answer
+from bench.answers import OK, UNAVAILABLE, UNKNOWN, Response
 from bench.http2 import Channel
 from services.kit.http2.frames import frame
 
@@ -17,7 +17,7 @@ MEBIBYTE = 1 << 20
 
 
 class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """/echo, /fail (the request is code and message), /both (metadata first, then the request)."""
+    """/echo, /fail (the request is code and message), /metadata (the user agent, and whether there is a deadline)."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         async def echo(request: bytes, _context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
@@ -27,13 +27,13 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in t
             code, _, message = request.decode().partition(" ")
             await context.abort(grpc.StatusCode[code], message)
 
-        async def told(_request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
-            metadata = dict(context.invocation_metadata() or ())
-            left = context.time_remaining()
-            return f"{metadata.get('user-agent')} {left is not None and left > 10}".encode()
+        async def metadata(_request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+            received = dict(context.invocation_metadata() or ())
+            remaining = context.time_remaining()
+            return f"{received.get('user-agent')} {remaining is not None and remaining > 10}".encode()
 
-        found = {"/echo": echo, "/fail": fail, "/told": told}.get(handler_call_details.method)
-        return grpc.unary_unary_rpc_method_handler(found) if found else None
+        method = {"/echo": echo, "/fail": fail, "/metadata": metadata}.get(handler_call_details.method)
+        return grpc.unary_unary_rpc_method_handler(method) if method else None
 
 
 @asynccontextmanager
@@ -65,40 +65,40 @@ async def client() -> AsyncIterator[Channel]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 70, 16_000, 16_384, 16_385, 65_535, 300_000, 5 * MEBIBYTE])
-async def test_a_message_of_any_size_comes_back(client: Channel, size: int) -> None:
+async def test_message_of_any_size_is_sent_and_received(client: Channel, size: int) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
-    assert await client.call("/echo", body[:size]) == Answer(OK, "", body[:size])
+    assert await client.call("/echo", body[:size]) == Response(OK, "", body[:size])
 
 
-async def test_more_calls_than_the_server_takes_at_once_are_all_answered(client: Channel) -> None:
+async def test_calls_beyond_the_servers_stream_limit_all_get_their_response(client: Channel) -> None:
     bodies = [struct.pack(">I", number) * (1 + number * 7 % 9000) for number in range(500)]
-    answers = await asyncio.gather(*(client.call("/echo", body) for body in bodies))
-    assert [answer.body for answer in answers] == bodies
+    responses = await asyncio.gather(*(client.call("/echo", body) for body in bodies))
+    assert [response.body for response in responses] == bodies
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
-async def test_a_failure_comes_with_code_and_message(client: Channel, code: grpc.StatusCode) -> None:
+async def test_failure_has_code_and_message(client: Channel, code: grpc.StatusCode) -> None:
     number: int = code.value[0]
-    answer = await client.call("/fail", f"{code.name} it's 100 % so: äöü ✓".encode())
-    assert answer == Answer(number, "it's 100 % so: äöü ✓", b"")
+    response = await client.call("/fail", f"{code.name} it's 100 % so: äöü ✓".encode())
+    assert response == Response(number, "it's 100 % so: äöü ✓", b"")
 
 
-async def test_an_unknown_method_is_unimplemented(client: Channel) -> None:
-    assert (await client.call("/nobody", b"")).code == grpc.StatusCode.UNIMPLEMENTED.value[0]
+async def test_unknown_method_is_unimplemented(client: Channel) -> None:
+    assert (await client.call("/unknown", b"")).code == grpc.StatusCode.UNIMPLEMENTED.value[0]
 
 
-async def test_the_server_learns_the_deadline_and_who_calls(client: Channel) -> None:
-    assert (await client.call("/told", b"")).body == b"flyteplane-bench True"
+async def test_server_receives_deadline_and_user_agent(client: Channel) -> None:
+    assert (await client.call("/metadata", b"")).body == b"flyteplane-bench True"
 
 
-async def test_nobody_there_is_unavailable() -> None:
+async def test_call_without_a_server_is_unavailable() -> None:
     async with server() as port:
         pass
     async with channel(port) as lost:
         assert (await lost.call("/echo", b"")).code == UNAVAILABLE
 
 
-async def test_a_server_that_comes_back_is_found_again() -> None:
+async def test_channel_connects_again_to_a_server_that_comes_back() -> None:
     async with server() as port, channel(port, 1) as used:
         assert (await used.call("/echo", b"1")).code == OK
         lasting = Channel("127.0.0.1", port, 1)
@@ -109,11 +109,11 @@ async def test_a_server_that_comes_back_is_found_again() -> None:
     assert codes[-1] == OK
 
 
-async def _speaks(*parts: bytes) -> Answer:
-    """The answer to a call of a server that says `parts`, each when it hears something, whatever that is."""
+async def _response_of(*parts: bytes) -> Response:
+    """Return the response of a server that sends one of `parts` after each read, whatever it has read."""
     ended = asyncio.Event()
 
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readexactly(24 + 9 + 18 + 13)  # preface, settings, window
             writer.write(frame(4, 0, 0, b""))
@@ -127,12 +127,12 @@ async def _speaks(*parts: bytes) -> Answer:
             writer.close()
             ended.set()
 
-    listening = await asyncio.start_server(say, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listening, channel(listening.sockets[0].getsockname()[1], 1) as client:
-        answer = await client.call("/x", b"request")
+        response = await client.call("/x", b"request")
         client.close()
         await ended.wait()
-    return answer
+    return response
 
 
 STATUS_OK = bytes.fromhex("000b") + b"grpc-status" + b"\x010"
@@ -151,9 +151,9 @@ RAW = [
 
 
 @pytest.mark.parametrize(("data", "code"), RAW)
-async def test_what_a_server_may_say_is_understood(data: bytes, code: int) -> None:
-    assert (await _speaks(data)).code == code
+async def test_frames_that_a_server_may_send_are_understood(data: bytes, code: int) -> None:
+    assert (await _response_of(data)).code == code
 
 
-async def test_a_refused_call_is_sent_again() -> None:
-    assert (await _speaks(frame(3, 0, 1, struct.pack(">I", 7)), frame(1, 5, 3, STATUS_OK))).code == OK
+async def test_refused_call_is_sent_again() -> None:
+    assert (await _response_of(frame(3, 0, 1, struct.pack(">I", 7)), frame(1, 5, 3, STATUS_OK))).code == OK

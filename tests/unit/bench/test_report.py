@@ -5,12 +5,12 @@ import math
 import pytest
 
 from bench.check import Findings, expected
-from bench.entities import Place, Shape
+from bench.entities import ProjectDomain, Shape
 from bench.report import Result, percentile, render
 from bench.rounds import Played, Tally
 from bench.sequences import Entity, play
 
-PLACE = Place("p", "d")
+SCOPE = ProjectDomain("p", "d")
 
 PERCENTILES = [
     (list(range(1, 101)), 50.0, 50),
@@ -23,22 +23,22 @@ PERCENTILES = [
 ]
 
 
-@pytest.mark.parametrize(("values", "percent", "found"), PERCENTILES)
-def test_a_percentile_is_the_nearest_rank(values: list[float], percent: float, found: float) -> None:
-    assert percentile(values, percent) == found
+@pytest.mark.parametrize(("values", "percent", "expected_value"), PERCENTILES)
+def test_percentile_is_the_nearest_rank(values: list[float], percent: float, expected_value: float) -> None:
+    assert percentile(values, percent) == expected_value
 
 
-def test_nothing_measured_has_no_percentile() -> None:
+def test_percentile_of_no_values_is_nan() -> None:
     assert math.isnan(percentile([], 50))
 
 
-def test_a_report_tells_rates_failures_and_cpu() -> None:
+def test_report_has_rates_failures_and_cpu() -> None:
     tally = Tally(events=[0.001, 0.002], creates=[0.01], in_time=2000, creates_in_time=100)
     tally.errors["/flyteidl.service.AdminService/CreateNodeEvent", 5, "not found"] = 3
     tally.retries["/flyteidl.service.AdminService/CreateTaskEvent", 14] = 4
     text = render(Result("mix, flat out", 10.0, tally, Findings(entities=9, wrong=["x: y"]), {"events": 4.0}))
     for line in (
-        "- events answered OK: 2000, **200 a second**",
+        "- events accepted: 2000, **200 a second**",
         "- errors: 3; retries: 4; executions given up: 0",
         "  - 3 x CreateNodeEvent, code 5: not found",
         "  - 4 retries of CreateTaskEvent after code 14",
@@ -50,23 +50,23 @@ def test_a_report_tells_rates_failures_and_cpu() -> None:
         assert line in text.splitlines()
 
 
-def test_the_report_of_a_long_run_tells_how_the_rate_went() -> None:
+def test_report_of_a_long_run_has_the_rate_of_each_part() -> None:
     tally = Tally(in_time=900, in_parts=[600, 900])
-    told = render(Result("mix", 60.0, tally, Findings(entities=1), {}))
-    assert "  - in 2 equal parts of the time: 20, 10 a second" in told.splitlines()
+    text = render(Result("mix", 60.0, tally, Findings(entities=1), {}))
+    assert "  - in 2 equal parts of the time: 20, 10 a second" in text.splitlines()
     assert "equal parts" not in render(Result("mix", 59.0, tally, Findings(entities=1), {}))
 
 
-def test_what_must_read_back_ends_with_the_last_accepted_event() -> None:
-    single = play(PLACE, Shape.SINGLE)
+def test_expected_phases_end_with_the_last_accepted_event() -> None:
+    single = play(SCOPE, Shape.SINGLE)
     played = Played("x", single, created=True, accepted=len(single.steps))
     assert expected(played) == {step.entity: step.phase for step in single.steps}
     played = Played("x", single, created=True, accepted=4)
     assert expected(played) == {step.entity: step.phase for step in single.steps[:4]}
 
 
-def test_what_a_failed_call_may_have_changed_is_not_expected() -> None:
-    single = play(PLACE, Shape.SINGLE)
+def test_expected_phases_lack_the_entity_of_a_call_in_doubt() -> None:
+    single = play(SCOPE, Shape.SINGLE)
     played = Played("x", single, created=True, accepted=4, doubtful=True)
     assert single.steps[4].entity == Entity("n0")
     assert Entity("n0") not in expected(played)

@@ -1,4 +1,4 @@
-"""What is played agrees with what the engine sends (reference: events.md 6)."""
+"""The sequences are those of the engine (engine.md#event-sequences)."""
 
 from collections import Counter
 from itertools import islice
@@ -12,7 +12,7 @@ from flyteidl.admin.event_pb2 import (
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 
-from bench.entities import FANOUT_NODES, SERVICE, SUBTASKS, Place, Shape
+from bench.entities import FANOUT_NODES, SERVICE, SUBTASKS, ProjectDomain, Shape
 from bench.load import MIX, mixed
 from bench.sequences import (
     CHANGED_TOGETHER,
@@ -27,8 +27,8 @@ from bench.sequences import (
     play,
 )
 
-PLACE = Place("flytesnacks", "development")
-PLAYS = {shape: play(PLACE, shape) for shape in Shape}
+SCOPE = ProjectDomain("flytesnacks", "development")
+PLAYS = {shape: play(SCOPE, shape) for shape in Shape}
 Request = WorkflowExecutionEventRequest | NodeExecutionEventRequest | TaskExecutionEventRequest
 METHODS: dict[str, type[Request]] = {
     "CreateWorkflowEvent": WorkflowExecutionEventRequest,
@@ -39,7 +39,8 @@ NAME = b"f0123456789abcdefghi"
 TASK_EVENTS = 3 + len(POD_REASONS)
 MAP_ROUNDS = SUBTASKS // CHANGED_TOGETHER * len(SUBTASK_PHASES)
 
-# Workflow, node and task events: events.md 6.2 (3 + 3 + 3 k and at least 3 k), 6.3 and 6.4 (2 and one a round).
+# Workflow, node and task events: engine.md#single-task-node (3 + 3 + 3 k and at least 3 k), engine.md#dynamic-nodes and
+# engine.md#map-tasks (2 and one a round).
 COUNTS = {
     Shape.SINGLE: (3, 6, TASK_EVENTS),
     Shape.FANOUT: (3, 3 + 3 * FANOUT_NODES, TASK_EVENTS * FANOUT_NODES),
@@ -53,15 +54,15 @@ def parsed(step: Step) -> Request:
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_each_shape_has_as_many_events_as_the_engine_sends(shape: Shape) -> None:
+def test_sequence_of_each_shape_has_as_many_events_as_the_engine_sends(shape: Shape) -> None:
     methods = Counter(step.path.removeprefix(SERVICE) for step in PLAYS[shape].steps)
     assert tuple(methods[method] for method in METHODS) == COUNTS[shape]
 
 
-def test_a_single_task_is_reported_in_the_order_of_the_engine() -> None:
-    told = [(step.entity, step.phase) for step in PLAYS[Shape.SINGLE].steps]
+def test_single_task_is_reported_in_the_order_of_the_engine() -> None:
+    phases = [(step.entity, step.phase) for step in PLAYS[Shape.SINGLE].steps]
     node, task = Entity("n0"), Entity("n0", is_task=True)
-    assert told == [
+    assert phases == [
         (Entity(), WorkflowExecution.RUNNING),
         (Entity("start-node"), NodeExecution.SUCCEEDED),
         (node, NodeExecution.QUEUED),
@@ -79,7 +80,7 @@ def test_a_single_task_is_reported_in_the_order_of_the_engine() -> None:
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_an_event_for_an_execution_carries_its_name_and_no_stand_in(shape: Shape) -> None:
+def test_event_of_an_execution_has_its_name_and_no_stand_in(shape: Shape) -> None:
     assert len(NAME) == NAME_LENGTH
     for step in PLAYS[shape].steps:
         assert STAND_IN.encode() not in step.of(NAME)
@@ -87,19 +88,19 @@ def test_an_event_for_an_execution_carries_its_name_and_no_stand_in(shape: Shape
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_phases_told_are_those_of_the_events(shape: Shape) -> None:
+def test_phases_of_steps_are_those_of_the_events(shape: Shape) -> None:
     assert all(parsed(step).event.phase == step.phase for step in PLAYS[shape].steps)
 
 
 @pytest.mark.parametrize("shape", Shape)
-def test_everything_ends_succeeded(shape: Shape) -> None:
+def test_every_entity_ends_succeeded(shape: Shape) -> None:
     ends = {step.entity: step.phase for step in PLAYS[shape].steps}
     for entity, phase in ends.items():
         kind = TaskExecution if entity.is_task else NodeExecution if entity.node else WorkflowExecution
         assert phase == kind.SUCCEEDED
 
 
-def test_a_parent_is_reported_before_its_children() -> None:
+def test_parent_is_reported_before_its_children() -> None:
     known: set[str] = set()
     for step in PLAYS[Shape.DYNAMIC].steps:
         assert not step.entity.parent or step.entity.parent in known
@@ -107,7 +108,7 @@ def test_a_parent_is_reported_before_its_children() -> None:
         known.add(step.entity.node)
 
 
-def test_a_dynamic_node_reports_what_it_made() -> None:
+def test_dynamic_node_reports_its_workflow() -> None:
     (made,) = [step for step in PLAYS[Shape.DYNAMIC].steps if step.phase == NodeExecution.DYNAMIC_RUNNING]
     event = NodeExecutionEventRequest.FromString(made.of(NAME)).event
     assert event.is_parent
@@ -117,7 +118,7 @@ def test_a_dynamic_node_reports_what_it_made() -> None:
     assert len(made_workflow.compiled_workflow.primary.template.nodes) == DYNAMIC_NODES + 2
 
 
-def test_every_subtask_of_an_array_goes_through_its_phases() -> None:
+def test_subtasks_of_an_array_go_through_all_phases() -> None:
     phases: dict[int, list[int]] = {index: [] for index in range(SUBTASKS)}
     for step in PLAYS[Shape.MAP].steps:
         if not step.entity.is_task:
@@ -131,17 +132,17 @@ def test_every_subtask_of_an_array_goes_through_its_phases() -> None:
     assert all(seen == whole for seen in phases.values())
 
 
-def test_an_execution_is_created_under_its_name() -> None:
+def test_execution_is_created_under_its_name() -> None:
     request = ExecutionCreateRequest.FromString(PLAYS[Shape.MAP].create_for(NAME))
     assert request.name == NAME.decode()
     assert request.spec.launch_plan.name == "bench.map"
 
 
-def test_a_mix_keeps_its_proportions() -> None:
-    drawn: Counter[Shape] = Counter(one.shape for one in islice(mixed(list(PLAYS.values())), 100))
+def test_mix_has_its_proportions() -> None:
+    drawn: Counter[Shape] = Counter(play.shape for play in islice(mixed(list(PLAYS.values())), 100))
     assert drawn == MIX
 
 
-def test_one_shape_alone_is_a_mix_too() -> None:
+def test_mix_of_one_shape_has_only_that() -> None:
     single: Play = PLAYS[Shape.SINGLE]
-    assert [one.shape for one in islice(mixed([single]), 3)] == [Shape.SINGLE] * 3
+    assert [play.shape for play in islice(mixed([single]), 3)] == [Shape.SINGLE] * 3

@@ -27,11 +27,11 @@ def test_settings_page_is_current() -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_every_setting_is_explained(process: str) -> None:
+def test_every_setting_has_a_description(process: str) -> None:
     assert not [name for name, field in PROCESSES[process].model_fields.items() if not field.description]
 
 
-def test_every_variable_of_the_sandbox_is_explained() -> None:
+def test_every_variable_of_the_sandbox_has_a_description() -> None:
     assert all(variable.description for variable in VARIABLES)
 
 
@@ -56,6 +56,6 @@ def test_every_setting_of_services_is_defined_once() -> None:
     assert not {name: kinds for name, kinds in definitions.items() if len(kinds) > 1}
 
 
-def test_gateway_takes_messages_of_the_size_that_services_take() -> None:
+def test_gateway_and_services_have_the_same_size_limit() -> None:
     gateway, services = (model.model_fields["max_message_bytes"] for model in (PROCESSES["gateway"], ProcessSettings))
     assert gateway.default == services.default

@@ -1,4 +1,4 @@
-"""The four descriptor sets are whole and bent as the scripts expect, and the REST patterns are flyteidl's."""
+"""The four descriptor sets are complete and changed as the scripts need, and the REST patterns are flyteidl's."""
 
 import pytest
 from flyteidl.admin import project_attributes_pb2
@@ -18,19 +18,19 @@ UPDATE_PROJECT_ATTRIBUTES = "flyteidl.admin.ProjectAttributesUpdateRequest"
 def pool_of(file_set: FileDescriptorSet) -> DescriptorPool:
     pool = DescriptorPool()
     for file in file_set.file:
-        pool.Add(file)  # raises when an import does not come before
+        pool.Add(file)  # raises when an import comes later
     return pool
 
 
 @pytest.mark.parametrize(("body", "reply"), descriptors.FORMS)
-def test_every_set_is_whole(body: Form, reply: Form) -> None:
+def test_descriptor_set_has_every_method(body: Form, reply: Form) -> None:
     pool = pool_of(descriptors.descriptor_set(body, reply))
     services = [pool.FindServiceByName(service) for service in descriptors.SERVICES]
     assert sum(len(service.methods) for service in services) == len(descriptors.methods())
 
 
 @pytest.mark.parametrize(("body", "reply"), descriptors.FORMS)
-def test_every_type_that_a_field_names_is_imported_by_its_own_file(body: Form, reply: Form) -> None:
+def test_type_of_every_field_is_imported_by_the_fields_file(body: Form, reply: Form) -> None:
     file_set = descriptors.descriptor_set(body, reply)
     home = {f".{file.package}.{message.name}": file.name for file in file_set.file for message in file.message_type}
     for file in file_set.file:
@@ -49,7 +49,7 @@ def public_imports(file_set: FileDescriptorSet, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("body", Form)
-def test_a_binary_reply_is_of_one_type_for_every_method(body: Form) -> None:
+def test_binary_reply_of_every_method_is_an_http_body(body: Form) -> None:
     pool = pool_of(descriptors.descriptor_set(body, Form.BINARY))
     for name in descriptors.SERVICES:
         for method in pool.FindServiceByName(name).methods:
@@ -57,7 +57,7 @@ def test_a_binary_reply_is_of_one_type_for_every_method(body: Form) -> None:
 
 
 @pytest.mark.parametrize(("body", "reply"), descriptors.FORMS)
-def test_a_body_travels_in_the_extra_field_when_it_is_binary_or_the_path_has_variables(body: Form, reply: Form) -> None:
+def test_body_is_in_the_extra_field_when_it_is_binary_or_the_path_has_variables(body: Form, reply: Form) -> None:
     pool = pool_of(descriptors.descriptor_set(body, reply))
     for pattern in descriptors.rest_patterns():
         field = input_of(pool, pattern).fields_by_name.get(descriptors.BODY_NAME)
@@ -74,23 +74,23 @@ def input_of(pool: DescriptorPool, pattern: descriptors.Pattern) -> Descriptor:
     return input_type
 
 
-def test_the_bent_request_reads_the_bytes_of_the_original() -> None:
+def test_changed_request_reads_the_bytes_of_the_original() -> None:
     pool = pool_of(descriptors.descriptor_set(Form.JSON, Form.JSON))
-    bent_class = GetMessageClass(pool.FindMessageTypeByName(f"{UPDATE_PROJECT_ATTRIBUTES}Rest"))
+    changed_class = GetMessageClass(pool.FindMessageTypeByName(f"{UPDATE_PROJECT_ATTRIBUTES}Rest"))
     original = project_attributes_pb2.ProjectAttributesUpdateRequest()
     original.attributes.project = "p"
     original.attributes.matching_attributes.cluster_resource_attributes.attributes["cpu"] = "2"
-    assert bent_class.FromString(original.SerializeToString()).SerializeToString() == original.SerializeToString()
+    assert changed_class.FromString(original.SerializeToString()).SerializeToString() == original.SerializeToString()
 
 
-def test_the_installed_descriptors_stay_as_they_are() -> None:
+def test_installed_descriptors_stay_unchanged() -> None:
     descriptors.descriptor_set(Form.BINARY, Form.BINARY)
     method = descriptors.SERVICE_MODULES[0].DESCRIPTOR.services_by_name["AdminService"].methods_by_name["UpdateProject"]
     assert method.input_type.full_name == "flyteidl.admin.Project"
     assert method.GetOptions().Extensions[annotations_pb2.http].body == "*"
 
 
-def test_no_request_of_flyteidl_has_the_extra_field_s_number() -> None:
+def test_extra_field_has_a_number_that_flyteidl_does_not_use() -> None:
     for pattern in descriptors.rest_patterns():
         assert descriptors.BODY_FIELD not in input_of(descriptor_pool.Default(), pattern).fields_by_number
 
@@ -100,6 +100,6 @@ def test_lists_without_a_name_have_patterns_of_their_own() -> None:
     assert shapes == {"/api/v1/tasks/*/*/*", "/api/v1/tasks/*/*"}
 
 
-def test_no_two_patterns_of_a_verb_have_one_shape() -> None:
+def test_patterns_of_a_verb_have_different_shapes() -> None:
     patterns = [(pattern.verb, pattern.shape) for pattern in descriptors.rest_patterns()]
     assert len(patterns) == len(set(patterns)) == 69

@@ -1,4 +1,4 @@
-"""What is rendered: files that fit together, clusters for every kind of address, and clear refusals."""
+"""Rendering: files that fit together, clusters for every kind of address, and clear error messages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return yaml.safe_load(render(tmp_path_factory.mktemp("out") / "new", settings()).read_text())
 
 
-def test_every_file_that_the_configuration_names_is_there(config: Any) -> None:
+def test_every_file_that_the_configuration_names_exists(config: Any) -> None:
     def files(value: Any) -> list[str]:
         if isinstance(value, dict):
             own = [value[key] for key in ("filename", "proto_descriptor") if key in value]
@@ -50,7 +50,7 @@ def test_every_file_that_the_configuration_names_is_there(config: Any) -> None:
     assert all(Path(file).is_absolute() and Path(file).stat().st_size for file in named)
 
 
-def test_rendering_again_gives_the_same(tmp_path: Path) -> None:
+def test_rendering_again_writes_the_same(tmp_path: Path) -> None:
     render(tmp_path, settings())
     first = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     render(tmp_path, settings())
@@ -58,13 +58,13 @@ def test_rendering_again_gives_the_same(tmp_path: Path) -> None:
 
 
 def test_each_method_has_one_route_to_its_owner(config: Any) -> None:
-    found = {
+    owners = {
         route["match"]["path"]: route["route"]["cluster"] for route in routes_of(config) if "/f" in str(route["match"])
     }
-    assert found == {f"/{method.name}": method.owner for method in load().methods}
+    assert owners == {f"/{method.name}": method.owner for method in load().methods}
 
 
-def test_grpc_routes_come_first_and_switch_no_rest_filter_on(config: Any) -> None:
+def test_grpc_routes_come_first_and_enable_no_rest_filter(config: Any) -> None:
     grpc = [route for route in routes_of(config) if "content-type" in str(route["match"])]
     assert routes_of(config)[: len(grpc)] == grpc
     no_call, of_pages, *native = grpc
@@ -107,7 +107,7 @@ def test_objects_are_routed_only_when_there_is_a_store(tmp_path: Path, config: A
     assert retries["retry_on"] == "connect-failure,refused-stream,reset-before-request"
 
 
-def test_no_page_is_told_that_it_may_call_unless_its_origin_is_listed(tmp_path: Path) -> None:
+def test_cors_policy_and_script_allow_only_listed_origins(tmp_path: Path) -> None:
     host = manager_of(bootstrap(load(), tmp_path, settings()))["route_config"]["virtual_hosts"][0]
     assert host["typed_per_filter_config"] == {}
     origins = ["https://a.example", "http://b.example:8080"]
@@ -120,22 +120,22 @@ def test_no_page_is_told_that_it_may_call_unless_its_origin_is_listed(tmp_path: 
     assert 'HOSTS = {["c.example"] = true}' in script
 
 
-def test_the_access_log_is_a_choice(tmp_path: Path) -> None:
+def test_access_log_is_optional(tmp_path: Path) -> None:
     assert manager_of(bootstrap(load(), tmp_path, settings()))["access_log"] == []
     assert len(manager_of(bootstrap(load(), tmp_path, settings(access_log=True)))["access_log"]) == 1
 
 
-def test_a_call_may_rest_for_longer_than_its_service_may_think(config: Any) -> None:
+def test_idle_timeout_of_a_call_is_longer_than_its_time_limit(config: Any) -> None:
     for route in routes_of(config):
         action = route.get("route", {})
         if action.get("timeout", "0s") != "0s":
-            thinks, rests = (float(action[key].removesuffix("s")) for key in ("timeout", "idle_timeout"))
-            assert thinks < rests, route
-            assert thinks < float(limits.LONGEST_REQUEST.removesuffix("s")), route
+            limit, idle = (float(action[key].removesuffix("s")) for key in ("timeout", "idle_timeout"))
+            assert limit < idle, route
+            assert limit < float(limits.LONGEST_REQUEST.removesuffix("s")), route
 
 
 @pytest.mark.parametrize("body", Form)
-def test_the_longest_body_is_known_to_every_filter_that_reads_it(tmp_path: Path, body: Form) -> None:
+def test_size_limit_of_bodies_is_the_same_in_every_filter(tmp_path: Path, body: Form) -> None:
     largest = filters.largest_body(body, 1024)
     render(tmp_path, settings(max_message_bytes=1024))
     assert f"{body} = {largest}" in (tmp_path / "outer.lua").read_text()
@@ -148,7 +148,7 @@ def test_the_longest_body_is_known_to_every_filter_that_reads_it(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("hosts", "dns", "judged"),
+    ("hosts", "dns", "checked"),
     [
         (["127.0.0.1"], False, False),
         (["::1"], False, False),
@@ -158,13 +158,13 @@ def test_the_longest_body_is_known_to_every_filter_that_reads_it(tmp_path: Path,
     ],
 )
 @pytest.mark.parametrize("make", [grpc_cluster, http_cluster])
-def test_a_single_server_is_never_judged(
-    make: Callable[[str, list[Address]], dict[str, Any]], hosts: list[str], dns: bool, judged: bool
+def test_cluster_of_a_single_server_has_no_health_checks(
+    make: Callable[[str, list[Address]], dict[str, Any]], hosts: list[str], dns: bool, checked: bool
 ) -> None:
     cluster = make("registry", [Address(host, 80) for host in hosts])
     assert ("cluster_type" in cluster) == dns
     assert (cluster.get("type") == "STATIC") != dns
-    assert ("health_checks" in cluster) == ("outlier_detection" in cluster) == judged
+    assert ("health_checks" in cluster) == ("outlier_detection" in cluster) == checked
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,11 @@ def test_a_single_server_is_never_judged(
         ("unix:/run/registry.sock", Address("/run/registry.sock", 0)),
     ],
 )
-def test_an_address_is_host_and_port_or_a_socket(text: str, address: Address) -> None:
+def test_address_is_host_and_port_or_a_socket(text: str, address: Address) -> None:
     assert Address.parse(text) == address
 
 
-def test_a_socket_is_a_fixed_address_without_a_network() -> None:
+def test_socket_is_a_fixed_address_without_a_network() -> None:
     cluster = grpc_cluster("registry", [Address.parse("unix:/run/registry.sock")])
     (endpoints,) = cluster["load_assignment"]["endpoints"]
     assert endpoints["lb_endpoints"] == [{"endpoint": {"address": {"pipe": {"path": "/run/registry.sock"}}}}]
@@ -189,12 +189,14 @@ def test_a_socket_is_a_fixed_address_without_a_network() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "80", ":80", "host", "host:", "host:port", "host:-1", "unix:", "unix:a.sock"])
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_text_that_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(AddressError, match="is not host:port"):
         Address.parse(text)
 
 
-def test_the_command_writes_and_names_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_the_configuration_and_prints_its_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     others = ["--reflection", "a:1", "--objects", "a:1,b:2"]
     main(["render", "--out", str(tmp_path), "--listen", "127.0.0.1:1", *others, *UPSTREAMS])
     config = yaml.safe_load(Path(capsys.readouterr().out.strip()).read_text())
@@ -207,10 +209,10 @@ def test_the_command_writes_and_names_the_configuration(tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (UPSTREAMS[1:], "--upstream is needed once for each of"),
-        ([*UPSTREAMS, "--upstream=nobody=127.0.0.1:1"], "--upstream is needed once for each of"),
+        ([*UPSTREAMS, "--upstream=unknown=127.0.0.1:1"], "--upstream is needed once for each of"),
         ([*UPSTREAMS, "--upstream=registry=127.0.0.1:1"], "--upstream is needed once for each of"),
         ([*UPSTREAMS, "--upstream=registry"], "is not host:port"),
         ([*UPSTREAMS, "--tls-key=key.pem"], "--tls-chain and --tls-key are needed together"),
@@ -221,22 +223,22 @@ def test_the_command_writes_and_names_the_configuration(tmp_path: Path, capsys: 
         ([*UPSTREAMS, "--host=a.example:80"], "'a.example:80' is not the name of a host"),
     ],
 )
-def test_a_wrong_command_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+def test_wrong_command_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit):
         main(["render", "--out", str(tmp_path), *arguments])
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_outer_lua_knows_the_codes_of_the_local_replies(tmp_path: Path) -> None:
+def test_outer_lua_has_the_codes_of_local_replies(tmp_path: Path) -> None:
     render(tmp_path, settings())
     script = (tmp_path / "outer.lua").read_text()
     assert all(f'["{status}"] = {code},' in script for status, code in CODES.items())
 
 
-def test_outer_lua_knows_every_pattern(tmp_path: Path) -> None:
+def test_outer_lua_has_every_pattern(tmp_path: Path) -> None:
     render(tmp_path, settings())
     script = (tmp_path / "outer.lua").read_text()
     assert 'rest("PUT", "/api/v1/projects/*", true, { "id" })' in script

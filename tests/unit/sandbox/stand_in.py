@@ -1,6 +1,6 @@
-"""The launcher with a stack of stand-ins: `front` needs `back`, both answer HTTP. Run as a program by the tests.
+"""The launcher with a stack of stand-ins: `front` needs `back`, all serve HTTP. Run as a program by the tests.
 
-STAND_IN says what is different: `back-dies` and `back-hangs` at start, `back-stays` when asked to stop.
+With STAND_IN `back-dies` the part `back` exits at start, with `back-hangs` it is never ready.
 """
 
 import os
@@ -34,7 +34,7 @@ def stack(_layout: Layout, ports: Ports, _chosen: ChosenSettings) -> tuple[Part,
     return (
         _part("front", SERVER, ports.gateway, needs=("back",)),
         _part("back", back, ports.others["nats"]),
-        _part("beside", SERVER, ports.others["nats-monitor"]),
+        _part("other", SERVER, ports.others["nats-monitor"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""The launcher as a person meets it, with stand-ins for the parts."""
+"""The launcher as its user sees it, with stand-ins for the parts."""
 
 import json
 import os
@@ -47,14 +47,14 @@ class Launcher:
         return subprocess.Popen(command, env=self.environment(stand_in), stdout=subprocess.PIPE, text=True)
 
     def state(self) -> dict[str, Any]:
-        read: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
-        return read
+        state: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+        return state
 
     def pids(self) -> list[int]:
         state = self.state()
         return [state["supervisor"], *(part["pid"] for part in state["parts"].values() if part["pid"])]
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=1) as reply:
                 return bool(reply.status == 200)
@@ -79,7 +79,7 @@ def lives(pid: int) -> bool:
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "what was waited for did not happen"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.01)
 
 
@@ -88,12 +88,12 @@ def test_up_returns_with_everything_running_and_down_ends_it(launcher: Launcher)
     assert up.returncode == 0, up.stdout + up.stderr
     assert "Flyteplane is ready" in up.stdout
     assert f"localhost:{launcher.port}" in up.stdout
-    assert launcher.answers()
+    assert launcher.responds()
     pids = launcher.pids()
     down = launcher.run("down")
     assert down.returncode == 0
     assert not any(map(lives, pids))
-    assert not launcher.answers()
+    assert not launcher.responds()
     assert launcher.run("down").stdout == "Flyteplane is not running.\n"
 
 
@@ -102,7 +102,7 @@ def test_client_config_names_the_gateway(launcher: Launcher) -> None:
     assert f"endpoint: dns:///localhost:{launcher.port}\n" in (launcher.folder / "config.yaml").read_text()
 
 
-def test_second_up_says_where_it_runs(launcher: Launcher) -> None:
+def test_second_up_prints_the_address_of_the_running_sandbox(launcher: Launcher) -> None:
     launcher.run("up")
     pids = launcher.pids()
     again = launcher.run("up")
@@ -111,14 +111,14 @@ def test_second_up_says_where_it_runs(launcher: Launcher) -> None:
     assert launcher.pids() == pids
 
 
-def test_status_tells_health_and_memory(launcher: Launcher) -> None:
+def test_status_shows_health_and_memory(launcher: Launcher) -> None:
     assert launcher.run("status").returncode == 3
     launcher.run("up")
     status = launcher.run("status")
     assert status.returncode == 0
     assert "memory of all (PSS):" in status.stdout
     rows = {line.split()[0]: line.split()[1] for line in status.stdout.splitlines()[1:5]}
-    assert rows == {"front": "ready", "back": "ready", "beside": "ready", "supervisor": "running"}
+    assert rows == {"front": "ready", "back": "ready", "other": "ready", "supervisor": "running"}
 
 
 def test_port_in_use_is_one_clear_line(launcher: Launcher) -> None:
@@ -145,7 +145,7 @@ def test_killed_part_comes_back_on_the_same_port(launcher: Launcher) -> None:
     killed = launcher.state()["parts"]["front"]["pid"]
     os.kill(killed, signal.SIGKILL)
     until(lambda: launcher.state()["parts"]["front"]["restarts"] == 1)
-    until(launcher.answers)
+    until(launcher.responds)
     until(lambda: launcher.run("status").returncode == 0)
     front = launcher.state()["parts"]["front"]
     assert front["pid"] != killed
@@ -155,29 +155,29 @@ def test_killed_part_comes_back_on_the_same_port(launcher: Launcher) -> None:
 def test_stopped_part_stays_down_until_it_is_started(launcher: Launcher) -> None:
     launcher.run("up")
     assert launcher.run("stop", "front").returncode == 0
-    assert not launcher.answers()
+    assert not launcher.responds()
     status = launcher.run("status")
     assert status.returncode == 1
     assert ["front", "stopped", "-"] in [line.split()[:3] for line in status.stdout.splitlines()]
     assert launcher.run("start", "front").returncode == 0
-    assert launcher.answers()
+    assert launcher.responds()
     front = launcher.state()["parts"]["front"]
     assert (front["restarts"], front["last_end"], front["held"]) == (0, "", False)
 
 
-def test_a_new_start_holds_nothing_down(launcher: Launcher) -> None:
+def test_up_after_down_holds_nothing_down(launcher: Launcher) -> None:
     launcher.run("up")
     launcher.run("stop", "front")
     launcher.run("down")
     launcher.run("up")
-    assert launcher.answers()
+    assert launcher.responds()
 
 
 @pytest.mark.parametrize("command", ["stop", "start"])
 def test_part_that_does_not_exist_is_one_clear_line(launcher: Launcher, command: str) -> None:
     assert launcher.run(command, "front").stderr == f"no sandbox is running in {launcher.folder}\n"
     launcher.run("up")
-    assert launcher.run(command, "back2").stderr == "there is no part 'back2'; there are: front, back, beside\n"
+    assert launcher.run(command, "back2").stderr == "there is no part 'back2'; there are: front, back, other\n"
 
 
 def test_killed_supervisor_leaves_no_process_and_the_next_up_works(launcher: Launcher) -> None:
@@ -189,7 +189,7 @@ def test_killed_supervisor_leaves_no_process_and_the_next_up_works(launcher: Lau
     assert status.returncode == 3
     assert "It was killed." in status.stdout
     assert launcher.run("up").returncode == 0
-    assert launcher.answers()
+    assert launcher.responds()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -205,15 +205,15 @@ def test_launcher_that_ends_while_starting_leaves_no_process(launcher: Launcher,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_foreground_stays_until_a_signal_and_stops_everything(launcher: Launcher, number: signal.Signals) -> None:
     up = launcher.begin("up", "--foreground")
-    until(launcher.answers)
+    until(launcher.responds)
     pids = launcher.pids()
     assert up.poll() is None
     assert pids[0] == up.pid
     until(lambda: launcher.state()["phase"] == "running")
     up.send_signal(number)
-    said, _ = up.communicate(timeout=PATIENCE)
+    output, _ = up.communicate(timeout=PATIENCE)
     assert up.returncode == 0
-    assert said.endswith("Stopped.\n")
+    assert output.endswith("Stopped.\n")
     assert not any(map(lives, pids))
 
 
@@ -223,22 +223,22 @@ def test_two_sandboxes_run_side_by_side(launcher: Launcher, tmp_path: Path) -> N
         assert launcher.run("up").returncode == 0
         assert other.run("up").returncode == 0
         launcher.run("down")
-        assert other.answers()
+        assert other.responds()
     finally:
         other.run("down")
 
 
-def test_up_lets_go_of_the_pipes_it_was_given(launcher: Launcher) -> None:
-    # Else `make up | tee log` would never end. `run` reads a pipe to its end.
+def test_up_closes_the_pipes_that_it_inherited(launcher: Launcher) -> None:
+    # Otherwise `make up | tee log` would never end. `run` reads a pipe to its end.
     assert launcher.run("up").returncode == 0
-    assert launcher.answers()
+    assert launcher.responds()
 
 
-def test_logs_show_what_a_part_said(launcher: Launcher) -> None:
+def test_logs_show_the_output_of_a_part(launcher: Launcher) -> None:
     launcher.run("up")
     assert launcher.run("logs", "front").stdout == f"serving {launcher.port}\n"
     assert f"front      | serving {launcher.port}\n" in launcher.run("logs").stdout
-    assert "no log of nobody" in launcher.run("logs", "nobody").stderr
+    assert "no log of back2" in launcher.run("logs", "back2").stderr
 
 
 def test_reset_stops_and_deletes(launcher: Launcher) -> None:
@@ -250,7 +250,7 @@ def test_reset_stops_and_deletes(launcher: Launcher) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "reset"])
-def test_folder_of_somebody_else_is_left_alone(launcher: Launcher, command: str) -> None:
+def test_folder_that_is_no_sandbox_is_left_alone(launcher: Launcher, command: str) -> None:
     launcher.folder.mkdir()
     (launcher.folder / "thesis.txt").write_text("mine")
     assert launcher.run(command).returncode == 1

@@ -30,12 +30,12 @@ def test_secrets_are_made_once_and_for_their_owner_only(layout: Layout) -> None:
     assert len({secrets.signing_key, secrets.superuser_password, *passwords}) == 2 * len(DATABASES) + 2
 
 
-def test_secrets_of_an_earlier_release_are_kept_and_those_that_it_lacks_are_made(layout: Layout) -> None:
+def test_secrets_of_an_earlier_release_stay_and_those_that_it_lacks_are_made(layout: Layout) -> None:
     secrets = layout.secrets()
     file = layout.root / "secrets.json"
-    kept = json.loads(file.read_text())
-    del kept["nats_passwords"]
-    file.write_text(json.dumps(kept))
+    earlier = json.loads(file.read_text())
+    del earlier["nats_passwords"]
+    file.write_text(json.dumps(earlier))
     later = layout.secrets()
     assert later.passwords == secrets.passwords
     assert later.nats_passwords.keys() == secrets.nats_passwords.keys()
@@ -43,7 +43,7 @@ def test_secrets_of_an_earlier_release_are_kept_and_those_that_it_lacks_are_made
     assert layout.secrets() == later
 
 
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_replaced_as_a_whole_or_not_at_all(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     file = layout.root / "file"
     write_private(file, "old")
     file.chmod(0o644)
@@ -51,10 +51,10 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(layout: Layout, monkeypatch
     write_private(file, "old")
     assert is_private(file, "old")
 
-    def no_room(*_: object) -> None:
+    def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", no_room)
+    monkeypatch.setattr(Path, "replace", no_space)
     with pytest.raises(OSError, match="No space left"):
         write_private(file, "new")
     assert is_private(file, "old")
@@ -67,18 +67,18 @@ def test_folders_of_secrets_that_are_open_are_closed_and_those_of_others_refused
     assert stat.S_IMODE(layout.environments.stat().st_mode) == 0o700
     layout.environments.rmdir()
     layout.environments.symlink_to(layout.nats)
-    with pytest.raises(SandboxError, match="env belongs to somebody else"):
+    with pytest.raises(SandboxError, match="env belongs to another user"):
         layout.prepare()
 
 
 def test_passwords_need_no_quoting(layout: Layout) -> None:
-    # They stand in SQL text and in URLs.
+    # They are part of SQL text and of URLs.
     secrets = layout.secrets()
     assert all(text.replace("-", "").replace("_", "").isalnum() for text in secrets.passwords.values())
 
 
 @pytest.mark.parametrize("depth", [1, 30, 60, 90, 120, 200])
-def test_socket_fits_the_kernels_limit_however_deep_the_sandbox_lies(depth: int) -> None:
+def test_socket_path_fits_the_kernels_limit_however_long_the_sandboxs_path_is(depth: int) -> None:
     layout = Layout(Path("/") / ("x" * depth))
     assert len(f"{layout.postgres_socket}/.s.PGSQL.5432") <= 107
     assert len(str(layout.admin_socket)) <= 107
@@ -101,26 +101,26 @@ def test_ports_of_the_last_run_are_used_again_unless_taken(layout: Layout) -> No
     assert second.others["b"] == first.others["b"]
 
 
-def test_no_port_is_given_twice() -> None:
+def test_ports_are_all_different() -> None:
     names = [str(number) for number in range(200)]
     ports = Ports.find(free_port(), names, {})
     assert len({ports.gateway, *ports.others.values()}) == 201
 
 
-def test_only_one_can_claim_a_sandbox(layout: Layout) -> None:
+def test_sandbox_is_claimed_only_once(layout: Layout) -> None:
     assert not layout.running
     assert layout.claim() is not None
     assert layout.claim() is None
     assert layout.running
 
 
-def test_preparing_again_keeps_what_is_there(layout: Layout) -> None:
+def test_preparing_again_keeps_files(layout: Layout) -> None:
     (layout.objects / "kept").write_text("data")
     layout.prepare()
     assert (layout.objects / "kept").read_text() == "data"
 
 
-def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SandboxError, match="file/sandbox cannot be used: Not a directory"):
         Layout(tmp_path / "file" / "sandbox").prepare()

@@ -7,7 +7,7 @@ import pytest
 from deploy.sandbox import logs
 
 
-def test_tail_answers_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
+def test_tail_returns_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("".join(f"line {number} {'x' * 1000}\n" for number in range(1000)))
     assert [line.split()[1] for line in logs.tail(log, 2)] == ["998", "999"]
@@ -17,7 +17,7 @@ def test_tail_of_no_log_is_empty(tmp_path: Path) -> None:
     assert logs.tail(tmp_path / "a.log", 5) == []
 
 
-def test_tail_survives_what_is_no_text(tmp_path: Path) -> None:
+def test_tail_of_bytes_that_are_no_text_returns_the_other_lines(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(b"\xff\xfe\nfine\n")
     assert logs.tail(tmp_path / "a.log", 1) == ["fine"]
 

@@ -1,4 +1,4 @@
-"""A sandbox's file of settings: what reaches the parts, and what is refused before anything starts."""
+"""A sandbox's file of settings: its settings reach the parts, and wrong ones are refused before anything starts."""
 
 import re
 import tomllib
@@ -77,7 +77,7 @@ def test_folder_with_nothing_but_settings_becomes_a_private_sandbox(tmp_path: Pa
         ("domains = [", "settings.toml is not TOML: "),
         ('database_url = "x"', "database_url: cannot be set: the sandbox runs PostgreSQL itself"),
         ('[events]\ngrpc_address = "x"', "events.grpc_address: cannot be set: the sandbox connects its own processes"),
-        ('[gateway]\nlisten = "a:1"', "gateway.listen: cannot be set: the variable PORT says the gateway's port"),
+        ('[gateway]\nlisten = "a:1"', "gateway.listen: cannot be set: the variable PORT is the gateway's port"),
         ('[events]\nobjects_url = "s3://b"', "events.objects_url: several processes need the same: write it above all"),
         ('[environment]\nPATH = "x"', r"environment.PATH: only variables of object stores can be set: AWS_\*, GOOGLE_"),
         ("[environment]\nAWS_REGION = 5", "environment.AWS_REGION: must be a text in quotes"),
@@ -92,7 +92,7 @@ def test_wrong_file_is_refused_with_its_name_the_key_and_the_reason(layout: Layo
     assert str(layout.settings) in str(refused.value)
 
 
-def test_file_that_is_named_must_be_there(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_is_named_must_exist(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_SETTINGS", "/nowhere.toml")
     with pytest.raises(SandboxError, match=r"^/nowhere\.toml cannot be read: No such file"):
         settings.read(layout)
@@ -126,12 +126,12 @@ def test_problem_names_the_key_and_what_is_allowed(
 
 def test_setting_of_a_process_replaces_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTEPLANE_SIGNING_KEY", "key")
-    found, problems = checked({"log_level": "info", "events": {"log_level": "debug"}})
+    settings_of, problems = checked({"log_level": "info", "events": {"log_level": "debug"}})
     expected: dict[str, dict[str, Any]] = {name: {"log_level": "info"} for name in SERVICES}
-    assert (found, problems) == ({**expected, "events": {"log_level": "debug"}, "gateway": {}}, [])
+    assert (settings_of, problems) == ({**expected, "events": {"log_level": "debug"}, "gateway": {}}, [])
 
 
-def test_settings_that_the_sandbox_treats_apart_exist(layout: Layout) -> None:
+def test_settings_with_rules_of_the_sandbox_exist(layout: Layout) -> None:
     known = {name for model in PROCESSES.values() for name in model.model_fields}
     assert {*DECIDED, *SHARED} <= known
     given = {name for part in parts_of(layout, ChosenSettings()).values() for name in part.env}

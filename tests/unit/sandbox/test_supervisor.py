@@ -16,7 +16,7 @@ from deploy.sandbox.part import Part, Stamp, Step
 from deploy.sandbox.supervisor import Supervisor
 from tests.support.waiting import until
 
-# Writes its start and end into the journal; READY is a file that says that it is ready.
+# Writes its start and end into the journal; it is ready when the file of its name exists.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 name, journal = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -38,12 +38,12 @@ while True: time.sleep(60)
 """
 
 
-class Room:
-    """A folder for parts that keep a journal."""
+class Folder:
+    """A folder with parts that write a journal."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.journal = folder / "journal"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = path / "journal"
 
     def part(
         self,
@@ -55,88 +55,88 @@ class Room:
         files: Mapping[Path, str] | None = None,
     ) -> Part:
         async def ready(_pid: int) -> bool:
-            return (self.folder / name).exists()
+            return (self.path / name).exists()
 
         command = (sys.executable, "-S", "-c", program, name, str(self.journal))
         return Part(name, command, ready, needs=needs, before=before, in_front_of=in_front_of, files=files or {})
 
     def supervisor(self, *parts: Part) -> Supervisor:
-        return Supervisor(parts, env=os.environ, folder=self.folder, logs=self.folder)
+        return Supervisor(parts, env=os.environ, folder=self.path, logs=self.path)
 
     async def run(self, *parts: Part) -> list[str]:
-        """Start all, stop all; answers the journal and begins a new one."""
+        """Start all, stop all; return the journal and begin a new one."""
         supervisor = self.supervisor(*parts)
         await supervisor.run(supervisor.stop)
-        told = self.journal.read_text().splitlines()
+        lines = self.journal.read_text().splitlines()
         self.journal.unlink()
         for part in parts:
-            (self.folder / part.name).unlink()
-        return told
+            (self.path / part.name).unlink()
+        return lines
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
 
 
-async def test_parts_start_after_what_they_need_and_stop_before_it(room: Room) -> None:
-    journal = await room.run(room.part("c", "b"), room.part("b", "a"), room.part("a"))
+async def test_parts_start_after_what_they_need_and_stop_before_it(folder: Folder) -> None:
+    journal = await folder.run(folder.part("c", "b"), folder.part("b", "a"), folder.part("a"))
     assert journal == ["+ a", "+ b", "+ c", "- c", "- b", "- a"]
 
 
-async def test_the_front_stops_first_without_having_waited(room: Room) -> None:
-    journal = await room.run(room.part("front", in_front_of=("back",)), room.part("back"))
+async def test_part_in_front_stops_first_without_having_waited(folder: Folder) -> None:
+    journal = await folder.run(folder.part("front", in_front_of=("back",)), folder.part("back"))
     assert sorted(journal[:2]) == ["+ back", "+ front"]
     assert journal[2:] == ["- front", "- back"]
 
 
-async def test_steps_run_before_the_part_and_a_stamp_saves_the_second_time(room: Room) -> None:
-    note = f"open({str(room.journal)!r}, 'a').write('step\\n')"
-    stamp = Stamp(room.folder / "stamp", "release 1")
+async def test_steps_run_before_the_part_but_not_again_with_a_fresh_stamp(folder: Folder) -> None:
+    note = f"open({str(folder.journal)!r}, 'a').write('step\\n')"
+    stamp = Stamp(folder.path / "stamp", "release 1")
     step = Step((sys.executable, "-S", "-c", note), stamp)
-    assert await room.run(room.part("a", before=(step,))) == ["step", "+ a", "- a"]
-    assert await room.run(room.part("a", before=(step,))) == ["+ a", "- a"]
+    assert await folder.run(folder.part("a", before=(step,))) == ["step", "+ a", "- a"]
+    assert await folder.run(folder.part("a", before=(step,))) == ["+ a", "- a"]
     newer = Step(step.command, Stamp(stamp.path, "release 2"))
-    assert await room.run(room.part("a", before=(newer,))) == ["step", "+ a", "- a"]
+    assert await folder.run(folder.part("a", before=(newer,))) == ["step", "+ a", "- a"]
 
 
-async def test_step_that_fails_names_the_part_and_leaves_no_stamp(room: Room) -> None:
-    stamp = Stamp(room.folder / "stamp", "release 1")
+async def test_step_that_fails_names_the_part_and_leaves_no_stamp(folder: Folder) -> None:
+    stamp = Stamp(folder.path / "stamp", "release 1")
     step = Step((sys.executable, "-S", "-c", "import sys; sys.exit('schema too new')"), stamp)
     with pytest.raises(PartError, match=r"(?s)^a could not be prepared: exit code 1.*schema too new"):
-        await room.run(room.part("a", before=(step,)))
+        await folder.run(folder.part("a", before=(step,)))
     assert not stamp.fresh
 
 
-async def test_command_that_does_not_exist_names_the_part(room: Room) -> None:
-    part = Part("a", ("/no/such/program",), room.part("a").ready)
+async def test_command_that_does_not_exist_names_the_part(folder: Folder) -> None:
+    part = Part("a", ("/no/such/program",), folder.part("a").ready)
     with pytest.raises(PartError, match=r"^a cannot be run: .*/no/such/program"):
-        await room.run(part)
+        await folder.run(part)
 
 
-async def test_files_are_written_before_the_start(room: Room) -> None:
-    config = room.folder / "config"
-    await room.run(room.part("a", files={config: "port: 1"}))
+async def test_files_are_written_before_the_start(folder: Folder) -> None:
+    config = folder.path / "config"
+    await folder.run(folder.part("a", files={config: "port: 1"}))
     assert config.read_text() == "port: 1"
 
 
-async def test_part_that_is_never_ready_fails_the_start(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_part_that_is_never_ready_fails_the_start(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READY_SECONDS", 0.2)
     with pytest.raises(PartError, match=r"^a was not ready after 0 s"):
-        await room.run(room.part("a", program="import time; time.sleep(60)"))
+        await folder.run(folder.part("a", program="import time; time.sleep(60)"))
 
 
-async def test_part_that_ignores_the_stop_signal_is_killed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_part_that_ignores_the_stop_signal_is_killed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
-    supervisor = room.supervisor(room.part("a", program=STUBBORN))
+    supervisor = folder.supervisor(folder.part("a", program=STUBBORN))
     await supervisor.run(supervisor.stop)
     process = supervisor.parts["a"].process
     assert process is not None
     assert process.returncode == -9
 
 
-async def test_asking_twice_to_stop_kills_at_once(room: Room) -> None:
-    supervisor = room.supervisor(room.part("a", program=STUBBORN))
+async def test_second_stop_kills_at_once(folder: Folder) -> None:
+    supervisor = folder.supervisor(folder.part("a", program=STUBBORN))
 
     def stop_twice() -> None:
         supervisor.stop()
@@ -146,42 +146,44 @@ async def test_asking_twice_to_stop_kills_at_once(room: Room) -> None:
         await supervisor.run(stop_twice)
 
 
-async def test_part_that_is_held_stays_down_and_counts_no_restart(room: Room) -> None:
-    supervisor = room.supervisor(room.part("a"), room.part("b"))
-    one, other = supervisor.parts["a"], supervisor.parts["b"]
+async def test_part_that_is_held_stays_down_and_counts_no_restart(folder: Folder) -> None:
+    supervisor = folder.supervisor(folder.part("a"), folder.part("b"))
+    part_a, part_b = supervisor.parts["a"], supervisor.parts["b"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    first, cpu_pool = one.process, other.process
+    first, other_process = part_a.process, part_b.process
     assert first is not None
     supervisor.hold({"a"})
-    await until(lambda: first.returncode is not None and not one.ready.is_set())
+    await until(lambda: first.returncode is not None and not part_a.ready.is_set())
     supervisor.hold({"a"})
-    (room.folder / "a").unlink()
+    (folder.path / "a").unlink()
     supervisor.hold(())
-    await until(one.ready.is_set)
-    assert one.process is not first
-    assert (one.restarts, one.last_end) == (0, "")
-    assert other.process is cpu_pool
+    await until(part_a.ready.is_set)
+    assert part_a.process is not first
+    assert (part_a.restarts, part_a.last_end) == (0, "")
+    assert part_b.process is other_process
     supervisor.stop()
     await running
-    assert sorted(room.journal.read_text().splitlines()) == sorted(["+ a", "+ b", "- a", "+ a", "- a", "- b"])
+    assert sorted(folder.journal.read_text().splitlines()) == sorted(["+ a", "+ b", "- a", "+ a", "- a", "- b"])
 
 
-async def test_stopping_everything_while_a_part_is_held_ends(room: Room) -> None:
-    supervisor = room.supervisor(room.part("a"), room.part("b", "a"))
+async def test_stop_while_a_part_is_held_ends(folder: Folder) -> None:
+    supervisor = folder.supervisor(folder.part("a"), folder.part("b", "a"))
 
     def hold_and_stop() -> None:
         supervisor.hold({"a"})
         supervisor.stop()
 
     await supervisor.run(hold_and_stop)
-    assert all(one.gone.is_set() for one in supervisor.parts.values())
+    assert all(running.gone.is_set() for running in supervisor.parts.values())
 
 
-async def test_part_that_keeps_dying_is_tried_with_patience(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_part_that_keeps_dying_is_restarted_with_growing_pauses(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
-    supervisor = room.supervisor(room.part("a"))
+    supervisor = folder.supervisor(folder.part("a"))
     sleep = asyncio.sleep
 
     async def recorded(seconds: float) -> None:
@@ -194,58 +196,58 @@ async def test_part_that_keeps_dying_is_tried_with_patience(room: Room, monkeypa
     monkeypatch.setattr(asyncio, "sleep", recorded)
 
     def make_it_die() -> None:
-        one = supervisor.parts["a"]
-        object.__setattr__(one.part, "command", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
-        (room.folder / "a").unlink()
-        assert one.process is not None
-        one.process.kill()
+        part_a = supervisor.parts["a"]
+        object.__setattr__(part_a.part, "command", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
+        (folder.path / "a").unlink()
+        assert part_a.process is not None
+        part_a.process.kill()
 
     await supervisor.run(make_it_die)
     assert waits == [*module._RESTART_SECONDS, module._RESTART_SECONDS[-1]]
 
 
-async def test_part_that_says_it_is_broken_is_restarted_and_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
-    asked = 0
+async def test_part_that_is_broken_twice_in_a_row_is_restarted(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHECK_SECONDS", 0.01)
+    checks = 0
 
     async def broken(_pid: int) -> bool:
-        nonlocal asked
-        asked += 1
-        return asked in {1, 3, 4}  # once, and then twice in a row
+        nonlocal checks
+        checks += 1
+        return checks in {1, 3, 4}  # once, and then twice in a row
 
-    supervisor = room.supervisor(replace(room.part("a"), broken=broken))
-    one = supervisor.parts["a"]
+    supervisor = folder.supervisor(replace(folder.part("a"), broken=broken))
+    part_a = supervisor.parts["a"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    first = one.process
-    await until(lambda: asked == 3)
-    assert one.process is first
-    await until(lambda: one.restarts == 1 and one.ready.is_set())
-    assert one.process is not first
-    assert one.last_end == "it said that it is broken"
+    first = part_a.process
+    await until(lambda: checks == 3)
+    assert part_a.process is first
+    await until(lambda: part_a.restarts == 1 and part_a.ready.is_set())
+    assert part_a.process is not first
+    assert part_a.last_end == "its check found it broken"
     supervisor.stop()
     await running
 
 
-async def test_part_whose_configuration_cannot_be_written_keeps_the_others_running(room: Room) -> None:
-    config = room.folder / "config"
-    part = room.part("a", files={config: "port: 1"})
-    supervisor = room.supervisor(part, room.part("b"))
-    one, other = supervisor.parts["a"], supervisor.parts["b"]
+async def test_part_whose_configuration_cannot_be_written_keeps_the_others_running(folder: Folder) -> None:
+    config = folder.path / "config"
+    part = folder.part("a", files={config: "port: 1"})
+    supervisor = folder.supervisor(part, folder.part("b"))
+    part_a, part_b = supervisor.parts["a"], supervisor.parts["b"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
-    cpu_pool, first = other.process, one.process
+    other_process, first = part_b.process, part_a.process
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     config.unlink()
-    config.mkdir()  # no file can take its place, as on a disk that is full
+    config.mkdir()  # no file can replace it, as on a full disk
     assert first is not None
     first.kill()
-    await until(lambda: one.last_end.startswith("a cannot be configured"))
+    await until(lambda: part_a.last_end.startswith("a cannot be configured"))
     config.rmdir()
-    await until(one.ready.is_set)
+    await until(part_a.ready.is_set)
     assert config.read_text() == "port: 1"
-    assert (other.process, other.restarts) == (cpu_pool, 0)
+    assert (part_b.process, part_b.restarts) == (other_process, 0)
     supervisor.stop()
     await running

@@ -1,4 +1,4 @@
-"""The process table fits together, and fits the services."""
+"""The process table is consistent, and fits the services."""
 
 import importlib
 import json
@@ -39,7 +39,7 @@ def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Par
     return parts_in(tmp_path / "replicated")
 
 
-def test_every_need_is_a_part_and_stands_before_it(parts: dict[str, Part]) -> None:
+def test_every_need_of_a_part_is_an_earlier_part(parts: dict[str, Part]) -> None:
     seen: set[str] = set()
     for part in parts.values():
         assert set(part.needs) <= seen
@@ -48,20 +48,20 @@ def test_every_need_is_a_part_and_stands_before_it(parts: dict[str, Part]) -> No
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_gets_only_settings_that_it_knows(parts: dict[str, Part], name: str) -> None:
+def test_every_service_gets_only_settings_that_it_has(parts: dict[str, Part], name: str) -> None:
     known = importlib.import_module(f"services.{name}.config").Settings.model_fields
     assert {variable.removeprefix("FLYTEPLANE_").lower() for variable in parts[name].env} <= set(known)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_services_that_know_the_object_store_get_it(parts: dict[str, Part], name: str) -> None:
+def test_services_with_settings_of_the_object_store_get_them(parts: dict[str, Part], name: str) -> None:
     known = importlib.import_module(f"services.{name}.config").Settings.model_fields
     for setting in ("objects_url", "public_url", "signing_key"):
         assert (setting in known) == (f"FLYTEPLANE_{setting.upper()}" in parts[name].env)
 
 
 @pytest.mark.parametrize("name", ["registry", "executions"])
-def test_tasks_may_ask_for_whatever_they_like(parts: dict[str, Part], name: str) -> None:
+def test_tasks_may_request_any_resources(parts: dict[str, Part], name: str) -> None:
     limits = json.loads(parts[name].env["FLYTEPLANE_TASK_RESOURCE_LIMITS"])
     known = importlib.import_module(f"services.{name}.config").Settings
     assert type(known.model_fields["task_resource_limits"].default)(**limits).model_dump() == {
@@ -79,66 +79,64 @@ def test_every_service_logs_in_to_its_own_database_as_itself(parts: dict[str, Pa
     assert Path(parse_qs(url.query)["host"][0]).is_absolute()
 
 
-def test_there_is_a_database_per_service() -> None:
+def test_every_service_has_a_database() -> None:
     assert set(DATABASES) == set(SERVICES)
 
 
-def test_no_two_parts_get_the_same_address(parts: dict[str, Part]) -> None:
+def test_addresses_of_parts_are_all_different(parts: dict[str, Part]) -> None:
     addresses = [value for part in parts.values() for name, value in part.env.items() if name.endswith("_ADDRESS")]
     assert len(set(addresses)) == len(addresses) == 3 * len(SERVICES)
 
 
 @pytest.mark.parametrize("name", REPLICATED)
-def test_a_replica_differs_from_the_first_in_its_addresses_only(replicated: dict[str, Part], name: str) -> None:
+def test_replica_differs_from_the_first_in_its_addresses_only(replicated: dict[str, Part], name: str) -> None:
     first, second = replicated[name], replicated[f"{name}-2"]
     differing = {variable for variable in first.env if first.env[variable] != second.env[variable]}
-    assert differing == {f"FLYTEPLANE_{front}_ADDRESS" for front in ("GRPC", "LEAN", "HTTP")}
+    assert differing == {f"FLYTEPLANE_{listener}_ADDRESS" for listener in ("GRPC", "LEAN", "HTTP")}
     assert first.env.keys() == second.env.keys()
     assert first.command == second.command
 
 
 @pytest.mark.parametrize("name", REPLICATED)
-def test_the_schema_is_brought_once_and_before_the_second_replica(replicated: dict[str, Part], name: str) -> None:
+def test_schema_is_migrated_once_and_before_the_second_replica(replicated: dict[str, Part], name: str) -> None:
     assert replicated[name].before
     assert not replicated[f"{name}-2"].before
     assert name in replicated[f"{name}-2"].needs
 
 
-def test_the_gateway_is_told_every_replica(replicated: dict[str, Part]) -> None:
+def test_gateway_gets_the_address_of_every_replica(replicated: dict[str, Part]) -> None:
     def addresses(name: str, setting: str) -> str:
         return ",".join(replicated[each].env[f"FLYTEPLANE_{setting}_ADDRESS"] for each in (name, f"{name}-2"))
 
     (render,) = replicated["envoy"].before
-    told = dict(argument.split("=") for argument in render.command if "=" in argument)
-    assert told["events"] == addresses("events", "LEAN")
-    assert "," not in told["projects"]
+    upstreams = dict(argument.split("=") for argument in render.command if "=" in argument)
+    assert upstreams["events"] == addresses("events", "LEAN")
+    assert "," not in upstreams["projects"]
     assert dict(pairwise(render.command))["--reflection"] == addresses("registry", "GRPC")
     assert dict(pairwise(render.command))["--objects"] == addresses("executions", "HTTP")
     assert set(replicated["envoy"].in_front_of) == {*SERVICES, *(f"{name}-2" for name in REPLICATED)}
 
 
-@pytest.mark.parametrize("asked", ["0", "-1", "two", "10"])
-def test_a_number_of_replicas_that_makes_no_sense_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SANDBOX_REPLICAS", asked)
-    with pytest.raises(SandboxError, match=f"SANDBOX_REPLICAS is '{asked}'"):
+@pytest.mark.parametrize("text", ["0", "-1", "two", "10"])
+def test_number_of_replicas_out_of_range_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_REPLICAS", text)
+    with pytest.raises(SandboxError, match=f"SANDBOX_REPLICAS is '{text}'"):
         port_names()
 
 
-def test_client_config_is_what_flytekit_and_flytectl_read() -> None:
+def test_client_config_has_the_keys_of_flytekit_and_flytectl() -> None:
     admin = {"endpoint": "dns:///localhost:31080", "insecure": True, "authType": "Pkce"}
     assert yaml.safe_load(client_config(31080)) == {"admin": admin}
 
 
-def test_pages_may_call_from_where_they_are_listed_and_by_names_that_are_told(
-    tmp_path: Path, parts: dict[str, Part]
-) -> None:
-    def told(option: str, of: dict[str, Part]) -> list[str]:
+def test_gateway_gets_the_origins_and_host_names_of_the_settings(tmp_path: Path, parts: dict[str, Part]) -> None:
+    def values(option: str, of: dict[str, Part]) -> list[str]:
         command = of["envoy"].before[0].command
         return [value for name, value in pairwise(command) if name == option]
 
-    assert told("--cors-origin", parts) == []
-    assert told("--host", parts) == ["localhost", gethostname().lower()]
+    assert values("--cors-origin", parts) == []
+    assert values("--host", parts) == ["localhost", gethostname().lower()]
     chosen = {"cors_origins": ["http://localhost:3000", "https://a.example"], "hosts": ["dev.example"]}
     other = parts_in(tmp_path / "other", ChosenSettings({"gateway": chosen}))
-    assert told("--cors-origin", other) == ["http://localhost:3000", "https://a.example"]
-    assert told("--host", other)[2:] == ["dev.example"]
+    assert values("--cors-origin", other) == ["http://localhost:3000", "https://a.example"]
+    assert values("--host", other)[2:] == ["dev.example"]
