@@ -17,8 +17,8 @@ from tests.support import event_model_merges as merges
 from tests.support.event_model_checks import (
     OK,
     UNNAMED,
-    Answer,
     Refused,
+    Verdict,
     check_producer,
     complete,
     complete_node,
@@ -60,7 +60,7 @@ class Model:
         """An execution (by its path) as it stands when the first event comes."""
         self.executions[execution] = {"cluster": cluster, "closure": closure, "spec": spec}
 
-    def take(self, request: Message) -> Answer:
+    def take(self, request: Message) -> Verdict:
         """Apply one request; answers what its sender is told."""
         try:
             event = present(plain(request), "event")

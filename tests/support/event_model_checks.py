@@ -9,10 +9,10 @@ _PROGRESS = {"UNDEFINED": 0, "QUEUED": 1, "RUNNING": 2, "SUCCEEDING": 3, "FAILIN
 UNNAMED = {"", "propeller"}
 _YEAR_1, _YEAR_10000 = -62_135_596_800 * 10**9, 253_402_300_800 * 10**9
 
-Answer = tuple[str, Plain]
+Verdict = tuple[str, Plain]
 """The name of the code, and the EventFailureReason that comes with it (empty without)."""
 
-OK: Answer = ("OK", {})
+OK: Verdict = ("OK", {})
 
 
 class Refused(Exception):  # as the failures that it stands for
@@ -20,7 +20,7 @@ class Refused(Exception):  # as the failures that it stands for
 
     def __init__(self, code: str, reason: Plain | None = None) -> None:
         super().__init__(code)
-        self.answer: Answer = (code, reason or {})
+        self.answer: Verdict = (code, reason or {})
 
 
 def path(identifier: Plain) -> str:

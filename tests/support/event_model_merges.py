@@ -30,7 +30,7 @@ def later_task(closure: Plain, event: Plain, stored: str, phase: str) -> None:
         closure.setdefault("started_at", event["occurred_at"])
     if phase in _OVER:
         closure.setdefault("started_at", closure["created_at"])
-    _put_list(closure, "logs", _shown(merged_logs(closure.get("logs", []), event.get("logs", [])), phase))
+    _put_list(closure, "logs", _shown(merge_logs(closure.get("logs", []), event.get("logs", [])), phase))
     if "custom_info" in event:
         old = closure.get("custom_info")
         closure["custom_info"] = event["custom_info"] if old is None else merge_patch(old, event["custom_info"])
@@ -60,7 +60,7 @@ def add_reasons(closure: Plain, event: Plain) -> None:
         closure["reason"] = told[-1][1]
 
 
-def merged_logs(old: list[Plain], new: list[Plain]) -> list[Plain]:
+def merge_logs(old: list[Plain], new: list[Plain]) -> list[Plain]:
     """4.6."""
     if not new or not old:
         return new or old
@@ -103,7 +103,7 @@ def _merged_resource(old: Plain, new: Plain) -> Plain:
     for name in ("external_id", "phase", "cache_status", "custom_info", "workflow_node_metadata", "log_context"):
         if name in new:
             result[name] = new[name]
-    _put_list(result, "logs", merged_logs(old.get("logs", []), new.get("logs", [])))
+    _put_list(result, "logs", merge_logs(old.get("logs", []), new.get("logs", [])))
     return result
 
 

@@ -94,8 +94,8 @@ def test_inputs_are_taken_once_and_kept_even_when_empty() -> None:
     offloads = Offloads()
     event = node_event("QUEUED", input_data={})
     state = fold_node(first_state(NODE_KEY, event, None, None), event, STORAGE, offloads, created=True)
-    assert offloads.rows_needed == [Offload("mem://metadata/p/d/e/n0/offloaded_inputs", b"")]
-    assert fold(state, "RUNNING", input_uri="other").input_uri == state.input_uri == offloads.rows_needed[0].uri
+    assert offloads.objects == [Offload("mem://metadata/p/d/e/n0/offloaded_inputs", b"")]
+    assert fold(state, "RUNNING", input_uri="other").input_uri == state.input_uri == offloads.objects[0].uri
     assert fold(first("QUEUED"), "RUNNING", input_uri="later").input_uri == "later"
 
 
@@ -103,7 +103,7 @@ def test_inline_outputs_are_offloaded_or_kept() -> None:
     offloads = Offloads()
     event = node_event("SUCCEEDED", output_data=VALUES)
     state = fold_node(first("RUNNING"), event, STORAGE, offloads)
-    assert state.closure.output_uri == offloads.rows_needed[0].uri == "mem://metadata/p/d/e/n0/offloaded_outputs"
+    assert state.closure.output_uri == offloads.objects[0].uri == "mem://metadata/p/d/e/n0/offloaded_outputs"
     assert fold_node(first("RUNNING"), event, INLINE, Offloads()).closure.output_data == VALUES
 
 
@@ -112,7 +112,7 @@ def test_a_strange_node_id_cannot_leave_its_folder() -> None:
     offloads = Offloads()
     key = NODE_KEY._replace(node_id="..")
     fold_node(first_state(key, event, None, None), event, STORAGE, offloads, created=True)
-    assert "/../" not in offloads.rows_needed[0].uri
+    assert "/../" not in offloads.objects[0].uri
 
 
 def test_flags_are_added_and_names_stay() -> None:
@@ -166,7 +166,7 @@ def test_a_dynamic_closure_is_offloaded_by_its_content() -> None:
         dynamic = DynamicWorkflowNodeMetadata(id=TASK, compiled_workflow=compiled, dynamic_job_spec_uri="spec")
         offloads = Offloads()
         event = node_event("DYNAMIC_RUNNING", task_node_metadata=TaskNodeMetadata(dynamic_workflow=dynamic))
-        return fold_node(first("RUNNING"), event, STORAGE, offloads), offloads.rows_needed
+        return fold_node(first("RUNNING"), event, STORAGE, offloads), offloads.objects
 
     state, (offload,) = offloaded("a")
     assert state.dynamic_closure_uri == offload.uri

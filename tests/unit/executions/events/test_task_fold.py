@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from services.executions.rules.events.custom_info import merge_patch
-from services.executions.rules.events.logs import merged_logs, visible_logs
+from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
 from services.executions.rules.events.task import MAX_REASONS, check_move, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
@@ -86,7 +86,7 @@ def test_inline_data_is_offloaded_below_the_attempt() -> None:
     state = fold_task(state, task_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads)
     data = VALUES.SerializeToString()
     uris = (f"{folder}/offloaded_inputs", f"{folder}/offloaded_outputs")
-    assert offloads.rows_needed == [Offload(uri, data) for uri in uris]
+    assert offloads.objects == [Offload(uri, data) for uri in uris]
     assert (state.input_uri, state.closure.output_uri) == uris
 
 
@@ -165,7 +165,7 @@ def log(uri: str, name: str = "", *, pending: bool = False, hide: bool = False) 
     ],
 )
 def test_logs_are_replaced_by_uri_and_by_name(stored: list[TaskLog], told: list[TaskLog], merged: list[str]) -> None:
-    assert [entry.uri for entry in merged_logs(stored, told)] == merged
+    assert [entry.uri for entry in merge_logs(stored, told)] == merged
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.support.event_makers import (
     task_event,
     workflow_event,
 )
-from tests.support.event_memory import Memory, answer
+from tests.support.event_memory import Memory, verdict_of
 
 # The reference lets an execution go back (RUNNING after SUCCEEDING); here such events are late (2.1 [DO]).
 WORKFLOW = """
@@ -90,7 +90,7 @@ def assert_told(error: ServiceError | None, cell: str, current_phase: str, *mess
         "F": ("FAILED_PRECONDITION", {}),
         "T": ("FAILED_PRECONDITION", over),
     }
-    assert answer(error) == expected[cell]
+    assert verdict_of(error) == expected[cell]
     assert error is None or error.message in messages
 
 

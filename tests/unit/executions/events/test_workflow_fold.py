@@ -55,14 +55,14 @@ def test_inline_outputs_are_offloaded_before_the_state_names_them() -> None:
     state = fold_workflow(
         execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads
     )
-    assert offloads.rows_needed == [Offload("mem://metadata/p/d/e/offloaded_outputs", VALUES.SerializeToString())]
-    assert state.closure.outputs.uri == offloads.rows_needed[0].uri
+    assert offloads.objects == [Offload("mem://metadata/p/d/e/offloaded_outputs", VALUES.SerializeToString())]
+    assert state.closure.outputs.uri == offloads.objects[0].uri
 
 
 def test_inline_outputs_stay_in_the_closure_when_so_configured() -> None:
     offloads = Offloads()
     state = fold_workflow(execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), INLINE, offloads)
-    assert (state.closure.output_data, offloads.rows_needed) == (VALUES, [])
+    assert (state.closure.output_data, offloads.objects) == (VALUES, [])
 
 
 def test_an_error_is_kept_in_failing_and_failed() -> None:
