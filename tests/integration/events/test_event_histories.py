@@ -134,6 +134,6 @@ async def test_histories_end_as_in_the_model(admins: Sequence[AdminServiceStub],
     db = await Database.open(executions.url)
     reading = Reading(executions, db)
     for name, model in play.models.items():
-        await reading.assert_as_told(name, model)
+        await reading.assert_equals(name, model)
     assert_counted(executions)
     await db.close()

@@ -134,9 +134,9 @@ async def test_a_locked_and_busy_execution_delays_others_only_while_it_is_locked
         full = [task.result() for task in burst if task.done()]
         assert not held.done()
         await user.rollback()
-    answers = await asyncio.gather(*burst)
+    verdicts = await asyncio.gather(*burst)
     assert full == [("RESOURCE_EXHAUSTED", {})] * 5
-    assert (answers.count(OK), await held) == (EXECUTION_EVENTS, OK)
+    assert (verdicts.count(OK), await held) == (EXECUTION_EVENTS, OK)
     assert executions.phases(busy) == ["RUNNING", *["QUEUED"] * EXECUTION_EVENTS]
     assert await asyncio.gather(*behind) == [OK] * len(others)
     for phase in ("SUCCEEDING", "SUCCEEDED"):
@@ -167,7 +167,7 @@ async def test_a_busy_execution_does_not_fill_its_lane(admin: AdminServiceStub, 
     assert await held == OK
     assert of_busy.count(OK) == EXECUTION_EVENTS
     assert of_others.count(OK) == LANE_LENGTH - EXECUTION_EVENTS
-    assert [answer for answer in (*of_busy, *of_others) if answer != OK] == [("RESOURCE_EXHAUSTED", {})] * 2
+    assert [verdict for verdict in (*of_busy, *of_others) if verdict != OK] == [("RESOURCE_EXHAUSTED", {})] * 2
 
 
 async def test_an_event_larger_than_a_batch_travels_with_small_ones(
