@@ -15,7 +15,7 @@ from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
 from services.events.ingest.streams import make_ready, renew_batches_stream
 from services.events.jobs.log_retention import LogRetention
-from services.events.jobs.missed_verdicts import VerdictBackfill
+from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.events.rpc.events import EventHandlers
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Parts

@@ -1,7 +1,7 @@
 """The writer of the event log: batches from the stream with their verdicts, many in one statement.
 
 It runs once a second, off the request path, because a burst costs far less than as many single messages. Events are not
-parsed. A batch is acknowledged after the commit, and written once however often it is delivered.
+parsed. A batch is acknowledged after the commit; when it is delivered again it is not written again.
 """
 
 import asyncio

@@ -36,7 +36,7 @@ _COLLECT_SECONDS = 0.1
 AHEAD = 32
 _OK = b""
 
-WAITING = Gauge("flyteplane_event_lane_waiting", "Events that wait in a lane to be put on file", ["lane"])
+WAITING = Gauge("flyteplane_event_lane_waiting", "Events that wait in a lane to be appended to the stream", ["lane"])
 OLDEST = Gauge("flyteplane_event_lane_oldest_seconds", "Age of the oldest event that waits in a lane", ["lane"])
 FULL = Counter("flyteplane_event_lane_full_total", "Events refused because their lane was full")
 BATCH_EVENTS = Histogram(
@@ -44,7 +44,7 @@ BATCH_EVENTS = Histogram(
 )
 BATCH_SECONDS = Histogram(
     "flyteplane_event_batch_seconds",
-    "From a batch leaving its lane until its verdicts are in, or nobody waits for them any more",
+    "From sending a batch until its verdicts have arrived or the wait for them has ended",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 

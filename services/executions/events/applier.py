@@ -65,7 +65,7 @@ TRANSACTION_SECONDS = Histogram(
 )
 BATCH_AGE = Histogram(
     "flyteplane_event_batch_age_seconds",
-    "From a batch being on file until it is committed; long after executions or its database was away",
+    "From storing a batch in the stream until its commit; long after an outage of executions or its database",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600),
 )
 

@@ -1,4 +1,4 @@
-"""The row cache: rows of a lane in memory between two batches, so that they need not be read again.
+"""The row cache: rows of a lane that stay in memory between two batches instead of being read again.
 
 Only events write rows of nodes and tasks, and only the replica that holds the lane's lock applies its events. So the
 rows written with the last batch are the stored ones as long as the lane's cursor is the one of that batch; the cursor

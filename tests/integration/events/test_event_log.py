@@ -16,7 +16,7 @@ from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.consumers import log_writer
 from services.events.consumers.log_writer import LAG, LogWriter
 from services.events.ingest.streams import BATCHES, make_ready, renew_batches_stream
-from services.events.jobs.missed_verdicts import VerdictBackfill
+from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
 from services.kit.messaging import streams
