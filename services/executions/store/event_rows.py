@@ -5,18 +5,15 @@ overlap, so rows of nodes and tasks, which only events write, need no lock. User
 when an event of the batch may change them.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import psycopg
 from flyteidl.admin.execution_pb2 import ExecutionClosure
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
-from flyteidl.core.catalog_pb2 import CatalogCacheStatus
-from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from psycopg import errors as pg
 
 from services.executions.rules.events.batch import Changes, Rows, RowsNeeded
@@ -29,35 +26,15 @@ from services.executions.rules.events.state import (
     TaskKey,
     TaskState,
 )
-from services.executions.rules.events.times import microseconds, nanoseconds
+from services.executions.store import event_columns as columns
 from services.executions.store import event_statements as statements
 from services.executions.store.external_resources import query_chunks, write_chunks
 from services.executions.store.phase_counts import parse_counts, query_counts, write_counts
-from services.kit.db.binary_parameters import (
-    bigint,
-    bigints,
-    bools,
-    byteas,
-    ints,
-    read_bool,
-    read_int,
-    read_text,
-    read_timestamp,
-    texts,
-    timestamp,
-    timestamps,
-)
+from services.kit.db.binary_parameters import bigint, bools, read_bool, read_int, read_text, read_timestamp, timestamp
 from services.kit.db.pipeline import Answer, Pipeline
 from services.kit.errors import Internal, InvalidArgument, Unavailable
-from services.kit.protobuf.wire import enum_field
-
-# A column of nanoseconds can store 292 years. Longer durations come from wrong clocks, such as a start in the year 1;
-# the closure has the exact value.
-_LONGEST = 2**63 - 1
 
 Row = tuple[bytes | None, ...]
-Values = dict[str, bytes]
-Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
 @dataclass(frozen=True)
@@ -164,14 +141,18 @@ async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Row
     rows = Rows()
     executions = mentioned = nodes = tasks = Answer()
     if needed.executions:
-        parameters = _execution_keys(needed.executions) | {"specs": bools(needed.executions.values())}
+        parameters = columns.execution_keys(needed.executions) | {"specs": bools(needed.executions.values())}
         executions = pipeline.put(statements.EXECUTIONS_TO_CHANGE, parameters)
     if needed.mentioned:
-        mentioned = pipeline.put(statements.EXECUTIONS_MENTIONED, _execution_keys(needed.mentioned))
+        mentioned = pipeline.put(statements.EXECUTIONS_MENTIONED, columns.execution_keys(needed.mentioned))
     if needed.nodes:
-        nodes = pipeline.put(statements.NODES, _node_keys(needed.nodes) | {"states": bools(needed.nodes.values())})
+        nodes = pipeline.put(
+            statements.NODES, columns.node_keys(needed.nodes) | {"states": bools(needed.nodes.values())}
+        )
     if needed.tasks:
-        tasks = pipeline.put(statements.TASKS, _task_keys(needed.tasks) | {"states": bools(needed.tasks.values())})
+        tasks = pipeline.put(
+            statements.TASKS, columns.task_keys(needed.tasks) | {"states": bools(needed.tasks.values())}
+        )
     counts = query_counts(pipeline, needed.counted) if needed.counted else Answer()
     cached_chunks = query_chunks(pipeline, needed, cached)
     await pipeline.run()
@@ -191,18 +172,18 @@ async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Row
 def write_rows(pipeline: Pipeline, changes: Changes) -> None:
     """Write all changed rows when the pipeline runs, parents before the rows that refer to them."""
     if changes.executions:
-        pipeline.put(statements.CHANGE_EXECUTIONS, _execution_columns(list(changes.executions.values())))
+        pipeline.put(statements.CHANGE_EXECUTIONS, columns.execution_columns(list(changes.executions.values())))
     if changes.new_nodes:
         states = list(changes.new_nodes.values())
-        pipeline.put(statements.NEW_NODES, _node_columns(changes.new_nodes) | _new_node_columns(states))
+        pipeline.put(statements.NEW_NODES, columns.node_columns(changes.new_nodes) | columns.new_node_columns(states))
     if changes.nodes:
-        pipeline.put(statements.CHANGE_NODES, _node_columns(changes.nodes))
+        pipeline.put(statements.CHANGE_NODES, columns.node_columns(changes.nodes))
     if changes.new_tasks:
-        created = {"created": _times(changes.new_tasks.values(), "created_at")}
-        keys = _task_keys([state.key for state in changes.new_tasks.values()])
-        pipeline.put(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | created)
+        created = {"created": columns.times(changes.new_tasks.values(), "created_at")}
+        keys = columns.task_keys([state.key for state in changes.new_tasks.values()])
+        pipeline.put(statements.NEW_TASKS, columns.task_columns(changes.new_tasks) | keys | created)
     if changes.tasks:
-        pipeline.put(statements.CHANGE_TASKS, _task_columns(changes.tasks))
+        pipeline.put(statements.CHANGE_TASKS, columns.task_columns(changes.tasks))
     write_chunks(pipeline, changes.new_tasks | changes.tasks)
     write_counts(pipeline, changes.counts)
 
@@ -265,106 +246,3 @@ def _add_tasks(answer: Answer, rows: Rows) -> None:
                 state = TaskExecutionClosure.FromString(closure)
                 rows.tasks[key] = TaskState(key, state, read_int(version), read_text(inputs), chunks)
     rows.free_task_ids.sort()
-
-
-def _execution_keys(keys: Iterable[ExecutionKey]) -> Values:
-    projects, domains, names = zip(*keys, strict=True)
-    return {"projects": texts(projects), "domains": texts(domains), "names": texts(names)}
-
-
-def _node_keys(keys: Iterable[NodeKey]) -> Values:
-    nodes = list(keys)
-    return _execution_keys(key.execution for key in nodes) | {"nodes": texts(key.node_id for key in nodes)}
-
-
-def _task_keys(keys: Iterable[TaskKey]) -> Values:
-    tasks = list(keys)
-    return _node_keys(key.node for key in tasks) | {
-        "task_projects": texts(key.project for key in tasks),
-        "task_domains": texts(key.domain for key in tasks),
-        "task_names": texts(key.name for key in tasks),
-        "task_versions": texts(key.version for key in tasks),
-        "attempts": ints(key.retry_attempt for key in tasks),
-    }
-
-
-def _execution_columns(states: list[ExecutionState]) -> Values:
-    return (
-        _execution_keys(state.key for state in states)
-        | _closure_columns(states, WorkflowExecution.Phase.Name)
-        | _error_columns(states)
-        | {"clusters": texts(state.cluster for state in states), "specs": byteas(state.spec for state in states)}
-    )
-
-
-def _node_columns(states: dict[int, NodeState]) -> Values:
-    values = list(states.values())
-    return (
-        _closure_columns(values, NodeExecution.Phase.Name)
-        | _error_columns(values)
-        | {
-            "ids": bigints(states),
-            "inputs": texts(state.input_uri for state in values),
-            "metadata": byteas(state.metadata.SerializeToString() for state in values),
-            "caches": texts(_cache_status(state.closure) for state in values),
-            "dynamics": texts(state.dynamic_closure_uri for state in values),
-        }
-    )
-
-
-def _new_node_columns(states: list[NodeState]) -> Values:
-    return _node_keys(state.key for state in states) | {
-        "created": _times(states, "created_at"),
-        "parents": bigints(state.parent_id for state in states),
-        "parent_tasks": bigints(state.parent_task_id for state in states),
-        # Field 1 of flyteadmin's NodeExecutionInternalData: event_version.
-        "internals": byteas(enum_field(1, max(state.event_version, 0)) for state in states),
-    }
-
-
-def _task_columns(states: dict[int, TaskState]) -> Values:
-    values = list(states.values())
-    return _closure_columns(values, TaskExecution.Phase.Name) | {
-        "ids": bigints(states),
-        "versions": ints(state.phase_version for state in values),
-        "inputs": texts(state.input_uri for state in values),
-        "chunked": bools(state.chunks is not None for state in values),
-    }
-
-
-def _closure_columns(
-    states: Sequence[ExecutionState] | Sequence[NodeState] | Sequence[TaskState], name: Callable[[Any], str]
-) -> Values:
-    closures: list[Closure] = [state.closure for state in states]
-    return {
-        "phases": texts(name(closure.phase) for closure in closures),
-        "closures": byteas(closure.SerializeToString() for closure in closures),
-        "started": _times(states, "started_at"),
-        "recorded": _times(states, "updated_at"),
-        "durations": bigints(min(max(nanoseconds(closure.duration), -_LONGEST), _LONGEST) for closure in closures),
-    }
-
-
-def _error_columns(states: Sequence[ExecutionState] | Sequence[NodeState]) -> Values:
-    errors = [state.closure.error if state.closure.HasField("error") else None for state in states]
-    kinds = (None if error is None else _name(ExecutionError.ErrorKind, error.kind) for error in errors)
-    return {
-        "error_kinds": texts(kinds),
-        "error_codes": texts(None if error is None else error.code for error in errors),
-    }
-
-
-def _times(states: Iterable[ExecutionState | NodeState | TaskState], name: str) -> bytes:
-    closures = (state.closure for state in states)
-    return timestamps(microseconds(getattr(closure, name)) if closure.HasField(name) else None for closure in closures)
-
-
-def _cache_status(closure: NodeExecutionClosure) -> str | None:
-    metadata = closure.task_node_metadata
-    return _name(CatalogCacheStatus, metadata.cache_status) if metadata.HasField("catalog_key") else None
-
-
-def _name(enum: Any, number: int) -> str:
-    """Return the name of an enum value, or its number if only a newer engine has it, as in flyteadmin."""
-    value = enum.DESCRIPTOR.values_by_number.get(number)
-    return str(number) if value is None else str(value.name)
