@@ -1,13 +1,13 @@
-"""How events travel from the events service to the executions service (architecture, section 3).
+"""The contract by which events travel from the events service to the executions service.
 
 Events of one execution go into one lane; a lane is a subject of the stream and is consumed strictly in order. A batch
-is one message: its id and its events as they were received. The answer, sent to the inbox that the batch names, is the
-id and one verdict an event, in order.
+is one message: its id and its events as they were received. The reply, sent to the inbox that the batch names, is the
+id and one verdict for each event, in order.
 
-The framing is not protobuf because neither side ever needs one event without the whole batch, and the service in
-between must not parse what it only forwards.
+The framing is not protobuf because neither side ever needs one event without the whole batch, and the events service
+must not parse what it only forwards.
 
-Each batch has two readers: executions applies it, the events service writes it into its log (`event_log`).
+Each batch has two readers: executions applies it, the events service writes it into the event log.
 """
 
 import struct
@@ -23,22 +23,22 @@ from google.rpc.status_pb2 import Status
 from services.kit.errors import InvalidArgument, ServiceError, to_status
 from services.kit.messaging.messages import Announcement
 
-# A lane has one batch on its way at a time: more lanes let more replicas work at once, fewer make batches larger and an
+# A lane has one batch in flight at a time: more lanes let more replicas work at once, fewer make batches larger and an
 # event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing
-# the number reorders events that are on their way, so it is part of the contract and no setting.
+# the number reorders events in flight, so it is part of the contract and not a setting.
 EVENT_LANES = 1
 
 STREAM_NAME = "EVENT_BATCHES"
-"""JetStream stream that keeps batches until they are applied and logged."""
+"""JetStream stream that stores batches until they are applied and logged."""
 
 SUBJECTS = "flyte.events.batch.*"
-"""Every lane's subject: what the stream takes in."""
+"""Subjects of all lanes; the stream stores them."""
 
-TRIAL = "flyte.events.batch.trial"
-"""Carries a batch without events: put on file to know that the stream takes them. Nobody applies or logs it."""
+PROBE_SUBJECT = "flyte.events.batch.trial"
+"""Subject of a batch without events, appended to check that the stream accepts messages. Neither applied nor logged."""
 
 EVENT_REFUSED = Announcement("flyte.executions.event.refused", Status)
-"""An event was not applied, and not because it was recorded already: see `refusal`."""
+"""An event was refused for another reason than that it was recorded already: see `encode_refusal`."""
 
 LOG_DURABLE = "events-log"
 """Name of the durable consumer that logs every lane, shared by all replicas of events."""
@@ -47,13 +47,13 @@ INBOX_HEADER = "Flyte-Verdict-Inbox"
 """NATS header of a batch: the subject to which its verdicts are sent."""
 
 VERDICTS_STREAM_NAME = "EVENT_VERDICTS"
-"""JetStream stream that keeps verdicts for a while, for a log that was away when they were sent."""
+"""JetStream stream that stores verdicts for a while, for a log writer that was not running when they were sent."""
 
 VERDICTS = "flyte.events.verdicts.*"
-"""The verdicts to every sender."""
+"""Subjects of the verdicts to all senders."""
 
-WAITING_PLACES = ("metadata", "events", "waiting")
-"""Parts of the URI under which every event too large for a batch waits."""
+LARGE_EVENTS_PATH = ("metadata", "events", "waiting")
+"""Parts of the URI below which events are stored that are too large for a batch."""
 
 _VERSION = 1
 _HEAD = struct.Struct(">BBI")  # version, length of the batch id, number of items
@@ -63,7 +63,7 @@ _BY_REFERENCE = 0x80
 
 
 class Kind(IntEnum):
-    """Which request an event came with."""
+    """The request that an event came with."""
 
     WORKFLOW = 1  # admin.WorkflowExecutionEventRequest
     NODE = 2  # admin.NodeExecutionEventRequest
@@ -71,12 +71,12 @@ class Kind(IntEnum):
 
 
 class BatchedEvent(NamedTuple):
-    """One event: the serialized request, or the URI (UTF-8) of an object that holds it when it is too large."""
+    """One event: the serialized request, or the URI (UTF-8) of its object when it is too large."""
 
     kind: Kind
     body: bytes
     by_reference: bool = False
-    mark: bytes = b""
+    fingerprint: bytes = b""
     """Of its execution (`event_fingerprints`). Not in the frame: it travels in a header and is for the log only."""
 
 
@@ -90,17 +90,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An event that was refused: in which batch, at which place, and the verdict."""
+    """A refused event, its batch, its position there and its verdict."""
 
     batch_id: str
     position: int
     event: BatchedEvent
-    status: Status  # as the caller got it
+    status: Status  # as the caller received it
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What became of each event of the batch `id`: serialized google.rpc.Status, empty for OK."""
+    """The verdicts of the batch `id`, one for each event: serialized google.rpc.Status, empty for OK."""
 
     id: str
     statuses: tuple[bytes, ...]
@@ -126,28 +126,28 @@ def durable_of(lane: int) -> str:
     return f"executions-event-lane-{lane}"
 
 
-def waiting_place(batch_id: str, position: int) -> tuple[str, ...]:
-    """Return the parts of the URI under which an event too large for a batch waits to be applied."""
-    return (*WAITING_PLACES, f"{batch_id}-{position}")
+def large_event_path(batch_id: str, position: int) -> tuple[str, ...]:
+    """Return the parts of the URI of an event that is too large for its batch."""
+    return (*LARGE_EVENTS_PATH, f"{batch_id}-{position}")
 
 
-def parking_place(lane: int, sequence: int) -> tuple[str, ...]:
-    """Return the parts of the URI under which a batch that cannot be read is kept."""
+def unreadable_batch_path(lane: int, sequence: int) -> tuple[str, ...]:
+    """Return the parts of the URI at which a batch is stored that cannot be read."""
     return ("metadata", "events", "unreadable", f"{lane}-{sequence}")
 
 
 def verdict(error: ServiceError | None) -> bytes:
-    """Return the verdict that tells `error`, or OK for None."""
+    """Return the verdict for `error`, or OK for None."""
     return b"" if error is None else to_status(error).SerializeToString()
 
 
 def parse_verdict(status: bytes) -> Status | None:
-    """Return the refusal in a verdict, or None for OK."""
+    """Return the status in a verdict, or None for OK."""
     return Status.FromString(status) if status else None
 
 
-def refusal(refused: Refusal) -> Status:
-    """Return the message of EVENT_REFUSED: the verdict, with the event as a batch of its own for its last detail."""
+def encode_refusal(refused: Refusal) -> Status:
+    """Return the message of EVENT_REFUSED: the verdict, with the event in a batch of its own as its last detail."""
     message = Status()
     message.CopyFrom(refused.status)
     alone = encode_batch(Batch(f"{refused.batch_id}/{refused.position}", (refused.event,)))
@@ -155,12 +155,12 @@ def refusal(refused: Refusal) -> Status:
     return message
 
 
-def read_refusal(message: Status) -> Refusal:
-    """Read what `refusal` wrote; raises InvalidArgument when it is something else."""
-    encode_frame = BytesValue()
-    if not message.details or not message.details[-1].Unpack(encode_frame):
+def decode_refusal(message: Status) -> Refusal:
+    """Decode the result of `encode_refusal`; raise InvalidArgument for anything else."""
+    frame = BytesValue()
+    if not message.details or not message.details[-1].Unpack(frame):
         raise InvalidArgument("a refused event carries no event")
-    batch = decode_batch(encode_frame.value)
+    batch = decode_batch(frame.value)
     identifier, _, position = batch.id.rpartition("/")
     status = Status()
     status.CopyFrom(message)
@@ -178,7 +178,7 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def framed_id(data: bytes) -> str:
-    """Return the id in a framed batch or in framed verdicts; raises InvalidArgument when it is neither."""
+    """Return the id in a framed batch or in framed verdicts; raise InvalidArgument when `data` is neither."""
     reader = _Reader(data)
     try:
         return reader.head()[0]
@@ -187,7 +187,7 @@ def framed_id(data: bytes) -> str:
 
 
 def decode_batch(data: bytes) -> Batch:
-    """Read a framed batch; raises InvalidArgument when it is none."""
+    """Decode a framed batch; raise InvalidArgument when `data` is none."""
     with _Reader(data) as reader:
         identifier, count = reader.head()
         events = []
@@ -206,7 +206,7 @@ def encode_verdicts(identifier: str, statuses: Sequence[bytes]) -> bytes:
 
 
 def decode_verdicts(data: bytes) -> Verdicts:
-    """Read framed verdicts; raises InvalidArgument when they are none."""
+    """Decode framed verdicts; raise InvalidArgument when `data` contains none."""
     with _Reader(data) as reader:
         identifier, count = reader.head()
         statuses = [reader.bytes(*reader.take(_VERDICT)) for _ in range(count)]
@@ -224,11 +224,11 @@ def _head(identifier: str, count: int) -> bytes:
 
 
 class _Reader:
-    """Walks over a frame; whatever does not fit is raised as InvalidArgument."""
+    """A cursor over a frame; raises InvalidArgument for a broken one."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self._offset = 0
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +236,7 @@ class _Reader:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (struct.error, ValueError)):
             raise InvalidArgument("the frame of a batch of events is broken") from error
-        if error is None and self._at != len(self._data):
+        if error is None and self._offset != len(self._data):
             raise InvalidArgument("the frame of a batch of events has bytes left over")
 
     def head(self) -> tuple[str, int]:
@@ -246,12 +246,12 @@ class _Reader:
         return self.bytes(length).decode(), count
 
     def take(self, layout: struct.Struct) -> tuple[int, ...]:
-        values: tuple[int, ...] = layout.unpack_from(self._data, self._at)
-        self._at += layout.size
+        values: tuple[int, ...] = layout.unpack_from(self._data, self._offset)
+        self._offset += layout.size
         return values
 
     def bytes(self, length: int) -> bytes:
-        if self._at + length > len(self._data):
+        if self._offset + length > len(self._data):
             raise ValueError("the frame ends early")
-        self._at += length
-        return self._data[self._at - length : self._at]
+        self._offset += length
+        return self._data[self._offset - length : self._offset]

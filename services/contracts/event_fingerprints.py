@@ -1,7 +1,8 @@
-"""Whose the events of a batch are, told beside the batch: for the log, which looks into no event when it writes.
+"""Fingerprints of the executions that the events of a batch belong to, for the event log.
 
-A batch carries the marks in a header. A reader that does not know the header loses nothing, so releases can be mixed;
-a batch of a sender that did not know it has none.
+The log does not parse events when it writes them; it is searched by fingerprints. A batch carries them in a header: a
+reader that does not know the header loses nothing, so releases can be mixed. A batch of a sender that does not know it
+has none.
 """
 
 from base64 import b64decode, b64encode
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 HEADER = "Flyte-Marks"
-"""NATS header of a batch: what `encode_fingerprints` wrote."""
+"""NATS header of a batch: the result of `encode_fingerprints`."""
 
 _BYTES = 8
 
@@ -20,18 +21,18 @@ def fingerprint_of(project: str, domain: str, name: str) -> bytes:
     return blake2b(text, digest_size=_BYTES).digest()
 
 
-def encode_fingerprints(marks: Iterable[bytes]) -> str:
-    """Write the marks of a batch's events, one an event and in their order."""
-    return b64encode(b"".join(marks)).decode()
+def encode_fingerprints(fingerprints: Iterable[bytes]) -> str:
+    """Return the header of a batch with these fingerprints, one for each event and in their order."""
+    return b64encode(b"".join(fingerprints)).decode()
 
 
 def decode_fingerprints(header: str) -> bytes:
-    """Read what `encode_fingerprints` wrote: the marks, one behind the other."""
+    """Return the fingerprints in a header, concatenated."""
     return b64decode(header)
 
 
-def positions_of(mark: bytes, marks: bytes) -> Iterator[int]:
-    """Positions of the events in a batch with `marks` that carry `mark`."""
-    for position in range(len(marks) // _BYTES):
-        if marks[position * _BYTES : (position + 1) * _BYTES] == mark:
+def positions_of(fingerprint: bytes, fingerprints: bytes) -> Iterator[int]:
+    """Yield the positions of `fingerprint` among concatenated `fingerprints`."""
+    for position in range(len(fingerprints) // _BYTES):
+        if fingerprints[position * _BYTES : (position + 1) * _BYTES] == fingerprint:
             yield position

@@ -1,6 +1,7 @@
-"""Which phases end an execution, a node or a task: after one of them nothing more may change (events.md 2.1, 3.3, 4.1).
+"""Terminal phases of executions, nodes and tasks, as sets of enum numbers.
 
-Sets of the enum numbers, as they stand in messages and events.
+After a terminal phase no other phase is accepted (events.md#workflow-phases, events.md#later-node-events,
+events.md#task-event-checks).
 """
 
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
@@ -25,5 +26,5 @@ NODE_TERMINAL: frozenset[int] = frozenset(
     )
 )
 
-# RETRYABLE_FAILED is not among them: another attempt may follow under the same id.
+# RETRYABLE_FAILED is no member: another attempt may follow under the same id.
 TASK_TERMINAL: frozenset[int] = frozenset((TaskExecution.SUCCEEDED, TaskExecution.FAILED, TaskExecution.ABORTED))

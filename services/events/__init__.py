@@ -1,13 +1,13 @@
-"""Events: what the engine reports, taken in fast and never lost.
+"""The events service: receives what engines report, quickly and without losing any.
 
-Owns: the way of an event from the engine's call to the executions service; the log of every event received, when, and
-what became of it; events that were refused, with the reason.
+Owns: the path of an event from the engine's call to the executions service; the log of all events received, with their
+times and verdicts; refused events, with the reasons.
 
 Serves: CreateWorkflowEvent, CreateNodeEvent, CreateTaskEvent.
 
-Says: batches of events, one message each (`services.contracts.event_batches`).
+Publishes: batches of events, one message each (`services.contracts.event_batches`).
 
-Hears: its own batches, for the log; the verdicts of each batch; which events were refused.
+Receives: its own batches, for the log; the verdicts of each batch; announcements of refused events.
 
-Shows: `python -m services.events log`, `refused` and `replay` (docs/decisions/0008-event-log.md).
+Commands: `python -m services.events log`, `refused` and `replay` (docs/decisions/0008-event-log.md).
 """

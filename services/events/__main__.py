@@ -1,4 +1,4 @@
-"""`python -m services.events` serves; `--help` names its other commands."""
+"""Entry point: `python -m services.events` runs the service; `--help` lists its other commands."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Builds the events service, by hand, top to bottom; nothing else here makes parts."""
+"""Construction of the events service."""
 
 import uuid
 from contextlib import AsyncExitStack
@@ -13,9 +13,9 @@ from services.events.consumers.refusals import RefusedEventWriter
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
-from services.events.ingest.streams import make_ready, replace_former
+from services.events.ingest.streams import make_ready, renew_batches_stream
 from services.events.jobs.log_retention import LogRetention
-from services.events.jobs.missed_verdicts import VerdictBackfill
+from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.events.rpc.events import EventHandlers
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Parts
@@ -26,30 +26,30 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
 async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
-    """Build the service on `parts`; hears verdicts and keeps refused events from here on."""
-    # Nothing is signed here: events that wait in the store are read by the executions service only.
+    """Build the service on `parts`; from here on it receives verdicts and refused events."""
+    # Nothing is signed here: only the executions service reads large events from the store.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
-    await replace_former(parts.db, parts.bus)
-    lanes = EventPublisher(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
-    writer = LogWriter(parts.db, await make_ready(parts.bus, lanes.lost), parts.bus.mend)
+    await renew_batches_stream(parts.db, parts.bus)
+    publisher = EventPublisher(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
+    writer = LogWriter(parts.db, await make_ready(parts.bus, publisher.fail_appended), parts.bus.mend)
 
-    async def hear(verdicts: bytes) -> None:
-        await lanes.heard(verdicts)
-        await writer.heard(verdicts)
+    async def receive(verdicts: bytes) -> None:
+        await publisher.receive_verdicts(verdicts)
+        await writer.receive_verdicts(verdicts)
 
-    # One subscription for both: what is for this process's callers is also for the log.
-    await parts.bus.subscribe(VERDICTS, hear)
+    # One subscription for both: the log needs all verdicts, this process's callers theirs.
+    await parts.bus.subscribe(VERDICTS, receive)
     await RefusedEventWriter(parts.db).listen(parts.bus)
 
     stall_detector = StallDetector()
     table = Table()
-    table.bind(ADMIN_SERVICE, EventHandlers(lanes, stall_detector, settings.max_output_bytes))
-    keeping = LogRetention(parts.db, parts.bus, objects, settings.event_log_days)
-    missed = VerdictBackfill(parts.db, parts.bus)
+    table.bind(ADMIN_SERVICE, EventHandlers(publisher, stall_detector, settings.max_output_bytes))
+    retention = LogRetention(parts.db, parts.bus, objects, settings.event_log_days)
+    backfill = VerdictBackfill(parts.db, parts.bus)
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=[stall_detector.run, writer.run, missed.run, keeping.run],
-        drain=[lanes.drain, writer.drain],
-        checks={"the stream of events": lanes.check},
+        loops=[stall_detector.run, writer.run, backfill.run, retention.run],
+        drain=[publisher.drain, writer.drain],
+        checks={"the stream of events": publisher.check},
     )

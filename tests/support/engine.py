@@ -1,7 +1,7 @@
-"""Plays the engine: sends what propeller sends for an execution, in its order, and retries as it does (events.md 1, 6).
+"""A fake engine: sends the events of flytepropeller in its order, and retries as it does (engine.md#event-sequences).
 
-Task nodes, sub-workflows, dynamic tasks and map tasks of plain graphs; no branches, gates or launch plan nodes. Tasks
-are Python functions over plain values, so that the outputs of an execution are what its workflow computes.
+It runs task nodes, sub-workflows, dynamic tasks and map tasks of plain graphs; no branches, gates or launch plan nodes.
+Tasks are Python functions over plain values, so an execution has the outputs that its workflow computes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class TaskFailed(Exception):  # same
 
 @dataclass(frozen=True)
 class Dynamic:
-    """What a task function answers when it makes a workflow instead of outputs."""
+    """The result of a task function that returns a workflow instead of outputs."""
 
     closure: CompiledWorkflowClosure
 
@@ -59,7 +59,7 @@ TaskFunction = Callable[..., Mapping[str, Any] | Dynamic]
 
 @dataclass(frozen=True)
 class _Scope:
-    """A workflow that is run: the execution itself, or one nested in a node."""
+    """A running workflow: that of the execution, or one nested in a node."""
 
     execution: WorkflowExecutionIdentifier
     closure: CompiledWorkflowClosure
@@ -75,12 +75,12 @@ class _Scope:
 
 @dataclass
 class Engine:
-    """Sends the events of executions through `admin`; what they name lies in `objects`."""
+    """A fake engine that sends events through `admin` and stores data in `objects`."""
 
     admin: AdminServiceStub
     objects: ObjectStore
     functions: Mapping[str, TaskFunction]
-    """By name of the task."""
+    """The functions by name of their task."""
     pod_reasons: int = 0
     """Further QUEUED events of each attempt, one for each reason a pod reports while it starts (0 to 5 typically)."""
     calls: Calls = field(default_factory=Calls)
@@ -91,9 +91,18 @@ class Engine:
         closure: CompiledWorkflowClosure,
         inputs: LiteralMap | None = None,
     ) -> LiteralMap | None:
-        """Run the execution to its end; answers its outputs, None when a task failed. Inputs are asked for if absent.
+        """Run the execution to its end.
 
-        Raises WorkflowAborted when the answers to its events make the engine give up.
+        Args:
+            execution: Its identifier.
+            closure: Its compiled workflow.
+            inputs: Its inputs; requested from the service when absent.
+
+        Returns:
+            Its outputs; None when a task failed.
+
+        Raises:
+            WorkflowAborted: The responses to its events make the engine give up.
         """
         if inputs is None:
             data = await self.admin.GetExecutionData(WorkflowExecutionGetDataRequest(id=execution))
@@ -112,7 +121,7 @@ class Engine:
         return outputs
 
     async def _graph(self, scope: _Scope, inputs: LiteralMap) -> LiteralMap:
-        """Run every node between the boundary nodes, in the order of their dependencies (events.md 6.2)."""
+        """Run all nodes from start node to end node, in the order of dependencies (engine.md#single-task-node)."""
         start = await self._store(scope.identifier("start-node"), inputs)
         await self._node(scope, "start-node", NodeExecution.SUCCEEDED, output_uri=start)
         values: dict[str, LiteralMap] = {"": inputs, "start-node": inputs}
@@ -148,13 +157,13 @@ class Engine:
 
     async def _sub_workflow(self, scope: _Scope, node: Node, inputs: LiteralMap) -> LiteralMap:
         await self._node(scope, node.id, NodeExecution.RUNNING, is_parent=True)
-        wanted = node.workflow_node.sub_workflow_ref
+        reference = node.workflow_node.sub_workflow_ref
         for workflow in scope.closure.sub_workflows:
-            if workflow.template.id == wanted:
+            if workflow.template.id == reference:
                 return await self._graph(
                     _Scope(scope.execution, scope.closure, workflow, scope.node_id(node.id)), inputs
                 )
-        raise LookupError(f"the closure holds no sub-workflow {wanted.name}")
+        raise LookupError(f"the closure has no sub-workflow {reference.name}")
 
     async def _task_node(self, scope: _Scope, node: Node, inputs: LiteralMap, input_uri: str) -> LiteralMap:
         task = task_of(scope.closure, node.task_node.reference_id)
@@ -172,7 +181,7 @@ class Engine:
     async def _attempt(
         self, report: "_Attempt", inputs: LiteralMap, input_uri: str, *, running: bool
     ) -> LiteralMap | Dynamic | ExecutionError:
-        """One attempt; the node reports RUNNING after its first attempt's QUEUED, and nothing for a retry."""
+        """Run one attempt; the node reports RUNNING after its first attempt's QUEUED, and nothing for a retry."""
         scope, node = report.scope, report.node
         await report.send(TaskExecution.QUEUED, input_uri=input_uri, reason="task submitted to K8s")
         if not running:
@@ -183,7 +192,7 @@ class Engine:
         await report.send(TaskExecution.RUNNING, logs=[log])
         try:
             outcome = self._call(report.task, python_values(inputs))
-        except Exception as raised:  # noqa: BLE001  # whatever a task raises is its user's error
+        except Exception as raised:  # noqa: BLE001  # all errors of a task are its user's
             error = ExecutionError(code="USER:Unknown", message=repr(raised), kind=ExecutionError.USER)
             await report.send(TaskExecution.FAILED, error=error, logs=[log])
             return error
@@ -196,7 +205,7 @@ class Engine:
         return self.functions[task.template.id.name](**arguments)
 
     async def _dynamic(self, scope: _Scope, node: Node, made: Dynamic, inputs: LiteralMap) -> LiteralMap:
-        """The graph that a dynamic task made, below its node (events.md 6.3)."""
+        """Run the graph that a dynamic task returned, below its node (engine.md#dynamic-nodes)."""
         metadata = TaskNodeMetadata()
         metadata.dynamic_workflow.id.CopyFrom(made.closure.primary.template.id)
         metadata.dynamic_workflow.compiled_workflow.CopyFrom(made.closure)
@@ -209,7 +218,7 @@ class Engine:
         )
 
     async def _map_task(self, scope: _Scope, node: Node, inputs: LiteralMap, input_uri: str) -> LiteralMap:
-        """One task execution for the whole array; subtasks are its external resources (events.md 6.4)."""
+        """Run one task execution for the whole array; subtasks are its external resources (engine.md#map-tasks)."""
         task = task_of(scope.closure, node.array_node.node.task_node.reference_id)
         report = _Attempt(self, scope, node, task, 0, array=True)
         arguments = python_values(inputs)
@@ -243,16 +252,16 @@ class Engine:
         return uri
 
     async def _workflow(
-        self, execution: WorkflowExecutionIdentifier, phase: WorkflowExecution.Phase, **told: Any
+        self, execution: WorkflowExecutionIdentifier, phase: WorkflowExecution.Phase, **fields: Any
     ) -> None:
         event = WorkflowExecutionEvent(
-            execution_id=execution, producer_id="propeller", phase=phase, occurred_at=_now(), **told
+            execution_id=execution, producer_id="propeller", phase=phase, occurred_at=_now(), **fields
         )
         request = WorkflowExecutionEventRequest(event=event)
         name = WorkflowExecution.Phase.Name(phase)
         await self.calls.send(self.admin.CreateWorkflowEvent, request, execution.name, name)
 
-    async def _node(self, scope: _Scope, spec_id: str, phase: NodeExecution.Phase, **told: Any) -> None:
+    async def _node(self, scope: _Scope, spec_id: str, phase: NodeExecution.Phase, **fields: Any) -> None:
         event = NodeExecutionEvent(
             id=scope.identifier(spec_id),
             producer_id="propeller",
@@ -262,7 +271,7 @@ class Engine:
             spec_node_id=spec_id,
             node_name=spec_id,
             event_version=1,
-            **told,
+            **fields,
         )
         if scope.parent:
             event.parent_node_metadata.CopyFrom(ParentNodeExecutionMetadata(node_id=scope.parent))
@@ -274,7 +283,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Reports one attempt of a task; the array node's carry neither producer nor report time (events.md 6.4)."""
+    """The reports of one attempt; those of array nodes have neither producer nor report time (engine.md#map-tasks)."""
 
     engine: Engine
     scope: _Scope
@@ -290,7 +299,7 @@ class _Attempt:
         version: int = 0,
         reason: str = "",
         resources: Sequence[ExternalResourceInfo] = (),
-        **told: Any,
+        **fields: Any,
     ) -> None:
         node = self.scope.identifier(self.node.id)
         event = TaskExecutionEvent(
@@ -307,7 +316,7 @@ class _Attempt:
                 plugin_identifier="k8s-array" if self.array else "container",
                 external_resources=resources,
             ),
-            **told,
+            **fields,
         )
         if not self.array:
             event.producer_id = "propeller"

@@ -1,4 +1,7 @@
-"""Sends one event as the engine does: retried, and taken for done, failed or fatal by its answer (events.md 1)."""
+"""Calls of the engine: events are retried, and responses interpreted, as by flytepropeller.
+
+Rules: events.md#how-the-engine-reads-responses.
+"""
 
 import asyncio
 from collections import Counter
@@ -11,39 +14,40 @@ from flyteidl.admin.event_pb2 import EventFailureReason
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-# events.md 1.1: what the client's interceptor retries, how often, and its first pause.
+# What the client's interceptor retries, how often, and its first pause (events.md#path-of-an-event-in-the-client).
 RETRIED = frozenset((grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE))
 CALL_ATTEMPTS = 5
 CALL_BACKOFF_SECONDS = 0.1
-# events.md 1.3: one more failed round and the workflow is aborted.
+# After one more failed round the workflow is aborted (events.md#reactions-of-the-engine).
 MAX_FAILED_ROUNDS = 10
-# Propeller waits up to a minute between rounds; tests have less patience.
+# Much shorter than in flytepropeller, which waits up to a minute between rounds.
 ROUND_BACKOFF_SECONDS = 0.5
 
-# events.md 1.3: for an event of these phases, a state that is over is as good as recorded. RECOVERED is not among them.
+# For events of these phases EventAlreadyInTerminalState is success; RECOVERED is no member
+# (events.md#reactions-of-the-engine).
 _TERMINAL = frozenset(("ABORTED", "FAILED", "SKIPPED", "SUCCEEDED", "TIMED_OUT"))
 
 
-class WorkflowAborted(Exception):  # what the engine calls it
-    """The engine gives the workflow up."""
+class WorkflowAborted(Exception):  # the engine's word
+    """The engine gives up the workflow."""
 
 
 @dataclass
 class Calls:
-    """What was sent, and how often it failed."""
+    """Counts of accepted events and failed rounds."""
 
     sent: Counter[str] = field(default_factory=Counter)
     """Events that were accepted, by request."""
     failed_rounds: Counter[str] = field(default_factory=Counter)
-    """By name of the execution."""
+    """Failed rounds by name of the execution."""
 
     async def send(
         self, call: Callable[[Any], Awaitable[Message]], request: Message, execution: str, phase: str
     ) -> None:
-        """Send one event until it is accepted, as the engine's rounds do; raises WorkflowAborted."""
+        """Send one event until it is accepted, as the engine's rounds do; raise WorkflowAborted."""
         while True:
             try:
-                await _called(call, request)
+                await _call(call, request)
             except grpc.aio.AioRpcError as error:
                 if not self._accepted(error, execution, phase):
                     self.failed_rounds[execution] += 1
@@ -55,7 +59,7 @@ class Calls:
             return
 
     def _accepted(self, error: grpc.aio.AioRpcError, execution: str, phase: str) -> bool:
-        """Whether the engine goes on after `error` (events.md 1.3); raises WorkflowAborted when it stops at once."""
+        """Return whether `error` counts as success; raise WorkflowAborted when the engine stops at once."""
         if error.code() is grpc.StatusCode.ALREADY_EXISTS:
             return True
         if _reason(error) == "already_in_terminal_state":
@@ -65,7 +69,7 @@ class Calls:
         return False
 
 
-async def _called(call: Callable[[Any], Awaitable[Message]], request: Message) -> None:
+async def _call(call: Callable[[Any], Awaitable[Message]], request: Message) -> None:
     for attempt in range(1, CALL_ATTEMPTS + 1):
         try:
             await call(request)
@@ -78,7 +82,7 @@ async def _called(call: Callable[[Any], Awaitable[Message]], request: Message) -
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    """Kind of the EventFailureReason in the details, empty for none."""
+    """Return the kind of the EventFailureReason in the details, empty for none."""
     metadata: Any = error.trailing_metadata()
     packed = dict(metadata or ()).get("grpc-status-details-bin")
     reason = EventFailureReason()

@@ -1,6 +1,6 @@
-"""Events at random, out of small alphabets, so that they meet: repeats, late ones, strangers, incomplete ones.
+"""Random events from small alphabets, so that many are repeated, late, of unknown executions, or incomplete.
 
-Every choice is made by the `Random` that is given: hypothesis gives one that it can shrink, other tests a seeded one.
+Every choice is made by a `Random`: hypothesis passes one that it can shrink, other tests a seeded one.
 """
 
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ _TASK_GOES_ON = ("QUEUED", "RUNNING", "RUNNING", "INITIALIZING", "WAITING_FOR_RE
 
 
 def any_request(pick: Random, executions: Sequence[str]) -> Request:
-    """One request about one of `executions`; now and then it is not as it should be."""
+    """Return a request for one of `executions`, now and then an invalid one."""
     make = pick.choice((workflow_request, node_request, node_request, task_request, task_request, task_request))
     request = make(pick, pick.choice(executions))
     if isinstance(request, NodeExecutionEventRequest) and request.event.HasField("parent_task_metadata"):
-        # No engine names a task of another execution, but anybody may.
+        # No engine names a task of another execution, but other callers may.
         parent = request.event.parent_task_metadata.id.node_execution_id
         if parent.HasField("execution_id") and pick.randrange(2):
             parent.execution_id.name = pick.choice(executions)
@@ -61,7 +61,7 @@ def workflow_request(pick: Random, execution: str) -> WorkflowExecutionEventRequ
 
 
 def node_request(pick: Random, execution: str, node: str = "") -> NodeExecutionEventRequest:
-    """A phase of one of the nodes of `execution`."""
+    """Return an event of a node of `execution`."""
     event = NodeExecutionEvent(
         id={"execution_id": _execution(execution), "node_id": node or pick.choice(NODES)},
         phase=_phase(pick, _NODE_GOES_ON, NodeExecution.Phase.keys()),
@@ -88,7 +88,7 @@ def node_request(pick: Random, execution: str, node: str = "") -> NodeExecutionE
 
 
 def task_request(pick: Random, execution: str, node: str = "") -> TaskExecutionEventRequest:
-    """A phase of one of the attempts of a task at one of the nodes of `execution`."""
+    """Return an event of an attempt of a task at a node of `execution`."""
     event = TaskExecutionEvent(
         task_id=_task(pick),
         parent_node_execution_id={"execution_id": _execution(execution), "node_id": node or pick.choice(NODES)},
@@ -135,7 +135,7 @@ def _times(pick: Random, event: Event) -> None:
 
 
 def _spoil(pick: Random, event: Event) -> None:
-    """Make one event in some twenty one that must be refused, whatever is stored."""
+    """Make about one event in twenty invalid, so that it is refused for any stored state."""
     spoilers = {
         1: _without_time,
         2: _with_impossible_time,

@@ -1,4 +1,4 @@
-"""The event log as tests see it: its writer by hand, its rows, its commands."""
+"""The event log for tests: a writer run by hand, its rows, its commands."""
 
 import asyncio
 import os
@@ -19,12 +19,12 @@ from services.contracts.event_batches import (
     lane_of,
     subject_of,
 )
-from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
+from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.contracts.event_fingerprints import encode_fingerprints, fingerprint_of
 from services.events.consumers.log_writer import LogWriter
 from services.events.ingest.streams import make_ready
-from services.events.rules.log_lines import Entry, entries_of
-from services.events.store.event_log import of_execution
+from services.events.rules.log_lines import LoggedEvent, events_of
+from services.events.store.event_log import batches_of_execution
 from services.executions.rules.events.batch import Event
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus
@@ -36,7 +36,7 @@ SENDER = "sender"
 
 @dataclass
 class EventLog:
-    """The events service's database and its end of the stream."""
+    """The events service's database, with a connection to the stream."""
 
     url: str
     db: Database
@@ -44,10 +44,10 @@ class EventLog:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[LogWriter]:
-        """A writer whose rounds the test makes; it hears verdicts from here on."""
+        """A writer whose rounds the test runs; it receives verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
         writer = LogWriter(self.db, await make_ready(bus), bus.mend)
-        await bus.subscribe(VERDICTS, writer.heard)
+        await bus.subscribe(VERDICTS, writer.receive_verdicts)
         try:
             yield writer
         finally:
@@ -55,31 +55,31 @@ class EventLog:
 
     @property
     def bus_url(self) -> str:
-        """Where NATS listens."""
+        """URL of NATS."""
         return str(self.bus._client.connected_url.geturl())  # type: ignore[union-attr]  # it is connected
 
     async def append(self, batch_id: str, name: str, *events: Event) -> None:
-        """Append a batch of events of the execution `name`, as the lanes would."""
+        """Append a batch of events of the execution `name`, as the publisher would."""
         payload = encode_batch(Batch(batch_id, tuple(map(batched, events))))
-        marks = encode_fingerprints([fingerprint_of("p", "d", name)] * len(events))
-        headers = {INBOX_HEADER: inbox_of(SENDER), MARKS_HEADER: marks}
+        fingerprints = encode_fingerprints([fingerprint_of("p", "d", name)] * len(events))
+        headers = {INBOX_HEADER: inbox_of(SENDER), FINGERPRINTS_HEADER: fingerprints}
         await self.bus.append(subject_of(lane_of("p", "d", name)), payload, batch_id, headers)
 
-    async def answer(self, batch_id: str, *statuses: bytes) -> None:
+    async def send_verdicts(self, batch_id: str, *statuses: bytes) -> None:
         """Send verdicts, as executions would."""
         await self.bus.send(inbox_of(SENDER), encode_verdicts(batch_id, statuses))
 
-    async def entries(self, name: str) -> list[Entry]:
-        """What the log holds of the execution `name`."""
-        mark = fingerprint_of("p", "d", name)
+    async def events(self, name: str) -> list[LoggedEvent]:
+        """Return the logged events of the execution `name`."""
+        fingerprint = fingerprint_of("p", "d", name)
         return [
-            entry
-            async for batch in of_execution(self.db, lane_of("p", "d", name), mark, None)
-            for entry in entries_of(batch.received_at, batch.payload, batch.verdicts, mark, batch.marks)
+            logged
+            async for batch in batches_of_execution(self.db, lane_of("p", "d", name), fingerprint, None)
+            for logged in events_of(batch.received_at, batch.payload, batch.verdicts, fingerprint, batch.fingerprints)
         ]
 
-    def days(self) -> list[str]:
-        """Names of the partitions."""
+    def partitions(self) -> list[str]:
+        """Return the names of the partitions."""
         with psycopg.connect(self.url) as connection:
             rows = connection.execute(
                 "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_log'::regclass ORDER BY 1"

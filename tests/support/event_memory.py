@@ -1,6 +1,6 @@
-"""A store of events' state in memory: what the listener and PostgreSQL do around the fold, in the plainest way.
+"""A store of the state of executions in memory, which does the work of the applier and PostgreSQL around the fold.
 
-It keeps the store's promises: ids are set aside for rows that are missing, and only what is wanted is there.
+Like the real one it reserves ids for missing rows and returns only the rows that are needed.
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ from services.executions.rules.events.state import (
 from services.executions.rules.events.storage import Storage
 from services.kit.errors import ServiceError
 from tests.support.event_makers import STORAGE, execution_state
-from tests.support.event_model_checks import OK, Answer
+from tests.support.event_model_checks import OK, Verdict
 from tests.support.plain import Plain, plain
 
 
@@ -47,63 +47,63 @@ class Memory:
         self._last_id = 0
 
     def take(self, events: Sequence[Event | ServiceError]) -> Changes:
-        """Fold a batch and keep what it changed."""
+        """Fold a batch and store its changes."""
         changes = fold_batch(events, self.read(rows_needed(events)), self._storage)
         self.write(changes)
         return changes
 
-    def read(self, need: RowsNeeded) -> Rows:
-        """What the store answers."""
-        kept = self.rows
+    def read(self, needed: RowsNeeded) -> Rows:
+        """Return the needed rows."""
+        stored = self.rows
         return Rows(
             {
-                key: state if need.executions[key] else replace(state, spec=b"")
-                for key, state in kept.executions.items()
-                if key in need.executions
+                key: state if needed.executions[key] else replace(state, spec=b"")
+                for key, state in stored.executions.items()
+                if key in needed.executions
             },
-            {key: state.cluster for key, state in kept.executions.items() if key in need.mentioned},
-            {key: state for key, state in kept.nodes.items() if need.nodes.get(key)},
-            {key: number for key, number in kept.node_ids.items() if key in need.nodes},
+            {key: state.cluster for key, state in stored.executions.items() if key in needed.mentioned},
+            {key: state for key, state in stored.nodes.items() if needed.nodes.get(key)},
+            {key: number for key, number in stored.node_ids.items() if key in needed.nodes},
             {
-                key: _with_chunks(state, need.task_events[key])
-                for key, state in kept.tasks.items()
-                if need.tasks.get(key)
+                key: _with_chunks(state, needed.task_events[key])
+                for key, state in stored.tasks.items()
+                if needed.tasks.get(key)
             },
-            {key: number for key, number in kept.task_ids.items() if key in need.tasks},
-            [self._next() for key, state in need.nodes.items() if state and key not in kept.node_ids],
-            [self._next() for key, state in need.tasks.items() if state and key not in kept.task_ids],
-            {key: deepcopy(kept.counts.get(key, PhaseCounts())) for key in need.counted},
+            {key: number for key, number in stored.task_ids.items() if key in needed.tasks},
+            [self._next() for key, state in needed.nodes.items() if state and key not in stored.node_ids],
+            [self._next() for key, state in needed.tasks.items() if state and key not in stored.task_ids],
+            {key: deepcopy(stored.counts.get(key, PhaseCounts())) for key in needed.counted},
         )
 
-    def complete(self, need: RowsNeeded, rows: Rows) -> None:
-        """Give tasks that a replica remembers the chunks that they lack."""
-        for key, events in need.task_events.items():
+    def complete(self, needed: RowsNeeded, rows: Rows) -> None:
+        """Add the chunks that cached tasks lack."""
+        for key, events in needed.task_events.items():
             state, stored = rows.tasks.get(key), self.rows.tasks.get(key)
             if state and state.chunks and stored and stored.chunks:
                 rows.tasks[key] = _completed(state, stored.chunks, events)
 
     def write(self, changes: Changes) -> None:
-        """Keep what a batch changed."""
-        kept = self.rows
-        assert not changes.new_nodes.keys() & kept.node_ids.values()
-        assert changes.nodes.keys() <= set(kept.node_ids.values())
-        assert not changes.new_tasks.keys() & kept.task_ids.values()
-        assert changes.tasks.keys() <= set(kept.task_ids.values())
+        """Store the changes of a batch."""
+        stored = self.rows
+        assert not changes.new_nodes.keys() & stored.node_ids.values()
+        assert changes.nodes.keys() <= set(stored.node_ids.values())
+        assert not changes.new_tasks.keys() & stored.task_ids.values()
+        assert changes.tasks.keys() <= set(stored.task_ids.values())
         self.objects |= {offload.uri: offload.data for offload in changes.offloads}
-        kept.counts |= deepcopy(changes.counts)
+        stored.counts |= deepcopy(changes.counts)
         for key, execution in changes.executions.items():
-            kept.executions[key] = replace(execution, spec=execution.spec or kept.executions[key].spec)
+            stored.executions[key] = replace(execution, spec=execution.spec or stored.executions[key].spec)
         for number, node in (changes.new_nodes | changes.nodes).items():
-            kept.nodes[node.key], kept.node_ids[node.key] = node, number
+            stored.nodes[node.key], stored.node_ids[node.key] = node, number
         for number, task in (changes.new_tasks | changes.tasks).items():
-            kept.tasks[task.key], kept.task_ids[task.key] = _saved(kept.tasks.get(task.key), task), number
+            stored.tasks[task.key], stored.task_ids[task.key] = _saved(stored.tasks.get(task.key), task), number
 
     def _next(self) -> int:
         self._last_id += 1
         return self._last_id
 
     def executions(self) -> dict[str, Plain]:
-        """Executions as `tests.support.event_model` tells of them; so are nodes and tasks."""
+        """Return executions in the form of `tests.support.event_model`."""
         return {
             _text(key): {
                 "cluster": state.cluster,
@@ -114,7 +114,7 @@ class Memory:
         }
 
     def nodes(self) -> dict[str, Plain]:
-        """Nodes; their parents by name."""
+        """Return nodes in the form of the model, with the names of their parents."""
         nodes = _names(self.rows.node_ids)
         tasks = _names(self.rows.task_ids)
         return {
@@ -131,14 +131,14 @@ class Memory:
         }
 
     def tasks(self) -> dict[str, Plain]:
-        """Attempts, with their external resources in their closures as clients see them."""
+        """Return attempts in the form of the model, with all external resources in their closures."""
         return {
             _text(key): {"closure": plain(_whole(state)), "input_uri": state.input_uri, "version": state.phase_version}
             for key, state in self.rows.tasks.items()
         }
 
     def recounted(self) -> dict[ExecutionKey, PhaseCounts]:
-        """How many nodes and tasks of each execution are in each phase, counted anew."""
+        """Count the nodes and tasks of each execution by phase."""
         counts: defaultdict[ExecutionKey, PhaseCounts] = defaultdict(PhaseCounts)
         for node, state in self.rows.nodes.items():
             counts[node.execution].move_node(None, state.closure.phase)
@@ -147,7 +147,7 @@ class Memory:
         return dict(counts)
 
     def data(self) -> dict[str, Plain]:
-        """Inputs and outputs that came inline, by URI."""
+        """Return offloaded inputs and outputs, by URI."""
         return {uri: plain(LiteralMap.FromString(data)) for uri, data in self.objects.items() if "/dynamic/" not in uri}
 
     def _dynamic(self, uri: str) -> Plain:
@@ -156,29 +156,29 @@ class Memory:
 
 @dataclass
 class Replica:
-    """A replica of the executions service over `store`: what it remembers of each lane between batches."""
+    """A replica of the executions service over `store`, with a row cache for each lane."""
 
     store: Memory
-    lanes: defaultdict[str, RowCache] = field(default_factory=lambda: defaultdict(RowCache))
+    caches: defaultdict[str, RowCache] = field(default_factory=lambda: defaultdict(RowCache))
 
-    def take(self, lane: str, events: Sequence[Event | ServiceError], left: dict[str, int]) -> Changes:
-        """Fold a batch of a lane; `left` tells where the last batch left it, whoever took that."""
-        memory, need = self.lanes[lane], rows_needed(events)
-        missing = memory.lacking(need)
-        if memory.left not in {None, left.get(lane)}:
-            memory.forget()
-            missing = need
-        self.store.complete(missing, memory.rows)
-        memory.rows.add(self.store.read(missing))
-        changes = fold_batch(events, memory.rows, self.store._storage)
+    def take(self, lane: str, events: Sequence[Event | ServiceError], cursors: dict[str, int]) -> Changes:
+        """Fold a batch of a lane and move its cursor; all replicas share `cursors`."""
+        cache, needed = self.caches[lane], rows_needed(events)
+        missing = cache.missing_rows(needed)
+        if cache.cursor not in {None, cursors.get(lane)}:
+            cache.clear()
+            missing = needed
+        self.store.complete(missing, cache.rows)
+        cache.rows.add(self.store.read(missing))
+        changes = fold_batch(events, cache.rows, self.store._storage)
         self.store.write(changes)
-        left[lane] = left.get(lane, 0) + 1
-        memory.keep(need, left[lane])
+        cursors[lane] = cursors.get(lane, 0) + 1
+        cache.store(needed, cursors[lane])
         return changes
 
 
-def answer(error: ServiceError | None) -> Answer:
-    """What the sender of an event is told, as the model puts it."""
+def verdict_of(error: ServiceError | None) -> Verdict:
+    """Return the verdict of an event in the form of the model."""
     if error is None:
         return OK
     reasons = [plain(detail) for detail in error.details]
@@ -186,7 +186,7 @@ def answer(error: ServiceError | None) -> Answer:
 
 
 def _with_chunks(state: TaskState, events: Iterable[TaskExecutionEvent]) -> TaskState:
-    """`state` as it is read for `events`: with the chunks of external resources that they ask for."""
+    """Return `state` as it is read for `events`: with the chunks of external resources that they need."""
     return (
         state if state.chunks is None else _completed(replace(state, chunks=ResourceChunks({})), state.chunks, events)
     )
@@ -194,12 +194,12 @@ def _with_chunks(state: TaskState, events: Iterable[TaskExecutionEvent]) -> Task
 
 def _completed(state: TaskState, stored: ResourceChunks, events: Iterable[TaskExecutionEvent]) -> TaskState:
     numbers = chunks_needed(state, events)
-    found = {number: data for number, data in stored.data.items() if numbers is None or number in numbers}
-    return with_chunks(state, numbers, found)
+    chunks = {number: data for number, data in stored.data.items() if numbers is None or number in numbers}
+    return with_chunks(state, numbers, chunks)
 
 
 def _saved(before: TaskState | None, after: TaskState) -> TaskState:
-    """`after` with all its chunks; those that no event changed are the rows of `before`."""
+    """Return `after` with all its chunks; those that no event changed are the rows of `before`."""
     if after.chunks is None:
         return after
     rows = dict(before.chunks.data) if before and before.chunks else {}
@@ -219,5 +219,5 @@ def _names(ids: Mapping[Any, int]) -> dict[int | None, str]:
 
 
 def _text(key: ExecutionKey | NodeKey | TaskKey) -> str:
-    """The parts of a key, as a path."""
+    """Return the parts of a key as a path."""
     return "/".join(_text(part) if isinstance(part, tuple) else str(part) for part in key)

@@ -1,12 +1,13 @@
-"""A plain account of how events become state (events.md 2 to 5): dictionaries, one event after the other.
+"""A simple model of events and state: dictionaries, changed by one event after the other.
 
-It is written from the page, and from the messages as plain values (`plain`), to judge the rules: it shares no code with
-them. Where the page says [DO], it does that; where it leaves a choice it says so here:
+It is written from docs/behaviour/events.md to test the rules, and shares no code with them. Messages are plain values
+(`plain`). Decisions:
 
-- an event that would turn an execution back is taken without effect (2.1, 11 number 13)
-- a node's checkpoint, like its catalog data, stays when a later event has none (3.6)
-- a node's dynamic_job_spec_uri is kept from its first event on, as its workflow_node_metadata is (3.2, 11 number 8)
-- a task's reasons are not cut (4.5); histories in tests are shorter than any cap
+- an event that would take an execution back to a former phase is OK without effect (events.md#workflow-phases)
+- a node's checkpoint, like its catalog data, stays when a later event has none (events.md#task-node-metadata)
+- a node's dynamic_job_spec_uri is stored from its first event on, as its workflow_node_metadata is
+  (events.md#first-node-event)
+- a task's reasons are not cut (events.md#task-reasons); histories in tests are shorter than the limit
 """
 
 from typing import Any
@@ -17,8 +18,8 @@ from tests.support import event_model_merges as merges
 from tests.support.event_model_checks import (
     OK,
     UNNAMED,
-    Answer,
     Refused,
+    Verdict,
     check_producer,
     complete,
     complete_node,
@@ -51,30 +52,30 @@ class Model:
         self.nodes: dict[str, Plain] = {}
         self.tasks: dict[str, Plain] = {}
         self.objects: dict[str, Plain] = {}
-        """What came inline, by URI."""
+        """Offloaded data, by URI."""
         self._max_output_bytes = max_output_bytes
         self._base = base
         self._inline = inline
 
     def create(self, execution: str, cluster: str, closure: Plain, spec: Plain) -> None:
-        """An execution (by its path) as it stands when the first event comes."""
+        """Add an execution (by its path) as it is before its first event."""
         self.executions[execution] = {"cluster": cluster, "closure": closure, "spec": spec}
 
-    def take(self, request: Message) -> Answer:
-        """Apply one request; answers what its sender is told."""
+    def take(self, request: Message) -> Verdict:
+        """Apply one request and return its verdict."""
         try:
             event = present(plain(request), "event")
             if "occurred_at" in event:
-                occurred_at(event)  # what no list could show is refused whatever is stored
+                occurred_at(event)  # a value that no list could return is refused before all other checks
             kind = request.DESCRIPTOR.name.removesuffix("ExecutionEventRequest")
             size = request.event.output_data.ByteSize()  # type: ignore[attr-defined]  # every kind has it
             too_large = size > self._max_output_bytes
             {"Workflow": self._workflow, "Node": self._node, "Task": self._task}[kind](event, too_large)
         except Refused as refused:
-            return refused.answer
+            return refused.verdict
         return OK
 
-    # Section 2
+    # events.md#createworkflowevent
 
     def _workflow(self, event: Plain, too_large: bool) -> None:
         identifier = present(event, "execution_id")
@@ -109,7 +110,7 @@ class Model:
             closure["duration"] = occurred - closure["started_at"]
         self._result(closure, event, path(identifier), in_closure=lambda uri: ("outputs", {"uri": uri}))
 
-    # Section 3
+    # events.md#createnodeevent
 
     def _node(self, event: Plain, too_large: bool) -> None:
         identifier = present(event, "id")
@@ -150,7 +151,7 @@ class Model:
         if stored == phase:
             raise Refused("ALREADY_EXISTS")
         if stored in NODE_OVER:
-            raise over(phase)  # the event's phase [KEEP]
+            raise over(phase)  # the event's phase, as in flyteadmin
         if "execution_id" in event.get("workflow_node_metadata", {}):
             self._execution(event["workflow_node_metadata"]["execution_id"])
 
@@ -175,21 +176,21 @@ class Model:
         if "task_node_metadata" in event:
             self._task_node_metadata(node, event["task_node_metadata"])
 
-    def _task_node_metadata(self, node: Plain, told: Plain) -> None:
+    def _task_node_metadata(self, node: Plain, metadata: Plain) -> None:
         closure = node["closure"]
         closure.pop("workflow_node_metadata", None)
-        kept = closure.setdefault("task_node_metadata", {})
-        if told.get("checkpoint_uri"):
-            kept["checkpoint_uri"] = told["checkpoint_uri"]
-        if "catalog_key" in told:
-            kept["catalog_key"] = told["catalog_key"]
-            put(kept, "cache_status", told.get("cache_status", "CACHE_DISABLED"), "CACHE_DISABLED")
-        dynamic = told.get("dynamic_workflow", {})
+        stored_metadata = closure.setdefault("task_node_metadata", {})
+        if metadata.get("checkpoint_uri"):
+            stored_metadata["checkpoint_uri"] = metadata["checkpoint_uri"]
+        if "catalog_key" in metadata:
+            stored_metadata["catalog_key"] = metadata["catalog_key"]
+            put(stored_metadata, "cache_status", metadata.get("cache_status", "CACHE_DISABLED"), "CACHE_DISABLED")
+        dynamic = metadata.get("dynamic_workflow", {})
         if dynamic.get("dynamic_job_spec_uri"):
             closure["dynamic_job_spec_uri"] = dynamic["dynamic_job_spec_uri"]
         node["dynamic"] = dynamic.get("compiled_workflow", node["dynamic"])
 
-    # Section 4
+    # events.md#createtaskevent
 
     def _task(self, event: Plain, too_large: bool) -> None:
         if "occurred_at" not in event:
@@ -211,11 +212,11 @@ class Model:
             if phase == stored and task["version"] >= version:
                 raise Refused("ALREADY_EXISTS")
             if stored in TASK_OVER:
-                raise over(phase)  # the event's phase [KEEP]
+                raise over(phase)  # the event's phase, as in flyteadmin
             occurred_at(event)
             merges.later_task(task["closure"], event, stored, phase)
         closure = task["closure"]
-        task["version"] = version  # a zero too, which the reference forgets (4.2)
+        task["version"] = version  # also a zero (events.md#phase-versions)
         put(closure, "phase", phase, "UNDEFINED")
         closure["updated_at"] = event.get("reported_at") or event["occurred_at"]
         self._inputs(task, event, key)

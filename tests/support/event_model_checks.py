@@ -1,30 +1,33 @@
-"""The part of the plain account of events that is about ids and refusals (events.md 2.1, 3.1, 4.1)."""
+"""Ids and checks of the model of events.
+
+Rules: events.md#workflow-event-checks, events.md#node-event-checks, events.md#task-event-checks.
+"""
 
 from typing import Any
 
 from tests.support.plain import Plain
 
-# How far an execution has come; it is never turned back.
+# The order of an execution's phases; it never goes back.
 _PROGRESS = {"UNDEFINED": 0, "QUEUED": 1, "RUNNING": 2, "SUCCEEDING": 3, "FAILING": 3}
 UNNAMED = {"", "propeller"}
 _YEAR_1, _YEAR_10000 = -62_135_596_800 * 10**9, 253_402_300_800 * 10**9
 
-Answer = tuple[str, Plain]
-"""The name of the code, and the EventFailureReason that comes with it (empty without)."""
+Verdict = tuple[str, Plain]
+"""The name of the code, and the EventFailureReason in its details (empty without)."""
 
-OK: Answer = ("OK", {})
+OK: Verdict = ("OK", {})
 
 
-class Refused(Exception):  # as the failures that it stands for
-    """An event is not taken; `answer` is what its sender is told."""
+class Refused(Exception):  # like the classes of services.kit.errors
+    """An event is refused with `verdict`."""
 
     def __init__(self, code: str, reason: Plain | None = None) -> None:
         super().__init__(code)
-        self.answer: Answer = (code, reason or {})
+        self.verdict: Verdict = (code, reason or {})
 
 
 def path(identifier: Plain) -> str:
-    """The path of an execution or a node, which is also where its data lies (2.3, 3.4)."""
+    """Return the path of an execution or a node, which is also that of its data (events.md#workflow-event-effects)."""
     execution = identifier.get("execution_id", identifier)
     parts = [execution.get(part, "") for part in ("project", "domain", "name")]
     return "/".join([*parts, identifier["node_id"]] if "node_id" in identifier else parts)
@@ -44,8 +47,8 @@ def known(entities: dict[str, Plain], key: str) -> str:
 def present(message: Plain, name: str) -> Plain:
     if name not in message:
         raise Refused("INVALID_ARGUMENT")
-    found: Plain = message[name]
-    return found
+    value: Plain = message[name]
+    return value
 
 
 def complete(identifier: Plain, *parts: str) -> None:

@@ -1,6 +1,6 @@
-"""The part of the plain account of events that is about the lists and trees of a task attempt (events.md 4.3 to 4.9).
+"""Merges of lists and structs of a task attempt in the model of events (events.md#createtaskevent).
 
-Attempts are plain dictionaries in the shape of a TaskExecutionClosure.
+Attempts are plain dictionaries with the fields of a TaskExecutionClosure.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ _PENDING = {"QUEUED", "INITIALIZING"}
 
 
 def first_task(event: Plain) -> Plain:
-    """The closure that a first event makes (4.3): logs come unfiltered, subtasks are put in order."""
+    """Return the closure after a first event: logs are unfiltered, subtasks ordered (events.md#first-task-event)."""
     closure: Plain = {"created_at": event["occurred_at"]}
     for name in ("logs", "custom_info", "task_type", "event_version"):
         if name in event:
@@ -25,12 +25,12 @@ def first_task(event: Plain) -> Plain:
 
 
 def later_task(closure: Plain, event: Plain, stored: str, phase: str) -> None:
-    """Merge a later event into `closure` (4.4)."""
+    """Merge a later event into `closure` (events.md#later-task-events)."""
     if phase == "RUNNING" and stored != "RUNNING":
         closure.setdefault("started_at", event["occurred_at"])
     if phase in _OVER:
         closure.setdefault("started_at", closure["created_at"])
-    _put_list(closure, "logs", _shown(merged_logs(closure.get("logs", []), event.get("logs", [])), phase))
+    _put_list(closure, "logs", _shown(merge_logs(closure.get("logs", []), event.get("logs", [])), phase))
     if "custom_info" in event:
         old = closure.get("custom_info")
         closure["custom_info"] = event["custom_info"] if old is None else merge_patch(old, event["custom_info"])
@@ -45,23 +45,23 @@ def later_task(closure: Plain, event: Plain, stored: str, phase: str) -> None:
 
 
 def add_reasons(closure: Plain, event: Plain) -> None:
-    """Append to the reasons (4.5): the list wins; a single one counts when it is not what was told last."""
+    """Append the event's list of reasons, else its single reason unless repeated (events.md#task-reasons)."""
     if "reasons" in event:
-        told = [(one.get("occurred_at"), one.get("reason", "")) for one in event["reasons"]]
+        reasons = [(reason.get("occurred_at"), reason.get("reason", "")) for reason in event["reasons"]]
     elif event.get("reason") and event["reason"] != closure.get("reason", ""):
-        told = [(event["occurred_at"], event["reason"])]
+        reasons = [(event["occurred_at"], event["reason"])]
     else:
         return
-    for occurred, message in told:
+    for occurred, message in reasons:
         entry = ({} if occurred is None else {"occurred_at": occurred}) | ({"message": message} if message else {})
         closure.setdefault("reasons", []).append(entry)
     closure.pop("reason", None)
-    if told[-1][1]:
-        closure["reason"] = told[-1][1]
+    if reasons[-1][1]:
+        closure["reason"] = reasons[-1][1]
 
 
-def merged_logs(old: list[Plain], new: list[Plain]) -> list[Plain]:
-    """4.6."""
+def merge_logs(old: list[Plain], new: list[Plain]) -> list[Plain]:
+    """Return the merged logs (events.md#log-merge)."""
     if not new or not old:
         return new or old
     uris = [log.get("uri", "") for log in new]
@@ -70,7 +70,7 @@ def merged_logs(old: list[Plain], new: list[Plain]) -> list[Plain]:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386, section 2."""
+    """Return `target` after a merge patch (RFC 7386, section 2)."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -83,16 +83,16 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def merged(old: Plain, new: Plain) -> Plain:
-    """4.9."""
+    """Return the merged metadata (events.md#task-metadata-merge)."""
     result = dict(old)
-    for name in ("generated_name", "plugin_identifier", "instance_class"):  # DEFAULT is not there, as "" is not
+    for name in ("generated_name", "plugin_identifier", "instance_class"):  # DEFAULT is absent, as "" is
         if new.get(name):
             result[name] = new[name]
     _put_list(result, "resource_pool_info", new.get("resource_pool_info", []))
-    resources = {_place(resource): resource for resource in old.get("external_resources", [])}
-    for told in new.get("external_resources", []):
-        place = _place(told)
-        resources[place] = _merged_resource(resources[place], told) if place in resources else dict(told)
+    resources = {_sort_key(resource): resource for resource in old.get("external_resources", [])}
+    for resource in new.get("external_resources", []):
+        key = _sort_key(resource)
+        resources[key] = _merged_resource(resources[key], resource) if key in resources else dict(resource)
     _put_list(result, "external_resources", list(resources.values()))
     return _in_order(result)
 
@@ -103,22 +103,22 @@ def _merged_resource(old: Plain, new: Plain) -> Plain:
     for name in ("external_id", "phase", "cache_status", "custom_info", "workflow_node_metadata", "log_context"):
         if name in new:
             result[name] = new[name]
-    _put_list(result, "logs", merged_logs(old.get("logs", []), new.get("logs", [])))
+    _put_list(result, "logs", merge_logs(old.get("logs", []), new.get("logs", [])))
     return result
 
 
 def _in_order(metadata: Plain) -> Plain:
     if "external_resources" in metadata:
-        metadata["external_resources"] = sorted(map(dict, metadata["external_resources"]), key=_place)
+        metadata["external_resources"] = sorted(map(dict, metadata["external_resources"]), key=_sort_key)
     return metadata
 
 
-def _place(resource: Plain) -> tuple[int, int]:
+def _sort_key(resource: Plain) -> tuple[int, int]:
     return resource.get("index", 0), resource.get("retry_attempt", 0)
 
 
 def _shown(logs: list[Plain], phase: str) -> list[Plain]:
-    """4.7."""
+    """Return the logs that stay in `phase` (events.md#log-filter)."""
     if phase in _OVER:
         return [log for log in logs if not log.get("HideOnceFinished")]
     if phase in _PENDING:

@@ -1,4 +1,4 @@
-"""The two ends of the event path in one process: calls of the engine, and replicas that apply its batches."""
+"""Both ends of the event path in one process: calls of the engine, and replicas that apply its batches."""
 
 import asyncio
 import uuid
@@ -42,7 +42,7 @@ from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.store import ObjectStore
 from tests.support.event_makers import batched
-from tests.support.event_model_checks import OK, Answer
+from tests.support.event_model_checks import OK, Verdict
 from tests.support.parts import Parts
 from tests.support.plain import plain
 from tests.support.waiting import once_available
@@ -54,7 +54,7 @@ _STALLED = "the service stood still"
 
 @dataclass
 class Executions:
-    """The executions service's side: its database, and the listener as replicas of it would run it."""
+    """The executions service's database, with replicas that apply batches to it."""
 
     url: str
     nats_url: str
@@ -62,7 +62,7 @@ class Executions:
 
     @classmethod
     async def migrated(cls, parts: Parts, database: str) -> Self:
-        """On a new `database`, with objects in a folder of the session."""
+        """Create `database`, with objects in a folder of the session."""
         url = await asyncio.to_thread(parts.migrated_database, "executions", database)
         return cls(url, parts.nats_url, ObjectStore.open(f"file://{parts.folder}/{database}", "", "key"))
 
@@ -84,7 +84,7 @@ class Executions:
             await db.close()
 
     def create(self, cluster: str = "") -> str:
-        """An execution as CreateExecution leaves it; answers its name."""
+        """Insert an execution as CreateExecution does and return its name."""
         name = f"e{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.url) as connection:
             connection.execute(
@@ -95,13 +95,13 @@ class Executions:
         return name
 
     def rows(self, table: str, columns: str, name: str) -> list[tuple[object, ...]]:
-        """`columns` of the execution's rows in `table`, oldest first."""
+        """Return `columns` of the execution's rows in `table`, oldest first."""
         with psycopg.connect(self.url) as connection:
             statement = f"SELECT {columns} FROM {table} WHERE execution_name = %s ORDER BY id"
             return connection.execute(statement, (name,)).fetchall()
 
     def phases(self, name: str) -> list[object]:
-        """Phases of the execution, of its nodes and of its tasks."""
+        """Return the phases of the execution, of its nodes and of its tasks."""
         return [
             *(row[0] for row in self.rows("executions", "phase", name)),
             *(row[0] for row in self.rows("node_executions", "phase", name)),
@@ -110,33 +110,31 @@ class Executions:
 
 
 def delivery(name: str, events: Iterable[Event | BatchedEvent], sequence: int = 1) -> tuple[int, Delivery]:
-    """A batch of events of the execution `name`, as the stream hands it to its lane."""
-    encode_frame = tuple(event if isinstance(event, BatchedEvent) else batched(event) for event in events)
+    """Return a batch of events of the execution `name`, as the stream delivers it, after its lane."""
+    batch = Batch(uuid.uuid4().hex, tuple(e if isinstance(e, BatchedEvent) else batched(e) for e in events))
     lane = lane_of("p", "d", name)
-    return lane, Delivery(
-        subject_of(lane), encode_batch(Batch(uuid.uuid4().hex, encode_frame)), sequence, datetime.now(UTC)
-    )
+    return lane, Delivery(subject_of(lane), encode_batch(batch), sequence, datetime.now(UTC))
 
 
 async def verdicts_of(
     bus: Bus, take: Callable[[int, Delivery], Awaitable[None]], lane: int, sent: Delivery
 ) -> list[int]:
-    """Codes of the verdicts that taking `sent` sends to the inbox."""
-    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    """Return the codes of the verdicts that `take` sends to the inbox for the delivery `sent`."""
+    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    async def hear(data: bytes) -> None:
-        heard.set_result(data)
+    async def receive(data: bytes) -> None:
+        received.set_result(data)
 
     inbox = inbox_of(uuid.uuid4().hex)
-    await bus.subscribe(inbox, hear)
-    await bus._client.flush()  # the server must know before the verdicts are sent on another connection
+    await bus.subscribe(inbox, receive)
+    await bus._client.flush()  # subscribed before the verdicts are sent on another connection
     await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
-    statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(heard, SOON_SECONDS)).statuses)
+    statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(received, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]
 
 
-async def told(admin: AdminServiceStub, event: Event) -> Answer:
-    """Send one event; answers what its sender is told, as the model puts it."""
+async def verdict_of(admin: AdminServiceStub, event: Event) -> Verdict:
+    """Send one event and return its verdict in the form of the model."""
     try:
         await send(admin, event)
     except grpc.aio.AioRpcError as error:
@@ -151,7 +149,7 @@ async def told(admin: AdminServiceStub, event: Event) -> Answer:
 
 
 async def send(admin: AdminServiceStub, event: Event) -> None:
-    """Send one event as the engine does, once; again only where the service has taken nothing as it was stalled."""
+    """Send one event as the engine does; again only when the service refused it after a stall."""
     call: Callable[[], Awaitable[Message]]
     if isinstance(event, WorkflowExecutionEvent):
         call = partial(admin.CreateWorkflowEvent, WorkflowExecutionEventRequest(event=event))

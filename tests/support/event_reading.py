@@ -1,4 +1,4 @@
-"""What events left in the database, in the words of the model: read through the RPCs where they tell it all."""
+"""Stored executions in the form of the model, read by RPCs where these return all of it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,13 +28,13 @@ from tests.support.plain import NANOS, Plain, plain
 
 @dataclass
 class Reading:
-    """Reads one execution after the other of `executions`."""
+    """A reader of stored `executions`."""
 
     executions: Executions
     db: Database
 
-    async def assert_as_told(self, name: str, model: Model) -> None:
-        """Assert that the execution, its nodes and its attempts are stored as `model` tells."""
+    async def assert_equals(self, name: str, model: Model) -> None:
+        """Assert that the execution, its nodes and its attempts are those of `model`."""
         assert self.execution(name) == _stored_execution(model.executions[f"p/d/{name}"])
         assert await self.nodes(name) == {key: _shown_node(key, model) for key in model.nodes}
         assert await self.tasks(name) == {key: _shown_task(key, model) for key in model.tasks}
@@ -42,7 +42,7 @@ class Reading:
             assert plain(LiteralMap.FromString(await self.executions.objects.get(uri))) == values
 
     def execution(self, name: str) -> Plain:
-        """Its row: what lists filter and sort by must tell the same as the closure."""
+        """Return the row: the columns by which lists filter and sort must agree with the closure."""
         columns = "phase, cluster, closure, spec, started_at, duration"
         ((phase, cluster, closure, spec, started, duration),) = self._rows("executions", columns, name)
         return {
@@ -53,7 +53,7 @@ class Reading:
         }
 
     async def nodes(self, name: str) -> dict[str, Plain]:
-        """What GetNodeExecution answers of each node, its parents by name, and its row."""
+        """Return the response of GetNodeExecution for each node, the names of its parents, and its row."""
         columns = (
             "id, node_id, parent_id, parent_task_execution_id, phase, started_at, duration, error_kind, error_code,"
             " dynamic_workflow_remote_closure_reference"
@@ -62,13 +62,13 @@ class Reading:
         names = {row[0]: f"p/d/{name}/{row[1]}" for row in rows}
         attempts = self._attempts(name)
         handlers = NodeExecutionHandlers(self.db)
-        found = {}
+        by_name = {}
         for number, node_id, parent, parent_task, phase, started, duration, *error, dynamic in rows:
             identifier = _node(name, node_id)
-            answer = await handlers.GetNodeExecution(NodeExecutionGetRequest(id=identifier), Call())
-            node = NodeExecution.FromString(answer)
+            response = await handlers.GetNodeExecution(NodeExecutionGetRequest(id=identifier), Call())
+            node = NodeExecution.FromString(response)
             assert node.id == identifier
-            found[names[number]] = {
+            by_name[names[number]] = {
                 "closure": plain(node.closure),
                 "metadata": plain(node.metadata),
                 "input_uri": node.input_uri,
@@ -77,14 +77,14 @@ class Reading:
                 "dynamic": await self._dynamic(dynamic),
                 "columns": [phase, _nanoseconds(started), duration, *error],
             }
-        return found
+        return by_name
 
     async def tasks(self, name: str) -> dict[str, Plain]:
-        """What GetTaskExecution answers of each attempt, and its row."""
+        """Return the response of GetTaskExecution for each attempt, and its row."""
         columns = "id, node_id, project, domain, name, version, retry_attempt, phase, phase_version, duration"
         names = self._attempts(name)
         handlers = TaskExecutionHandlers(self.db)
-        found = {}
+        by_name = {}
         for number, node_id, project, domain, task, version, attempt, *row in self._rows(
             "task_executions", columns, name
         ):
@@ -95,21 +95,21 @@ class Reading:
                 node_execution_id=_node(name, node_id),
                 retry_attempt=attempt,
             )
-            answer = await handlers.GetTaskExecution(TaskExecutionGetRequest(id=identifier), Call())
-            read = TaskExecution.FromString(answer)
-            assert read.id == identifier
-            found[names[number]] = {
-                "closure": plain(read.closure),
-                "input_uri": read.input_uri,
-                "is_parent": read.is_parent,
+            response = await handlers.GetTaskExecution(TaskExecutionGetRequest(id=identifier), Call())
+            task_execution = TaskExecution.FromString(response)
+            assert task_execution.id == identifier
+            by_name[names[number]] = {
+                "closure": plain(task_execution.closure),
+                "input_uri": task_execution.input_uri,
+                "is_parent": task_execution.is_parent,
                 "columns": row,
             }
-        return found
+        return by_name
 
     def _attempts(self, name: str) -> dict[Any, str]:
         columns = "id, node_id, project, domain, name, version, retry_attempt"
         rows = self._rows("task_executions", columns, name)
-        return {number: "/".join(["p/d", name, *map(str, place)]) for number, *place in rows}
+        return {number: "/".join(["p/d", name, *map(str, key)]) for number, *key in rows}
 
     async def _dynamic(self, uri: str) -> Plain:
         if not uri:
@@ -132,7 +132,10 @@ def _stored_execution(execution: Plain) -> Plain:
 
 
 def _shown_node(key: str, model: Model) -> Plain:
-    """Nodes of event version 0 are parents when they have children, which their own events need not say (7.1)."""
+    """Return a node as clients see it; with event version 0 it is a parent if it has children.
+
+    Rule: executions.md#getnodeexecution.
+    """
     node = dict(model.nodes[key])
     closure, error = node["closure"], node["closure"].get("error")
     if node.pop("event_version") == 0 and any(other["parent"] == key for other in model.nodes.values()):

@@ -1,4 +1,4 @@
-"""What events carry besides phases, at random out of small alphabets (see `event_histories`)."""
+"""Random fields of events other than phases, from small alphabets (see `event_histories`)."""
 
 from collections.abc import Sequence
 from random import Random
@@ -26,7 +26,7 @@ from google.protobuf.struct_pb2 import Struct
 from tests.support.event_makers import TASK, VALUES, at
 
 MAX_OUTPUT_BYTES = 100
-"""The limit of inline outputs that histories are made for."""
+"""The limit of inline outputs for which histories are made."""
 
 Chosen = TypeVar("Chosen")
 
@@ -50,7 +50,7 @@ _REASONS = ("", "pulling", "started")
 
 
 def inputs(pick: Random, event: NodeExecutionEvent | TaskExecutionEvent) -> None:
-    """None, by reference or inline, the latter also empty."""
+    """Set no inputs, inputs by reference, or inline ones, which may be empty."""
     kind = pick.randrange(6)
     if kind == 1:
         event.input_uri = pick.choice(("in", "other in"))
@@ -59,7 +59,7 @@ def inputs(pick: Random, event: NodeExecutionEvent | TaskExecutionEvent) -> None
 
 
 def result(pick: Random, event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent) -> None:
-    """Outputs by reference or inline, an error, or neither; in every phase."""
+    """Set outputs by reference or inline, an error, or neither, in every phase."""
     kind = pick.randrange(6)
     if kind == 1:
         event.output_uri = pick.choice(("out", "other out", ""))
@@ -122,14 +122,14 @@ def _task_node(pick: Random) -> TaskNodeMetadata:
 
 
 def _metadata(pick: Random) -> TaskExecutionMetadata:
-    """A map task's round: a few subtasks or many, near and far, no place twice, in any order."""
-    places = [(index, attempt) for index in _INDEXES for attempt in range(2)]
+    """Return the metadata of a map task's round: few or many subtasks, near and far, none twice, in any order."""
+    keys = [(index, attempt) for index in _INDEXES for attempt in range(2)]
     return TaskExecutionMetadata(
         generated_name=pick.choice(("", "g", "h")),
         plugin_identifier=pick.choice(("", "k8s-array")),
         instance_class=pick.choice(TaskExecutionMetadata.InstanceClass.keys()),
         resource_pool_info=[ResourcePoolInfo(namespace=name) for name in _some(pick, ("a", "b"))],
-        external_resources=[_resource(pick, *place) for place in pick.sample(places, pick.choice(_SUBTASKS))],
+        external_resources=[_resource(pick, *key) for key in pick.sample(keys, pick.choice(_SUBTASKS))],
     )
 
 

@@ -1,10 +1,10 @@
-"""The executions service with points where it dies: run in place of `services.executions`, started again when it died.
+"""The executions service with fault points: it kills itself at a chosen point, and is restarted.
 
     python -m tests.support.fault_points FOLDER
 
-A point is a step of the service and a side of it: `after launches.insert`. When the file FOLDER/armed holds its name,
-the process kills itself there, once, as a crash would; FOLDER/deaths then tells how often that has happened. Everything
-is imported before the process forks, so that the service is back at once.
+A fault point is before or after a step of the service, such as `after launches.insert`. When the file FOLDER/armed
+contains its name, the process kills itself there, once; FOLDER/deaths then contains the number of deaths. Everything is
+imported before the process forks, so that the service is back at once.
 """
 
 import functools
@@ -47,7 +47,7 @@ STEPS = (
 
 
 def deadly(step: Step, name: str, armed: Path) -> Step:
-    """`step`, at which the process dies when `armed` says so."""
+    """Return `step` with a fault point before and after it, armed by the content of `armed`."""
 
     def pass_point(side: str) -> None:
         if armed.exists() and armed.read_text() == f"{side} {name}":
@@ -65,7 +65,7 @@ def deadly(step: Step, name: str, armed: Path) -> Step:
 
 
 def serve(folder: Path) -> None:
-    """Serve until SIGTERM; a process that killed itself is followed by another."""
+    """Serve until SIGTERM; restart a process that has killed itself."""
     for owner, attribute in STEPS:
         name = f"{owner.__name__.rpartition('.')[2]}.{attribute}"
         setattr(owner, attribute, deadly(getattr(owner, attribute), name, folder / "armed"))

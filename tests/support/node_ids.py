@@ -1,4 +1,4 @@
-"""Unique ids of nested nodes, as the engine makes them (events.md 6.1)."""
+"""Unique ids of nested nodes, as in flytepropeller (engine.md#node-ids)."""
 
 _MAX_LENGTH = 20
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz123456"
@@ -8,7 +8,7 @@ _UINT32 = 0xFFFFFFFF
 
 
 def nested_id(parent: str, attempt: int, spec_id: str) -> str:
-    """The id of the node `spec_id` below `parent`; a long one is hashed to eight characters."""
+    """Return the id of the node `spec_id` below `parent`; a long one is hashed to eight characters."""
     text = f"{parent}-{attempt}-{spec_id}"
     return text if len(text) <= _MAX_LENGTH else "f" + _base32(_fnv1a(text.encode()).to_bytes(4))
 

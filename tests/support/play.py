@@ -1,6 +1,6 @@
-"""`python -m tests.support.play HOST:PORT OBJECTS_URL NAME`: play the engine for one execution of the first example.
+"""`python -m tests.support.play HOST:PORT OBJECTS_URL NAME`: run one execution of the first example by the fake engine.
 
-The compiled workflow is read from the control plane as an engine would get it; tasks run as plain functions.
+The compiled workflow is read from the control plane; tasks run as plain functions.
 """
 
 import asyncio

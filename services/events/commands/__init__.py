@@ -1,1 +1,1 @@
-"""What an operator can ask for on the command line; each command builds the parts that it needs."""
+"""Commands for operators; each builds the parts that it needs."""

@@ -1,4 +1,4 @@
-"""What the commands take beside executions: points in time, forms of output."""
+"""Arguments that the commands share: points in time, forms of output."""
 
 import argparse
 import re
@@ -12,7 +12,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser for the arguments of `command`; a wrong one ends the process with its usage and status 2."""
+    """Return a parser for the arguments of `command`; a wrong argument ends the process with its usage and status 2."""
     return argparse.ArgumentParser(
         prog=f"python -m services.events {command}",
         description=description,

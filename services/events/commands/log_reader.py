@@ -1,4 +1,4 @@
-"""Reads what the commands are about: an execution's logged events, refused events, and the objects of large ones."""
+"""Reads for the commands: an execution's logged events, refused events, and the objects of large ones."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -7,8 +7,8 @@ from services.contracts.event_batches import lane_of
 from services.contracts.event_fingerprints import fingerprint_of
 from services.contracts.execution_names import ExecutionName
 from services.events.config import Settings
-from services.events.rules.log_lines import Entry, about, entries_of
-from services.events.store.event_log import of_execution
+from services.events.rules.log_lines import LoggedEvent, events_of, summarize
+from services.events.store.event_log import batches_of_execution
 from services.events.store.refused_events import RefusedEvent
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound
@@ -16,39 +16,40 @@ from services.kit.objects.store import ObjectStore
 
 
 def objects_of(settings: Settings) -> ObjectStore:
-    """The object store; nothing is signed."""
+    """Open the object store; nothing is signed."""
     return ObjectStore.open(settings.objects_url, public_url="", signing_key="")
 
 
-async def logged(
-    db: Database, objects: ObjectStore, wanted: ExecutionName, since: datetime | None
-) -> AsyncIterator[Entry]:
-    """Every event received for the execution, in order."""
-    mark = fingerprint_of(*wanted)
-    async for batch in of_execution(db, lane_of(*wanted), mark, since):
-        for found in entries_of(batch.received_at, batch.payload, batch.verdicts, mark, batch.marks):
-            entry = await _whole(objects, found)
-            # Marks may meet by chance, and a former release's batches have none: the event itself decides.
-            if is_of(entry, wanted) or (entry.body is None and batch.marks is not None):
-                yield entry
+async def read_log(
+    db: Database, objects: ObjectStore, execution: ExecutionName, since: datetime | None
+) -> AsyncIterator[LoggedEvent]:
+    """Yield all events received for `execution`, in order."""
+    fingerprint = fingerprint_of(*execution)
+    async for batch in batches_of_execution(db, lane_of(*execution), fingerprint, since):
+        for event in events_of(batch.received_at, batch.payload, batch.verdicts, fingerprint, batch.fingerprints):
+            logged = await _with_object(objects, event)
+            # Fingerprints may collide, and batches of a former release have none: the event itself decides.
+            if belongs_to(logged, execution) or (logged.body is None and batch.fingerprints is not None):
+                yield logged
 
 
-async def refused_entry(objects: ObjectStore, row: RefusedEvent) -> Entry:
-    """A refused event as an entry; its time is that of the refusal."""
+async def read_refused(objects: ObjectStore, row: RefusedEvent) -> LoggedEvent:
+    """Return a refused event in the form of a logged one; its time is that of the refusal."""
     body = None if row.event.by_reference else row.event.body
-    return await _whole(objects, Entry(row.refused_at, row.batch_id, row.position, row.event, row.status, body))
+    logged = LoggedEvent(row.refused_at, row.batch_id, row.position, row.event, row.status, body)
+    return await _with_object(objects, logged)
 
 
-def is_of(entry: Entry, wanted: ExecutionName) -> bool:
-    """Whether the event says that it belongs to the execution."""
-    read = None if entry.body is None else about(entry.event.kind, entry.body)
-    return read is not None and read.execution == wanted
+def belongs_to(logged: LoggedEvent, execution: ExecutionName) -> bool:
+    """Return whether the event names `execution`; False when it cannot be read."""
+    summary = None if logged.body is None else summarize(logged.event.kind, logged.body)
+    return summary is not None and summary.execution == execution
 
 
-async def _whole(objects: ObjectStore, entry: Entry) -> Entry:
-    if entry.needs is None:
-        return entry
+async def _with_object(objects: ObjectStore, logged: LoggedEvent) -> LoggedEvent:
+    if logged.missing_object is None:
+        return logged
     try:
-        return entry.with_body(await objects.get(entry.needs))
+        return logged.with_body(await objects.get(logged.missing_object))
     except (NotFound, InvalidArgument):
-        return entry
+        return logged

@@ -1,4 +1,4 @@
-"""`replay`: sends logged or refused events again, as new batches through their lanes."""
+"""The command `replay`: sends logged or refused events again, in new batches through their lanes."""
 
 import argparse
 import asyncio
@@ -14,14 +14,14 @@ from services.contracts.event_batches import BatchedEvent, lane_of, size
 from services.contracts.event_fingerprints import fingerprint_of
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import add_json, add_since, parser
-from services.events.commands.log_reader import logged, objects_of, refused_entry
+from services.events.commands.log_reader import objects_of, read_log, read_refused
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.streams import make_ready
-from services.events.rules.log_lines import Entry, about, fields_of, unreadable
-from services.events.store.refused_events import refused_named
+from services.events.rules.log_lines import LoggedEvent, columns_of, readability_fault, summarize
+from services.events.store.refused_events import refused_by_id
 from services.kit.db.database import Database, at_terminal
 from services.kit.errors import Unavailable
 from services.kit.messaging.bus import Bus
@@ -30,17 +30,17 @@ from services.kit.process.service import Command
 
 _COLUMNS = ("execution", "kind", "node", "attempt", "phase", "version", "verdict", "message")
 _NOT_SENT = "not sent"
-_WELL = {Code.Name(OK), Code.Name(ALREADY_EXISTS)}
-_NOT_ALL_WELL = 1
-# Ids beyond this are no PostgreSQL bigint.
+_RECORDED = {Code.Name(OK), Code.Name(ALREADY_EXISTS)}
+_NOT_ALL_RECORDED = 1
+# The largest PostgreSQL bigint.
 _LARGEST_ID = 2**63 - 1
 
 
 @dataclass
 class _Sending:
-    """An event that is sent again, and what became of it now."""
+    """An event that is sent again, with its new verdict."""
 
-    entry: Entry
+    logged: LoggedEvent
     lane: int = 0
     failed: str = ""  # why it was not sent
 
@@ -50,25 +50,26 @@ async def replay(settings: Settings, arguments: Sequence[str]) -> int:
     chosen = _chosen(arguments)
     objects = objects_of(settings)
     async with at_terminal(settings.database_url) as db:
-        entries = await _entries(db, objects, chosen)
-    if not entries:
+        events = await _read_events(db, objects, chosen)
+    if not events:
         sys.stderr.write("nothing found to send again\n")
         return NOTHING_FOUND
-    sending = list(map(_addressed, entries))
-    sys.stderr.write(f"sending {sum(not each.failed for each in sending)} of {len(sending)} events again\n")
-    async with _lanes(settings, objects) as lanes:
-        for lane in sorted({each.lane for each in sending if not each.failed}):
-            await _send(lanes, lane, [each for each in sending if not each.failed and each.lane == lane])
-    rows = [_row(each) for each in sending]
+    all_sending = list(map(_addressed, events))
+    sendable = [sending for sending in all_sending if not sending.failed]
+    sys.stderr.write(f"sending {len(sendable)} of {len(all_sending)} events again\n")
+    async with _publisher(settings, objects) as publisher:
+        for lane in sorted({sending.lane for sending in sendable}):
+            await _send(publisher, lane, [sending for sending in sendable if sending.lane == lane])
+    rows = [_row(sending) for sending in all_sending]
     show(_COLUMNS, rows, "", as_lines=chosen.json)
-    return 0 if all(row["verdict"] in _WELL for row in rows) else _NOT_ALL_WELL
+    return 0 if all(row["verdict"] in _RECORDED for row in rows) else _NOT_ALL_RECORDED
 
 
 def _chosen(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser(
         "replay",
         "Sends events again, in their order, and shows the verdict on each. They go through the lanes like new ones:\n"
-        "executions applies those that now fit and answers ALREADY_EXISTS or FAILED_PRECONDITION to those it had;\n"
+        "executions applies those that now fit and returns ALREADY_EXISTS or FAILED_PRECONDITION for those it had;\n"
         "nothing is undone first. They are logged again.",
     )
     which = options.add_mutually_exclusive_group(required=True)
@@ -92,53 +93,53 @@ def _identifier(text: str) -> int:
     return int(text)
 
 
-async def _entries(db: Database, objects: ObjectStore, chosen: argparse.Namespace) -> list[Entry]:
+async def _read_events(db: Database, objects: ObjectStore, chosen: argparse.Namespace) -> list[LoggedEvent]:
     if chosen.execution:
-        return [entry async for entry in logged(db, objects, chosen.execution, chosen.since)]
-    rows = await refused_named(db, chosen.refused)
+        return [logged async for logged in read_log(db, objects, chosen.execution, chosen.since)]
+    rows = await refused_by_id(db, chosen.refused)
     if unknown := sorted(set(chosen.refused) - {row.id for row in rows}):
         sys.stderr.write(f"no refused event has the id {', '.join(map(str, unknown))}\n")
-    return [await refused_entry(objects, row) for row in rows]
+    return [await read_refused(objects, row) for row in rows]
 
 
-def _addressed(entry: Entry) -> _Sending:
-    if entry.body is None:
-        return _Sending(entry, failed="its object is gone")
-    read = about(entry.event.kind, entry.body)
-    if read is None:
-        return _Sending(entry, failed="it cannot be read")
-    if fault := unreadable(entry.event.kind, entry.body):
-        return _Sending(entry, failed=f"it would be refused: {fault}")
-    marked = entry.event._replace(mark=fingerprint_of(*read.execution))
-    return _Sending(replace(entry, event=marked, verdict=None), lane_of(*read.execution))
+def _addressed(logged: LoggedEvent) -> _Sending:
+    if logged.body is None:
+        return _Sending(logged, failed="its object is gone")
+    summary = summarize(logged.event.kind, logged.body)
+    if summary is None:
+        return _Sending(logged, failed="it cannot be read")
+    if fault := readability_fault(logged.event.kind, logged.body):
+        return _Sending(logged, failed=f"it would be refused: {fault}")
+    event = logged.event._replace(fingerprint=fingerprint_of(*summary.execution))
+    return _Sending(replace(logged, event=event, verdict=None), lane_of(*summary.execution))
 
 
 @asynccontextmanager
-async def _lanes(settings: Settings, objects: ObjectStore) -> AsyncIterator[EventPublisher]:
+async def _publisher(settings: Settings, objects: ObjectStore) -> AsyncIterator[EventPublisher]:
     bus = await Bus.connect(settings.nats_url, "events-replay", settings.nats_tls)
     try:
         await make_ready(bus)
-        lanes = EventPublisher(bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
-        await bus.subscribe(lanes.inbox, lanes.heard)
-        yield lanes
+        publisher = EventPublisher(bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
+        await bus.subscribe(publisher.inbox, publisher.receive_verdicts)
+        yield publisher
     finally:
         await bus.close()
 
 
-async def _send(lanes: EventPublisher, lane: int, sending: Sequence[_Sending]) -> None:
-    """Send one batch after the other, each after the verdicts of the last or when they keep us waiting too long."""
+async def _send(publisher: EventPublisher, lane: int, events: Sequence[_Sending]) -> None:
+    """Send one batch after the other, each after the verdicts of the last one or a timeout."""
     sent = 0
     try:
-        for batch in _batches([each.entry.event for each in sending], lanes.limits):
-            answer = await lanes.send(lane, batch)
-            await asyncio.wait([answer], timeout=lanes.limits.verdict_wait)
-            verdicts = answer.result() if answer.done() else (None,) * len(batch)
-            for each, verdict in zip(sending[sent : sent + len(batch)], verdicts, strict=True):
-                each.entry = replace(each.entry, verdict=verdict)
+        for batch in _batches([sending.logged.event for sending in events], publisher.limits):
+            reply = await publisher.send(lane, batch)
+            await asyncio.wait([reply], timeout=publisher.limits.verdict_wait)
+            verdicts = reply.result() if reply.done() else (None,) * len(batch)
+            for sending, verdict in zip(events[sent : sent + len(batch)], verdicts, strict=True):
+                sending.logged = replace(sending.logged, verdict=verdict)
             sent += len(batch)
     except Unavailable as error:
-        for each in sending[sent:]:
-            each.failed = error.message
+        for sending in events[sent:]:
+            sending.failed = error.message
 
 
 def _batches(events: Sequence[BatchedEvent], limits: Limits) -> Iterator[list[BatchedEvent]]:
@@ -151,9 +152,9 @@ def _batches(events: Sequence[BatchedEvent], limits: Limits) -> Iterator[list[Ba
     yield batch
 
 
-def _row(each: _Sending) -> dict[str, str | int | None]:
-    fields = fields_of(each.entry)
-    return fields | {"verdict": _NOT_SENT, "message": each.failed} if each.failed else fields
+def _row(sending: _Sending) -> dict[str, str | int | None]:
+    columns = columns_of(sending.logged)
+    return columns | {"verdict": _NOT_SENT, "message": sending.failed} if sending.failed else columns
 
 
 REPLAY = Command("send an execution's events or refused events again", replay)

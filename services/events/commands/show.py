@@ -1,13 +1,13 @@
-"""`log` and `refused`: show what was received and what became of it."""
+"""The commands `log` and `refused`: show events and their verdicts."""
 
 import sys
 from collections.abc import Mapping, Sequence
 
 from services.contracts.execution_names import execution
 from services.events.commands.arguments import EVER, add_json, add_since, parser
-from services.events.commands.log_reader import is_of, logged, objects_of, refused_entry
+from services.events.commands.log_reader import belongs_to, objects_of, read_log, read_refused
 from services.events.config import Settings
-from services.events.rules.log_lines import as_json, fields_of, table
+from services.events.rules.log_lines import as_json, columns_of, table
 from services.events.store.refused_events import refused_since
 from services.kit.db.database import at_terminal
 from services.kit.process.service import Command
@@ -18,10 +18,10 @@ NOTHING_FOUND = 1
 
 
 async def log(settings: Settings, arguments: Sequence[str]) -> int:
-    """Show every event received for an execution."""
+    """Show all events received for an execution."""
     options = parser(
         "log",
-        "Shows every event received for an execution, in order, with the verdict that its sender was answered;\n"
+        "Shows all events received for an execution, in order, with the verdict that was sent on each;\n"
         "'waiting' while it is not known. Events appear a few seconds after they were received.",
     )
     options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
@@ -30,7 +30,7 @@ async def log(settings: Settings, arguments: Sequence[str]) -> int:
     chosen = options.parse_args(arguments)
     objects = objects_of(settings)
     async with at_terminal(settings.database_url) as db:
-        rows = [fields_of(entry) async for entry in logged(db, objects, chosen.execution, chosen.since)]
+        rows = [columns_of(logged) async for logged in read_log(db, objects, chosen.execution, chosen.since)]
     return show(_LOG_COLUMNS, rows, f"no events of {'/'.join(chosen.execution)} in the log", as_lines=chosen.json)
 
 
@@ -39,7 +39,7 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
     options = parser(
         "refused",
         "Shows events that were refused for another reason than that they were recorded already. Their senders\n"
-        "may have been answered OK before, while executions was away.",
+        "may have received OK before, while executions was down.",
     )
     options.add_argument("--execution", type=execution, metavar="PROJECT/DOMAIN/NAME", help="only of this one")
     add_since(options)
@@ -49,17 +49,17 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
     rows = []
     async with at_terminal(settings.database_url) as db:
         async for row in refused_since(db, chosen.since or EVER):
-            entry = await refused_entry(objects, row)
-            if chosen.execution is None or is_of(entry, chosen.execution):
-                fields = fields_of(entry)
-                rows.append({"id": row.id, "refused": fields.pop("received"), **fields})
+            event = await read_refused(objects, row)
+            if chosen.execution is None or belongs_to(event, chosen.execution):
+                columns = columns_of(event)
+                rows.append({"id": row.id, "refused": columns.pop("received"), **columns})
     return show(_REFUSED_COLUMNS, rows, "no refused events", as_lines=chosen.json)
 
 
 def show(
     columns: Sequence[str], rows: Sequence[Mapping[str, str | int | None]], nothing: str, *, as_lines: bool
 ) -> int:
-    """Write `rows` to standard output, or `nothing` to standard error; answers the exit status."""
+    """Write `rows` to standard output, or `nothing` to standard error, and return the exit status."""
     if not rows:
         sys.stderr.write(f"{nothing}\n")
         return NOTHING_FOUND

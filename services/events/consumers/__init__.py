@@ -1,1 +1,1 @@
-"""What the events service receives over NATS."""
+"""Consumers of the events service: what it receives over NATS."""

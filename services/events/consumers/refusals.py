@@ -1,6 +1,7 @@
-"""Keeps events that the executions service refused: their callers may have been told OK already.
+"""Storage of the events that executions refused: their callers may have received OK before.
 
-The fact comes from the outbox of executions, so it arrives even when the process that took the event is gone.
+The announcement comes from the outbox of executions, so it arrives even when the process that received the event is
+gone.
 """
 
 import logging
@@ -8,7 +9,7 @@ import logging
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from services.contracts.event_batches import EVENT_REFUSED, read_refusal
+from services.contracts.event_batches import EVENT_REFUSED, decode_refusal
 from services.events.store.refused_events import insert
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument
@@ -21,21 +22,22 @@ DURABLE = "events-refusals"
 
 
 class RefusedEventWriter:
-    """The listener of EVENT_REFUSED."""
+    """The consumer of EVENT_REFUSED."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     async def listen(self, bus: Bus) -> None:
-        """Keep every refused event from now on; raises Unavailable when NATS is not there."""
+        """Store all refused events from now on; raise Unavailable when NATS cannot be reached."""
         stream = announcements_of(EVENT_REFUSED.owner)
         await bus.ensure(stream, own=False)
-        await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.keep)
+        await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.store)
 
-    async def keep(self, delivery: Delivery) -> None:
-        """Keep one refused event; keeping it again changes nothing. Others wait behind what cannot be read."""
+    async def store(self, delivery: Delivery) -> None:
+        """Store one refused event, unless it is stored already; an announcement that cannot be read is logged."""
+        # Raised, it would be delivered again without end, and hold up those behind it.
         try:
-            refused = read_refusal(Status.FromString(delivery.payload))
+            refused = decode_refusal(Status.FromString(delivery.payload))
         except (DecodeError, InvalidArgument, ValueError, IndexError):
             log.exception("a refused event cannot be read", extra={"sequence": delivery.sequence})
             return

@@ -1,1 +1,1 @@
-"""Take events from engines: collect them by lane, append batches to the stream, return verdicts."""
+"""The path of events to the stream: collected by lane, appended in batches, their verdicts returned to the callers."""

@@ -1,8 +1,7 @@
-"""One lane: what waits in it leaves in batches, in order (architecture, section 3).
+"""The batcher of a lane: sends the lane's events in batches, in order.
 
-It batches naturally: while a batch is on its way the next one collects, and leaves when the verdicts of the first are
-in, or earlier when it has grown large. A lone event waits for nobody. A timer would cost both latency and throughput
-(architecture, section 4).
+While a batch is in flight, the next one collects events. It is sent when the verdicts of the first have arrived, or
+earlier when it has grown large. A lone event is sent at once: a timer would cost both latency and throughput.
 """
 
 import asyncio
@@ -21,23 +20,23 @@ from services.kit.errors import ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
-# After this part of the verdict wait the next batch leaves although the verdicts of the last are not in: executions is
-# slow or away, the order is safe in the stream, and whoever waits behind should not wait twice as long.
+# After this part of the verdict wait the next batch is sent although the last one has no verdicts: executions is slow
+# or down, the stream preserves the order, and the callers behind should not wait twice as long.
 _PATIENCE = 0.25
-# Turns of the event loop before a batch leaves: in the first the calls that wait in the sockets are read, in the next
-# they reach their lanes. That costs microseconds when there are none; under load it doubles a batch, and a batch costs
-# NATS and both services more than a millisecond whatever is in it.
+# Turns of the event loop before a batch is sent: in the first the calls waiting in the sockets are read, in the next
+# they reach their batchers. That costs microseconds when there are none; under load it doubles the size of batches, and
+# a batch costs NATS and both services more than a millisecond regardless of its size.
 _TURNS = 3
-# While executions is away or behind, a batch collects for this long before it leaves: callers wait in vain for verdicts
-# then, and what piles up on file is worked off a batch at a time. Batches of one or two events, each with a commit on a
-# slow disk, would come in faster than they go.
+# While executions is down or behind, a batch collects events for this long: callers wait in vain for verdicts anyway,
+# and executions works off the backlog batch by batch. Batches of one or two events, each with a commit on a slow disk,
+# would arrive faster than they are applied.
 _COLLECT_SECONDS = 0.1
-# With so many waiting the next batch leaves although one is on its way: executions then finds it when it is done, and
-# a batch of that size costs an event hardly more than a larger one.
+# With so many events waiting the next batch is sent although one is in flight: executions then finds it when it is
+# done, and a larger batch would make an event hardly cheaper.
 AHEAD = 32
 _OK = b""
 
-WAITING = Gauge("flyteplane_event_lane_waiting", "Events that wait in a lane to be put on file", ["lane"])
+WAITING = Gauge("flyteplane_event_lane_waiting", "Events that wait in a lane to be appended to the stream", ["lane"])
 OLDEST = Gauge("flyteplane_event_lane_oldest_seconds", "Age of the oldest event that waits in a lane", ["lane"])
 FULL = Counter("flyteplane_event_lane_full_total", "Events refused because their lane was full")
 BATCH_EVENTS = Histogram(
@@ -45,14 +44,14 @@ BATCH_EVENTS = Histogram(
 )
 BATCH_SECONDS = Histogram(
     "flyteplane_event_batch_seconds",
-    "From a batch leaving its lane until its verdicts are in, or nobody waits for them any more",
+    "From sending a batch until its verdicts have arrived or the wait for them has ended",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long callers wait and how much a lane and a batch hold; seconds and bytes (see the settings)."""
+    """Limits of waiting in seconds, of lanes in events, of batches in events and bytes (see the settings)."""
 
     verdict_wait: float
     append_wait: float
@@ -64,7 +63,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Take them from the settings."""
+        """Return the limits in `settings`."""
         return cls(
             verdict_wait=settings.verdict_wait_seconds,
             append_wait=settings.append_wait_seconds,
@@ -78,7 +77,7 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An event and the caller who waits for its verdict: a serialized Status, or a failure to put it on file."""
+    """A waiting event and the future of its verdict: a serialized Status, or Unavailable when it was not appended."""
 
     event: BatchedEvent
     since: float  # the event loop's time
@@ -86,47 +85,52 @@ class _Waiting:
 
 
 def _fail(events: Iterable[_Waiting], message: str) -> None:
-    """Tell callers that their events are not on file and may be sent again."""
+    """Raise Unavailable in the callers: their events are not in the stream and may be sent again."""
     for waiting in events:
         if not waiting.verdict.done():
             waiting.verdict.set_exception(Unavailable(message))
 
 
 class Sender(Protocol):
-    """What a lane needs to know of whoever puts its batches on file."""
+    """What appends the batches of a batcher to the stream."""
 
     limits: Limits
-    answered: bool
-    """Whether executions answered when it was last waited for."""
+    executions_responds: bool
+    """Whether the last wait for a verdict of executions was successful."""
 
     async def send(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
-        """Append a batch; answers the future of its verdicts once it is on file. Raises Unavailable."""
+        """Append a batch and return the future of its verdicts; raise Unavailable when it cannot be appended."""
 
 
 class Batcher:
-    """One lane. Its loop runs only while there is something to send."""
+    """The batcher of one lane. Its loop runs only while there are events to send."""
 
-    def __init__(self, sender: Sender, number: int) -> None:
+    def __init__(self, sender: Sender, lane: int) -> None:
         self._sender = sender
-        self._number = number
+        self._lane = lane
         self._waiting: deque[_Waiting] = deque()
-        self._of_execution: Tally[bytes] = Tally()
+        self._waiting_by_execution: Tally[bytes] = Tally()  # by fingerprint
         self._loop: asyncio.Task[None] | None = None
-        self._unanswered = 0  # batches on their way
-        self._go_on: asyncio.Future[None] | None = None  # the loop waits for it
-        # Looked at when somebody asks for metrics, at no cost to an event.
-        WAITING.labels(number).set_function(lambda: len(self._waiting))
-        OLDEST.labels(number).set_function(self._oldest)
+        self._in_flight = 0  # batches without verdicts
+        self._wakeup: asyncio.Future[None] | None = None  # the loop waits for it
+        # Evaluated when metrics are read, at no cost to an event.
+        WAITING.labels(lane).set_function(lambda: len(self._waiting))
+        OLDEST.labels(lane).set_function(self._oldest_age)
 
-    async def take(self, event: BatchedEvent) -> bytes:
-        """Send the event with the next batch; answers its verdict. Raises ResourceExhausted, Unavailable."""
+    async def record(self, event: BatchedEvent) -> bytes:
+        """Send `event` with the next batch and return its verdict.
+
+        Raises:
+            ResourceExhausted: Too many events wait in the lane, or too many of the execution.
+            Unavailable: The event is not in the stream.
+        """
         if len(self._waiting) >= self._sender.limits.lane_length:
             FULL.inc()
             raise ResourceExhausted("too many events are waiting")
-        if self._of_execution[event.mark] >= self._sender.limits.execution_events:
+        if self._waiting_by_execution[event.fingerprint] >= self._sender.limits.execution_events:
             FULL.inc()
             raise ResourceExhausted("too many events of this execution are waiting")
-        self._of_execution[event.mark] += 1
+        self._waiting_by_execution[event.fingerprint] += 1
         loop = asyncio.get_running_loop()
         waiting = _Waiting(event, loop.time(), loop.create_future())
         self._waiting.append(waiting)
@@ -137,11 +141,11 @@ class Batcher:
         return await waiting.verdict
 
     async def drain(self) -> None:
-        """Send what waits."""
+        """Send all waiting events."""
         if self._loop is not None:
             await self._loop
 
-    def _oldest(self) -> float:
+    def _oldest_age(self) -> float:
         return asyncio.get_running_loop().time() - self._waiting[0].since if self._waiting else 0.0
 
     async def _send_all(self) -> None:
@@ -155,91 +159,92 @@ class Batcher:
             self._loop = None
 
     def _next_batch(self) -> list[_Waiting]:
-        """What fits, of those whose callers still wait; nothing when nobody does.
+        """Remove the next batch from the queue: the events that fit and whose callers still wait.
 
-        Who has gone has sent the event again elsewhere, and perhaps others after it, which it must not overtake.
+        A caller that has gone has sent its event again elsewhere, and perhaps others after it. Sent now, the first copy
+        would arrive after them.
         """
         limits = self._sender.limits
         batch: list[_Waiting] = []
         total = 0
         while self._waiting and len(batch) < limits.batch_events:
             if not self._waiting[0].verdict.done():
-                total += self._carried(self._waiting[0])
+                total += self._size_in_batch(self._waiting[0])
                 if batch and total > limits.batch_bytes:
                     break
                 batch.append(self._waiting[0])
-            self._left(self._waiting.popleft())
+            self._uncount(self._waiting.popleft())
         return batch
 
-    def _left(self, waiting: _Waiting) -> None:
-        mark = waiting.event.mark
-        self._of_execution[mark] -= 1
-        if not self._of_execution[mark]:
-            del self._of_execution[mark]
+    def _uncount(self, waiting: _Waiting) -> None:
+        fingerprint = waiting.event.fingerprint
+        self._waiting_by_execution[fingerprint] -= 1
+        if not self._waiting_by_execution[fingerprint]:
+            del self._waiting_by_execution[fingerprint]
 
-    def _carried(self, waiting: _Waiting) -> int:
-        """Bytes that the event takes in a batch; a large one leaves only its reference there."""
-        taken = size([waiting.event])
-        return 0 if taken > self._sender.limits.large_event_bytes else taken
+    def _size_in_batch(self, waiting: _Waiting) -> int:
+        """Return the bytes that the event takes in a batch; of a large one the batch has only the URI."""
+        whole = size([waiting.event])
+        return 0 if whole > self._sender.limits.large_event_bytes else whole
 
     async def _send(self, batch: list[_Waiting]) -> None:
         limits = self._sender.limits
         began = asyncio.get_running_loop().time()
         BATCH_EVENTS.observe(len(batch))
         try:
-            answer = await self._sender.send(self._number, [waiting.event for waiting in batch])
-        except Unavailable as failed:
-            # Whoever queued up behind has waited through the same outage; their clients retry sooner than we could.
-            _fail((*batch, *self._waiting), failed.message)
+            reply = await self._sender.send(self._lane, [waiting.event for waiting in batch])
+        except Unavailable as error:
+            # The callers behind have waited through the same outage; their clients retry sooner than this loop could.
+            _fail((*batch, *self._waiting), error.message)
             self._waiting.clear()
-            self._of_execution.clear()
+            self._waiting_by_execution.clear()
             return
         except Exception:
             log.exception("a batch of events could not be sent")
             _fail(batch, "the event could not be put on file")
             return
-        timer = asyncio.get_running_loop().call_later(limits.verdict_wait, answer.cancel)
+        timer = asyncio.get_running_loop().call_later(limits.verdict_wait, reply.cancel)
 
-        def tell(answered: asyncio.Future[tuple[bytes, ...]]) -> None:
+        def finish(verdicts: asyncio.Future[tuple[bytes, ...]]) -> None:
             timer.cancel()
-            self._unanswered -= 1
+            self._in_flight -= 1
             self._wake()
             BATCH_SECONDS.observe(asyncio.get_running_loop().time() - began)
-            if not answered.cancelled() and (failed := answered.exception()):
-                _fail(batch, str(failed))
+            if not verdicts.cancelled() and (error := verdicts.exception()):
+                _fail(batch, str(error))
                 return
-            # Without a verdict the event is on file and will be applied in order: OK is the truth that can be told.
-            statuses = (_OK,) * len(batch) if answered.cancelled() else answered.result()
+            # Without a verdict the event is in the stream and will be applied in order: OK is true.
+            statuses = (_OK,) * len(batch) if verdicts.cancelled() else verdicts.result()
             for waiting, status in zip(batch, statuses, strict=True):
                 if not waiting.verdict.done():
                     waiting.verdict.set_result(status)
 
-        answer.add_done_callback(tell)
-        self._unanswered += 1
-        if self._sender.answered:
-            self._sender.answered = await self._until(self._may_go_on, limits.verdict_wait * _PATIENCE)
+        reply.add_done_callback(finish)
+        self._in_flight += 1
+        if self._sender.executions_responds:
+            self._sender.executions_responds = await self._until(self._may_send, limits.verdict_wait * _PATIENCE)
         else:
-            await self._until(self._is_worth_it, _COLLECT_SECONDS)
+            await self._until(self._is_full, _COLLECT_SECONDS)
 
-    def _may_go_on(self) -> bool:
-        """Whether all batches are answered, or the next one is large and just one is not."""
-        return self._unanswered <= (len(self._waiting) >= AHEAD)
+    def _may_send(self) -> bool:
+        """Return whether no batch is in flight, or only one and the next one is large."""
+        return self._in_flight <= (len(self._waiting) >= AHEAD)
 
-    def _is_worth_it(self) -> bool:
-        """Whether a full batch waits, or executions answers again."""
-        return self._sender.answered or len(self._waiting) >= self._sender.limits.batch_events
+    def _is_full(self) -> bool:
+        """Return whether a full batch waits, or executions responds again."""
+        return self._sender.executions_responds or len(self._waiting) >= self._sender.limits.batch_events
 
     async def _until(self, condition: Callable[[], bool], patience: float) -> bool:
-        """Wait until `condition` holds, but no longer than `patience` seconds; answers whether it does."""
+        """Wait until `condition` holds, at most `patience` seconds, and return whether it does."""
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
         timer = loop.call_later(patience, self._wake)
         while not (holds := condition()) and loop.time() < end:
-            self._go_on = loop.create_future()
-            await self._go_on
+            self._wakeup = loop.create_future()
+            await self._wakeup
         timer.cancel()
         return holds
 
     def _wake(self) -> None:
-        if self._go_on is not None and not self._go_on.done():
-            self._go_on.set_result(None)
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)

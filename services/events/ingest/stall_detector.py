@@ -1,8 +1,8 @@
-"""Notices that this process stood still: stopped, swapped out, or starved.
+"""The stall detector: notices that this process did not run, because it was stopped, swapped out, or starved.
 
-What it reads from its connections right afterwards may be old. Their callers have given up, have sent the event to
-another replica and others after it; recorded now it would take a node or a task back to a former phase. So for a moment
-it takes no events. Whoever does still wait tries again at once, as engines do.
+The requests that it reads right afterwards may be outdated. Their callers have given up, have sent the event to another
+replica and others after it; applied now it would take a node or a task back to a former phase. So the service refuses
+events for a moment. Callers that still wait retry at once, as engines do.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from services.kit.errors import Unavailable
 
 _BEAT_SECONDS = 1.0
-# Well below the 15 s after which engines give a call up, so that no call of theirs is older when nothing was noticed.
-STOOD_STILL_SECONDS = 5.0
-# Time to read all that lies in the sockets; an engine's tries of one call take longer together.
-DOUBT_SECONDS = 1.0
+# Well below the 15 s after which engines give up a call: without a stall, no request of a waiting engine is older.
+STALL_SECONDS = 5.0
+# Enough to read all that is in the sockets; the retries of an engine's call take longer together.
+REFUSAL_SECONDS = 1.0
 
 
 class StallDetector:
-    """Beats while the process runs."""
+    """A heartbeat of the process; a gap in it is a stall."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,21 +27,21 @@ class StallDetector:
         self._trusted_from = self._last
 
     async def run(self) -> None:
-        """Beat for ever."""
+        """Beat until cancelled."""
         while True:
             await asyncio.sleep(_BEAT_SECONDS)
             self.beat()
 
     def beat(self) -> None:
-        """Note that the process runs, and whether it has stood still since it was last noted."""
+        """Record that the process runs, and whether it has stalled since the last beat."""
         now = self._clock()
-        if now - self._last > STOOD_STILL_SECONDS:
-            self._trusted_from = now + DOUBT_SECONDS
+        if now - self._last > STALL_SECONDS:
+            self._trusted_from = now + REFUSAL_SECONDS
         self._last = now
 
     def check(self) -> None:
-        """Raise Unavailable while what arrives may be old."""
-        if self._clock() - self._last > STOOD_STILL_SECONDS:
+        """Raise Unavailable while requests may be outdated."""
+        if self._clock() - self._last > STALL_SECONDS:
             self.beat()
         if self._clock() < self._trusted_from:
             raise Unavailable("the service stood still and does not know how old the event is")

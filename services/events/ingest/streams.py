@@ -1,8 +1,8 @@
-"""The stream of batches and everybody who must hear of one, made ready before anything is appended.
+"""The streams of batches and verdicts with their consumers, created before anything is appended.
 
-The stream keeps a batch until each of its consumers is done with it, and those who come later get nothing of what was
-there before. So whoever appends makes all of them first: the log's, and on behalf of executions, which may never have
-run, those of the lanes.
+The stream stores a batch until each of its consumers has acknowledged it; a consumer that is created later receives
+nothing older. So the process that appends creates all of them first: the log's, and those of the lanes on behalf of
+executions, which may never have run.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from services.contracts.event_batches import (
     durable_of,
     subject_of,
 )
-from services.events.store.locks import alone
+from services.events.store.locks import exclusive_transaction
 from services.kit.db.database import Database
 from services.kit.messaging.batch_consumer import BatchConsumer
 from services.kit.messaging.bus import Bus, Stream
@@ -25,26 +25,34 @@ from services.kit.messaging.streams import fetched, one_after_the_other
 
 BATCHES = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
-# What the log may miss while it or its process is away: an hour of verdicts, or those of two hours at full load.
+# Verdicts that the log writer may miss and still find: those of an hour, or of two hours at full load.
 VERDICTS_KEPT_SECONDS = 3600.0
 _VERDICTS_BYTES = 256 * 1024 * 1024
 SAID = Stream(VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True)
 
 
-async def replace_former(db: Database, bus: Bus) -> None:
-    """Replace the stream of a release that had no log; nothing to do on any later start.
+async def renew_batches_stream(db: Database, bus: Bus) -> None:
+    """Replace the stream of a release that had no log; do nothing on later starts.
 
-    Raises FailedPrecondition when messages wait in it. One replica at a time: the second to look must not take the new
+    Raises FailedPrecondition when messages wait in it. One replica at a time: the second one must not take the new
     stream for the old one.
     """
-    async with alone(db):
+    async with exclusive_transaction(db):
         await bus.renew(BATCHES)
 
 
 async def make_ready(bus: Bus, lost: Callable[[], None] | None = None) -> BatchConsumer:
-    """Make the streams and consumers that are missing, and keep them; answers the log's end of the batches.
+    """Create the streams and consumers that are missing, now and whenever they are gone.
 
-    `lost` is called whenever the stream was gone, with the batches in it. Raises Unavailable.
+    Args:
+        bus: The connection to NATS.
+        lost: Called when the stream of batches was gone, with the batches in it.
+
+    Returns:
+        The log's consumer of batches.
+
+    Raises:
+        Unavailable: NATS cannot be reached.
     """
     lanes = [one_after_the_other(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
     await bus.ensure(BATCHES, [*lanes, fetched(SUBJECTS, LOG_DURABLE)], lost=lost)

@@ -1,1 +1,1 @@
-"""What the events service does by the clock."""
+"""Jobs of the events service, run by the clock."""

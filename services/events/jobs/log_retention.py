@@ -1,16 +1,16 @@
-"""Keeps the event log in shape: partitions for the days to come, and an end for what is older than its days.
+"""Retention of the event log: creates partitions for the next days and drops those that are too old.
 
-With the log go refused events and the objects in which large events travelled. Several replicas do it one after the
-other, and doing it twice changes nothing.
+Refused events and the objects of large events are deleted at the same age. Replicas take turns; a second run changes
+nothing.
 """
 
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from services.contracts.event_batches import WAITING_PLACES
+from services.contracts.event_batches import LARGE_EVENTS_PATH
 from services.events.ingest.streams import BATCHES
-from services.events.store.log_days import drop_days, forget_refused, make_days
+from services.events.store.log_partitions import delete_refused, drop_partitions, make_partitions
 from services.kit.db.database import Database
 from services.kit.errors import ServiceError
 from services.kit.messaging.bus import Bus
@@ -18,14 +18,21 @@ from services.kit.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-# Partitions are made long before they are needed, so that an outage of days is no matter; dropping is never urgent.
+# Partitions are created days before they are needed, so an outage of days does no harm; dropping is never urgent.
 _ROUND_SECONDS = 600.0
 _DAYS_AHEAD = 3
 _DAY = timedelta(days=1)
 
 
 class LogRetention:
-    """`days` is how long the log is kept; 0 is for ever."""
+    """The loop that creates and drops partitions.
+
+    Args:
+        db: The database of the log.
+        bus: The connection to NATS.
+        objects: The store of large events.
+        days: Age at which events are deleted; 0 is never.
+    """
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, days: int) -> None:
         self._db = db
@@ -34,25 +41,25 @@ class LogRetention:
         self._days = days
 
     async def run(self) -> None:
-        """Keep for ever; a part that is down is waited for."""
+        """Apply the retention every ten minutes until cancelled; retry while a part is down."""
         while True:
             try:
-                await self.keep(datetime.now(UTC))
+                await self.apply(datetime.now(UTC))
             except ServiceError as error:
                 log.warning("the event log is tidied up later: %s", error.message)
             await asyncio.sleep(_ROUND_SECONDS)
 
-    async def keep(self, now: datetime) -> None:
-        """Make and drop what is due at `now`."""
-        await make_days(self._db, [(now + ahead * _DAY).date() for ahead in range(_DAYS_AHEAD + 1)])
+    async def apply(self, now: datetime) -> None:
+        """Create and drop what is due at `now`."""
+        await make_partitions(self._db, [(now + ahead * _DAY).date() for ahead in range(_DAYS_AHEAD + 1)])
         if not self._days:
             return
         before = now - self._days * _DAY
-        dropped = await drop_days(self._db, before.date())
-        refused = await forget_refused(self._db, before)
+        dropped = await drop_partitions(self._db, before.date())
+        refused = await delete_refused(self._db, before)
         # An event that is still to be applied needs its object, however old it is.
         oldest = await self._bus.oldest(BATCHES)
-        objects = await self._objects.delete_older(WAITING_PLACES, min(before, oldest) if oldest else before)
+        objects = await self._objects.delete_older(LARGE_EVENTS_PATH, min(before, oldest) if oldest else before)
         if dropped or refused or objects:
             days = [day.isoformat() for day in dropped]
             log.info("old events are gone", extra={"days": days, "refused": refused, "objects": objects})

@@ -1,1 +1,1 @@
-"""RPCs of the events service; methods have the RPCs' names."""
+"""RPCs of the events service; methods are named after RPCs."""

@@ -1,1 +1,1 @@
-"""Pure decisions of the events service."""
+"""Pure rules of the events service."""

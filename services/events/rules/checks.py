@@ -1,6 +1,7 @@
-"""What can be told of an event without any state (events.md 2.1, 3.1, 4.1: the checks before the execution's).
+"""Checks of an event that need no stored state.
 
-Incomplete ids are refused: the reference looks them up all the same and finds an arbitrary row (executions.md 1.4).
+Incomplete ids are refused: flyteadmin looks them up all the same and finds an arbitrary row
+(common.md#execution-identifiers).
 """
 
 from flyteidl.admin.event_pb2 import (
@@ -19,7 +20,7 @@ from services.contracts.identifiers import (
 )
 from services.kit.errors import InvalidArgument, ResourceExhausted
 
-# Far more than stores take for a key.
+# Far more than object stores accept for a key.
 _MOST_CHARACTERS = 16 * 1024
 _WORKFLOW_PHASES = frozenset(WorkflowExecution.Phase.values())
 _NODE_PHASES = frozenset(NodeExecution.Phase.values())
@@ -27,7 +28,7 @@ _TASK_PHASES = frozenset(TaskExecution.Phase.values())
 
 
 def check_workflow_event(request: WorkflowExecutionEventRequest, max_output_bytes: int) -> None:
-    """Raise InvalidArgument or ResourceExhausted (events.md 2.1, numbers 1 to 3)."""
+    """Raise InvalidArgument or ResourceExhausted for a bad event (events.md#workflow-event-checks)."""
     if not request.HasField("event"):
         raise InvalidArgument("Workflow event handler was called without event")
     if not request.event.HasField("execution_id"):
@@ -38,9 +39,9 @@ def check_workflow_event(request: WorkflowExecutionEventRequest, max_output_byte
 
 
 def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) -> None:
-    """Raise InvalidArgument or ResourceExhausted (events.md 3.1, number 1).
+    """Raise InvalidArgument or ResourceExhausted for a bad event (events.md#node-event-checks).
 
-    Ids of dynamic workflows are left alone: a refusal would fail the user's node.
+    Ids of dynamic workflows are not checked: a refusal would fail the user's node.
     """
     if not request.HasField("event"):
         raise InvalidArgument("missing event")
@@ -51,7 +52,7 @@ def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) 
 
 
 def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) -> None:
-    """Raise InvalidArgument or ResourceExhausted (events.md 4.1, numbers 1 to 5)."""
+    """Raise InvalidArgument or ResourceExhausted for a bad event (events.md#task-event-checks)."""
     if not request.HasField("event"):
         raise InvalidArgument("missing event")
     event = request.event
@@ -69,7 +70,7 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
 def _check_output_size(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
-    # Both become part of an execution, which lists show beside its spec.
+    # Both become part of the execution, and lists return executions whole.
     if len(event.output_uri) > _MOST_CHARACTERS:
         raise InvalidArgument(f"size of output_uri exceeded length {_MOST_CHARACTERS}")
     if len(event.producer_id) > _MOST_CHARACTERS:
@@ -80,6 +81,6 @@ def _check_output_size(
 
 
 def _check_phase(phase: int, known: frozenset[int]) -> None:
-    """Enums are open in proto3: a newer engine's phase would be stored as a number that no client can read."""
+    # Enums are open in proto3: a newer engine's phase would be stored as a number that no client can read.
     if phase not in known:
         raise InvalidArgument("invalid value for phase")

@@ -1,4 +1,4 @@
-"""What the commands show: logged and refused events, each as one line of a table or one line of JSON."""
+"""The output of the commands: logged and refused events, each as one line of a table or one line of JSON."""
 
 import json
 import unicodedata
@@ -23,16 +23,16 @@ from services.kit.errors import InvalidArgument
 from services.kit.protobuf.readable import WRITTEN, Unreadable, depth_check
 
 WAITING = "waiting"
-"""What stands for a verdict that is not known yet."""
+"""Shown instead of a verdict that is not known yet."""
 
 _GONE = "the event was large, and its object is gone"
-# Planes of characters that take two columns of a terminal, as East Asian ones do.
+# East Asian widths of characters that take two columns of a terminal.
 _WIDE = frozenset("WF")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An event as it was logged or refused; `body` is None when its object is gone."""
+class LoggedEvent:
+    """A logged or refused event; `body` is None while its object is not read, or when it is gone."""
 
     received_at: datetime
     batch_id: str
@@ -42,18 +42,18 @@ class Entry:
     body: bytes | None
 
     @property
-    def needs(self) -> str | None:
-        """The URI of the object that holds the event, as long as it is not read."""
+    def missing_object(self) -> str | None:
+        """Return the URI of the event's object while it is not read; None otherwise."""
         return self.event.body.decode() if self.event.by_reference and self.body is None else None
 
-    def with_body(self, body: bytes) -> "Entry":
-        """The same with its object read."""
+    def with_body(self, body: bytes) -> "LoggedEvent":
+        """Return the event with the `body` that its object contains."""
         return replace(self, body=body)
 
 
 @dataclass(frozen=True)
-class About:
-    """What an event says of itself; what its kind lacks is empty."""
+class EventSummary:
+    """The fields of an event that are shown; those that its kind does not have are empty."""
 
     execution: ExecutionName
     node: str = ""
@@ -63,75 +63,86 @@ class About:
     version: int | None = None
 
 
-def entries_of(
-    received_at: datetime, payload: bytes, verdicts: bytes | None, mark: bytes, marks: bytes | None
-) -> list[Entry]:
-    """The events of a logged batch that carry `mark`; all of them when their sender told no marks."""
+def events_of(
+    received_at: datetime, payload: bytes, verdicts: bytes | None, fingerprint: bytes, fingerprints: bytes | None
+) -> list[LoggedEvent]:
+    """Return the events of a logged batch that have `fingerprint`; all of them when its sender sent no fingerprints.
+
+    Args:
+        received_at: When the stream received the batch.
+        payload: The framed batch.
+        verdicts: Its framed verdicts; None when they are not known.
+        fingerprint: Of the execution.
+        fingerprints: Of the events, concatenated; None when they were not sent.
+    """
     try:
         batch = decode_batch(payload)
         statuses = decode_verdicts(verdicts).statuses if verdicts else None
     except InvalidArgument:
-        return []  # executions keeps it aside as unreadable
-    places: Iterable[int] = range(len(batch.events)) if marks is None else positions_of(mark, marks)
+        return []  # executions stores it as unreadable
+    if fingerprints is None:
+        positions: Iterable[int] = range(len(batch.events))
+    else:
+        positions = positions_of(fingerprint, fingerprints)
     return [
-        Entry(
+        LoggedEvent(
             received_at,
             batch.id,
-            place,
-            batch.events[place]._replace(mark=mark),
-            None if statuses is None else statuses[place],
-            None if batch.events[place].by_reference else batch.events[place].body,
+            position,
+            batch.events[position]._replace(fingerprint=fingerprint),
+            None if statuses is None else statuses[position],
+            None if batch.events[position].by_reference else batch.events[position].body,
         )
-        for place in places
+        for position in positions
     ]
 
 
-def about(kind: Kind, body: bytes) -> About | None:
-    """Read an event; None when it cannot be read."""
+def summarize(kind: Kind, body: bytes) -> EventSummary | None:
+    """Return the fields of a serialized event; None when it cannot be parsed."""
     try:
         return _READERS[kind](body)
     except DecodeError:
         return None
 
 
-def unreadable(kind: Kind, body: bytes) -> str:
-    """Say why an event would be refused today before anything else is looked at; empty when it would not.
+def readability_fault(kind: Kind, body: bytes) -> str:
+    """Return why the check for readable values would refuse the event today; empty when it would not.
 
-    Releases before that check took what no list can show.
+    Releases before that check accepted values that no list can return (common.md#readable-values).
     """
     request = _REQUESTS[kind]
     try:
         depth_check(request)(body)
         WRITTEN.check(request.FromString(body))
-    except Unreadable as found:
-        return f"{found.path}: {found.fault}" if found.path else found.fault
+    except Unreadable as error:
+        return f"{error.path}: {error.fault}" if error.path else error.fault
     return ""
 
 
-def fields_of(entry: Entry) -> dict[str, str | int | None]:
-    """What one line shows of an event, by column."""
-    read = None if entry.body is None else about(entry.event.kind, entry.body)
-    verdict, message = _told(entry.verdict)
+def columns_of(logged: LoggedEvent) -> dict[str, str | int | None]:
+    """Return the values of one line, by column."""
+    summary = None if logged.body is None else summarize(logged.event.kind, logged.body)
+    verdict, message = _verdict_columns(logged.verdict)
     return {
-        "received": entry.received_at.isoformat(timespec="milliseconds"),
-        "batch": entry.batch_id,
-        "position": entry.position,
-        "execution": "/".join(read.execution) if read else "",
-        "kind": entry.event.kind.name.lower(),
-        "node": read.node if read else "",
-        "task": read.task if read else "",
-        "attempt": read.attempt if read else None,
-        "phase": read.phase if read else "",
-        "version": read.version if read else None,
+        "received": logged.received_at.isoformat(timespec="milliseconds"),
+        "batch": logged.batch_id,
+        "position": logged.position,
+        "execution": "/".join(summary.execution) if summary else "",
+        "kind": logged.event.kind.name.lower(),
+        "node": summary.node if summary else "",
+        "task": summary.task if summary else "",
+        "attempt": summary.attempt if summary else None,
+        "phase": summary.phase if summary else "",
+        "version": summary.version if summary else None,
         "verdict": verdict,
-        "message": message or (_GONE if entry.body is None else ""),
+        "message": message or (_GONE if logged.body is None else ""),
     }
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, str | int | None]]) -> Iterator[str]:
-    """Lines of a table with a head; the last column is not padded."""
+    """Yield the lines of a table with a head; the last column is not padded."""
     cells = [[column.upper() for column in columns]]
-    cells += [[_plain(row[column]) for column in columns] for row in rows]
+    cells += [[_escaped(row[column]) for column in columns] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         padded = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
@@ -139,54 +150,54 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, str | int | None]]
 
 
 def as_json(row: Mapping[str, str | int | None]) -> str:
-    """One line of JSON; non-ASCII text stays readable."""
+    """Return one line of JSON; non-ASCII text stays readable."""
     return json.dumps(dict(row), ensure_ascii=False)
 
 
-def _told(verdict: bytes | None) -> tuple[str, str]:
+def _verdict_columns(verdict: bytes | None) -> tuple[str, str]:
     if verdict is None:
         return WAITING, ""
     status = parse_verdict(verdict)
     return ("OK", "") if status is None else (Code.Name(status.code), status.message)
 
 
-def _plain(value: str | int | None) -> str:
-    """What is safe on a terminal and on one line: engines choose ids and messages quote them."""
+def _escaped(value: str | int | None) -> str:
+    """Return text that is safe on a terminal and on one line: engines choose ids, and messages quote them."""
     text = "" if value is None else str(value)
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _width(text: str) -> int:
     return sum(
-        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in _WIDE else 1 for sign in text
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in _WIDE else 1 for char in text
     )
 
 
 def _phase(phases: Any, number: int) -> str:
-    """A newer release may have let a phase in that this one cannot name."""
+    # A newer release may have accepted a phase that this one cannot name.
     return str(phases.Name(number)) if number in phases.values() else str(number)
 
 
-def _workflow(body: bytes) -> About:
+def _workflow(body: bytes) -> EventSummary:
     event = WorkflowExecutionEventRequest.FromString(body).event
-    named = event.execution_id
-    execution = ExecutionName(named.project, named.domain, named.name)
-    return About(execution, phase=_phase(WorkflowExecution.Phase, event.phase))
+    identifier = event.execution_id
+    execution = ExecutionName(identifier.project, identifier.domain, identifier.name)
+    return EventSummary(execution, phase=_phase(WorkflowExecution.Phase, event.phase))
 
 
-def _node(body: bytes) -> About:
+def _node(body: bytes) -> EventSummary:
     event = NodeExecutionEventRequest.FromString(body).event
-    named = event.id.execution_id
-    execution = ExecutionName(named.project, named.domain, named.name)
-    return About(execution, event.id.node_id, phase=_phase(NodeExecution.Phase, event.phase))
+    identifier = event.id.execution_id
+    execution = ExecutionName(identifier.project, identifier.domain, identifier.name)
+    return EventSummary(execution, event.id.node_id, phase=_phase(NodeExecution.Phase, event.phase))
 
 
-def _task(body: bytes) -> About:
+def _task(body: bytes) -> EventSummary:
     event = TaskExecutionEventRequest.FromString(body).event
     parent = event.parent_node_execution_id
-    named = parent.execution_id
-    return About(
-        ExecutionName(named.project, named.domain, named.name),
+    identifier = parent.execution_id
+    return EventSummary(
+        ExecutionName(identifier.project, identifier.domain, identifier.name),
         parent.node_id,
         event.task_id.name,
         event.retry_attempt,

@@ -1,1 +1,1 @@
-"""Tables and SQL; nothing else in the service speaks it."""
+"""Tables and SQL of the events service; no other package of it contains SQL."""

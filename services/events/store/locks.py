@@ -1,4 +1,4 @@
-"""What only one replica may do at a time."""
+"""A lock for work that only one replica may do at a time."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +10,8 @@ _KEY = 0x6576656E74
 
 
 @asynccontextmanager
-async def alone(db: Database) -> AsyncIterator[Connection]:
-    """A transaction that waits for those of other replicas that were opened here; raises DeadlineExceeded."""
+async def exclusive_transaction(db: Database) -> AsyncIterator[Connection]:
+    """Open a transaction after those of other replicas have ended; raise DeadlineExceeded when they take too long."""
     async with db.transaction() as connection:
         await connection.execute(_LOCK, {"key": _KEY})
         yield connection

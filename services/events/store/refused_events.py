@@ -1,4 +1,4 @@
-"""SQL of refused events."""
+"""SQL of the table refused_events."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ ON CONFLICT (batch_id, position) DO NOTHING
 
 _COLUMNS = "SELECT id, created_at, batch_id, position, kind, status, event, by_reference FROM refused_events"
 _PAGE = f"{_COLUMNS} WHERE id > %(after)s AND created_at >= %(since)s ORDER BY id LIMIT %(limit)s"
-_NAMED = f"{_COLUMNS} WHERE id = ANY(%(ids)s) ORDER BY id"
-# Rows of one statement; each may carry an event of some hundred KiB.
+_BY_ID = f"{_COLUMNS} WHERE id = ANY(%(ids)s) ORDER BY id"
+# Rows that one statement reads; each may contain an event of some hundred KiB.
 _PAGE_ROWS = 500
 
 
 @dataclass(frozen=True)
 class RefusedEvent:
-    """One row."""
+    """A row of refused_events."""
 
     id: int
     refused_at: datetime
@@ -35,7 +35,7 @@ class RefusedEvent:
 
 
 async def insert(connection: Connection, refused: Refusal) -> None:
-    """Keep `refused`; once however often it is told."""
+    """Store `refused` unless it is stored already."""
     await connection.execute(
         _INSERT,
         {
@@ -43,7 +43,7 @@ async def insert(connection: Connection, refused: Refusal) -> None:
             "position": refused.position,
             "kind": refused.event.kind.name,
             "code": refused.status.code,
-            # PostgreSQL's text holds every character but this one.
+            # The only character that PostgreSQL's text cannot store.
             "message": refused.status.message.replace("\x00", "\N{SYMBOL FOR NULL}"),
             "status": refused.status.SerializeToString(),
             "event": refused.event.body,
@@ -53,7 +53,7 @@ async def insert(connection: Connection, refused: Refusal) -> None:
 
 
 async def refused_since(db: Database, since: datetime) -> AsyncIterator[RefusedEvent]:
-    """Every event refused since `since`, oldest first."""
+    """Yield all events that were refused since `since`, oldest first."""
     after = 0
     while True:
         async with db.read() as connection:
@@ -66,14 +66,14 @@ async def refused_since(db: Database, since: datetime) -> AsyncIterator[RefusedE
         after = rows[-1][0]
 
 
-async def refused_named(db: Database, ids: Sequence[int]) -> list[RefusedEvent]:
-    """The refused events with these ids, oldest first; unknown ids are left out."""
+async def refused_by_id(db: Database, ids: Sequence[int]) -> list[RefusedEvent]:
+    """Return the refused events with these ids, oldest first; unknown ids are ignored."""
     async with db.read() as connection:
-        rows = await (await connection.execute(_NAMED, {"ids": list(ids)}, binary=True)).fetchall()
+        rows = await (await connection.execute(_BY_ID, {"ids": list(ids)}, binary=True)).fetchall()
     return [_refused(row) for row in rows]
 
 
 def _refused(row: TupleRow) -> RefusedEvent:
     identifier, refused_at, batch_id, position, kind, status, event, by_reference = row
-    refused = BatchedEvent(Kind[kind], event, by_reference)
-    return RefusedEvent(identifier, refused_at, batch_id, position, refused, status)
+    batched = BatchedEvent(Kind[kind], event, by_reference)
+    return RefusedEvent(identifier, refused_at, batch_id, position, batched, status)

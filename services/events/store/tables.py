@@ -1,4 +1,4 @@
-"""Every table of the events service."""
+"""The tables of the events service."""
 
 from sqlalchemy import (
     TIMESTAMP,
@@ -20,8 +20,8 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# Events that executions refused, with the reason. Their engines usually heard it; after an outage of executions they
-# were told OK before, and this is where the difference is found.
+# Events that executions refused, with the reason. Their engines usually received it; during an outage of executions
+# they received OK before, and only this table shows the difference.
 refused_events = Table(
     "refused_events",
     metadata,
@@ -33,23 +33,23 @@ refused_events = Table(
     Column("code", Integer, nullable=False),  # google.rpc.Code
     Column("message", Text, nullable=False),
     Column("status", LargeBinary, nullable=False),  # google.rpc.Status with its typed details
-    Column("event", LargeBinary, nullable=False),  # the request as it came, or the URI of the object that holds it
+    Column("event", LargeBinary, nullable=False),  # the request as received, or the URI of its object
     Column("by_reference", Boolean, nullable=False),
     UniqueConstraint("batch_id", "position", name="refused_events_key"),
 )
 Index("refused_events_by_time", refused_events.c.created_at)
 
-# Every batch of events that was received, as it travelled, with the verdicts on its events: one row a batch, so that
-# the log costs next to nothing an event. Partitions of one day each come and go with time (`log_days`).
+# All batches of events that were received, framed, with the verdicts of their events: one row for each batch, so the
+# log costs next to nothing per event. Partitions of one day each are created and dropped (`log_partitions`).
 event_log = Table(
     "event_log",
     metadata,
-    Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # by the stream, so the same at every delivery
+    Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # set by the stream: the same at every delivery
     Column("batch_id", Text, primary_key=True),
     Column("lane", SmallInteger, nullable=False),
-    Column("marks", LargeBinary),  # 8 bytes an event: whose it is (`event_fingerprints`); NULL: its sender did not say
+    Column("marks", LargeBinary),  # fingerprints, 8 bytes for each event; NULL: the sender did not send them
     Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
-    Column("verdicts", LargeBinary),  # as they travelled; NULL: not known yet, empty: there will be none
+    Column("verdicts", LargeBinary),  # framed; NULL: not known yet, empty: there will be none
     postgresql_partition_by="RANGE (received_at)",
 )
 Index("event_log_by_lane", event_log.c.lane, event_log.c.received_at)

@@ -1,1 +1,1 @@
-"""Apply batches of events: decode, read rows, fold, write, return verdicts."""
+"""The application of batches of events: decode, read rows, fold, write, return verdicts."""

@@ -1,7 +1,7 @@
-"""Applies batches of events: read, fold, write, each in one transaction (architecture, section 3).
+"""The application of a batch of events: read, fold, write, in one transaction.
 
-A batch is applied once: its verdicts are stored with what it changed, and when it comes again they are given again. One
-that comes again after its successor, as from a replica that stood still, changes nothing either
+A batch is applied once: its verdicts are stored with its changes, and returned when it is delivered again. One that is
+delivered again after its successor, as to a replica that stalled, changes nothing either
 (docs/decisions/0005-batches-are-applied-once.md).
 """
 
@@ -20,14 +20,21 @@ from services.contracts.event_batches import (
     Batch,
     Refusal,
     decode_verdicts,
+    encode_refusal,
     encode_verdicts,
-    refusal,
     verdict,
 )
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.storage import Storage
-from services.executions.store.event_rows import LaneCursor, mark_lane, read, read_rows, savepoint, write_rows
+from services.executions.store.event_rows import (
+    LaneCursor,
+    lock_lane_and_read,
+    move_cursor,
+    read_rows,
+    savepoint,
+    write_rows,
+)
 from services.kit.db.database import Database
 from services.kit.db.pipeline import Pipeline
 from services.kit.errors import (
@@ -45,7 +52,7 @@ from services.kit.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-# A part is down or overloaded: the batch waits. Any other failure of a write is the fault of one of its events.
+# A part is down or overloaded: the batch waits. Any other failure of a write is caused by one of its events.
 _PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
 Verdicts = Sequence[ServiceError | None]
@@ -58,105 +65,110 @@ TRANSACTION_SECONDS = Histogram(
 )
 BATCH_AGE = Histogram(
     "flyteplane_event_batch_age_seconds",
-    "From a batch being on file until it is committed; long after executions or its database was away",
+    "From storing a batch in the stream until its commit; long after an outage of executions or its database",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600),
 )
 
 
 @dataclass(frozen=True)
 class ReceivedBatch:
-    """A batch of a lane with its events read; what could not be read is its verdict."""
+    """A batch of a lane with its parsed events; an event that could not be read is an error, its verdict."""
 
     lane: int
-    sequence: int  # of the stream
-    stored_at: datetime  # by the stream
+    sequence: int  # in the stream
+    stored_at: datetime  # in the stream
     batch: Batch
     events: Sequence[Event | ServiceError]
 
 
 class EventApplier:
-    """Brings batches into the database, in one order a lane."""
+    """Applies batches to the database, those of a lane in order."""
 
     def __init__(self, db: Database, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:
         self._db = db
         self._objects = objects
         self._outbox = outbox
         self._storage = storage
-        self._memories = [RowCache() for _ in range(EVENT_LANES)]
+        self._caches = [RowCache() for _ in range(EVENT_LANES)]
 
-    async def apply(self, arrived: ReceivedBatch) -> bytes:
-        """Apply a batch; answers its verdicts, framed; nothing when they are forgotten.
+    async def apply(self, received: ReceivedBatch) -> bytes:
+        """Apply a batch, one of a lane at a time.
 
-        A lane may have one batch here at a time. Raises a ServiceError while a part is down.
+        Returns:
+            Its framed verdicts; empty when the batch was applied before and its successor has replaced them.
+
+        Raises:
+            ServiceError: A part is down.
         """
         try:
             with TRANSACTION_SECONDS.time():
-                told = await self._in_one_go(arrived)
+                verdicts = await self._apply_at_once(received)
         except _PART_DOWN:
             raise
         except Exception:
-            log.warning("a batch is applied one by one", extra={"batch": arrived.batch.id}, exc_info=True)
-            told = await self._one_by_one(arrived)
-        BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - arrived.stored_at).total_seconds()))
-        return told
+            log.warning("a batch is applied one by one", extra={"batch": received.batch.id}, exc_info=True)
+            verdicts = await self._apply_one_by_one(received)
+        BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - received.stored_at).total_seconds()))
+        return verdicts
 
-    async def _in_one_go(self, arrived: ReceivedBatch) -> bytes:
-        """Apply a batch unless it was applied before; answers its verdicts."""
-        memory = self._memories[arrived.lane]
-        need = rows_needed(arrived.events)
+    async def _apply_at_once(self, received: ReceivedBatch) -> bytes:
+        """Apply a batch unless it was applied before, and return its verdicts."""
+        cache = self._caches[received.lane]
+        needed = rows_needed(received.events)
         try:
             async with self._db.pipeline() as pipeline:
-                lane = self._known(arrived, need) or await self._read(pipeline, arrived.lane, need)
-                told = _previous_verdicts(arrived, lane)
-                left = lane if told is not None else await self._write(pipeline, arrived, lane)
+                before = self._cached_cursor(received, needed) or await self._read(pipeline, received.lane, needed)
+                previous = _previous_verdicts(received, before)
+                cursor = before if previous is not None else await self._write(pipeline, received, before)
         except BaseException:
-            memory.forget()
+            cache.clear()
             raise
-        memory.keep(need, left)
-        return left.verdicts if told is None else told
+        cache.store(needed, cursor)
+        return cursor.verdicts if previous is None else previous
 
-    def _known(self, arrived: ReceivedBatch, need: RowsNeeded) -> LaneCursor | None:
-        """Where the lane was left, when this batch came next in the stream and all its rows are remembered.
+    def _cached_cursor(self, received: ReceivedBatch, needed: RowsNeeded) -> LaneCursor | None:
+        """Return the cached cursor if the batch is the next in the stream and all its rows are cached.
 
-        Nothing is read then: the batch is written in one round trip, which fails should the lane have moved on.
+        Nothing is read then: the batch is written in one round trip, which fails if the stored cursor is another one.
         """
-        memory = self._memories[arrived.lane]
-        left = memory.left
-        if isinstance(left, LaneCursor) and left.sequence + 1 == arrived.sequence and memory.suffices(need):
-            return left
+        cache = self._caches[received.lane]
+        cursor = cache.cursor
+        if isinstance(cursor, LaneCursor) and cursor.sequence + 1 == received.sequence and cache.covers(needed):
+            return cursor
         return None
 
-    async def _read(self, pipeline: Pipeline, number: int, need: RowsNeeded) -> LaneCursor:
-        """Lock the lane and read what is not remembered; all of it when another replica had it meanwhile."""
-        memory = self._memories[number]
-        lane, found = await read(pipeline, number, memory.lacking(need), memory.rows)
-        if memory.left not in {None, lane}:
-            memory.forget()
-            found = await read_rows(pipeline, need, memory.rows)
-        memory.rows.add(found)
-        return lane
+    async def _read(self, pipeline: Pipeline, lane: int, needed: RowsNeeded) -> LaneCursor:
+        """Lock the lane and read the rows that are not cached; all of them if another replica has moved the cursor."""
+        cache = self._caches[lane]
+        cursor, rows = await lock_lane_and_read(pipeline, lane, cache.missing_rows(needed), cache.rows)
+        if cache.cursor not in {None, cursor}:
+            cache.clear()
+            rows = await read_rows(pipeline, needed, cache.rows)
+        cache.rows.add(rows)
+        return cursor
 
-    async def _write(self, pipeline: Pipeline, arrived: ReceivedBatch, before: LaneCursor) -> LaneCursor:
-        """Fold and write a new batch; answers where it leaves its lane, which is at `before`."""
-        changes = fold_batch(arrived.events, self._memories[arrived.lane].rows, self._storage)
+    async def _write(self, pipeline: Pipeline, received: ReceivedBatch, before: LaneCursor) -> LaneCursor:
+        """Fold and write a new batch, move the cursor from `before` and return the new one."""
+        changes = fold_batch(received.events, self._caches[received.lane].rows, self._storage)
         await self._offload(changes)
-        left = _mark(pipeline, arrived, changes.verdicts, before)
+        cursor = _move_cursor(pipeline, received, changes.verdicts, before)
         write_rows(pipeline, changes)
-        await self._report(pipeline, arrived.batch, changes.verdicts)
-        return left
+        await self._report(pipeline, received.batch, changes.verdicts)
+        return cursor
 
-    async def _one_by_one(self, arrived: ReceivedBatch) -> bytes:
-        """Write each event in a savepoint, so that only the event that causes a failure suffers."""
+    async def _apply_one_by_one(self, received: ReceivedBatch) -> bytes:
+        """Write each event in a savepoint: a failure refuses only the event that causes it."""
         async with self._db.pipeline() as pipeline:
-            lane, _ = await read(pipeline, arrived.lane, rows_needed([]), Rows())
-            told = _previous_verdicts(arrived, lane)
-            if told is None:
-                verdicts = [await self._write_alone(pipeline, event) for event in arrived.events]
-                told = _mark(pipeline, arrived, verdicts, lane).verdicts
-                await self._report(pipeline, arrived.batch, verdicts)
-        return told
+            before, _ = await lock_lane_and_read(pipeline, received.lane, rows_needed([]), Rows())
+            previous = _previous_verdicts(received, before)
+            if previous is not None:
+                return previous
+            verdicts = [await self._write_event(pipeline, event) for event in received.events]
+            cursor = _move_cursor(pipeline, received, verdicts, before)
+            await self._report(pipeline, received.batch, verdicts)
+        return cursor.verdicts
 
-    async def _write_alone(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
+    async def _write_event(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
         try:
             async with savepoint(pipeline):
                 rows = await read_rows(pipeline, rows_needed([event]), Rows())
@@ -174,38 +186,40 @@ class EventApplier:
         return changes.verdicts[0]
 
     async def _offload(self, changes: Changes) -> None:
-        """Write the objects that the new state names; state must never name an object that is not there."""
+        """Write the objects that the new state names, before it: they must exist when it is committed."""
         if changes.offloads:
             objects = {offload.uri: offload.data for offload in changes.offloads}
             await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
 
     async def _report(self, pipeline: Pipeline, batch: Batch, verdicts: Verdicts) -> None:
-        """Count verdicts, and say what is refused: callers may have been told that all is well."""
+        """Count verdicts and announce refused events, whose callers may have received OK."""
         for code, count in Tally(Code.OK if error is None else error.code for error in verdicts).items():
             VERDICTS.labels(code.name).inc(count)
-        refused = [(at, error) for at, error in enumerate(verdicts) if not isinstance(error, AlreadyExists | None)]
+        refused = [
+            (position, error) for position, error in enumerate(verdicts) if not isinstance(error, AlreadyExists | None)
+        ]
         if refused:
-            await pipeline.run()  # which begins the transaction, if nothing has been read
+            await pipeline.run()  # begins the transaction, if nothing has been read
         for position, error in refused:
             if error.__cause__ is not None:
                 log.error("an event failed", exc_info=error.__cause__, extra={"batch": batch.id, "position": position})
-            said = refusal(Refusal(batch.id, position, batch.events[position], to_status(error)))
-            await self._outbox.put(pipeline.connection, EVENT_REFUSED, said)
+            message = encode_refusal(Refusal(batch.id, position, batch.events[position], to_status(error)))
+            await self._outbox.put(pipeline.connection, EVENT_REFUSED, message)
 
 
-def _mark(pipeline: Pipeline, arrived: ReceivedBatch, verdicts: Verdicts, before: LaneCursor) -> LaneCursor:
-    """Mark the lane, which is at `before`, as left by this batch; answers the mark."""
-    encode_frame = encode_verdicts(arrived.batch.id, list(map(verdict, verdicts)))
-    left = LaneCursor(encode_frame, arrived.sequence, arrived.stored_at)
-    mark_lane(pipeline, arrived.lane, left, before)
-    return left
+def _move_cursor(pipeline: Pipeline, received: ReceivedBatch, verdicts: Verdicts, before: LaneCursor) -> LaneCursor:
+    """Move the lane's cursor from `before` to this batch and return the new one."""
+    frame = encode_verdicts(received.batch.id, list(map(verdict, verdicts)))
+    cursor = LaneCursor(frame, received.sequence, received.stored_at)
+    move_cursor(pipeline, received.lane, cursor, before)
+    return cursor
 
 
-def _previous_verdicts(arrived: ReceivedBatch, lane: LaneCursor) -> bytes | None:
-    """The verdicts of a batch that was applied before, empty when a later one has replaced them; None for a new one."""
-    if lane.verdicts and decode_verdicts(lane.verdicts).id == arrived.batch.id:
-        return lane.verdicts
-    if lane.is_past(arrived.sequence, arrived.stored_at):
-        log.warning("a batch of events came again after its successor", extra={"batch": arrived.batch.id})
+def _previous_verdicts(received: ReceivedBatch, cursor: LaneCursor) -> bytes | None:
+    """Return the verdicts of a batch that was applied before, empty if a later one has replaced them; None if new."""
+    if cursor.verdicts and decode_verdicts(cursor.verdicts).id == received.batch.id:
+        return cursor.verdicts
+    if cursor.is_past(received.sequence, received.stored_at):
+        log.warning("a batch of events came again after its successor", extra={"batch": received.batch.id})
         return b""
     return None

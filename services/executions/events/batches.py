@@ -1,8 +1,8 @@
-"""Takes batches of events from the lanes and answers with their verdicts (architecture, section 3).
+"""The consumer of batches of events: applies them and sends their verdicts.
 
-Each lane is consumed strictly in order, lanes side by side. A batch is a transaction (`event_applier`), so the more is
-in it, the less each event costs. While a part is down a batch is tried until it is back; nothing is dropped and nothing
-behind it in the lane overtakes it.
+Each lane is consumed strictly in order, all lanes concurrently. A batch is a transaction (`applier`), so events of
+large batches cost less. While a part is down a batch is retried until it is back; nothing is dropped, and no later
+batch of the lane overtakes it.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from services.contracts.event_batches import (
     BatchedEvent,
     decode_batch,
     durable_of,
-    parking_place,
     subject_of,
+    unreadable_batch_path,
 )
 from services.executions.events.applier import EventApplier, ReceivedBatch
 from services.executions.rules.events.batch import Event, read_event
@@ -35,7 +35,7 @@ STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
 
 class EventBatches:
-    """The consumer of every lane."""
+    """The consumer of all lanes."""
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:
         self._bus = bus
@@ -43,30 +43,31 @@ class EventBatches:
         self._applier = EventApplier(db, objects, outbox, storage)
 
     async def listen(self) -> None:
-        """Consume every lane from now on, side by side; raises Unavailable when NATS is not there."""
+        """Consume all lanes from now on, concurrently; raise Unavailable when NATS cannot be reached."""
         await self._bus.ensure(STREAM, own=False)
         for lane in range(EVENT_LANES):
             await self._bus.consume(STREAM, subject_of(lane), durable_of(lane), partial(self.take, lane))
 
     async def take(self, lane: int, delivery: Delivery) -> None:
-        """Apply one batch and send its verdicts; taking it again sends the same ones.
+        """Apply one batch and send its verdicts; a batch that is delivered again gets the same ones.
 
-        Raises a ServiceError while a part is down; the batch has then changed nothing.
+        Raises:
+            ServiceError: A part is down; the batch has changed nothing.
         """
         try:
             batch = decode_batch(delivery.payload)
         except InvalidArgument:
-            uri = self._objects.uri(*parking_place(lane, delivery.sequence))
+            uri = self._objects.uri(*unreadable_batch_path(lane, delivery.sequence))
             await self._objects.put(uri, delivery.payload)
             log.exception("a batch of events cannot be read", extra={"parked": uri})
             return
-        aside = iter(await asyncio.gather(*(self._fetched(event) for event in batch.events if event.by_reference)))
-        events = [next(aside) if event.by_reference else read_event(event) for event in batch.events]
+        large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
+        events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
         verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
         if verdicts and (inbox := delivery.headers.get(INBOX_HEADER)):
             await self._bus.send(inbox, verdicts)
 
-    async def _fetched(self, batched: BatchedEvent) -> Event | ServiceError:
+    async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
         try:
             body = await self._objects.get(batched.body.decode())
         except (NotFound, InvalidArgument) as error:

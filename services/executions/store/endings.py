@@ -1,6 +1,6 @@
-"""Executions that do not end by themselves, as whoever ends them takes them up: each under its lock.
+"""SQL of executions that do not end by themselves: find and lock those that a job or a consumer must end.
 
-Who holds a row, an event or another replica, is about to change it: it is passed over and looked at in the next round.
+Jobs skip rows that are locked: an event or another replica is about to change them, and the next round looks again.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,11 @@ from services.kit.db.pipeline import Answer, Pipeline, Statement
 
 _STATE = "execution_project, execution_domain, execution_name, cluster, closure"
 _KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)"
-# As in the index of active executions. One that is SUCCEEDING or FAILING moves within seconds and is not worth another.
+# As in the index of active executions. Those that are SUCCEEDING or FAILING end within seconds; an index for them is
+# not worth its cost.
 _ACTIVE = f"phase IN ({', '.join(repr(phase) for phase in ACTIVE_PHASES)})"
 
-# A release before this one does not say since when; its rows wait from their last change.
+# Rows of a former release have no aborting_since; they wait from their last change.
 _TAKE_OVERDUE = Statement(f"""
 SELECT {_STATE} FROM executions
 WHERE phase = 'ABORTING' AND COALESCE(aborting_since, updated_at) < %(before)b::timestamptz
@@ -41,7 +42,7 @@ WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
     )
 FOR UPDATE SKIP LOCKED
 """)
-# Executions that were launched by nodes of others, and have not come to an end or been terminated.
+# Executions that nodes of others have launched and that have neither ended nor been terminated.
 _TAKE_CHILDREN = Statement("""
 SELECT child.id, child.execution_project, child.execution_domain, child.execution_name, child.closure,
     node.execution_name
@@ -57,7 +58,7 @@ FOR UPDATE OF child
 
 @dataclass(frozen=True)
 class Child:
-    """An execution that is still under way, and the name of the one whose node launched it."""
+    """An execution that has not ended, and the name of the one whose node launched it."""
 
     id: int
     key: ExecutionKey
@@ -66,41 +67,41 @@ class Child:
 
 
 def postpone(pipeline: Pipeline, key: ExecutionKey) -> None:
-    """Let an execution that is ABORTING wait anew, when the pipeline runs."""
+    """Restart the wait of an execution that is ABORTING, when the pipeline runs."""
     pipeline.put(_POSTPONE, _values(key))
 
 
 async def take(pipeline: Pipeline, key: ExecutionKey) -> ExecutionState | None:
-    """Lock an execution, waiting for whoever holds it; None when there is none."""
-    found = pipeline.put(_TAKE, _values(key))
+    """Lock and return an execution, waiting for its lock; None when it does not exist."""
+    answer = pipeline.put(_TAKE, _values(key))
     await pipeline.run()
-    return next(iter(_states(found)), None)
+    return next(iter(_states(answer)), None)
 
 
 async def take_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
-    """Lock executions that have been ABORTING since before `before`, `most` at most and the longest first."""
-    found = pipeline.put(_TAKE_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
+    """Lock and return at most `most` executions that are ABORTING since before `before`, the longest first."""
+    answer = pipeline.put(_TAKE_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
     await pipeline.run()
-    return _states(found)
+    return _states(answer)
 
 
 async def unmoved(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
-    """Return the active executions that have not changed since `before`, all of them: a hundred bytes each."""
-    found = pipeline.put(_UNMOVED, {"before": timestamp(before)})
+    """Return all active executions that have not changed since `before`; each key takes a hundred bytes."""
+    answer = pipeline.put(_UNMOVED, {"before": timestamp(before)})
     await pipeline.run()
-    return [_execution_key(row) for row in found.rows]
+    return [_execution_key(row) for row in answer.rows]
 
 
 async def take_unmoved(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
-    """Lock those of `keys` that are active and still have not changed since `before`."""
-    found = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **_columns(keys)})
+    """Lock and return those of `keys` that are active and still have not changed since `before`."""
+    answer = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **_columns(keys)})
     await pipeline.run()
-    return _states(found)
+    return _states(answer)
 
 
 async def take_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> list[Child]:
-    """Lock the executions under way that nodes of `keys` have launched, waiting for whoever holds one."""
-    found = pipeline.put(_TAKE_CHILDREN, _columns(keys))
+    """Lock and return the executions that nodes of `keys` have launched and that have not ended."""
+    answer = pipeline.put(_TAKE_CHILDREN, _columns(keys))
     await pipeline.run()
     return [
         Child(
@@ -109,7 +110,7 @@ async def take_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> lis
             ExecutionClosure.FromString(row[4] or b""),
             read_text(row[5]),
         )
-        for row in found.rows
+        for row in answer.rows
     ]
 
 
@@ -125,14 +126,14 @@ def _values(key: ExecutionKey) -> dict[str, bytes]:
     return {name: value.encode() for name, value in key._asdict().items()}
 
 
-def _states(found: Answer) -> list[ExecutionState]:
+def _states(answer: Answer) -> list[ExecutionState]:
     return [
         ExecutionState(
             _execution_key(row),
             read_text(row[3]),
             ExecutionClosure.FromString(row[4] or b""),
         )
-        for row in found.rows
+        for row in answer.rows
     ]
 
 

@@ -1,22 +1,19 @@
-"""Rows that a batch of events reads and writes, each kind in one statement (architecture, sections 3 and 4).
+"""The rows that a batch of events reads and writes, each kind in one statement.
 
-All of it runs in one transaction that starts with its lane, by a lock or by the batch's mark: batches of one lane never
-overlap, so rows of nodes and tasks, which only events write, need no lock. Executions are also changed by users and are
-locked when an event of the batch may change them.
+Everything runs in one transaction that first locks its lane or moves the lane's cursor: batches of one lane never
+overlap, so rows of nodes and tasks, which only events write, need no lock. Users change executions too; they are locked
+when an event of the batch may change them.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import psycopg
 from flyteidl.admin.execution_pb2 import ExecutionClosure
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
-from flyteidl.core.catalog_pb2 import CatalogCacheStatus
-from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from psycopg import errors as pg
 
 from services.executions.rules.events.batch import Changes, Rows, RowsNeeded
@@ -29,93 +26,90 @@ from services.executions.rules.events.state import (
     TaskKey,
     TaskState,
 )
-from services.executions.rules.events.times import microseconds, nanoseconds
+from services.executions.store import event_columns as columns
 from services.executions.store import event_statements as statements
-from services.executions.store.external_resources import ask_chunks, write_chunks
-from services.executions.store.phase_counts import ask_counts, take_counts, write_counts
-from services.kit.db.binary_parameters import (
-    bigint,
-    bigints,
-    bools,
-    byteas,
-    ints,
-    read_bool,
-    read_int,
-    read_text,
-    read_timestamp,
-    texts,
-    timestamp,
-    timestamps,
-)
+from services.executions.store.external_resources import query_chunks, write_chunks
+from services.executions.store.phase_counts import parse_counts, query_counts, write_counts
+from services.kit.db.binary_parameters import bigint, bools, read_bool, read_int, read_text, read_timestamp, timestamp
 from services.kit.db.pipeline import Answer, Pipeline
 from services.kit.errors import Internal, InvalidArgument, Unavailable
-from services.kit.protobuf.wire import enum_field
-
-# A column of nanoseconds holds 292 years. Beyond that lie only clocks that are wrong, such as a start in the year 1,
-# and the closure tells what they say.
-_LONGEST = 2**63 - 1
 
 Row = tuple[bytes | None, ...]
-Values = dict[str, bytes]
-Closure = ExecutionClosure | NodeExecutionClosure | TaskExecutionClosure
 
 
 @dataclass(frozen=True)
 class LaneCursor:
-    """How far a lane has been applied: the last batch's verdicts (empty at first), its place and time in the stream."""
+    """The position up to which a lane is applied.
+
+    Attributes:
+        verdicts: The framed verdicts of the last batch; empty for a new lane.
+        sequence: The number of the last batch in the stream.
+        stored_at: When the stream stored it; None for a new lane.
+    """
 
     verdicts: bytes
     sequence: int
     stored_at: datetime | None
 
     def is_past(self, sequence: int, stored_at: datetime) -> bool:
-        """Whether the batch with that place and time was applied before the last one.
+        """Return whether the batch with this number and time was applied before the last one.
 
-        Both must say so: a stream that was made anew counts from one again, and clocks are set back.
+        Both must be in the past: a new stream counts from one again, and clocks are set back.
         """
         return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
 
 
-async def read(pipeline: Pipeline, lane: int, need: RowsNeeded, remembered: Rows) -> tuple[LaneCursor, Rows]:
-    """Keep every other replica from `lane` until the transaction ends, then read what `need` names.
+async def lock_lane_and_read(
+    pipeline: Pipeline, lane: int, needed: RowsNeeded, cached: Rows
+) -> tuple[LaneCursor, Rows]:
+    """Lock `lane` until the transaction ends, then read rows.
 
-    Answers how far the lane has been applied, and the rows; tasks of `remembered` get the chunks that they lack.
+    Args:
+        pipeline: Of the transaction.
+        lane: The lane.
+        needed: The rows to read.
+        cached: Rows whose tasks get the chunks that they lack.
+
+    Returns:
+        The lane's cursor and the rows, as from `read_rows`.
     """
     number = {"lane": bigint(lane)}
     locked = pipeline.put(statements.LANE, number)
-    rows = await read_rows(pipeline, need, remembered)
+    rows = await read_rows(pipeline, needed, cached)
     if not locked.rows:
         pipeline.put(statements.NEW_LANE, number)
-        return await read(pipeline, lane, need, remembered)
-    return _lane(locked.rows[0]), rows
+        return await lock_lane_and_read(pipeline, lane, needed, cached)
+    return _cursor(locked.rows[0]), rows
 
 
-def mark_lane(pipeline: Pipeline, lane: int, left: LaneCursor, before: LaneCursor) -> None:
-    """Record how far a lane has been applied, when the pipeline runs; all of it fails unless the lane is at `before`.
+def move_cursor(pipeline: Pipeline, lane: int, cursor: LaneCursor, before: LaneCursor) -> None:
+    """Move the cursor of a lane when the pipeline runs; the transaction fails unless it is at `before`.
 
-    Keeps every other replica from the lane until the transaction ends, so it may come first.
+    Like a lock it excludes other replicas from the lane until the transaction ends, so it may be the first statement.
     """
     values = {
         "lane": bigint(lane),
-        "sequence": bigint(left.sequence),
-        "stored": _moment(left),
-        "verdicts": left.verdicts,
+        "sequence": bigint(cursor.sequence),
+        "stored": _stored_at(cursor),
+        "verdicts": cursor.verdicts,
         "before": bigint(before.sequence),
-        "stored_before": _moment(before),
+        "stored_before": _stored_at(before),
     }
-    pipeline.put(statements.MARK_LANE, values)
+    pipeline.put(statements.MOVE_CURSOR, values)
 
 
-def _moment(lane: LaneCursor) -> bytes | None:
-    return None if lane.stored_at is None else timestamp(lane.stored_at)
+def _stored_at(cursor: LaneCursor) -> bytes | None:
+    return None if cursor.stored_at is None else timestamp(cursor.stored_at)
 
 
 @asynccontextmanager
 async def savepoint(pipeline: Pipeline) -> AsyncIterator[None]:
-    """A part of the transaction that is undone alone when it raises.
+    """Open a part of the transaction that is rolled back alone when it raises.
 
-    Raises InvalidArgument when a value cannot be stored, Unavailable when the whole transaction is hit (a lost
-    connection, a time-out), Internal for other faults of a statement.
+    Raises:
+        InvalidArgument: A value cannot be stored.
+        Unavailable: The whole transaction has failed (a lost connection, a timeout).
+        Internal: A statement has failed for another reason.
     """
     pipeline.put(statements.SAVEPOINT)
     await pipeline.run()
@@ -135,59 +129,66 @@ async def savepoint(pipeline: Pipeline) -> AsyncIterator[None]:
         raise Internal("the event could not be stored") from error
 
 
-async def read_rows(pipeline: Pipeline, need: RowsNeeded, remembered: Rows) -> Rows:
-    """Read what `need` names; what does not exist is not in the answer, but has an id set aside.
+async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Rows:
+    """Read the `needed` rows, and for tasks in `cached` the chunks that they lack.
 
-    Tasks of `remembered` get the chunks that they lack. What was put before runs in the same round trip, and only
-    chunks of tasks that were read just now take a second one.
+    Statements that were put before run in the same round trip. Only chunks of tasks that are read here take a second
+    one.
+
+    Returns:
+        The rows that exist, with a reserved id for each that does not.
     """
     rows = Rows()
     executions = mentioned = nodes = tasks = Answer()
-    if need.executions:
-        parameters = _execution_keys(need.executions) | {"specs": bools(need.executions.values())}
+    if needed.executions:
+        parameters = columns.execution_keys(needed.executions) | {"specs": bools(needed.executions.values())}
         executions = pipeline.put(statements.EXECUTIONS_TO_CHANGE, parameters)
-    if need.mentioned:
-        mentioned = pipeline.put(statements.EXECUTIONS_MENTIONED, _execution_keys(need.mentioned))
-    if need.nodes:
-        nodes = pipeline.put(statements.NODES, _node_keys(need.nodes) | {"states": bools(need.nodes.values())})
-    if need.tasks:
-        tasks = pipeline.put(statements.TASKS, _task_keys(need.tasks) | {"states": bools(need.tasks.values())})
-    counts = ask_counts(pipeline, need.counted) if need.counted else Answer()
-    lacking = ask_chunks(pipeline, need, remembered)
+    if needed.mentioned:
+        mentioned = pipeline.put(statements.EXECUTIONS_MENTIONED, columns.execution_keys(needed.mentioned))
+    if needed.nodes:
+        nodes = pipeline.put(
+            statements.NODES, columns.node_keys(needed.nodes) | {"states": bools(needed.nodes.values())}
+        )
+    if needed.tasks:
+        tasks = pipeline.put(
+            statements.TASKS, columns.task_keys(needed.tasks) | {"states": bools(needed.tasks.values())}
+        )
+    counts = query_counts(pipeline, needed.counted) if needed.counted else Answer()
+    cached_chunks = query_chunks(pipeline, needed, cached)
     await pipeline.run()
-    if lacking:
-        lacking.take(remembered)
-    _take_executions(executions, rows)
+    if cached_chunks:
+        cached_chunks.add_to(cached)
+    _add_executions(executions, rows)
     rows.clusters = {_execution_key(row): read_text(row[3]) for row in mentioned.rows}
-    rows.counts = take_counts(counts)
-    _take_nodes(nodes, rows)
-    _take_tasks(tasks, rows)
-    if chunks := ask_chunks(pipeline, need, rows):
+    rows.counts = parse_counts(counts)
+    _add_nodes(nodes, rows)
+    _add_tasks(tasks, rows)
+    if chunks := query_chunks(pipeline, needed, rows):
         await pipeline.run()
-        chunks.take(rows)
+        chunks.add_to(rows)
     return rows
 
 
 def write_rows(pipeline: Pipeline, changes: Changes) -> None:
-    """Write every state that changed, parents before what refers to them, when the pipeline runs."""
+    """Write all changed rows when the pipeline runs, parents before the rows that refer to them."""
     if changes.executions:
-        pipeline.put(statements.CHANGE_EXECUTIONS, _execution_columns(list(changes.executions.values())))
+        pipeline.put(statements.CHANGE_EXECUTIONS, columns.execution_columns(list(changes.executions.values())))
     if changes.new_nodes:
         states = list(changes.new_nodes.values())
-        pipeline.put(statements.NEW_NODES, _node_columns(changes.new_nodes) | _new_node_columns(states))
+        pipeline.put(statements.NEW_NODES, columns.node_columns(changes.new_nodes) | columns.new_node_columns(states))
     if changes.nodes:
-        pipeline.put(statements.CHANGE_NODES, _node_columns(changes.nodes))
+        pipeline.put(statements.CHANGE_NODES, columns.node_columns(changes.nodes))
     if changes.new_tasks:
-        created = {"created": _times(changes.new_tasks.values(), "created_at")}
-        keys = _task_keys([state.key for state in changes.new_tasks.values()])
-        pipeline.put(statements.NEW_TASKS, _task_columns(changes.new_tasks) | keys | created)
+        created = {"created": columns.times(changes.new_tasks.values(), "created_at")}
+        keys = columns.task_keys([state.key for state in changes.new_tasks.values()])
+        pipeline.put(statements.NEW_TASKS, columns.task_columns(changes.new_tasks) | keys | created)
     if changes.tasks:
-        pipeline.put(statements.CHANGE_TASKS, _task_columns(changes.tasks))
+        pipeline.put(statements.CHANGE_TASKS, columns.task_columns(changes.tasks))
     write_chunks(pipeline, changes.new_tasks | changes.tasks)
     write_counts(pipeline, changes.counts)
 
 
-def _lane(row: Row) -> LaneCursor:
+def _cursor(row: Row) -> LaneCursor:
     return LaneCursor(row[0] or b"", read_int(row[1]), read_timestamp(row[2]))
 
 
@@ -204,8 +205,8 @@ def _task_key(row: Row) -> TaskKey:
     return TaskKey(_node_key(row), project, domain, name, version, read_int(row[8]))
 
 
-def _take_executions(found: Answer, rows: Rows) -> None:
-    for row in found.rows:
+def _add_executions(answer: Answer, rows: Rows) -> None:
+    for row in answer.rows:
         key = _execution_key(row)
         cluster, closure, spec = row[3:]
         rows.executions[key] = ExecutionState(
@@ -213,8 +214,8 @@ def _take_executions(found: Answer, rows: Rows) -> None:
         )
 
 
-def _take_nodes(found: Answer, rows: Rows) -> None:
-    for row in found.rows:
+def _add_nodes(answer: Answer, rows: Rows) -> None:
+    for row in answer.rows:
         stored, free, closure, metadata, inputs, dynamic = row[4:]
         if free is not None:
             rows.free_node_ids.append(read_int(free))
@@ -232,8 +233,8 @@ def _take_nodes(found: Answer, rows: Rows) -> None:
     rows.free_node_ids.sort()
 
 
-def _take_tasks(found: Answer, rows: Rows) -> None:
-    for row in found.rows:
+def _add_tasks(answer: Answer, rows: Rows) -> None:
+    for row in answer.rows:
         stored, free, closure, version, inputs, chunked = row[9:]
         if free is not None:
             rows.free_task_ids.append(read_int(free))
@@ -245,106 +246,3 @@ def _take_tasks(found: Answer, rows: Rows) -> None:
                 state = TaskExecutionClosure.FromString(closure)
                 rows.tasks[key] = TaskState(key, state, read_int(version), read_text(inputs), chunks)
     rows.free_task_ids.sort()
-
-
-def _execution_keys(keys: Iterable[ExecutionKey]) -> Values:
-    projects, domains, names = zip(*keys, strict=True)
-    return {"projects": texts(projects), "domains": texts(domains), "names": texts(names)}
-
-
-def _node_keys(keys: Iterable[NodeKey]) -> Values:
-    kept = list(keys)
-    return _execution_keys(key.execution for key in kept) | {"nodes": texts(key.node_id for key in kept)}
-
-
-def _task_keys(keys: Iterable[TaskKey]) -> Values:
-    kept = list(keys)
-    return _node_keys(key.node for key in kept) | {
-        "task_projects": texts(key.project for key in kept),
-        "task_domains": texts(key.domain for key in kept),
-        "task_names": texts(key.name for key in kept),
-        "task_versions": texts(key.version for key in kept),
-        "attempts": ints(key.retry_attempt for key in kept),
-    }
-
-
-def _execution_columns(states: list[ExecutionState]) -> Values:
-    return (
-        _execution_keys(state.key for state in states)
-        | _closure_columns(states, WorkflowExecution.Phase.Name)
-        | _error_columns(states)
-        | {"clusters": texts(state.cluster for state in states), "specs": byteas(state.spec for state in states)}
-    )
-
-
-def _node_columns(states: dict[int, NodeState]) -> Values:
-    values = list(states.values())
-    return (
-        _closure_columns(values, NodeExecution.Phase.Name)
-        | _error_columns(values)
-        | {
-            "ids": bigints(states),
-            "inputs": texts(state.input_uri for state in values),
-            "metadata": byteas(state.metadata.SerializeToString() for state in values),
-            "caches": texts(_cache_status(state.closure) for state in values),
-            "dynamics": texts(state.dynamic_closure_uri for state in values),
-        }
-    )
-
-
-def _new_node_columns(states: list[NodeState]) -> Values:
-    return _node_keys(state.key for state in states) | {
-        "created": _times(states, "created_at"),
-        "parents": bigints(state.parent_id for state in states),
-        "parent_tasks": bigints(state.parent_task_id for state in states),
-        # Field 1 of the reference's NodeExecutionInternalData: event_version.
-        "internals": byteas(enum_field(1, max(state.event_version, 0)) for state in states),
-    }
-
-
-def _task_columns(states: dict[int, TaskState]) -> Values:
-    values = list(states.values())
-    return _closure_columns(values, TaskExecution.Phase.Name) | {
-        "ids": bigints(states),
-        "versions": ints(state.phase_version for state in values),
-        "inputs": texts(state.input_uri for state in values),
-        "chunked": bools(state.chunks is not None for state in values),
-    }
-
-
-def _closure_columns(
-    states: Sequence[ExecutionState] | Sequence[NodeState] | Sequence[TaskState], name: Callable[[Any], str]
-) -> Values:
-    closures: list[Closure] = [state.closure for state in states]
-    return {
-        "phases": texts(name(closure.phase) for closure in closures),
-        "closures": byteas(closure.SerializeToString() for closure in closures),
-        "started": _times(states, "started_at"),
-        "recorded": _times(states, "updated_at"),
-        "durations": bigints(min(max(nanoseconds(closure.duration), -_LONGEST), _LONGEST) for closure in closures),
-    }
-
-
-def _error_columns(states: Sequence[ExecutionState] | Sequence[NodeState]) -> Values:
-    errors = [state.closure.error if state.closure.HasField("error") else None for state in states]
-    kinds = (None if error is None else _name(ExecutionError.ErrorKind, error.kind) for error in errors)
-    return {
-        "error_kinds": texts(kinds),
-        "error_codes": texts(None if error is None else error.code for error in errors),
-    }
-
-
-def _times(states: Iterable[ExecutionState | NodeState | TaskState], name: str) -> bytes:
-    closures = (state.closure for state in states)
-    return timestamps(microseconds(getattr(one, name)) if one.HasField(name) else None for one in closures)
-
-
-def _cache_status(closure: NodeExecutionClosure) -> str | None:
-    kept = closure.task_node_metadata
-    return _name(CatalogCacheStatus, kept.cache_status) if kept.HasField("catalog_key") else None
-
-
-def _name(enum: Any, number: int) -> str:
-    """The name of a value; one that only a newer engine knows is told by its number, as the reference does."""
-    value = enum.DESCRIPTOR.values_by_number.get(number)
-    return str(number) if value is None else str(value.name)

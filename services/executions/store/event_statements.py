@@ -1,6 +1,6 @@
-"""The statements of `event_rows`: every kind of row in one, with arrays for parameters.
+"""The statements of `event_rows`: one for each kind of row, with arrays as parameters.
 
-Hot, so they are text that a connection prepares once (architecture, section 4).
+They are on the hot path, so they are constant texts that a connection prepares once.
 """
 
 from services.kit.db.pipeline import Statement
@@ -16,8 +16,8 @@ NEW_LANE = Statement("""
 INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)b::bigint, 0, ''::bytea)
 ON CONFLICT DO NOTHING
 """)
-# Divides by zero, which undoes the transaction, when the lane is not where it was thought to be.
-MARK_LANE = Statement("""
+# Divides by zero, which aborts the transaction, unless the cursor is at the expected position.
+MOVE_CURSOR = Statement("""
 WITH marked AS (
     UPDATE event_lanes
     SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea
@@ -44,7 +44,7 @@ FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[]) AS k (
 JOIN executions e ON (e.execution_project, e.execution_domain, e.execution_name) = (k.project, k.domain, k.name)
 """)
 
-# A row that is missing gets its id here: within a batch a node may become the parent of the next.
+# Reserves an id for a missing row: within a batch a node may become the parent of the next one.
 NODES = Statement("""
 SELECT k.project, k.domain, k.name, k.node_id, n.id,
        CASE WHEN n.id IS NULL AND k.state THEN nextval(pg_get_serial_sequence('node_executions', 'id')) END,
@@ -73,7 +73,7 @@ LEFT JOIN task_executions t
          k.task_project, k.task_domain, k.task_name, k.task_version)
 """)
 
-# The cause of a former error stays in its columns when a later event brings none, as the closure keeps other results.
+# A former error stays in its columns when a later event has none, as the closure's result does.
 CHANGE_EXECUTIONS = Statement("""
 UPDATE executions e
 SET phase = u.phase, closure = u.closure, started_at = u.started_at, execution_updated_at = u.recorded_at,

@@ -1,7 +1,7 @@
-"""The external_resources table: chunks of what a map task's events tell of its subtasks, beside its row.
+"""The external_resources table: chunks of the external resources of tasks that have many, such as map tasks.
 
-A batch reads the chunks it may touch, and that are not remembered, in one statement and writes those it changed in
-another, and neither when none of its tasks has chunks.
+A batch reads the chunks that it may change and that are not cached in one statement, and writes the changed ones in
+another. It runs neither when none of its tasks has chunks.
 """
 
 from collections.abc import Mapping
@@ -30,26 +30,31 @@ ON CONFLICT (task_execution_id, chunk) DO UPDATE SET resources = excluded.resour
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Chunks under way: by the row id of their task its state and their numbers (None for all), and the answer."""
+class ChunkQuery:
+    """Chunks that were requested.
 
-    rows_needed: Mapping[int, tuple[TaskState, set[int] | None]]
+    Attributes:
+        requested: By row id of a task, its state and the numbers of its chunks, None for all.
+        answer: The rows, once the pipeline has run.
+    """
+
+    requested: Mapping[int, tuple[TaskState, set[int] | None]]
     answer: Answer
 
-    def take(self, rows: Rows) -> None:
-        """Give the tasks of `rows` what was read, once the pipeline has run."""
-        found: dict[int, dict[int, bytes]] = {identifier: {} for identifier in self.rows_needed}
+    def add_to(self, rows: Rows) -> None:
+        """Add the chunks to the tasks of `rows`, once the pipeline has run."""
+        chunks: dict[int, dict[int, bytes]] = {identifier: {} for identifier in self.requested}
         for row in self.answer.rows:
-            found[read_int(row[0])][read_int(row[1])] = row[2] or b""
-        for identifier, (state, numbers) in self.rows_needed.items():
-            rows.tasks[state.key] = with_chunks(state, numbers, found[identifier])
+            chunks[read_int(row[0])][read_int(row[1])] = row[2] or b""
+        for identifier, (state, numbers) in self.requested.items():
+            rows.tasks[state.key] = with_chunks(state, numbers, chunks[identifier])
 
 
-def ask_chunks(pipeline: Pipeline, need: RowsNeeded, rows: Rows) -> Asked | None:
-    """Ask for the chunks that the batch may touch and `rows` lacks; None when it lacks none."""
-    rows_needed: dict[int, tuple[TaskState, set[int] | None]] = {}
+def query_chunks(pipeline: Pipeline, needed: RowsNeeded, rows: Rows) -> ChunkQuery | None:
+    """Request the chunks that the batch may change and tasks of `rows` lack; return None when they lack none."""
+    requested: dict[int, tuple[TaskState, set[int] | None]] = {}
     ranges: list[tuple[int, int, int]] = []
-    for key, events in need.task_events.items():
+    for key, events in needed.task_events.items():
         state = rows.tasks.get(key)
         if state is None or state.chunks is None:
             continue
@@ -57,16 +62,18 @@ def ask_chunks(pipeline: Pipeline, need: RowsNeeded, rows: Rows) -> Asked | None
         bounds = [(0, _END)] if numbers is None else [(number, number) for number in numbers]
         if bounds:
             identifier = rows.task_ids[key]
-            rows_needed[identifier] = state, numbers
+            requested[identifier] = state, numbers
             ranges += [(identifier, *bound) for bound in bounds]
     if not ranges:
         return None
     ids, firsts, lasts = zip(*ranges, strict=True)
-    return Asked(rows_needed, pipeline.put(_READ, {"ids": bigints(ids), "firsts": ints(firsts), "lasts": ints(lasts)}))
+    return ChunkQuery(
+        requested, pipeline.put(_READ, {"ids": bigints(ids), "firsts": ints(firsts), "lasts": ints(lasts)})
+    )
 
 
 def write_chunks(pipeline: Pipeline, tasks: Mapping[int, TaskState]) -> None:
-    """Write the chunks that changed of `tasks`, by their row ids, when the pipeline runs."""
+    """Write the changed chunks of `tasks`, given by row id, when the pipeline runs."""
     changed = [
         (identifier, number, state.chunks.data[number])
         for identifier, state in tasks.items()

@@ -1,6 +1,6 @@
-"""The phase_counts table: a row an execution that has nodes, written with the events that change it.
+"""The phase_counts table: one row for each execution that has nodes, written with its events.
 
-An execution without a row, because none of its events came since there is the table, is counted.
+The nodes and tasks of an execution without a row are counted: none of its events has come since the table exists.
 """
 
 import json
@@ -44,27 +44,27 @@ WHERE (execution_project, execution_domain, execution_name) = (%(project)b::text
 
 
 class Progress(NamedTuple):
-    """How far an execution is."""
+    """The phase of an execution and the counts of its nodes and tasks."""
 
     phase: str
     counts: PhaseCounts
 
 
 async def progress(pipeline: Pipeline, key: ExecutionKey) -> Progress | None:
-    """The phase of an execution and its counts, from a row each; None when there is no such execution."""
-    found = pipeline.put(_PHASE, {name: value.encode() for name, value in key._asdict().items()})
-    counts = ask_counts(pipeline, [key])
+    """Read the phase and the counts of an execution, one row each; return None when it does not exist."""
+    answer = pipeline.put(_PHASE, {name: value.encode() for name, value in key._asdict().items()})
+    counts = query_counts(pipeline, [key])
     await pipeline.run()
-    return Progress(read_text(found.rows[0][0]), take_counts(counts)[key]) if found.rows else None
+    return Progress(read_text(answer.rows[0][0]), parse_counts(counts)[key]) if answer.rows else None
 
 
-def ask_counts(pipeline: Pipeline, keys: Iterable[ExecutionKey]) -> Answer:
-    """Ask for the counts of executions, of which there is at least one."""
+def query_counts(pipeline: Pipeline, keys: Iterable[ExecutionKey]) -> Answer:
+    """Request the counts of executions; `keys` must not be empty."""
     return pipeline.put(_READ, _columns(keys))
 
 
-def take_counts(answer: Answer) -> dict[ExecutionKey, PhaseCounts]:
-    """The counts that were asked for, once the pipeline has run; an execution that is not there has none."""
+def parse_counts(answer: Answer) -> dict[ExecutionKey, PhaseCounts]:
+    """Return the requested counts, once the pipeline has run; they are empty for an execution that does not exist."""
     return {
         ExecutionKey(read_text(row[0]), read_text(row[1]), read_text(row[2])): PhaseCounts(
             json.loads(row[3] or b"{}"), json.loads(row[4] or b"{}")
@@ -74,10 +74,10 @@ def take_counts(answer: Answer) -> dict[ExecutionKey, PhaseCounts]:
 
 
 def write_counts(pipeline: Pipeline, counts: Mapping[ExecutionKey, PhaseCounts]) -> None:
-    """Write counts that changed, when the pipeline runs."""
+    """Write changed counts when the pipeline runs."""
     if counts:
-        nodes = texts(_json(each.nodes) for each in counts.values())
-        tasks = texts(_json(each.tasks) for each in counts.values())
+        nodes = texts(_json(phase_counts.nodes) for phase_counts in counts.values())
+        tasks = texts(_json(phase_counts.tasks) for phase_counts in counts.values())
         pipeline.put(_WRITE, _columns(counts) | {"nodes": nodes, "tasks": tasks})
 
 
@@ -87,5 +87,5 @@ def _columns(keys: Iterable[ExecutionKey]) -> dict[str, bytes]:
 
 
 def _json(counts: Mapping[str, int]) -> str:
-    """`counts` as JSON, at a fifth of what the library takes: names of phases hold nothing to escape."""
+    """Return `counts` as JSON, in a fifth of the library's time: names of phases need no escapes."""
     return "{" + ",".join([f'"{phase}":{number}' for phase, number in counts.items()]) + "}"

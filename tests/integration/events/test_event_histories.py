@@ -1,6 +1,6 @@
-"""Histories at random through two replicas of events and two of executions, of which one dies now and then.
+"""Random histories through two replicas of events and two of executions, of which one is killed now and then.
 
-Each answer and what is read in the end must be what the model says of the events one after the other.
+Each verdict and the rows in the end must be those of the model, which applies the events one after the other.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from services.kit.db.database import Database
 from tests.integration.executions.test_phase_counts import assert_counted
 from tests.support.event_histories import Request, any_request, node_request, task_request
 from tests.support.event_model import Model
-from tests.support.event_path import Executions, told
+from tests.support.event_path import Executions, verdict_of
 from tests.support.event_reading import Reading
 from tests.support.event_values import MAX_OUTPUT_BYTES
 from tests.support.parts import Parts, service
 from tests.support.waiting import until
 
-# A replica that dies with a batch in its hands is replaced after three seconds; nobody shall be told OK before.
+# The batch of a replica that is killed is delivered again after three seconds; no caller may receive OK before.
 VERDICT_WAIT_SECONDS = 14.0
 ENOUGH_SECONDS = 60.0
 
@@ -51,16 +51,16 @@ async def admins(parts: Parts, executions: Executions) -> AsyncIterator[Sequence
 
 @dataclass
 class Play:
-    """Sends histories, and keeps a model of each execution beside what was answered."""
+    """A sender of histories that compares each verdict with a model of the execution."""
 
     admins: Sequence[AdminServiceStub]
     executions: Executions
     models: dict[str, Model] = field(default_factory=dict)
-    answered: int = 0
-    surprises: list[str] = field(default_factory=list)
+    compared: int = 0
+    differences: list[str] = field(default_factory=list)
 
-    def reached(self, answered: int) -> bool:
-        return self.answered >= answered
+    def reached(self, compared: int) -> bool:
+        return self.compared >= compared
 
     def create(self) -> str:
         name = self.executions.create()
@@ -69,22 +69,22 @@ class Play:
         return name
 
     async def in_order(self, seed: int, length: int) -> None:
-        """One sender, one event after the other, each through either replica; many repeat or come late."""
+        """Send one event after the other, each to either replica; many are repeated or late."""
         pick, name = seeded(seed), self.create()
         for _ in range(length):
             await self._once(pick, name, any_request(pick, [name]))
 
     async def doubled(self, seed: int, length: int) -> None:
-        """Two senders send each event at once, as a call does that is tried again while the first is under way."""
+        """Send each event to both replicas at once, like a retry while the first attempt is in flight."""
         pick, name = seeded(seed), self.create()
         for _ in range(length):
             request = any_request(pick, [name])
-            answers = await asyncio.gather(*(told(admin, request.event) for admin in self.admins))
+            verdicts = await asyncio.gather(*(verdict_of(admin, request.event) for admin in self.admins))
             expected = [self.models[name].take(request) for _ in self.admins]
-            self._compare(request, sorted(map(str, answers)), sorted(map(str, expected)))
+            self._compare(request, sorted(map(str, verdicts)), sorted(map(str, expected)))
 
     async def many_senders(self, seed: int, length: int) -> None:
-        """One execution, a sender for each of its nodes; nodes do not touch each other."""
+        """Send events of one execution, with one sender for each of its independent nodes."""
         name = self.create()
         await asyncio.gather(*(self._node(seeded(f"{seed} {node}"), name, f"m{node}", length) for node in range(8)))
 
@@ -98,13 +98,13 @@ class Play:
             await self._once(pick, name, request)
 
     async def _once(self, pick: Random, name: str, request: Request) -> None:
-        answer = await told(pick.choice(self.admins), request.event)
-        self._compare(request, str(answer), str(self.models[name].take(request)))
+        verdict = await verdict_of(pick.choice(self.admins), request.event)
+        self._compare(request, str(verdict), str(self.models[name].take(request)))
 
-    def _compare(self, request: Request, answer: object, expected: object) -> None:
-        self.answered += 1
-        if answer != expected:
-            self.surprises.append(f"{answer} instead of {expected} for {request}")
+    def _compare(self, request: Request, verdict: object, expected: object) -> None:
+        self.compared += 1
+        if verdict != expected:
+            self.differences.append(f"{verdict} instead of {expected} for {request}")
 
 
 def seeded(seed: int | str) -> Random:
@@ -112,11 +112,11 @@ def seeded(seed: int | str) -> Random:
 
 
 async def kill(replica: EventBatches) -> None:
-    """As a kill would: what is being applied is rolled back or not acknowledged, nothing is given back."""
+    """Disconnect like a killed process: the current batch is rolled back or not acknowledged, and not returned."""
     await replica._bus._client.close()
 
 
-async def test_histories_end_as_the_model_says(admins: Sequence[AdminServiceStub], executions: Executions) -> None:
+async def test_histories_end_as_in_the_model(admins: Sequence[AdminServiceStub], executions: Executions) -> None:
     play = Play(admins, executions)
     async with AsyncExitStack() as replicas:
         running = [await replicas.enter_async_context(executions.replica()) for _ in range(2)]
@@ -125,15 +125,15 @@ async def test_histories_end_as_the_model_says(admins: Sequence[AdminServiceStub
             *(play.doubled(seed, 25) for seed in range(100, 106)),
             play.many_senders(200, 20),
         )
-        for answered in (150, 450):
-            await until(partial(play.reached, answered), ENOUGH_SECONDS)
+        for compared in (150, 450):
+            await until(partial(play.reached, compared), ENOUGH_SECONDS)
             await kill(running.pop(0))
             running.append(await replicas.enter_async_context(executions.replica()))
         await plays
-    assert play.surprises == []
+    assert play.differences == []
     db = await Database.open(executions.url)
     reading = Reading(executions, db)
     for name, model in play.models.items():
-        await reading.assert_as_told(name, model)
+        await reading.assert_equals(name, model)
     assert_counted(executions)
     await db.close()

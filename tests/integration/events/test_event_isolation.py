@@ -1,4 +1,4 @@
-"""What goes wrong stays where it is: a bad event in a batch, an execution that is held up or too busy."""
+"""Isolation: a bad event does not affect its batch, nor a locked or busy execution its lane."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,8 +18,8 @@ from services.executions.rules.events.batch import Event
 from services.kit.errors import Code
 from services.kit.messaging.bus import Bus
 from tests.support.event_makers import batched, node_event, task_event, workflow_event
-from tests.support.event_model_checks import OK, Answer
-from tests.support.event_path import Executions, delivery, told, verdicts_of
+from tests.support.event_model_checks import OK, Verdict
+from tests.support.event_path import Executions, delivery, verdict_of, verdicts_of
 from tests.support.parts import Parts, service
 from tests.support.waiting import until
 
@@ -46,7 +46,7 @@ async def admin(parts: Parts, executions: Executions) -> AsyncIterator[AdminServ
 
 
 def bad_events(name: str) -> dict[str, tuple[Event | BatchedEvent, Code]]:
-    """Events that nobody can store, or that look like it; each with its verdict."""
+    """Return events that cannot be stored, or look like it, with their verdicts."""
     endless = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name=token_hex(4000), version="v")
     long_task = task_event("QUEUED", name=name)
     long_task.task_id.CopyFrom(endless)
@@ -76,7 +76,7 @@ def bad_events(name: str) -> dict[str, tuple[Event | BatchedEvent, Code]]:
 
 
 @pytest.mark.parametrize("kind", bad_events(""))
-async def test_a_bad_event_does_not_harm_its_batch(
+async def test_a_bad_event_does_not_affect_its_batch(
     applied: EventBatches, executions: Executions, bus: Bus, kind: str
 ) -> None:
     name, other = executions.create(), executions.create()
@@ -96,7 +96,7 @@ async def test_a_bad_event_does_not_harm_its_batch(
     assert executions.phases(other) == ["RUNNING"]
 
 
-async def test_every_bad_event_at_once_does_not_harm_the_good_ones(
+async def test_all_bad_events_in_one_batch_do_not_affect_the_good_ones(
     applied: EventBatches, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
@@ -111,53 +111,53 @@ async def test_every_bad_event_at_once_does_not_harm_the_good_ones(
     assert nodes == {"e", "c", "h", *(f"n{number}" for number in range(len(bad_events(name)) + 1))}
 
 
-def somebody_waits_for_a_lock(executions: Executions) -> bool:
+def lock_is_awaited(executions: Executions) -> bool:
     with psycopg.connect(executions.url) as connection:
         (waiting,) = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
     return bool(waiting)
 
 
 @pytest.mark.usefixtures("applied")
-async def test_an_execution_that_is_held_up_and_busy_delays_the_rest_only_while_it_is_held(
+async def test_a_locked_and_busy_execution_delays_others_only_while_it_is_locked(
     admin: AdminServiceStub, executions: Executions
 ) -> None:
-    """A user holds its row, and its engine sends more than it may: what is too much is told at once."""
+    """A user locks its row, and its engine sends too many events: those over the limit are refused at once."""
     busy, *others = (executions.create() for _ in range(9))
     async with await psycopg.AsyncConnection.connect(executions.url) as user:
         await user.execute("SELECT 1 FROM executions WHERE execution_name = %s FOR UPDATE", (busy,))
-        held = asyncio.create_task(told(admin, workflow_event("RUNNING", name=busy)))
-        await until(lambda: somebody_waits_for_a_lock(executions))
+        held = asyncio.create_task(verdict_of(admin, workflow_event("RUNNING", name=busy)))
+        await until(lambda: lock_is_awaited(executions))
         events = [node_event("QUEUED", node=f"n{number}", name=busy) for number in range(EXECUTION_EVENTS + 5)]
-        burst = [asyncio.create_task(told(admin, event)) for event in events]
-        behind = [asyncio.create_task(told(admin, workflow_event("RUNNING", name=other))) for other in others]
+        burst = [asyncio.create_task(verdict_of(admin, event)) for event in events]
+        behind = [asyncio.create_task(verdict_of(admin, workflow_event("RUNNING", name=other))) for other in others]
         await until(lambda: sum(task.done() for task in burst) == 5)
         full = [task.result() for task in burst if task.done()]
         assert not held.done()
         await user.rollback()
-    answers = await asyncio.gather(*burst)
+    verdicts = await asyncio.gather(*burst)
     assert full == [("RESOURCE_EXHAUSTED", {})] * 5
-    assert (answers.count(OK), await held) == (EXECUTION_EVENTS, OK)
+    assert (verdicts.count(OK), await held) == (EXECUTION_EVENTS, OK)
     assert executions.phases(busy) == ["RUNNING", *["QUEUED"] * EXECUTION_EVENTS]
     assert await asyncio.gather(*behind) == [OK] * len(others)
     for phase in ("SUCCEEDING", "SUCCEEDED"):
-        more = [told(admin, workflow_event(phase, name=other)) for other in others]
+        more = [verdict_of(admin, workflow_event(phase, name=other)) for other in others]
         assert await asyncio.gather(*more) == [OK] * len(others)
 
 
 @pytest.mark.usefixtures("applied")
-async def test_a_busy_execution_leaves_room_in_its_lane_for_others(
-    admin: AdminServiceStub, executions: Executions
-) -> None:
-    """What it sends beyond its part is refused; a lane that is full refuses everybody's, at once."""
+async def test_a_busy_execution_does_not_fill_its_lane(admin: AdminServiceStub, executions: Executions) -> None:
+    """Events over its limit are refused; a full lane refuses those of all executions, at once."""
     busy, second, third = (executions.create() for _ in range(3))
 
-    def sends(name: str, number: int) -> list[asyncio.Task[Answer]]:
-        return [asyncio.create_task(told(admin, node_event("QUEUED", node=f"n{n}", name=name))) for n in range(number)]
+    def sends(name: str, number: int) -> list[asyncio.Task[Verdict]]:
+        return [
+            asyncio.create_task(verdict_of(admin, node_event("QUEUED", node=f"n{n}", name=name))) for n in range(number)
+        ]
 
     async with await psycopg.AsyncConnection.connect(executions.url) as user:
         await user.execute("SELECT 1 FROM executions WHERE execution_name = %s FOR UPDATE", (busy,))
-        held = asyncio.create_task(told(admin, workflow_event("RUNNING", name=busy)))
-        await until(lambda: somebody_waits_for_a_lock(executions))
+        held = asyncio.create_task(verdict_of(admin, workflow_event("RUNNING", name=busy)))
+        await until(lambda: lock_is_awaited(executions))
         burst = sends(busy, EXECUTION_EVENTS + 1)
         await until(lambda: sum(task.done() for task in burst) == 1)
         others = [*sends(second, EXECUTION_EVENTS), *sends(third, LANE_LENGTH - 2 * EXECUTION_EVENTS + 1)]
@@ -167,7 +167,7 @@ async def test_a_busy_execution_leaves_room_in_its_lane_for_others(
     assert await held == OK
     assert of_busy.count(OK) == EXECUTION_EVENTS
     assert of_others.count(OK) == LANE_LENGTH - EXECUTION_EVENTS
-    assert [answer for answer in (*of_busy, *of_others) if answer != OK] == [("RESOURCE_EXHAUSTED", {})] * 2
+    assert [verdict for verdict in (*of_busy, *of_others) if verdict != OK] == [("RESOURCE_EXHAUSTED", {})] * 2
 
 
 async def test_an_event_larger_than_a_batch_travels_with_small_ones(
@@ -178,6 +178,6 @@ async def test_an_event_larger_than_a_batch_travels_with_small_ones(
     uri = "x" * 1_500_000
     events = [node_event("QUEUED", node=f"n{number}", name=name) for number in range(EXECUTION_EVENTS)]
     events[5] = node_event("QUEUED", node="n5", name=name, input_uri=uri)
-    assert await asyncio.gather(*(told(admin, event) for event in events)) == [OK] * EXECUTION_EVENTS
+    assert await asyncio.gather(*(verdict_of(admin, event) for event in events)) == [OK] * EXECUTION_EVENTS
     ((stored,),) = [row for row in executions.rows("node_executions", "input_uri", name) if row != ("",)]
     assert stored == uri

@@ -1,4 +1,4 @@
-"""The event log over real NATS and PostgreSQL: every batch once, with its verdicts, whoever was away."""
+"""The event log over real NATS and PostgreSQL: every batch once, with its verdicts, after outages of each part."""
 
 import asyncio
 import uuid
@@ -12,11 +12,11 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from nats.js.api import RetentionPolicy, StreamConfig
 
 from services.contracts.event_batches import SUBJECTS, parse_verdict, subject_of, verdict
-from services.contracts.event_fingerprints import HEADER as MARKS_HEADER
+from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.consumers import log_writer
 from services.events.consumers.log_writer import LAG, LogWriter
-from services.events.ingest.streams import BATCHES, make_ready, replace_former
-from services.events.jobs.missed_verdicts import VerdictBackfill
+from services.events.ingest.streams import BATCHES, make_ready, renew_batches_stream
+from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
 from services.kit.messaging import streams
@@ -29,13 +29,13 @@ from tests.support.parts import Parts, free_port, running_nats, service
 from tests.support.waiting import until
 
 SOON_SECONDS = 20.0
-# A writer that died is not waited for as long as in earnest.
+# Shorter than in production: the batches of a killed writer are delivered again after this.
 ACK_WAIT_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
 def own_parts(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    """With a NATS of this module's own: the log's consumer is one for all that run on it."""
+    """A NATS of this module's own: all log writers on one NATS share a consumer."""
     with running_nats(tmp_path_factory.mktemp("nats"), free_port()) as url:
         yield Parts(parts.postgres_url, url, parts.folder)
 
@@ -53,15 +53,15 @@ def new_name() -> str:
 
 
 async def rounds_until(writer: LogWriter, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Let the writer work until the condition holds."""
+    """Run rounds of the writer until the condition holds."""
     async with asyncio.timeout(SOON_SECONDS):
         while not await condition():
             await writer.round()
 
 
 def codes(verdicts: Iterable[bytes | None]) -> list[int | None]:
-    """What was answered; None is not known."""
-    return [None if told is None else getattr(parse_verdict(told), "code", Code.OK) for told in verdicts]
+    """Return the codes of verdicts; None for those that are not known."""
+    return [None if verdict is None else getattr(parse_verdict(verdict), "code", Code.OK) for verdict in verdicts]
 
 
 async def test_every_event_is_logged_once_with_its_verdict(own_parts: Parts) -> None:
@@ -91,53 +91,53 @@ async def test_every_event_is_logged_once_with_its_verdict(own_parts: Parts) -> 
         await until(logged, SOON_SECONDS)
         log = EventLog(url, await Database.open(url), await Bus.connect(own_parts.nats_url, "test"))
         for name in names:
-            entries = await log.entries(name)
-            told = codes(entry.verdict for entry in entries)
-            assert told == [Code.OK] * 11 + [Code.ALREADY_EXISTS, Code.NOT_FOUND]
-            assert [entry.received_at for entry in entries] == sorted(entry.received_at for entry in entries)
-        assert len(log.days()) >= 4  # made ahead since the start
+            received = await log.events(name)
+            verdicts = codes(logged.verdict for logged in received)
+            assert verdicts == [Code.OK] * 11 + [Code.ALREADY_EXISTS, Code.NOT_FOUND]
+            assert [logged.received_at for logged in received] == sorted(logged.received_at for logged in received)
+        assert len(log.partitions()) >= 4  # created ahead since the start
         await log.db.close()
         await log.bus.close()
 
 
-async def test_a_batch_is_written_with_the_verdicts_that_came_before_it_was_fetched(log: EventLog) -> None:
+async def test_a_batch_is_written_with_verdicts_received_before_it_was_fetched(log: EventLog) -> None:
     async with log.writer() as writer:
         name = new_name()
         await log.append("b1", name, workflow_event("RUNNING", name=name), node_event("QUEUED", name=name))
-        await log.answer("b1", b"", verdict(NotFound("missing entity")))
-        await until(lambda: "b1" in writer._heard)
+        await log.send_verdicts("b1", b"", verdict(NotFound("missing entity")))
+        await until(lambda: "b1" in writer._verdicts)
         await writer.round()
-        assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK, Code.NOT_FOUND]
+        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK, Code.NOT_FOUND]
         assert LAG._value.get() < 1
 
 
-async def test_a_verdict_that_comes_late_completes_its_batch(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_late_verdict_completes_its_batch(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0.2)
     async with log.writer() as writer:
         name = new_name()
         await log.append("late", name, workflow_event("RUNNING", name=name))
 
         async def written() -> bool:
-            return bool(await log.entries(name))
+            return bool(await log.events(name))
 
         await rounds_until(writer, written)
-        assert codes(entry.verdict for entry in await log.entries(name)) == [None]
-        await log.answer("late", b"")
+        assert codes(logged.verdict for logged in await log.events(name)) == [None]
+        await log.send_verdicts("late", b"")
 
         async def completed() -> bool:
-            return codes(entry.verdict for entry in await log.entries(name)) == [Code.OK]
+            return codes(logged.verdict for logged in await log.events(name)) == [Code.OK]
 
         await rounds_until(writer, completed)
 
 
 class Killed(BatchConsumer):
-    """The hand of a writer that is killed after its commit: the stream never hears that it was done."""
+    """The consumer of a writer that is killed after its commit: it acknowledges nothing."""
 
     async def done(self, fetched: Iterable[Fetched]) -> None:
-        """Say nothing."""
+        """Acknowledge nothing."""
 
 
-async def test_a_writer_killed_between_commit_and_acknowledgement_leaves_one_row_which_still_gets_its_verdict(
+async def test_a_batch_whose_writer_was_killed_before_the_acknowledgement_has_one_row_and_gets_its_verdict(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0)
@@ -147,22 +147,22 @@ async def test_a_writer_killed_between_commit_and_acknowledgement_leaves_one_row
         killed = Killed(log.bus._client, "EVENT_BATCHES", "events-log")
         await killed.open()
         await LogWriter(log.db, killed, log.bus.mend).round()
-        assert codes(entry.verdict for entry in await log.entries(name)) == [None]
-        await log.answer("twice", b"")
-        await until(lambda: "twice" in healthy._heard)
+        assert codes(logged.verdict for logged in await log.events(name)) == [None]
+        await log.send_verdicts("twice", b"")
+        await until(lambda: "twice" in healthy._verdicts)
 
         async def done() -> bool:
             consumer = await log.bus._stream.consumer_info("EVENT_BATCHES", "events-log")
             return bool(consumer.num_ack_pending == 0)
 
         await rounds_until(healthy, done)
-        assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK]
+        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK]
 
 
-async def test_while_the_database_is_away_the_log_waits_and_holds_little(
+async def test_the_writer_waits_and_fetches_little_while_the_database_is_down(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "_HELD_BATCHES", 5)
+    monkeypatch.setattr(log_writer, "_PENDING_BATCHES", 5)
     monkeypatch.setattr(log_writer, "_BURST", 5)
     name = new_name()
     async with log.writer() as writer:
@@ -179,11 +179,11 @@ async def test_while_the_database_is_away_the_log_waits_and_holds_little(
         try:
             for number in range(20):
                 await log.append(f"away-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
-                await log.answer(f"away-{number}", b"")
+                await log.send_verdicts(f"away-{number}", b"")
             for _ in range(2):
                 with pytest.raises(ServiceError):
                     await writer.round()
-            assert len(writer._held) == 5
+            assert len(writer._pending) == 5
             assert LAG._value.get() > 0
         finally:
             allow(connections=True)
@@ -191,58 +191,56 @@ async def test_while_the_database_is_away_the_log_waits_and_holds_little(
         async def all_written() -> bool:
             try:
                 await writer.round()
-                return len(await log.entries(name)) == 20
+                return len(await log.events(name)) == 20
             except ServiceError:
                 return False
 
         async with asyncio.timeout(SOON_SECONDS):
             while not await all_written():
                 pass
-        assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK] * 20
+        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK] * 20
 
 
-async def test_verdicts_that_nobody_heard_are_found_in_the_stream_that_keeps_them(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missed_verdicts_are_found_in_the_stream(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0)
     name = new_name()
     await make_ready(log.bus)
     for number in range(3):
         await log.append(f"missed-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
-        await log.answer(f"missed-{number}", b"")
+        await log.send_verdicts(f"missed-{number}", b"")
     async with log.writer() as writer:  # a restarted one
         await writer.round()
-    assert codes(entry.verdict for entry in await log.entries(name)) == [None] * 3
-    assert await VerdictBackfill(log.db, log.bus).look() == 3
-    assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK] * 3
-    assert await VerdictBackfill(log.db, log.bus).look() == 0
+    assert codes(logged.verdict for logged in await log.events(name)) == [None] * 3
+    assert await VerdictBackfill(log.db, log.bus).backfill() == 3
+    assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK] * 3
+    assert await VerdictBackfill(log.db, log.bus).backfill() == 0
 
 
-async def test_replicas_share_the_work_and_write_each_batch_once(log: EventLog) -> None:
+async def test_replicas_share_the_batches_and_write_each_once(log: EventLog) -> None:
     name = new_name()
     async with log.writer() as one, log.writer() as other:
         for number in range(600):
             await log.append(f"shared-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
-            await log.answer(f"shared-{number}", b"")
+            await log.send_verdicts(f"shared-{number}", b"")
 
         async def work(writer: LogWriter) -> None:
-            while len(await log.entries(name)) < 600:
+            while len(await log.events(name)) < 600:
                 await writer.round()
 
         async with asyncio.timeout(SOON_SECONDS):
             await asyncio.gather(work(one), work(other))
-        assert codes(entry.verdict for entry in await log.entries(name)) == [Code.OK] * 600
+        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK] * 600
 
 
 async def test_a_batch_that_cannot_be_read_is_logged_and_does_not_stop_the_others(log: EventLog) -> None:
     name = new_name()
     async with log.writer() as writer:
-        await log.bus.append("flyte.events.batch.no-lane", b"no batch", "garbage", {MARKS_HEADER: "no marks"})
+        await log.bus.append("flyte.events.batch.no-lane", b"no batch", "garbage", {FINGERPRINTS_HEADER: "no marks"})
         await log.append("good", name, workflow_event("RUNNING", name=name))
-        await log.answer("good", b"")
+        await log.send_verdicts("good", b"")
 
         async def written() -> bool:
-            return bool(await log.entries(name))
+            return bool(await log.events(name))
 
         await rounds_until(writer, written)
 
@@ -254,7 +252,7 @@ async def test_a_batch_that_cannot_be_read_is_logged_and_does_not_stop_the_other
         await rounds_until(writer, logged)
 
 
-async def test_what_is_appended_before_executions_was_ever_started_is_applied_and_logged(
+async def test_events_appended_before_the_first_start_of_executions_are_applied_and_logged(
     parts: Parts, tmp_path: Path
 ) -> None:
     with running_nats(tmp_path, free_port()) as url:
@@ -278,7 +276,7 @@ async def test_what_is_appended_before_executions_was_ever_started_is_applied_an
                 await until(logged, SOON_SECONDS)
 
 
-async def test_the_former_releases_stream_is_replaced_once_it_is_empty(parts: Parts, tmp_path: Path) -> None:
+async def test_the_stream_of_a_former_release_is_replaced_once_it_is_empty(parts: Parts, tmp_path: Path) -> None:
     with running_nats(tmp_path, free_port()) as url:
         db, bus = await Database.open(parts.new_database("test_event_log_former")), await Bus.connect(url, "events")
         stream = bus._stream
@@ -286,23 +284,23 @@ async def test_the_former_releases_stream_is_replaced_once_it_is_empty(parts: Pa
         await stream.add_stream(former)
         await bus.append(subject_of(3), b"waits", "id")
         with pytest.raises(FailedPrecondition, match="still holds 1 messages"):
-            await replace_former(db, bus)
+            await renew_batches_stream(db, bus)
         assert await bus.append(subject_of(3), b"taken all the same", "id2") == 2
         await stream.purge_stream("EVENT_BATCHES")
 
-        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        received: asyncio.Queue[bytes] = asyncio.Queue()
 
-        async def hear(delivery: Delivery) -> None:
-            heard.put_nowait(delivery.payload)
+        async def receive(delivery: Delivery) -> None:
+            received.put_nowait(delivery.payload)
 
         running = await Bus.connect(url, "executions")  # of the former release, on the former stream
         await running.ensure(BATCHES)
-        await running.consume(BATCHES, subject_of(3), "executions-event-lane-3", hear)
-        await asyncio.gather(replace_former(db, bus), replace_former(db, bus))
+        await running.consume(BATCHES, subject_of(3), "executions-event-lane-3", receive)
+        await asyncio.gather(renew_batches_stream(db, bus), renew_batches_stream(db, bus))
         await make_ready(bus)
         assert (await stream.stream_info("EVENT_BATCHES")).config.retention == "interest"
         await bus.append(subject_of(3), b"new", "id3")
-        assert await asyncio.wait_for(heard.get(), SOON_SECONDS) == b"new"
+        assert await asyncio.wait_for(received.get(), SOON_SECONDS) == b"new"
         await running.close()
         await bus.close()
         await db.close()

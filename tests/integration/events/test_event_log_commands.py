@@ -25,7 +25,7 @@ SOON_SECONDS = 20.0
 
 @dataclass
 class Stack:
-    """The event path, with executions applying."""
+    """The event path, with a replica of executions."""
 
     executions: Executions
     events: Served
@@ -38,17 +38,17 @@ class Stack:
         return await command(*arguments, **urls)
 
     async def logged(self, count: int, name: str) -> list[dict[str, Any]]:
-        """The log of the execution `name`, once it has `count` events whose verdicts are known."""
+        """Return the log of the execution `name`, once it has `count` events whose verdicts are known."""
         lines: list[dict[str, Any]] = []
         for _ in range(20):
-            ran = await self.run("log", f"p/d/{name}", "--json")
-            lines = [json.loads(line) for line in ran.out.splitlines()]
+            result = await self.run("log", f"p/d/{name}", "--json")
+            lines = [json.loads(line) for line in result.out.splitlines()]
             if len(lines) == count and all(line["verdict"] != "waiting" for line in lines):
                 return lines
         raise TimeoutError(f"{len(lines)} events are in the log")
 
     def refused_id(self, name: str) -> int | None:
-        """The id of the refused event of the execution `name`; None as long as there is none."""
+        """Return the id of the refused event of the execution `name`; None while there is none."""
         with psycopg.connect(self.events.settings.database_url) as connection:
             rows = connection.execute(
                 "SELECT id FROM refused_events WHERE position(%s::bytea IN event) > 0", (name.encode(),)
@@ -56,7 +56,7 @@ class Stack:
         return rows[0][0] if rows else None
 
     async def refused(self, name: str) -> int:
-        """The same once there is one."""
+        """Return the id of the refused event of the execution `name`, once there is one."""
         await until(lambda: self.refused_id(name) is not None, SOON_SECONDS)
         return self.refused_id(name) or 0
 
@@ -75,8 +75,8 @@ async def stack(own_parts: Parts) -> AsyncIterator[Stack]:
         yield Stack(executions, events, AdminServiceStub(events.channel))
 
 
-async def sent(stack: Stack, event: Event) -> str:
-    """Send one event; answers its code."""
+async def send_and_get_code(stack: Stack, event: Event) -> str:
+    """Send one event and return the code of its verdict."""
     try:
         await send(stack.admin, event)
     except grpc.aio.AioRpcError as error:
@@ -84,7 +84,7 @@ async def sent(stack: Stack, event: Event) -> str:
     return "OK"
 
 
-async def test_the_log_of_an_execution_shows_every_event_with_what_it_was_answered(stack: Stack) -> None:
+async def test_log_shows_every_event_with_its_verdict(stack: Stack) -> None:
     name = stack.executions.create()
     events: list[Event] = [
         workflow_event("RUNNING", name=name),
@@ -93,10 +93,10 @@ async def test_the_log_of_an_execution_shows_every_event_with_what_it_was_answer
         workflow_event("RUNNING", name=name),
         task_event("RUNNING", node="evil\x1b[31m\nnode", name=name),
     ]
-    answered = [await sent(stack, event) for event in events]
-    assert answered == ["OK", "OK", "OK", "ALREADY_EXISTS", "NOT_FOUND"]
+    codes = [await send_and_get_code(stack, event) for event in events]
+    assert codes == ["OK", "OK", "OK", "ALREADY_EXISTS", "NOT_FOUND"]
     lines = await stack.logged(5, name)
-    assert [line["verdict"] for line in lines] == answered
+    assert [line["verdict"] for line in lines] == codes
     assert [(line["kind"], line["node"], line["attempt"], line["phase"], line["version"]) for line in lines] == [
         ("workflow", "", None, "RUNNING", None),
         ("node", "größe-节点", None, "QUEUED", None),
@@ -114,19 +114,19 @@ async def test_the_log_of_an_execution_shows_every_event_with_what_it_was_answer
     assert (later.status, later.out) == (1, "")
 
 
-async def test_an_execution_without_events_and_arguments_that_make_no_sense_are_told_apart(stack: Stack) -> None:
+async def test_log_ends_with_1_without_events_and_with_2_for_wrong_arguments(stack: Stack) -> None:
     unknown = await stack.run("log", f"p/d/{uuid.uuid4().hex}")
     assert (unknown.status, unknown.out) == (1, "")
     assert unknown.err.startswith("no events of p/d/")
     for wrong in (["log", "no-execution"], ["nonsense"]):
-        ran = await stack.run(*wrong)
-        assert (ran.status, ran.out) == (2, ""), wrong
-        assert "usage:" in ran.err
+        result = await stack.run(*wrong)
+        assert (result.status, result.out) == (2, ""), wrong
+        assert "usage:" in result.err
 
 
-async def test_a_refused_event_is_applied_by_replay_once_its_cause_is_gone(stack: Stack) -> None:
+async def test_replay_applies_a_refused_event_once_its_cause_is_gone(stack: Stack) -> None:
     name = f"e{uuid.uuid4().hex[:12]}"
-    assert await sent(stack, workflow_event("RUNNING", name=name)) == "NOT_FOUND"
+    assert await send_and_get_code(stack, workflow_event("RUNNING", name=name)) == "NOT_FOUND"
     identifier = await stack.refused(name)
     (listed,) = (await stack.run("refused", "--execution", f"p/d/{name}", "--json")).out.splitlines()
     shown = json.loads(listed)
@@ -149,12 +149,12 @@ async def test_a_refused_event_is_applied_by_replay_once_its_cause_is_gone(stack
     assert stack.executions.phases(name) == ["RUNNING"]
     verdicts = [line["verdict"] for line in await stack.logged(3, name)]
     assert verdicts == ["NOT_FOUND", "NOT_FOUND", "OK"]
-    nobody = await stack.run("replay", "--refused", str(2**62))
-    assert nobody.status == 1
-    assert f"no refused event has the id {2**62}" in nobody.err
+    unknown = await stack.run("replay", "--refused", str(2**62))
+    assert unknown.status == 1
+    assert f"no refused event has the id {2**62}" in unknown.err
 
 
-async def test_all_that_an_execution_received_can_be_sent_again_in_order(stack: Stack) -> None:
+async def test_replay_sends_all_events_of_an_execution_again_in_order(stack: Stack) -> None:
     name = stack.executions.create()
     compiled = CompiledWorkflowClosure(primary={"template": {"id": {"name": "x" * 3000}}})
     dynamic = TaskNodeMetadata(dynamic_workflow=DynamicWorkflowNodeMetadata(compiled_workflow=compiled))
@@ -165,51 +165,51 @@ async def test_all_that_an_execution_received_can_be_sent_again_in_order(stack: 
         node_event("SUCCEEDED", name=name),
     ]
     for event in history:
-        assert await sent(stack, event) == "OK"
+        assert await send_and_get_code(stack, event) == "OK"
     phases = ["RUNNING", "QUEUED", "DYNAMIC_RUNNING", "SUCCEEDED"]
     logged = await stack.logged(4, name)
     assert [line["phase"] for line in logged] == phases
-    with psycopg.connect(stack.executions.url) as connection:  # what a restored backup would lack
+    with psycopg.connect(stack.executions.url) as connection:  # as after the restore of a backup
         connection.execute("DELETE FROM node_executions WHERE execution_name = %s", (name,))
-    ran = await stack.run("replay", "--execution", f"p/d/{name}", "--json")
-    lines = [json.loads(line) for line in ran.out.splitlines()]
+    result = await stack.run("replay", "--execution", f"p/d/{name}", "--json")
+    lines = [json.loads(line) for line in result.out.splitlines()]
     assert [(line["phase"], line["verdict"]) for line in lines] == [
         ("RUNNING", "ALREADY_EXISTS"),
         ("QUEUED", "OK"),
         ("DYNAMIC_RUNNING", "OK"),
         ("SUCCEEDED", "OK"),
     ]
-    assert ran.status == 0
+    assert result.status == 0
     assert stack.executions.phases(name) == ["RUNNING", "SUCCEEDED"]
 
 
-async def test_a_large_event_whose_object_is_gone_is_shown_and_not_sent(stack: Stack) -> None:
+async def test_a_large_event_whose_object_is_gone_is_shown_and_not_replayed(stack: Stack) -> None:
     name = stack.executions.create()
-    assert await sent(stack, node_event("QUEUED", name=name, input_uri="x" * 3000)) == "OK"
+    assert await send_and_get_code(stack, node_event("QUEUED", name=name, input_uri="x" * 3000)) == "OK"
     (line,) = await stack.logged(1, name)
-    place = stack.executions.objects.uri("metadata", "events", "waiting", f"{line['batch']}-{line['position']}")
-    (stack.executions.objects._store.prefix / stack.executions.objects.path(place)).unlink()
+    uri = stack.executions.objects.uri("metadata", "events", "waiting", f"{line['batch']}-{line['position']}")
+    (stack.executions.objects._store.prefix / stack.executions.objects.path(uri)).unlink()
     (gone,) = await stack.logged(1, name)
     assert (gone["phase"], gone["message"]) == ("", "the event was large, and its object is gone")
-    ran = await stack.run("replay", "--execution", f"p/d/{name}", "--json")
-    assert (ran.status, json.loads(ran.out)["verdict"]) == (1, "not sent")
-    assert "sending 0 of 1 events again" in ran.err
+    result = await stack.run("replay", "--execution", f"p/d/{name}", "--json")
+    assert (result.status, json.loads(result.out)["verdict"]) == (1, "not sent")
+    assert "sending 0 of 1 events again" in result.err
 
 
-async def test_help_names_every_command(stack: Stack) -> None:
-    ran = await stack.run("--help")
-    assert (ran.status, ran.err) == (0, "")
+async def test_help_lists_every_command(stack: Stack) -> None:
+    result = await stack.run("--help")
+    assert (result.status, result.err) == (0, "")
     for name in ("migrate", "log", "refused", "replay"):
-        assert f"python -m services.events {name} " in ran.out
+        assert f"python -m services.events {name} " in result.out
 
 
-async def test_without_database_or_nats_a_command_says_so(stack: Stack) -> None:
+async def test_a_command_reports_that_database_or_nats_cannot_be_reached(stack: Stack) -> None:
     nowhere = await command("log", "p/d/e", database_url=f"postgresql://127.0.0.1:{free_port()}/none")
     assert (nowhere.status, nowhere.err.strip()) == (1, "the database cannot be reached")
     name = stack.executions.create()
-    await sent(stack, workflow_event("RUNNING", name=name))
+    await send_and_get_code(stack, workflow_event("RUNNING", name=name))
     await stack.logged(1, name)
     urls = {"database_url": stack.events.settings.database_url, "nats_url": f"nats://127.0.0.1:{free_port()}"}
-    alone = await command("replay", "--execution", f"p/d/{name}", **urls)
-    assert alone.status == 1
-    assert "NATS cannot be reached" in alone.err
+    failed = await command("replay", "--execution", f"p/d/{name}", **urls)
+    assert failed.status == 1
+    assert "NATS cannot be reached" in failed.err

@@ -1,11 +1,11 @@
-"""How the event log is stored."""
+"""Storage of the event log."""
 
 from datetime import date
 
 import psycopg
 import pytest
 
-from services.events.store.log_days import make_days
+from services.events.store.log_partitions import make_partitions
 from services.kit.db.database import Database
 from tests.support.parts import Parts
 
@@ -15,10 +15,10 @@ def database(parts: Parts) -> str:
     return parts.migrated_database("events", "event_log_schema")
 
 
-async def test_payloads_are_stored_as_they_are(database: str) -> None:
-    """Compressing them would cost more than the rest of the insert."""
+async def test_payloads_are_stored_without_compression(database: str) -> None:
+    """Compression would cost more than the rest of the insert."""
     db = await Database.open(database)
-    await make_days(db, [date(2026, 11, 24)])
+    await make_partitions(db, [date(2026, 11, 24)])
     await db.close()
     with psycopg.connect(database) as connection:
         rows = connection.execute(

@@ -80,7 +80,7 @@ def phase_name(event: Event) -> str:
 
 
 def history(name: str) -> list[Event]:
-    """A single task node, as events.md 6.2 counts it, without the boundary nodes."""
+    """Return the events of a single task node, without start and end node (engine.md#single-task-node)."""
     return [
         workflow_event("RUNNING", 1, name),
         node_event("QUEUED", 2, name=name, input_uri="in"),
@@ -95,7 +95,7 @@ def history(name: str) -> list[Event]:
 
 
 @pytest.mark.usefixtures("applied")
-async def test_what_a_caller_was_told_is_committed(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_an_event_is_committed_before_its_response(admin: AdminServiceStub, executions: Executions) -> None:
     name = executions.create()
     for event in history(name):
         await send(admin, event)
@@ -110,7 +110,7 @@ async def test_what_a_caller_was_told_is_committed(admin: AdminServiceStub, exec
 
 
 @pytest.mark.usefixtures("applied")
-async def test_callers_get_their_verdicts_with_details(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_verdicts_are_returned_with_their_details(admin: AdminServiceStub, executions: Executions) -> None:
     name = executions.create("c1")
     await send(admin, workflow_event("RUNNING", name=name))
     assert (await refused(admin, workflow_event("RUNNING", name=name))).code == Code.ALREADY_EXISTS
@@ -127,7 +127,9 @@ async def test_callers_get_their_verdicts_with_details(admin: AdminServiceStub, 
 
 
 @pytest.mark.usefixtures("applied")
-async def test_many_executions_at_once_all_arrive(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_events_of_many_executions_at_once_are_all_applied(
+    admin: AdminServiceStub, executions: Executions
+) -> None:
     names = [executions.create() for _ in range(40)]
 
     async def play(name: str) -> None:
@@ -139,7 +141,7 @@ async def test_many_executions_at_once_all_arrive(admin: AdminServiceStub, execu
 
 
 @pytest.mark.usefixtures("applied")
-async def test_a_cluster_takes_over_with_queued(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_a_queued_event_assigns_its_cluster(admin: AdminServiceStub, executions: Executions) -> None:
     name = executions.create("c1")
     await send(admin, workflow_event("QUEUED", name=name, producer_id="c2"))
     ((cluster, spec),) = executions.rows("executions", "cluster, spec", name)
@@ -148,7 +150,7 @@ async def test_a_cluster_takes_over_with_queued(admin: AdminServiceStub, executi
 
 
 @pytest.mark.usefixtures("applied")
-async def test_nested_nodes_know_their_parents(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_a_nested_node_is_stored_with_its_parent(admin: AdminServiceStub, executions: Executions) -> None:
     name = executions.create()
     parent = ParentNodeExecutionMetadata(node_id="n0")
     await send(admin, node_event("RUNNING", name=name, is_parent=True))
@@ -167,7 +169,7 @@ async def test_an_event_larger_than_a_message_is_applied(admin: AdminServiceStub
     assert CompiledWorkflowClosure.FromString(await executions.objects.get(str(uri))) == compiled
 
 
-async def test_while_executions_is_away_callers_are_told_ok_and_nothing_is_lost(
+async def test_events_return_ok_and_are_not_lost_while_executions_is_down(
     admin: AdminServiceStub, executions: Executions, events: Served
 ) -> None:
     name = executions.create()
@@ -179,7 +181,7 @@ async def test_while_executions_is_away_callers_are_told_ok_and_nothing_is_lost(
     def caught_up() -> bool:
         return executions.phases(name) == ["RUNNING", "QUEUED"]
 
-    def kept() -> bool:
+    def stored() -> bool:
         with psycopg.connect(events.settings.database_url) as connection:
             rows = connection.execute("SELECT kind, code, event FROM refused_events").fetchall()
         return any(
@@ -190,13 +192,15 @@ async def test_while_executions_is_away_callers_are_told_ok_and_nothing_is_lost(
 
     async with executions.replica():
         await until(caught_up)
-        await until(kept)
+        await until(stored)
         for event in history(name)[2:]:
             await send(admin, event)
     assert executions.phases(name) == ["SUCCEEDED"] * 3
 
 
-async def test_while_the_database_is_away_the_order_is_kept(admin: AdminServiceStub, executions: Executions) -> None:
+async def test_events_are_applied_in_order_after_an_outage_of_the_database(
+    admin: AdminServiceStub, executions: Executions
+) -> None:
     name = executions.create()
     database = executions.url.partition("?")[0].rpartition("/")[2]
     admin_url = executions.url.replace(f"/{database}", "/postgres", 1)
@@ -222,7 +226,7 @@ async def test_while_the_database_is_away_the_order_is_kept(admin: AdminServiceS
         await until(caught_up)
 
 
-async def test_a_batch_delivered_again_gets_the_same_verdicts_and_changes_nothing(
+async def test_a_batch_delivered_again_returns_the_same_verdicts_and_changes_nothing(
     applied: EventBatches, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
@@ -234,10 +238,10 @@ async def test_a_batch_delivered_again_gets_the_same_verdicts_and_changes_nothin
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
 
 
-async def test_a_batch_that_comes_again_after_its_successor_changes_nothing(
+async def test_a_batch_delivered_again_after_its_successor_changes_nothing(
     applied: EventBatches, executions: Executions
 ) -> None:
-    # A replica stood still with it while another applied it and went on.
+    # As when a replica stalls with a batch while another applies it and the next one.
     name = executions.create()
     lane, first = delivery(name, [node_event("QUEUED", name=name)], sequence=7)
     _, second = delivery(name, [node_event("RUNNING", name=name)], sequence=8)
@@ -250,9 +254,9 @@ async def test_a_batch_that_comes_again_after_its_successor_changes_nothing(
 @pytest.mark.parametrize(
     ("sequence", "later"),
     [(1, timedelta(seconds=1)), (9, timedelta(seconds=-1))],
-    ids=["a stream made anew", "a clock set back"],
+    ids=["a new stream", "a clock set back"],
 )
-async def test_a_batch_is_new_unless_both_its_place_and_its_time_are_past(
+async def test_a_batch_is_new_unless_both_its_sequence_and_its_time_are_past(
     sequence: int, later: timedelta, applied: EventBatches, executions: Executions
 ) -> None:
     name = executions.create()
@@ -263,7 +267,9 @@ async def test_a_batch_is_new_unless_both_its_place_and_its_time_are_past(
     assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
 
 
-async def test_a_batch_that_cannot_be_read_is_parked(applied: EventBatches, executions: Executions) -> None:
+async def test_a_batch_that_cannot_be_read_is_stored_as_an_object(
+    applied: EventBatches, executions: Executions
+) -> None:
     await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654, datetime.now(UTC)))
     assert await executions.objects.get(executions.objects.uri("metadata/events/unreadable/0-987654")) == b"no batch"
 
@@ -287,7 +293,7 @@ async def test_a_user_and_an_event_change_an_execution_one_after_the_other(
 
 
 @pytest.mark.usefixtures("applied")
-async def test_a_node_called_as_an_object_does_not_hold_up_its_lane(
+async def test_a_node_named_like_an_object_does_not_block_its_lane(
     admin: AdminServiceStub, executions: Executions
 ) -> None:
     name = executions.create()
@@ -313,7 +319,7 @@ async def test_a_replica_that_dies_is_replaced_within_seconds(
     await dying.consume(STREAM, subject_of(lane), durable_of(lane), hang)
     sending = asyncio.create_task(send(admin, node_event("SUCCEEDED", name=name)))
     await asyncio.wait_for(took.wait(), SOON_SECONDS)
-    await dying._client.close()  # as a kill would: nothing is acknowledged or given back
+    await dying._client.close()  # like a killed process: nothing is acknowledged or returned
 
     def replaced() -> bool:
         return executions.phases(name) == ["UNDEFINED", "SUCCEEDED"]
@@ -325,7 +331,7 @@ async def test_a_replica_that_dies_is_replaced_within_seconds(
     assert NodeExecutionClosure.FromString(closure).phase == NodeExecution.SUCCEEDED  # type: ignore[arg-type]  # a row of unknown types
 
 
-async def test_without_nats_callers_are_told_unavailable_and_can_try_again(
+async def test_events_are_unavailable_without_nats_and_can_be_sent_again(
     parts: Parts, tmp_path: Path, executions: Executions
 ) -> None:
     port = free_port()
@@ -350,7 +356,7 @@ async def test_without_nats_callers_are_told_unavailable_and_can_try_again(
 
 
 async def _again(admin: AdminServiceStub, event: Event) -> None:
-    """Retry as the engine does; a first try that arrived after all is recorded already."""
+    """Retry as the engine does; a first attempt that arrived after all is recorded already."""
     async with asyncio.timeout(SOON_SECONDS):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A batch whose rows are all remembered is written without reading, and never over what another replica has written."""
+"""A batch whose rows are all cached is written without reading, and never over the rows of another replica."""
 
 from collections.abc import AsyncIterator
 
@@ -28,7 +28,7 @@ async def other(executions: Executions) -> AsyncIterator[EventBatches]:
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
-    """An entry for each round trip of the transactions of events."""
+    """A list that grows with each round trip of a transaction of events."""
     made: list[Pipeline] = []
     run = Pipeline.run
 
@@ -63,29 +63,29 @@ async def test_a_batch_that_needs_nothing_read_takes_one_round_trip(
         trips.clear()
         assert await take(bus, applied, name, sequence, event) == [Code.OK]
         counts.append(len(trips))
-    # What makes rows reads whether they are there, and a user may have changed an execution.
+    # An event that may create a row looks for it first, and a user may have changed the execution.
     assert counts == [2, 1, 2, 1, 1, 2]
     assert executions.phases(name) == ["RUNNING", "SUCCEEDED", "RUNNING"]
 
 
-async def test_a_refusal_without_reading_is_told_and_kept_with_its_batch(
+async def test_a_refusal_without_reading_is_returned_and_announced_with_its_batch(
     executions: Executions, bus: Bus, applied: EventBatches, trips: list[Pipeline]
 ) -> None:
     name = executions.create()
     await take(bus, applied, name, 100, node_event("QUEUED", name=name))
     trips.clear()
-    with psycopg.connect(executions.url) as looking:
-        looking.execute("SELECT pg_advisory_lock(%s)", (0x6F7574626F78,))  # so that the fact is not published yet
+    with psycopg.connect(executions.url) as locking:
+        locking.execute("SELECT pg_advisory_lock(%s)", (0x6F7574626F78,))  # stops the relay
         ended, late = node_event("SUCCEEDED", name=name), node_event("RUNNING", name=name)
         verdicts = await take(bus, applied, name, 101, ended, late)
-        kept = looking.execute("SELECT count(*) FROM outbox").fetchone()
+        stored = locking.execute("SELECT count(*) FROM outbox").fetchone()
     assert verdicts == [Code.OK, Code.FAILED_PRECONDITION]
-    assert kept == (1,)
-    assert len(trips) == 2  # writes and the mark, then the end with what is said of the refusal
+    assert stored == (1,)
+    assert len(trips) == 2  # rows and cursor, then the announcement and the commit
 
 
 @pytest.mark.parametrize("ahead", [1, 2])
-async def test_a_replica_that_stood_still_writes_nothing_over_its_successor(
+async def test_a_stalled_replica_does_not_overwrite_its_successor(
     executions: Executions, bus: Bus, applied: EventBatches, other: EventBatches, ahead: int
 ) -> None:
     name = executions.create()
@@ -97,7 +97,7 @@ async def test_a_replica_that_stood_still_writes_nothing_over_its_successor(
     for batch in batches[1 : 1 + ahead]:
         await other.take(*batch)
     before = executions.rows("node_executions", "xmin::text, phase", name)
-    await applied.take(*batches[1])  # which it had in its hands, and remembers what comes before it
+    await applied.take(*batches[1])  # it had received this one before, and has cached the rows before it
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
     assert await take(bus, applied, name, 103, node_event("QUEUED", node="next", name=name)) == [Code.OK]
     assert executions.phases(name) == ["UNDEFINED", ("RUNNING", "SUCCEEDED")[ahead - 1], "QUEUED"]

@@ -1,4 +1,4 @@
-"""The event path while NATS stands still, is killed, or is away."""
+"""The event path while NATS is suspended, killed, or down."""
 
 import asyncio
 import signal
@@ -21,20 +21,20 @@ from tests.support.parts import Parts, free_port, running_nats, service
 from tests.support.waiting import until
 
 HOUR = 3600.0
-# Below the default; within it an append that was lost must have been made again.
+# Below the default; an append that was lost must be repeated within it.
 APPEND_WAIT_SECONDS = 4.0
 
 
 @dataclass
 class Nats:
-    """A NATS server that can be treated badly; it comes back on the same port with the same files."""
+    """A NATS server to suspend and kill; it starts again on the same port with the same files."""
 
     folder: Path
     port: int
 
     @contextmanager
     def running(self) -> Iterator[psutil.Process]:
-        """The server's process, until the end of the block."""
+        """Run the server until the end of the block and yield its process."""
         with running_nats(self.folder, self.port):
             (process,) = (
                 child for child in psutil.Process().children() if child.cmdline()[-2:] == ["-p", str(self.port)]
@@ -43,7 +43,7 @@ class Nats:
 
     @property
     def unread(self) -> bool:
-        """Whether something lies in its sockets that it has not read, as the kernel tells."""
+        """Return whether its sockets have bytes that it has not read, by the kernel's tables."""
         sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         local, queues = 1, 4
         return any(
@@ -69,7 +69,7 @@ async def executions(parts: Parts, nats: Nats) -> Executions:
 
 @pytest.fixture
 async def admin(parts: Parts, nats: Nats, executions: Executions) -> AsyncIterator[AdminServiceStub]:
-    """An events service that has connected; whether its server still runs is up to the test."""
+    """An events service that is connected; the test stops and starts its NATS."""
     settings = {"objects_url": executions.objects.uri(), "append_wait_seconds": APPEND_WAIT_SECONDS}
     elsewhere = Parts(parts.postgres_url, nats.url, parts.folder)
     async with service("events", elsewhere, "test_interrupted_events", **settings) as served:
@@ -84,7 +84,7 @@ def process(nats: Nats) -> Iterator[psutil.Process]:
             running.resume()
 
 
-async def test_an_append_that_was_under_way_when_nats_was_killed_is_made_again(
+async def test_an_append_in_flight_when_nats_is_killed_is_repeated(
     process: psutil.Process, nats: Nats, admin: AdminServiceStub, executions: Executions
 ) -> None:
     name = executions.create()
@@ -99,7 +99,7 @@ async def test_an_append_that_was_under_way_when_nats_was_killed_is_made_again(
     assert executions.phases(name) == ["UNDEFINED", "QUEUED"]
 
 
-async def test_an_event_whose_caller_has_gone_is_not_sent_behind_its_back(
+async def test_an_event_whose_caller_has_gone_is_not_sent(
     process: psutil.Process, nats: Nats, admin: AdminServiceStub, executions: Executions
 ) -> None:
     name = executions.create()
@@ -116,7 +116,7 @@ async def test_an_event_whose_caller_has_gone_is_not_sent_behind_its_back(
     assert executions.phases(name) == ["UNDEFINED", "QUEUED", "QUEUED"]
 
 
-async def test_what_was_refused_while_nats_was_away_does_not_arrive_later(nats: Nats) -> None:
+async def test_an_append_refused_while_nats_is_down_does_not_arrive_later(nats: Nats) -> None:
     stream = Stream("LATE", ("late.*",), HOUR)
     with nats.running():
         bus = await Bus.connect(nats.url, "test")

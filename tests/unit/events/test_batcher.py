@@ -1,4 +1,4 @@
-"""When the next batch leaves a lane, told by a sender that answers when the test says so."""
+"""When a batcher sends the next batch, with a sender whose verdicts come when the test requests them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,42 +16,45 @@ VERDICT_WAIT = 0.4
 
 @dataclass
 class Recorder:
-    """Puts nothing on file; `sent` are the batches that left, `answers` the futures of their verdicts."""
+    """A sender that only records: `sent` are the batches, `replies` the futures of their verdicts."""
 
     limits: Limits
-    answered: bool = True
+    executions_responds: bool = True
     failure: Exception | None = None
     sent: list[Sequence[BatchedEvent]] = field(default_factory=list)
-    answers: list[asyncio.Future[tuple[bytes, ...]]] = field(default_factory=list)
+    replies: list[asyncio.Future[tuple[bytes, ...]]] = field(default_factory=list)
 
     async def send(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
         if self.failure is not None:
             raise self.failure
         self.sent.append(events)
-        self.answers.append(asyncio.get_running_loop().create_future())
-        return self.answers[-1]
+        self.replies.append(asyncio.get_running_loop().create_future())
+        return self.replies[-1]
 
-    def answer(self, number: int) -> None:
-        self.answers[number].set_result((b"",) * len(self.sent[number]))
+    def reply(self, number: int) -> None:
+        self.replies[number].set_result((b"",) * len(self.sent[number]))
 
     @property
     def sizes(self) -> list[int]:
         return [len(batch) for batch in self.sent]
 
 
-def lane() -> tuple[Batcher, Recorder]:
+def batcher_and_recorder() -> tuple[Batcher, Recorder]:
     settings = Settings(database_url="postgresql://none", nats_url="nats://none", verdict_wait_seconds=VERDICT_WAIT)
     recorder = Recorder(Limits.of(settings))
     return Batcher(recorder, 0), recorder
 
 
-def takes(into: Batcher, events: int) -> list[asyncio.Task[bytes]]:
-    marks = (b"%d" % number for number in range(events))
-    return [asyncio.create_task(into.take(BatchedEvent(Kind.NODE, b"", mark=mark))) for mark in marks]
+def record(batcher: Batcher, events: int) -> list[asyncio.Task[bytes]]:
+    fingerprints = (b"%d" % number for number in range(events))
+    return [
+        asyncio.create_task(batcher.record(BatchedEvent(Kind.NODE, b"", fingerprint=fingerprint)))
+        for fingerprint in fingerprints
+    ]
 
 
-async def turns(condition: Callable[[], bool]) -> bool:
-    """Let others run for a while; answers whether `condition` came true."""
+async def comes_true(condition: Callable[[], bool]) -> bool:
+    """Let other tasks run for a while and return whether `condition` came true."""
     for _ in range(50):
         await asyncio.sleep(0)
         if condition():
@@ -59,82 +62,82 @@ async def turns(condition: Callable[[], bool]) -> bool:
     return False
 
 
-async def test_a_lone_event_leaves_at_once_and_the_next_ones_together_when_it_is_answered() -> None:
-    tested, recorder = lane()
-    first = takes(tested, 1)
-    assert await turns(lambda: recorder.sizes == [1])
-    others = takes(tested, AHEAD - 1)
-    assert not await turns(lambda: len(recorder.sent) > 1)
-    recorder.answer(0)
-    assert await turns(lambda: recorder.sizes == [1, AHEAD - 1])
-    recorder.answer(1)
+async def test_a_lone_event_is_sent_at_once_and_the_next_ones_together_after_its_verdict() -> None:
+    batcher, recorder = batcher_and_recorder()
+    first = record(batcher, 1)
+    assert await comes_true(lambda: recorder.sizes == [1])
+    others = record(batcher, AHEAD - 1)
+    assert not await comes_true(lambda: len(recorder.sent) > 1)
+    recorder.reply(0)
+    assert await comes_true(lambda: recorder.sizes == [1, AHEAD - 1])
+    recorder.reply(1)
     assert await asyncio.gather(*first, *others) == [b""] * AHEAD
 
 
-async def test_a_large_batch_leaves_while_one_is_on_its_way_but_not_while_two_are() -> None:
-    tested, recorder = lane()
-    waiting = takes(tested, 1)
-    assert await turns(lambda: recorder.sizes == [1])
-    waiting += takes(tested, AHEAD)
-    assert await turns(lambda: recorder.sizes == [1, AHEAD])
-    waiting += takes(tested, 2 * AHEAD)
-    assert not await turns(lambda: len(recorder.sent) > 2)
-    recorder.answer(0)
-    assert await turns(lambda: recorder.sizes == [1, AHEAD, 2 * AHEAD])
-    recorder.answer(1)
-    recorder.answer(2)
+async def test_a_large_batch_is_sent_while_one_is_in_flight_but_not_while_two_are() -> None:
+    batcher, recorder = batcher_and_recorder()
+    waiting = record(batcher, 1)
+    assert await comes_true(lambda: recorder.sizes == [1])
+    waiting += record(batcher, AHEAD)
+    assert await comes_true(lambda: recorder.sizes == [1, AHEAD])
+    waiting += record(batcher, 2 * AHEAD)
+    assert not await comes_true(lambda: len(recorder.sent) > 2)
+    recorder.reply(0)
+    assert await comes_true(lambda: recorder.sizes == [1, AHEAD, 2 * AHEAD])
+    recorder.reply(1)
+    recorder.reply(2)
     assert await asyncio.gather(*waiting) == [b""] * len(waiting)
 
 
-async def test_while_nobody_answers_events_leave_after_a_part_of_the_wait_and_are_told_ok_after_all_of_it() -> None:
-    tested, recorder = lane()
-    first, second = takes(tested, 1), takes(tested, 1)
-    assert await turns(lambda: recorder.sizes == [2])
-    third = takes(tested, 1)
+async def test_events_without_verdicts_are_sent_after_a_part_of_the_wait_and_return_ok_after_all_of_it() -> None:
+    batcher, recorder = batcher_and_recorder()
+    first, second = record(batcher, 1), record(batcher, 1)
+    assert await comes_true(lambda: recorder.sizes == [2])
+    third = record(batcher, 1)
     async with asyncio.timeout(VERDICT_WAIT):
-        while len(recorder.sent) < 2:  # noqa: ASYNC110  # the lane tells nobody
+        while len(recorder.sent) < 2:  # noqa: ASYNC110  # the batcher has no signal for it
             await asyncio.sleep(0.01)
-    assert not recorder.answered
+    assert not recorder.executions_responds
     assert await asyncio.gather(*first, *second, *third) == [b""] * 3
 
 
-async def test_while_executions_is_away_events_leave_in_large_batches() -> None:
-    tested, recorder = lane()
-    recorder.answered = False
-    waiting = takes(tested, 1)
-    assert await turns(lambda: recorder.sizes == [1])
-    waiting += takes(tested, 2)
-    assert not await turns(lambda: len(recorder.sent) > 1)
-    waiting += takes(tested, recorder.limits.batch_events - 2)
-    assert await turns(lambda: recorder.sizes == [1, recorder.limits.batch_events])
-    waiting += takes(tested, 3)
-    assert not await turns(lambda: len(recorder.sent) > 2)
+async def test_events_are_sent_in_large_batches_while_executions_is_down() -> None:
+    batcher, recorder = batcher_and_recorder()
+    recorder.executions_responds = False
+    waiting = record(batcher, 1)
+    assert await comes_true(lambda: recorder.sizes == [1])
+    waiting += record(batcher, 2)
+    assert not await comes_true(lambda: len(recorder.sent) > 1)
+    waiting += record(batcher, recorder.limits.batch_events - 2)
+    assert await comes_true(lambda: recorder.sizes == [1, recorder.limits.batch_events])
+    waiting += record(batcher, 3)
+    assert not await comes_true(lambda: len(recorder.sent) > 2)
     assert await asyncio.gather(*waiting) == [b""] * len(waiting)
     assert recorder.sizes == [1, recorder.limits.batch_events, 3]
 
 
-async def test_what_collects_leaves_as_soon_as_executions_answers_again() -> None:
-    tested, recorder = lane()
-    recorder.answered = False
-    waiting = takes(tested, 1)
-    assert await turns(lambda: recorder.sizes == [1])
-    waiting += takes(tested, 1)
-    assert not await turns(lambda: len(recorder.sent) > 1)
-    recorder.answered = True  # as the sender does when it hears verdicts
-    recorder.answer(0)
-    assert await turns(lambda: recorder.sizes == [1, 1])
-    recorder.answer(1)
+async def test_collected_events_are_sent_as_soon_as_executions_responds_again() -> None:
+    batcher, recorder = batcher_and_recorder()
+    recorder.executions_responds = False
+    waiting = record(batcher, 1)
+    assert await comes_true(lambda: recorder.sizes == [1])
+    waiting += record(batcher, 1)
+    assert not await comes_true(lambda: len(recorder.sent) > 1)
+    recorder.executions_responds = True  # as the publisher does when it receives verdicts
+    recorder.reply(0)
+    assert await comes_true(lambda: recorder.sizes == [1, 1])
+    recorder.reply(1)
     assert await asyncio.gather(*waiting) == [b""] * 2
 
 
 @pytest.mark.parametrize("failure", [Unavailable("no stream"), ValueError("a fault of ours")])
-async def test_whoever_is_not_on_file_is_told_and_the_next_ones_are_sent(failure: Exception) -> None:
-    tested, recorder = lane()
+async def test_events_that_cannot_be_appended_are_unavailable_and_the_next_ones_are_sent(failure: Exception) -> None:
+    batcher, recorder = batcher_and_recorder()
     recorder.failure = failure
-    for error in await asyncio.gather(*takes(tested, 3), return_exceptions=True):
+    for error in await asyncio.gather(*record(batcher, 3), return_exceptions=True):
         assert isinstance(error, Unavailable)
     recorder.failure = None
-    later = takes(tested, 2)
-    assert await turns(lambda: recorder.sizes == [2])
-    recorder.answer(0)
+    later = record(batcher, 2)
+    assert await comes_true(lambda: recorder.sizes == [2])
+    recorder.reply(0)
     assert await asyncio.gather(*later) == [b""] * 2

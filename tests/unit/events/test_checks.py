@@ -1,4 +1,4 @@
-"""What is refused before an event travels, and in which order (events.md 2.1, 3.1, 4.1)."""
+"""Checks of events without stored state, and their order."""
 
 import pytest
 from flyteidl.admin.event_pb2 import (
@@ -22,7 +22,7 @@ def task(**fields: object) -> TaskExecutionEvent:
     return TaskExecutionEvent(**{name: value for name, value in complete.items() if value is not None})  # type: ignore[arg-type]  # fields by name
 
 
-def test_complete_events_pass() -> None:
+def test_complete_events_pass_the_checks() -> None:
     check_workflow_event(WorkflowExecutionEventRequest(event=workflow_event("RUNNING")), LIMIT)
     check_node_event(NodeExecutionEventRequest(event=node_event("RUNNING", None)), LIMIT)
     check_task_event(TaskExecutionEventRequest(event=task_event("RUNNING")), LIMIT)
@@ -38,7 +38,9 @@ def test_complete_events_pass() -> None:
         (WorkflowExecutionEvent(execution_id=EXECUTION, phase=77), InvalidArgument, "phase"),  # type: ignore[arg-type]  # the wire allows any number
     ],
 )
-def test_workflow_events(event: WorkflowExecutionEvent | None, error: type[ServiceError], text: str) -> None:
+def test_a_bad_workflow_event_is_refused(
+    event: WorkflowExecutionEvent | None, error: type[ServiceError], text: str
+) -> None:
     with pytest.raises(error, match=text):
         check_workflow_event(WorkflowExecutionEventRequest(event=event), LIMIT)
 
@@ -53,7 +55,7 @@ def test_workflow_events(event: WorkflowExecutionEvent | None, error: type[Servi
         (node_event("SUCCEEDED", output_data=VALUES), ResourceExhausted, "exceeds platform configured threshold"),
     ],
 )
-def test_node_events(event: NodeExecutionEvent | None, error: type[ServiceError], text: str) -> None:
+def test_a_bad_node_event_is_refused(event: NodeExecutionEvent | None, error: type[ServiceError], text: str) -> None:
     with pytest.raises(error, match=text):
         check_node_event(NodeExecutionEventRequest(event=event), LIMIT)
 
@@ -72,13 +74,13 @@ def test_node_events(event: NodeExecutionEvent | None, error: type[ServiceError]
         (task(task_id=Identifier(resource_type=ResourceType.TASK)), InvalidArgument, "missing project"),
     ],
 )
-def test_task_events(event: TaskExecutionEvent | None, error: type[ServiceError], text: str) -> None:
+def test_a_bad_task_event_is_refused(event: TaskExecutionEvent | None, error: type[ServiceError], text: str) -> None:
     with pytest.raises(error, match=text):
         check_task_event(TaskExecutionEventRequest(event=event), LIMIT)
 
 
-def test_no_refusal_reads_like_a_message_too_large_for_the_transport() -> None:
-    """The engine would fail the user's node over it (events.md 1.2)."""
+def test_a_refusal_for_large_outputs_is_not_taken_for_a_message_too_large_for_the_transport() -> None:
+    """The engine would fail the user's node over it (events.md#reactions-of-the-engine)."""
     with pytest.raises(ResourceExhausted) as raised:
         check_node_event(NodeExecutionEventRequest(event=node_event("SUCCEEDED", output_data=VALUES)), LIMIT)
     assert "message larger than max" not in raised.value.message

@@ -1,10 +1,10 @@
-"""Who stood still takes nothing for a moment."""
+"""Refusal of events after a stall of the process."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from services.events.ingest.stall_detector import DOUBT_SECONDS, STOOD_STILL_SECONDS, StallDetector
+from services.events.ingest.stall_detector import REFUSAL_SECONDS, STALL_SECONDS, StallDetector
 from services.kit.errors import Unavailable
 
 
@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-def trusts(stall_detector: StallDetector) -> bool:
+def accepts(stall_detector: StallDetector) -> bool:
     try:
         stall_detector.check()
     except Unavailable:
@@ -25,26 +25,26 @@ def trusts(stall_detector: StallDetector) -> bool:
 
 
 @pytest.mark.parametrize("beat_first", [True, False], ids=["its own timer is first", "a call is first"])
-def test_after_standing_still_nothing_is_taken_for_a_moment(beat_first: bool) -> None:
+def test_events_are_refused_for_a_moment_after_a_stall(beat_first: bool) -> None:
     clock = Clock()
     stall_detector = StallDetector(clock)
-    assert trusts(stall_detector)
-    clock.now += STOOD_STILL_SECONDS + 0.1
+    assert accepts(stall_detector)
+    clock.now += STALL_SECONDS + 0.1
     if beat_first:
         stall_detector.beat()
-    assert not trusts(stall_detector)
-    clock.now += DOUBT_SECONDS - 0.1
+    assert not accepts(stall_detector)
+    clock.now += REFUSAL_SECONDS - 0.1
     stall_detector.beat()
-    assert not trusts(stall_detector)
+    assert not accepts(stall_detector)
     clock.now += 0.2
-    assert trusts(stall_detector)
+    assert accepts(stall_detector)
 
 
-def test_a_busy_process_goes_on_taking_events() -> None:
+def test_events_are_accepted_while_the_process_is_busy() -> None:
     clock = Clock()
     stall_detector = StallDetector(clock)
     for _ in range(10):
-        clock.now += STOOD_STILL_SECONDS - 0.1
-        assert trusts(stall_detector)
+        clock.now += STALL_SECONDS - 0.1
+        assert accepts(stall_detector)
         stall_detector.beat()
-        assert trusts(stall_detector)
+        assert accepts(stall_detector)

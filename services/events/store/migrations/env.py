@@ -1,4 +1,4 @@
-"""Alembic's entry into the events service's schema."""
+"""Alembic environment of the events service's schema."""
 
 from services.events.store.tables import metadata
 from services.kit.db.migrations import run_env

@@ -1,5 +1,5 @@
-"""What an event makes of the stored state: pure, in the order of events.md sections 2, 3 and 4.
+"""Pure rules that fold events into stored state.
 
-`batch` takes a whole batch through `workflow`, `node` and `task`, each of which folds one event into one stored state
-or raises the verdict. Which phase may follow which is data, in `transitions`.
+`batch` folds a whole batch by `workflow`, `node` and `task`; each of them folds one event into one stored state or
+raises its verdict. The allowed transitions of phases are data, in `transitions`.
 """

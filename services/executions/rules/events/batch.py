@@ -1,7 +1,7 @@
-"""Fold a whole batch of events, in order, over the rows it touches (architecture, section 3).
+"""The fold of a whole batch of events, in order, over the rows that it needs.
 
-`wanted` tells which rows it needs, `fold_batch` folds over them and leaves in them what is then stored. Each event
-stands alone: what one is refused for does not reach the others, and later ones see what earlier ones made.
+`rows_needed` returns which rows these are; `fold_batch` folds over them and updates them in place. Each event is
+applied or refused on its own: a refusal does not affect the others, and later events see the effects of earlier ones.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ _REQUESTS: dict[Kind, type[WorkflowExecutionEventRequest | NodeExecutionEventReq
 
 
 def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
-    """Parse one event of a batch; what cannot be parsed is its verdict."""
+    """Parse one event of a batch; return its verdict when it cannot be parsed."""
     try:
         return _REQUESTS[batched.kind].FromString(batched.body).event
     except DecodeError:
@@ -61,20 +61,20 @@ def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
 
 @dataclass
 class RowsNeeded:
-    """Which rows a batch needs. The flags tell what is needed of them beyond their existence."""
+    """The rows that a batch needs; False means that only their existence matters."""
 
-    executions: dict[ExecutionKey, bool] = field(default_factory=dict)  # to change; with the spec?
+    executions: dict[ExecutionKey, bool] = field(default_factory=dict)  # to be changed; True: with the spec
     mentioned: set[ExecutionKey] = field(default_factory=set)  # existence and cluster
     children: set[ExecutionKey] = field(default_factory=set)  # those of `mentioned` that a node launched
-    nodes: dict[NodeKey, bool] = field(default_factory=dict)  # with the state?
-    tasks: dict[TaskKey, bool] = field(default_factory=dict)  # with the state?
-    task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)  # tell what else of the state
-    counted: set[ExecutionKey] = field(default_factory=set)  # how many of their nodes and tasks are in which phase
+    nodes: dict[NodeKey, bool] = field(default_factory=dict)  # True: with the state
+    tasks: dict[TaskKey, bool] = field(default_factory=dict)  # True: with the state
+    task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)  # decide which chunks are needed
+    counted: set[ExecutionKey] = field(default_factory=set)  # their numbers of nodes and tasks by phase
 
 
 @dataclass
 class Rows:
-    """What was read: rows that exist, and ids set aside for those that do not."""
+    """Rows that exist, and ids reserved for those that do not."""
 
     executions: dict[ExecutionKey, ExecutionState] = field(default_factory=dict)
     clusters: dict[ExecutionKey, str] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Rows:
     counts: dict[ExecutionKey, PhaseCounts] = field(default_factory=dict)
 
     def add(self, other: "Rows") -> None:
-        """Take in what `other` has; it stands above what is here."""
+        """Add the rows of `other`; they replace those that are here."""
         self.executions |= other.executions
         self.clusters |= other.clusters
         self.nodes |= other.nodes
@@ -101,7 +101,7 @@ class Rows:
 
 @dataclass
 class Changes:
-    """What is to be written, and one verdict an event (None for OK) in the order of the batch."""
+    """The rows to write, and the verdicts in the order of the batch, None for OK."""
 
     verdicts: list[ServiceError | None] = field(default_factory=list)
     executions: dict[ExecutionKey, ExecutionState] = field(default_factory=dict)
@@ -114,38 +114,38 @@ class Changes:
 
 
 def rows_needed(events: Sequence[Event | ServiceError]) -> RowsNeeded:
-    """Return which rows `events` touch."""
-    need = RowsNeeded()
+    """Return the rows that `events` read or change."""
+    needed = RowsNeeded()
     for event in events:
         if isinstance(event, WorkflowExecutionEvent):
             key = execution_key(event.execution_id)
-            need.executions[key] = need.executions.get(key, False) or reassigns(event)
+            needed.executions[key] = needed.executions.get(key, False) or reassigns(event)
         elif isinstance(event, NodeExecutionEvent):
-            _want_node(need, event)
+            _add_node_event(needed, event)
         elif isinstance(event, TaskExecutionEvent):
             task = task_key(event.parent_node_execution_id, event.task_id, event.retry_attempt)
-            need.mentioned.add(task.node.execution)
-            need.counted.add(task.node.execution)
-            need.nodes.setdefault(task.node, False)
-            need.tasks[task] = True
-            need.task_events.setdefault(task, []).append(event)
-    need.mentioned -= need.executions.keys()
-    return need
+            needed.mentioned.add(task.node.execution)
+            needed.counted.add(task.node.execution)
+            needed.nodes.setdefault(task.node, False)
+            needed.tasks[task] = True
+            needed.task_events.setdefault(task, []).append(event)
+    needed.mentioned -= needed.executions.keys()
+    return needed
 
 
-def _want_node(need: RowsNeeded, event: NodeExecutionEvent) -> None:
+def _add_node_event(needed: RowsNeeded, event: NodeExecutionEvent) -> None:
     key = node_key(event.id)
-    need.mentioned.add(key.execution)
-    need.counted.add(key.execution)
-    need.nodes[key] = True
+    needed.mentioned.add(key.execution)
+    needed.counted.add(key.execution)
+    needed.nodes[key] = True
     if event.parent_node_metadata.node_id:
-        need.nodes.setdefault(NodeKey(key.execution, event.parent_node_metadata.node_id), False)
+        needed.nodes.setdefault(NodeKey(key.execution, event.parent_node_metadata.node_id), False)
     if event.parent_task_metadata.HasField("id"):
-        need.tasks.setdefault(_parent_task(event), False)
+        needed.tasks.setdefault(_parent_task(event), False)
     if event.workflow_node_metadata.HasField("execution_id"):
         child = execution_key(event.workflow_node_metadata.execution_id)
-        need.mentioned.add(child)
-        need.children.add(child)
+        needed.mentioned.add(child)
+        needed.children.add(child)
 
 
 def _parent_task(event: NodeExecutionEvent) -> TaskKey:
@@ -154,13 +154,14 @@ def _parent_task(event: NodeExecutionEvent) -> TaskKey:
 
 
 def fold_batch(events: Sequence[Event | ServiceError], rows: Rows, storage: Storage) -> Changes:
-    """Fold `events` over `rows`. An error in place of an event (it could not be read) becomes its verdict.
+    """Fold `events` over `rows`, which are updated in place.
 
-    A failure that no rule foresaw becomes Internal with the failure as its cause, for the log.
+    An error instead of an event (it could not be read) becomes its verdict. A failure that no rule foresees becomes
+    Internal with the failure as its cause, for the log.
     """
     fold = _Fold(rows, storage)
     for event in events:
-        fold.take(event)
+        fold.apply(event)
     return fold.changes
 
 
@@ -170,7 +171,7 @@ class _Fold:
         self._storage = storage
         self.changes = Changes()
 
-    def take(self, event: Event | ServiceError) -> None:
+    def apply(self, event: Event | ServiceError) -> None:
         offloads = Offloads()
         verdict: ServiceError | None = None
         try:
@@ -183,15 +184,15 @@ class _Fold:
             else:
                 verdict = event
         except ServiceError as error:
-            # With its traceback, which leads here and so back to itself, it would keep the event until a garbage
-            # collection: gigabytes of large events that are refused.
+            # Its traceback refers to this frame and so back to the error: the cycle would hold the event in memory
+            # until a garbage collection, gigabytes when large events are refused.
             verdict = error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001  # one event must not take the others with it; the listener logs it
+        except Exception as error:  # noqa: BLE001  # one event must not fail the others; the applier logs it
             verdict = Internal("the event could not be applied")
             verdict.__cause__ = error
         self.changes.verdicts.append(verdict)
         if verdict is None:
-            self.changes.offloads += offloads.rows_needed
+            self.changes.offloads += offloads.objects
 
     def _workflow(self, event: WorkflowExecutionEvent, offloads: Offloads) -> None:
         key = execution_key(event.execution_id)
@@ -204,8 +205,8 @@ class _Fold:
             self._rows.executions[key] = self.changes.executions[key] = state
 
     def _check_execution(self, key: ExecutionKey, producer: str) -> None:
-        changing = self._rows.executions.get(key)
-        cluster = self._rows.clusters.get(key) if changing is None else changing.cluster
+        changed = self._rows.executions.get(key)
+        cluster = self._rows.clusters.get(key) if changed is None else changed.cluster
         if cluster is None:
             text = identifier_text(WorkflowExecutionIdentifier(**key._asdict()))
             raise NotFound(f"Failed to get existing execution id: [{text}]")
@@ -287,5 +288,5 @@ class _Fold:
 
 
 def _replace(new: dict[int, State], old: dict[int, State], identifier: int, state: State) -> None:
-    """Keep the last state of a row; one that the batch itself made is still to be inserted."""
+    """Replace the state of a row; one that the batch itself created is still to be inserted."""
     (new if identifier in new else old)[identifier] = state

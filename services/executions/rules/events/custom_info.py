@@ -1,17 +1,17 @@
-"""The plugin's own information over the events of an attempt (events.md 4.8)."""
+"""Merge of the plugin's own information in the events of an attempt (events.md#custom-info)."""
 
 from google.protobuf.struct_pb2 import Struct
 
 
-def merge_patch(stored: Struct, told: Struct, *, present: bool) -> None:
-    """Patch `stored` in place as RFC 7386 says: null members delete, structs merge, everything else replaces.
+def merge_patch(stored: Struct, patch: Struct, *, present: bool) -> None:
+    """Patch `stored` in place by RFC 7386: null members delete, structs merge, everything else replaces.
 
-    Without a stored one (`present` is false) the new one is taken as it is, its nulls included.
+    Without a stored value (`present` is false) the patch is copied as it is, with its nulls.
     """
     if not present:
-        stored.CopyFrom(told)
+        stored.CopyFrom(patch)
         return
-    _patch(stored, told)
+    _patch(stored, patch)
 
 
 def _patch(target: Struct, patch: Struct) -> None:

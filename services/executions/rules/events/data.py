@@ -1,4 +1,7 @@
-"""Inputs and results of nodes and task attempts, by reference or inline (events.md 3.4, 3.5, 4.3, 4.4)."""
+"""Inputs and results of nodes and task attempts, by reference or inline.
+
+Rules: events.md#node-event-inputs, events.md#node-event-state, events.md#first-task-event, events.md#later-task-events.
+"""
 
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
@@ -12,16 +15,16 @@ Event = NodeExecutionEvent | TaskExecutionEvent
 
 
 def input_uri(key: Key, event: Event, storage: Storage, offloads: Offloads) -> str:
-    """URI of the inputs; inline ones are kept even when empty, which tells them from none (events.md 3.4)."""
+    """Return the URI of the inputs; inline ones are stored even when empty, unlike absent ones."""
     if event.HasField("input_data"):
         return offloads.add(_uri(key, storage, INPUTS), event.input_data.SerializeToString())
     return event.input_uri
 
 
-def keep_result(
+def set_result(
     closure: NodeExecutionClosure | TaskExecutionClosure, key: Key, event: Event, storage: Storage, offloads: Offloads
 ) -> None:
-    """Put the event's outputs or error into `closure`; what it says by reference wins over what it says inline."""
+    """Store the event's outputs or error in `closure`; outputs by reference go before inline ones."""
     if event.output_uri:
         closure.output_uri = event.output_uri
     elif event.HasField("output_data"):

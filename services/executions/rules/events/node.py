@@ -1,4 +1,4 @@
-"""Fold a node event into a node execution (events.md 3)."""
+"""Fold of a node event into a node execution (events.md#createnodeevent)."""
 
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure, NodeExecutionMetaData
 from flyteidl.core.execution_pb2 import NodeExecution
@@ -6,26 +6,26 @@ from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowNodeMetadata
 
 from services.contracts.identifiers import identifier_text
 from services.contracts.phases import NODE_TERMINAL
-from services.executions.rules.events.data import input_uri, keep_result
+from services.executions.rules.events.data import input_uri, set_result
 from services.executions.rules.events.state import NodeKey, NodeState, Offloads
 from services.executions.rules.events.storage import Storage, closure_bytes
-from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
+from services.executions.rules.events.times import between, check_occurred_at, default_started_at, recorded_at
 from services.executions.rules.events.transitions import NODE, Move
 from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
 
 _name = NodeExecution.Phase.Name
 
-# Ends of nodes that did something themselves: what was skipped or recovered took no time, and neither does the node
-# that only collects a workflow's outputs (events.md 6.2).
+# Terminal phases of nodes that did work: skipped and recovered ones took no time, nor does the end node, which only
+# collects a workflow's outputs (engine.md#single-task-node).
 _WORKED = NODE_TERMINAL - {NodeExecution.SKIPPED, NodeExecution.RECOVERED}
 _END_NODE = "end-node"
 
 
 def check_move(stored: NodeState, event: NodeExecutionEvent) -> None:
-    """Raise AlreadyExists or a typed FailedPrecondition unless the node may take the event's phase (events.md 3.3).
+    """Raise AlreadyExists or a typed FailedPrecondition unless the node may enter the event's phase.
 
-    The typed detail names the event's phase, as the reference has it.
+    The typed detail names the event's phase, as in flyteadmin (events.md#later-node-events).
     """
     move = NODE[stored.closure.phase, event.phase]
     if move is Move.AGAIN:
@@ -38,9 +38,18 @@ def check_move(stored: NodeState, event: NodeExecutionEvent) -> None:
 def fold_node(
     stored: NodeState, event: NodeExecutionEvent, storage: Storage, offloads: Offloads, *, created: bool = False
 ) -> NodeState:
-    """Return the node after `event`, which `check_move` let pass; `created` when it is the first of the node.
+    """Return the node after `event`, which has passed `check_move`.
 
-    Raises InvalidArgument without a valid occurred_at, ResourceExhausted for more than clients could receive.
+    Args:
+        stored: The node before it, from `first_state` for its first event.
+        event: The event.
+        storage: The layout of the object store.
+        offloads: Collects the objects to write.
+        created: Whether it is the node's first event.
+
+    Raises:
+        InvalidArgument: It has no valid occurred_at.
+        ResourceExhausted: The closure becomes larger than clients could receive.
     """
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     closure = NodeExecutionClosure()
@@ -48,11 +57,11 @@ def fold_node(
     if created:
         closure.created_at.CopyFrom(event.occurred_at)
     elif event.phase in _WORKED and _END_NODE not in {stored.key.node_id, stored.metadata.spec_node_id}:
-        start_unless_known(closure)
+        default_started_at(closure)
     _advance(closure, stored.key, event, storage, offloads)
     dynamic_closure_uri = stored.dynamic_closure_uri
     if event.HasField("workflow_node_metadata"):
-        _keep_child(closure, event.workflow_node_metadata)
+        _set_child(closure, event.workflow_node_metadata)
     elif event.HasField("task_node_metadata"):
         _merge_task_node_metadata(closure, event)
         dynamic_closure_uri = _dynamic_closure(stored, event, storage, offloads) or dynamic_closure_uri
@@ -73,7 +82,7 @@ def fold_node(
 def first_state(
     key: NodeKey, event: NodeExecutionEvent, parent_id: int | None, parent_task_id: int | None
 ) -> NodeState:
-    """Return the node before its first event: what no later event changes."""
+    """Return the node before its first event, with the fields that no later event changes."""
     metadata = NodeExecutionMetaData(retry_group=event.retry_group, spec_node_id=event.spec_node_id)
     return NodeState(
         key=key,
@@ -97,33 +106,33 @@ def _advance(
         if closure.HasField("started_at"):
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
         closure.deck_uri = event.deck_uri
-        keep_result(closure, key, event, storage, offloads)
+        set_result(closure, key, event, storage, offloads)
 
 
-def _keep_child(closure: NodeExecutionClosure, told: WorkflowNodeMetadata) -> None:
-    """Take the child execution unless one is known (events.md 3.3)."""
+def _set_child(closure: NodeExecutionClosure, metadata: WorkflowNodeMetadata) -> None:
+    """Set the child execution unless one is set (events.md#later-node-events)."""
     if closure.WhichOneof("target_metadata") == "workflow_node_metadata":
         return
     closure.workflow_node_metadata.SetInParent()
-    if told.HasField("execution_id"):
-        closure.workflow_node_metadata.executionId.CopyFrom(told.execution_id)
+    if metadata.HasField("execution_id"):
+        closure.workflow_node_metadata.executionId.CopyFrom(metadata.execution_id)
 
 
 def _merge_task_node_metadata(closure: NodeExecutionClosure, event: NodeExecutionEvent) -> None:
-    """Take the event's checkpoint and, with a catalog key, its cache result (events.md 3.6).
+    """Set the event's checkpoint and, with a catalog key, its cache result (events.md#task-node-metadata).
 
-    What an event without them leaves out stays; the reference erases it.
+    An event without them leaves the stored ones; in flyteadmin it erases them.
     """
-    told = event.task_node_metadata
-    kept = closure.task_node_metadata
-    kept.SetInParent()
-    if told.checkpoint_uri:
-        kept.checkpoint_uri = told.checkpoint_uri
-    if told.HasField("catalog_key"):
-        kept.cache_status = told.cache_status
-        kept.catalog_key.CopyFrom(told.catalog_key)
-    if told.dynamic_workflow.dynamic_job_spec_uri:
-        closure.dynamic_job_spec_uri = told.dynamic_workflow.dynamic_job_spec_uri
+    metadata = event.task_node_metadata
+    stored = closure.task_node_metadata
+    stored.SetInParent()
+    if metadata.checkpoint_uri:
+        stored.checkpoint_uri = metadata.checkpoint_uri
+    if metadata.HasField("catalog_key"):
+        stored.cache_status = metadata.cache_status
+        stored.catalog_key.CopyFrom(metadata.catalog_key)
+    if metadata.dynamic_workflow.dynamic_job_spec_uri:
+        closure.dynamic_job_spec_uri = metadata.dynamic_workflow.dynamic_job_spec_uri
 
 
 def _dynamic_closure(stored: NodeState, event: NodeExecutionEvent, storage: Storage, offloads: Offloads) -> str:

@@ -1,6 +1,6 @@
-"""How many nodes and tasks of an execution are in each phase, kept with every event that moves one.
+"""The numbers of nodes and tasks of an execution by phase, updated with every event that changes a phase.
 
-So a summary of a run with ten thousand nodes costs one row. Phases are told by their names.
+So a summary of an execution with ten thousand nodes costs one row. Phases are keyed by their names.
 """
 
 from collections.abc import Mapping
@@ -14,28 +14,28 @@ _TASK_PHASES = {number: name for name, number in TaskExecution.Phase.items()}
 
 @dataclass
 class PhaseCounts:
-    """The counts of one execution; no phase with a count of 0 is in them."""
+    """The counts of one execution; phases with a count of 0 are absent."""
 
     nodes: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
 
     def move_node(self, before: int | None, after: int) -> None:
-        """Count a node that went from the phase `before` (None for a new one) to `after`."""
+        """Count a node that changed from the phase `before` (None for a new one) to `after`."""
         _move(self.nodes, _NODE_PHASES, before, after)
 
     def move_task(self, before: int | None, after: int) -> None:
-        """Count an attempt of a task that went from the phase `before` (None for a new one) to `after`."""
+        """Count an attempt of a task that changed from the phase `before` (None for a new one) to `after`."""
         _move(self.tasks, _TASK_PHASES, before, after)
 
 
 def _move(counts: dict[str, int], names: Mapping[int, str], before: int | None, after: int) -> None:
-    arrived = _name(names, after)
-    counts[arrived] = counts.get(arrived, 0) + 1
+    new = _name(names, after)
+    counts[new] = counts.get(new, 0) + 1
     if before is not None:
-        left = _name(names, before)
-        counts[left] = counts.get(left, 0) - 1
-        if not counts[left]:
-            del counts[left]
+        old = _name(names, before)
+        counts[old] = counts.get(old, 0) - 1
+        if not counts[old]:
+            del counts[old]
 
 
 def _name(names: Mapping[int, str], phase: int) -> str:

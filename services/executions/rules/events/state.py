@@ -1,7 +1,7 @@
-"""Stored state as events see it: Flyte's closures beside the columns that decisions need.
+"""Stored state as the folds of events use it: Flyte's closures and the columns that rules need.
 
-A fold never changes the state it is given; it answers a new one. Columns that only mirror a closure (phase, times,
-error) are derived from it when the row is written.
+A fold never changes the state that it receives; it returns a new one. Columns that only repeat a part of the closure
+(phase, times, error) are derived from it when the row is written.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class ExecutionState:
     key: ExecutionKey
     cluster: str
     closure: ExecutionClosure
-    spec: bytes = b""  # admin.ExecutionSpec; only there when an event of the batch may assign another cluster
+    spec: bytes = b""  # admin.ExecutionSpec; empty unless an event of the batch may assign another cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,12 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class ResourceChunks:
-    """External resources that are kept beside the closure, serialized, by the number of their chunk.
+    """External resources that are stored outside the closure.
 
-    `data` holds the chunks that the events of the batch may touch, or all that the task has when it is `whole`; those
-    in `unsaved` differ from their rows.
+    Attributes:
+        data: Serialized chunks by number: those that the events of the batch may change, or all when `whole`.
+        unsaved: The numbers of the chunks that differ from their rows.
+        whole: Whether `data` has all chunks of the task.
     """
 
     data: Mapping[int, bytes]
@@ -105,7 +107,7 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class Offload:
-    """An object to be written before the state that names it is committed."""
+    """An object that must be written before the state that names it is committed."""
 
     uri: str
     data: bytes
@@ -113,11 +115,11 @@ class Offload:
 
 @dataclass
 class Offloads:
-    """Collects the objects that one event needs written."""
+    """The objects that must be written for one event."""
 
-    rows_needed: list[Offload] = field(default_factory=list)
+    objects: list[Offload] = field(default_factory=list)
 
     def add(self, uri: str, data: bytes) -> str:
-        """Ask for `data` at `uri`; answers the URI."""
-        self.rows_needed.append(Offload(uri, data))
+        """Add the object `data` at `uri` and return the URI."""
+        self.objects.append(Offload(uri, data))
         return uri

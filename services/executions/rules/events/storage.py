@@ -1,4 +1,7 @@
-"""Where data that came inline with an event is kept (events.md 2.3, 3.4, 4.3)."""
+"""URIs of the objects that store the inline data of events.
+
+Rules: events.md#workflow-event-effects, events.md#node-event-inputs, events.md#first-task-event.
+"""
 
 import hashlib
 import re
@@ -13,13 +16,13 @@ from services.executions.rules.events.state import ExecutionKey, NodeKey, TaskKe
 INPUTS = "offloaded_inputs"
 OUTPUTS = "offloaded_outputs"
 
-# Literal prefix of execution data; closures live under the configured one (executions.md 15, metadataStoragePrefix).
+# Fixed prefix of execution data; closures have the configured prefix (executions.md#settings-and-their-defaults).
 _DATA = "metadata"
 
-# Names that every object store and file system takes as part of a path; nine of them have less than the 1024 bytes that
-# Amazon S3 takes. Others (a task may be called anything) stand
-# there as their digest: an object that cannot be written would hold up its whole lane. So do names that look like a
-# digest, and those of the objects, which a file system would want for a file and a folder.
+# Names that every object store and file system accepts as a part of a path; nine of them are shorter than the 1024
+# bytes that Amazon S3 accepts. Other names (a task may have any) are replaced by their digest: an object that cannot be
+# written would block its whole lane. So are names that look like a digest, and those of the objects, because a file
+# system cannot have a file and a folder of one name.
 _SAFE = re.compile(rf"(?!(?:\.{{1,2}}|[0-9a-f]{{64}}|{INPUTS}|{OUTPUTS})$)[A-Za-z0-9._=@+-]{{1,100}}")
 
 
@@ -28,29 +31,29 @@ class Storage:
     """The layout of the object store, and whether outputs stay in the closure."""
 
     uri: Callable[..., str]
-    """Makes an absolute URI of path parts."""
+    """Returns an absolute URI for the parts of a path."""
     inline_outputs: bool = False
-    """Inline outputs stay in the closure instead of being offloaded (remoteData.inlineEventDataPolicy)."""
+    """Whether inline outputs stay in the closure instead of being offloaded (remoteData.inlineEventDataPolicy)."""
     metadata_prefix: str = METADATA_STORAGE_PREFIX
-    """Where compiled closures of dynamic workflows go (flyteadmin.metadataStoragePrefix)."""
+    """The path of compiled closures of dynamic workflows (flyteadmin.metadataStoragePrefix)."""
 
     def execution_data(self, key: ExecutionKey, name: str) -> str:
-        """URI of an execution's offloaded data."""
+        """Return the URI of an execution's offloaded data."""
         return self.uri(_DATA, *_path(*key), name)
 
     def node_data(self, key: NodeKey, name: str) -> str:
-        """URI of a node's offloaded data."""
+        """Return the URI of a node's offloaded data."""
         return self.uri(_DATA, *_path(*key.execution, key.node_id), name)
 
     def task_data(self, key: TaskKey, name: str) -> str:
-        """URI of a task attempt's offloaded data."""
+        """Return the URI of a task attempt's offloaded data."""
         node = (*key.node.execution, key.node.node_id)
         return self.uri(
             _DATA, *_path(*node, key.project, key.domain, key.name, key.version), str(key.retry_attempt), name
         )
 
     def dynamic_closure(self, key: NodeKey, data: bytes) -> str:
-        """URI of the closure that a dynamic node made, by its digest: another closure never replaces it."""
+        """Return the URI of the compiled closure of a dynamic node, by its digest: no other closure replaces it."""
         node = _path(*key.execution, key.node_id)
         return self.uri(self.metadata_prefix, *node, "dynamic", hashlib.sha256(data).hexdigest())
 
@@ -63,5 +66,5 @@ def _path(*names: str) -> tuple[str, ...]:
 
 
 def closure_bytes(closure: CompiledWorkflowClosure) -> bytes:
-    """`closure` serialized the same way each time, so that its digest tells whether it is the same."""
+    """Return `closure` serialized deterministically: equal closures have the same digest."""
     return closure.SerializeToString(deterministic=True)

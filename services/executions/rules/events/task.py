@@ -1,4 +1,4 @@
-"""Fold a task event into one attempt of a task (events.md 4)."""
+"""Fold of a task event into one attempt of a task (events.md#createtaskevent)."""
 
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from flyteidl.core.execution_pb2 import TaskExecution
@@ -8,13 +8,13 @@ from flyteidl.event.event_pb2 import TaskExecutionEvent
 from services.contracts.identifiers import identifier_text
 from services.contracts.phases import TASK_TERMINAL
 from services.executions.rules.events.custom_info import merge_patch
-from services.executions.rules.events.data import input_uri, keep_result
+from services.executions.rules.events.data import input_uri, set_result
 from services.executions.rules.events.external_resources import fold_resources, split_resources
-from services.executions.rules.events.logs import merged_logs, visible_logs
+from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offloads, TaskKey, TaskState
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.task_metadata import sort_resources
-from services.executions.rules.events.times import between, check_occurred_at, recorded_at, start_unless_known
+from services.executions.rules.events.times import between, check_occurred_at, default_started_at, recorded_at
 from services.executions.rules.events.transitions import TASK, Move
 from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
@@ -22,17 +22,17 @@ from services.kit.protobuf.size_limit import MOST_BYTES
 
 _name = TaskExecution.Phase.Name
 
-# The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a handful; beyond these
-# the oldest go.
+# The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a few; beyond this
+# number the oldest are dropped.
 MAX_REASONS = 256
 
 _REPEATS = frozenset((Move.AGAIN_UNLESS_NEWER, Move.AGAIN_ELSE_OVER))
 
 
 def check_move(stored: TaskState, event: TaskExecutionEvent) -> None:
-    """Raise AlreadyExists or a typed FailedPrecondition unless the task may take the event (events.md 4.1, 9 and 10).
+    """Raise AlreadyExists or a typed FailedPrecondition unless the attempt may take the event.
 
-    The typed detail names the event's phase, as the reference has it.
+    The typed detail names the event's phase, as in flyteadmin (events.md#task-event-checks).
     """
     phase = stored.closure.phase
     move = TASK[phase, event.phase]
@@ -55,7 +55,7 @@ def _named(event: TaskExecutionEvent) -> str:
 
 
 def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:
-    """Return the attempt that its first event makes (events.md 4.3). Logs are taken as they come, in every phase."""
+    """Return the attempt that its first event creates (events.md#first-task-event). Its logs are not filtered."""
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     closure = TaskExecutionClosure(task_type=event.task_type, event_version=event.event_version)
     closure.created_at.CopyFrom(event.occurred_at)
@@ -79,7 +79,7 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloa
 
 
 def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:
-    """Return the attempt after `event`, which `check_move` let pass (events.md 4.4)."""
+    """Return the attempt after `event`, which has passed `check_move` (events.md#later-task-events)."""
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     closure = TaskExecutionClosure()
     closure.CopyFrom(stored.closure)
@@ -87,8 +87,8 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
     if changed and event.phase == TaskExecution.RUNNING and not closure.HasField("started_at"):
         closure.started_at.CopyFrom(event.occurred_at)
     elif event.phase in TASK_TERMINAL:
-        start_unless_known(closure)
-    logs = visible_logs(merged_logs(stored.closure.logs, event.logs), event.phase)
+        default_started_at(closure)
+    logs = visible_logs(merge_logs(stored.closure.logs, event.logs), event.phase)
     del closure.logs[:]
     closure.logs.extend(logs)
     if event.HasField("custom_info"):
@@ -107,9 +107,9 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
 
 
 def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
-    """Leave out the oldest reasons of a closure that is too large; raise ResourceExhausted when it has grown still.
+    """Drop the oldest reasons of a closure that is too large; raise ResourceExhausted if it has grown all the same.
 
-    External resources that are many are not in it. How an attempt ends is always taken: that happens once.
+    Many external resources are not in it. The end of an attempt is always accepted: it happens once.
     """
     size = closure.ByteSize()
     while size > MOST_BYTES and len(closure.reasons) > 1:
@@ -130,11 +130,11 @@ def _advance(
     if event.phase in TASK_TERMINAL:
         if closure.HasField("started_at"):
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
-        keep_result(closure, key, event, storage, offloads)
+        set_result(closure, key, event, storage, offloads)
 
 
 def _add_reasons(closure: TaskExecutionClosure, event: TaskExecutionEvent) -> None:
-    """Append what the event tells; its list wins over its single reason, which repeats itself (events.md 4.5)."""
+    """Append the event's list of reasons, else its single reason unless that is repeated (events.md#task-reasons)."""
     if event.reasons:
         for reason in event.reasons:
             occurred_at = reason.occurred_at if reason.HasField("occurred_at") else None

@@ -14,12 +14,12 @@ _MICROSECONDS_PER_SECOND = 1_000_000
 
 
 def valid(timestamp: Timestamp) -> bool:
-    """Whether `timestamp` lies in the years 1 to 9999 and its nanoseconds in one second."""
+    """Return whether `timestamp` is in the years 1 to 9999 and its nanoseconds are less than a second."""
     return FIRST_SECOND <= timestamp.seconds <= LAST_SECOND and 0 <= timestamp.nanos < NANOS_PER_SECOND
 
 
 def check_occurred_at(timestamp: Timestamp, *, present: bool) -> None:
-    """Raise InvalidArgument for an absent or impossible occurred_at (events.md 2.1 number 10, 11 number 14)."""
+    """Raise InvalidArgument for an absent or impossible occurred_at (events.md#workflow-event-checks)."""
     if not present:
         raise InvalidArgument("missing occurred_at")
     if not valid(timestamp):
@@ -27,33 +27,33 @@ def check_occurred_at(timestamp: Timestamp, *, present: bool) -> None:
 
 
 def recorded_at(occurred_at: Timestamp, reported_at: Timestamp) -> Timestamp:
-    """When the state was reported, or when it occurred if the report has no (or a zero) time (events.md 3.2)."""
+    """Return the time of the report, or of the event if that is absent or zero (events.md#first-node-event)."""
     return reported_at if valid(reported_at) and reported_at.seconds > 0 else occurred_at
 
 
 def between(start: Timestamp, end: Timestamp) -> Duration:
-    """`end` less `start`; negative when the clocks say so. Both parts carry one sign, as protobuf asks."""
+    """Return `end` - `start`, which may be negative. Both of its parts have the same sign, as protobuf requires."""
     total = nanoseconds(end) - nanoseconds(start)
     sign = -1 if total < 0 else 1
     seconds, nanos = divmod(abs(total), NANOS_PER_SECOND)
     return Duration(seconds=sign * seconds, nanos=sign * nanos)
 
 
-def start_unless_known(closure: TaskExecutionClosure | NodeExecutionClosure | ExecutionClosure) -> None:
-    """Let what has ended have started when it was created, unless it was seen running.
+def default_started_at(closure: TaskExecutionClosure | NodeExecutionClosure | ExecutionClosure) -> None:
+    """Set started_at to created_at unless it is set.
 
-    Short work goes from QUEUED to its end between two looks of the engine. The reference leaves such work without
-    start and duration.
+    Short work goes from QUEUED to its end between two polls of the engine. In flyteadmin it has no start and no
+    duration (differences.md#events).
     """
     if not closure.HasField("started_at") and closure.HasField("created_at"):
         closure.started_at.CopyFrom(closure.created_at)
 
 
 def nanoseconds(value: Timestamp | Duration) -> int:
-    """`value` in nanoseconds."""
+    """Return `value` in nanoseconds."""
     return value.seconds * NANOS_PER_SECOND + value.nanos
 
 
 def microseconds(timestamp: Timestamp) -> int:
-    """`timestamp` in microseconds, which is what a timestamptz column keeps."""
+    """Return `timestamp` in microseconds, the precision of timestamptz."""
     return timestamp.seconds * _MICROSECONDS_PER_SECOND + timestamp.nanos // _NANOS_PER_MICROSECOND

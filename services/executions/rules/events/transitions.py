@@ -1,6 +1,7 @@
-"""Which phase may follow which, as data (events.md 2.1, 3.3, 4.1).
+"""The transitions between phases, as data.
 
-One cell for every pair of stored phase and phase of an event. What a cell makes of the event is told in `verdicts`.
+Each pair of a stored phase and an event's phase has a move; the folds turn it into a verdict.
+Rules: events.md#workflow-phases, events.md#later-node-events, events.md#task-event-checks.
 """
 
 from enum import Enum
@@ -11,19 +12,19 @@ from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL
 
 
 class Move(Enum):
-    """What a stored phase says to the phase of an event."""
+    """What happens to an event's phase, given the stored phase."""
 
     APPLY = "ok"
-    LATE = "late"  # accepted and without effect: a phase that has been passed may not come back
+    LATE = "late"  # OK without effect: an earlier phase does not come back
     AGAIN = "again"  # recorded already
     AGAIN_UNLESS_NEWER = "newer"  # recorded already, unless the event's phase version is higher
-    AGAIN_ELSE_OVER = "last"  # the same in a terminal phase: a higher version is told that it is over
-    REFUSED = "refused"  # the reference answers it untyped, and so do we: the engine tells the two apart
+    AGAIN_ELSE_OVER = "last"  # the same in a terminal phase: a higher version is refused like OVER
+    REFUSED = "refused"  # refused without a typed detail, as in flyteadmin: the engine distinguishes it from OVER
     OVER = "over"  # the stored phase is terminal
 
 
-# Rows: stored. Columns: event, in the order of the rows. Events that would turn an execution back are taken as late
-# ones; the reference lets them overwrite the phase (events.md 2.1 [DO], 11 number 13).
+# Rows: stored. Columns: event, in the order of the rows. Events that would take an execution back to a former phase are
+# late; in flyteadmin they overwrite the phase (differences.md#events).
 _WORKFLOW = """
 UNDEFINED   again   ok      ok      ok      ok      ok      ok      ok      ok      ok
 QUEUED      late    ok      ok      ok      ok      ok      ok      ok      ok      ok
@@ -56,14 +57,14 @@ def _task_move(*, same: bool, terminal: bool) -> Move:
 
 WORKFLOW: dict[tuple[int, int], Move] = _read(_WORKFLOW)
 
-# Phases of nodes come in any order until one is terminal (events.md 3.3).
+# Phases of nodes come in any order until one is terminal (events.md#later-node-events).
 NODE: dict[tuple[int, int], Move] = {
     (stored, event): Move.AGAIN if stored == event else Move.OVER if stored in NODE_TERMINAL else Move.APPLY
     for stored in NodeExecution.Phase.values()
     for event in NodeExecution.Phase.values()
 }
 
-# The same for tasks, whose phases repeat with a rising version (events.md 4.1).
+# The same for tasks, whose phases repeat with a rising version (events.md#phase-versions).
 TASK: dict[tuple[int, int], Move] = {
     (stored, event): _task_move(same=stored == event, terminal=stored in TASK_TERMINAL)
     for stored in TaskExecution.Phase.values()

@@ -1,4 +1,4 @@
-"""Fold a workflow event into an execution (events.md 2)."""
+"""Fold of a workflow event into an execution (events.md#createworkflowevent)."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
 from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.storage import OUTPUTS, Storage
-from services.executions.rules.events.times import between, check_occurred_at, start_unless_known
+from services.executions.rules.events.times import between, check_occurred_at, default_started_at
 from services.executions.rules.events.transitions import WORKFLOW, Move
 from services.executions.rules.events.verdicts import UNNAMED_PRODUCERS, already_over, check_producer
 from services.kit.errors import AlreadyExists, FailedPrecondition
@@ -19,17 +19,21 @@ _name = WorkflowExecution.Phase.Name
 
 
 def reassigns(event: WorkflowExecutionEvent) -> bool:
-    """Whether `event` takes the execution over for its producer's cluster (events.md 2.2)."""
+    """Return whether `event` assigns the execution to its producer's cluster (events.md#producer-check)."""
     return event.phase == WorkflowExecution.QUEUED and event.producer_id not in UNNAMED_PRODUCERS
 
 
 def fold_workflow(
     stored: ExecutionState, event: WorkflowExecutionEvent, storage: Storage, offloads: Offloads
 ) -> ExecutionState:
-    """Return the execution after `event`; the very same one when the event is late.
+    """Return the execution after `event`; `stored` itself when the event is late.
 
-    Raises AlreadyExists, FailedPrecondition (typed when terminal or of another cluster), InvalidArgument; in the order
-    of events.md 2.1.
+    The checks are in the order of events.md#workflow-event-checks.
+
+    Raises:
+        AlreadyExists: The phase is recorded already.
+        FailedPrecondition: The transition is refused; typed if `stored` is terminal or of another cluster.
+        InvalidArgument: The event has no valid occurred_at.
     """
     phase = stored.closure.phase
     move = WORKFLOW[phase, event.phase]
@@ -48,7 +52,7 @@ def fold_workflow(
     closure = ExecutionClosure()
     closure.CopyFrom(stored.closure)
     _advance(closure, event)
-    _keep_result(closure, stored, event, storage, offloads)
+    _set_result(closure, stored, event, storage, offloads)
     if reassigns(event):
         return replace(stored, closure=closure, cluster=event.producer_id, spec=_assigned(stored.spec, event))
     return replace(stored, closure=closure)
@@ -69,20 +73,21 @@ def _advance(closure: ExecutionClosure, event: WorkflowExecutionEvent) -> None:
     closure.updated_at.CopyFrom(event.occurred_at)
     if event.phase == WorkflowExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
-    if event.phase == WorkflowExecution.SUCCEEDED:  # what failed or was aborted may never have run (executions.md 2.11)
-        start_unless_known(closure)
+    # Executions that failed or were aborted may never have run (executions.md#refusal-by-an-engine).
+    if event.phase == WorkflowExecution.SUCCEEDED:
+        default_started_at(closure)
     if event.phase in WORKFLOW_TERMINAL and closure.HasField("started_at"):
         closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
 
 
-def _keep_result(
+def _set_result(
     closure: ExecutionClosure,
     stored: ExecutionState,
     event: WorkflowExecutionEvent,
     storage: Storage,
     offloads: Offloads,
 ) -> None:
-    """Store what the event brings, in any phase; without a result the former one (an abort's cause) stays."""
+    """Set the event's result, in any phase; without one the former result (an abort's cause) stays."""
     if event.output_uri:
         closure.outputs.uri = event.output_uri
     elif event.HasField("output_data"):

@@ -1,4 +1,4 @@
-"""A whole batch: each event stands alone, and later ones see what earlier ones made."""
+"""The fold of a batch: a refusal does not affect the others, and later events see the effects of earlier ones."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def codes(changes: Changes) -> list[str]:
     return ["OK" if verdict is None else verdict.code.name for verdict in changes.verdicts]
 
 
-def test_a_whole_execution_in_one_batch() -> None:
+def test_a_batch_applies_a_whole_execution() -> None:
     events: list[Event] = [
         workflow_event("RUNNING", 1),
         node_event("QUEUED", 2),
@@ -55,7 +55,7 @@ def test_a_whole_execution_in_one_batch() -> None:
     assert not changes.tasks
 
 
-def test_a_refused_event_is_not_kept_by_its_verdict() -> None:
+def test_a_verdict_does_not_hold_its_event_in_memory() -> None:
     memory = Memory()
     memory.take([node_event("QUEUED"), node_event("RUNNING")])
     (verdict,) = memory.take([node_event("RUNNING")]).verdicts
@@ -63,7 +63,7 @@ def test_a_refused_event_is_not_kept_by_its_verdict() -> None:
     assert verdict.__traceback__ is None
 
 
-def test_one_bad_event_does_not_harm_the_others() -> None:
+def test_a_bad_event_does_not_affect_the_others() -> None:
     unreadable = read_event(BatchedEvent(Kind.NODE, b"\xff"))
     assert isinstance(unreadable, InvalidArgument)
     changes = Memory().take([node_event("QUEUED"), unreadable, node_event("QUEUED", None, "n1"), node_event("RUNNING")])
@@ -71,7 +71,7 @@ def test_one_bad_event_does_not_harm_the_others() -> None:
     assert [node.key.node_id for node in changes.new_nodes.values()] == ["n0"]
 
 
-def test_a_failure_no_rule_foresaw_is_internal_and_keeps_its_cause() -> None:
+def test_an_unforeseen_failure_is_internal_and_has_its_cause() -> None:
     broken = node_event("QUEUED", node="n1")
     broken.phase = 99  # type: ignore[assignment]  # the wire allows any number
     memory = Memory()
@@ -98,14 +98,14 @@ def test_a_failure_no_rule_foresaw_is_internal_and_keeps_its_cause() -> None:
         ),
     ],
 )
-def test_what_is_truly_missing_is_not_found(event: Event) -> None:
+def test_an_event_with_a_missing_parent_is_not_found(event: Event) -> None:
     changes = Memory().take([event])
     assert codes(changes) == ["NOT_FOUND"]
     assert changes == Changes(changes.verdicts)
 
 
 def test_an_incomplete_parent_task_is_an_invalid_argument() -> None:
-    """Also of a node whose parent node is not known: NOT_FOUND would end the execution (events.md 1.3)."""
+    """Also if the parent node is missing: NOT_FOUND would end the execution (events.md#reactions-of-the-engine)."""
     task = ParentTaskExecutionMetadata(id={"task_id": TASK})
     node = ParentNodeExecutionMetadata(node_id="unknown")
     events: list[Event] = [
@@ -115,7 +115,7 @@ def test_an_incomplete_parent_task_is_an_invalid_argument() -> None:
     assert codes(Memory().take(events)) == ["INVALID_ARGUMENT"] * 2
 
 
-def test_parents_made_in_the_same_batch_are_found() -> None:
+def test_parents_created_in_the_same_batch_are_found() -> None:
     parent = ParentNodeExecutionMetadata(node_id="n0")
     task = ParentTaskExecutionMetadata(
         id={"task_id": TASK, "node_execution_id": {"node_id": "n0", "execution_id": EXECUTION}}
@@ -156,7 +156,7 @@ def test_nodes_and_tasks_of_another_cluster_are_refused_in_every_phase() -> None
         assert detail.incompatible_cluster.cluster == "c2"
 
 
-def test_a_takeover_holds_for_the_rest_of_the_batch() -> None:
+def test_a_reassignment_applies_to_the_rest_of_the_batch() -> None:
     changes = Memory(cluster="c1").take(
         [
             workflow_event("QUEUED", producer_id="c2"),
@@ -167,7 +167,7 @@ def test_a_takeover_holds_for_the_rest_of_the_batch() -> None:
     assert codes(changes) == ["OK", "OK", "FAILED_PRECONDITION"]
 
 
-def test_a_takeover_changes_the_cluster_in_the_spec_and_nothing_else_whatever_comes_with_it() -> None:
+def test_a_reassignment_changes_only_the_cluster_in_the_spec() -> None:
     spec = ExecutionSpec(metadata={"principal": "me"})
     stored = replace(execution_state(cluster="c1"), spec=spec.SerializeToString())
     memory = Memory(executions=[stored])
@@ -176,19 +176,19 @@ def test_a_takeover_changes_the_cluster_in_the_spec_and_nothing_else_whatever_co
     assert ExecutionSpec.FromString(memory.rows.executions[EXECUTION_KEY].spec) == spec
 
 
-def test_only_a_takeover_reads_the_spec() -> None:
+def test_the_spec_is_needed_for_a_reassignment_only() -> None:
     assert rows_needed([workflow_event("RUNNING", producer_id="c")]).executions == {EXECUTION_KEY: False}
     assert rows_needed([workflow_event("QUEUED", producer_id="c")]).executions == {EXECUTION_KEY: True}
     assert rows_needed([node_event("QUEUED"), workflow_event("QUEUED")]).mentioned == set()
 
 
-def test_refused_events_ask_for_no_objects() -> None:
+def test_refused_events_write_no_objects() -> None:
     memory = Memory()
     memory.take([node_event("SUCCEEDED")])
     assert not memory.take([node_event("SUCCEEDED", output_data={}), node_event("FAILED", input_data={})]).offloads
 
 
-def test_a_repeat_is_recorded_already() -> None:
+def test_a_repeated_event_already_exists() -> None:
     memory = Memory()
     first = memory.take([node_event("QUEUED"), node_event("QUEUED")])
     assert first.verdicts[0] is None
@@ -196,7 +196,7 @@ def test_a_repeat_is_recorded_already() -> None:
     assert codes(memory.take([node_event("QUEUED", 99)])) == [Code.ALREADY_EXISTS.name]
 
 
-def test_the_message_names_what_is_missing() -> None:
+def test_the_message_names_the_missing_entity() -> None:
     (verdict,) = Memory().take([task_event("RUNNING", node="n9")]).verdicts
     assert isinstance(verdict, NotFound)
     assert "n9" in verdict.message
@@ -223,7 +223,7 @@ def test_the_message_names_what_is_missing() -> None:
         ),
     ],
 )
-def test_what_is_missing_is_named_as_the_reference_names_it(event: Event, message: str) -> None:
+def test_a_missing_entity_is_named_as_in_flyteadmin(event: Event, message: str) -> None:
     memory = Memory()
     assert codes(memory.take([node_event("QUEUED", node="n1")])) == ["OK"]
     (verdict,) = memory.take([event]).verdicts

@@ -1,4 +1,4 @@
-"""External resources in chunks: clients find what they would find in one list, and an event touches few chunks."""
+"""External resources in chunks: clients receive the same as from one list, and an event changes few chunks."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ MANY = INLINE_RESOURCES + 1
 
 
 class Row:
-    """A task's row and those of its chunks, read and written by batches as the store does it."""
+    """A task's row and those of its chunks, read and written by batches as in the store."""
 
     def __init__(self) -> None:
         self.closure: bytes | None = None
@@ -37,7 +37,7 @@ class Row:
         self.written: set[int] = set()  # chunks that the last batch wrote
 
     def take(self, events: Iterable[TaskExecutionEvent]) -> Iterator[TaskExecutionEvent]:
-        """Apply a batch; yields the events that were accepted."""
+        """Apply a batch and yield the accepted events."""
         events = list(events)
         state = self._read(events)
         for event in events:
@@ -53,8 +53,8 @@ class Row:
         if state is not None:
             self._write(state)
 
-    def found(self) -> TaskExecutionClosure:
-        """What a client finds."""
+    def whole_closure(self) -> TaskExecutionClosure:
+        """Return the closure that clients receive."""
         chunks = b"".join(self.chunks[number] for number in sorted(self.chunks)) if self.chunked else None
         return TaskExecutionClosure.FromString(whole_closure(self.closure or b"", chunks))
 
@@ -79,11 +79,11 @@ class Row:
 
 
 def resources(row: Row) -> list[ExternalResourceInfo]:
-    return list(row.found().metadata.external_resources)
+    return list(row.whole_closure().metadata.external_resources)
 
 
-def places(row: Row) -> list[tuple[int, int]]:
-    return [(entry.index, entry.retry_attempt) for entry in resources(row)]
+def keys(row: Row) -> list[tuple[int, int]]:
+    return [(info.index, info.retry_attempt) for info in resources(row)]
 
 
 def apply(row: Row, *events: TaskExecutionEvent) -> None:
@@ -125,7 +125,7 @@ EVENTS = st.lists(st.builds(task_event, PHASE, version=st.integers(0, 5), metada
 
 @settings(max_examples=300)
 @given(EVENTS, st.lists(st.integers(1, 4), max_size=12))
-def test_clients_find_what_one_list_of_all_would_hold(events: list[TaskExecutionEvent], cuts: list[int]) -> None:
+def test_clients_receive_the_resources_of_the_model(events: list[TaskExecutionEvent], cuts: list[int]) -> None:
     row, expected = Row(), ResourceList()
     position = 0
     for size in [*cuts, len(events)]:
@@ -133,7 +133,7 @@ def test_clients_find_what_one_list_of_all_would_hold(events: list[TaskExecution
             expected.take(event)
         position += size
         assert resources(row) == expected.resources
-        assert row.found().HasField("metadata") == expected.present
+        assert row.whole_closure().HasField("metadata") == expected.present
 
 
 def test_few_resources_stay_in_the_closure() -> None:
@@ -144,7 +144,7 @@ def test_few_resources_stay_in_the_closure() -> None:
     apply(row, task_event("RUNNING", version=1, metadata=told(resource(0, 1))))
     assert row.chunked
     assert not TaskExecutionClosure.FromString(row.closure or b"").metadata.external_resources
-    assert places(row) == [(0, 0), (0, 1), *((index, 0) for index in range(1, INLINE_RESOURCES))]
+    assert keys(row) == [(0, 0), (0, 1), *((index, 0) for index in range(1, INLINE_RESOURCES))]
 
 
 def test_an_event_reads_and_writes_only_the_chunks_of_its_indexes() -> None:
@@ -160,42 +160,42 @@ def test_an_event_reads_and_writes_only_the_chunks_of_its_indexes() -> None:
     assert row.written == touched
 
 
-def test_a_chunk_that_an_event_leaves_as_it_was_is_not_written() -> None:
+def test_an_unchanged_chunk_is_not_written() -> None:
     row = Row()
-    everything = told(*(resource(index, phase="SUCCEEDED") for index in range(MANY)))
-    apply(row, task_event("RUNNING", metadata=everything))
-    apply(row, task_event("SUCCEEDED", metadata=everything))
+    all_succeeded = told(*(resource(index, phase="SUCCEEDED") for index in range(MANY)))
+    apply(row, task_event("RUNNING", metadata=all_succeeded))
+    apply(row, task_event("SUCCEEDED", metadata=all_succeeded))
     assert row.written == set()
 
 
-def test_a_change_of_the_tasks_phase_filters_the_logs_of_resources_that_its_event_does_not_tell() -> None:
+def test_a_change_of_the_tasks_phase_filters_the_logs_of_all_resources() -> None:
     log = TaskLog(uri="a", HideOnceFinished=True)
     row = Row()
     apply(row, task_event("RUNNING", metadata=told(*(resource(index, logs=[log]) for index in range(MANY)))))
     apply(row, task_event("RUNNING", version=1, metadata=told(resource(0))))
-    assert [list(entry.logs) for entry in resources(row)] == [[log]] * MANY
+    assert [list(info.logs) for info in resources(row)] == [[log]] * MANY
     apply(row, task_event("SUCCEEDED"))
-    assert [list(entry.logs) for entry in resources(row)] == [[]] * MANY
+    assert [list(info.logs) for info in resources(row)] == [[]] * MANY
 
 
-def test_resources_without_an_index_stay_apart_at_first_and_in_order() -> None:
+def test_resources_without_an_index_of_the_first_event_are_not_merged() -> None:
     row = Row()
     apply(row, task_event("RUNNING", metadata=told(*(resource(0, external_id=str(n)) for n in range(MANY)))))
     apply(row, task_event("RUNNING", version=1, metadata=told(resource(0, external_id="x"))))
-    assert [entry.external_id for entry in resources(row)] == ["x", *map(str, range(1, MANY))]
+    assert [info.external_id for info in resources(row)] == ["x", *map(str, range(1, MANY))]
 
 
-def test_what_the_former_release_left_in_the_closure_is_moved_by_the_next_event() -> None:
+def test_resources_in_the_closure_of_a_former_release_are_moved_by_the_next_event() -> None:
     row = Row()
     metadata = told(*map(resource, range(MANY)))
     row.closure = TaskExecutionClosure(phase="RUNNING", metadata=metadata).SerializeToString()
-    assert row.found().metadata == metadata
+    assert row.whole_closure().metadata == metadata
     apply(row, task_event("RUNNING", version=1))
     assert row.chunked
-    assert row.found().metadata == metadata
+    assert row.whole_closure().metadata == metadata
 
 
-def test_what_the_former_release_adds_during_an_update_is_merged() -> None:
+def test_resources_that_a_former_release_adds_during_an_update_are_merged() -> None:
     row = Row()
     apply(row, task_event("RUNNING", metadata=told(*(resource(index, external_id="a") for index in range(MANY)))))
     closure = TaskExecutionClosure.FromString(row.closure or b"")
@@ -203,19 +203,19 @@ def test_what_the_former_release_adds_during_an_update_is_merged() -> None:
     row.closure = closure.SerializeToString()
     expected = [(0, 0), (1, 0), (1, 1), *((index, 0) for index in range(2, MANY + 1))]
     for _ in range(2):
-        assert places(row) == expected
+        assert keys(row) == expected
         assert (resources(row)[1].external_id, resources(row)[1].phase) == ("a", TaskExecution.RUNNING)
         apply(row, task_event("RUNNING", version=row.version + 1, metadata=told(resource(5))))
         assert not TaskExecutionClosure.FromString(row.closure).metadata.external_resources
 
 
-def test_metadata_stands_once_in_an_answer() -> None:
+def test_metadata_is_in_the_whole_closure_once() -> None:
     row = Row()
     metadata = told(*map(resource, range(MANY)))
     metadata.generated_name = "g"
     apply(row, task_event("RUNNING", metadata=metadata))
     chunks = b"".join(row.chunks[number] for number in sorted(row.chunks))
-    answer = whole_closure(row.closure or b"", chunks)
-    assert answer.endswith(chunks)
-    assert answer.count(b"\x0a\x01g") == 1
-    assert row.found().metadata == metadata
+    whole = whole_closure(row.closure or b"", chunks)
+    assert whole.endswith(chunks)
+    assert whole.count(b"\x0a\x01g") == 1
+    assert row.whole_closure().metadata == metadata

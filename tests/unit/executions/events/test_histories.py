@@ -1,4 +1,4 @@
-"""Histories of events at random: whatever the batches, the rules do what the page says, one event after the other."""
+"""Random histories of events: batches of any size have the effects of the model, which applies single events."""
 
 from collections.abc import Sequence
 from random import Random
@@ -16,22 +16,22 @@ from hypothesis import strategies as st
 
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.events.rules.checks import check_node_event, check_task_event, check_workflow_event
-from services.executions.events import row_cache as memory_rules
+from services.executions.events import row_cache
 from services.executions.rules.events.batch import read_event
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.protobuf.readable import WRITTEN, Unreadable
 from tests.support.event_histories import Request, any_request
 from tests.support.event_makers import INLINE, STORAGE, batched, node_event, task_event, workflow_event
-from tests.support.event_memory import Memory, Replica, answer
+from tests.support.event_memory import Memory, Replica, verdict_of
 from tests.support.event_model import Model
-from tests.support.event_model_checks import OK, Answer
+from tests.support.event_model_checks import OK, Verdict
 from tests.support.event_values import MAX_OUTPUT_BYTES
 from tests.support.plain import Plain, plain
 
 ABORTING = ExecutionClosure(phase="ABORTING", abort_metadata={"cause": "enough", "principal": "me"})
 SPEC = ExecutionSpec(metadata={"principal": "me"}).SerializeToString()
-# Of a cluster without a name, of one with, one that a user is aborting. "gone" was never made.
+# One without a cluster, one with, one that a user is aborting. "gone" does not exist.
 STORED = [
     ExecutionState(ExecutionKey("p", "d", "e0"), "", ExecutionClosure(), SPEC),
     ExecutionState(ExecutionKey("p", "d", "e1"), "c1", ExecutionClosure(), SPEC),
@@ -74,28 +74,28 @@ def check(request: Request) -> None:
         check_task_event(request, MAX_OUTPUT_BYTES)
 
 
-def take(memory: Memory, requests: Sequence[Request]) -> list[Answer]:
-    """Send `requests` as one batch: what is refused before it travels is not in it."""
-    answers: dict[int, Answer] = {}
-    travelling = {}
-    for place, request in enumerate(requests):
+def take(memory: Memory, requests: Sequence[Request]) -> list[Verdict]:
+    """Send `requests` as one batch, without those that the checks of the events service refuse."""
+    verdicts: dict[int, Verdict] = {}
+    accepted = {}
+    for position, request in enumerate(requests):
         try:
             check(request)
         except ServiceError as error:
-            answers[place] = answer(error)
+            verdicts[position] = verdict_of(error)
         else:
-            travelling[place] = read_event(batched(request.event))
-    if travelling:
-        verdicts = memory.take(list(travelling.values())).verdicts
-        answers |= dict(zip(travelling, map(answer, verdicts), strict=True))
-    return [answers[place] for place in range(len(requests))]
+            accepted[position] = read_event(batched(request.event))
+    if accepted:
+        errors = memory.take(list(accepted.values())).verdicts
+        verdicts |= dict(zip(accepted, map(verdict_of, errors), strict=True))
+    return [verdicts[position] for position in range(len(requests))]
 
 
-def take_in_batches(memory: Memory, requests: Sequence[Request], sizes: Sequence[int]) -> list[Answer]:
-    answers: list[Answer] = []
+def take_in_batches(memory: Memory, requests: Sequence[Request], sizes: Sequence[int]) -> list[Verdict]:
+    verdicts: list[Verdict] = []
     for size in [*sizes, len(requests)]:
-        answers += take(memory, requests[len(answers) : len(answers) + size])
-    return answers
+        verdicts += take(memory, requests[len(verdicts) : len(verdicts) + size])
+    return verdicts
 
 
 def assert_same(memory: Memory, model: Model) -> None:
@@ -106,7 +106,7 @@ def assert_same(memory: Memory, model: Model) -> None:
     assert memory.rows.counts == memory.recounted()
 
 
-def everything(memory: Memory) -> Plain:
+def all_state(memory: Memory) -> Plain:
     return {
         "executions": memory.executions(),
         "nodes": memory.nodes(),
@@ -118,35 +118,31 @@ def everything(memory: Memory) -> Plain:
 
 @settings(max_examples=150)
 @given(HISTORIES, CUTS, st.booleans())
-def test_batches_do_what_the_page_says_of_one_event_after_the_other(
-    history: list[Request], sizes: list[int], inline: bool
-) -> None:
+def test_batches_have_the_effects_of_single_events(history: list[Request], sizes: list[int], inline: bool) -> None:
     memory, model = new_memory(inline=inline), new_model(inline=inline)
-    answers = take_in_batches(memory, history, sizes)
-    assert answers == [model.take(request) for request in history]
+    verdicts = take_in_batches(memory, history, sizes)
+    assert verdicts == [model.take(request) for request in history]
     assert_same(memory, model)
 
 
 @given(HISTORIES, CUTS, CUTS)
-def test_where_a_history_is_cut_makes_no_difference(
-    history: list[Request], sizes: list[int], others: list[int]
-) -> None:
+def test_the_sizes_of_batches_make_no_difference(history: list[Request], sizes: list[int], others: list[int]) -> None:
     one, other, single = new_memory(), new_memory(), new_memory()
-    answers = take_in_batches(one, history, sizes)
-    assert answers == take_in_batches(other, history, others)
-    assert answers == take_in_batches(single, history, [1] * len(history))
-    assert everything(one) == everything(other) == everything(single)
+    verdicts = take_in_batches(one, history, sizes)
+    assert verdicts == take_in_batches(other, history, others)
+    assert verdicts == take_in_batches(single, history, [1] * len(history))
+    assert all_state(one) == all_state(other) == all_state(single)
 
 
 @pytest.mark.parametrize("most_rows", [1, 2])
-def test_what_replicas_remember_makes_no_difference(monkeypatch: pytest.MonkeyPatch, most_rows: int) -> None:
-    """Two replicas take turns; each execution has a lane, and each replica remembers hardly anything."""
-    monkeypatch.setattr(memory_rules, "MOST_ROWS", most_rows)
+def test_the_row_caches_of_replicas_make_no_difference(monkeypatch: pytest.MonkeyPatch, most_rows: int) -> None:
+    """Two replicas take turns; each execution has a lane, and each row cache is tiny."""
+    monkeypatch.setattr(row_cache, "MOST_ROWS", most_rows)
     for seed in range(200):
         pick = Random(seed)  # noqa: S311  # the same histories at every run
-        requests = [request for request in (any_request(pick, NAMES) for _ in range(60)) if travels(request)]
+        requests = [request for request in (any_request(pick, NAMES) for _ in range(60)) if passes_checks(request)]
         store, model = new_memory(), new_model()
-        replicas, left = (Replica(store), Replica(store)), dict[str, int]()
+        replicas, cursors = (Replica(store), Replica(store)), dict[str, int]()
         while requests:
             batches: dict[str, list[Request]] = {}
             for request in requests[: pick.randrange(1, 8)]:
@@ -154,12 +150,12 @@ def test_what_replicas_remember_makes_no_difference(monkeypatch: pytest.MonkeyPa
             for lane, batch in batches.items():
                 events = [read_event(batched(request.event)) for request in batch]
                 replica = replicas[pick.choice((0, 0, 0, 1))]
-                answers = list(map(answer, replica.take(lane, events, left).verdicts))
-                assert answers == [model.take(request) for request in batch], seed
+                verdicts = list(map(verdict_of, replica.take(lane, events, cursors).verdicts))
+                assert verdicts == [model.take(request) for request in batch], seed
         assert_same(store, model)
 
 
-def travels(request: Request) -> bool:
+def passes_checks(request: Request) -> bool:
     try:
         check(request)
     except ServiceError:
@@ -176,36 +172,36 @@ def execution_of(request: Request) -> str:
 
 
 @given(HISTORIES, CUTS)
-def test_an_event_sent_twice_counts_once(history: list[Request], sizes: list[int]) -> None:
-    """As the engine does when it got no answer. QUEUED and late phases of executions are OK again, without effect."""
+def test_an_event_sent_twice_is_applied_once(history: list[Request], sizes: list[int]) -> None:
+    """An engine repeats an event without response. QUEUED and late phases of executions are OK again."""
     once, twice = new_memory(), new_memory()
-    answers = take_in_batches(once, history, sizes)
+    verdicts = take_in_batches(once, history, sizes)
     doubled = take_in_batches(twice, [request for request in history for _ in range(2)], sizes)
-    assert doubled[::2] == answers
-    for request, first, second in zip(history, answers, doubled[1::2], strict=True):
+    assert doubled[::2] == verdicts
+    for request, first, second in zip(history, verdicts, doubled[1::2], strict=True):
         if first == OK and not (isinstance(request, WorkflowExecutionEventRequest) and second == OK):
             assert second == ("ALREADY_EXISTS", {})
         elif first != OK:
             assert second == first
-    assert everything(once) == everything(twice)
+    assert all_state(once) == all_state(twice)
 
 
 @given(HISTORIES, CUTS)
-def test_what_is_over_takes_nothing_more(history: list[Request], sizes: list[int]) -> None:
-    """Every event that was taken comes again after the end: it is recorded already or told, typed, that it is over."""
+def test_a_terminal_state_accepts_no_event(history: list[Request], sizes: list[int]) -> None:
+    """Every accepted event that is repeated after the end is ALREADY_EXISTS or a typed FAILED_PRECONDITION."""
     memory = new_memory()
-    answers = take_in_batches(memory, history, sizes)
-    taken = [request for request, told in zip(history, answers, strict=True) if told == OK]
+    verdicts = take_in_batches(memory, history, sizes)
+    taken = [request for request, verdict in zip(history, verdicts, strict=True) if verdict == OK]
     last = ends(memory)
     assert take(memory, last) == [OK] * len(last)
-    before = everything(memory)
+    before = all_state(memory)
     for code, reason in take_in_batches(memory, taken + last, sizes):
         assert code == "ALREADY_EXISTS" or (code == "FAILED_PRECONDITION" and reason)
-    assert everything(memory) == before
+    assert all_state(memory) == before
 
 
 def ends(memory: Memory) -> list[Request]:
-    """The last event of everything that is not over."""
+    """Return a terminal event for everything that has not ended."""
     rows = memory.rows
     executions = [state.key for state in rows.executions.values() if state.closure.phase not in WORKFLOW_TERMINAL]
     nodes = [state.key for state in rows.nodes.values() if state.closure.phase not in NODE_TERMINAL]

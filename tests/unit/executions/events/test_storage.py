@@ -1,4 +1,4 @@
-"""Where data of events lies: names that senders choose never put one object into the place of another."""
+"""URIs of offloaded data: names that senders choose never give two objects one path."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ ODD = "a task/of any name"
 NAMES = ("n0", INPUTS, OUTPUTS, "dynamic", "..", ODD, hashlib.sha256(ODD.encode()).hexdigest())
 
 
-def test_no_object_lies_in_the_place_of_another_or_of_its_folder() -> None:
+def test_objects_never_have_the_path_of_another_object_or_of_its_folder() -> None:
     execution = ExecutionKey("p", "d", "e")
     nodes = [NodeKey(execution, name) for name in NAMES]
     tasks = [TaskKey(node, name, "d", name, name, 0) for node in nodes for name in NAMES]
@@ -24,7 +24,7 @@ def test_no_object_lies_in_the_place_of_another_or_of_its_folder() -> None:
     assert not folders & set(uris)
 
 
-def test_the_longest_names_make_a_path_that_every_store_takes() -> None:
+def test_the_longest_path_is_accepted_by_every_store() -> None:
     long = "x" * 255
     task = TaskKey(NodeKey(ExecutionKey(long, long, long), long), long, long, long, long, 2**32 - 1)
     uri = STORAGE.task_data(task, OUTPUTS)

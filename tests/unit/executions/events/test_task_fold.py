@@ -1,4 +1,4 @@
-"""What a task event leaves in an attempt (events.md 4.2 to 4.9)."""
+"""The fold of a task event into an attempt (events.md#createtaskevent)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from services.executions.rules.events.custom_info import merge_patch
-from services.executions.rules.events.logs import merged_logs, visible_logs
+from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
 from services.executions.rules.events.task import MAX_REASONS, check_move, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
@@ -36,7 +36,7 @@ def struct(values: dict[str, Any]) -> Struct:
     return made
 
 
-def test_the_first_event_makes_the_attempt() -> None:
+def test_the_first_event_creates_the_attempt() -> None:
     log = TaskLog(uri="u", name="hidden while queued")
     state = first("QUEUED", 10, version=3, task_type="python", event_version=1, input_uri="in", logs=[log])
     closure = state.closure
@@ -46,7 +46,7 @@ def test_the_first_event_makes_the_attempt() -> None:
     assert not closure.HasField("started_at")
 
 
-def test_the_version_is_written_even_when_it_is_zero() -> None:
+def test_the_version_is_stored_even_when_it_is_zero() -> None:
     state = fold(first("QUEUED", version=3), "RUNNING", version=0)
     assert state.phase_version == 0
     check_move(state, task_event("RUNNING", version=1))
@@ -64,7 +64,7 @@ def test_started_at_is_the_first_running() -> None:
 
 @pytest.mark.parametrize("before", [["QUEUED"], ["WAITING_FOR_RESOURCES", "INITIALIZING"]])
 @pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "ABORTED"])
-def test_an_attempt_that_was_not_seen_running_counts_from_its_creation(before: list[str], phase: str) -> None:
+def test_an_attempt_that_ends_without_running_started_at_its_creation(before: list[str], phase: str) -> None:
     state = first(before[0], 10)
     for between in before[1:]:
         state = fold(state, between, 11)
@@ -73,7 +73,7 @@ def test_an_attempt_that_was_not_seen_running_counts_from_its_creation(before: l
     assert closure.duration == Duration(seconds=2, nanos=500_000_000)
 
 
-def test_a_first_event_may_be_the_last() -> None:
+def test_a_first_event_may_be_terminal() -> None:
     closure = first("FAILED", error=ExecutionError(code="c")).closure
     assert closure.error.code == "c"
     assert not closure.HasField("duration")
@@ -86,11 +86,11 @@ def test_inline_data_is_offloaded_below_the_attempt() -> None:
     state = fold_task(state, task_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads)
     data = VALUES.SerializeToString()
     uris = (f"{folder}/offloaded_inputs", f"{folder}/offloaded_outputs")
-    assert offloads.rows_needed == [Offload(uri, data) for uri in uris]
+    assert offloads.objects == [Offload(uri, data) for uri in uris]
     assert (state.input_uri, state.closure.output_uri) == uris
 
 
-def test_a_list_of_reasons_is_appended_whole_and_wins_over_the_single_one() -> None:
+def test_a_list_of_reasons_is_appended_whole_instead_of_the_single_one() -> None:
     reasons = [EventReason(reason="a", occurred_at=at(1)), EventReason(reason="b", occurred_at=at(2))]
     state = fold(first("QUEUED", reason="first"), "RUNNING", reasons=reasons, reason="b")
     state = fold(state, "RUNNING", version=1, reasons=reasons)
@@ -99,7 +99,7 @@ def test_a_list_of_reasons_is_appended_whole_and_wins_over_the_single_one() -> N
     assert state.closure.reason == "b"
 
 
-def test_a_listed_reason_without_its_time_is_not_dated_1970() -> None:
+def test_a_listed_reason_without_a_time_is_not_dated_1970() -> None:
     state = first("QUEUED", reasons=[EventReason(reason="a")])
     assert not state.closure.reasons[0].HasField("occurred_at")
 
@@ -111,19 +111,19 @@ def test_a_single_reason_is_appended_when_it_is_new() -> None:
     assert fold(state, "SUCCEEDED").closure.reason == "b"
 
 
-def test_the_oldest_reasons_go_when_there_are_too_many() -> None:
+def test_the_oldest_of_too_many_reasons_are_dropped() -> None:
     state = first("QUEUED", reason="oldest")
     state = fold(state, "RUNNING", reasons=[EventReason(reason=str(number)) for number in range(MAX_REASONS)])
     assert (len(state.closure.reasons), state.closure.reasons[0].message) == (MAX_REASONS, "0")
 
 
-def test_the_oldest_reasons_go_when_they_are_too_large() -> None:
+def test_the_oldest_of_too_large_reasons_are_dropped() -> None:
     state = first("QUEUED", reason="a" * 1_500_000)
     state = fold(state, "RUNNING", reasons=[EventReason(reason="b" * 500_000), EventReason(reason="c" * 1_000_000)])
     assert [reason.message[0] for reason in state.closure.reasons] == ["b", "c"]
 
 
-def test_an_attempt_cannot_outgrow_a_message_and_always_ends() -> None:
+def test_an_attempt_does_not_grow_beyond_a_message_and_always_ends() -> None:
     large = [TaskLog(uri="u" * 3_000_000)]
     state = first("QUEUED", logs=large)
     state = fold(state, "RUNNING", version=1)  # does not grow
@@ -132,7 +132,7 @@ def test_an_attempt_cannot_outgrow_a_message_and_always_ends() -> None:
             fold(state, "RUNNING", version=2, **grown)
         assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_BYTES
     with pytest.raises(ResourceExhausted, match="message larger than max"):
-        first("QUEUED", reason="r" * 3_000_000)  # which a closure has twice
+        first("QUEUED", reason="r" * 3_000_000)  # a closure has it twice
 
 
 def test_event_versions_only_grow_and_the_task_type_stays() -> None:
@@ -140,7 +140,7 @@ def test_event_versions_only_grow_and_the_task_type_stays() -> None:
     assert (state.closure.event_version, state.closure.task_type) == (2, "a")
 
 
-def test_where_logs_come_from_is_kept() -> None:
+def test_the_log_context_is_stored() -> None:
     context = LogContext(primary_pod_name="pod")
     state = first("QUEUED", log_context=context)
     assert fold(state, "RUNNING").closure.log_context == context
@@ -154,7 +154,7 @@ def log(uri: str, name: str = "", *, pending: bool = False, hide: bool = False) 
 
 
 @pytest.mark.parametrize(
-    ("stored", "told", "merged"),
+    ("stored", "new", "merged"),
     [
         ([log("a")], [], ["a"]),
         ([], [log("b")], ["b"]),
@@ -164,12 +164,12 @@ def log(uri: str, name: str = "", *, pending: bool = False, hide: bool = False) 
         ([log("a", ""), log("b", "")], [log("c", "")], ["c", "a", "b"]),
     ],
 )
-def test_logs_are_replaced_by_uri_and_by_name(stored: list[TaskLog], told: list[TaskLog], merged: list[str]) -> None:
-    assert [entry.uri for entry in merged_logs(stored, told)] == merged
+def test_logs_are_replaced_by_uri_and_by_name(stored: list[TaskLog], new: list[TaskLog], merged: list[str]) -> None:
+    assert [log.uri for log in merge_logs(stored, new)] == merged
 
 
 @pytest.mark.parametrize(
-    ("phase", "kept"),
+    ("phase", "visible"),
     [
         (QUEUED, ["pending", "both"]),
         (INITIALIZING, ["pending", "both"]),
@@ -178,19 +178,19 @@ def test_logs_are_replaced_by_uri_and_by_name(stored: list[TaskLog], told: list[
         (FAILED, ["plain", "pending"]),
     ],
 )
-def test_logs_are_shown_in_their_phases(phase: int, kept: list[str]) -> None:
+def test_logs_are_visible_in_their_phases(phase: int, visible: list[str]) -> None:
     logs = [log("plain"), log("pending", pending=True), log("hide", hide=True), log("both", pending=True, hide=True)]
-    assert [entry.uri for entry in visible_logs(logs, phase)] == kept
+    assert [log.uri for log in visible_logs(logs, phase)] == visible
 
 
-def test_a_log_dropped_in_one_phase_comes_back_with_the_next_event_that_lists_it() -> None:
+def test_a_dropped_log_comes_back_with_the_next_event_that_contains_it() -> None:
     state = fold(first("QUEUED", logs=[log("a")]), "QUEUED", version=1, logs=[log("a")])
     assert not state.closure.logs
-    assert [entry.uri for entry in fold(state, "RUNNING", logs=[log("a")]).closure.logs] == ["a"]
+    assert [log.uri for log in fold(state, "RUNNING", logs=[log("a")]).closure.logs] == ["a"]
 
 
 @pytest.mark.parametrize(
-    ("stored", "told", "merged"),
+    ("stored", "new", "merged"),
     [
         ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
         ({"a": 1}, {"a": None}, {}),
@@ -201,13 +201,13 @@ def test_a_log_dropped_in_one_phase_comes_back_with_the_next_event_that_lists_it
         ({}, {"a": {"b": {"c": None}}}, {"a": {"b": {}}}),
     ],
 )
-def test_custom_info_is_a_merge_patch(stored: dict[str, Any], told: dict[str, Any], merged: dict[str, Any]) -> None:
+def test_custom_info_is_merged_as_a_patch(stored: dict[str, Any], new: dict[str, Any], merged: dict[str, Any]) -> None:
     target = struct(stored)
-    merge_patch(target, struct(told), present=True)
+    merge_patch(target, struct(new), present=True)
     assert MessageToDict(target) == merged
 
 
-def test_custom_info_is_taken_as_it_is_when_there_was_none() -> None:
+def test_custom_info_is_copied_when_there_was_none() -> None:
     state = fold(first("QUEUED"), "RUNNING", custom_info=struct({"a": None}))
     assert MessageToDict(state.closure.custom_info) == {"a": None}
     assert MessageToDict(fold(state, "SUCCEEDED").closure.custom_info) == {"a": None}
@@ -217,15 +217,15 @@ def resource(index: int, attempt: int = 0, **fields: Any) -> ExternalResourceInf
     return ExternalResourceInfo(index=index, retry_attempt=attempt, **fields)
 
 
-def places(metadata: TaskExecutionMetadata) -> list[tuple[int, int]]:
-    return [(entry.index, entry.retry_attempt) for entry in metadata.external_resources]
+def keys(metadata: TaskExecutionMetadata) -> list[tuple[int, int]]:
+    return [(info.index, info.retry_attempt) for info in metadata.external_resources]
 
 
-def test_subtasks_are_kept_in_order_of_index_and_attempt() -> None:
+def test_subtasks_are_ordered_by_index_and_attempt() -> None:
     state = first("QUEUED", metadata=TaskExecutionMetadata(external_resources=[resource(2), resource(0)]))
-    told = TaskExecutionMetadata(external_resources=[resource(2, 1), resource(1), resource(0, phase="RUNNING")])
-    state = fold(state, "RUNNING", metadata=told)
-    assert places(state.closure.metadata) == [(0, 0), (1, 0), (2, 0), (2, 1)]
+    new = TaskExecutionMetadata(external_resources=[resource(2, 1), resource(1), resource(0, phase="RUNNING")])
+    state = fold(state, "RUNNING", metadata=new)
+    assert keys(state.closure.metadata) == [(0, 0), (1, 0), (2, 0), (2, 1)]
     assert state.closure.metadata.external_resources[0].phase == RUNNING
 
 
@@ -242,7 +242,7 @@ def test_a_subtask_is_merged_field_by_field() -> None:
             )
         ]
     )
-    told = TaskExecutionMetadata(
+    new = TaskExecutionMetadata(
         external_resources=[
             resource(
                 0,
@@ -254,23 +254,23 @@ def test_a_subtask_is_merged_field_by_field() -> None:
             )
         ]
     )
-    merge_metadata(stored, told, present=True)
-    (entry,) = stored.external_resources
-    assert (entry.external_id, entry.phase, entry.cache_status) == ("pod", QUEUED, CACHE_HIT)
-    assert [one.uri for one in entry.logs] == ["b"]
-    assert MessageToDict(entry.custom_info) == {"b": 1}
-    assert entry.log_context.primary_pod_name == "pod"
-    assert entry.workflow_node_metadata.execution_id.name == "child"
+    merge_metadata(stored, new, present=True)
+    (subtask,) = stored.external_resources
+    assert (subtask.external_id, subtask.phase, subtask.cache_status) == ("pod", QUEUED, CACHE_HIT)
+    assert [log.uri for log in subtask.logs] == ["b"]
+    assert MessageToDict(subtask.custom_info) == {"b": 1}
+    assert subtask.log_context.primary_pod_name == "pod"
+    assert subtask.workflow_node_metadata.execution_id.name == "child"
 
 
-def test_subtasks_without_an_index_become_one() -> None:
+def test_subtasks_without_an_index_are_merged_into_one() -> None:
     stored = TaskExecutionMetadata(external_resources=[resource(0)])
-    told = TaskExecutionMetadata(external_resources=[resource(0, external_id="a"), resource(0, external_id="b")])
-    merge_metadata(stored, told, present=True)
-    assert [entry.external_id for entry in stored.external_resources] == ["b"]
+    new = TaskExecutionMetadata(external_resources=[resource(0, external_id="a"), resource(0, external_id="b")])
+    merge_metadata(stored, new, present=True)
+    assert [subtask.external_id for subtask in stored.external_resources] == ["b"]
 
 
-def test_the_rest_of_the_metadata_is_kept_unless_told_anew() -> None:
+def test_other_metadata_stays_unless_the_event_has_it() -> None:
     stored = TaskExecutionMetadata(
         generated_name="g",
         plugin_identifier="p",
@@ -285,9 +285,9 @@ def test_the_rest_of_the_metadata_is_kept_unless_told_anew() -> None:
     assert (stored.generated_name, stored.plugin_identifier) == ("h", "q")
 
 
-def test_logs_of_subtasks_follow_the_phase_of_the_task_when_it_changes() -> None:
-    entry = resource(0, phase="RUNNING", logs=[log("plain"), log("hide", hide=True)])
-    state = first("RUNNING", metadata=TaskExecutionMetadata(external_resources=[entry]))
+def test_logs_of_subtasks_are_filtered_when_the_phase_of_the_task_changes() -> None:
+    subtask = resource(0, phase="RUNNING", logs=[log("plain"), log("hide", hide=True)])
+    state = first("RUNNING", metadata=TaskExecutionMetadata(external_resources=[subtask]))
     same = fold(state, "RUNNING", version=1)
     assert len(same.closure.metadata.external_resources[0].logs) == 2
     done = fold(state, "SUCCEEDED")

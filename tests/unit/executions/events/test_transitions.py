@@ -1,8 +1,8 @@
 """Every pair of stored phase and phase of an event, for the three kinds, through the fold of a batch.
 
-The tables are those of events.md 2.1, 3.3 and 4.1: what is stored in rows, events in columns; `ok` applied, `late` OK
-and without effect, `AE` already exists, `T` typed: over, `F` failed precondition without details. For tasks `v` is AE
-unless the event's phase version is higher, and `t` the same in a terminal phase, where a higher version is T.
+Rows are the stored phase, columns the event's, as in events.md#workflow-phases; `ok` is applied, `late` OK without
+effect, `AE` ALREADY_EXISTS, `T` a typed FAILED_PRECONDITION, `F` one without details. For tasks `v` is AE unless the
+event's phase version is higher, and `t` the same in a terminal phase, where a higher version is T.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from tests.support.event_makers import (
     task_event,
     workflow_event,
 )
-from tests.support.event_memory import Memory, answer
+from tests.support.event_memory import Memory, verdict_of
 
-# The reference lets an execution go back (RUNNING after SUCCEEDING); here such events are late (2.1 [DO]).
+# In flyteadmin an execution can go back (RUNNING after SUCCEEDING); here such events are late (differences.md#events).
 WORKFLOW = """
             UNDEFINED QUEUED RUNNING SUCCEEDING FAILING ABORTING SUCCEEDED FAILED TIMED_OUT ABORTED
 UNDEFINED   AE        ok     ok      ok         ok      ok       ok        ok     ok        ok
@@ -81,7 +81,7 @@ def cells(table: str) -> Iterator[tuple[str, str, str]]:
             yield stored, event, cell
 
 
-def assert_told(error: ServiceError | None, cell: str, current_phase: str, *messages: str) -> None:
+def assert_verdict(error: ServiceError | None, cell: str, current_phase: str, *messages: str) -> None:
     over = {"already_in_terminal_state": {"current_phase": current_phase}}
     expected = {
         "ok": ("OK", {}),
@@ -90,11 +90,11 @@ def assert_told(error: ServiceError | None, cell: str, current_phase: str, *mess
         "F": ("FAILED_PRECONDITION", {}),
         "T": ("FAILED_PRECONDITION", over),
     }
-    assert answer(error) == expected[cell]
+    assert verdict_of(error) == expected[cell]
     assert error is None or error.message in messages
 
 
-def test_the_tables_name_every_pair() -> None:
+def test_the_tables_have_every_pair() -> None:
     for table, phases, more in (
         (WORKFLOW, WorkflowExecution.Phase.keys(), []),
         (NODE, NodeExecution.Phase.keys(), ["(none)"]),
@@ -106,11 +106,11 @@ def test_the_tables_name_every_pair() -> None:
 
 
 @pytest.mark.parametrize(("stored", "event", "cell"), list(cells(WORKFLOW)))
-def test_workflow_phases(stored: str, event: str, cell: str) -> None:
+def test_a_workflow_event_has_the_verdict_of_the_table(stored: str, event: str, cell: str) -> None:
     before = execution_state(stored)
     memory = Memory(executions=[before])
     changes = memory.take([workflow_event(event)])
-    assert_told(
+    assert_verdict(
         changes.verdicts[0],
         cell,
         stored,
@@ -127,11 +127,11 @@ def test_workflow_phases(stored: str, event: str, cell: str) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize(("stored", "event", "cell"), list(cells(NODE)))
-def test_node_phases(stored: str, event: str, cell: str, together: bool) -> None:
+def test_a_node_event_has_the_verdict_of_the_table(stored: str, event: str, cell: str, together: bool) -> None:
     first: list[Event] = [] if stored == "(none)" else [node_event(stored)]
     memory = Memory()
     error = fold_last(memory, first, node_event(event), together=together)
-    assert_told(
+    assert_verdict(
         error,
         cell,
         event,
@@ -145,28 +145,30 @@ def test_node_phases(stored: str, event: str, cell: str, together: bool) -> None
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("version", [STORED_VERSION - 1, STORED_VERSION, STORED_VERSION + 1])
 @pytest.mark.parametrize(("stored", "event", "cell"), list(cells(TASK)))
-def test_task_phases_and_versions(stored: str, event: str, cell: str, version: int, together: bool) -> None:
+def test_a_task_event_has_the_verdict_of_the_table(
+    stored: str, event: str, cell: str, version: int, together: bool
+) -> None:
     newer = version > STORED_VERSION
-    told = {"v": "ok" if newer else "AE", "t": "T" if newer else "AE"}.get(cell, cell)
+    outcome = {"v": "ok" if newer else "AE", "t": "T" if newer else "AE"}.get(cell, cell)
     first: list[Event] = [node_event("RUNNING")]
     if stored != "(none)":
         first.append(task_event(stored, version=STORED_VERSION))
     memory = Memory()
     error = fold_last(memory, first, task_event(event, version=version), together=together)
-    assert_told(
+    assert_verdict(
         error,
-        told,
+        outcome,
         event,
         f"have already recorded task execution phase {event} (version: {version}) for {TASK_TEXT}",
         f"Invalid phase change from {stored} to {event} for task execution {TASK_TEXT}",
     )
     after = memory.rows.tasks[TASK_KEY]
-    assert after.closure.phase == TaskExecution.Phase.Value(event if told == "ok" else stored)
-    assert after.phase_version == (version if told == "ok" else STORED_VERSION)
+    assert after.closure.phase == TaskExecution.Phase.Value(event if outcome == "ok" else stored)
+    assert after.phase_version == (version if outcome == "ok" else STORED_VERSION)
 
 
 def fold_last(memory: Memory, first: list[Event], event: Event, *, together: bool) -> ServiceError | None:
-    """Fold `first`, which is applied, and then `event`, in one batch or in two; answers the verdict of `event`."""
+    """Fold `first`, which is applied, and then `event`, in one batch or in two, and return the verdict of `event`."""
     if together:
         *before, verdict = memory.take([*first, event]).verdicts
     else:

@@ -1,4 +1,4 @@
-"""What a workflow event leaves in an execution (events.md 2.2, 2.3)."""
+"""The fold of a workflow event into an execution (events.md#producer-check, events.md#workflow-event-effects)."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def fold(state: ExecutionState, phase: str, when: float | None = 10, **fields: A
     return fold_workflow(state, workflow_event(phase, when, **fields), STORAGE, Offloads())
 
 
-def test_running_starts_the_clock_and_the_end_stops_it() -> None:
+def test_started_at_is_set_by_running_and_duration_by_the_end() -> None:
     state = fold(fold(execution_state(), "RUNNING", 10), "SUCCEEDED", 12.5, output_uri="s3://out")
     closure = state.closure
     assert (closure.started_at, closure.updated_at) == (at(10), at(12.5))
@@ -26,7 +26,7 @@ def test_running_starts_the_clock_and_the_end_stops_it() -> None:
     assert closure.outputs.uri == "s3://out"
 
 
-def test_a_clock_that_went_back_gives_a_negative_duration() -> None:
+def test_a_clock_set_back_gives_a_negative_duration() -> None:
     state = fold(fold(execution_state(), "RUNNING", 10.25), "SUCCEEDED", 9)
     assert state.closure.duration == Duration(seconds=-1, nanos=-250_000_000)
 
@@ -37,40 +37,40 @@ def test_an_execution_that_never_ran_has_no_duration() -> None:
     assert not state.closure.HasField("started_at")
 
 
-def test_an_execution_that_succeeded_without_being_seen_running_counts_from_its_creation() -> None:
+def test_an_execution_that_succeeds_without_running_started_at_its_creation() -> None:
     stored = execution_state("QUEUED")
     stored.closure.created_at.CopyFrom(at(4))
     closure = fold(stored, "SUCCEEDED", 10).closure
     assert (closure.started_at, closure.duration) == (at(4), Duration(seconds=6))
 
 
-def test_the_stored_state_is_left_as_it_was() -> None:
+def test_the_stored_state_is_not_changed() -> None:
     stored = execution_state()
     fold(stored, "RUNNING")
     assert stored == execution_state()
 
 
-def test_inline_outputs_are_offloaded_before_the_state_names_them() -> None:
+def test_inline_outputs_are_offloaded() -> None:
     offloads = Offloads()
     state = fold_workflow(
         execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads
     )
-    assert offloads.rows_needed == [Offload("mem://metadata/p/d/e/offloaded_outputs", VALUES.SerializeToString())]
-    assert state.closure.outputs.uri == offloads.rows_needed[0].uri
+    assert offloads.objects == [Offload("mem://metadata/p/d/e/offloaded_outputs", VALUES.SerializeToString())]
+    assert state.closure.outputs.uri == offloads.objects[0].uri
 
 
 def test_inline_outputs_stay_in_the_closure_when_so_configured() -> None:
     offloads = Offloads()
     state = fold_workflow(execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), INLINE, offloads)
-    assert (state.closure.output_data, offloads.rows_needed) == (VALUES, [])
+    assert (state.closure.output_data, offloads.objects) == (VALUES, [])
 
 
-def test_an_error_is_kept_in_failing_and_failed() -> None:
+def test_an_error_is_stored_in_failing_and_failed() -> None:
     error = ExecutionError(code="USER:x", message="no", kind=ExecutionError.USER)
     assert fold(execution_state("RUNNING"), "FAILING", error=error).closure.error == error
 
 
-def test_the_cause_of_an_abort_survives_the_aborted_event_but_not_a_result() -> None:
+def test_the_cause_of_an_abort_stays_after_aborted_but_not_after_a_result() -> None:
     cause = AbortMetadata(cause="enough", principal="me")
     stored = execution_state("ABORTING", abort_metadata=cause)
     assert fold(stored, "ABORTED").closure.abort_metadata == cause
@@ -88,7 +88,7 @@ def test_the_cause_of_an_abort_survives_the_aborted_event_but_not_a_result() -> 
         ("c2", "c1", "QUEUED", True),
     ],
 )
-def test_only_the_cluster_assigned_may_report(producer: str, cluster: str, phase: str, passes: bool) -> None:
+def test_only_the_assigned_cluster_may_report(producer: str, cluster: str, phase: str, passes: bool) -> None:
     state = execution_state(cluster=cluster)
     if passes:
         fold(state, phase, producer_id=producer)
@@ -100,12 +100,12 @@ def test_only_the_cluster_assigned_may_report(producer: str, cluster: str, phase
     assert detail.incompatible_cluster.cluster == producer
 
 
-def test_a_repeat_is_already_recorded_whoever_sends_it() -> None:
+def test_a_repeat_of_any_producer_already_exists() -> None:
     with pytest.raises(AlreadyExists):
         fold(execution_state("RUNNING", "c1"), "RUNNING", producer_id="c2")
 
 
-def test_another_cluster_is_refused_before_the_end_is_told() -> None:
+def test_the_cluster_is_checked_before_a_terminal_phase() -> None:
     with pytest.raises(FailedPrecondition) as raised:
         fold(execution_state("SUCCEEDED", "c1"), "RUNNING", producer_id="c2")
     (detail,) = raised.value.details
@@ -113,7 +113,7 @@ def test_another_cluster_is_refused_before_the_end_is_told() -> None:
     assert detail.WhichOneof("reason") == "incompatible_cluster"
 
 
-def test_queued_takes_the_execution_over() -> None:
+def test_queued_reassigns_the_execution() -> None:
     event = workflow_event("QUEUED", producer_id="c2")
     spec = ExecutionSpec(metadata=ExecutionMetadata(principal="me"))
     stored = execution_state(cluster="c1")
@@ -126,13 +126,13 @@ def test_queued_takes_the_execution_over() -> None:
 
 
 @pytest.mark.parametrize("producer", ["", "propeller"])
-def test_queued_of_an_unnamed_engine_takes_nothing_over(producer: str) -> None:
+def test_queued_of_an_unnamed_engine_does_not_reassign_the_execution(producer: str) -> None:
     state = fold(execution_state(cluster="c1"), "QUEUED", producer_id=producer)
     assert state.cluster == "c1"
     assert state.closure.phase == WorkflowExecution.QUEUED
 
 
-def test_an_event_without_its_time_is_refused() -> None:
+def test_an_event_without_occurred_at_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="occurred_at"):
         fold(execution_state(), "RUNNING", None)
     with pytest.raises(InvalidArgument, match="occurred_at"):

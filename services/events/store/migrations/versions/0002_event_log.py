@@ -1,4 +1,4 @@
-"""The event log: every batch of events, when it was received and what became of its events."""
+"""The event log: all batches of events, with the times at which they were received and their verdicts."""
 
 import sqlalchemy as sa
 from alembic import op

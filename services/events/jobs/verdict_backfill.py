@@ -1,6 +1,6 @@
-"""Completes batches whose verdicts the log writer did not hear: its process restarted, or its database was long away.
+"""Backfill of verdicts that the log writer missed: its process restarted, or its database was down for long.
 
-The stream of verdicts keeps them for an hour. It is read only when the log has such batches, from the
+The stream of verdicts stores them for an hour. It is read only when the log has batches without verdicts, from the
 oldest of them on.
 """
 
@@ -10,57 +10,58 @@ from datetime import UTC, datetime, timedelta
 
 from services.contracts.event_batches import framed_id
 from services.events.ingest.streams import SAID, VERDICTS_KEPT_SECONDS
-from services.events.store.event_log import complete, unanswered
+from services.events.store.event_log import batches_without_verdicts, complete
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.messaging.bus import Bus
 
 log = logging.getLogger(__name__)
 
-# A restarted process gets what the former one had in hand within half a minute; then is the time for the first look.
+# A restarted process receives within half a minute what the former one had fetched; the first run comes after that.
 _FIRST_SECONDS = 40.0
-# While executions is away looking finds nothing, and what it says later is heard: each time in vain doubles the wait.
+# While executions is down there is nothing to find, and its later verdicts are received directly: each run that finds
+# nothing doubles the wait.
 _LONGEST_SECONDS = 900.0
-# Batches completed by one look; the next one takes the rest.
+# Batches completed by one run; the next one takes the rest.
 _AT_ONCE = 50_000
 
 
 class VerdictBackfill:
-    """Looks for them now and then; replicas that look at once only repeat each other."""
+    """The loop that completes batches; replicas that run it at the same time only repeat each other."""
 
     def __init__(self, db: Database, bus: Bus) -> None:
         self._db = db
         self._bus = bus
 
     async def run(self) -> None:
-        """Look for ever; a part that is down is waited for."""
+        """Complete batches until cancelled; retry while a part is down."""
         wait = _FIRST_SECONDS
         while True:
             await asyncio.sleep(wait)
             try:
-                in_vain = await self.look() == 0
+                in_vain = await self.backfill() == 0
             except ServiceError as error:
                 log.warning("verdicts for the event log are looked for later: %s", error.message)
                 in_vain = True
             wait = min(2 * wait, _LONGEST_SECONDS) if in_vain else _FIRST_SECONDS
 
-    async def look(self) -> int:
-        """Complete what can be completed; answers how many batches were."""
+    async def backfill(self) -> int:
+        """Add the verdicts that are in the stream and return the number of completed batches."""
         since = datetime.now(UTC) - timedelta(seconds=VERDICTS_KEPT_SECONDS)
         async with self._db.read() as connection:
-            missing = await unanswered(connection, since, _AT_ONCE)
+            missing = await batches_without_verdicts(connection, since, _AT_ONCE)
         completed = 0
         if not missing:
             return completed
         async for burst in self._bus.read(SAID, min(missing.values())):
-            found = []
+            verdicts = []
             for message in burst:
                 identifier = _identifier(message.payload)
                 if received_at := missing.get(identifier):
-                    found.append((received_at, identifier, message.payload))
-            if found:
+                    verdicts.append((received_at, identifier, message.payload))
+            if verdicts:
                 async with self._db.read() as connection:
-                    completed += await complete(connection, found)
+                    completed += await complete(connection, verdicts)
         return completed
 
 
