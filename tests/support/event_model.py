@@ -1,7 +1,7 @@
 """A simple model of events and state: dictionaries, changed by one event after the other.
 
-It is written from docs/behaviour/events.md to test the rules, and shares no code with them. Messages are plain values
-(`plain`). Decisions:
+It is written from docs/behaviour/events.md#events to test the rules, and shares no code with them. Messages are
+plain values (`plain`). Decisions:
 
 - an event that would take an execution back to a former phase is OK without effect (events.md#workflow-phases)
 - a node's checkpoint, like its catalog data, stays when a later event has none (events.md#task-node-metadata)

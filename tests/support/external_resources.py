@@ -18,7 +18,7 @@ def resource(index: int, attempt: int = 0, **fields: Any) -> ExternalResourceInf
     return ExternalResourceInfo(index=index, retry_attempt=attempt, **fields)
 
 
-def told(*resources: ExternalResourceInfo) -> TaskExecutionMetadata:
+def metadata_with(*resources: ExternalResourceInfo) -> TaskExecutionMetadata:
     return TaskExecutionMetadata(external_resources=resources)
 
 

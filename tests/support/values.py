@@ -38,7 +38,7 @@ def mapped(**literals: Json) -> Json:
     return {"map": {"literals": literals}}
 
 
-def told(value: Json, literal_type: Json) -> Json:
+def variant(value: Json, literal_type: Json) -> Json:
     """Return a value of a union with the type of its variant."""
     return {"scalar": {"union": {"value": value, "type": literal_type}}}
 
@@ -92,28 +92,28 @@ FITTING = _params(
         (list_of(any_of(list_of(INTEGER), map_of(list_of(INTEGER)))), many(EMPTY, mapped(a=EMPTY, b=many(ONE)))),
         (optional(INTEGER), ONE),
         (optional(INTEGER), NOTHING),
-        (optional(INTEGER), told(ONE, INTEGER)),
-        (optional(INTEGER), told(NOTHING, NONE)),
+        (optional(INTEGER), variant(ONE, INTEGER)),
+        (optional(INTEGER), variant(NOTHING, NONE)),
         (any_of(INTEGER, STRING), one("x")),
         (any_of(INTEGER), ONE),
-        (INTEGER, told(ONE, INTEGER)),
+        (INTEGER, variant(ONE, INTEGER)),
         (list_of(optional(INTEGER)), many(ONE, NOTHING)),
         (list_of(optional(INTEGER)), many(NOTHING)),
-        (list_of(optional(INTEGER)), many(told(ONE, INTEGER), told(NOTHING, NONE))),
+        (list_of(optional(INTEGER)), many(variant(ONE, INTEGER), variant(NOTHING, NONE))),
         (optional(DATASET), NOTHING),
-        (optional(DATASET), told(NOTHING, NONE)),
+        (optional(DATASET), variant(NOTHING, NONE)),
         (NONE, NOTHING),
         (CSV, {"scalar": {"blob": {"metadata": {"type": {"format": "csv"}}}}}),
         (COLOR, RED),
-        (COLOR, told(RED, COLOR)),
+        (COLOR, variant(RED, COLOR)),
         (optional(COLOR), RED),
-        (optional(COLOR), told(NOTHING, NONE)),
-        (list_of(optional(COLOR)), many(RED, NOTHING, told(one("BLUE"), COLOR))),
-        (any_of(COLOR, STRING), told(GREEN, STRING)),
-        (any_of(INTEGER, STRING, NONE), told(told(ONE, INTEGER), any_of(STRING, INTEGER))),
-        (any_of(INTEGER, STRING, NONE), told(NOTHING, any_of(NONE, INTEGER))),
+        (optional(COLOR), variant(NOTHING, NONE)),
+        (list_of(optional(COLOR)), many(RED, NOTHING, variant(one("BLUE"), COLOR))),
+        (any_of(COLOR, STRING), variant(GREEN, STRING)),
+        (any_of(INTEGER, STRING, NONE), variant(variant(ONE, INTEGER), any_of(STRING, INTEGER))),
+        (any_of(INTEGER, STRING, NONE), variant(NOTHING, any_of(NONE, INTEGER))),
         (map_of(list_of(COLOR)), mapped(a=EMPTY, b=many(RED))),
-        (STRING, told(RED, COLOR)),
+        (STRING, variant(RED, COLOR)),
     ]
 )
 """Type and a value of it."""
@@ -136,9 +136,9 @@ OTHERS = _params(
         (list_of(map_of(list_of(INTEGER))), many(mapped(), EMPTY)),
         (map_of(map_of(INTEGER)), mapped(a=mapped(), b=mapped(c=one("x")))),
         (optional(INTEGER), one("x")),
-        (optional(INTEGER), told(one("x"), STRING)),
-        (optional(INTEGER), told(one("x"), INTEGER)),
-        (optional(INTEGER), told(ONE, any_of(INTEGER, STRING))),
+        (optional(INTEGER), variant(one("x"), STRING)),
+        (optional(INTEGER), variant(one("x"), INTEGER)),
+        (optional(INTEGER), variant(ONE, any_of(INTEGER, STRING))),
         (optional(list_of(map_of(INTEGER))), many(mapped(), mapped(a=one("x")))),
         (list_of(optional(INTEGER)), many(ONE, EMPTY)),
         (CSV, {"scalar": {"blob": {"metadata": {"type": {"format": "txt"}}}}}),
@@ -153,17 +153,17 @@ FOREIGN_COLORS = _params(
         (COLOR, GREEN),
         (COLOR, one("")),
         (COLOR, one("red")),
-        (COLOR, told(GREEN, COLOR)),
-        (COLOR, told(GREEN, STRING)),
+        (COLOR, variant(GREEN, COLOR)),
+        (COLOR, variant(GREEN, STRING)),
         (optional(COLOR), GREEN),
-        (optional(COLOR), told(GREEN, COLOR)),
-        (optional(COLOR), told(GREEN, STRING)),
+        (optional(COLOR), variant(GREEN, COLOR)),
+        (optional(COLOR), variant(GREEN, STRING)),
         (list_of(COLOR), many(RED, GREEN)),
         (map_of(COLOR), mapped(a=RED, b=GREEN)),
         (list_of(optional(COLOR)), many(NOTHING, GREEN)),
-        (list_of(map_of(optional(COLOR))), many(mapped(), mapped(a=told(GREEN, COLOR)))),
-        (optional(list_of(COLOR)), told(many(RED, GREEN), list_of(COLOR))),
-        (any_of(COLOR, INTEGER), told(GREEN, COLOR)),
+        (list_of(map_of(optional(COLOR))), many(mapped(), mapped(a=variant(GREEN, COLOR)))),
+        (optional(list_of(COLOR)), variant(many(RED, GREEN), list_of(COLOR))),
+        (any_of(COLOR, INTEGER), variant(GREEN, COLOR)),
         ({"enumType": {}}, GREEN),
     ]
 )
@@ -210,7 +210,7 @@ def values(written: Json) -> st.SearchStrategy[Json]:
             return st.dictionaries(st.sampled_from("abc"), values(inner)).map(lambda drawn: mapped(**drawn))
         case {"unionType": {"variants": variants}}:
             return st.sampled_from(variants).flatmap(
-                lambda kind: st.one_of(values(kind), values(kind).map(lambda drawn: told(drawn, kind)))
+                lambda kind: st.one_of(values(kind), values(kind).map(lambda drawn: variant(drawn, kind)))
             )
         case {"enumType": _}:
             return st.sampled_from(_ENUM_TEXTS).map(one)
@@ -228,7 +228,7 @@ def broken(written: Json) -> st.SearchStrategy[Json]:
             return maps.map(lambda drawn: mapped(**drawn[0], z=drawn[1]))
         case {"unionType": {"variants": variants}}:
             return st.sampled_from(variants).flatmap(
-                lambda kind: st.just(told(GREEN, kind)) if kind == COLOR else broken(kind)
+                lambda kind: st.just(variant(GREEN, kind)) if kind == COLOR else broken(kind)
             )
         case {"enumType": _}:
             return st.sampled_from([GREEN, FOREIGN])

@@ -52,7 +52,8 @@ def merged(
 
     Returns:
         The merged configuration, always with `security_context.run_as`. Its identity is `principal`; the one in a level
-        counts only for an unknown caller, as a request may contain any identity (docs/trust.md).
+        counts only for an unknown caller, as a request may contain any identity
+        (docs/trust.md#what-a-caller-may-claim-in-a-request).
     """
     config = WorkflowExecutionConfig()
     fill(config, request)

@@ -55,7 +55,7 @@ class Origin:
     """The caller, the node that launches the execution, and the row id of the execution that it repeats, 0 for none.
 
     A request may have any node as the parent, so its execution's user counts only for an unknown caller
-    (docs/trust.md).
+    (docs/trust.md#what-a-caller-may-claim-in-a-request).
     """
 
     principal: str

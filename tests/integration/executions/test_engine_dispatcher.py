@@ -319,9 +319,9 @@ async def test_running_service_submits_launched_executions_and_stops_terminated_
     monkeypatch.setattr(app, "ENGINES", {"none": lambda _settings: engine})
     settings = {"objects_url": f"file://{parts.folder / 'objects'}", "signing_key": "key"}
     async with (
-        service("projects", parts, "engine_work_projects"),
+        service("projects", parts, "engine_dispatcher_projects"),
         registry_knowing(parts.nats_url, registered_launch_plan()),
-        service("executions", parts, "engine_work", **settings) as running,
+        service("executions", parts, "engine_dispatcher", **settings) as running,
     ):
         admin = AdminServiceStub(running.channel)
         await admin.CreateExecution(launch("by-engine"))

@@ -37,7 +37,7 @@ from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore
 from tests.support.event_makers import TASK, VALUES, batched, node_event, task_event
 from tests.support.event_path import Executions
-from tests.support.external_resources import ResourceList, resource, told
+from tests.support.external_resources import ResourceList, metadata_with, resource
 from tests.support.parts import Parts, Served, service
 
 SUBTASKS = 1000
@@ -127,7 +127,7 @@ async def resources(admin: AdminServiceStub, name: str, node: str = "n0") -> lis
 def report(
     name: str, phase: str, entries: Sequence[ExternalResourceInfo], version: int = 0, node: str = "n0", **fields: Any
 ) -> TaskExecutionEvent:
-    return task_event(phase, version=version, name=name, node=node, metadata=told(*entries), **fields)
+    return task_event(phase, version=version, name=name, node=node, metadata=metadata_with(*entries), **fields)
 
 
 def logs(index: int) -> list[TaskLog]:
@@ -267,7 +267,7 @@ async def test_rows_of_the_former_release_are_returned_and_moved_by_the_next_eve
 ) -> None:
     name = await maps.with_node()
     await maps.take(task_event("RUNNING", name=name))
-    metadata = told(*(resource(index, external_id=f"pod-{index}") for index in range(MANY)))
+    metadata = metadata_with(*(resource(index, external_id=f"pod-{index}") for index in range(MANY)))
     as_before = TaskExecutionClosure(phase="RUNNING", metadata=metadata).SerializeToString()
     maps.write_as_the_former_release(name, as_before)
     assert (await found(admin, name)).closure.metadata == metadata

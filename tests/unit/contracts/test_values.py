@@ -30,8 +30,8 @@ from tests.support.values import (
     mapped,
     one,
     optional,
-    told,
     values,
+    variant,
 )
 
 
@@ -87,7 +87,7 @@ def test_offloaded_value_fits_by_its_inferred_type() -> None:
     ("declared", "value"),
     [
         (list_of(INTEGER), many(*map(one, range(2000)))),
-        (list_of(optional(INTEGER)), many(*(told(one(n), INTEGER) for n in range(2000)))),
+        (list_of(optional(INTEGER)), many(*(variant(one(n), INTEGER) for n in range(2000)))),
         (list_of(list_of(STRING)), many(*(many(one(str(n)), one("x")) for n in range(1000)))),
         (list_of({"enumType": {"values": [str(n) for n in range(1000)]}}), many(*(one(str(n)) for n in range(1000)))),
     ],
@@ -102,7 +102,7 @@ def test_many_values_of_few_types_take_few_steps(declared: Json, value: Json) ->
         (any_of(*[list_of(INTEGER)] * 100), many(*map(one, range(2000)))),
         (
             any_of(*(list_of(any_of(INTEGER, {"enumType": {"values": [str(n)]}})) for n in range(100))),
-            told(many(*map(one, range(2000)), one("x")), list_of(INTEGER)),
+            variant(many(*map(one, range(2000)), one("x")), list_of(INTEGER)),
         ),
     ],
 )

@@ -21,7 +21,7 @@ from services.executions.rules.events.state import Offloads, ResourceChunks, Tas
 from services.executions.rules.events.task import check_move, fold_first, fold_task
 from services.kit.errors import ServiceError
 from tests.support.event_makers import STORAGE, TASK_KEY, task_event
-from tests.support.external_resources import ResourceList, resource, told
+from tests.support.external_resources import ResourceList, metadata_with, resource
 
 MANY = INLINE_RESOURCES + 1
 
@@ -114,13 +114,13 @@ RESOURCE = st.builds(
     logs=st.lists(LOG, max_size=3),
     custom_info=st.one_of(st.none(), st.builds(_struct, st.integers(0, 2))),
 )
-TOLD = st.one_of(
+METADATA = st.one_of(
     st.none(),
     st.builds(TaskExecutionMetadata, external_resources=st.lists(RESOURCE, max_size=4)),
     st.builds(TaskExecutionMetadata, external_resources=st.lists(RESOURCE, min_size=MANY, max_size=2 * MANY)),
 )
 PHASE = st.sampled_from(("QUEUED", "INITIALIZING", "RUNNING", "RUNNING", "RUNNING", "WAITING_FOR_RESOURCES", "FAILED"))
-EVENTS = st.lists(st.builds(task_event, PHASE, version=st.integers(0, 5), metadata=TOLD), min_size=1, max_size=12)
+EVENTS = st.lists(st.builds(task_event, PHASE, version=st.integers(0, 5), metadata=METADATA), min_size=1, max_size=12)
 
 
 @settings(max_examples=300)
@@ -138,10 +138,10 @@ def test_clients_receive_the_resources_of_the_model(events: list[TaskExecutionEv
 
 def test_few_resources_stay_in_the_closure() -> None:
     row = Row()
-    apply(row, task_event("QUEUED", metadata=told(*map(resource, range(INLINE_RESOURCES)))))
-    apply(row, task_event("RUNNING", metadata=told(resource(0, phase="RUNNING"))))
+    apply(row, task_event("QUEUED", metadata=metadata_with(*map(resource, range(INLINE_RESOURCES)))))
+    apply(row, task_event("RUNNING", metadata=metadata_with(resource(0, phase="RUNNING"))))
     assert not row.chunked
-    apply(row, task_event("RUNNING", version=1, metadata=told(resource(0, 1))))
+    apply(row, task_event("RUNNING", version=1, metadata=metadata_with(resource(0, 1))))
     assert row.chunked
     assert not TaskExecutionClosure.FromString(row.closure or b"").metadata.external_resources
     assert keys(row) == [(0, 0), (0, 1), *((index, 0) for index in range(1, INLINE_RESOURCES))]
@@ -149,9 +149,11 @@ def test_few_resources_stay_in_the_closure() -> None:
 
 def test_an_event_reads_and_writes_only_the_chunks_of_its_indexes() -> None:
     row = Row()
-    apply(row, task_event("RUNNING", metadata=told(*map(resource, range(1000)))))
+    apply(row, task_event("RUNNING", metadata=metadata_with(*map(resource, range(1000)))))
     assert len(row.written) == 1000 / CHUNK_INDEXES
-    event = task_event("RUNNING", version=1, metadata=told(resource(3, phase="RUNNING"), resource(500, 1), resource(1)))
+    event = task_event(
+        "RUNNING", version=1, metadata=metadata_with(resource(3, phase="RUNNING"), resource(500, 1), resource(1))
+    )
     state = row._read([])
     assert state is not None
     touched = {0, 500 // CHUNK_INDEXES}
@@ -162,7 +164,7 @@ def test_an_event_reads_and_writes_only_the_chunks_of_its_indexes() -> None:
 
 def test_an_unchanged_chunk_is_not_written() -> None:
     row = Row()
-    all_succeeded = told(*(resource(index, phase="SUCCEEDED") for index in range(MANY)))
+    all_succeeded = metadata_with(*(resource(index, phase="SUCCEEDED") for index in range(MANY)))
     apply(row, task_event("RUNNING", metadata=all_succeeded))
     apply(row, task_event("SUCCEEDED", metadata=all_succeeded))
     assert row.written == set()
@@ -171,8 +173,8 @@ def test_an_unchanged_chunk_is_not_written() -> None:
 def test_a_change_of_the_tasks_phase_filters_the_logs_of_all_resources() -> None:
     log = TaskLog(uri="a", HideOnceFinished=True)
     row = Row()
-    apply(row, task_event("RUNNING", metadata=told(*(resource(index, logs=[log]) for index in range(MANY)))))
-    apply(row, task_event("RUNNING", version=1, metadata=told(resource(0))))
+    apply(row, task_event("RUNNING", metadata=metadata_with(*(resource(index, logs=[log]) for index in range(MANY)))))
+    apply(row, task_event("RUNNING", version=1, metadata=metadata_with(resource(0))))
     assert [list(info.logs) for info in resources(row)] == [[log]] * MANY
     apply(row, task_event("SUCCEEDED"))
     assert [list(info.logs) for info in resources(row)] == [[]] * MANY
@@ -180,14 +182,14 @@ def test_a_change_of_the_tasks_phase_filters_the_logs_of_all_resources() -> None
 
 def test_resources_without_an_index_of_the_first_event_are_not_merged() -> None:
     row = Row()
-    apply(row, task_event("RUNNING", metadata=told(*(resource(0, external_id=str(n)) for n in range(MANY)))))
-    apply(row, task_event("RUNNING", version=1, metadata=told(resource(0, external_id="x"))))
+    apply(row, task_event("RUNNING", metadata=metadata_with(*(resource(0, external_id=str(n)) for n in range(MANY)))))
+    apply(row, task_event("RUNNING", version=1, metadata=metadata_with(resource(0, external_id="x"))))
     assert [info.external_id for info in resources(row)] == ["x", *map(str, range(1, MANY))]
 
 
 def test_resources_in_the_closure_of_a_former_release_are_moved_by_the_next_event() -> None:
     row = Row()
-    metadata = told(*map(resource, range(MANY)))
+    metadata = metadata_with(*map(resource, range(MANY)))
     row.closure = TaskExecutionClosure(phase="RUNNING", metadata=metadata).SerializeToString()
     assert row.whole_closure().metadata == metadata
     apply(row, task_event("RUNNING", version=1))
@@ -197,7 +199,9 @@ def test_resources_in_the_closure_of_a_former_release_are_moved_by_the_next_even
 
 def test_resources_that_a_former_release_adds_during_an_update_are_merged() -> None:
     row = Row()
-    apply(row, task_event("RUNNING", metadata=told(*(resource(index, external_id="a") for index in range(MANY)))))
+    apply(
+        row, task_event("RUNNING", metadata=metadata_with(*(resource(index, external_id="a") for index in range(MANY))))
+    )
     closure = TaskExecutionClosure.FromString(row.closure or b"")
     closure.metadata.external_resources.extend([resource(1, phase="RUNNING"), resource(1, 1), resource(MANY)])
     row.closure = closure.SerializeToString()
@@ -205,13 +209,13 @@ def test_resources_that_a_former_release_adds_during_an_update_are_merged() -> N
     for _ in range(2):
         assert keys(row) == expected
         assert (resources(row)[1].external_id, resources(row)[1].phase) == ("a", TaskExecution.RUNNING)
-        apply(row, task_event("RUNNING", version=row.version + 1, metadata=told(resource(5))))
+        apply(row, task_event("RUNNING", version=row.version + 1, metadata=metadata_with(resource(5))))
         assert not TaskExecutionClosure.FromString(row.closure).metadata.external_resources
 
 
 def test_metadata_is_in_the_whole_closure_once() -> None:
     row = Row()
-    metadata = told(*map(resource, range(MANY)))
+    metadata = metadata_with(*map(resource, range(MANY)))
     metadata.generated_name = "g"
     apply(row, task_event("RUNNING", metadata=metadata))
     chunks = b"".join(row.chunks[number] for number in sorted(row.chunks))
