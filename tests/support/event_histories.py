@@ -48,7 +48,7 @@ def any_request(pick: Random, executions: Sequence[str]) -> Request:
 
 
 def workflow_request(pick: Random, execution: str) -> WorkflowExecutionEventRequest:
-    """A phase of `execution`."""
+    """Return an event of `execution` itself."""
     event = WorkflowExecutionEvent(
         execution_id=_execution(execution),
         phase=_phase(pick, _WORKFLOW_GOES_ON, WorkflowExecution.Phase.keys()),

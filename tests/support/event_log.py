@@ -44,7 +44,7 @@ class EventLog:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[LogWriter]:
-        """A writer whose rounds the test runs; it receives verdicts from here on."""
+        """Create a writer whose rounds the test runs; it receives verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
         writer = LogWriter(self.db, await make_ready(bus), bus.mend)
         await bus.subscribe(VERDICTS, writer.receive_verdicts)
@@ -55,7 +55,7 @@ class EventLog:
 
     @property
     def bus_url(self) -> str:
-        """URL of NATS."""
+        """Return the URL of NATS."""
         return str(self.bus._client.connected_url.geturl())  # type: ignore[union-attr]  # it is connected
 
     async def append(self, batch_id: str, name: str, *events: Event) -> None:
@@ -89,7 +89,7 @@ class EventLog:
 
 @asynccontextmanager
 async def event_log(parts: Parts, database: str) -> AsyncIterator[EventLog]:
-    """An empty log on a new `database`."""
+    """Create an empty log on a new `database`."""
     url = await asyncio.to_thread(parts.migrated_database, "events", database)
     db = await Database.open(url)
     bus = await Bus.connect(parts.nats_url, "test-event-log")

@@ -101,7 +101,7 @@ def turns_back(stored: str, phase: str) -> bool:
 
 
 def put(message: Plain, name: str, value: Any, default: Any = "") -> None:
-    """A field with its default value is not there, as in a message."""
+    """Set a field, or remove it when the value is its default, as in a message."""
     message.pop(name, None)
     if value != default:
         message[name] = value

@@ -71,13 +71,13 @@ def result(pick: Random, event: WorkflowExecutionEvent | NodeExecutionEvent | Ta
 
 
 def too_much(event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent) -> None:
-    """Outputs beyond the limit."""
+    """Set outputs beyond the limit."""
     literal = Literal(scalar=Scalar(primitive=Primitive(string_value="x" * MAX_OUTPUT_BYTES)))
     event.output_data.literals["x"].CopyFrom(literal)
 
 
 def target(pick: Random, event: NodeExecutionEvent, execution: WorkflowExecutionIdentifier) -> None:
-    """What the node runs: a task, which may have made a workflow, or another execution."""
+    """Set the target of the node: a task, which may be dynamic, or another execution."""
     kind = pick.randrange(6)
     if kind == 1:
         event.task_node_metadata.CopyFrom(_task_node(pick))
@@ -89,7 +89,7 @@ def target(pick: Random, event: NodeExecutionEvent, execution: WorkflowExecution
 
 
 def task_details(pick: Random, event: TaskExecutionEvent) -> None:
-    """Everything that grows over the events of an attempt."""
+    """Set the fields that accumulate over the events of an attempt."""
     event.logs.extend(_logs(pick))
     event.reason = pick.choice(_REASONS)
     for number in range(pick.choice((0, 0, 0, 1, 2))):
@@ -163,5 +163,5 @@ def _info(pick: Random) -> Struct:
 
 
 def _some(pick: Random, values: Sequence[Chosen]) -> list[Chosen]:
-    """A few of `values`, none twice, in any order."""
+    """Return a few of `values`, none twice, in any order."""
     return pick.sample(values, pick.randrange(min(len(values), 3) + 1))

@@ -92,7 +92,7 @@ def _fail(events: Iterable[_Waiting], message: str) -> None:
 
 
 class Sender(Protocol):
-    """What appends the batches of a batcher to the stream."""
+    """The part of the publisher that a batcher uses: it appends batches to the stream."""
 
     limits: Limits
     executions_responds: bool
@@ -161,8 +161,8 @@ class Batcher:
     def _next_batch(self) -> list[_Waiting]:
         """Remove the next batch from the queue: the events that fit and whose callers still wait.
 
-        A caller that has gone has sent its event again elsewhere, and perhaps others after it. Sent now, the first copy
-        would arrive after them.
+        A caller that has gone has sent its event again to another replica, and perhaps others after it; sent from here,
+        the event would overtake or follow them out of order.
         """
         limits = self._sender.limits
         batch: list[_Waiting] = []
@@ -224,14 +224,14 @@ class Batcher:
         if self._sender.executions_responds:
             self._sender.executions_responds = await self._until(self._may_send, limits.verdict_wait * _PATIENCE)
         else:
-            await self._until(self._is_full, _COLLECT_SECONDS)
+            await self._until(self._has_collected, _COLLECT_SECONDS)
 
     def _may_send(self) -> bool:
         """Return whether no batch is in flight, or only one and the next one is large."""
         return self._in_flight <= (len(self._waiting) >= AHEAD)
 
-    def _is_full(self) -> bool:
-        """Return whether a full batch waits, or executions responds again."""
+    def _has_collected(self) -> bool:
+        """Return whether a full batch waits, or collecting is over because executions responds again."""
         return self._sender.executions_responds or len(self._waiting) >= self._sender.limits.batch_events
 
     async def _until(self, condition: Callable[[], bool], patience: float) -> bool:

@@ -12,7 +12,7 @@ from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL
 
 
 class Move(Enum):
-    """What happens to an event's phase, given the stored phase."""
+    """The consequences of an event's phase for a stored phase."""
 
     APPLY = "ok"
     LATE = "late"  # OK without effect: an earlier phase does not come back
