@@ -56,6 +56,6 @@ _MOVE_LANES = "UPDATE event_lanes SET stored_at = stored_at + interval '1 micros
 async def hold_lanes(connection: Connection) -> None:
     """Hold up all lanes until the transaction ends, and make their appliers drop their row caches.
 
-    An applier takes a lane with another stored time for one that another replica has moved (`event_rows.mark_lane`).
+    An applier takes a lane with another stored time for one that another replica has moved (`event_rows.move_cursor`).
     """
     await connection.execute(_MOVE_LANES)
