@@ -1,7 +1,9 @@
 """Inputs and outputs of executions, nodes and tasks (executions.md section 6)."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from flyteidl.admin.common_pb2 import UrlBlob
 from flyteidl.admin.execution_pb2 import (
@@ -10,7 +12,6 @@ from flyteidl.admin.execution_pb2 import (
     WorkflowExecutionGetDataResponse,
 )
 from flyteidl.admin.node_execution_pb2 import (
-    DynamicNodeWorkflowResponse,
     GetDynamicNodeWorkflowRequest,
     NodeExecutionClosure,
     NodeExecutionGetDataRequest,
@@ -33,12 +34,13 @@ from services.kit.errors import NotFound
 from services.kit.objects.local_files import LargeObject
 from services.kit.objects.store import ObjectStore, missed
 from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER
 from services.kit.rpc.table import Call
 
 # An engine names what is read here, and it may be an upload of many GiB. Engines write outputs of 10 MB at most.
 _MOST_BYTES = 16 * 1024 * 1024
-# What is checked on the event loop, in some 10 ms at worst; a map of many small literals takes a second a 10 MiB.
-_CHECKED_AT_ONCE_BYTES = 128 * 1024
+# In a reply that becomes JSON, of which small literals keep the gateway busy longest: inputs and outputs take 0.8 s.
+_MOST_JSON_BYTES = 15 * 256 * 1024
 
 
 class DataHandlers:
@@ -52,7 +54,7 @@ class DataHandlers:
         self._signed = settings.signed_data_urls
         self._url_life = timedelta(seconds=settings.signed_data_url_seconds)
 
-    async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, _call: Call) -> bytes:
+    async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, call: Call) -> bytes:
         """Answer what an execution ran with, defaults included, and its outputs; raises NotFound."""
         check_execution_identifier(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -60,9 +62,9 @@ class DataHandlers:
         if row is None:
             raise lookups.missing(request.id)
         located = rules.execution_outputs(ExecutionClosure.FromString(row.closure))
-        return await self._answer(WorkflowExecutionGetDataResponse, row.inputs_uri, located)
+        return await self._answer(call, WorkflowExecutionGetDataResponse, row.inputs_uri, located)
 
-    async def GetNodeExecutionData(self, request: NodeExecutionGetDataRequest, _call: Call) -> bytes:
+    async def GetNodeExecutionData(self, request: NodeExecutionGetDataRequest, call: Call) -> bytes:
         """Answer a node's data, and the workflow that a dynamic node made; raises NotFound."""
         check_node_execution_identifier(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -70,18 +72,15 @@ class DataHandlers:
         if row is None:
             raise lookups.missing(request.id)
         closure = NodeExecutionClosure.FromString(row.closure)
-        rest = NodeExecutionGetDataResponse()
+        urls = NodeExecutionGetDataResponse(flyte_urls=rules.node_urls(request.id, deck=bool(closure.deck_uri)))
+        rest = urls.SerializeToString()
         if row.dynamic_workflow_uri:
-            compiled = await self._objects.find(row.dynamic_workflow_uri, rules.compiled_workflow)
-            if compiled is not None:
-                rest = rules.dynamic_workflow(compiled, closure.dynamic_job_spec_uri)
-        rest.flyte_urls.CopyFrom(rules.node_urls(request.id, deck=bool(closure.deck_uri)))
+            parse = partial(rules.dynamic_workflow, closure.dynamic_job_spec_uri)
+            rest += await self._parsed(row.dynamic_workflow_uri, parse) or b""
         located = rules.outputs(closure)
-        return await self._answer(NodeExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
+        return await self._answer(call, NodeExecutionGetDataResponse, row.input_uri, located) + rest
 
-    async def GetDynamicNodeWorkflow(
-        self, request: GetDynamicNodeWorkflowRequest, _call: Call
-    ) -> DynamicNodeWorkflowResponse:
+    async def GetDynamicNodeWorkflow(self, request: GetDynamicNodeWorkflowRequest, _call: Call) -> bytes:
         """Answer the workflow that a dynamic node made; raises NotFound for a node that made none (7.4)."""
         check_node_execution_identifier(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -90,12 +89,12 @@ class DataHandlers:
             raise lookups.missing(request.id)
         if not row.dynamic_workflow_uri:
             raise NotFound("node does not contain dynamic workflow")
-        compiled = await self._objects.find(row.dynamic_workflow_uri, rules.compiled_workflow)
-        if compiled is None:
+        response = await self._parsed(row.dynamic_workflow_uri, rules.dynamic_node_workflow)
+        if response is None:
             raise NotFound(f"the dynamic workflow of the node is gone: {row.dynamic_workflow_uri}")
-        return DynamicNodeWorkflowResponse(compiled_workflow=compiled)
+        return response
 
-    async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, _call: Call) -> bytes:
+    async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, call: Call) -> bytes:
         """Answer the data of one attempt of a task; raises NotFound."""
         lookups.check_task(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -104,13 +103,13 @@ class DataHandlers:
             raise lookups.missing(request.id)
         located = rules.outputs(TaskExecutionClosure.FromString(row.closure))
         rest = TaskExecutionGetDataResponse(flyte_urls=rules.task_urls(request.id))
-        return await self._answer(TaskExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
+        return await self._answer(call, TaskExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
 
-    async def _answer(self, kind: type[rules.Answer], input_uri: str, outputs: rules.Location) -> bytes:
-        inputs, found = await asyncio.gather(self.fetched(rules.Location(input_uri)), self.fetched(outputs))
+    async def _answer(self, call: Call, kind: type[rules.Answer], input_uri: str, outputs: rules.Location) -> bytes:
+        inputs, found = await asyncio.gather(self.fetched(rules.Location(input_uri), call), self.fetched(outputs, call))
         return rules.answer(kind, inputs, found)
 
-    async def fetched(self, location: rules.Location) -> rules.Data:
+    async def fetched(self, location: rules.Location, call: Call) -> rules.Data:
         """Fetch data as far as it is answered inline (6.2); raises Unavailable while the store is down.
 
         Data that is gone hides nothing else of its execution: it is answered as GONE, logged and counted.
@@ -127,14 +126,19 @@ class DataHandlers:
         if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
             return rules.Data(blob, None)
         try:
-            content = await self._objects.find(uri, bytes, _MOST_BYTES)
-            if content is None:
-                return rules.GONE
-            if len(content) <= _CHECKED_AT_ONCE_BYTES:
-                return rules.Data(blob, rules.literals(content))
-            return rules.Data(blob, await self._cpu_pool.run(rules.literals, content))
+            most_bytes = _MOST_JSON_BYTES if JSON_REPLY_HEADER in call.metadata else _MOST_BYTES
+            content = await self._parsed(uri, rules.literals, most_bytes)
         except LargeObject:
             return rules.Data(blob, None)
+        return rules.GONE if content is None else rules.Data(blob, content)
+
+    async def _parsed(self, uri: str, parse: Callable[[bytes], bytes], most_bytes: int | None = None) -> bytes | None:
+        """Return what `parse` makes of an object, None as `ObjectStore.find`; raises LargeObject, Unavailable."""
+        content = await self._objects.find(uri, bytes, most_bytes)
+        if content is None:
+            return None
+        try:
+            return await self._cpu_pool.parse(content, parse)
         except DecodeError as error:
             missed(uri, error)
-            return rules.GONE
+            return None

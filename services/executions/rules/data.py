@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from flyteidl.admin.common_pb2 import FlyteURLs, UrlBlob
 from flyteidl.admin.execution_pb2 import ExecutionClosure, WorkflowExecutionGetDataResponse
 from flyteidl.admin.node_execution_pb2 import (
+    DynamicNodeWorkflowResponse,
     DynamicWorkflowNodeMetadata,
     NodeExecutionClosure,
     NodeExecutionGetDataResponse,
 )
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure, TaskExecutionGetDataResponse
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
-from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
+from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.service.dataproxy_pb2 import GetDataResponse
 from google.protobuf.message import DecodeError
 
-from services.kit.protobuf.wire import message_field
+from services.kit.protobuf.wire import message_field, string_field
 
 # Each answer has these four fields; inputs and outputs have other numbers for executions than for nodes and tasks.
 Answer = WorkflowExecutionGetDataResponse | NodeExecutionGetDataResponse | TaskExecutionGetDataResponse
@@ -84,26 +86,37 @@ def answer(kind: type[Answer], inputs: Data, outputs_: Data) -> bytes:
     return b"".join(parts)
 
 
-def dynamic_workflow(closure: CompiledWorkflowClosure, job_spec_uri: str) -> NodeExecutionGetDataResponse:
-    """Return the part that tells of a dynamic workflow (6.5)."""
-    return NodeExecutionGetDataResponse(
-        dynamic_workflow=DynamicWorkflowNodeMetadata(
-            id=closure.primary.template.id, compiled_workflow=closure, dynamic_job_spec_uri=job_spec_uri
-        )
+def dynamic_workflow(job_spec_uri: str, content: bytes) -> bytes:
+    """Return the part of a serialized NodeExecutionGetDataResponse that describes a dynamic workflow.
+
+    Args:
+        job_spec_uri: Of the node's closure.
+        content: The serialized closure of the workflow, which becomes part of the response as it is.
+
+    Raises:
+        DecodeError: `content` is no CompiledWorkflowClosure, or names no workflow.
+    """
+    fields = DynamicWorkflowNodeMetadata
+    return message_field(
+        NodeExecutionGetDataResponse.DYNAMIC_WORKFLOW_FIELD_NUMBER,
+        message_field(fields.ID_FIELD_NUMBER, _workflow_id(content).SerializeToString())
+        + message_field(fields.COMPILED_WORKFLOW_FIELD_NUMBER, content)
+        + string_field(fields.DYNAMIC_JOB_SPEC_URI_FIELD_NUMBER, job_spec_uri),
     )
 
 
-def compiled_workflow(content: bytes) -> CompiledWorkflowClosure:
-    """Parse the closure of a dynamic workflow; raises DecodeError for one that names no workflow, too."""
-    closure = CompiledWorkflowClosure.FromString(content)
-    if not closure.primary.template.HasField("id"):
-        raise DecodeError("the stored dynamic workflow has no primary workflow")
-    return closure
+def dynamic_node_workflow(content: bytes) -> bytes:
+    """Return a serialized DynamicNodeWorkflowResponse with `content`; raises DecodeError as `dynamic_workflow`."""
+    _workflow_id(content)
+    return message_field(DynamicNodeWorkflowResponse.COMPILED_WORKFLOW_FIELD_NUMBER, content)
 
 
 def literals(content: bytes) -> bytes:
-    """Return a serialized LiteralMap as it is; raises DecodeError, as no client could read an answer around another."""
-    LiteralMap.FromString(content)
+    """Return a serialized LiteralMap as it is; raises DecodeError, as no client could read a response around another.
+
+    In responses it is one level deeper, which parsers count.
+    """
+    GetDataResponse.FromString(message_field(GetDataResponse.LITERAL_MAP_FIELD_NUMBER, content))
     return content
 
 
@@ -117,6 +130,13 @@ def task_urls(task: TaskExecutionIdentifier) -> FlyteURLs:
     """Return the flyte:// URLs of one attempt's data; an attempt never has a deck (6.6)."""
     base = f"{_base(task.node_execution_id)}/{task.retry_attempt}"
     return FlyteURLs(inputs=f"{base}/i", outputs=f"{base}/o")
+
+
+def _workflow_id(content: bytes) -> Identifier:
+    workflow = CompiledWorkflowClosure.FromString(content).primary.template
+    if not workflow.HasField("id"):
+        raise DecodeError("the stored dynamic workflow has no primary workflow")
+    return workflow.id
 
 
 def _base(node: NodeExecutionIdentifier) -> str:

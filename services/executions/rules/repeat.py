@@ -12,22 +12,24 @@ from flyteidl.admin.execution_pb2 import (
     ExecutionSpec,
 )
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
-from flyteidl.core.literals_pb2 import LiteralMap
 
 
 def relaunched(
-    source: WorkflowExecutionIdentifier, request: ExecutionRelaunchRequest, spec: ExecutionSpec, inputs: LiteralMap
+    source: WorkflowExecutionIdentifier, request: ExecutionRelaunchRequest, spec: ExecutionSpec, inputs: bytes
 ) -> ExecutionCreateRequest:
-    """Return the launch that repeats `source`; whether it ignores the cache is the new request's to say."""
+    """Return the launch that repeats `source`; whether it ignores the cache is the new request's to say.
+
+    `inputs` is a serialized LiteralMap; raises DecodeError for another message.
+    """
     again = _again(source, request.name, spec, inputs, ExecutionMetadata.RELAUNCH)
     again.spec.overwrite_cache = request.overwrite_cache
     return again
 
 
 def recovered(
-    source: WorkflowExecutionIdentifier, request: ExecutionRecoverRequest, spec: ExecutionSpec, inputs: LiteralMap
+    source: WorkflowExecutionIdentifier, request: ExecutionRecoverRequest, spec: ExecutionSpec, inputs: bytes
 ) -> ExecutionCreateRequest:
-    """Return the launch that goes on from `source`, for the parent node that asks for it now."""
+    """Return the launch that goes on from `source`, for the parent node of `request`; raises DecodeError as above."""
     again = _again(source, request.name, spec, inputs, ExecutionMetadata.RECOVERED)
     if request.HasField("metadata"):
         again.spec.metadata.ClearField("parent_node_execution")
@@ -40,10 +42,11 @@ def _again(
     source: WorkflowExecutionIdentifier,
     name: str,
     spec: ExecutionSpec,
-    inputs: LiteralMap,
+    inputs: bytes,
     mode: ExecutionMetadata.ExecutionMode,
 ) -> ExecutionCreateRequest:
-    again = ExecutionCreateRequest(project=source.project, domain=source.domain, name=name, spec=spec, inputs=inputs)
+    again = ExecutionCreateRequest(project=source.project, domain=source.domain, name=name, spec=spec)
+    again.inputs.ParseFromString(inputs)
     again.spec.metadata.mode = mode
     again.spec.metadata.reference_execution.CopyFrom(source)
     return again

@@ -16,6 +16,8 @@ from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 
 # Two, so that a small piece of work passes a large one.
 THREADS = 2
+# Of a message that is parsed on the event loop: a millisecond or so, some 10 ms for many small entries of a map.
+PARSED_AT_ONCE_BYTES = 32 * 1024
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -36,6 +38,10 @@ class CpuPool:
         # A thread cannot be stopped: it works on when its caller has gone, and is free only afterwards.
         running.add_done_callback(lambda _: self._turns.give(peer))
         return await asyncio.shield(running)
+
+    async def parse(self, content: bytes, work: Callable[[bytes], Result]) -> Result:
+        """Return what `work` makes of a serialized message, in a thread if it is large; raises what `work` raises."""
+        return work(content) if len(content) <= PARSED_AT_ONCE_BYTES else await self.run(work, content)
 
     def close(self) -> None:
         """Take no more work, and drop what waits."""

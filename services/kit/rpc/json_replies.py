@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.errors import Internal
+from services.kit.errors import Internal, ResourceExhausted
 from services.kit.protobuf.readable import SHOWN, TOO_DEEP, Unreadable
 from services.kit.protobuf.wire import length_delimited, message_field
 
@@ -22,7 +22,20 @@ JSON_REPLY_HEADER = "x-flyteplane-json-reply"
 Any caller may send it, and gets a failure in place of what it could not have read.
 """
 
+# The gateway writes a reply as JSON in one go, 0.1 s for a MiB of small fields, and serves no other client meanwhile.
+# As much as flytekit receives by gRPC; of a usual list it takes far less time.
+MOST_JSON_REPLY_BYTES = 20 * 1024 * 1024
+
 log = logging.getLogger(__name__)
+
+
+def check_reply_size(reply: bytes) -> None:
+    """Raise ResourceExhausted for a reply that is too large to be written as JSON."""
+    if len(reply) > MOST_JSON_REPLY_BYTES:
+        raise ResourceExhausted(
+            f"the reply has {len(reply)} bytes, and as JSON it may have {MOST_JSON_REPLY_BYTES}: "
+            "accept application/octet-stream, or call by gRPC"
+        )
 
 
 def check_shown(method: str, request: Message, kind: Descriptor, reply: bytes) -> None:

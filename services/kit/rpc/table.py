@@ -22,7 +22,7 @@ from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, depth_check
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.fairness import set_client_connection
-from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_shown
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_reply_size, check_shown
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +174,7 @@ class Table:
         answered = await method.handler(request, call)
         reply = answered if isinstance(answered, bytes) else answered.SerializeToString()
         if JSON_REPLY_HEADER in call.metadata:
+            check_reply_size(reply)
             if len(reply) <= _CHECKED_AT_ONCE_BYTES:
                 method.check_reply(request, reply)
             else:

@@ -13,10 +13,10 @@ from flyteidl.admin.task_execution_pb2 import TaskExecution, TaskExecutionList
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from services.kit.errors import Internal
+from services.kit.errors import Internal, ResourceExhausted
 from services.kit.protobuf.readable import MOST_LEVELS, kind_of
 from services.kit.protobuf.wire import message_field
-from services.kit.rpc.json_replies import check_shown
+from services.kit.rpc.json_replies import MOST_JSON_REPLY_BYTES, check_reply_size, check_shown
 from tests.support.poisons import deep, fields_to, way_back
 
 NAME = {"project": "p", "domain": "d", "name": "e"}
@@ -82,3 +82,9 @@ def test_an_item_that_no_parser_takes_is_named_all_the_same() -> None:
 @pytest.mark.parametrize("broken", [b"\x0a\xff", b"\x0a\x05ab", b"\x0b", b"\x80"])
 def test_a_broken_reply_is_no_success(broken: bytes) -> None:
     assert "cannot be shown: nested too deeply, or broken" in told(ExecutionList(), payload=broken)
+
+
+def test_a_reply_that_becomes_json_has_a_most_size() -> None:
+    check_reply_size(bytes(MOST_JSON_REPLY_BYTES))
+    with pytest.raises(ResourceExhausted, match=f"has {MOST_JSON_REPLY_BYTES + 1} bytes"):
+        check_reply_size(bytes(MOST_JSON_REPLY_BYTES + 1))
