@@ -22,7 +22,7 @@ from services.executions.rules.spans.requests import (
     WorkflowSpanRequest,
     run_of,
 )
-from services.executions.store.execution_trees import read_tree
+from services.executions.store.execution_trees import large_bytes, read_tree
 from services.kit.db.database import Database, snapshot
 from services.kit.errors import ResourceExhausted
 from services.kit.messaging.bus import Bus
@@ -32,6 +32,8 @@ from services.kit.rpc.table import Call
 
 # Nodes and attempts of all executions that one answer tells of: some hundred megabytes while it is put together.
 MOST_ENTITIES = 50_000
+# Of their closures, as far as these are larger than usual. Nothing of what makes them large is in the response.
+MOST_LARGE_BYTES = 64 * 1024 * 1024
 
 
 class ExecutionMetricsHandlers:
@@ -85,9 +87,14 @@ class _Reading:
         self._db = db
         self._cpu_pool = cpu_pool
         self._left = MOST_ENTITIES
+        self._bytes_left = MOST_LARGE_BYTES
 
     async def run(self, execution: WorkflowExecutionIdentifier, *, with_nodes: bool) -> Run:
         async with self._db.read() as connection, snapshot(connection):
+            if with_nodes:
+                self._bytes_left -= await large_bytes(connection, execution)
+            if self._bytes_left < 0:
+                raise ResourceExhausted("the errors and custom information of the nodes and tasks are too large")
             tree = await read_tree(connection, execution, self._left + 1, with_nodes=with_nodes)
         if tree is None:
             raise lookups.missing(execution)

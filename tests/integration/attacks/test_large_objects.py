@@ -12,6 +12,7 @@ import psutil
 import pytest
 from flyteidl.admin.execution_pb2 import (
     WorkflowExecutionGetDataRequest,
+    WorkflowExecutionGetMetricsRequest,
     WorkflowExecutionGetRequest,
 )
 from flyteidl.admin.node_execution_pb2 import NodeExecutionGetDataRequest, NodeExecutionGetDataResponse
@@ -37,6 +38,9 @@ LITERALS = 400_000
 CALLS = 8
 MOST_SECONDS_OF_OTHERS = 2.0
 MOST_GATEWAY_SECONDS = 0.5
+# Custom information of attempts, which no span shows.
+ATTEMPTS = 30
+INFORMATION = "x" * 3_700_000
 
 
 def peak(pid: int) -> int:
@@ -135,3 +139,19 @@ async def test_many_literals_are_not_written_as_json(attacked: Sandbox) -> None:
     assert "fullOutputs" not in as_json.json()
     whole = NodeExecutionGetDataResponse.FromString(as_it_is.content)
     assert len(whole.full_outputs.literals) == LITERALS
+
+
+async def test_metrics_do_not_read_large_closures_into_the_memory(attacked: Sandbox) -> None:
+    async with attacked.channel() as channel:
+        admin = AdminServiceStub(channel)
+        name = await running(admin)
+        request: Any = events(name)["CreateTaskEvent"]
+        request.event.custom_info["a"] = INFORMATION
+        for attempt in range(ATTEMPTS):
+            request.event.retry_attempt = attempt + 1
+            await admin.CreateTaskEvent(request)
+        pid = attacked.pid("executions")
+        before = forget_peak(pid)
+        metrics = admin.GetExecutionMetrics(WorkflowExecutionGetMetricsRequest(id=name, depth=3))
+        await refused(metrics, grpc.StatusCode.RESOURCE_EXHAUSTED, "nodes and tasks are too large")
+        assert peak(pid) - before < MOST_GROWTH

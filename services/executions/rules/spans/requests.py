@@ -99,7 +99,7 @@ def run_of(
             node_execution_id=NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
             retry_attempt=attempt,
         )
-        attempts[node_id].append(Task(identifier, TaskExecutionClosure.FromString(task)))
+        attempts[node_id].append(Task(identifier, _times(task)))
     by_parent: defaultdict[int | None, list[Node]] = defaultdict(list)
     for row, node_id, parent, node, metadata, dynamic in nodes:
         by_parent[parent].append(
@@ -113,3 +113,13 @@ def run_of(
             )
         )
     return Run(execution, ExecutionClosure.FromString(closure), by_parent)
+
+
+def _times(closure: bytes) -> TaskExecutionClosure:
+    """Return the times of an attempt alone: all else of a closure may take many times its bytes."""
+    whole = TaskExecutionClosure.FromString(closure)
+    times = TaskExecutionClosure()
+    for name in ("created_at", "started_at", "updated_at", "duration"):
+        if whole.HasField(name):
+            getattr(times, name).CopyFrom(getattr(whole, name))
+    return times
