@@ -78,13 +78,13 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     table = Table(cpu_pool)
     table.bind(
         ADMIN_SERVICE,
-        ExecutionHandlers(db, outbox, objects, launcher, clock=_now),
+        ExecutionHandlers(db, outbox, objects, launcher, cpu_pool=cpu_pool, clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
         data,
         ExecutionMetricsHandlers(db, bus, objects, cpu_pool),
     )
-    table.bind(DATA_PROXY_SERVICE, data_proxy, ArtifactHandlers(db, data, data_proxy))
+    table.bind(DATA_PROXY_SERVICE, data_proxy, ArtifactHandlers(db, data, data_proxy, cpu_pool))
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))
     return App(
         table,

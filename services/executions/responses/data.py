@@ -1,11 +1,18 @@
 """Responses of the data RPCs (executions.md#data-responses)."""
 
 from flyteidl.admin.execution_pb2 import WorkflowExecutionGetDataResponse
-from flyteidl.admin.node_execution_pb2 import NodeExecutionGetDataResponse
+from flyteidl.admin.node_execution_pb2 import (
+    DynamicNodeWorkflowResponse,
+    DynamicWorkflowNodeMetadata,
+    NodeExecutionGetDataResponse,
+)
 from flyteidl.admin.task_execution_pb2 import TaskExecutionGetDataResponse
+from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
+from flyteidl.core.identifier_pb2 import Identifier
+from google.protobuf.message import DecodeError
 
 from services.executions.rules.data import Data
-from services.kit.protobuf.wire import message_field
+from services.kit.protobuf.wire import message_field, string_field
 
 # Each has the fields inputs, outputs, full_inputs and full_outputs; their numbers differ between executions and the
 # other two.
@@ -23,3 +30,37 @@ def data_fields(kind: type[DataResponse], inputs: Data, outputs: Data) -> bytes:
     if outputs.full is not None:
         parts.append(message_field(kind.FULL_OUTPUTS_FIELD_NUMBER, outputs.full))
     return b"".join(parts)
+
+
+def dynamic_workflow(job_spec_uri: str, content: bytes) -> bytes:
+    """Return the field of a serialized NodeExecutionGetDataResponse that describes a dynamic workflow.
+
+    See executions.md#dynamic-workflow-of-a-node.
+
+    Args:
+        job_spec_uri: The `dynamic_job_spec_uri` of the node's closure.
+        content: The serialized closure of the workflow, which becomes part of the response unchanged.
+
+    Raises:
+        DecodeError: `content` is no CompiledWorkflowClosure, or has no workflow id.
+    """
+    fields = DynamicWorkflowNodeMetadata
+    return message_field(
+        NodeExecutionGetDataResponse.DYNAMIC_WORKFLOW_FIELD_NUMBER,
+        message_field(fields.ID_FIELD_NUMBER, _workflow_id(content).SerializeToString())
+        + message_field(fields.COMPILED_WORKFLOW_FIELD_NUMBER, content)
+        + string_field(fields.DYNAMIC_JOB_SPEC_URI_FIELD_NUMBER, job_spec_uri),
+    )
+
+
+def dynamic_node_workflow(content: bytes) -> bytes:
+    """Return a serialized DynamicNodeWorkflowResponse with `content`; raises DecodeError as `dynamic_workflow`."""
+    _workflow_id(content)
+    return message_field(DynamicNodeWorkflowResponse.COMPILED_WORKFLOW_FIELD_NUMBER, content)
+
+
+def _workflow_id(content: bytes) -> Identifier:
+    workflow = CompiledWorkflowClosure.FromString(content).primary.template
+    if not workflow.HasField("id"):
+        raise DecodeError("the stored dynamic workflow has no primary workflow")
+    return workflow.id

@@ -1,8 +1,9 @@
 """GetData (executions.md#getdata)."""
 
+from functools import partial
+
 from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
-from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.service.dataproxy_pb2 import (
     ARTIFACT_TYPE_DECK,
     CreateDownloadLinkRequest,
@@ -18,18 +19,23 @@ from services.executions.rules import data, errors
 from services.executions.store import node_executions, task_executions
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
+from services.kit.protobuf.wire import message_field
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 
 
 class ArtifactHandlers:
     """The RPC that resolves flyte:// URLs, by the RPCs for data and for decks."""
 
-    def __init__(self, db: Database, data_handlers: DataHandlers, data_proxy: DataProxyHandlers) -> None:
+    def __init__(
+        self, db: Database, data_handlers: DataHandlers, data_proxy: DataProxyHandlers, cpu_pool: CpuPool
+    ) -> None:
         self._db = db
         self._data_handlers = data_handlers
         self._data_proxy = data_proxy
+        self._cpu_pool = cpu_pool
 
-    async def GetData(self, request: GetDataRequest, call: Call) -> GetDataResponse:
+    async def GetData(self, request: GetDataRequest, call: Call) -> GetDataResponse | bytes:
         """Return the data of a flyte:// URL or one literal of it; for a deck and for large data, a signed URL."""
         artifact = rules.parse(request.flyte_url)
         if artifact.kind == rules.DECK:
@@ -37,7 +43,7 @@ class ArtifactHandlers:
             signed = await self._data_proxy.CreateDownloadLink(link, call)
             return GetDataResponse(pre_signed_urls=signed.pre_signed_urls)
         location = await self._location(artifact)
-        fetched = await self._data_handlers.fetch(location)
+        fetched = await self._data_handlers.fetch(location, call)
         if fetched.gone:
             raise NotFound(f"the data of [{request.flyte_url}] is gone: {location.uri}")
         if fetched.full is None:
@@ -45,10 +51,9 @@ class ArtifactHandlers:
                 raise ResourceExhausted(f"the data of [{request.flyte_url}] is too large to be answered")
             urls, expires_at = await self._data_proxy.sign_download(location.uri)
             return GetDataResponse(pre_signed_urls=PreSignedURLs(signed_url=urls, expires_at=expires_at))
-        literals = LiteralMap.FromString(fetched.full)
         if artifact.literal:
-            return GetDataResponse(literal=rules.named(literals, artifact.literal, request.flyte_url))
-        return GetDataResponse(literal_map=literals)
+            return await self._cpu_pool.parse(fetched.full, partial(rules.named, artifact.literal, request.flyte_url))
+        return message_field(GetDataResponse.LITERAL_MAP_FIELD_NUMBER, fetched.full)
 
     async def _location(self, artifact: rules.Artifact) -> data.Location:
         """Return where inputs or outputs are; raises NotFound for a missing node, InvalidArgument for an attempt."""

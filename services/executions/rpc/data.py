@@ -1,7 +1,9 @@
 """Inputs and outputs of executions, nodes and tasks (executions.md#getexecutiondata)."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from flyteidl.admin.common_pb2 import UrlBlob
 from flyteidl.admin.execution_pb2 import (
@@ -10,7 +12,6 @@ from flyteidl.admin.execution_pb2 import (
     WorkflowExecutionGetDataResponse,
 )
 from flyteidl.admin.node_execution_pb2 import (
-    DynamicNodeWorkflowResponse,
     GetDynamicNodeWorkflowRequest,
     NodeExecutionClosure,
     NodeExecutionGetDataRequest,
@@ -25,7 +26,7 @@ from google.protobuf.message import DecodeError
 
 from services.contracts.identifiers import check_execution_identifier, check_node_execution_identifier
 from services.executions.config import Settings
-from services.executions.responses.data import DataResponse, data_fields
+from services.executions.responses.data import DataResponse, data_fields, dynamic_node_workflow, dynamic_workflow
 from services.executions.rules import data as rules
 from services.executions.rules.errors import missing
 from services.executions.rules.identifiers import check_task_execution_id
@@ -35,13 +36,14 @@ from services.kit.errors import NotFound
 from services.kit.objects.local_files import LargeObject
 from services.kit.objects.store import ObjectStore, missed
 from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER
 from services.kit.rpc.table import Call
 
 # The URI comes from an engine and may be that of an upload of many GiB. Engines write outputs of 10 MB at most.
 _MOST_BYTES = 16 * 1024 * 1024
-# Data up to this size is parsed on the event loop, in some 10 ms at worst. Larger data is parsed in the CPU pool, as
-# 10 MiB of small literals take a second.
-_SMALL_BYTES = 128 * 1024
+# The limit in replies that the gateway writes as JSON. Inputs and outputs of this size take it 0.8 s if they are small
+# literals, and it serves no other client meanwhile.
+_MOST_JSON_BYTES = 15 * 256 * 1024
 
 
 class DataHandlers:
@@ -55,7 +57,7 @@ class DataHandlers:
         self._signed = settings.signed_data_urls
         self._url_lifetime = timedelta(seconds=settings.signed_data_url_seconds)
 
-    async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, _call: Call) -> bytes:
+    async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, call: Call) -> bytes:
         """Return the inputs of an execution, completed with defaults, and its outputs; raises NotFound."""
         check_execution_identifier(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -63,9 +65,9 @@ class DataHandlers:
         if row is None:
             raise missing(request.id)
         located = rules.execution_outputs(ExecutionClosure.FromString(row.closure))
-        return await self._data_fields(WorkflowExecutionGetDataResponse, row.inputs_uri, located)
+        return await self._data_fields(call, WorkflowExecutionGetDataResponse, row.inputs_uri, located)
 
-    async def GetNodeExecutionData(self, request: NodeExecutionGetDataRequest, _call: Call) -> bytes:
+    async def GetNodeExecutionData(self, request: NodeExecutionGetDataRequest, call: Call) -> bytes:
         """Return a node's inputs and outputs, and the workflow of a dynamic node; raises NotFound."""
         check_node_execution_identifier(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -73,18 +75,15 @@ class DataHandlers:
         if row is None:
             raise missing(request.id)
         closure = NodeExecutionClosure.FromString(row.closure)
-        rest = NodeExecutionGetDataResponse()
+        urls = NodeExecutionGetDataResponse(flyte_urls=rules.node_urls(request.id, deck=bool(closure.deck_uri)))
+        rest = urls.SerializeToString()
         if row.dynamic_workflow_uri:
-            compiled = await self._objects.find(row.dynamic_workflow_uri, rules.compiled_workflow)
-            if compiled is not None:
-                rest = rules.dynamic_workflow(compiled, closure.dynamic_job_spec_uri)
-        rest.flyte_urls.CopyFrom(rules.node_urls(request.id, deck=bool(closure.deck_uri)))
+            parse = partial(dynamic_workflow, closure.dynamic_job_spec_uri)
+            rest += await self._parse(row.dynamic_workflow_uri, parse) or b""
         located = rules.outputs(closure)
-        return await self._data_fields(NodeExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
+        return await self._data_fields(call, NodeExecutionGetDataResponse, row.input_uri, located) + rest
 
-    async def GetDynamicNodeWorkflow(
-        self, request: GetDynamicNodeWorkflowRequest, _call: Call
-    ) -> DynamicNodeWorkflowResponse:
+    async def GetDynamicNodeWorkflow(self, request: GetDynamicNodeWorkflowRequest, _call: Call) -> bytes:
         """Return the workflow of a dynamic node; raises NotFound, also for a node without one.
 
         See executions.md#getdynamicnodeworkflow.
@@ -96,12 +95,12 @@ class DataHandlers:
             raise missing(request.id)
         if not row.dynamic_workflow_uri:
             raise NotFound("node does not contain dynamic workflow")
-        compiled = await self._objects.find(row.dynamic_workflow_uri, rules.compiled_workflow)
-        if compiled is None:
+        response = await self._parse(row.dynamic_workflow_uri, dynamic_node_workflow)
+        if response is None:
             raise NotFound(f"the dynamic workflow of the node is gone: {row.dynamic_workflow_uri}")
-        return DynamicNodeWorkflowResponse(compiled_workflow=compiled)
+        return response
 
-    async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, _call: Call) -> bytes:
+    async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, call: Call) -> bytes:
         """Return the inputs and outputs of one attempt of a task; raises NotFound."""
         check_task_execution_id(request.id if request.HasField("id") else None)
         async with self._db.read() as connection:
@@ -110,13 +109,16 @@ class DataHandlers:
             raise missing(request.id)
         located = rules.outputs(TaskExecutionClosure.FromString(row.closure))
         rest = TaskExecutionGetDataResponse(flyte_urls=rules.task_urls(request.id))
-        return await self._data_fields(TaskExecutionGetDataResponse, row.input_uri, located) + rest.SerializeToString()
+        fields = await self._data_fields(call, TaskExecutionGetDataResponse, row.input_uri, located)
+        return fields + rest.SerializeToString()
 
-    async def _data_fields(self, kind: type[DataResponse], input_uri: str, outputs: rules.Location) -> bytes:
-        fetched = await asyncio.gather(self.fetch(rules.Location(input_uri)), self.fetch(outputs))
+    async def _data_fields(
+        self, call: Call, kind: type[DataResponse], input_uri: str, outputs: rules.Location
+    ) -> bytes:
+        fetched = await asyncio.gather(self.fetch(rules.Location(input_uri), call), self.fetch(outputs, call))
         return data_fields(kind, *fetched)
 
-    async def fetch(self, location: rules.Location) -> rules.Data:
+    async def fetch(self, location: rules.Location, call: Call) -> rules.Data:
         """Fetch data that a response contains, and sign a URL (executions.md#inline-data-and-urls).
 
         Data that is missing in the store does not fail the call: it is returned as GONE, logged and counted.
@@ -136,14 +138,26 @@ class DataHandlers:
         if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
             return rules.Data(blob, None)
         try:
-            content = await self._objects.find(uri, bytes, _MOST_BYTES)
-            if content is None:
-                return rules.GONE
-            if len(content) <= _SMALL_BYTES:
-                return rules.Data(blob, rules.literals(content))
-            return rules.Data(blob, await self._cpu_pool.run(rules.literals, content))
+            most_bytes = _MOST_JSON_BYTES if JSON_REPLY_HEADER in call.metadata else _MOST_BYTES
+            content = await self._parse(uri, rules.literals, most_bytes)
         except LargeObject:
             return rules.Data(blob, None)
+        return rules.GONE if content is None else rules.Data(blob, content)
+
+    async def _parse(self, uri: str, parse: Callable[[bytes], bytes], most_bytes: int | None = None) -> bytes | None:
+        """Return the result of `parse` for an object's content; None if it is permanently lost.
+
+        An object that `parse` raises DecodeError for is lost, too; it is logged and counted.
+
+        Raises:
+            LargeObject: The object has more than `most_bytes`.
+            Unavailable: The object store is down.
+        """
+        content = await self._objects.find(uri, bytes, most_bytes)
+        if content is None:
+            return None
+        try:
+            return await self._cpu_pool.parse(content, parse)
         except DecodeError as error:
             missed(uri, error)
-            return rules.GONE
+            return None

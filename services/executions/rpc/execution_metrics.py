@@ -21,7 +21,7 @@ from services.executions.rules.spans.requests import (
     SpanResult,
     WorkflowSpanRequest,
 )
-from services.executions.store.execution_trees import read_tree, run_of
+from services.executions.store.execution_trees import large_bytes, read_tree, run_of
 from services.kit.db.database import Database, snapshot
 from services.kit.errors import ResourceExhausted
 from services.kit.messaging.bus import Bus
@@ -31,6 +31,8 @@ from services.kit.rpc.table import Call
 
 # Nodes and attempts of all executions in one response: some hundred megabytes while it is built.
 MOST_ENTITIES = 50_000
+# Bytes of their closures beyond the usual size of each. The response contains nothing of what makes a closure large.
+MOST_LARGE_BYTES = 64 * 1024 * 1024
 
 
 class ExecutionMetricsHandlers:
@@ -49,7 +51,8 @@ class ExecutionMetricsHandlers:
 
         Raises:
             NotFound: The execution or a workflow is missing.
-            ResourceExhausted: The tree has more than MOST_ENTITIES nodes and attempts, or is too deep for clients.
+            ResourceExhausted: The tree has more than MOST_ENTITIES nodes and attempts, closures with more than
+                MOST_LARGE_BYTES together, or too many levels for clients.
             ServiceError: The database, the object store or the registry failed.
         """
         check_execution_identifier(request.id if request.HasField("id") else None)
@@ -81,15 +84,20 @@ class ExecutionMetricsHandlers:
 
 
 class _Reading:
-    """Reads of executions for one response, limited to MOST_ENTITIES."""
+    """Reads of executions for one response, limited to MOST_ENTITIES and MOST_LARGE_BYTES."""
 
     def __init__(self, db: Database, cpu_pool: CpuPool) -> None:
         self._db = db
         self._cpu_pool = cpu_pool
         self._remaining = MOST_ENTITIES
+        self._remaining_bytes = MOST_LARGE_BYTES
 
     async def run(self, execution: WorkflowExecutionIdentifier, *, with_nodes: bool) -> Run:
         async with self._db.read() as connection, snapshot(connection):
+            if with_nodes:
+                self._remaining_bytes -= await large_bytes(connection, execution)
+            if self._remaining_bytes < 0:
+                raise ResourceExhausted("the errors and custom information of the nodes and tasks are too large")
             tree = await read_tree(connection, execution, self._remaining + 1, with_nodes=with_nodes)
         if tree is None:
             raise missing(execution)

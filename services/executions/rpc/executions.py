@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from flyteidl.admin.common_pb2 import ResourceListRequest
 from flyteidl.admin.execution_pb2 import (
@@ -18,7 +19,7 @@ from flyteidl.admin.execution_pb2 import (
     WorkflowExecutionGetRequest,
 )
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
-from flyteidl.core.literals_pb2 import LiteralMap
+from google.protobuf.message import DecodeError
 
 from services.contracts.executions import EXECUTION_TERMINATED
 from services.contracts.identifiers import check_execution_identifier
@@ -31,7 +32,8 @@ from services.executions.store import executions as store
 from services.kit.db.database import Database
 from services.kit.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
 from services.kit.messaging.outbox import Outbox
-from services.kit.objects.store import ObjectStore
+from services.kit.objects.store import ObjectStore, missed
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 
 
@@ -45,12 +47,14 @@ class ExecutionHandlers:
         objects: ObjectStore,
         launcher: Launcher,
         *,
+        cpu_pool: CpuPool,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._outbox = outbox
         self._objects = objects
         self._launcher = launcher
+        self._cpu_pool = cpu_pool
         self._clock = clock
 
     async def CreateExecution(self, request: ExecutionCreateRequest, call: Call) -> ExecutionCreateResponse:
@@ -64,7 +68,7 @@ class ExecutionHandlers:
         """
         identifier = _identifier(request)
         source = await self._source(identifier)
-        again = repeat.relaunched(identifier, request, source.spec, await self._user_inputs(source))
+        again = await self._with_inputs(source, partial(repeat.relaunched, identifier, request, source.spec))
         return await self._launcher.launch(again, call.principal, source.id)
 
     async def RecoverExecution(self, request: ExecutionRecoverRequest, call: Call) -> ExecutionCreateResponse:
@@ -74,7 +78,7 @@ class ExecutionHandlers:
         """
         identifier = _identifier(request)
         source = await self._source(identifier)
-        again = repeat.recovered(identifier, request, source.spec, await self._user_inputs(source))
+        again = await self._with_inputs(source, partial(repeat.recovered, identifier, request, source.spec))
         return await self._launcher.launch(again, call.principal, source.id)
 
     async def GetExecution(self, request: WorkflowExecutionGetRequest, _call: Call) -> bytes:
@@ -154,16 +158,20 @@ class ExecutionHandlers:
             raise missing(identifier)
         return source
 
-    async def _user_inputs(self, source: store.Source) -> LiteralMap:
+    async def _with_inputs(
+        self, source: store.Source, repeat_with: Callable[[bytes], ExecutionCreateRequest]
+    ) -> ExecutionCreateRequest:
         uri = source.user_inputs_uri
         try:
-            inputs = await self._objects.find(uri, LiteralMap.FromString)
+            content = await self._objects.find(uri, bytes)
+            if content is not None:
+                return await self._cpu_pool.parse(content, repeat_with)
         except Unavailable as error:
             # The engine retries a child workflow after INTERNAL; UNAVAILABLE would fail its node permanently.
             raise Internal(f"the inputs cannot be read again from {uri}") from error
-        if inputs is None:
-            raise FailedPrecondition(f"the inputs of the execution are gone from {uri}, so it cannot run again")
-        return inputs
+        except DecodeError as error:
+            missed(uri, error)
+        raise FailedPrecondition(f"the inputs of the execution are gone from {uri}, so it cannot run again")
 
 
 def _identifier(

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
-from flyteidl.core.literals_pb2 import Literal, LiteralMap
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.service.dataproxy_pb2 import GetDataResponse
 
 from services.kit.errors import InvalidArgument
 
@@ -49,8 +50,13 @@ def parse(url: str) -> Artifact:
     )
 
 
-def named(literals: LiteralMap, name: str, url: str) -> Literal:
-    """Return the literal `name`; raises InvalidArgument when there is none."""
-    if name not in literals.literals:
+def named(name: str, url: str, content: bytes) -> GetDataResponse:
+    """Return a response with the literal `name` of `content`, a serialized LiteralMap.
+
+    Raises:
+        InvalidArgument: There is no such literal.
+    """
+    literals = LiteralMap.FromString(content).literals
+    if name not in literals:
         raise InvalidArgument(f"name [{name}] not found in the data of [{url}]")
-    return literals.literals[name]
+    return GetDataResponse(literal=literals[name])

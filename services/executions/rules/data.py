@@ -4,16 +4,13 @@ from dataclasses import dataclass
 
 from flyteidl.admin.common_pb2 import FlyteURLs, UrlBlob
 from flyteidl.admin.execution_pb2 import ExecutionClosure
-from flyteidl.admin.node_execution_pb2 import (
-    DynamicWorkflowNodeMetadata,
-    NodeExecutionClosure,
-    NodeExecutionGetDataResponse,
-)
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
 from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
-from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
-from google.protobuf.message import DecodeError
+from flyteidl.service.dataproxy_pb2 import GetDataResponse
+
+from services.kit.protobuf.wire import message_field
 
 
 @dataclass(frozen=True)
@@ -67,26 +64,13 @@ def from_values(values: LiteralMap | None, max_bytes: int) -> Data:
     return Data(UrlBlob(), data if not max_bytes or len(data) < max_bytes else None)
 
 
-def dynamic_workflow(closure: CompiledWorkflowClosure, job_spec_uri: str) -> NodeExecutionGetDataResponse:
-    """Return the part of the response about a dynamic workflow (executions.md#dynamic-workflow-of-a-node)."""
-    return NodeExecutionGetDataResponse(
-        dynamic_workflow=DynamicWorkflowNodeMetadata(
-            id=closure.primary.template.id, compiled_workflow=closure, dynamic_job_spec_uri=job_spec_uri
-        )
-    )
-
-
-def compiled_workflow(content: bytes) -> CompiledWorkflowClosure:
-    """Parse the closure of a dynamic workflow; raises DecodeError, also for one without a workflow id."""
-    closure = CompiledWorkflowClosure.FromString(content)
-    if not closure.primary.template.HasField("id"):
-        raise DecodeError("the stored dynamic workflow has no primary workflow")
-    return closure
-
-
 def literals(content: bytes) -> bytes:
-    """Return `content` if it is a serialized LiteralMap; raises DecodeError, as no client could parse the response."""
-    LiteralMap.FromString(content)
+    """Return `content` if it is a serialized LiteralMap that responses can contain.
+
+    Raises:
+        DecodeError: It is none, or no client could parse a response with it: there it is one level deeper.
+    """
+    GetDataResponse.FromString(message_field(GetDataResponse.LITERAL_MAP_FIELD_NUMBER, content))
     return content
 
 

@@ -12,22 +12,29 @@ from flyteidl.admin.execution_pb2 import (
     ExecutionSpec,
 )
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
-from flyteidl.core.literals_pb2 import LiteralMap
 
 
 def relaunched(
-    source: WorkflowExecutionIdentifier, request: ExecutionRelaunchRequest, spec: ExecutionSpec, inputs: LiteralMap
+    source: WorkflowExecutionIdentifier, request: ExecutionRelaunchRequest, spec: ExecutionSpec, inputs: bytes
 ) -> ExecutionCreateRequest:
-    """Return the request that launches `source` again; `overwrite_cache` is from the new request."""
+    """Return the request that launches `source` again; `overwrite_cache` is from the new request.
+
+    Raises:
+        DecodeError: `inputs` is no serialized LiteralMap.
+    """
     again = _again(source, request.name, spec, inputs, ExecutionMetadata.RELAUNCH)
     again.spec.overwrite_cache = request.overwrite_cache
     return again
 
 
 def recovered(
-    source: WorkflowExecutionIdentifier, request: ExecutionRecoverRequest, spec: ExecutionSpec, inputs: LiteralMap
+    source: WorkflowExecutionIdentifier, request: ExecutionRecoverRequest, spec: ExecutionSpec, inputs: bytes
 ) -> ExecutionCreateRequest:
-    """Return the request that recovers `source`; the parent node is from the new request, if it has metadata."""
+    """Return the request that recovers `source`; the parent node is from the new request, if it has metadata.
+
+    Raises:
+        DecodeError: `inputs` is no serialized LiteralMap.
+    """
     again = _again(source, request.name, spec, inputs, ExecutionMetadata.RECOVERED)
     if request.HasField("metadata"):
         again.spec.metadata.ClearField("parent_node_execution")
@@ -40,10 +47,11 @@ def _again(
     source: WorkflowExecutionIdentifier,
     name: str,
     spec: ExecutionSpec,
-    inputs: LiteralMap,
+    inputs: bytes,
     mode: ExecutionMetadata.ExecutionMode,
 ) -> ExecutionCreateRequest:
-    again = ExecutionCreateRequest(project=source.project, domain=source.domain, name=name, spec=spec, inputs=inputs)
+    again = ExecutionCreateRequest(project=source.project, domain=source.domain, name=name, spec=spec)
+    again.inputs.ParseFromString(inputs)
     again.spec.metadata.mode = mode
     again.spec.metadata.reference_execution.CopyFrom(source)
     return again

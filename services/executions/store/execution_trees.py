@@ -16,6 +16,7 @@ from flyteidl.core.identifier_pb2 import (
 
 from services.executions.rules.spans.requests import Node, Run, Task
 from services.kit.db.database import Connection
+from services.kit.lists.pages import USUAL_BYTES
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
 _CLOSURE = f"SELECT closure FROM executions WHERE {_KEY}"
@@ -26,6 +27,12 @@ FROM node_executions WHERE {_KEY} ORDER BY id LIMIT %(most)s
 _TASKS = f"""
 SELECT node_id, project, domain, name, version, retry_attempt, closure
 FROM task_executions WHERE {_KEY} ORDER BY id LIMIT %(most)s
+"""
+# The bytes of closures beyond the usual size of each: an error or the custom information of a task may have megabytes.
+_LARGE_BYTES = f"""
+SELECT COALESCE(sum(greatest(octet_length(closure) - %(usual)s, 0)), 0)::bigint FROM (
+    SELECT closure FROM node_executions WHERE {_KEY} UNION ALL SELECT closure FROM task_executions WHERE {_KEY}
+) AS closures
 """
 # id, node_id, parent_id, closure, node_execution_metadata, dynamic_workflow_remote_closure_reference
 NodeRow = tuple[int, str, int | None, bytes, bytes, str]
@@ -41,11 +48,18 @@ class Tree(NamedTuple):
     tasks: list[TaskRow]
 
 
+async def large_bytes(connection: Connection, execution: WorkflowExecutionIdentifier) -> int:
+    """Return how many bytes the closures of an execution's nodes and attempts have beyond the usual size of each."""
+    cursor = await connection.execute(_LARGE_BYTES, _key(execution) | {"usual": USUAL_BYTES}, binary=True)
+    ((size,),) = await cursor.fetchall()
+    return int(size)
+
+
 async def read_tree(
     connection: Connection, execution: WorkflowExecutionIdentifier, most: int, *, with_nodes: bool
 ) -> Tree | None:
     """Return an execution with `most` nodes and `most` attempts at most; None when there is no such execution."""
-    key: dict[str, object] = {"project": execution.project, "domain": execution.domain, "name": execution.name}
+    key = _key(execution)
     cursor = await connection.execute(_CLOSURE, key, binary=True)
     row = await cursor.fetchone()
     if row is None:
@@ -69,7 +83,7 @@ def run_of(execution: WorkflowExecutionIdentifier, tree: Tree) -> Run:
             node_execution_id=NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
             retry_attempt=attempt,
         )
-        attempts[node_id].append(Task(identifier, TaskExecutionClosure.FromString(task)))
+        attempts[node_id].append(Task(identifier, _times(task)))
     by_parent: defaultdict[int | None, list[Node]] = defaultdict(list)
     for row, node_id, parent, node, metadata, dynamic in tree.nodes:
         by_parent[parent].append(
@@ -83,3 +97,17 @@ def run_of(execution: WorkflowExecutionIdentifier, tree: Tree) -> Run:
             )
         )
     return Run(execution, ExecutionClosure.FromString(tree.closure), by_parent)
+
+
+def _times(closure: bytes) -> TaskExecutionClosure:
+    """Return the times of an attempt without the rest of its closure, which may take many times its bytes in memory."""
+    whole = TaskExecutionClosure.FromString(closure)
+    times = TaskExecutionClosure()
+    for name in ("created_at", "started_at", "updated_at", "duration"):
+        if whole.HasField(name):
+            getattr(times, name).CopyFrom(getattr(whole, name))
+    return times
+
+
+def _key(execution: WorkflowExecutionIdentifier) -> dict[str, object]:
+    return {"project": execution.project, "domain": execution.domain, "name": execution.name}

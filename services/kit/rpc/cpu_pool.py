@@ -16,6 +16,9 @@ from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 
 # Two, so that small work overtakes large work.
 THREADS = 2
+# The largest message that is parsed or checked on the event loop. That takes about a millisecond, some 10 ms for a map
+# of many small entries. Larger ones go to the pool.
+MOST_LOOP_BYTES = 32 * 1024
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -36,6 +39,10 @@ class CpuPool:
         # A thread cannot be stopped: after a cancellation it continues, and its slot is free only when it is done.
         running.add_done_callback(lambda _: self._semaphore.release(connection))
         return await asyncio.shield(running)
+
+    async def parse(self, content: bytes, work: Callable[[bytes], Result]) -> Result:
+        """Return what `work` returns for a serialized message, in a thread if it is large; raise what `work` raises."""
+        return work(content) if len(content) <= MOST_LOOP_BYTES else await self.run(work, content)
 
     def close(self) -> None:
         """Refuse further work, and drop what is queued."""

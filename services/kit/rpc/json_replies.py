@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.errors import Internal
+from services.kit.errors import Internal, ResourceExhausted
 from services.kit.protobuf.readable import JSON_RULE, TOO_DEEP, Unreadable
 from services.kit.protobuf.wire import length_delimited, message_field
 
@@ -22,7 +22,20 @@ JSON_REPLY_HEADER = "x-flyteplane-json-reply"
 Any caller may send it, and then gets a failure instead of a reply that is not readable as JSON.
 """
 
+# The gateway writes a reply as JSON in one go, and serves no other client meanwhile. That takes 0.1 s for a MiB of
+# small fields, far less for a usual list. The limit is what flytekit receives by gRPC.
+MOST_JSON_REPLY_BYTES = 20 * 1024 * 1024
+
 log = logging.getLogger(__name__)
+
+
+def check_reply_size(reply: bytes) -> None:
+    """Raise ResourceExhausted for a reply that is too large to be written as JSON."""
+    if len(reply) > MOST_JSON_REPLY_BYTES:
+        raise ResourceExhausted(
+            f"the reply has {len(reply)} bytes, and as JSON it may have {MOST_JSON_REPLY_BYTES}: "
+            "accept application/octet-stream, or call by gRPC"
+        )
 
 
 def check_shown(method: str, request: Message, kind: Descriptor, reply: bytes) -> None:

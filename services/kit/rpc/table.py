@@ -20,16 +20,11 @@ from google.protobuf.message_factory import GetMessageClass
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, depth_check
-from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import set_client_connection
-from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_shown
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_reply_size, check_shown
 
 log = logging.getLogger(__name__)
-
-# The largest request that is parsed, and reply that is checked, on the event loop: that takes about a millisecond.
-# Larger ones go to the CPU pool.
-_MOST_LOOP_BYTES = 32 * 1024
-
 
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
@@ -174,14 +169,15 @@ class Table:
         method = self._methods.get(path)
         if method is None:
             raise Unimplemented(self._unimplemented(path))
-        if len(payload) <= _MOST_LOOP_BYTES:
+        if len(payload) <= MOST_LOOP_BYTES:
             request = method.read_request(payload)
         else:
             request = await self._cpu_pool.run(method.read_request, payload)
         response = await method.handler(request, call)
         reply = response if isinstance(response, bytes) else response.SerializeToString()
         if JSON_REPLY_HEADER in call.metadata:
-            if len(reply) <= _MOST_LOOP_BYTES:
+            check_reply_size(reply)
+            if len(reply) <= MOST_LOOP_BYTES:
                 method.check_reply(request, reply)
             else:
                 await self._cpu_pool.run(method.check_reply, request, reply)

@@ -35,7 +35,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Task:
-    """An attempt of a task."""
+    """An attempt of a task; of its closure, only the times are present."""
 
     id: TaskExecutionIdentifier
     closure: TaskExecutionClosure

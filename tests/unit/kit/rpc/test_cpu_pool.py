@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.kit.rpc.cpu_pool import THREADS, CpuPool
+from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, THREADS, CpuPool
 from services.kit.rpc.fairness import CONNECTION_HEADER, set_client_connection
 from tests.support.waiting import until
 
@@ -92,3 +92,11 @@ async def test_a_thread_of_a_cancelled_caller_is_free_when_its_work_is_done(cpu_
     may_finish.set()
     await late
     assert started == ["late"]
+
+
+async def test_large_content_is_parsed_in_a_thread(cpu_pool: CpuPool) -> None:
+    async def parsed_on_loop(size: int) -> bool:
+        return await cpu_pool.parse(bytes(size), lambda _: threading.current_thread()) is threading.current_thread()
+
+    assert await parsed_on_loop(MOST_LOOP_BYTES)
+    assert not await parsed_on_loop(MOST_LOOP_BYTES + 1)

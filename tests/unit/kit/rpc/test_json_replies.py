@@ -13,10 +13,10 @@ from flyteidl.admin.task_execution_pb2 import TaskExecution, TaskExecutionList
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from services.kit.errors import Internal
+from services.kit.errors import Internal, ResourceExhausted
 from services.kit.protobuf.readable import MOST_LEVELS, kind_of
 from services.kit.protobuf.wire import message_field
-from services.kit.rpc.json_replies import check_shown
+from services.kit.rpc.json_replies import MOST_JSON_REPLY_BYTES, check_reply_size, check_shown
 from tests.support.poisons import deep, fields_to, way_back
 
 NAME = {"project": "p", "domain": "d", "name": "e"}
@@ -82,3 +82,9 @@ def test_an_item_that_cannot_be_parsed_is_named() -> None:
 @pytest.mark.parametrize("broken", [b"\x0a\xff", b"\x0a\x05ab", b"\x0b", b"\x80"])
 def test_a_malformed_reply_is_internal(broken: bytes) -> None:
     assert "cannot be shown: nested too deeply, or broken" in error_message(ExecutionList(), payload=broken)
+
+
+def test_a_reply_that_is_too_large_for_json_is_refused() -> None:
+    check_reply_size(bytes(MOST_JSON_REPLY_BYTES))
+    with pytest.raises(ResourceExhausted, match=f"has {MOST_JSON_REPLY_BYTES + 1} bytes"):
+        check_reply_size(bytes(MOST_JSON_REPLY_BYTES + 1))
