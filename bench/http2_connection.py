@@ -63,8 +63,8 @@ class Connection(asyncio.Protocol):
         self._blocked: deque[_Call] = deque()
         self._waiting: deque[tuple[str, bytes, asyncio.Future[Response]]] = deque()
         self._next_stream = 1
-        self._window = frames.FIRST_WINDOW
-        self._call_window = frames.FIRST_WINDOW
+        self._window = frames.INITIAL_WINDOW
+        self._call_window = frames.INITIAL_WINDOW
         self._frame_size = frames.FRAME_SIZE
         self._most_calls = _NO_STREAM_LIMIT
         self._received = 0
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             (frames.INITIAL_WINDOW_SIZE, frames.LARGEST_WINDOW),
         )
         payload = b"".join(frames.SETTING.pack(name, value) for name, value in settings)
-        top_up = frames.NUMBER.pack(frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
+        top_up = frames.NUMBER.pack(frames.LARGEST_WINDOW - frames.INITIAL_WINDOW)
         greeting = frame(frames.SETTINGS, 0, 0, payload) + frame(frames.WINDOW_UPDATE, 0, 0, top_up)
         self._transport.write(frames.PREFACE + greeting)
         self.usable = True
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
         if kind == frames.DATA:
             self._credit(len(payload))
             if call is not None:
-                body = frames.unpadded(payload) if flags & frames.PADDED else payload
+                body = frames.strip_padding(payload) if flags & frames.PADDED else payload
                 call.body = call.body + body if call.body else body
                 if flags & frames.END_STREAM:
                     self._end(call, Response(UNKNOWN, "the response ended without grpc-status", b""))

@@ -64,7 +64,7 @@ def _checked(text: str) -> str:
     return text
 
 
-SettingOfAmount = Annotated[str, AfterValidator(_checked)]
+AmountSetting = Annotated[str, AfterValidator(_checked)]
 """The type of a setting that is an amount or empty; with anything else the service does not start."""
 
 

@@ -20,7 +20,7 @@ _TRAVERSED = frozenset(("collection_type", "map_value_type", "union_type"))
 _BYTES_PER_STEP = 16
 
 
-class Untyped(Exception):
+class UntypedValue(Exception):
     """The type of a value cannot be inferred from it, or from something inside it."""
 
 
@@ -28,22 +28,22 @@ class TypeMismatch(NamedTuple):
     """Why a value does not fit: its own type, and a text in it that an enum does not have, if that is the reason."""
 
     given: LiteralType
-    foreign_text: str | None
+    unknown_enum_text: str | None
 
     @property
     def text(self) -> str:
         """The value's type and reason, for an error message."""
         given = type_text(self.given)
-        if self.foreign_text is None:
+        if self.unknown_enum_text is None:
             return given
-        return f"{given} with the value [{self.foreign_text}], which the enum does not have"
+        return f"{given} with the value [{self.unknown_enum_text}], which the enum does not have"
 
 
 def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison) -> TypeMismatch | None:
     """Return None when `value` may be given where `declared` is expected, else why not.
 
     Raises:
-        Untyped: The value does not fit, and has no type that an error message could name.
+        UntypedValue: The value does not fit, and has no type that an error message could name.
         TypesTooLarge: The check takes more steps than `comparison` has.
     """
     check = _Check(comparison)
@@ -51,9 +51,9 @@ def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison)
         return None
     given = literal_type(value, comparison.spend)
     if given is None:
-        raise Untyped
+        raise UntypedValue
     comparison.spend(given.ByteSize() + declared.ByteSize())  # for their texts
-    return TypeMismatch(given, check.foreign_text)
+    return TypeMismatch(given, check.unknown_enum_text)
 
 
 class _DeclaredPart:
@@ -82,11 +82,11 @@ class _DeclaredPart:
 
 
 class _Check:
-    """The comparison of one value with a type; `foreign_text` is a text in it that an enum does not have."""
+    """The comparison of one value with a type; `unknown_enum_text` is a text in it that an enum does not have."""
 
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
-        self.foreign_text: str | None = None
+        self.unknown_enum_text: str | None = None
 
     def fits(self, value: Literal, part: _DeclaredPart) -> bool:
         kind = value.WhichOneof("value")
@@ -134,7 +134,7 @@ class _Check:
             text = scalar.primitive.string_value
             if text in part.texts:
                 return True
-            self.foreign_text = text
+            self.unknown_enum_text = text
             return False
         given = scalar_type(scalar)
         return given is not None and self._comparison.castable(given, part.declared)

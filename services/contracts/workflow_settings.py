@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.contracts.quantities import SettingOfAmount
+from services.contracts.quantities import AmountSetting
 from services.kit.process.settings import ObjectStoreSettings
 
 # flyteadmin's own default: an object store that it filled keeps its layout.
@@ -14,18 +14,18 @@ class ResourceAmounts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cpu: SettingOfAmount = ""
-    memory: SettingOfAmount = ""
-    gpu: SettingOfAmount = ""
-    ephemeral_storage: SettingOfAmount = ""
+    cpu: AmountSetting = ""
+    memory: AmountSetting = ""
+    gpu: AmountSetting = ""
+    ephemeral_storage: AmountSetting = ""
 
 
 class TaskLimits(ResourceAmounts):
     """The most a task may request, as Kubernetes quantities; empty or zero is no limit."""
 
-    cpu: SettingOfAmount = "2"
-    memory: SettingOfAmount = "1Gi"
-    gpu: SettingOfAmount = "1"
+    cpu: AmountSetting = "2"
+    memory: AmountSetting = "1Gi"
+    gpu: AmountSetting = "1"
 
 
 class WorkflowSettings(ObjectStoreSettings):

@@ -13,7 +13,7 @@ from services.events.consumers.refusals import RefusedEventWriter
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
-from services.events.ingest.streams import make_ready, renew_batches_stream
+from services.events.ingest.streams import ensure_streams, renew_batches_stream
 from services.events.jobs.log_retention import LogRetention
 from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.events.rpc.events import EventHandlers
@@ -31,7 +31,7 @@ async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     await renew_batches_stream(parts.db, parts.bus)
     publisher = EventPublisher(parts.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
-    writer = LogWriter(parts.db, await make_ready(parts.bus, publisher.fail_appended), parts.bus.mend)
+    writer = LogWriter(parts.db, await ensure_streams(parts.bus, publisher.fail_appended), parts.bus.mend)
 
     async def receive(verdicts: bytes) -> None:
         await publisher.receive_verdicts(verdicts)

@@ -12,7 +12,7 @@ from services.executions.config import Settings
 from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.port import Engine
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
 from services.executions.launching.launcher import Launcher
@@ -54,7 +54,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     storage = Storage(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
     by_key = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
     stack.push_async_callback(by_key.close)
-    await EventBatches(by_key, bus, objects, outbox, storage).listen()
+    await EventBatchConsumer(by_key, bus, objects, outbox, storage).listen()
 
     defaults = platform(settings)
     await ExecutionRequests(defaults).listen(bus)

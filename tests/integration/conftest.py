@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.kit.messaging.bus import Bus
 from tests.support.event_path import Executions
 from tests.support.parts import Parts, running_parts
@@ -40,7 +40,7 @@ async def bus(parts: Parts) -> AsyncIterator[Bus]:
 
 
 @pytest.fixture
-async def applied(executions: Executions) -> AsyncIterator[EventBatches]:
+async def applied(executions: Executions) -> AsyncIterator[EventBatchConsumer]:
     """Apply event batches as one replica of the module's `executions`."""
     async with executions.replica() as listener:
         yield listener

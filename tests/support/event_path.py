@@ -34,7 +34,7 @@ from services.contracts.event_batches import (
     parse_verdict,
     subject_of,
 )
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.storage import Storage
 from services.kit.db.database import Database
@@ -67,12 +67,12 @@ class Executions:
         return cls(url, parts.nats_url, ObjectStore.open(f"file://{parts.folder}/{database}", "", "key"))
 
     @asynccontextmanager
-    async def replica(self) -> AsyncIterator[EventBatches]:
+    async def replica(self) -> AsyncIterator[EventBatchConsumer]:
         """Apply batches until the end of the block."""
         db = await Database.open(self.url)
         bus = await Bus.connect(self.nats_url, "executions")
         outbox = Outbox()
-        listener = EventBatches(db, bus, self.objects, outbox, Storage(self.objects.uri))
+        listener = EventBatchConsumer(db, bus, self.objects, outbox, Storage(self.objects.uri))
         loops = [asyncio.create_task(loop()) for loop in (Relay("executions", db, bus, outbox).run, bus.keep)]
         await listener.listen()
         try:

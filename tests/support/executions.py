@@ -52,7 +52,7 @@ def generated_launch_plan(task: str) -> LaunchPlan:
 
 
 @asynccontextmanager
-async def registry_knowing(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIterator[Bus]:
+async def registry_with(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIterator[Bus]:
     """Serve the registry's service requests for launch plans until the end of the block; yield its bus."""
     bus = await Bus.connect(nats_url, "registry")
 

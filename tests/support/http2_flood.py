@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from services.kit.http2.frames import (
     ACK,
     DATA,
-    FIRST_WINDOW,
     FRAME_SIZE,
+    INITIAL_WINDOW,
     INITIAL_WINDOW_SIZE,
     NUMBER,
     SETTING,
@@ -29,7 +29,7 @@ class Flood(Client):
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(reader, writer)
-        self._window = self._stream_window = FIRST_WINDOW
+        self._window = self._stream_window = INITIAL_WINDOW
         self._credit: Counter[int] = Counter()
 
     async def read(self) -> None:

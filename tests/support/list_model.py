@@ -1,7 +1,7 @@
 """A model of list filters and sort (lists.md#filter-grammar, lists.md#sort), in plain Python over a few rows.
 
 It is written from that page and not from the code, so that tests can compare the two. Cases that the page leaves open
-raise Unjudged.
+raise Unspecified.
 """
 
 import re
@@ -38,7 +38,7 @@ class Refused(Exception):
     """The request is INVALID_ARGUMENT."""
 
 
-class Unjudged(Exception):
+class Unspecified(Exception):
     """The page does not specify the result; INVALID_ARGUMENT is also right."""
 
 
@@ -78,20 +78,20 @@ class Shape:
 
 
 def select(shape: Shape, rows: Sequence[Row], filters: str) -> list[Row]:
-    """Return the rows that match `filters`; raise Refused or Unjudged."""
+    """Return the rows that match `filters`; raise Refused or Unspecified."""
     # Every expression has a comma, so a piece between plus signs without one continues the expression before it.
     tests = [_test(shape, text) for text in re.split(r"\+(?=[^+]*,)", filters)] if filters else []
     return [row for row in rows if all(test(row) for test in tests)]
 
 
 def order(shape: Shape, rows: Sequence[Row], key: str | None, *, descending: bool) -> list[Row]:
-    """Return the rows in the order of a sort key, then of their ids; raise Refused or Unjudged."""
+    """Return the rows in the order of a sort key, then of their ids; raise Refused or Unspecified."""
     if key is None:
         return sorted(rows, key=shape.unsorted)
     if key not in shape.sort_keys:
         raise Refused(key)
     if shape.sort_keys[key] is Kind.BYTES:
-        raise Unjudged("the order of bytes")
+        raise Unspecified("the order of bytes")
     prefix = shape.sorted_of or shape.own
     return sorted(rows, key=lambda row: (_rank(row[prefix][key]), row[""]["id"]), reverse=descending)
 
@@ -135,7 +135,7 @@ def _predicate(function: str, kind: Kind, items: list[str]) -> Callable[[Any], b
     if "\0" in items[0]:
         raise Refused("a text no database can hold")
     if kind is Kind.MOMENT:
-        raise Unjudged("how a moment reads")
+        raise Unspecified("how a moment reads")
     like = _like(f"%{items[0]}%" if function == "contains" else items[0])
     return lambda value_found: like(str(value_found)) is (function == "contains")
 
@@ -157,7 +157,7 @@ def _value(kind: Kind, text: str) -> Any:
         return int(text)
     if kind is Kind.MOMENT:
         if not _MOMENT.fullmatch(text):
-            raise Unjudged("other writings of a moment")
+            raise Unspecified("other writings of a moment")
         try:
             moment = datetime.fromisoformat(text)
         except ValueError as error:
@@ -172,7 +172,7 @@ def _like(pattern: str) -> Callable[[str], bool]:
     """Return SQL's LIKE with backslash as escape; one at the end is an error only for texts that match so far."""
     parts = re.findall(r"\\.|\\$|[^\\]", pattern, re.DOTALL)
     if parts and parts[-1] == "\\":
-        raise Unjudged("a pattern that ends within an escape")
+        raise Unspecified("a pattern that ends within an escape")
     wild = {"%": ".*", "_": "."}
     regex = "".join(wild.get(part) or re.escape(part[-1]) for part in parts)
     return lambda text: re.fullmatch(regex, text, re.DOTALL) is not None

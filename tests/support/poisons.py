@@ -59,7 +59,7 @@ def poisoned(kind: Descriptor) -> Iterator[tuple[str, bytes]]:
         assert held is not None
         for poison in POISONS.get(held.full_name, ()):
             yield f"{dotted(path)} = {poison!s:.60}", wrapped(path, poison.SerializeToString())
-        cycle = way_back(held)
+        cycle = path_back(held)
         if cycle:
             payload = deep(path, cycle, MOST_LEVELS)
             yield f"{dotted(path)} nested", payload
@@ -111,7 +111,7 @@ def message_paths(kind: Descriptor) -> list[Path]:
     return paths
 
 
-def way_back(kind: Descriptor) -> Path:
+def path_back(kind: Descriptor) -> Path:
     """Return the shortest path from a type to a field of the same type; empty when there is none."""
     return next((path for path in message_paths(kind) if _held(path[-1]).full_name == kind.full_name), ())
 

@@ -41,7 +41,7 @@ _AVAILABLE_SECONDS = 1.0
 class EventPublisher:
     """The batchers of this process and what they share.
 
-    The streams must exist (`streams.make_ready`), and messages to `inbox` must be passed to `receive_verdicts`.
+    The streams must exist (`streams.ensure_streams`), and messages to `inbox` must be passed to `receive_verdicts`.
 
     Args:
         bus: The connection to NATS.

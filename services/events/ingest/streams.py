@@ -21,14 +21,16 @@ from services.events.store.locks import exclusive_transaction
 from services.kit.db.database import Database
 from services.kit.messaging.batch_consumer import BatchConsumer
 from services.kit.messaging.bus import Bus, Stream
-from services.kit.messaging.streams import fetched, one_after_the_other
+from services.kit.messaging.streams import fetched, ordered_consumer
 
-BATCHES = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
+BATCHES_STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
 # Verdicts that the log writer may miss and still find: those of an hour, or of two hours at full load.
 VERDICTS_KEPT_SECONDS = 3600.0
 _VERDICTS_BYTES = 256 * 1024 * 1024
-SAID = Stream(VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True)
+VERDICTS_STREAM = Stream(
+    VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True
+)
 
 
 async def renew_batches_stream(db: Database, bus: Bus) -> None:
@@ -38,10 +40,10 @@ async def renew_batches_stream(db: Database, bus: Bus) -> None:
     stream for the old one.
     """
     async with exclusive_transaction(db):
-        await bus.renew(BATCHES)
+        await bus.renew(BATCHES_STREAM)
 
 
-async def make_ready(bus: Bus, lost: Callable[[], None] | None = None) -> BatchConsumer:
+async def ensure_streams(bus: Bus, lost: Callable[[], None] | None = None) -> BatchConsumer:
     """Create the streams and consumers that are missing, now and whenever they are gone.
 
     Args:
@@ -54,7 +56,7 @@ async def make_ready(bus: Bus, lost: Callable[[], None] | None = None) -> BatchC
     Raises:
         Unavailable: NATS cannot be reached.
     """
-    lanes = [one_after_the_other(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
-    await bus.ensure(BATCHES, [*lanes, fetched(SUBJECTS, LOG_DURABLE)], lost=lost)
-    await bus.ensure(SAID)
-    return await bus.pull(BATCHES, SUBJECTS, LOG_DURABLE)
+    lanes = [ordered_consumer(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
+    await bus.ensure(BATCHES_STREAM, [*lanes, fetched(SUBJECTS, LOG_DURABLE)], lost=lost)
+    await bus.ensure(VERDICTS_STREAM)
+    return await bus.pull(BATCHES_STREAM, SUBJECTS, LOG_DURABLE)

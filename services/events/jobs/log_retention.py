@@ -9,7 +9,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from services.contracts.event_batches import LARGE_EVENTS_PATH
-from services.events.ingest.streams import BATCHES
+from services.events.ingest.streams import BATCHES_STREAM
 from services.events.store.log_partitions import delete_refused, drop_partitions, make_partitions
 from services.kit.db.database import Database
 from services.kit.errors import ServiceError
@@ -58,7 +58,7 @@ class LogRetention:
         dropped = await drop_partitions(self._db, before.date())
         refused = await delete_refused(self._db, before)
         # An event that is still to be applied needs its object, however old it is.
-        oldest = await self._bus.oldest(BATCHES)
+        oldest = await self._bus.oldest(BATCHES_STREAM)
         objects = await self._objects.delete_older(LARGE_EVENTS_PATH, min(before, oldest) if oldest else before)
         if dropped or refused or objects:
             days = [day.isoformat() for day in dropped]

@@ -9,7 +9,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from services.contracts.event_batches import framed_id
-from services.events.ingest.streams import SAID, VERDICTS_KEPT_SECONDS
+from services.events.ingest.streams import VERDICTS_KEPT_SECONDS, VERDICTS_STREAM
 from services.events.store.event_log import batches_without_verdicts, complete
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
@@ -53,7 +53,7 @@ class VerdictBackfill:
         completed = 0
         if not missing:
             return completed
-        async for burst in self._bus.read(SAID, min(missing.values())):
+        async for burst in self._bus.read(VERDICTS_STREAM, min(missing.values())):
             verdicts = []
             for message in burst:
                 identifier = _identifier(message.payload)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
 
-class EventBatches:
+class EventBatchConsumer:
     """The consumer of all lanes."""
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:

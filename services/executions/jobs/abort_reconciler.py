@@ -14,12 +14,12 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from prometheus_client import Counter
 
-from services.executions.consumers.children import terminate_children
+from services.executions.engine.children import terminate_children
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
-from services.executions.store.endings import postpone, take, take_overdue
+from services.executions.store.endings import lock_overdue, postpone, take
 from services.executions.store.event_rows import savepoint, write_rows
 from services.kit.db.database import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
@@ -99,7 +99,7 @@ class AbortReconciler:
 
     async def _end(self, now: datetime) -> list[ExecutionState]:
         async with self._db.pipeline() as pipeline:
-            overdue = await take_overdue(pipeline, now - self._patience, _MOST)
+            overdue = await lock_overdue(pipeline, now - self._patience, _MOST)
             if overdue:
                 write_rows(pipeline, self._ended(overdue, now))
                 await terminate_children(pipeline, self._outbox, [state.key for state in overdue])
@@ -108,7 +108,7 @@ class AbortReconciler:
     async def _end_one_by_one(self, now: datetime) -> list[ExecutionState]:
         ended = []
         async with self._db.pipeline() as pipeline:
-            for state in await take_overdue(pipeline, now - self._patience, _MOST):
+            for state in await lock_overdue(pipeline, now - self._patience, _MOST):
                 try:
                     async with savepoint(pipeline):
                         write_rows(pipeline, self._ended([state], now))

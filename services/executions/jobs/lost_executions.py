@@ -15,14 +15,14 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from prometheus_client import Counter
 
-from services.executions.consumers.children import terminate_children
+from services.executions.engine.children import terminate_children
 from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.port import Engine, lost
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads, execution_key
 from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
-from services.executions.store.endings import take_unmoved, unmoved
+from services.executions.store.endings import lock_unchanged, unchanged_executions
 from services.executions.store.event_rows import write_rows
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox
@@ -75,7 +75,7 @@ class LostExecutions:
         """Check all executions that have not changed for the patience; raises the errors of engine and database."""
         before = self._clock() - self._patience
         async with self._db.pipeline() as pipeline:
-            keys = await unmoved(pipeline, before)
+            keys = await unchanged_executions(pipeline, before)
         for start in range(0, len(keys), _MOST):
             missing = await self._engine.missing([_identifier(key) for key in keys[start : start + _MOST]])
             if missing:
@@ -83,7 +83,7 @@ class LostExecutions:
 
     async def _end(self, missing: list[ExecutionKey], before: datetime) -> None:
         async with self._db.pipeline() as pipeline:
-            states = await take_unmoved(pipeline, before, missing)
+            states = await lock_unchanged(pipeline, before, missing)
             unstarted = [state.key for state in states if state.closure.phase == WorkflowExecution.UNDEFINED]
             ended = {state.key: self._lost(state) for state in states if state.key not in unstarted}
             write_rows(pipeline, Changes(executions=ended))

@@ -131,7 +131,7 @@ class DataHandlers:
             return rules.from_values(location.values, self._max_bytes)
         blob = UrlBlob()
         if self._signed:
-            info = await self._objects.find_info(uri)
+            info = await self._objects.head_or_none(uri)
             if info is None:
                 return rules.GONE
             blob = UrlBlob(url=await self._objects.sign_get(uri, self._url_lifetime), bytes=info.size)

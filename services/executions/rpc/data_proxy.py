@@ -54,7 +54,7 @@ class DataProxyHandlers:
         lifetime = rules.lifetime(expires_in, self._longest_upload)
         name = request.filename or random_text(secrets.choice, rules.FILENAME_CHARACTERS)
         uri = self._objects.uri(*folder, name)
-        await self._objects.check_room(uri)
+        await self._objects.check_writable_path(uri)
         if request.filename and request.filename_root:
             await self._check_rewrite(request, uri)
         signed = await self._objects.sign_put(uri, lifetime, request.content_md5 or None)
@@ -105,7 +105,7 @@ class DataProxyHandlers:
         uri: str = NodeExecutionClosure.FromString(row.closure).deck_uri
         if not uri:
             raise NotFound(f"no deckUrl found for request {rules.link_text(request)}")
-        if await self._objects.find_info(uri) is None:
+        if await self._objects.head_or_none(uri) is None:
             raise NotFound(f"object not found: {uri}, for request {rules.link_text(request)}")
         return uri
 

@@ -10,7 +10,7 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap
 
 from services.contracts.casting import Comparison
 from services.contracts.literals import type_text
-from services.contracts.values import Untyped, type_mismatch
+from services.contracts.values import UntypedValue, type_mismatch
 from services.kit.errors import InvalidArgument
 
 # Steps for comparing the types of all inputs of one execution: about a second; usual inputs need far fewer.
@@ -59,7 +59,7 @@ def _check_type(name: str, literal: Literal, parameter: Parameter, comparison: C
     expected = parameter.var.type
     try:
         instead = type_mismatch(literal, expected, comparison)
-    except Untyped as error:
+    except UntypedValue as error:
         raise InvalidArgument(
             f"Failed to validate literal type for [{name}] with err: its type cannot be told"
         ) from error

@@ -8,7 +8,7 @@ from flyteidl.core.types_pb2 import LiteralType
 from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.identifiers import MAX_FIELD_BYTES, check_execution_identifier, identifier_text
 from services.contracts.literals import type_text
-from services.contracts.values import Untyped, type_mismatch
+from services.contracts.values import UntypedValue, type_mismatch
 from services.kit.errors import InvalidArgument
 
 # A value is usually entered by a user. Lists contain all values of an execution, and engines poll them. Larger values
@@ -56,7 +56,7 @@ def check_fits(value: Literal, declared: LiteralType) -> None:
         instead = type_mismatch(value, declared, Comparison(_MOST_STEPS))
     except TypesTooLarge as error:
         raise InvalidArgument("invalid value for value: its type is too large to compare") from error
-    except Untyped as error:
+    except UntypedValue as error:
         raise InvalidArgument("invalid value for value: its type cannot be told") from error
     if instead is not None:
         raise InvalidArgument(

@@ -78,28 +78,28 @@ async def take(pipeline: Pipeline, key: ExecutionKey) -> ExecutionState | None:
     return next(iter(_states(answer)), None)
 
 
-async def take_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
+async def lock_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
     """Lock and return at most `most` executions that are ABORTING since before `before`, the longest first."""
     answer = pipeline.put(_TAKE_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
     await pipeline.run()
     return _states(answer)
 
 
-async def unmoved(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
+async def unchanged_executions(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
     """Return all active executions that have not changed since `before`; each key takes a hundred bytes."""
     answer = pipeline.put(_UNMOVED, {"before": timestamp(before)})
     await pipeline.run()
     return [_execution_key(row) for row in answer.rows]
 
 
-async def take_unmoved(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
+async def lock_unchanged(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
     """Lock and return those of `keys` that are active and still have not changed since `before`."""
     answer = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **_columns(keys)})
     await pipeline.run()
     return _states(answer)
 
 
-async def take_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> list[Child]:
+async def lock_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> list[Child]:
     """Lock and return the executions that nodes of `keys` have launched and that have not ended."""
     answer = pipeline.put(_TAKE_CHILDREN, _columns(keys))
     await pipeline.run()

@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
             (frames.MAX_HEADER_LIST_SIZE, MOST_HEADER_BYTES),
         )
         self._writer.send(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*setting) for setting in settings))
-        self._open_window(0, frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
+        self._open_window(0, frames.LARGEST_WINDOW - frames.INITIAL_WINDOW)
         self._schedule_check()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
         if stream.task is None:
             if flags & frames.PADDED:
                 size = len(payload)
-                payload = frames.unpadded(payload)
+                payload = frames.strip_padding(payload)
                 # The window has the size of the largest body; padding must not use it up.
                 self._open_window(number, size - len(payload))
             _append(stream, payload)

@@ -28,7 +28,7 @@ OF_THE_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
 """Types of frames that belong to no stream."""
 
 # Defaults until settings change them (RFC 9113, 6.5.2).
-FIRST_WINDOW = 65_535
+INITIAL_WINDOW = 65_535
 FRAME_SIZE = 16_384
 
 LARGEST_FRAME_SIZE = (1 << 24) - 1
@@ -51,7 +51,7 @@ def frame(kind: int, flags: int = 0, number: int = 0, payload: bytes = b"") -> b
     return FRAME.pack(size >> 8, size & 0xFF, kind, flags, number) + payload
 
 
-def unpadded(payload: bytes) -> bytes:
+def strip_padding(payload: bytes) -> bytes:
     """Return the payload of a padded frame without its padding; raise ProtocolError when that is too long."""
     if not payload or payload[0] >= len(payload):
         raise ProtocolError(PROTOCOL_ERROR)
@@ -61,7 +61,7 @@ def unpadded(payload: bytes) -> bytes:
 def header_block(flags: int, payload: bytes) -> bytes:
     """Return the part of a header block in a HEADERS frame; raise ProtocolError when the frame is too short."""
     if flags & PADDED:
-        payload = unpadded(payload)
+        payload = strip_padding(payload)
     if not flags & PRIORITIZED:
         return payload
     if len(payload) < PRIORITY_BYTES:

@@ -62,8 +62,8 @@ class ResponseWriter:
         self._done = done
         self._frames: list[bytes] = []
         self._blocked: dict[int, Stream] = {}  # whose responses wait for a window, the oldest first
-        self._window = frames.FIRST_WINDOW  # of the connection
-        self._stream_window = frames.FIRST_WINDOW  # the initial one of each stream
+        self._window = frames.INITIAL_WINDOW  # of the connection
+        self._stream_window = frames.INITIAL_WINDOW  # the initial one of each stream
         self._frame_size = frames.FRAME_SIZE
         self._table_size_update = b""
         self._turn_bytes_left = _TURN_BYTES

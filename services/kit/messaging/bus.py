@@ -260,7 +260,7 @@ class Bus:
             with contextlib.suppress(NatsError):
                 await message.ack()
 
-        config = streams.one_after_the_other(subject, durable)
+        config = streams.ordered_consumer(subject, durable)
         with _unavailable("the consumer cannot be made ready"):
             await self._provisioner.ensure_consumer(stream, config)
             await self._stream.subscribe(

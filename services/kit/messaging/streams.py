@@ -142,7 +142,7 @@ async def ensure_consumer(js: JetStreamContext, stream: Stream, config: Consumer
         await js.add_consumer(stream.name, config)
 
 
-def one_after_the_other(subject: str, durable: str) -> ConsumerConfig:
+def ordered_consumer(subject: str, durable: str) -> ConsumerConfig:
     """Return a consumer that delivers the messages of `subject` strictly in order, one at a time to one replica."""
     return ConsumerConfig(
         durable_name=durable,

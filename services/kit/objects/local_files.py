@@ -62,7 +62,7 @@ class LocalFiles:
         if any(len(name.encode(errors="surrogatepass")) > _MOST_NAME_BYTES for name in path.split("/")):
             raise InvalidArgument(f"invalid uri: a part of the path has more than {_MOST_NAME_BYTES} bytes")
 
-    def check_room(self, path: str) -> None:
+    def check_writable_path(self, path: str) -> None:
         """Raise FailedPrecondition when a folder exists at `path`, or a file where `path` needs a folder."""
         with self._translated(path):
             if (self._folder / path).is_dir():
@@ -135,7 +135,7 @@ class LocalFiles:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(source, target)
             except (FileExistsError, NotADirectoryError) as error:
-                self.check_room(path)
+                self.check_writable_path(path)
                 if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
                     raise AlreadyExists(f"file already exists at location [{path}] with other content") from error
         with suppress(OSError):  # it can be computed again

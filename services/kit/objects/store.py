@@ -160,7 +160,7 @@ class ObjectStore:
             raise _failure(uri, error) from error
         return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'))
 
-    async def find_info(self, uri: str) -> ObjectInfo | None:
+    async def head_or_none(self, uri: str) -> ObjectInfo | None:
         """Return what `head` returns; None, logged and counted, for an object that is permanently lost (see `find`)."""
         try:
             info = await self.head(uri)
@@ -171,11 +171,11 @@ class ObjectStore:
             missed(uri, NotFound("object not found"))
         return info
 
-    async def check_room(self, uri: str) -> None:
+    async def check_writable_path(self, uri: str) -> None:
         """Raise FailedPrecondition when a file:// store has a folder at `uri`, or a file where `uri` needs a folder."""
         path = self.path(uri)
         if self._files:
-            await asyncio.to_thread(self._files.check_room, path)
+            await asyncio.to_thread(self._files.check_writable_path, path)
 
     async def md5(self, uri: str) -> bytes | None:
         """Return the MD5 digest of an object of a file:// store; None for other stores. Raise NotFound, Unavailable."""

@@ -32,7 +32,7 @@ LONGEST_SECONDS = 315_576_000_000
 MOST_LEVELS = 100
 # How many levels deeper a stored message may be in a reply than in the request that it came with. Three are needed (the
 # template of a workflow in a list of workflows); the rest is reserved for future replies.
-LEVELS_OF_ANSWERS = 10
+REPLY_LEVELS = 10
 TOO_DEEP = "nested too deeply"
 
 # Lengths of requests whose prefix is cached.
@@ -220,7 +220,7 @@ def _may_refuse(message_type: Descriptor) -> bool:
     return False
 
 
-def depth_check(message_type: type[Message], levels: int = LEVELS_OF_ANSWERS) -> Callable[[bytes], None]:
+def depth_check(message_type: type[Message], levels: int = REPLY_LEVELS) -> Callable[[bytes], None]:
     """Return a check that raises Unreadable unless a serialized message can be parsed when nested `levels` deeper.
 
     The parser itself decides, so everything counts that counts for parsers, such as groups of unknown fields.

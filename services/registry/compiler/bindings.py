@@ -184,13 +184,13 @@ class _BindingCheck:
 
     def _inner_enums(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> None:
         mismatch = type_mismatch(Literal(scalar=scalar), expected, self._comparison)
-        if mismatch is not None and mismatch.foreign_text is not None:
+        if mismatch is not None and mismatch.unknown_enum_text is not None:
             errors.add_lazily(
                 Code.ILLEGAL_ENUM_VALUE,
                 self._node.id,
                 lambda: (
                     f"{self._input} expects a value of type [{type_text(expected)}].  "
-                    f"Received [{mismatch.foreign_text}], which its enum does not have"
+                    f"Received [{mismatch.unknown_enum_text}], which its enum does not have"
                 ),
             )
 

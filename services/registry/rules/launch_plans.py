@@ -18,7 +18,7 @@ from services.contracts.casting import Comparison, TypesTooLarge
 from services.contracts.execution_config import check_config
 from services.contracts.literals import type_text
 from services.contracts.notifications import check_notifications
-from services.contracts.values import TypeMismatch, Untyped, type_mismatch
+from services.contracts.values import TypeMismatch, UntypedValue, type_mismatch
 from services.kit.errors import InvalidArgument
 from services.registry.rules.schedules import check_schedule
 
@@ -180,5 +180,5 @@ def _default_mismatch(
 def _mismatch(name: str, literal: Literal, expected: LiteralType, comparison: Comparison) -> TypeMismatch | None:
     try:
         return type_mismatch(literal, expected, comparison)
-    except Untyped as error:
+    except UntypedValue as error:
         raise InvalidArgument(f"Failed to validate literal type for [{name}] with err: it has no known type") from error

@@ -23,7 +23,7 @@ from deploy.sandbox.layout import Layout
 from services import contracts
 from services.contracts import event_batches, executions, projects, registry
 from services.events.consumers.refusals import DURABLE as REFUSALS
-from services.events.ingest.streams import BATCHES, SAID, make_ready
+from services.events.ingest.streams import BATCHES_STREAM, VERDICTS_STREAM, ensure_streams
 from services.executions.engine import dispatcher as engine_inputs
 from services.executions.events.batches import STREAM
 from services.kit.errors import NotFound, Unavailable
@@ -38,7 +38,11 @@ from tests.support.waiting import until
 CONTRACTS = [import_module(f"services.contracts.{module.name}") for module in iter_modules(contracts.__path__)]
 REQUESTS = [value for module in CONTRACTS for value in vars(module).values() if isinstance(value, ServiceRequest)]
 ANNOUNCEMENTS = [value for module in CONTRACTS for value in vars(module).values() if isinstance(value, Announcement)]
-STREAMS = [BATCHES.name, SAID.name, *(announcements_of(name).name for name in ("registry", "executions", "projects"))]
+STREAMS = [
+    BATCHES_STREAM.name,
+    VERDICTS_STREAM.name,
+    *(announcements_of(name).name for name in ("registry", "executions", "projects")),
+]
 REFUSED_SECONDS = 5
 VERBS = ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.MSG.DELETE", "STREAM.MSG.GET", "CONSUMER.CREATE")
 
@@ -224,10 +228,10 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     assert len(deliveries) == 2
     await engine.done(deliveries)
 
-    await buses["events"].renew(BATCHES)
-    log = await make_ready(buses["events"])
+    await buses["events"].renew(BATCHES_STREAM)
+    log = await ensure_streams(buses["events"])
     await buses["events"].append(lane, b"batch", "batch")
-    assert await buses["events"].oldest(BATCHES) is not None
+    assert await buses["events"].oldest(BATCHES_STREAM) is not None
     await until(lambda: sorted(seen) == sorted([lane, event_batches.EVENT_REFUSED.subject]))
     batches = await log.fetch(10)
     await log.done(batches)
@@ -240,7 +244,9 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     await buses["events"]._client.flush()
     await buses["executions"].send(event_batches.inbox_of("abc"), b"verdicts")
     await until(lambda: received == [b"verdicts"])
-    read = [each.payload async for burst in buses["events"].read(SAID, batches[0].stored_at) for each in burst]
+    read = [
+        each.payload async for burst in buses["events"].read(VERDICTS_STREAM, batches[0].stored_at) for each in burst
+    ]
     assert read == [b"verdicts"]
     for bus in buses.values():
         await bus.mend()
@@ -252,10 +258,12 @@ async def test_stream_of_an_earlier_release_is_replaced_by_its_owner(
 ) -> None:
     from nats.js.api import RetentionPolicy, StreamConfig
 
-    former = StreamConfig(name=BATCHES.name, subjects=[*BATCHES.subjects], retention=RetentionPolicy.WORK_QUEUE)
+    former = StreamConfig(
+        name=BATCHES_STREAM.name, subjects=[*BATCHES_STREAM.subjects], retention=RetentionPolicy.WORK_QUEUE
+    )
     await buses["events"]._stream.add_stream(former)
-    await buses["events"].renew(BATCHES)
-    info = await buses["events"]._stream.stream_info(BATCHES.name)
+    await buses["events"].renew(BATCHES_STREAM)
+    info = await buses["events"]._stream.stream_info(BATCHES_STREAM.name)
     assert info.config.retention == RetentionPolicy.INTEREST
     monkeypatch.undo()
 

@@ -37,12 +37,12 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from gateway import routes
-from services.kit.protobuf.readable import LEVELS_OF_ANSWERS, MOST_LEVELS
+from services.kit.protobuf.readable import MOST_LEVELS, REPLY_LEVELS
 from tests.integration.attacks.running import PLAN, events, running
 from tests.support import entities
 from tests.support.echo_services import METHODS
 from tests.support.entities import DOMAIN, INTEGER, PROJECT
-from tests.support.poisons import Path, deep, fields_to, groups, poisoned, texts, way_back
+from tests.support.poisons import Path, deep, fields_to, groups, path_back, poisoned, texts
 from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("plan")  # which is launched
@@ -51,7 +51,7 @@ WRITES = sorted(method.name for method in routes.load().methods if method.kind =
 ADMIN, SIGNALS = "flyteidl.service.AdminService", "flyteidl.service.SignalService"
 AT_ONCE = 50
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-DEEPEST = MOST_LEVELS - LEVELS_OF_ANSWERS
+DEEPEST = MOST_LEVELS - REPLY_LEVELS
 
 Result = tuple[grpc.StatusCode, str]
 
@@ -168,7 +168,7 @@ async def test_message_nested_as_deeply_as_allowed_can_be_read(
         (f"{ADMIN}/CreateTask", created, fields_to(created, "spec.template.custom")),
     ]
     for number, (method, request, path) in enumerate(nested):
-        cycle = way_back(path[-1].message_type)  # type: ignore[arg-type]  # they contain messages
+        cycle = path_back(path[-1].message_type)  # type: ignore[arg-type]  # they contain messages
         if isinstance(request, TaskExecutionEventRequest):
             request.event.phase_version = 1 + number
         payload = request.SerializeToString() + deep(path, cycle, DEEPEST)

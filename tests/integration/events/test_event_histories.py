@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.kit.db.database import Database
 from tests.integration.executions.test_phase_counts import assert_counted
 from tests.support.event_histories import Request, any_request, node_request, task_request
@@ -111,7 +111,7 @@ def seeded(seed: int | str) -> Random:
     return Random(seed)  # noqa: S311  # the same history at every run
 
 
-async def kill(replica: EventBatches) -> None:
+async def kill(replica: EventBatchConsumer) -> None:
     """Disconnect like a killed process: the current batch is rolled back or not acknowledged, and not returned."""
     await replica._bus._client.close()
 

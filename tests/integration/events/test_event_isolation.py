@@ -13,7 +13,7 @@ from flyteidl.event.event_pb2 import TaskNodeMetadata
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.event_batches import BatchedEvent, Kind
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.kit.errors import Code
 from services.kit.messaging.bus import Bus
@@ -77,7 +77,7 @@ def bad_events(name: str) -> dict[str, tuple[Event | BatchedEvent, Code]]:
 
 @pytest.mark.parametrize("kind", bad_events(""))
 async def test_a_bad_event_does_not_affect_its_batch(
-    applied: EventBatches, executions: Executions, bus: Bus, kind: str
+    applied: EventBatchConsumer, executions: Executions, bus: Bus, kind: str
 ) -> None:
     name, other = executions.create(), executions.create()
     event, verdict = bad_events(name)[kind]
@@ -97,7 +97,7 @@ async def test_a_bad_event_does_not_affect_its_batch(
 
 
 async def test_all_bad_events_in_one_batch_do_not_affect_the_good_ones(
-    applied: EventBatches, executions: Executions, bus: Bus
+    applied: EventBatchConsumer, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
     received: list[Event | BatchedEvent] = [node_event("QUEUED", name=name)]
@@ -171,7 +171,7 @@ async def test_a_busy_execution_does_not_fill_its_lane(admin: AdminServiceStub, 
 
 
 async def test_an_event_larger_than_a_batch_travels_with_small_ones(
-    applied: EventBatches, admin: AdminServiceStub, executions: Executions
+    applied: EventBatchConsumer, admin: AdminServiceStub, executions: Executions
 ) -> None:
     assert applied
     name = executions.create()

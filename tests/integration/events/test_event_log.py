@@ -15,7 +15,7 @@ from services.contracts.event_batches import SUBJECTS, parse_verdict, subject_of
 from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.consumers import log_writer
 from services.events.consumers.log_writer import LAG, LogWriter
-from services.events.ingest.streams import BATCHES, make_ready, renew_batches_stream
+from services.events.ingest.streams import BATCHES_STREAM, ensure_streams, renew_batches_stream
 from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
@@ -204,7 +204,7 @@ async def test_the_writer_waits_and_fetches_little_while_the_database_is_down(
 async def test_missed_verdicts_are_found_in_the_stream(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0)
     name = new_name()
-    await make_ready(log.bus)
+    await ensure_streams(log.bus)
     for number in range(3):
         await log.append(f"missed-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
         await log.send_verdicts(f"missed-{number}", b"")
@@ -294,10 +294,10 @@ async def test_the_stream_of_a_former_release_is_replaced_once_it_is_empty(parts
             received.put_nowait(delivery.payload)
 
         running = await Bus.connect(url, "executions")  # of the former release, on the former stream
-        await running.ensure(BATCHES)
-        await running.consume(BATCHES, subject_of(3), "executions-event-lane-3", receive)
+        await running.ensure(BATCHES_STREAM)
+        await running.consume(BATCHES_STREAM, subject_of(3), "executions-event-lane-3", receive)
         await asyncio.gather(renew_batches_stream(db, bus), renew_batches_stream(db, bus))
-        await make_ready(bus)
+        await ensure_streams(bus)
         assert (await stream.stream_info("EVENT_BATCHES")).config.retention == "interest"
         await bus.append(subject_of(3), b"new", "id3")
         assert await asyncio.wait_for(received.get(), SOON_SECONDS) == b"new"

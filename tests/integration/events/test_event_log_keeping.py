@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.contracts.event_batches import Batch, encode_batch, large_event_path, subject_of
-from services.events.ingest.streams import make_ready
+from services.events.ingest.streams import ensure_streams
 from services.events.jobs.log_retention import LogRetention
 from services.events.store.event_log import LoggedBatch, insert
 from services.events.store.log_partitions import make_partitions
@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 async def log(parts: Parts, tmp_path: Path) -> AsyncIterator[EventLog]:
     with running_nats(tmp_path / "nats", free_port()) as url:
         async with event_log(Parts(parts.postgres_url, url, tmp_path), "test_event_log_keeping") as opened:
-            await make_ready(opened.bus)
+            await ensure_streams(opened.bus)
             yield opened
 
 

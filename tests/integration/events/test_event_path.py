@@ -30,7 +30,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.rpc.status_pb2 import Status
 
 from services.contracts.event_batches import durable_of, lane_of, subject_of
-from services.executions.events.batches import STREAM, EventBatches
+from services.executions.events.batches import STREAM, EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.kit.errors import Code, Unavailable
 from services.kit.messaging.bus import Bus, Delivery
@@ -227,7 +227,7 @@ async def test_events_are_applied_in_order_after_an_outage_of_the_database(
 
 
 async def test_a_batch_delivered_again_returns_the_same_verdicts_and_changes_nothing(
-    applied: EventBatches, executions: Executions, bus: Bus
+    applied: EventBatchConsumer, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
     lane, sent = delivery(name, [node_event("QUEUED", name=name), node_event("QUEUED", name=name)])
@@ -239,7 +239,7 @@ async def test_a_batch_delivered_again_returns_the_same_verdicts_and_changes_not
 
 
 async def test_a_batch_delivered_again_after_its_successor_changes_nothing(
-    applied: EventBatches, executions: Executions
+    applied: EventBatchConsumer, executions: Executions
 ) -> None:
     # As when a replica stalls with a batch while another applies it and the next one.
     name = executions.create()
@@ -257,7 +257,7 @@ async def test_a_batch_delivered_again_after_its_successor_changes_nothing(
     ids=["a new stream", "a clock set back"],
 )
 async def test_a_batch_is_new_unless_both_its_sequence_and_its_time_are_past(
-    sequence: int, later: timedelta, applied: EventBatches, executions: Executions
+    sequence: int, later: timedelta, applied: EventBatchConsumer, executions: Executions
 ) -> None:
     name = executions.create()
     lane, first = delivery(name, [node_event("QUEUED", name=name)], sequence=8)
@@ -268,14 +268,14 @@ async def test_a_batch_is_new_unless_both_its_sequence_and_its_time_are_past(
 
 
 async def test_a_batch_that_cannot_be_read_is_stored_as_an_object(
-    applied: EventBatches, executions: Executions
+    applied: EventBatchConsumer, executions: Executions
 ) -> None:
     await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654, datetime.now(UTC)))
     assert await executions.objects.get(executions.objects.uri("metadata/events/unreadable/0-987654")) == b"no batch"
 
 
 async def test_a_user_and_an_event_change_an_execution_one_after_the_other(
-    applied: EventBatches, executions: Executions, bus: Bus
+    applied: EventBatchConsumer, executions: Executions, bus: Bus
 ) -> None:
     name = executions.create()
     lane, sent = delivery(name, [workflow_event("RUNNING", name=name)])

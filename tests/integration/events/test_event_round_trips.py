@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.kit.db.pipeline import Pipeline
 from services.kit.errors import Code
@@ -21,7 +21,7 @@ async def executions(parts: Parts) -> Executions:
 
 
 @pytest.fixture
-async def other(executions: Executions) -> AsyncIterator[EventBatches]:
+async def other(executions: Executions) -> AsyncIterator[EventBatchConsumer]:
     async with executions.replica() as listener:
         yield listener
 
@@ -40,13 +40,13 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
     return made
 
 
-async def take(bus: Bus, replica: EventBatches, name: str, sequence: int, *events: Event) -> list[int]:
+async def take(bus: Bus, replica: EventBatchConsumer, name: str, sequence: int, *events: Event) -> list[int]:
     lane, sent = delivery(name, events, sequence)
     return await verdicts_of(bus, replica.take, lane, sent)
 
 
 async def test_a_batch_that_needs_nothing_read_takes_one_round_trip(
-    executions: Executions, bus: Bus, applied: EventBatches, trips: list[Pipeline]
+    executions: Executions, bus: Bus, applied: EventBatchConsumer, trips: list[Pipeline]
 ) -> None:
     name = executions.create()
     await take(bus, applied, name, 100, workflow_event("QUEUED", name=name))
@@ -69,7 +69,7 @@ async def test_a_batch_that_needs_nothing_read_takes_one_round_trip(
 
 
 async def test_a_refusal_without_reading_is_returned_and_announced_with_its_batch(
-    executions: Executions, bus: Bus, applied: EventBatches, trips: list[Pipeline]
+    executions: Executions, bus: Bus, applied: EventBatchConsumer, trips: list[Pipeline]
 ) -> None:
     name = executions.create()
     await take(bus, applied, name, 100, node_event("QUEUED", name=name))
@@ -86,7 +86,7 @@ async def test_a_refusal_without_reading_is_returned_and_announced_with_its_batc
 
 @pytest.mark.parametrize("ahead", [1, 2])
 async def test_a_stalled_replica_does_not_overwrite_its_successor(
-    executions: Executions, bus: Bus, applied: EventBatches, other: EventBatches, ahead: int
+    executions: Executions, bus: Bus, applied: EventBatchConsumer, other: EventBatchConsumer, ahead: int
 ) -> None:
     name = executions.create()
     batches = [

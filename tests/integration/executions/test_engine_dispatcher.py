@@ -31,7 +31,7 @@ from services.kit.messaging import streams
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox, announcements_of
 from tests.support.execution_rows import execution
-from tests.support.executions import execution_id, launch, registered_launch_plan, registry_knowing
+from tests.support.executions import execution_id, launch, registered_launch_plan, registry_with
 from tests.support.memory_engine import MemoryEngine
 from tests.support.parts import Parts, Served, service
 from tests.support.waiting import until
@@ -320,7 +320,7 @@ async def test_running_service_submits_launched_executions_and_stops_terminated_
     settings = {"objects_url": f"file://{parts.folder / 'objects'}", "signing_key": "key"}
     async with (
         service("projects", parts, "engine_dispatcher_projects"),
-        registry_knowing(parts.nats_url, registered_launch_plan()),
+        registry_with(parts.nats_url, registered_launch_plan()),
         service("executions", parts, "engine_dispatcher", **settings) as running,
     ):
         admin = AdminServiceStub(running.channel)

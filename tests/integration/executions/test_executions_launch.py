@@ -38,7 +38,7 @@ from tests.support.executions import (
     launch,
     node_id,
     registered_launch_plan,
-    registry_knowing,
+    registry_with,
 )
 from tests.support.parts import Parts, Served, service
 from tests.support.refusals import detail_of, refused
@@ -62,7 +62,7 @@ async def served(parts: Parts, objects: Path) -> AsyncIterator[Served]:
         await admin.RegisterProject(ProjectRegisterRequest(project=Project(id="gone", name="gone")))
         await admin.UpdateProject(Project(id="gone", name="gone", state=Project.ARCHIVED))
         await stack.enter_async_context(
-            registry_knowing(
+            registry_with(
                 parts.nats_url,
                 registered_launch_plan(),
                 registered_launch_plan("limited", concurrency_policy=LIMITED),

@@ -36,7 +36,7 @@ from tests.support.executions import (
     generated_launch_plan,
     launch,
     registered_launch_plan,
-    registry_knowing,
+    registry_with,
 )
 from tests.support.parts import START_SECONDS, Parts, free_port, service
 from tests.support.refusals import refused
@@ -168,7 +168,7 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
             registered_launch_plan("limited", concurrency_policy=LIMITED),
             generated_launch_plan("my.task"),
         )
-        registry = await stack.enter_async_context(registry_knowing(parts.nats_url, *plans))
+        registry = await stack.enter_async_context(registry_with(parts.nats_url, *plans))
         announcements = await counted_announcements(registry)
         command = (sys.executable, "-m", "tests.support.fault_points", str(folder))
         process = await asyncio.create_subprocess_exec(*command, env=env, cwd=ROOT, stdout=asyncio.subprocess.DEVNULL)

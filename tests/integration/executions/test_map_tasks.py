@@ -27,7 +27,7 @@ from flyteidl.event.event_pb2 import ExternalResourceInfo, TaskExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.event_batches import Batch, encode_batch, lane_of, subject_of
-from services.executions.events.batches import EventBatches
+from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.external_resources import CHUNK_INDEXES, INLINE_RESOURCES
 from services.executions.rules.events.storage import Storage
@@ -68,7 +68,7 @@ class Maps:
     """Executions with map tasks, and the consumer of their batches."""
 
     executions: Executions
-    listener: EventBatches
+    listener: EventBatchConsumer
 
     async def take(self, *received: Event) -> None:
         """Apply `received` as one batch."""
@@ -104,7 +104,7 @@ async def maps(parts: Parts, served: Served, objects: Path) -> AsyncIterator[Map
     store = ObjectStore.open(f"file://{objects}", "", "key")
     db = await Database.open(url)
     bus = await Bus.connect(parts.nats_url, "test-map-tasks")
-    yield Maps(Executions(url, parts.nats_url, store), EventBatches(db, bus, store, Outbox(), Storage(store.uri)))
+    yield Maps(Executions(url, parts.nats_url, store), EventBatchConsumer(db, bus, store, Outbox(), Storage(store.uri)))
     await bus.close()
     await db.close()
 

@@ -46,7 +46,7 @@ from tests.support.executions import (
     generated_launch_plan,
     launch,
     registered_launch_plan,
-    registry_knowing,
+    registry_with,
 )
 from tests.support.parts import Parts, service
 from tests.support.refusals import refused
@@ -105,7 +105,7 @@ async def stack(parts: Parts) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as opened:
         projects = await opened.enter_async_context(service("projects", parts, "effects_projects"))
         known = (registered_launch_plan(), generated_launch_plan("my.task"))
-        await opened.enter_async_context(registry_knowing(parts.nats_url, *known))
+        await opened.enter_async_context(registry_with(parts.nats_url, *known))
         executions = await opened.enter_async_context(
             service(
                 "executions",

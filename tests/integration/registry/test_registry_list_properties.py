@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 
 from tests.support import entities
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier
-from tests.support.list_model import Columns, Kind, Refused, Row, Shape, Unjudged, columns, order, select
+from tests.support.list_model import Columns, Kind, Refused, Row, Shape, Unspecified, columns, order, select
 from tests.support.list_requests import DEFAULT_LIMIT, LARGEST_OFFSET, Asked, list_requests
 from tests.support.parts import Parts, Served, service
 
@@ -208,7 +208,7 @@ def rows_of(made: List, stored: Tables) -> list[Row]:
 
 
 def expected_of(made: List, stored: Tables, query: Asked) -> list[tuple[str, str]]:
-    """Return the keys on the model's page; raise Refused, Unjudged."""
+    """Return the keys on the model's page; raise Refused, Unspecified."""
     if query.token not in {"", "0", "1", "+2", str(LARGEST_OFFSET)}:
         raise Refused("token")
     key, direction = query.sort or (None, 0)
@@ -242,7 +242,7 @@ async def test_any_list_is_right_or_refused(served: Served, stored: Tables, chos
     call = getattr(AdminServiceStub(served.channel), made.rpc)(request)
     try:
         expected = expected_of(made, stored, query)
-    except (Refused, Unjudged) as open_or_bad:
+    except (Refused, Unspecified) as open_or_bad:
         judged = isinstance(open_or_bad, Refused)
         assert await call.code() in {grpc.StatusCode.INVALID_ARGUMENT} | (set() if judged else {grpc.StatusCode.OK})
         return

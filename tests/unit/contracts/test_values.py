@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.contracts.casting import MAX_STEPS, Comparison, TypesTooLarge
 from services.contracts.literals import type_text
-from services.contracts.values import Untyped, type_mismatch
+from services.contracts.values import UntypedValue, type_mismatch
 from tests.support.values import (
     COLOR,
     FITTING,
@@ -73,7 +73,7 @@ def test_mismatch_names_the_type_of_the_value() -> None:
 )
 def test_value_without_a_type_is_untyped(value: Json) -> None:
     for declared, whole in ((INTEGER, value), (list_of(INTEGER), many(value)), (optional(INTEGER), value)):
-        with pytest.raises(Untyped):
+        with pytest.raises(UntypedValue):
             mismatch_text(declared, whole)
 
 

@@ -93,7 +93,7 @@ async def test_a_message_not_acknowledged_is_delivered_again_with_its_first_time
 
 async def test_replicas_share_messages_which_are_deleted_after_all_consumers(bus: Bus) -> None:
     one, other = await opened(bus), await opened(bus)
-    await bus.ensure(FOR_ALL, [streams.one_after_the_other("forall.a", "for-all-lane")])
+    await bus.ensure(FOR_ALL, [streams.ordered_consumer("forall.a", "for-all-lane")])
     await append(bus, b"1", b"2")
     first, second = await one.fetch(1), await other.fetch(1)
     assert payloads(first + second) == [b"1", b"2"]
@@ -114,7 +114,7 @@ async def test_replicas_share_messages_which_are_deleted_after_all_consumers(bus
 
 async def test_messages_wait_for_a_consumer_that_was_created_ahead(bus: Bus) -> None:
     for _ in range(2):
-        await bus.ensure(FOR_ALL, [streams.one_after_the_other("forall.a", "ahead")])
+        await bus.ensure(FOR_ALL, [streams.ordered_consumer("forall.a", "ahead")])
     for payload in (b"1", b"2"):
         await bus.append("forall.a", payload, f"{datetime.now(UTC)}")
     seen: list[bytes] = []

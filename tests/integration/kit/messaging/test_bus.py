@@ -159,7 +159,7 @@ async def test_a_message_with_progress_is_not_delivered_to_another_replica(
         else:
             finished.set()
 
-    unrenewed = streams.one_after_the_other("claim.b", "unrenewed")
+    unrenewed = streams.ordered_consumer("claim.b", "unrenewed")
     await first._stream.subscribe("claim.b", stream=stream.name, config=unrenewed, manual_ack=True, cb=leave)
     for bus in (first, second):
         await bus.consume(stream, "claim.a", "claim", take_long)

@@ -86,7 +86,7 @@ async def test_a_permanently_lost_object_is_none_in_any_store(store: ObjectStore
         lost = ("nothing", "folder", "folder/x/y", "a\x00b", "..", "x#1")
         for uri in (*map(any_store.uri, lost), "s3://other/x", any_store.uri()):
             assert await any_store.find(uri, bytes) is None
-            assert await any_store.find_info(uri) is None
+            assert await any_store.head_or_none(uri) is None
         assert await any_store.find(any_store.uri("folder", "x"), Timestamp.FromString) is None
 
 

@@ -17,7 +17,7 @@ from services.kit.errors import Internal, ResourceExhausted
 from services.kit.protobuf.readable import MOST_LEVELS, kind_of
 from services.kit.protobuf.wire import message_field
 from services.kit.rpc.json_replies import MOST_JSON_REPLY_BYTES, check_reply_size, check_shown
-from tests.support.poisons import deep, fields_to, way_back
+from tests.support.poisons import deep, fields_to, path_back
 
 NAME = {"project": "p", "domain": "d", "name": "e"}
 TASK = {"resource_type": 1, "project": "p", "domain": "d", "name": "t", "version": "v"}
@@ -73,7 +73,7 @@ def test_a_reply_without_an_id_is_named_by_its_request() -> None:
 def test_an_item_that_cannot_be_parsed_is_named() -> None:
     reply = TaskExecutionList(task_executions=[{"id": {"task_id": TASK}}])
     path = fields_to(TaskExecution(), "closure.custom_info")
-    nested = deep(path, way_back(path[-1].message_type), MOST_LEVELS + 2)  # type: ignore[arg-type]  # it holds one
+    nested = deep(path, path_back(path[-1].message_type), MOST_LEVELS + 2)  # type: ignore[arg-type]  # it holds one
     item = reply.task_executions[0].SerializeToString() + nested
     message = error_message(reply, payload=message_field(1, b"") + message_field(1, item))
     assert message == "task execution p/d/t/v cannot be shown: nested too deeply, or broken"

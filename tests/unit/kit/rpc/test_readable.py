@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kit.protobuf.readable import JSON_RULE, LEVELS_OF_ANSWERS, MOST_LEVELS, WRITTEN, Unreadable, depth_check
+from services.kit.protobuf.readable import JSON_RULE, MOST_LEVELS, REPLY_LEVELS, WRITTEN, Unreadable, depth_check
 from services.kit.protobuf.wire import message_field
 from tests.support.poisons import groups
 
@@ -125,10 +125,10 @@ def nested(levels: int) -> bytes:
 def test_depth_is_limited_as_parsers_limit_it(make: Any) -> None:
     """The deepest message that passes is the deepest that can be parsed with LEVELS_OF_ANSWERS more around it."""
     check_depth = depth_check(SignalGetOrCreateRequest)
-    for levels in range(MOST_LEVELS - LEVELS_OF_ANSWERS - 3, MOST_LEVELS + 1):
+    for levels in range(MOST_LEVELS - REPLY_LEVELS - 3, MOST_LEVELS + 1):
         payload = make(levels)
         parsed = SignalGetOrCreateRequest.FromString(payload)
-        if levels <= MOST_LEVELS - LEVELS_OF_ANSWERS:
+        if levels <= MOST_LEVELS - REPLY_LEVELS:
             check_depth(payload)
         else:
             with pytest.raises(Unreadable, match="nested too deeply"):

@@ -11,7 +11,7 @@ from services.contracts.executions import EXECUTION_TERMINATED
 from services.executions.rules.aborts import set_aborting, stored_cause
 from services.executions.rules.events.state import ExecutionKey
 from services.executions.store import executions
-from services.executions.store.endings import take_children
+from services.executions.store.endings import lock_children
 from services.kit.db.pipeline import Pipeline
 from services.kit.messaging.outbox import Outbox
 
@@ -21,7 +21,7 @@ async def terminate_children(pipeline: Pipeline, outbox: Outbox, ended: Sequence
 
     Their own children are terminated when they end.
     """
-    for child in await take_children(pipeline, ended):
+    for child in await lock_children(pipeline, ended):
         cause = stored_cause(f"{child.parent}, which launched this execution, has ended")
         set_aborting(child.closure, cause, "")
         await executions.set_aborting(pipeline.connection, child.id, cause, child.closure.SerializeToString())
