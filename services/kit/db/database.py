@@ -6,6 +6,7 @@ execution costs 220 to 360 us per statement more than the driver's
 ones are written as text.
 """
 
+import select
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -190,7 +191,7 @@ class Database:
     async def _lease(self) -> AsyncIterator[Connection]:
         client_connection = await self._acquire_slot()
         try:
-            async with self._pool.connection() as connection:
+            async with self._connection() as connection:
                 self._in_use += 1
                 try:
                     yield connection
@@ -198,6 +199,21 @@ class Database:
                     self._in_use -= 1
         finally:
             self._semaphore.release(client_connection)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """Yield a connection of the pool, none that the server has closed: after a restart of it all idle ones are."""
+        for remaining in reversed(range(self._pool.max_size + 1)):
+            connection = await self._pool.getconn()
+            try:
+                if remaining and _is_closed_by_server(connection):
+                    await connection.close()  # the pool replaces it
+                    continue
+                async with connection:
+                    yield connection
+                return
+            finally:
+                await self._pool.putconn(connection)
 
     async def _acquire_slot(self) -> str | None:
         """Acquire a slot for the current call, and return the client connection that must release it.
@@ -253,6 +269,13 @@ class Database:
             raise Unavailable(_UNREACHABLE) from error
         except psycopg.Error as error:
             raise Internal("the database refused a statement") from error
+
+
+def _is_closed_by_server(connection: Connection) -> bool:
+    """Return whether an idle connection has something to read: PostgreSQL sends nothing to those but their end."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @asynccontextmanager

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psycopg
 import pytest
 from psycopg_pool.base import AttemptWithBackoff
 
@@ -15,6 +17,7 @@ from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES, set_c
 from tests.support.parts import Parts, running_postgres
 from tests.support.waiting import until
 
+CONNECTIONS = 5
 _LOCK = "SELECT pg_advisory_xact_lock(1)"
 
 
@@ -45,6 +48,18 @@ async def test_an_idle_transaction_loses_its_locks_and_is_rolled_back(
     async with database.read() as connection:
         cursor = await connection.execute("SELECT count(*) FROM written")
         assert await cursor.fetchone() == (0,)
+
+
+async def test_connections_that_the_server_has_closed_are_not_used(database: Database, parts: Parts) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            await stack.enter_async_context(database.read())
+    end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'test_db'"
+    with psycopg.connect(parts.postgres_url, autocommit=True) as other:
+        assert len(other.execute(end).fetchall()) >= CONNECTIONS
+    for _ in range(CONNECTIONS):
+        async with database.read() as connection:
+            await connection.execute("SELECT 1")
 
 
 async def test_a_database_that_was_down_for_long_is_used_again_at_once(
