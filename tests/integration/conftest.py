@@ -15,6 +15,7 @@ from tests.support.parts import Parts, running_parts
 SHARED = ("sandbox", "pair", "attacked", "echoing")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the worker reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name the group of each test: all of a group run in one worker, one after the other."""
     for item in items:
