@@ -20,9 +20,10 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --requi
 SANDBOX := PORT=$(PORT) SANDBOX_DIR="$(SANDBOX_DIR)" SANDBOX_REPLICAS=$(REPLICAS) $(BIN)/python -m deploy.sandbox
 # What looks at a stack or ends it installs nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
-# A worker for each core. Unit tests move to whichever has time; others stay with the parts that they share.
+# A worker for each core. Unit tests move to whichever has time. Integration tests go file by file and in order, as the
+# tests of a file share parts, and those of a folder a stack.
 UNIT_WORKERS := -n logical --dist worksteal
-INTEGRATION_WORKERS := -n logical --dist loadgroup
+INTEGRATION_WORKERS := -n logical --dist loadfile --no-loadscope-reorder
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 
