@@ -11,17 +11,6 @@ from services.kit.messaging.bus import Bus
 from tests.support.event_path import Executions
 from tests.support.parts import Parts, running_parts
 
-# Fixtures that several modules share and that take seconds to start. Tests of one of them run in one worker.
-SHARED = ("sandbox", "pair", "attacked", "echoing")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the group of each test: all of a group run in one worker, one after the other."""
-    for item in items:
-        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
-        group = f"{item.path.parent.name}/{shared}" if shared else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="session")
 def parts() -> Iterator[Parts]:
