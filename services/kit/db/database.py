@@ -81,8 +81,14 @@ _TRIAL_WRITE = (
     "SELECT count(*) FROM generate_series(1, 10000)",
 )
 
-# The server ended the session and rolled its transaction back.
-_LOST_CONNECTION = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout, PoolClosed)
+# The server ended the session and rolled its transaction back, or the session has lost its prepared statements.
+_LOST_CONNECTION = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    pg.IdleInTransactionSessionTimeout,
+    pg.InvalidSqlStatementName,
+    PoolClosed,
+)
 
 _UNREACHABLE = "the database cannot be reached"
 

@@ -83,7 +83,7 @@ class Pipeline:
         return answer
 
     async def run(self) -> None:
-        """Run the queued statements. A cancellation closes the connection.
+        """Run the queued statements. A cancellation closes the connection, and so does the loss of its statements.
 
         Raises:
             psycopg.Error: the first error; the statements after it did not run.
@@ -97,6 +97,9 @@ class Pipeline:
         except BaseException:
             connection.finish()
             raise
+        if isinstance(failure, pg.InvalidSqlStatementName):
+            # When the driver rolls a transaction back it deallocates all statements of the session, these too.
+            connection.finish()
         if failure is not None:
             raise failure
 

@@ -28,6 +28,8 @@ from services.kit.errors import InvalidArgument, Unavailable
 from tests.support.parts import Parts
 from tests.support.waiting import until
 
+# Executions after which the driver prepares a statement, and one more.
+DRIVER_PREPARES = 6
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 INSERT = Statement("INSERT INTO numbers SELECT * FROM unnest(%(numbers)b::int[])")
@@ -151,6 +153,29 @@ async def test_a_lost_connection_is_unavailable_and_replaced(database: Database,
     with pytest.raises(Unavailable):
         await wait()
     assert await count(database) == 0
+
+
+async def roll_back_prepared(database: Database) -> None:
+    """Roll back a transaction whose statement the driver has prepared; raise LookupError."""
+    async with database.transaction() as connection:
+        for _ in range(DRIVER_PREPARES):
+            await connection.execute("SELECT 1")
+        raise LookupError
+
+
+async def test_statements_that_the_driver_deallocates_are_prepared_again(database: Database) -> None:
+    async with database.pipeline() as pipeline:
+        pipeline.put(COUNT)
+    with pytest.raises(LookupError):
+        await roll_back_prepared(database)
+    async with database.read() as connection:  # the driver deallocates before the next statement
+        await connection.execute("SELECT 1")
+    with pytest.raises(Unavailable):
+        async with database.pipeline() as pipeline:
+            pipeline.put(COUNT)
+    async with database.pipeline() as pipeline:
+        counted = pipeline.put(COUNT)
+    assert read_int(counted.rows[0][0] or b"") == 0
 
 
 async def test_values_larger_than_all_buffers_pass_in_both_directions(database: Database) -> None:
