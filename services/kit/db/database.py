@@ -177,9 +177,7 @@ class Database:
         A statement's error is raised when the pipeline runs; that of the last ones when the block ends.
         """
         with self._translated():
-            connection = await self._pool.getconn()  # for batches, which need no turn of a client
-            self._in_use += 1
-            try:
+            async with self._connection() as connection:  # for batches, which need no slot of a client connection
                 pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
                 pipeline.put(BEGIN)
                 try:
@@ -189,20 +187,13 @@ class Database:
                 except BaseException:
                     await pipeline.undo(ROLLBACK)
                     raise
-            finally:
-                self._in_use -= 1
-                await self._pool.putconn(connection)
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[Connection]:
         client_connection = await self._acquire_slot()
         try:
             async with self._connection() as connection:
-                self._in_use += 1
-                try:
-                    yield connection
-                finally:
-                    self._in_use -= 1
+                yield connection
         finally:
             self._semaphore.release(client_connection)
 
@@ -215,8 +206,12 @@ class Database:
                 if remaining and _is_closed_by_server(connection):
                     await connection.close()  # the pool replaces it
                     continue
-                async with connection:
-                    yield connection
+                self._in_use += 1
+                try:
+                    async with connection:
+                        yield connection
+                finally:
+                    self._in_use -= 1
                 return
             finally:
                 await self._pool.putconn(connection)
