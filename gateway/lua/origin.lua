@@ -1,4 +1,4 @@
--- Refuses what a web page could do in the name of its viewer (docs/decisions/0023-strangers-at-the-gateway.md).
+-- Refuses what a web page could do in the name of its viewer (docs/decisions/0023-web-pages-and-connections.md).
 --
 -- A browser lets every page send requests to every address, this gateway's included, with the page's origin in the
 -- header `origin`. It only keeps the response from the page. So a page may write when it is the gateway's own or listed.

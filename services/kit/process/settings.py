@@ -58,7 +58,7 @@ class ProcessSettings(BaseSettings):
     """host:port of the grpcio server: for direct callers, and for the gateway's reflection and watched health."""
 
     lean_address: str = "127.0.0.1:8083"
-    """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-lean-front.md), or unix:PATH of
+    """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-http2-server.md), or unix:PATH of
     a socket where the gateway runs on the same machine."""
 
     http_address: str = "127.0.0.1:8082"

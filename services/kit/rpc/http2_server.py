@@ -1,7 +1,7 @@
 """The HTTP/2 server: unary gRPC over HTTP/2, for the gateway alone.
 
 All of Flyte's methods are unary. For such a call grpcio's server costs several times as much as all other work on an
-event (docs/decisions/0011-lean-front.md). In addition to the method table this server serves health checks, by which
+event (docs/decisions/0011-http2-server.md). In addition to the method table this server serves health checks, by which
 the gateway chooses between replicas.
 """
 
