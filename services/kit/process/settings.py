@@ -58,8 +58,8 @@ class ProcessSettings(BaseSettings):
     """host:port of the grpcio server: for direct callers, and for the gateway's reflection and watched health."""
 
     lean_address: str = "127.0.0.1:8083"
-    """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-http2-server.md), or unix:PATH of
-    a socket where the gateway runs on the same machine."""
+    """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-http2-server.md), or unix:PATH
+    of a socket where the gateway runs on the same machine."""
 
     http_address: str = "127.0.0.1:8082"
     """host:port of /healthz, /readyz and /metrics."""
