@@ -1,1 +1,1 @@
-"""How Flyteplane is run: `sandbox` on one machine, `helm` in a cluster. Imports no service."""
+"""What runs Flyteplane: `sandbox` on one machine; `nats_users` is for any deployment. Imports no service."""

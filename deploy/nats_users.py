@@ -35,8 +35,8 @@ class Consumer:
 
 
 @dataclass(frozen=True)
-class Rights:
-    """The rights of one user; the first four are subjects."""
+class Permissions:
+    """What one user may do; the first four are subjects."""
 
     serves: tuple[str, ...] = ()
     requests: tuple[str, ...] = ()
@@ -54,14 +54,14 @@ class Rights:
 _REQUEST_PROJECTS = ("ask.projects.get_project", "ask.projects.get_project_and_attributes")
 _LANE = Consumer("EVENT_BATCHES", "executions-event-lane-0", pushed=True)
 
-USERS: Mapping[str, Rights] = {
-    "registry": Rights(
+USERS: Mapping[str, Permissions] = {
+    "registry": Permissions(
         serves=("ask.registry.*",),
         requests=_REQUEST_PROJECTS,
         publishes=("flyte.registry.>",),
         streams=("FLYTE_REGISTRY",),
     ),
-    "executions": Rights(
+    "executions": Permissions(
         serves=("ask.executions.*",),
         requests=(
             *_REQUEST_PROJECTS,
@@ -73,7 +73,7 @@ USERS: Mapping[str, Rights] = {
         streams=("FLYTE_EXECUTIONS",),
         consumers=(_LANE, Consumer("FLYTE_EXECUTIONS", "engine")),
     ),
-    "events": Rights(
+    "events": Permissions(
         publishes=("flyte.events.batch.*",),
         subscribes=("flyte.events.verdicts.*",),
         streams=("EVENT_BATCHES", "EVENT_VERDICTS"),
@@ -85,7 +85,7 @@ USERS: Mapping[str, Rights] = {
             Consumer("FLYTE_EXECUTIONS", "events-refusals", pushed=True),
         ),
     ),
-    "projects": Rights(
+    "projects": Permissions(
         serves=("ask.projects.*",),
         requests=("ask.executions.get_default_config",),
         publishes=("flyte.projects.>",),
@@ -97,35 +97,35 @@ USERS: Mapping[str, Rights] = {
 def authorization(passwords: Mapping[str, str]) -> str:
     """Return the block of the server's configuration that admits these users and no others."""
     users = [
-        {"user": name, "password": passwords[name], "permissions": permissions(name, rights)}
-        for name, rights in USERS.items()
+        {"user": name, "password": passwords[name], "permissions": _in_configuration(name, permissions)}
+        for name, permissions in USERS.items()
     ]
     return f"authorization {json.dumps({'users': users}, indent=1)}\n"
 
 
-def permissions(name: str, rights: Rights) -> dict[str, object]:
+def _in_configuration(name: str, permissions: Permissions) -> dict[str, object]:
     """Return the permissions of a user in the form of the server's configuration."""
-    publish = [*rights.requests, *rights.publishes, *_api(rights)]
-    pushed = (f"_INBOX.{consumer.name}" for consumer in rights.consumers if consumer.pushed and consumer.read)
+    publish = [*permissions.requests, *permissions.publishes, *_api(permissions)]
+    pushed = (f"_INBOX.{consumer.name}" for consumer in permissions.consumers if consumer.pushed and consumer.read)
     allowed: dict[str, object] = {
         "publish": {"allow": publish},
-        "subscribe": {"allow": [f"_INBOX.{name}.>", *rights.serves, *rights.subscribes, *pushed]},
+        "subscribe": {"allow": [f"_INBOX.{name}.>", *permissions.serves, *permissions.subscribes, *pushed]},
     }
-    return allowed | ({"allow_responses": {"max": 1, "expires": _RESPONSE_TIME}} if rights.serves else {})
+    return allowed | ({"allow_responses": {"max": 1, "expires": _RESPONSE_TIME}} if permissions.serves else {})
 
 
-def _api(rights: Rights) -> Iterator[str]:
+def _api(permissions: Permissions) -> Iterator[str]:
     """Yield the subjects of requests to JetStream and of acknowledgements."""
-    for stream in rights.streams:
+    for stream in permissions.streams:
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE"))
-    for stream in rights.replaces:
+    for stream in permissions.replaces:
         yield from (f"$JS.API.STREAM.DELETE.{stream}", f"$JS.API.CONSUMER.LIST.{stream}")
-    for stream in rights.rereads:
+    for stream in permissions.rereads:
         yield from (f"$JS.API.CONSUMER.CREATE.{stream}", f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*")
-    for stream in sorted({consumer.stream for consumer in rights.consumers} - set(rights.streams)):
+    for stream in sorted({consumer.stream for consumer in permissions.consumers} - set(permissions.streams)):
         # The first service to start creates it; only its owner may change it.
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE"))
-    for consumer in rights.consumers:
+    for consumer in permissions.consumers:
         name = f"{consumer.stream}.{consumer.name}"
         yield from (f"$JS.API.CONSUMER.{verb}.{name}" for verb in ("INFO", "DURABLE.CREATE"))
         if consumer.read:

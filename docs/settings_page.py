@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, FilePath
 from pydantic.fields import FieldInfo
 
-from deploy.sandbox.variables import VARIABLES
+from deploy.sandbox.settings import VARIABLES
 from gateway.clusters import Address
 from services.kit.process.settings import PREFIX, ProcessSettings
 from services.settings import PROCESSES
@@ -22,7 +22,7 @@ _INTRODUCTION = """\
 # Settings
 
 Written by `make docs` from the definitions in `services/*/config.py`, `services/contracts/workflow_settings.py`,
-`services/kit/process/settings.py`, `gateway/bootstrap.py` and `deploy/sandbox/variables.py`.
+`services/kit/process/settings.py`, `gateway/bootstrap.py` and `deploy/sandbox/settings.py`.
 
 A service reads its environment first, then the YAML file that `FLYTEPLANE_CONFIG` names, then takes the default. In the
 environment a setting is `FLYTEPLANE_` and its name in capitals; a table is JSON, and one key of it

@@ -3,6 +3,6 @@
 import sys
 
 from deploy.sandbox.commands import main
-from deploy.sandbox.table import stack
+from deploy.sandbox.parts import stack
 
 sys.exit(main(sys.argv[1:], stack))

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deploy.sandbox import settings, variables
+from deploy.sandbox import settings, settings_file
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.launch import HOLD_SIGNAL, MakeStack, Run, in_background, in_foreground
 from deploy.sandbox.layout import Layout
 from deploy.sandbox.logs import show
+from deploy.sandbox.parts import port_names
 from deploy.sandbox.state import RUNNING, PartState, State
 from deploy.sandbox.supervisor import READY_SECONDS
-from deploy.sandbox.table import port_names
 
 NOT_RUNNING = 3  # as `status` of service managers returns
 UNHEALTHY = 1
@@ -75,7 +75,7 @@ def up(layout: Layout, port: int, make_stack: MakeStack, *, foreground: bool) ->
             raise SandboxError(f"the sandbox in {layout.root} is starting or stopping right now; try again in a moment")
         _print(f"Flyteplane is running already: localhost:{state.port}\n  client config  {layout.client_config}")
         return 0
-    chosen = settings.read(layout)
+    chosen = settings_file.read(layout)
     layout.state.unlink(missing_ok=True)  # of a supervisor that was killed
     _rotate_logs(layout)
     for held in layout.held.iterdir():
@@ -150,7 +150,7 @@ def status(layout: Layout, make_stack: MakeStack) -> int:
     if not layout.running or state is None:
         _print(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
         return NOT_RUNNING
-    text, healthy = table(state, make_stack(layout, state.all_ports, settings.ChosenSettings()))
+    text, healthy = table(state, make_stack(layout, state.all_ports, settings_file.ChosenSettings()))
     locations = {
         "endpoint": f"localhost:{state.port}",
         "client config": layout.client_config,
@@ -199,17 +199,17 @@ def _rotate_logs(layout: Layout) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     everywhere = argparse.ArgumentParser(add_help=False)
-    everywhere.add_argument("--dir", default=variables.DIR.read(), help="folder of the sandbox (SANDBOX_DIR)")
+    everywhere.add_argument("--dir", default=settings.DIR.read(), help="folder of the sandbox (SANDBOX_DIR)")
     parser = argparse.ArgumentParser(prog="python -m deploy.sandbox", description="Flyteplane on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
-    start = commands.add_parser("up", parents=[everywhere], help="start everything and wait until it is ready")
-    start.add_argument("--port", type=_port, default=variables.PORT.read(), help="of the gateway (PORT)")
-    start.add_argument("--foreground", action="store_true", help="stay; Ctrl-C stops everything")
+    start_all = commands.add_parser("up", parents=[everywhere], help="start everything and wait until it is ready")
+    start_all.add_argument("--port", type=_port, default=settings.PORT.read(), help="of the gateway (PORT)")
+    start_all.add_argument("--foreground", action="store_true", help="stay; Ctrl-C stops everything")
     commands.add_parser("down", parents=[everywhere], help="stop everything")
-    hold = commands.add_parser("stop", parents=[everywhere], help="stop one part and hold it down")
-    hold.add_argument("part")
-    release = commands.add_parser("start", parents=[everywhere], help="start a part that was stopped")
-    release.add_argument("part")
+    stop_part = commands.add_parser("stop", parents=[everywhere], help="stop one part and hold it down")
+    stop_part.add_argument("part")
+    start_part = commands.add_parser("start", parents=[everywhere], help="start a part that was stopped")
+    start_part.add_argument("part")
     commands.add_parser("status", parents=[everywhere], help="what runs; exit code 3 when nothing does")
     show_logs = commands.add_parser("logs", parents=[everywhere], help="the logs of the parts")
     show_logs.add_argument("part", nargs="?", help="one part; otherwise all")

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 
 from deploy.sandbox.client_config import client_config
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import REPOSITORY, Layout, Ports
+from deploy.sandbox.layout import REPOSITORY, Layout
 from deploy.sandbox.part import Part
-from deploy.sandbox.settings import ChosenSettings
+from deploy.sandbox.ports import Ports
+from deploy.sandbox.settings_file import ChosenSettings
 from deploy.sandbox.state import RUNNING, STOPPING, StateFile
 from deploy.sandbox.supervisor import Supervisor
 
 MakeStack = Callable[[Layout, Ports, ChosenSettings], tuple[Part, ...]]
 Print = Callable[[str], None]
 
-# Passed on to the parts although the prefix is the services' own; only the process table sets others of this prefix.
+# Passed on to the parts although the prefix is the services' own; `parts` sets all others of this prefix.
 _PASSED_ON = ("FLYTEPLANE_LOG_LEVEL",)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Sent to the supervisor when the parts to hold down have changed.
@@ -63,10 +64,10 @@ def in_background(run: Run, lock: int) -> int:
         os._exit(code)  # without the launcher's exit handlers
     there.close()
     os.close(lock)
-    return _relay(here, child, run.layout)
+    return _print_until_exit(here, child, run.layout)
 
 
-def _relay(channel: socket.socket, supervisor: int, layout: Layout) -> int:
+def _print_until_exit(channel: socket.socket, supervisor: int, layout: Layout) -> int:
     """Print the supervisor's lines until it sends the exit code, and return it. Ctrl-C stops the supervisor."""
     # In a background job of a shell script SIGINT is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -50,20 +50,21 @@ class Part:
     command: tuple[str, ...]
     ready: Check
     problem: Callable[[], Awaitable[str]] | None = None
-    """Returns what the part reports when it is not ready, for people to read."""
+    """Returns why the part is not ready, as it reports itself; an empty text when it is ready."""
     broken: Check | None = None
-    """Whether it runs but will not work again without a restart; it is restarted then."""
+    """Whether only a restart can make it work again although it runs; the supervisor restarts it then."""
     data: Path | None = None
     """The folder it writes to; `status` reports that its disk is full."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to the environment that every part inherits; also that of the steps."""
     files: Mapping[Path, str] = field(default_factory=dict)
     """Configuration, written before every start, for its owner only."""
-    before: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] = ()
+    """Run one after the other before every start."""
     needs: tuple[str, ...] = ()
     """Parts that are ready before this one starts."""
-    in_front_of: tuple[str, ...] = ()
-    """Parts that may start at the same time as this one, but stop only after it; `needs` stop after it too."""
+    stops_before: tuple[str, ...] = ()
+    """Parts that stop only after this one, as `needs` do; this one does not wait for them at start."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Awaited before the stop signal; must end by itself."""
     stop_signal: signal.Signals = signal.SIGTERM

@@ -63,7 +63,7 @@ def spawn(
     user = ordinary_user() if drop_root else None
     with ExitStack() as opened:
         output = opened.enter_context(log.open("ab")) if log else None
-        return subprocess.Popen(  # noqa: S603 - commands come from the process table
+        return subprocess.Popen(  # noqa: S603 - the commands are those of `parts`
             command,
             env=env,
             cwd=folder,

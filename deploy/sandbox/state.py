@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from deploy.sandbox.children import PartProcess
 from deploy.sandbox.files import write_json
-from deploy.sandbox.layout import Layout, Ports
-from deploy.sandbox.supervisor import Running
+from deploy.sandbox.layout import Layout
+from deploy.sandbox.ports import Ports
 
 # Before the next try after a write that failed, as on a full disk.
 _RETRY_SECONDS = 1.0
@@ -45,7 +46,7 @@ class State:
 
     @classmethod
     def read(cls, layout: Layout) -> Self | None:
-        """Return the state of a sandbox; None when nothing was written since it last stopped in order."""
+        """Return the state of a sandbox; None without state.json: it was never started, or it stopped in order."""
         try:
             read = json.loads(layout.state.read_text())
         except FileNotFoundError:
@@ -54,7 +55,7 @@ class State:
 
     @property
     def all_ports(self) -> Ports:
-        """The ports as the process table takes them."""
+        """The ports as `parts.stack` takes them."""
         return Ports(self.port, self.ports)
 
 
@@ -68,28 +69,28 @@ class StateFile:
         self._started = time.time()
         self._retry: asyncio.TimerHandle | None = None
 
-    def write(self, parts: Collection[Running]) -> None:
+    def write(self, children: Collection[PartProcess]) -> None:
         """Write the present state, later when there is no disk space for it now."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
         states = {
-            running.part.name: PartState(
-                pid=running.process.pid if running.process and running.process.returncode is None else None,
-                since=running.since,
-                ready=running.ready.is_set(),
-                held=not running.wanted.is_set(),
-                restarts=running.restarts,
-                last_end=running.last_end,
+            child.part.name: PartState(
+                pid=child.process.pid if child.process and child.process.returncode is None else None,
+                since=child.since,
+                ready=child.ready.is_set(),
+                held=not child.wanted.is_set(),
+                restarts=child.restarts,
+                last_end=child.last_end,
             )
-            for running in parts
+            for child in children
         }
         state = State(self.phase, os.getpid(), self._started, self._ports.gateway, dict(self._ports.others), states)
         try:
             write_json(self._layout.state, asdict(state))
         except OSError:
             # The previous state stays in the file: a failed write is no reason to stop everything.
-            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.write, parts)
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.write, children)
 
     def remove(self) -> None:
         """Delete the file: nothing runs any more."""

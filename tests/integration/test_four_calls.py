@@ -1,4 +1,4 @@
-"""The files that docs/architecture.md lists for its four calls are those whose functions run for them, and no others.
+"""The files that docs/architecture.md#four-calls lists are those whose functions run for a call, and no others.
 
 The services run in this process, and a profile function records the file of every function that is called. There is no
 gateway: no function of the services runs for it, and what it adds to a REST call, a header, is sent by the test.
@@ -32,7 +32,7 @@ from tests.support.parts import Parts, service
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PAGE = (ROOT / "docs" / "architecture").with_suffix(".md").read_text()
 SERVICES = ("projects", "registry", "executions", "events")
 # Loops of the services run meanwhile, but those of more than a second hardly in all recordings.
 RECORDINGS = 3

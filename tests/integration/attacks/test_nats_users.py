@@ -1,4 +1,4 @@
-"""The rights over NATS of another user of the machine and of a compromised service, on the sandbox's own server."""
+"""What NATS permits to another user of the machine and to a compromised service, on the sandbox's own server."""
 
 import contextlib
 import itertools
@@ -95,8 +95,8 @@ def others_subjects(user: str) -> Iterator[str]:
 
 def forbidden_subjects(user: str) -> Iterator[str]:
     """Yield subjects that a user must not publish to."""
-    rights = USERS[user]
-    yield from (request.subject for request in REQUESTS if request.subject not in rights.requests)
+    permissions = USERS[user]
+    yield from (request.subject for request in REQUESTS if request.subject not in permissions.requests)
     yield from (announcement.subject for announcement in ANNOUNCEMENTS if announcement.owner != user)
     yield from (f"_INBOX.{other}.abc.def" for other in USERS if other != user)
     if user != "executions":
@@ -105,9 +105,9 @@ def forbidden_subjects(user: str) -> Iterator[str]:
         yield event_batches.subject_of(0)
     for stream, verb in itertools.product(STREAMS, VERBS):
         subject = f"$JS.API.{verb}.{stream}"
-        own = {f"$JS.API.STREAM.UPDATE.{name}" for name in rights.streams}
-        own |= {f"$JS.API.STREAM.DELETE.{name}" for name in rights.replaces}
-        own |= {f"$JS.API.CONSUMER.CREATE.{name}" for name in rights.rereads}
+        own = {f"$JS.API.STREAM.UPDATE.{name}" for name in permissions.streams}
+        own |= {f"$JS.API.STREAM.DELETE.{name}" for name in permissions.replaces}
+        own |= {f"$JS.API.CONSUMER.CREATE.{name}" for name in permissions.rereads}
         if subject not in own:
             yield subject
     yield from ("$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.LIST", "$JS.API.INFO", "$JS.API.ACCOUNT.PURGE.x")
@@ -277,8 +277,8 @@ async def test_service_requests_of_every_contract_reach_their_owner_only(buses: 
             return reply
 
         await buses[owner].serve(contract, respond)
-        for caller in (user for user, rights in USERS.items() if contract.subject in rights.requests):
+        for caller in (user for user, permissions in USERS.items() if contract.subject in permissions.requests):
             assert await buses[caller].request(contract, contract.request()) == contract.reply()
-    allowed = {subject for rights in USERS.values() for subject in rights.requests}
+    allowed = {subject for permissions in USERS.values() for subject in permissions.requests}
     assert allowed <= {contract.subject for contract in REQUESTS}
     assert LaunchPlan() == await buses["executions"].request(registry.GET_LAUNCH_PLAN, ObjectGetRequest())

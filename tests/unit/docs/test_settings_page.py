@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from deploy.sandbox.variables import VARIABLES
+from deploy.sandbox.settings import VARIABLES
 from docs.settings_page import PAGE, UNITS, page
 from services.kit.process.settings import ProcessSettings
 from services.settings import PROCESSES

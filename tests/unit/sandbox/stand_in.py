@@ -10,10 +10,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from deploy.sandbox.commands import main
-from deploy.sandbox.layout import Layout, Ports
+from deploy.sandbox.layout import Layout
 from deploy.sandbox.part import Part
+from deploy.sandbox.ports import Ports
 from deploy.sandbox.ready import http_ok
-from deploy.sandbox.settings import ChosenSettings
+from deploy.sandbox.settings_file import ChosenSettings
 
 SERVER = """
 import http.server, sys

@@ -11,7 +11,8 @@ import pytest
 
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.files import is_private, write_private
-from deploy.sandbox.layout import DATABASES, Layout, Ports
+from deploy.sandbox.layout import DATABASES, Layout
+from deploy.sandbox.ports import Ports
 from tests.support.parts import free_port
 
 

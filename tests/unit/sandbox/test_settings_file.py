@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.sandbox import settings
+from deploy.sandbox import settings_file
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, Layout
 from deploy.sandbox.part import Part
-from deploy.sandbox.settings import DECIDED, SHARED, ChosenSettings
-from deploy.sandbox.table import SERVICES, port_names, stack
+from deploy.sandbox.parts import SERVICES, port_names, stack
+from deploy.sandbox.settings_file import DECIDED, SHARED, ChosenSettings
 from services.settings import PROCESSES, checked
 from tests.support.parts import free_port
 
@@ -37,7 +37,7 @@ def test_example_of_the_settings_page_reaches_the_parts(layout: Layout, monkeypa
     file = layout.root / "example.toml"
     file.write_text(example)
     monkeypatch.setenv("SANDBOX_SETTINGS", str(file))
-    parts = parts_of(layout, settings.read(layout))
+    parts = parts_of(layout, settings_file.read(layout))
     for name in SERVICES:
         env = parts[name].env
         given = yaml.safe_load(parts[name].files[Path(env["FLYTEPLANE_CONFIG"])])
@@ -47,18 +47,18 @@ def test_example_of_the_settings_page_reaches_the_parts(layout: Layout, monkeypa
         assert "FLYTEPLANE_OBJECTS_URL" not in env  # which would have priority over the file
         assert {key: env[key] for key in CREDENTIALS if key in env} == (CREDENTIALS if stores else {})
         assert all(key in parts[name].files[layout.environments / f"{name}.env"] for key in env)
-    assert "--cors-origin http://localhost:3000" in " ".join(parts["envoy"].before[0].command)
+    assert "--cors-origin http://localhost:3000" in " ".join(parts["envoy"].steps[0].command)
 
 
 def test_size_of_messages_and_the_access_log_reach_the_gateway(layout: Layout) -> None:
     chosen = ChosenSettings({"gateway": {"max_message_bytes": 8388608.0, "access_log": True}})
-    command = " ".join(parts_of(layout, chosen)["envoy"].before[0].command)
+    command = " ".join(parts_of(layout, chosen)["envoy"].steps[0].command)
     assert "--max-message-bytes 8388608 --access-log" in command
 
 
 def test_sandbox_without_a_file_has_no_settings(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SANDBOX_SETTINGS", raising=False)
-    assert settings.read(layout) == ChosenSettings()
+    assert settings_file.read(layout) == ChosenSettings()
     assert "FLYTEPLANE_CONFIG" not in parts_of(layout, ChosenSettings())["registry"].env
 
 
@@ -68,7 +68,7 @@ def test_folder_with_nothing_but_settings_becomes_a_private_sandbox(tmp_path: Pa
     layout.settings.write_text("")
     layout.prepare()
     assert layout.root.stat().st_mode & 0o077 == 0
-    assert settings.read(layout).of("gateway") == {}
+    assert settings_file.read(layout).of("gateway") == {}
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_folder_with_nothing_but_settings_becomes_a_private_sandbox(tmp_path: Pa
 def test_wrong_file_is_refused_with_its_name_the_key_and_the_reason(layout: Layout, text: str, line: str) -> None:
     layout.settings.write_text(text)
     with pytest.raises(SandboxError, match=line) as refused:
-        settings.read(layout)
+        settings_file.read(layout)
     assert str(layout.settings) in str(refused.value)
 
 
 def test_file_that_is_named_must_exist(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_SETTINGS", "/nowhere.toml")
     with pytest.raises(SandboxError, match=r"^/nowhere\.toml cannot be read: No such file"):
-        settings.read(layout)
+        settings_file.read(layout)
 
 
 @pytest.mark.parametrize(

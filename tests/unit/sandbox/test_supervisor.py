@@ -50,15 +50,15 @@ class Folder:
         name: str,
         *needs: str,
         program: str = PROGRAM,
-        before: tuple[Step, ...] = (),
-        in_front_of: tuple[str, ...] = (),
+        steps: tuple[Step, ...] = (),
+        stops_before: tuple[str, ...] = (),
         files: Mapping[Path, str] | None = None,
     ) -> Part:
         async def ready(_pid: int) -> bool:
             return (self.path / name).exists()
 
         command = (sys.executable, "-S", "-c", program, name, str(self.journal))
-        return Part(name, command, ready, needs=needs, before=before, in_front_of=in_front_of, files=files or {})
+        return Part(name, command, ready, needs=needs, steps=steps, stops_before=stops_before, files=files or {})
 
     def supervisor(self, *parts: Part) -> Supervisor:
         return Supervisor(parts, env=os.environ, folder=self.path, logs=self.path)
@@ -84,8 +84,8 @@ async def test_parts_start_after_what_they_need_and_stop_before_it(folder: Folde
     assert journal == ["+ a", "+ b", "+ c", "- c", "- b", "- a"]
 
 
-async def test_part_in_front_stops_first_without_having_waited(folder: Folder) -> None:
-    journal = await folder.run(folder.part("front", in_front_of=("back",)), folder.part("back"))
+async def test_part_that_stops_before_another_has_not_waited_for_it(folder: Folder) -> None:
+    journal = await folder.run(folder.part("front", stops_before=("back",)), folder.part("back"))
     assert sorted(journal[:2]) == ["+ back", "+ front"]
     assert journal[2:] == ["- front", "- back"]
 
@@ -94,17 +94,17 @@ async def test_steps_run_before_the_part_but_not_again_with_a_fresh_stamp(folder
     note = f"open({str(folder.journal)!r}, 'a').write('step\\n')"
     stamp = Stamp(folder.path / "stamp", "release 1")
     step = Step((sys.executable, "-S", "-c", note), stamp)
-    assert await folder.run(folder.part("a", before=(step,))) == ["step", "+ a", "- a"]
-    assert await folder.run(folder.part("a", before=(step,))) == ["+ a", "- a"]
+    assert await folder.run(folder.part("a", steps=(step,))) == ["step", "+ a", "- a"]
+    assert await folder.run(folder.part("a", steps=(step,))) == ["+ a", "- a"]
     newer = Step(step.command, Stamp(stamp.path, "release 2"))
-    assert await folder.run(folder.part("a", before=(newer,))) == ["step", "+ a", "- a"]
+    assert await folder.run(folder.part("a", steps=(newer,))) == ["step", "+ a", "- a"]
 
 
 async def test_step_that_fails_names_the_part_and_leaves_no_stamp(folder: Folder) -> None:
     stamp = Stamp(folder.path / "stamp", "release 1")
     step = Step((sys.executable, "-S", "-c", "import sys; sys.exit('schema too new')"), stamp)
     with pytest.raises(PartError, match=r"(?s)^a could not be prepared: exit code 1.*schema too new"):
-        await folder.run(folder.part("a", before=(step,)))
+        await folder.run(folder.part("a", steps=(step,)))
     assert not stamp.fresh
 
 

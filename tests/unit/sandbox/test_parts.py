@@ -1,4 +1,4 @@
-"""The process table is consistent, and fits the services."""
+"""The parts of the stack are consistent, and fits the services."""
 
 import importlib
 import json
@@ -14,8 +14,8 @@ from deploy.sandbox.client_config import client_config
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import DATABASES, Layout
 from deploy.sandbox.part import Part
-from deploy.sandbox.settings import ChosenSettings
-from deploy.sandbox.table import REPLICATED, SERVICES, port_names, stack
+from deploy.sandbox.parts import REPLICATED, SERVICES, port_names, stack
+from deploy.sandbox.settings_file import ChosenSettings
 from tests.support.parts import free_port
 
 
@@ -43,7 +43,7 @@ def test_every_need_of_a_part_is_an_earlier_part(parts: dict[str, Part]) -> None
     seen: set[str] = set()
     for part in parts.values():
         assert set(part.needs) <= seen
-        assert set(part.in_front_of) <= seen
+        assert set(part.stops_before) <= seen
         seen.add(part.name)
 
 
@@ -99,8 +99,8 @@ def test_replica_differs_from_the_first_in_its_addresses_only(replicated: dict[s
 
 @pytest.mark.parametrize("name", REPLICATED)
 def test_schema_is_migrated_once_and_before_the_second_replica(replicated: dict[str, Part], name: str) -> None:
-    assert replicated[name].before
-    assert not replicated[f"{name}-2"].before
+    assert replicated[name].steps
+    assert not replicated[f"{name}-2"].steps
     assert name in replicated[f"{name}-2"].needs
 
 
@@ -108,13 +108,13 @@ def test_gateway_gets_the_address_of_every_replica(replicated: dict[str, Part]) 
     def addresses(name: str, setting: str) -> str:
         return ",".join(replicated[each].env[f"FLYTEPLANE_{setting}_ADDRESS"] for each in (name, f"{name}-2"))
 
-    (render,) = replicated["envoy"].before
+    (render,) = replicated["envoy"].steps
     upstreams = dict(argument.split("=") for argument in render.command if "=" in argument)
     assert upstreams["events"] == addresses("events", "LEAN")
     assert "," not in upstreams["projects"]
     assert dict(pairwise(render.command))["--reflection"] == addresses("registry", "GRPC")
     assert dict(pairwise(render.command))["--objects"] == addresses("executions", "HTTP")
-    assert set(replicated["envoy"].in_front_of) == {*SERVICES, *(f"{name}-2" for name in REPLICATED)}
+    assert set(replicated["envoy"].stops_before) == {*SERVICES, *(f"{name}-2" for name in REPLICATED)}
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "10"])
@@ -131,7 +131,7 @@ def test_client_config_has_the_keys_of_flytekit_and_flytectl() -> None:
 
 def test_gateway_gets_the_origins_and_host_names_of_the_settings(tmp_path: Path, parts: dict[str, Part]) -> None:
     def values(option: str, of: dict[str, Part]) -> list[str]:
-        command = of["envoy"].before[0].command
+        command = of["envoy"].steps[0].command
         return [value for name, value in pairwise(command) if name == option]
 
     assert values("--cors-origin", parts) == []

@@ -1,4 +1,4 @@
-"""The process table: every part of the stack with its command, environment, readiness check and dependencies.
+"""The parts of the stack: every process with its command, environment, readiness check and dependencies.
 
 Services get the same as in production: a database of their own, NATS, three addresses, the object store.
 """
@@ -20,13 +20,14 @@ from socket import gethostname
 from typing import Any
 from urllib.parse import quote
 
-from deploy import nats_users
-from deploy.sandbox import postgres, variables
+from deploy.sandbox import nats, postgres
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout, Ports
+from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout
 from deploy.sandbox.part import Part, Stamp, Step
+from deploy.sandbox.ports import Ports
 from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_problem, postmaster_ready
-from deploy.sandbox.settings import ChosenSettings
+from deploy.sandbox.settings import REPLICAS
+from deploy.sandbox.settings_file import ChosenSettings
 
 SERVICES = ("registry", "executions", "events", "projects")
 # The settings of the object store that each service has; it refuses to start with an unknown one.
@@ -41,17 +42,12 @@ _LISTENERS = ("lean", "grpc", "http")
 # Services that may run several times, as in production; the others would only cost memory here.
 REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
-REPLICAS = range(1, 10)
+_ALLOWED_REPLICAS = range(1, 10)
 
 # Tasks may request any resources, as in Flyte's sandbox; the services' own default is that of a bare flyteadmin.
-_GIVE_RESOURCES = ("registry", "executions")
+_HAVE_TASK_LIMITS = ("registry", "executions")
 _NO_LIMITS = '{"cpu": "0", "memory": "0", "gpu": "0"}'
 
-# A batch of events is one message; 64 large events fit.
-_NATS_MAX_PAYLOAD = "8MB"
-# Without it the limit is three quarters of the disk space that is free when NATS starts: after a start on a disk that
-# is nearly full NATS would go on refusing messages when there is space again.
-_NATS_FILE_STORE = "1TB"
 # Soft limit of Go's garbage collector: beyond it the collector works harder, and nothing fails.
 _NATS_MEMORY = "192MiB"
 # How long requests under way may take to end when the stack stops.
@@ -61,7 +57,7 @@ _POLL_SECONDS = 0.05
 
 def port_names() -> tuple[str, ...]:
     """Return the names of all listeners that need a port, for the number of replicas in SANDBOX_REPLICAS."""
-    others = tuple(f"{name}-{number}" for number in REPLICAS[1 : _replicas()] for name in REPLICATED)
+    others = tuple(f"{name}-{number}" for number in _ALLOWED_REPLICAS[1 : _replicas()] for name in REPLICATED)
     services = (f"{name}-{listener}" for name in SERVICES + others for listener in _LISTENERS)
     return ("nats", "nats-monitor", *services)
 
@@ -76,14 +72,14 @@ def stack(layout: Layout, ports: Ports, chosen: ChosenSettings) -> tuple[Part, .
 
 def instances(ports: Ports, name: str) -> tuple[str, ...]:
     """Return the names of the service's parts: its own, then those of its further replicas."""
-    others = (f"{name}-{number}" for number in REPLICAS[1:])
+    others = (f"{name}-{number}" for number in _ALLOWED_REPLICAS[1:])
     return (name, *(other for other in others if f"{other}-grpc" in ports.others))
 
 
 def _replicas() -> int:
-    text = variables.REPLICAS.read()
-    if not text.isdecimal() or int(text) not in REPLICAS:
-        raise SandboxError(f"SANDBOX_REPLICAS is {text!r}; it can be {REPLICAS[0]} to {REPLICAS[-1]}")
+    text = REPLICAS.read()
+    if not text.isdecimal() or int(text) not in _ALLOWED_REPLICAS:
+        raise SandboxError(f"SANDBOX_REPLICAS is {text!r}; it can be {_ALLOWED_REPLICAS[0]} to {_ALLOWED_REPLICAS[-1]}")
     return int(text)
 
 
@@ -91,7 +87,7 @@ def _postgres(layout: Layout) -> Part:
     return Part(
         name="postgres",
         command=postgres.command(layout),
-        before=(Step((sys.executable, "-m", "deploy.sandbox.postgres", str(layout.root))),),
+        steps=(Step((sys.executable, "-m", "deploy.sandbox.postgres", str(layout.root))),),
         ready=postmaster_ready(layout.postgres / "data"),
         data=layout.postgres,
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
@@ -107,31 +103,13 @@ def _nats(layout: Layout, ports: Ports) -> Part:
         name="nats",
         command=(_script("nats-server"), "--config", str(config)),
         env={"GOMEMLIMIT": _NATS_MEMORY},
-        files={config: _nats_config(layout, ports)},
+        files={config: nats.config(layout, ports)},
         # It also fails when a stream could not write; the stream then takes no message until the server restarts.
         ready=http_ok(monitor, "/healthz"),
         problem=http_problem(monitor, "/healthz"),
         broken=broken_for_good(monitor, "/healthz", layout.nats, layout.nats / "jetstream"),
         data=layout.nats,
     )
-
-
-def _nats_config(layout: Layout, ports: Ports) -> str:
-    # sync_interval: appended messages must survive a crash of the machine, as commits of PostgreSQL do. By default NATS
-    # syncs every two minutes. With it an append takes 0.5 ms instead of 0.3, and eight writers together make 2,600
-    # instead of 11,000 a second (SSD); a batch of events is one append, so that is no bottleneck.
-    return f"""\
-server_name: flyteplane
-listen: {ports.address("nats")}
-http: {ports.address("nats-monitor")}
-max_payload: {_NATS_MAX_PAYLOAD}
-jetstream {{
-  store_dir: "{layout.nats}"
-  max_memory_store: 64MB
-  max_file_store: {_NATS_FILE_STORE}
-  sync_interval: always
-}}
-{nats_users.authorization(layout.secrets().nats_passwords)}"""
 
 
 def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: ChosenSettings) -> Part:
@@ -150,7 +128,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
-    if name in _GIVE_RESOURCES:
+    if name in _HAVE_TASK_LIMITS:
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
     files = {}
     if settings := chosen.of(name):
@@ -171,7 +149,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         command=command,
         env=env,
         files=files,
-        before=(migrate,) if first else (),
+        steps=(migrate,) if first else (),
         ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
         problem=http_problem(ports.address(f"{instance}-http"), "/readyz"),
         # The first replica migrates the schema for all.
@@ -203,14 +181,14 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
             *(_envoy_program(), "--config-path", str(layout.gateway / "envoy.yaml"), "--concurrency", "1"),
             *("--disable-hot-restart", "--drain-time-s", "1", "--log-level", "warning"),
         ),
-        before=(
+        steps=(
             Step(
                 (sys.executable, "-m", "gateway", "render", *arguments),
                 Stamp(layout.gateway / "rendered", rendered_from),
             ),
         ),
         ready=http_ok(admin, "/ready"),
-        in_front_of=tuple(instance for name in SERVICES for instance in instances(ports, name)),
+        stops_before=tuple(instance for name in SERVICES for instance in instances(ports, name)),
         drain=lambda: _drain(admin),
     )
 
