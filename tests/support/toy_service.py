@@ -36,7 +36,7 @@ class ToyService:
     calls: list[Call] = field(default_factory=list)
 
     async def Echo(self, request: Message, call: Call) -> Any:
-        """The only method."""
+        """Serve the only method."""
         self.calls.append(call)
         return await self.handle(request)
 

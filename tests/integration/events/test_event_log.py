@@ -35,7 +35,7 @@ ACK_WAIT_SECONDS = 0.5
 
 @pytest.fixture(scope="module")
 def own_parts(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    """A NATS of this module's own: all log writers on one NATS share a consumer."""
+    """Run a NATS for this module alone: all log writers on one NATS share a consumer."""
     with running_nats(tmp_path_factory.mktemp("nats"), free_port()) as url:
         yield Parts(parts.postgres_url, url, parts.folder)
 

@@ -28,7 +28,7 @@ async def other(executions: Executions) -> AsyncIterator[EventBatchConsumer]:
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
-    """A list that grows with each round trip of a transaction of events."""
+    """Return a list that grows with each round trip of a transaction of events."""
     made: list[Pipeline] = []
     run = Pipeline.run
 

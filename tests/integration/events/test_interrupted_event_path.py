@@ -69,7 +69,7 @@ async def executions(parts: Parts, nats: Nats) -> Executions:
 
 @pytest.fixture
 async def admin(parts: Parts, nats: Nats, executions: Executions) -> AsyncIterator[AdminServiceStub]:
-    """An events service that is connected; the test stops and starts its NATS."""
+    """Run an events service that is connected; the test stops and starts its NATS."""
     settings = {"objects_url": executions.objects.uri(), "append_wait_seconds": APPEND_WAIT_SECONDS}
     elsewhere = Parts(parts.postgres_url, nats.url, parts.folder)
     async with service("events", elsewhere, "test_interrupted_events", **settings) as served:

@@ -14,7 +14,7 @@ from tests.support.parts import free_port, running_nats
 
 @pytest.fixture(scope="module")
 def own_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A self-signed certificate for both the server and the client."""
+    """Make a self-signed certificate for both the server and the client."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     command = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -25,7 +25,7 @@ def own_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 
 @pytest.fixture(scope="module")
 def url(own_files: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that requires certificates and passwords."""
+    """Run a server that requires certificates and passwords."""
     certificates = f'cert_file: "{own_files.certificate}", key_file: "{own_files.key}", ca_file: "{own_files.ca}"'
     tls = f"tls {{ {certificates}, verify: true }}\n"
     users = 'authorization { users = [{ user: "events", password: "pw" }] }\n'

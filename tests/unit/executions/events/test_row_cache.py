@@ -18,7 +18,7 @@ CURSOR = "here"
 
 
 def cache_after(*events: Event) -> RowCache:
-    """A cache after a batch of `events` of the execution, whose cluster is known."""
+    """Return a cache after a batch of `events` of the execution, whose cluster is known."""
     cache = RowCache(rows=Rows(clusters={KEY: "c"}, counts={KEY: PhaseCounts()}))
     apply(cache, *events)
     return cache
