@@ -32,21 +32,21 @@ _PORT_NUMBERS = range(1, 65536)
 
 def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
     """Carry out one command line; `make_stack` returns the parts of the stack."""
-    chosen = _parser().parse_args(arguments)
-    layout = Layout(Path(chosen.dir).expanduser().resolve())
+    parsed = _parser().parse_args(arguments)
+    layout = Layout(Path(parsed.dir).expanduser().resolve())
     try:
-        if chosen.command == "up":
-            return up(layout, chosen.port, make_stack, foreground=chosen.foreground)
-        if chosen.command == "down":
+        if parsed.command == "up":
+            return up(layout, parsed.port, make_stack, foreground=parsed.foreground)
+        if parsed.command == "down":
             return down(layout)
-        if chosen.command == "status":
+        if parsed.command == "status":
             return status(layout, make_stack)
-        if chosen.command == "logs":
-            return logs(layout, chosen.part, lines=chosen.lines, follow=chosen.follow)
-        if chosen.command == "stop":
-            return stop(layout, chosen.part)
-        if chosen.command == "start":
-            return start(layout, chosen.part)
+        if parsed.command == "logs":
+            return logs(layout, parsed.part, lines=parsed.lines, follow=parsed.follow)
+        if parsed.command == "stop":
+            return stop(layout, parsed.part)
+        if parsed.command == "start":
+            return start(layout, parsed.part)
         return reset(layout)
     except SandboxError as error:
         sys.stderr.write(f"{error}\n")

@@ -1,7 +1,4 @@
-"""The supervisor: starts the parts in order, restarts those that die, stops all in the opposite order.
-
-It is one thread with one event loop (`children` has the reason).
-"""
+"""The supervisor, one thread: starts the parts in order, restarts those that die, stops all in the opposite order."""
 
 import asyncio
 import contextlib
@@ -94,7 +91,7 @@ class Supervisor:
             await _first_failure([*work, stopping], until=stopping)
             if not stopping.done():
                 started()
-                work = [asyncio.create_task(self._keep(child)) for child in self.parts.values()]
+                work = [asyncio.create_task(self._keep_running(child)) for child in self.parts.values()]
                 work.extend(asyncio.create_task(self._watch(child)) for child in self.parts.values())
                 work.append(asyncio.create_task(self._bound_logs()))
                 await _first_failure([*work, stopping], until=stopping)
@@ -103,7 +100,7 @@ class Supervisor:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-            await asyncio.gather(*(self._stop(child) for child in self.parts.values()))
+            await asyncio.gather(*(self._stop_in_order(child) for child in self.parts.values()))
             loop.remove_signal_handler(signal.SIGCHLD)
 
     async def _until_stopped(self) -> None:
@@ -125,7 +122,7 @@ class Supervisor:
         except OSError as error:
             raise PartError(f"{child.part.name} cannot be configured: {error}") from error
         for step in child.part.steps:
-            await self._do(child.part, step)
+            await self._run_step(child.part, step)
         child.process = self._children.spawn(child.part, child.part.command, self._log(child.part))
         child.since = time.time()
         self._changed()
@@ -133,7 +130,7 @@ class Supervisor:
         child.ready.set()
         self._changed()
 
-    async def _do(self, part: Part, step: Step) -> None:
+    async def _run_step(self, part: Part, step: Step) -> None:
         if step.stamp is not None and step.stamp.fresh:
             return
         process = self._children.spawn(part, step.command, self._log(part))
@@ -162,7 +159,7 @@ class Supervisor:
                 f"{part.name} was not ready after {READY_SECONDS:.0f} s\n{end_of(self._log(part))}"
             ) from None
 
-    async def _keep(self, child: PartProcess) -> None:
+    async def _keep_running(self, child: PartProcess) -> None:
         """Restart the part whenever it ends, once it is wanted, until cancelled."""
         failures = 0
         while True:
@@ -188,7 +185,7 @@ class Supervisor:
                 child.process.kill()
 
     async def _watch(self, child: PartProcess) -> None:
-        """End the part when its check finds it broken; `_keep` starts it again."""
+        """End the part when its check finds it broken; `_keep_running` starts it again."""
         if child.part.broken is None:
             return
         times = 0
@@ -204,7 +201,8 @@ class Supervisor:
                 child.cause = "its check found it broken"
                 await self._end(child)
 
-    async def _stop(self, child: PartProcess) -> None:
+    async def _stop_in_order(self, child: PartProcess) -> None:
+        """End the part once all that stop before it are gone."""
         for other in self.parts.values():
             if child.part.name in (*other.part.needs, *other.part.stops_before):
                 await other.gone.wait()
@@ -213,6 +211,7 @@ class Supervisor:
         self._changed()
 
     async def _end(self, child: PartProcess) -> None:
+        """Drain the part and send its stop signal; kill it when it does not end in time."""
         process = child.process
         if process is None or self._children.ended(process).is_set():
             return
