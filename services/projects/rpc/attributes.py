@@ -43,9 +43,9 @@ from flyteidl.admin.workflow_attributes_pb2 import (
 )
 from google.protobuf.empty_pb2 import Empty
 
-from services.contracts.attributes import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
 from services.contracts.execution_config import fill
 from services.contracts.executions import GET_DEFAULT_CONFIG
+from services.contracts.projects import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
 from services.kit.db.database import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.messaging.bus import Bus

@@ -7,14 +7,13 @@ from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfigurati
 from flyteidl.admin.project_pb2 import ProjectGetRequest
 from flyteidl.core.identifier_pb2 import Identifier
 
-from services.contracts.attributes import GET_PROJECT_AND_ATTRIBUTES
-from services.contracts.projects import GET_PROJECT, check_registered, unregistered
+from services.contracts.projects import GET_PROJECT, GET_PROJECT_AND_ATTRIBUTES, check_active_with_domain, unregistered
 from services.kit.errors import NotFound
 from services.kit.messaging.bus import Bus
 
 
 async def check_project_and_domain(bus: Bus, identifier: Identifier) -> None:
-    """Check the project and domain of `identifier` (projects.md#project-check-a).
+    """Check the project and domain of `identifier` (projects.md#check-of-a-project-domain).
 
     Raises:
         InvalidArgument: The project is not registered or not active, or does not have the domain.
@@ -24,7 +23,7 @@ async def check_project_and_domain(bus: Bus, identifier: Identifier) -> None:
         project = await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier.project))
     except NotFound as error:
         raise unregistered(identifier.project, identifier.domain, error) from error
-    check_registered(project, identifier.domain)
+    check_active_with_domain(project, identifier.domain)
 
 
 async def task_resources(bus: Bus, identifier: Identifier) -> TaskResourceAttributes | None:
@@ -37,7 +36,7 @@ async def task_resources(bus: Bus, identifier: Identifier) -> TaskResourceAttrib
         response = await bus.request(GET_PROJECT_AND_ATTRIBUTES, scope)
     except NotFound as error:
         raise unregistered(identifier.project, identifier.domain, error) from error
-    check_registered(response.project, identifier.domain)
+    check_active_with_domain(response.project, identifier.domain)
     of_scope = (configuration.attributes for configuration in response.attributes)
     resources = (
         attributes.task_resource_attributes

@@ -23,7 +23,7 @@ from flyteidl.admin.version_pb2 import GetVersionRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from sqlalchemy import create_engine
 
-from services.contracts.projects import GET_PROJECT, PROJECT_REGISTERED, PROJECT_UPDATED, check_registered
+from services.contracts.projects import GET_PROJECT, PROJECT_REGISTERED, PROJECT_UPDATED, check_active_with_domain
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.messaging.bus import Bus, Delivery
@@ -344,13 +344,13 @@ class TestServiceRequests:
         await register(admin, "requested")
         project = await bus.request(GET_PROJECT, ProjectGetRequest(id="requested"))
         assert project == await admin.GetProject(ProjectGetRequest(id="requested"))
-        check_registered(project, "staging")
+        check_active_with_domain(project, "staging")
 
     async def test_change_of_state_is_in_the_next_response(self, admin: AdminServiceStub, bus: Bus) -> None:
         await register(admin, "moody")
         await admin.UpdateProject(Project(id="moody", state=Project.ARCHIVED))
         with pytest.raises(InvalidArgument) as inactive:
-            check_registered(await bus.request(GET_PROJECT, ProjectGetRequest(id="moody")), "staging")
+            check_active_with_domain(await bus.request(GET_PROJECT, ProjectGetRequest(id="moody")), "staging")
         assert inactive.value.details == (InactiveProject(id="moody"),)
 
     @pytest.mark.parametrize("identifier", ["unknown", ""])

@@ -11,10 +11,10 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
 
-from services.contracts.attributes import KINDS, ProjectAndAttributes, kind_of
+from services.contracts.projects import ProjectAndAttributes
 from services.kit.errors import InvalidArgument
 from services.projects.rules import attributes as rules
-from services.projects.rules.attributes import Level, Scope
+from services.projects.rules.attributes import KINDS, Level, Scope, kind_of
 from tests.support.attributes import attributes, overrides
 from tests.support.configs import BAD, GOOD, configured
 
