@@ -6,7 +6,7 @@ from services.contracts.workflow_settings import WorkflowSettings
 
 
 class WhitelistScope(BaseModel):
-    """Where a task type may be used: a project, or a domain of a project; empty is any."""
+    """Where a task type may be used: a project, or a domain of a project; empty is any. Named as in flyteadmin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -81,9 +81,9 @@ class Binder:
                 given.add(binding.var)
                 check = _BindingCheck(self._sources, self._comparison, node, binding.var, typed=inputs is not None)
                 expected = _UNKNOWN if inputs is None else inputs[binding.var]
-                scope = errors.scope()
-                resolved = check.resolve(binding.binding, expected, scope)
-                if resolved is not None and not scope:
+                own_errors = errors.child()
+                resolved = check.resolve(binding.binding, expected, own_errors)
+                if resolved is not None and not own_errors:
                     bound.types[binding.var] = resolved
                     bound.upstream.update(check.upstream)
         return bound

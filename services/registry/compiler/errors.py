@@ -78,7 +78,7 @@ class DoesNotFit(Exception):
 class Errors:
     """A collection of errors.
 
-    A scope also adds its errors to its parent, so a step can check whether it had any itself. A collection that fails
+    A child also adds its errors to its parent, so a step can check whether it had any itself. A collection that fails
     fast raises DoesNotFit for the first error.
     """
 
@@ -90,8 +90,8 @@ class Errors:
     def __bool__(self) -> bool:
         return bool(self._errors)
 
-    def scope(self) -> "Errors":
-        """Return a new scope for one step."""
+    def child(self) -> "Errors":
+        """Return a new child, for the errors of one step."""
         return Errors(self)
 
     def add(self, code: Code, node_id: str, description: str) -> None:

@@ -124,19 +124,19 @@ class Nodes:
         return Source(title, effective_outputs(node, interface, self._library.comparison, self._errors))
 
     def _infer(self, node: Node, errors: Errors) -> Interface | None:
-        scope = errors.scope()
+        own_errors = errors.child()
         target = node.WhichOneof("target")
         interface: Interface | None
         if target == "branch_node":
-            interface = self._branch_interface(node, scope)
+            interface = self._branch_interface(node, own_errors)
         elif target == "gate_node" and node.gate_node.WhichOneof("condition") == "approve":
-            inputs = self._binder.infer(node, scope)
+            inputs = self._binder.infer(node, own_errors)
             interface = Interface(inputs, outputs=inputs)
         elif target == "array_node":
-            interface = self._array_interface(node, scope)
+            interface = self._array_interface(node, own_errors)
         else:
-            interface = reference_interface(node, self._template, self._library, scope)
-        return None if scope else interface
+            interface = reference_interface(node, self._template, self._library, own_errors)
+        return None if own_errors else interface
 
     def _branch_interface(self, branch: Node, errors: Errors) -> Interface | None:
         if (missing := missing_part(branch)) is not None:

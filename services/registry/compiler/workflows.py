@@ -142,9 +142,9 @@ def _compile_one(workflow: CompiledWorkflow, library: Library, errors: Errors) -
         name = identifier_text(template.id)
         errors.add(Code.NO_NODES_FOUND, name, f"Can't find any nodes in workflow [{name}].")
         return
-    scope = errors.scope()
-    own = typed_interface(template.interface, START_NODE, scope)
-    if scope:
+    own_errors = errors.child()
+    own = typed_interface(template.interface, START_NODE, own_errors)
+    if own_errors:
         return
     template.interface.inputs.SetInParent()
     template.interface.outputs.SetInParent()

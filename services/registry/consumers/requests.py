@@ -18,8 +18,8 @@ from services.contracts.registry import (
 from services.kit.db.database import Database
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.messaging.bus import Bus
+from services.registry.rules.errors import not_found
 from services.registry.rules.generated import generated_launch_plan, generated_workflow
-from services.registry.rules.missing import not_found
 from services.registry.store import launch_plans, tasks, workflows
 
 RegisterWorkflow = Callable[[WorkflowCreateRequest, int], Awaitable[None]]

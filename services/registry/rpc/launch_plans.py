@@ -28,6 +28,7 @@ from flyteidl.admin.workflow_pb2 import Workflow
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier, identifier_text
+from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import (
     LAUNCH_PLAN_ACTIVATED,
     LAUNCH_PLAN_DEACTIVATED,
@@ -44,12 +45,12 @@ from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import list_query, names_page
-from services.registry.registration.project_checks import check_project_and_domain
+from services.registry.registration.projects import request_project
 from services.registry.rules import duplicates
 from services.registry.rules import launch_plans as rules
 from services.registry.rules.digests import launch_plan_digest
+from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_launch_plan_names, check_project_domain_given
-from services.registry.rules.missing import not_found
 from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
 from services.registry.store import launch_plans as store
 from services.registry.store import listings, names, schedules, workflows
@@ -82,7 +83,8 @@ class LaunchPlanHandlers:
         if workflow is None:
             raise not_found(ResourceType.WORKFLOW, spec.workflow_id)
         check_identifier(request.id if request.HasField("id") else None, ResourceType.LAUNCH_PLAN)
-        await check_project_and_domain(self._bus, request.id)
+        project = await request_project(self._bus, request.id)
+        check_active_with_domain(project, request.id.domain)
         await self.register(request, workflow, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return LaunchPlanCreateResponse()
 

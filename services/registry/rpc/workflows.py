@@ -23,6 +23,7 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_identifier
+from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import WORKFLOW_REGISTERED
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound
@@ -35,13 +36,13 @@ from services.kit.rpc.table import Call
 from services.registry.compiler import Requirements
 from services.registry.lists.pages import list_query, names_page
 from services.registry.registration.closures import ClosureStore, closure_bytes
-from services.registry.registration.project_checks import check_project_and_domain
+from services.registry.registration.projects import request_project
 from services.registry.rules import duplicates
 from services.registry.rules.digests import workflow_digest
+from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_project_domain_given
-from services.registry.rules.missing import not_found
 from services.registry.rules.workflows import (
-    Limits,
+    WorkflowLimits,
     check_nodes,
     check_size,
     check_spec,
@@ -73,7 +74,7 @@ class WorkflowHandlers:
         cpu_pool: CpuPool,
         closures: ClosureStore,
         *,
-        limits: Limits,
+        limits: WorkflowLimits,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
@@ -92,7 +93,8 @@ class WorkflowHandlers:
             InvalidArgument: It is registered with another structure, or the request is invalid.
         """
         check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
-        await check_project_and_domain(self._bus, request.id)
+        project = await request_project(self._bus, request.id)
+        check_active_with_domain(project, request.id.domain)
         check_spec(request.spec)
         await self.register(request, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return WorkflowCreateResponse()

@@ -15,7 +15,7 @@ from services.registry.compiler import CompilationFailed, Requirements, compile_
 
 
 @dataclass(frozen=True)
-class Limits:
+class WorkflowLimits:
     """The most nodes of a workflow and the most bytes of its compiled form; 0 is no limit."""
 
     nodes: int
@@ -66,13 +66,13 @@ def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
     return InvalidArgument(f"failed to compile workflow for [{identifier_text(workflow)}] with err: {error.message}")
 
 
-def check_size(size: int, limits: Limits) -> None:
+def check_size(size: int, limits: WorkflowLimits) -> None:
     """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits`."""
     if limits.closure_bytes and size > limits.closure_bytes:
         raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_bytes} bytes]")
 
 
-def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> None:
+def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: WorkflowLimits) -> None:
     """Raise InvalidArgument when there are more nodes than `limits` allow.
 
     Checked before compilation, which takes seconds for a workflow that is far too large.
