@@ -220,7 +220,7 @@ def _head(identifier: str, count: int) -> bytes:
 
 
 class _Reader:
-    """A cursor over a frame; raises InvalidArgument for a broken one."""
+    """A cursor over a frame, as a context manager that raises InvalidArgument for a broken frame."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

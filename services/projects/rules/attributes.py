@@ -41,7 +41,7 @@ KINDS: Mapping[str, MatchableResource] = {
     "workflow_execution_config": WORKFLOW_EXECUTION_CONFIG,
     "cluster_assignment": CLUSTER_ASSIGNMENT,
 }
-"""The kind of each member of MatchingAttributes (projects.md#kinds-of-attributes)."""
+"""The kind of each member of MatchingAttributes (projects.md#kinds-of-attributes); requests call it resource_type."""
 
 # Attributes are requested at every launch and stored with every execution that they apply to.
 MAX_BYTES = 64 * 1024
@@ -74,7 +74,7 @@ class Scope:
         return "-".join((self.project, self.domain, self.workflow)[:parts])
 
 
-def check_scope(scope: Scope, project: Project | None) -> None:
+def check_write(scope: Scope, project: Project | None) -> None:
     """Raise InvalidArgument unless attributes may be set or deleted at `scope`, whose project is `project`.
 
     A project alone is checked as projects.md#check-of-a-project says, the project-domain of other scopes as
@@ -96,7 +96,7 @@ def check_read(scope: Scope, project: Project | None) -> None:
     Of an archived project only those of the project itself may be (projects.md#check-of-a-project-for-reads).
     """
     if scope.level is not Level.PROJECT:
-        check_scope(scope, project)
+        check_write(scope, project)
     elif project is None:
         raise InvalidArgument(
             f"failed to validate that project [{scope.project}] exists, err: [{not_found(scope.project).message}]"
@@ -144,9 +144,9 @@ def merged(current: MatchingAttributes | None, change: MatchingAttributes) -> Ma
         return change
     overrides = {
         override.task_type: override
-        for level in (current, change)
-        if level is not None
-        for override in level.plugin_overrides.overrides
+        for attributes in (current, change)
+        if attributes is not None
+        for override in attributes.plugin_overrides.overrides
     }
     together = MatchingAttributes(plugin_overrides=PluginOverrides(overrides=overrides.values()))
     _check_size(together)
