@@ -48,7 +48,7 @@ def compile_workflow(
         CompilationFailed: Something is wrong with the workflow.
     """
     errors = Errors()
-    closure = _own_copy(template, sub_workflows, tasks, errors)
+    closure = _reparsed(template, sub_workflows, tasks, errors)
     library = Library(
         tasks=_tasks_by_id(closure.tasks, errors),
         launch_plans={key_of(plan.id): plan for plan in launch_plans},
@@ -66,13 +66,13 @@ def compile_workflow(
     return closure
 
 
-def _own_copy(
+def _reparsed(
     template: WorkflowTemplate,
     sub_workflows: Iterable[WorkflowTemplate],
     tasks: Iterable[CompiledTask],
     errors: Errors,
 ) -> CompiledWorkflowClosure:
-    """Copy everything into a closure by parsing it as part of a WorkflowList, the deepest response with closures."""
+    """Parse everything as part of a WorkflowList, the deepest response with closures, and return the closure."""
     try:
         closure = CompiledWorkflowClosure(
             primary=CompiledWorkflow(template=template),

@@ -46,19 +46,19 @@ from services.registry.rules.workflows import (
     check_nodes,
     check_size,
     check_spec,
-    compiled_workflow,
-    light_workflow,
-    needed_by,
+    compile_spec,
+    listed_workflow,
+    requirements_of,
     uncompilable,
 )
 from services.registry.store import descriptions, launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
 
 
-class _Built(NamedTuple):
-    """A compiled workflow, the content of its object and its digest."""
+class _Compiled(NamedTuple):
+    """A compiled workflow, its closure as the object store has it, and its digest."""
 
-    compiled: CompiledWorkflowClosure
+    workflow: CompiledWorkflowClosure
     closure: bytes
     digest: bytes
 
@@ -110,42 +110,42 @@ class WorkflowHandlers:
         if stored is not None and stored.request_digest == request_digest:
             raise duplicates.identical_workflow(identifier)
         check_nodes(identifier, request.spec, self._limits)
-        built = await self._build(request)
-        check_size(len(built.closure), self._limits)
+        compiled = await self._compile(request)
+        check_size(len(compiled.closure), self._limits)
         if stored is None:
-            light = light_workflow(identifier, request.spec)
-            check_receivable("workflow interface", light.ByteSize())
-            uri = await self._closures.put(identifier, built.digest, built.closure)
-            new = store.New(light, built.digest, request_digest, uri, len(built.closure), name_state)
+            listed = listed_workflow(identifier, request.spec)
+            check_receivable("workflow interface", listed.ByteSize())
+            uri = await self._closures.put(identifier, compiled.digest, compiled.closure)
+            new = store.New(listed, compiled.digest, request_digest, uri, len(compiled.closure), name_state)
             stored = await self._insert(request, new)
         if stored is not None:
-            await self._refuse(built, stored)
+            await self._refuse(compiled, stored)
 
     async def _insert(self, request: WorkflowCreateRequest, new: store.New) -> store.Stored | None:
         """Insert a workflow; return the existing one if a concurrent call was first."""
         now = self._clock()
-        new.light.closure.created_at.FromDatetime(now)
+        new.listed.closure.created_at.FromDatetime(now)
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, request.id)
             if request.spec.HasField("description"):
-                await descriptions.insert(connection, new.light.id, request.spec.description, now)
-            await self._outbox.put(connection, WORKFLOW_REGISTERED, new.light.id)
+                await descriptions.insert(connection, new.listed.id, request.spec.description, now)
+            await self._outbox.put(connection, WORKFLOW_REGISTERED, new.listed.id)
         return None
 
-    async def _refuse(self, built: _Built, stored: store.Stored) -> None:
+    async def _refuse(self, compiled: _Compiled, stored: store.Stored) -> None:
         """Raise the error of registering a version that is `stored` (registry.md#registering-a-workflow-twice)."""
-        identifier = built.compiled.primary.template.id
-        if stored.digest == built.digest:
+        identifier = compiled.workflow.primary.template.id
+        if stored.digest == compiled.digest:
             raise duplicates.identical_workflow(identifier)
         existing = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, built.compiled)
+        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, compiled.workflow)
 
-    async def _build(self, request: WorkflowCreateRequest) -> _Built:
+    async def _compile(self, request: WorkflowCreateRequest) -> _Compiled:
         """Read what the workflow refers to and compile it; raise InvalidArgument, also when a dependency is missing."""
         spec = request.spec
         try:
-            needed = await self._cpu_pool.run(needed_by, spec)
+            needed = await self._cpu_pool.run(requirements_of, spec)
             async with self._db.read() as connection:
                 task_messages = await tasks.get_all(connection, needed.tasks)
                 plan_messages = await launch_plans.get_all(connection, needed.launch_plans)
@@ -153,7 +153,7 @@ class WorkflowHandlers:
                 _all(ResourceType.TASK, needed.tasks, task_messages),
                 _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, plan_messages),
             )
-            return await self._cpu_pool.run(_built, spec, needed, *library)
+            return await self._cpu_pool.run(_compile_and_digest, spec, needed, *library)
         except (InvalidArgument, NotFound) as error:
             raise uncompilable(request.id, error) from error
 
@@ -193,9 +193,11 @@ class WorkflowHandlers:
         return await names_page(self._db, query, ResourceType.WORKFLOW, request)
 
 
-def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:
-    compiled = compiled_workflow(spec, needed, tasks, launch_plans)
-    return _Built(compiled, closure_bytes(compiled), workflow_digest(compiled))
+def _compile_and_digest(
+    spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]
+) -> _Compiled:
+    workflow = compile_spec(spec, needed, tasks, launch_plans)
+    return _Compiled(workflow, closure_bytes(workflow), workflow_digest(workflow))
 
 
 def _all(
