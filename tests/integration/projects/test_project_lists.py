@@ -6,9 +6,7 @@ from typing import Any
 import grpc
 import pytest
 from flyteidl.admin.common_pb2 import Sort
-from flyteidl.admin.project_pb2 import (
-    ProjectListRequest,
-)
+from flyteidl.admin.project_pb2 import ProjectListRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from tests.support.parts import Parts, Served, service
