@@ -143,15 +143,15 @@ def _compile_one(workflow: CompiledWorkflow, library: Library, errors: Errors) -
         errors.add(Code.NO_NODES_FOUND, name, f"Can't find any nodes in workflow [{name}].")
         return
     own_errors = errors.child()
-    own = typed_interface(template.interface, START_NODE, own_errors)
+    interface = typed_interface(template.interface, START_NODE, own_errors)
     if own_errors:
         return
     template.interface.inputs.SetInParent()
     template.interface.outputs.SetInParent()
-    clients = list(template.nodes)
+    sent = list(template.nodes)
     del template.nodes[:]
-    template.nodes.extend([Node(id=START_NODE), Node(id=END_NODE, inputs=template.outputs), *clients])
-    nodes = Nodes(template, own, library, errors)
+    template.nodes.extend([Node(id=START_NODE), Node(id=END_NODE, inputs=template.outputs), *sent])
+    nodes = Nodes(template, interface, library, errors)
     nodes.compile()
     del template.outputs[:]
     template.outputs.extend(template.nodes[1].inputs)

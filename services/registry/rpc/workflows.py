@@ -26,7 +26,7 @@ from services.contracts.identifiers import check_identifier
 from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import WORKFLOW_REGISTERED
 from services.kit.db.database import Database
-from services.kit.errors import InvalidArgument, NotFound
+from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_receivable
@@ -119,7 +119,7 @@ class WorkflowHandlers:
             new = store.New(listed, compiled.digest, request_digest, uri, len(compiled.closure), name_state)
             stored = await self._insert(request, new)
         if stored is not None:
-            await self._refuse(compiled, stored)
+            raise await self._duplicate(compiled, stored)
 
     async def _insert(self, request: WorkflowCreateRequest, new: store.New) -> store.Stored | None:
         """Insert a workflow; return the existing one if a concurrent call was first."""
@@ -133,13 +133,13 @@ class WorkflowHandlers:
             await self._outbox.put(connection, WORKFLOW_REGISTERED, new.listed.id)
         return None
 
-    async def _refuse(self, compiled: _Compiled, stored: store.Stored) -> None:
-        """Raise the error of registering a version that is `stored` (registry.md#registering-a-workflow-twice)."""
+    async def _duplicate(self, compiled: _Compiled, stored: store.Stored) -> ServiceError:
+        """Return the error of registering a version that is `stored` (registry.md#registering-a-workflow-twice)."""
         identifier = compiled.workflow.primary.template.id
         if stored.digest == compiled.digest:
-            raise duplicates.identical_workflow(identifier)
+            return duplicates.identical_workflow(identifier)
         existing = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, compiled.workflow)
+        return await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, compiled.workflow)
 
     async def _compile(self, request: WorkflowCreateRequest) -> _Compiled:
         """Read what the workflow refers to and compile it; raise InvalidArgument, also when a dependency is missing."""
