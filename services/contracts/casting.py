@@ -36,26 +36,26 @@ _COLUMN_TYPES: Mapping[int, SimpleType] = {
 
 
 Given = TypeVar("Given")
-Wanted = TypeVar("Wanted")
+Declared = TypeVar("Declared")
 
 
 class TypesTooLarge(Exception):
     """A comparison takes more steps than are allowed."""
 
 
-def castable(upstream: LiteralType, downstream: LiteralType) -> bool:
-    """Return whether a value of type `upstream` may be given where `downstream` is declared.
+def castable(given: LiteralType, declared: LiteralType) -> bool:
+    """Return whether a value of type `given` may stand where the type `declared` is declared.
 
     Return False for types so large that comparing them takes more than MAX_STEPS steps.
     """
     try:
-        return Comparison(MAX_STEPS).castable(upstream, downstream)
+        return Comparison(MAX_STEPS).castable(given, declared)
     except TypesTooLarge:
         return False
 
 
 class Comparison:
-    """A comparison of types within an allowance of `steps`; raises TypesTooLarge when it is used up."""
+    """A comparison of types within an allowance of `steps`; its methods raise TypesTooLarge when it is used up."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -64,12 +64,12 @@ class Comparison:
         # Many nodes pass on the same few dataclasses.
         self._structs: dict[tuple[bytes, bytes], bool] = {}
 
-    def castable(self, upstream: LiteralType, downstream: LiteralType) -> bool:
+    def castable(self, given: LiteralType, declared: LiteralType) -> bool:
         """Return what the function of this name returns; raise TypesTooLarge."""
-        variants = upstream.union_type.variants
-        if len(variants) == 1 and self._accepts(downstream, variants[0]):
+        variants = given.union_type.variants
+        if len(variants) == 1 and self._accepts(variants[0], declared):
             return True
-        return self._accepts(downstream, upstream)
+        return self._accepts(given, declared)
 
     def spend(self, steps: int = 1) -> None:
         """Take `steps` off the allowance; raise TypesTooLarge when it is used up."""
@@ -77,45 +77,45 @@ class Comparison:
         if self._steps < 0:
             raise TypesTooLarge
 
-    def _accepts(self, downstream: LiteralType, upstream: LiteralType) -> bool:
+    def _accepts(self, given: LiteralType, declared: LiteralType) -> bool:
         self.spend()
-        match downstream.WhichOneof("type"):
+        match declared.WhichOneof("type"):
             case "collection_type":
-                return self._collection(downstream, upstream)
+                return self._collection(given, declared)
             case "map_value_type":
-                return self._map(downstream, upstream)
+                return self._map(given, declared)
             case "blob":
-                return _blob_fits(downstream, upstream)
+                return _blob_fits(given, declared)
             case "union_type":
-                return self._union(downstream, upstream)
+                return self._union(given, declared)
             case "schema":
-                return self._schema(downstream, upstream)
+                return self._schema(given, declared)
             case "structured_dataset_type":
-                return self._structured_dataset(downstream, upstream)
-        return self._simple(downstream, upstream)
+                return self._structured_dataset(given, declared)
+        return self._simple(given, declared)
 
-    def _simple(self, downstream: LiteralType, upstream: LiteralType) -> bool:
-        given, wanted = upstream.WhichOneof("type"), downstream.WhichOneof("type")
-        if given != wanted:
+    def _simple(self, given: LiteralType, declared: LiteralType) -> bool:
+        kind, declared_kind = given.WhichOneof("type"), declared.WhichOneof("type")
+        if kind != declared_kind:
             # An enum is a string that allows only some values.
-            return (given == "enum_type" and _is_simple(downstream, _STRING)) or (
-                wanted == "enum_type" and _is_simple(upstream, _STRING)
+            return (kind == "enum_type" and _is_simple(declared, _STRING)) or (
+                declared_kind == "enum_type" and _is_simple(given, _STRING)
             )
-        if _is_simple(downstream, _NONE):
-            return upstream.simple == _NONE
-        if upstream.structure.tag and upstream.structure.tag != downstream.structure.tag:
+        if _is_simple(declared, _NONE):
+            return given.simple == _NONE
+        if given.structure.tag and given.structure.tag != declared.structure.tag:
             return False
-        if _is_simple(upstream, _STRUCT) and _is_simple(downstream, _STRUCT):
-            if not (upstream.HasField("metadata") and downstream.HasField("metadata")):
+        if _is_simple(given, _STRUCT) and _is_simple(declared, _STRUCT):
+            if not (given.HasField("metadata") and declared.HasField("metadata")):
                 return True
-            return self._struct(upstream.metadata, downstream.metadata)
-        self.spend(len(upstream.enum_type.values))
-        return upstream.simple == downstream.simple and upstream.enum_type == downstream.enum_type
+            return self._struct(given.metadata, declared.metadata)
+        self.spend(len(given.enum_type.values))
+        return given.simple == declared.simple and given.enum_type == declared.enum_type
 
-    def _struct(self, upstream: Struct, downstream: Struct) -> bool:
-        key = self._pair(upstream, downstream)
+    def _struct(self, given: Struct, declared: Struct) -> bool:
+        key = self._pair(given, declared)
         if key not in self._structs:
-            self._structs[key] = struct_castable(upstream, downstream, self.spend)
+            self._structs[key] = struct_castable(given, declared, self.spend)
         return self._structs[key]
 
     def _pair(self, one: Message, other: Message) -> tuple[bytes, bytes]:
@@ -123,70 +123,70 @@ class Comparison:
         self.spend((len(key[0]) + len(key[1])) // BYTES_PER_STEP)
         return key
 
-    def _collection(self, downstream: LiteralType, upstream: LiteralType) -> bool:
-        if not upstream.HasField("collection_type"):
+    def _collection(self, given: LiteralType, declared: LiteralType) -> bool:
+        if not given.HasField("collection_type"):
             return False
-        inner = upstream.collection_type
-        return _is_simple(inner, _NONE) or self._accepts(downstream.collection_type, inner)
+        inner = given.collection_type
+        return _is_simple(inner, _NONE) or self._accepts(inner, declared.collection_type)
 
-    def _map(self, downstream: LiteralType, upstream: LiteralType) -> bool:
-        if not upstream.HasField("map_value_type"):
+    def _map(self, given: LiteralType, declared: LiteralType) -> bool:
+        if not given.HasField("map_value_type"):
             return False
-        inner = upstream.map_value_type
-        return _is_simple(inner, _NONE) or self._accepts(downstream.map_value_type, inner)
+        inner = given.map_value_type
+        return _is_simple(inner, _NONE) or self._accepts(inner, declared.map_value_type)
 
-    def _union(self, downstream: LiteralType, upstream: LiteralType) -> bool:
-        if not upstream.HasField("union_type"):
-            variants = downstream.union_type.variants
-            if _is_simple(upstream, _NONE) and any(_is_simple(variant, _NONE) for variant in variants):
+    def _union(self, given: LiteralType, declared: LiteralType) -> bool:
+        if not given.HasField("union_type"):
+            variants = declared.union_type.variants
+            if _is_simple(given, _NONE) and any(_is_simple(variant, _NONE) for variant in variants):
                 return True  # though a structured dataset among the variants accepts None, too
             # More than one fitting variant is as bad as none: which one is meant cannot be decided.
-            fits = (variant for variant in variants if self.castable(upstream, variant))
+            fits = (variant for variant in variants if self.castable(given, variant))
             return next(fits, None) is not None and next(fits, None) is None
-        key = self._pair(upstream, downstream)
+        key = self._pair(given, declared)
         if key not in self._unions:
             self._unions[key] = all(
-                any(self.castable(given, wanted) for wanted in downstream.union_type.variants)
-                for given in upstream.union_type.variants
+                any(self.castable(variant, other) for other in declared.union_type.variants)
+                for variant in given.union_type.variants
             )
         return self._unions[key]
 
-    def _schema(self, downstream: LiteralType, upstream: LiteralType) -> bool:
-        wanted = downstream.schema
-        if upstream.HasField("schema"):
-            return self._columns(_schema_columns(upstream.schema), _schema_columns(wanted), int.__eq__)
-        dataset = upstream.structured_dataset_type
-        if not upstream.HasField("structured_dataset_type") or not _same_format(dataset.format, _PARQUET):
+    def _schema(self, given: LiteralType, declared: LiteralType) -> bool:
+        schema = declared.schema
+        if given.HasField("schema"):
+            return self._columns(_schema_columns(given.schema), _schema_columns(schema), int.__eq__)
+        dataset = given.structured_dataset_type
+        if not given.HasField("structured_dataset_type") or not _same_format(dataset.format, _PARQUET):
             return False
-        return self._columns(_dataset_columns(dataset), _schema_columns(wanted), lambda u, d: _same_column(d, u))
+        return self._columns(_dataset_columns(dataset), _schema_columns(schema), lambda d, s: _same_column(s, d))
 
-    def _structured_dataset(self, downstream: LiteralType, upstream: LiteralType) -> bool:
+    def _structured_dataset(self, given: LiteralType, declared: LiteralType) -> bool:
         # A structured dataset may always be None.
-        if _is_simple(upstream, _NONE):
+        if _is_simple(given, _NONE):
             return True
-        wanted = downstream.structured_dataset_type
-        if upstream.HasField("schema"):
-            if not _same_format(wanted.format, _PARQUET):
+        dataset = declared.structured_dataset_type
+        if given.HasField("schema"):
+            if not _same_format(dataset.format, _PARQUET):
                 return False
-            return self._columns(_schema_columns(upstream.schema), _dataset_columns(wanted), _same_column)
-        given = upstream.structured_dataset_type
-        if not upstream.HasField("structured_dataset_type") or not _same_format(given.format, wanted.format):
+            return self._columns(_schema_columns(given.schema), _dataset_columns(dataset), _same_column)
+        own = given.structured_dataset_type
+        if not given.HasField("structured_dataset_type") or not _same_format(own.format, dataset.format):
             return False
-        return self._columns(_dataset_columns(given), _dataset_columns(wanted), lambda u, d: self._accepts(d, u))
+        return self._columns(_dataset_columns(own), _dataset_columns(dataset), self._accepts)
 
     def _columns(
         self,
         given: Sequence[tuple[str, Given]],
-        wanted: Sequence[tuple[str, Wanted]],
-        same: Callable[[Given, Wanted], bool],
+        declared: Sequence[tuple[str, Declared]],
+        same: Callable[[Given, Declared], bool],
     ) -> bool:
-        """Return whether every column of `wanted` is among `given`; a side without columns allows any."""
+        """Return whether every column of `declared` is among `given`; a side without columns allows any."""
         present = dict(given)
         if not present:
             return True
-        for name, wanted_type in wanted:
+        for name, declared_type in declared:
             self.spend()
-            if name not in present or not same(present[name], wanted_type):
+            if name not in present or not same(present[name], declared_type):
                 return False
         return True
 
@@ -195,10 +195,10 @@ def _is_simple(literal_type: LiteralType, simple: SimpleType) -> bool:
     return literal_type.HasField("simple") and literal_type.simple == simple
 
 
-def _blob_fits(downstream: LiteralType, upstream: LiteralType) -> bool:
+def _blob_fits(given: LiteralType, declared: LiteralType) -> bool:
     # Files and folders alike: clients rely on either being accepted for the other.
-    formats = (upstream.blob.format, downstream.blob.format)
-    return upstream.HasField("blob") and (not all(formats) or formats[0] == formats[1])
+    formats = (given.blob.format, declared.blob.format)
+    return given.HasField("blob") and (not all(formats) or formats[0] == formats[1])
 
 
 def _same_format(one: str, other: str) -> bool:

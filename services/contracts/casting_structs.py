@@ -1,6 +1,6 @@
-"""Whether one dataclass or pydantic model may be given where another is expected (compiler.md#dataclass-schemas).
+"""Whether one dataclass or pydantic model may be given where another is declared (compiler.md#dataclass-schemas).
 
-Their types contain JSON Schemas as metadata. A larger class may be given for a smaller one: every expected property
+Their types contain JSON Schemas as metadata. A larger class may be given for a smaller one: every declared property
 must be present and fit. Titles, defaults, additional properties and the like make no difference.
 """
 
@@ -30,19 +30,19 @@ class _NoSchema(Exception):
     """The document is not a JSON Schema, or one beyond the limits above."""
 
 
-def struct_castable(upstream: Struct, downstream: Struct, spend: Callable[[int], None]) -> bool:
-    """Return whether a value described by the JSON Schema `upstream` may be given where `downstream` is expected.
+def struct_castable(given: Struct, declared: Struct, spend: Callable[[int], None]) -> bool:
+    """Return whether a value described by the JSON Schema `given` may stand where `declared` is declared.
 
     Equal documents always fit; a document that is no JSON Schema fits nothing else.
 
     Args:
         spend: Called with the number of steps that were taken; ends the comparison by raising.
     """
-    if upstream == downstream:
+    if given == declared:
         return True
-    given, wanted = _json(upstream, spend), _json(downstream, spend)
+    given_schema, declared_schema = _json(given, spend), _json(declared, spend)
     try:
-        return _Schemas(given, wanted, spend).fits(given, wanted)
+        return _Schemas(given_schema, declared_schema, spend).fits(given_schema, declared_schema)
     except _NoSchema:
         return False
 
@@ -69,16 +69,16 @@ def _json_value(value: Value, spend: Callable[[int], None]) -> Json:
 class _Schemas:
     """A comparison of two schema documents; a pair that recurs while it is being compared is taken to fit."""
 
-    def __init__(self, given: Schema, wanted: Schema, spend: Callable[[int], None]) -> None:
+    def __init__(self, given: Schema, declared: Schema, spend: Callable[[int], None]) -> None:
         self._given = given
-        self._wanted = wanted
+        self._declared = declared
         self._spend = spend
         self._results: dict[tuple[int, int], bool] = {}  # by the identities of both schemas
         self._depth = 0
 
-    def fits(self, given: Json, wanted: Json) -> bool:
+    def fits(self, given: Json, declared: Json) -> bool:
         self._spend(1)
-        one, other = self._resolved(given, self._given), self._resolved(wanted, self._wanted)
+        one, other = self._resolved(given, self._given), self._resolved(declared, self._declared)
         key = (id(one), id(other))
         if key not in self._results:
             self._results[key] = True
@@ -89,36 +89,36 @@ class _Schemas:
             self._depth -= 1
         return self._results[key]
 
-    def _compare(self, given: Schema, wanted: Schema) -> bool:
-        given_cases, wanted_cases = _cases(given), _cases(wanted)
-        if given_cases is not None or wanted_cases is not None:
-            return self._cover(given_cases or [given], wanted_cases or [wanted])
+    def _compare(self, given: Schema, declared: Schema) -> bool:
+        given_cases, declared_cases = _cases(given), _cases(declared)
+        if given_cases is not None or declared_cases is not None:
+            return self._cover(given_cases or [given], declared_cases or [declared])
         return (
-            all(self.fits(given, part) for part in _schemas(wanted, "allOf"))
-            and _types_fit(given, wanted)
-            and self._values_fit(given, wanted)
-            and ("format" not in wanted or given.get("format") == wanted["format"])
-            and self._properties_fit(given, wanted)
-            and self._items_fit(given, wanted)
+            all(self.fits(given, part) for part in _schemas(declared, "allOf"))
+            and _types_fit(given, declared)
+            and self._values_fit(given, declared)
+            and ("format" not in declared or given.get("format") == declared["format"])
+            and self._properties_fit(given, declared)
+            and self._items_fit(given, declared)
         )
 
-    def _cover(self, given: list[Json], wanted: list[Json]) -> bool:
+    def _cover(self, given: list[Json], declared: list[Json]) -> bool:
         """Return whether every case of either side fits one of the other side."""
-        return all(any(self.fits(g, w) for w in wanted) for g in given) and all(
-            any(self.fits(g, w) for g in given) for w in wanted
+        return all(any(self.fits(one, other) for other in declared) for one in given) and all(
+            any(self.fits(one, other) for one in given) for other in declared
         )
 
-    def _properties_fit(self, given: Schema, wanted: Schema) -> bool:
-        present, expected = _properties(given), _properties(wanted)
-        return all(name in present for name in _required(wanted)) and all(
+    def _properties_fit(self, given: Schema, declared: Schema) -> bool:
+        present, expected = _properties(given), _properties(declared)
+        return all(name in present for name in _required(declared)) and all(
             name in present and self.fits(present[name], schema) for name, schema in expected.items()
         )
 
-    def _items_fit(self, given: Schema, wanted: Schema) -> bool:
+    def _items_fit(self, given: Schema, declared: Schema) -> bool:
         for keyword in ("items", "prefixItems"):
-            if keyword not in wanted:
+            if keyword not in declared:
                 continue
-            one, other = given.get(keyword, True), wanted[keyword]
+            one, other = given.get(keyword, True), declared[keyword]
             if not isinstance(other, list):
                 if isinstance(one, list) or not self.fits(one, other):
                     return False
@@ -126,8 +126,8 @@ class _Schemas:
                 return False
         return True
 
-    def _values_fit(self, given: Schema, wanted: Schema) -> bool:
-        allowed, possible = _values(wanted), _values(given)
+    def _values_fit(self, given: Schema, declared: Schema) -> bool:
+        allowed, possible = _values(declared), _values(given)
         if allowed is None or possible is None:
             return allowed is None
         return self._texts(possible) <= self._texts(allowed)
@@ -197,9 +197,9 @@ def _types(schema: Schema) -> frozenset[Json] | None:
     return names
 
 
-def _types_fit(given: Schema, wanted: Schema) -> bool:
+def _types_fit(given: Schema, declared: Schema) -> bool:
     # No widening, as everywhere: an integer is not accepted as a number.
-    one, other = _types(given), _types(wanted)
+    one, other = _types(given), _types(declared)
     return other is None or one == other
 
 

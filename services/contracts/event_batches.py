@@ -21,7 +21,6 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc.status_pb2 import Status
 
 from services.kit.errors import InvalidArgument, ServiceError, to_status
-from services.kit.messaging.messages import Announcement
 
 # A lane has one batch in flight at a time: more lanes let more replicas work at once, fewer make batches larger and an
 # event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing
@@ -36,9 +35,6 @@ SUBJECTS = "flyte.events.batch.*"
 
 PROBE_SUBJECT = "flyte.events.batch.trial"
 """Subject of a batch without events, appended to check that the stream accepts messages. Neither applied nor logged."""
-
-EVENT_REFUSED = Announcement("flyte.executions.event.refused", Status)
-"""An event was refused for another reason than that it was recorded already: see `encode_refusal`."""
 
 LOG_DURABLE = "events-log"
 """Name of the durable consumer that logs every lane, shared by all replicas of events."""
@@ -77,7 +73,7 @@ class BatchedEvent(NamedTuple):
     body: bytes
     by_reference: bool = False
     fingerprint: bytes = b""
-    """Of its execution (`event_fingerprints`). Not in the frame: it travels in a header and is for the log only."""
+    """Of its execution, made by the events service. Not in the frame: it travels in a header, for the log only."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +220,7 @@ def _head(identifier: str, count: int) -> bytes:
 
 
 class _Reader:
-    """A cursor over a frame; raises InvalidArgument for a broken one."""
+    """A cursor over a frame, as a context manager that raises InvalidArgument for a broken frame."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -16,13 +16,13 @@ from services.contracts.labels import check_annotations, check_labels, dns_subdo
 from services.kit.errors import InvalidArgument
 
 # These messages have the fields of the configuration in common, under the same names.
-Level = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
+ConfigLevel = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
 
 
 _BAD_ENV = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 
 
-def check_config(level: Level) -> None:
+def check_config(level: ConfigLevel) -> None:
     """Raise InvalidArgument for a configuration with which Kubernetes would refuse the execution's objects."""
     check_labels(level.labels.values)
     check_annotations(level.annotations.values)
@@ -52,7 +52,7 @@ def check_service_account(name: str) -> None:
         raise InvalidArgument(f"invalid service account name [{name}]: [{' '.join(faults)}]")
 
 
-def fill(config: WorkflowExecutionConfig, level: Level) -> None:
+def fill(config: WorkflowExecutionConfig, level: ConfigLevel) -> None:
     """Fill what `config` leaves unset from `level`."""
     config.max_parallelism = config.max_parallelism or level.max_parallelism
     config.overwrite_cache = config.overwrite_cache or level.overwrite_cache

@@ -1,11 +1,13 @@
 """Service requests and announcements of the executions service.
 
-An announcement contains the execution's identifier only: a subscriber reads the rest from the database, as it is then.
+An announcement about an execution contains its identifier only: a subscriber reads the rest from the database, as it
+is then. Batches of events and their verdicts are in `services.contracts.event_batches`.
 """
 
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from google.protobuf.empty_pb2 import Empty
+from google.rpc.status_pb2 import Status
 
 from services.kit.messaging.messages import Announcement, ServiceRequest
 
@@ -17,3 +19,6 @@ EXECUTION_CREATED = Announcement("flyte.executions.execution.created", WorkflowE
 
 EXECUTION_TERMINATED = Announcement("flyte.executions.execution.terminated", WorkflowExecutionIdentifier)
 """A client terminated an execution, which is ABORTING now; its engine is to stop it. Once for each request."""
+
+EVENT_REFUSED = Announcement("flyte.executions.event.refused", Status)
+"""An event was refused for another reason than that it was recorded already: see `event_batches.encode_refusal`."""

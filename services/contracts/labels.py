@@ -1,7 +1,7 @@
-"""Labels and annotations become those of Kubernetes objects and follow its rules (common.md#labels).
+"""Checks of labels and annotations, which become those of Kubernetes objects (common.md#labels).
 
-Rules and texts are those of `k8s.io/apimachinery/pkg/util/validation`, release 0.34, word for word: lengths are in
-bytes, and a message lists everything that is wrong with a name.
+Rules and error messages are those of `k8s.io/apimachinery/pkg/util/validation`, release 0.34, word for word: lengths
+are in bytes, and a message lists everything that is wrong with a name.
 """
 
 import re
@@ -16,11 +16,11 @@ MAX_SUBDOMAIN_BYTES = 253
 MAX_ANNOTATIONS_BYTES = 256 * 1024
 
 _NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", re.ASCII)
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*", re.ASCII)
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_DNS_SUBDOMAIN = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*", re.ASCII)
 
 # Kubernetes writes a comma and two spaces between examples.
-_BAD_VALUE = (
+_BAD_LABEL_VALUE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
     "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
     f"'({_NAME.pattern})?')"
@@ -32,14 +32,14 @@ _BAD_NAME = (
 _NOT_QUALIFIED = (
     f"a qualified name {_BAD_NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
 )
-_BAD_LABEL = (
+_BAD_DNS_LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    f"an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL.pattern}')"
+    f"an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_DNS_LABEL.pattern}')"
 )
-_BAD_SUBDOMAIN = (
+_BAD_DNS_SUBDOMAIN = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
     "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    f"'{_SUBDOMAIN.pattern}')"
+    f"'{_DNS_SUBDOMAIN.pattern}')"
 )
 
 
@@ -73,16 +73,16 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
 def dns_label_faults(name: str) -> list[str]:
     """Return what is wrong with `name` as a DNS-1123 label, such as the name of a namespace."""
     faults = _too_long(name, MAX_NAME_BYTES)
-    if not _LABEL.fullmatch(name):
-        faults.append("must not contain dots" if _SUBDOMAIN.fullmatch(name) else _BAD_LABEL)
+    if not _DNS_LABEL.fullmatch(name):
+        faults.append("must not contain dots" if _DNS_SUBDOMAIN.fullmatch(name) else _BAD_DNS_LABEL)
     return faults
 
 
 def dns_subdomain_faults(name: str) -> list[str]:
     """Return what is wrong with `name` as a DNS-1123 subdomain, such as the name of most objects."""
     faults = _too_long(name, MAX_SUBDOMAIN_BYTES)
-    if not _SUBDOMAIN.fullmatch(name):
-        faults.append(_BAD_SUBDOMAIN)
+    if not _DNS_SUBDOMAIN.fullmatch(name):
+        faults.append(_BAD_DNS_SUBDOMAIN)
     return faults
 
 
@@ -104,7 +104,7 @@ def _qualified_name_faults(key: str) -> list[str]:
 def _value_faults(value: str) -> list[str]:
     faults = _too_long(value, MAX_NAME_BYTES)
     if value and not _NAME.fullmatch(value):
-        faults.append(_BAD_VALUE)
+        faults.append(_BAD_LABEL_VALUE)
     return faults
 
 

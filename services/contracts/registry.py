@@ -30,8 +30,8 @@ LAUNCH_TASK = ServiceRequest(
 )
 """The launch plan that runs a single task, generated if the task has none yet (registry.md#generated-entities).
 
-The workflow to run has the project, domain, name and version of the launch plan's own id; `spec.workflow_id` names the
-bare task instead, as clients expect.
+The workflow to run has the project, domain, name and version of the launch plan's own id; `spec.workflow_id` has the
+name of the task instead, as clients expect.
 """
 
 TASK_REGISTERED = Announcement("flyte.registry.task.registered", Identifier)

@@ -20,9 +20,8 @@ from services.registry.rpc.launch_plans import LaunchPlanHandlers
 from services.registry.rpc.names import NamedEntityHandlers
 from services.registry.rpc.tasks import TaskHandlers, TaskPolicy
 from services.registry.rpc.workflows import WorkflowHandlers
-from services.registry.rules.resources import PlatformLimits
-from services.registry.rules.tasks import Scope
-from services.registry.rules.workflows import Limits
+from services.registry.rules.resources import ResourceLimits
+from services.registry.rules.workflows import WorkflowLimits
 
 NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -32,7 +31,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     """Build the service on `parts` and begin to serve other services."""
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     closures = ClosureStore(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
-    limits = Limits(settings.max_workflow_nodes, settings.max_workflow_bytes)
+    limits = WorkflowLimits(settings.max_workflow_nodes, settings.max_workflow_bytes)
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
     outbox = Outbox()
@@ -52,17 +51,13 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
 
 def _policy(settings: Settings) -> TaskPolicy:
     limits = settings.task_resource_limits
-    whitelist = {
-        task_type: [Scope(scope.project, scope.domain) for scope in scopes]
-        for task_type, scopes in settings.task_type_whitelist.items()
-    }
     quantities: dict[Resources.ResourceName, str] = {
         Resources.CPU: limits.cpu,
         Resources.MEMORY: limits.memory,
         Resources.GPU: limits.gpu,
         Resources.EPHEMERAL_STORAGE: limits.ephemeral_storage,
     }
-    return TaskPolicy(whitelist, PlatformLimits(quantities))
+    return TaskPolicy(settings.task_type_whitelist, ResourceLimits(quantities))
 
 
 def _now() -> datetime:

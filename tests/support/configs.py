@@ -7,9 +7,9 @@ from flyteidl.admin.common_pb2 import Annotations, Envs, Labels
 from flyteidl.core.literals_pb2 import KeyValuePair
 from flyteidl.core.security_pb2 import Identity, Secret, SecurityContext
 
-from services.contracts.execution_config import Level
+from services.contracts.execution_config import ConfigLevel
 
-Config = TypeVar("Config", bound=Level)
+Config = TypeVar("Config", bound=ConfigLevel)
 
 
 def configured(config: Config, field: str, value: Any) -> Config:

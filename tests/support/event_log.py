@@ -19,10 +19,10 @@ from services.contracts.event_batches import (
     lane_of,
     subject_of,
 )
-from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
-from services.contracts.event_fingerprints import encode_fingerprints, fingerprint_of
 from services.events.consumers.log_writer import LogWriter
 from services.events.ingest.streams import ensure_streams
+from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
+from services.events.rules.fingerprints import encode_fingerprints, fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, events_of
 from services.events.store.event_log import batches_of_execution
 from services.executions.rules.events.batch import Event

@@ -23,15 +23,16 @@ async def refused(call: Awaitable[object], code: grpc.StatusCode, message: str =
 
 async def codes(calls: Sequence[Awaitable[object]]) -> list[grpc.StatusCode]:
     """Await all calls concurrently; return the status code of each."""
+    return await asyncio.gather(*map(code_of, calls))
 
-    async def code(call: Awaitable[object]) -> grpc.StatusCode:
-        try:
-            await call
-        except grpc.aio.AioRpcError as error:
-            return error.code()
-        return grpc.StatusCode.OK
 
-    return await asyncio.gather(*map(code, calls))
+async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
+    """Await `call`; return its status code."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
 
 
 def detail_of(error: grpc.aio.AioRpcError, detail: Detail) -> Detail:

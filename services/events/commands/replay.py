@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 
 from services.contracts.event_batches import BatchedEvent, lane_of, size
-from services.contracts.event_fingerprints import fingerprint_of
-from services.contracts.execution_names import execution
+from services.contracts.execution_argument import execution_argument
 from services.events.commands.arguments import add_json, add_since, parser
 from services.events.commands.log_reader import objects_of, read_log, read_refused
 from services.events.commands.show import NOTHING_FOUND, show
@@ -20,6 +19,7 @@ from services.events.config import Settings
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.streams import ensure_streams
+from services.events.rules.fingerprints import fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, columns_of, readability_fault, summarize
 from services.events.store.refused_events import refused_by_id
 from services.kit.db.database import Database, at_terminal
@@ -74,7 +74,7 @@ def _chosen(arguments: Sequence[str]) -> argparse.Namespace:
     )
     which = options.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--execution", type=execution, metavar="PROJECT/DOMAIN/NAME", help="all that was received for it"
+        "--execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME", help="all that was received for it"
     )
     which.add_argument(
         "--refused", type=_identifier, nargs="+", metavar="ID", help="as the command 'refused' shows them"

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-from services.contracts.execution_names import execution
+from services.contracts.execution_argument import execution_argument
 from services.events.commands.arguments import EVER, add_json, add_since, parser
 from services.events.commands.log_reader import belongs_to, objects_of, read_log, read_refused
 from services.events.config import Settings
@@ -24,7 +24,7 @@ async def log(settings: Settings, arguments: Sequence[str]) -> int:
         "Shows all events received for an execution, in order, with the verdict that was sent on each;\n"
         "'waiting' while it is not known. Events appear a few seconds after they were received.",
     )
-    options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
+    options.add_argument("execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME")
     add_since(options)
     add_json(options)
     chosen = options.parse_args(arguments)
@@ -41,7 +41,7 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
         "Shows events that were refused for another reason than that they were recorded already. Their senders\n"
         "may have received OK before, while executions was down.",
     )
-    options.add_argument("--execution", type=execution, metavar="PROJECT/DOMAIN/NAME", help="only of this one")
+    options.add_argument("--execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME", help="only of this one")
     add_since(options)
     add_json(options)
     chosen = options.parse_args(arguments)

@@ -15,8 +15,8 @@ from cachetools import FIFOCache
 from prometheus_client import Counter, Gauge
 
 from services.contracts.event_batches import PROBE_SUBJECT, framed_id
-from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
-from services.contracts.event_fingerprints import decode_fingerprints
+from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
+from services.events.rules.fingerprints import decode_fingerprints
 from services.events.store.event_log import LoggedBatch, complete, insert
 from services.events.store.log_partitions import make_partitions
 from services.kit.db.database import Database

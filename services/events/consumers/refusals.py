@@ -9,7 +9,8 @@ import logging
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from services.contracts.event_batches import EVENT_REFUSED, decode_refusal
+from services.contracts.event_batches import decode_refusal
+from services.contracts.executions import EVENT_REFUSED
 from services.events.store.refused_events import insert
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.code_pb2 import Code
 
 from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, decode_verdicts, parse_verdict
-from services.contracts.event_fingerprints import positions_of
-from services.contracts.execution_names import ExecutionName
+from services.contracts.execution_argument import ExecutionName
+from services.events.rules.fingerprints import positions_of
 from services.kit.errors import InvalidArgument
 from services.kit.protobuf.readable import WRITTEN, Unreadable, depth_check
 

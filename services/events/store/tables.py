@@ -47,7 +47,8 @@ event_log = Table(
     Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # set by the stream: the same at every delivery
     Column("batch_id", Text, primary_key=True),
     Column("lane", SmallInteger, nullable=False),
-    Column("marks", LargeBinary),  # fingerprints, 8 bytes for each event; NULL: the sender did not send them
+    # Fingerprints, 8 bytes for each event, under the name of earlier releases; NULL: the sender did not send them.
+    Column("marks", LargeBinary),
     Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
     Column("verdicts", LargeBinary),  # framed; NULL: not known yet, empty: there will be none
     postgresql_partition_by="RANGE (received_at)",

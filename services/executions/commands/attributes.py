@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from google.protobuf.json_format import MessageToDict
 
-from services.contracts.execution_names import execution
+from services.contracts.execution_argument import execution_argument
 from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
 from services.executions.engine.inputs import EngineInputs, engine_inputs
@@ -25,7 +25,7 @@ async def attributes(settings: Settings, arguments: Sequence[str]) -> int:
         "task resources, tags of queues, plugin overrides, cluster resources; JSON.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
+    options.add_argument("execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME")
     chosen = options.parse_args(arguments).execution
     identifier = WorkflowExecutionIdentifier(project=chosen.project, domain=chosen.domain, name=chosen.name)
     async with at_terminal(settings.database_url) as db, db.read() as connection:

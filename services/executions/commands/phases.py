@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from services.contracts.execution_names import execution
+from services.contracts.execution_argument import execution_argument
 from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
 from services.executions.rules.events.state import ExecutionKey
@@ -20,7 +20,7 @@ async def phases(settings: Settings, arguments: Sequence[str]) -> int:
         prog="python -m services.executions phases",
         description="Shows the phase of an execution and how many of its nodes and tasks are in each phase.",
     )
-    options.add_argument("execution", type=execution, metavar="PROJECT/DOMAIN/NAME")
+    options.add_argument("execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME")
     options.add_argument("--json", action="store_true", help="a line of JSON")
     chosen = options.parse_args(arguments)
     async with at_terminal(settings.database_url) as db, db.pipeline() as pipeline:

@@ -16,7 +16,6 @@ from prometheus_client import Counter, Histogram
 
 from services.contracts.event_batches import (
     EVENT_LANES,
-    EVENT_REFUSED,
     Batch,
     Refusal,
     decode_verdicts,
@@ -24,6 +23,7 @@ from services.contracts.event_batches import (
     encode_verdicts,
     verdict,
 )
+from services.contracts.executions import EVENT_REFUSED
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.storage import Storage

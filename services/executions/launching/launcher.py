@@ -23,11 +23,10 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from services.contracts.attributes import ProjectAndAttributes
 from services.contracts.casting import TypesTooLarge
 from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.identifiers import GENERATED_PREFIX
-from services.contracts.projects import check_registered, unregistered
+from services.contracts.projects import ProjectAndAttributes, check_active_with_domain, unregistered
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
 from services.executions.config import Settings
 from services.executions.launching.batches import LaunchBatcher
@@ -152,7 +151,7 @@ class Launcher:
             project = await self._projects.get(scope)
         except NotFound as error:
             raise unregistered(request.project, request.domain, error) from error
-        check_registered(project.project, request.domain)
+        check_active_with_domain(project.project, request.domain)
         return project
 
     async def _scope(self, request: ExecutionCreateRequest) -> MatchableAttributesConfiguration:

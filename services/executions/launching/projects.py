@@ -9,7 +9,7 @@ import asyncio
 
 from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration
 
-from services.contracts.attributes import GET_PROJECT_AND_ATTRIBUTES, ProjectAndAttributes
+from services.contracts.projects import GET_PROJECT_AND_ATTRIBUTES, ProjectAndAttributes
 from services.kit.messaging.bus import Bus
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration
 from flyteidl.admin.project_pb2 import Domain, ProjectGetRequest
 
-from services.contracts.attributes import GET_PROJECT_AND_ATTRIBUTES, ProjectAndAttributes
-from services.contracts.projects import GET_PROJECT
+from services.contracts.projects import GET_PROJECT, GET_PROJECT_AND_ATTRIBUTES, ProjectAndAttributes
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus
 from services.projects.rules import projects as rules
@@ -15,7 +14,7 @@ from services.projects.store import projects as store
 
 
 class ProjectRequests:
-    """The service requests of `services.contracts.projects` and `services.contracts.attributes`."""
+    """The service requests of `services.contracts.projects`."""
 
     def __init__(self, db: Database, domains: Sequence[Domain]) -> None:
         self._db = db

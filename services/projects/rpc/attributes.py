@@ -43,9 +43,9 @@ from flyteidl.admin.workflow_attributes_pb2 import (
 )
 from google.protobuf.empty_pb2 import Empty
 
-from services.contracts.attributes import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
 from services.contracts.execution_config import fill
 from services.contracts.executions import GET_DEFAULT_CONFIG
+from services.contracts.projects import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
 from services.kit.db.database import Connection, Database
 from services.kit.errors import InvalidArgument
 from services.kit.messaging.bus import Bus
@@ -184,7 +184,7 @@ class AttributeHandlers:
         change = given.matching_attributes if given.HasField("matching_attributes") else None
         async with self._db.transaction() as connection:
             # The lock orders changes in one project: each is merged with the result of the one before.
-            rules.check_scope(scope, self._complete(await projects.lock(connection, scope.project)))
+            rules.check_write(scope, self._with_domains(await projects.lock(connection, scope.project)))
             kind = rules.checked_kind(scope, change)
             merged = rules.merged(await store.get(connection, scope, kind), given.matching_attributes)
             await store.put(connection, scope, kind, merged, self._clock())
@@ -200,16 +200,16 @@ class AttributeHandlers:
 
     async def _delete(self, scope: Scope, kind: int) -> None:
         async with self._db.transaction() as connection:
-            rules.check_scope(scope, await self._project(connection, scope))
+            rules.check_write(scope, await self._project(connection, scope))
             deleted = await store.delete(connection, scope, kind)
             if deleted is not None:
                 await self._outbox.put(connection, ATTRIBUTES_DELETED, rules.configuration(scope, deleted))
 
     async def _project(self, connection: Connection, scope: Scope) -> Project | None:
         stored = await projects.get(connection, scope.project)
-        return None if stored is None else self._complete(Project.FromString(stored))
+        return None if stored is None else self._with_domains(Project.FromString(stored))
 
-    def _complete(self, project: Project | None) -> Project | None:
+    def _with_domains(self, project: Project | None) -> Project | None:
         if project is not None:
             project.domains.extend(self._domains)
         return project

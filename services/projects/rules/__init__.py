@@ -1,1 +1,1 @@
-"""Pure decisions about projects."""
+"""Pure decisions about projects and matchable attributes."""

@@ -5,10 +5,18 @@ at a scope never touches another scope. A read at a scope returns the row of the
 (projects.md#matching); rows are not merged.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 from flyteidl.admin.matchable_resource_pb2 import (
+    CLUSTER_ASSIGNMENT,
+    CLUSTER_RESOURCE,
+    EXECUTION_CLUSTER_LABEL,
+    EXECUTION_QUEUE,
+    PLUGIN_OVERRIDE,
+    QUALITY_OF_SERVICE_SPECIFICATION,
+    TASK_RESOURCE,
     WORKFLOW_EXECUTION_CONFIG,
     MatchableAttributesConfiguration,
     MatchableResource,
@@ -17,12 +25,23 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.admin.project_pb2 import Project
 
-from services.contracts.attributes import kind_of
 from services.contracts.execution_config import check_config
-from services.contracts.projects import check_registered, unregistered
+from services.contracts.projects import check_active_with_domain, unregistered
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.projects.rules.attribute_values import check_values
 from services.projects.rules.projects import not_found
+
+KINDS: Mapping[str, MatchableResource] = {
+    "task_resource_attributes": TASK_RESOURCE,
+    "cluster_resource_attributes": CLUSTER_RESOURCE,
+    "execution_queue_attributes": EXECUTION_QUEUE,
+    "execution_cluster_label": EXECUTION_CLUSTER_LABEL,
+    "quality_of_service": QUALITY_OF_SERVICE_SPECIFICATION,
+    "plugin_overrides": PLUGIN_OVERRIDE,
+    "workflow_execution_config": WORKFLOW_EXECUTION_CONFIG,
+    "cluster_assignment": CLUSTER_ASSIGNMENT,
+}
+"""The kind of each member of MatchingAttributes (projects.md#kinds-of-attributes); requests call it resource_type."""
 
 # Attributes are requested at every launch and stored with every execution that they apply to.
 MAX_BYTES = 64 * 1024
@@ -55,18 +74,18 @@ class Scope:
         return "-".join((self.project, self.domain, self.workflow)[:parts])
 
 
-def check_scope(scope: Scope, project: Project | None) -> None:
+def check_write(scope: Scope, project: Project | None) -> None:
     """Raise InvalidArgument unless attributes may be set or deleted at `scope`, whose project is `project`.
 
-    A project alone gets projects.md#project-check-b, others projects.md#project-check-a, for reads too. The workflow
-    need not exist.
+    A project alone is checked as projects.md#check-of-a-project says, the project-domain of other scopes as
+    projects.md#check-of-a-project-domain says, for reads too. The workflow need not exist.
     """
     if scope.level is Level.PROJECT:
         _check_project(scope.project, project)
         return
     if project is None:
         raise unregistered(scope.project, scope.domain, not_found(scope.project))
-    check_registered(project, scope.domain)
+    check_active_with_domain(project, scope.domain)
     if scope.level is Level.WORKFLOW and not scope.workflow:
         raise InvalidArgument("missing name")
 
@@ -74,14 +93,20 @@ def check_scope(scope: Scope, project: Project | None) -> None:
 def check_read(scope: Scope, project: Project | None) -> None:
     """Raise InvalidArgument unless attributes may be read at `scope`, whose project is `project`.
 
-    Of an archived project only those of the project itself may be (projects.md#project-check-c).
+    Of an archived project only those of the project itself may be (projects.md#check-of-a-project-for-reads).
     """
     if scope.level is not Level.PROJECT:
-        check_scope(scope, project)
+        check_write(scope, project)
     elif project is None:
         raise InvalidArgument(
             f"failed to validate that project [{scope.project}] exists, err: [{not_found(scope.project).message}]"
         )
+
+
+def kind_of(attributes: MatchingAttributes) -> MatchableResource | None:
+    """Return the kind of `attributes`, which is that of the member that is set; None when none is set."""
+    member = attributes.WhichOneof("target")
+    return None if member is None else KINDS[member]
 
 
 def check_kind_known(kind: int) -> None:
@@ -119,9 +144,9 @@ def merged(current: MatchingAttributes | None, change: MatchingAttributes) -> Ma
         return change
     overrides = {
         override.task_type: override
-        for level in (current, change)
-        if level is not None
-        for override in level.plugin_overrides.overrides
+        for attributes in (current, change)
+        if attributes is not None
+        for override in attributes.plugin_overrides.overrides
     }
     together = MatchingAttributes(plugin_overrides=PluginOverrides(overrides=overrides.values()))
     _check_size(together)

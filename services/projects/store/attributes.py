@@ -1,4 +1,7 @@
-"""The matchable_attributes table: one row for each scope and kind."""
+"""The matchable_attributes table: one row for each scope and kind.
+
+The column of the kind is resource_type, as Flyte calls it in requests.
+"""
 
 from datetime import datetime
 
@@ -14,27 +17,28 @@ _MATCHES = """project IN ('', %(project)s) AND domain IN ('', %(domain)s) AND wo
 _SPECIFIC_FIRST = "priority DESC, matchable_attributes.id"
 _COLUMNS = "project, domain, workflow, launch_plan, attributes"
 
-_GET = f"SELECT attributes FROM matchable_attributes WHERE {_SCOPE} AND resource_type = %(kind)s"
+_GET = f"SELECT attributes FROM matchable_attributes WHERE {_SCOPE} AND resource_type = %(resource_type)s"
 _PUT = """
 INSERT INTO matchable_attributes (
     project, domain, workflow, launch_plan, resource_type, priority, attributes, created_at, updated_at
 )
 VALUES (
-    %(project)s, %(domain)s, %(workflow)s, '', %(kind)s, %(priority)s, %(attributes)b, %(now)s, %(now)s
+    %(project)s, %(domain)s, %(workflow)s, '', %(resource_type)s, %(priority)s, %(attributes)b, %(now)s, %(now)s
 )
 ON CONFLICT (project, domain, workflow, launch_plan, resource_type)
 DO UPDATE SET attributes = excluded.attributes, updated_at = excluded.updated_at
 """
-_DELETE = f"DELETE FROM matchable_attributes WHERE {_SCOPE} AND resource_type = %(kind)s RETURNING attributes"
+_DELETE = f"DELETE FROM matchable_attributes WHERE {_SCOPE} AND resource_type = %(resource_type)s RETURNING attributes"
 _MATCH = f"""
 SELECT {_COLUMNS} FROM matchable_attributes
-WHERE {_MATCHES} AND resource_type = %(kind)s ORDER BY {_SPECIFIC_FIRST} LIMIT 1
+WHERE {_MATCHES} AND resource_type = %(resource_type)s ORDER BY {_SPECIFIC_FIRST} LIMIT 1
 """
 _OF_KIND = f"""
-SELECT {_COLUMNS} FROM matchable_attributes WHERE resource_type = %(kind)s ORDER BY {_SPECIFIC_FIRST}
+SELECT {_COLUMNS} FROM matchable_attributes WHERE resource_type = %(resource_type)s ORDER BY {_SPECIFIC_FIRST}
 """
 _SIZE_OF_KIND = """
-SELECT COALESCE(sum(octet_length(attributes)), 0)::bigint FROM matchable_attributes WHERE resource_type = %(kind)s
+SELECT COALESCE(sum(octet_length(attributes)), 0)::bigint FROM matchable_attributes
+WHERE resource_type = %(resource_type)s
 """
 _PROJECT_AND_MATCHES = f"""
 SELECT message, matching.* FROM projects
@@ -72,14 +76,14 @@ async def match(connection: Connection, scope: Scope, kind: int) -> MatchableAtt
 
 async def size_of_kind(connection: Connection, kind: int) -> int:
     """Return the size of all attributes of a kind, in bytes."""
-    cursor = await connection.execute(_SIZE_OF_KIND, {"kind": kind}, binary=True)
+    cursor = await connection.execute(_SIZE_OF_KIND, {"resource_type": kind}, binary=True)
     ((size,),) = await cursor.fetchall()
     return int(size)
 
 
 async def of_kind(connection: Connection, kind: int) -> list[MatchableAttributesConfiguration]:
     """Return all attributes of a kind, most specific first."""
-    cursor = await connection.execute(_OF_KIND, {"kind": kind}, binary=True)
+    cursor = await connection.execute(_OF_KIND, {"resource_type": kind}, binary=True)
     return [_configuration(*row) for row in await cursor.fetchall()]
 
 
@@ -100,8 +104,9 @@ async def project_and_matches(
     rows = await cursor.fetchall()
     if not rows:
         return None
+    project = rows[0][0]
     # A project without attributes is one row whose other columns are null.
-    return rows[0][0], [_configuration(*row[3:]) for row in rows if row[1] is not None]
+    return project, [_configuration(*columns) for _, priority, _, *columns in rows if priority is not None]
 
 
 def _key(scope: Scope, kind: int) -> dict[str, object]:
@@ -110,7 +115,7 @@ def _key(scope: Scope, kind: int) -> dict[str, object]:
         "domain": scope.domain,
         "workflow": scope.workflow,
         "launch_plan": "",
-        "kind": kind,
+        "resource_type": kind,
     }
 
 

@@ -45,6 +45,7 @@ LISTING = Listing(
             "state": Column(projects.c.state, Kind.INTEGER),
         },
     ),
+    # Unique: it ends every order, so that pages do not overlap.
     tie_break=projects.c.identifier,
 )
 

@@ -16,8 +16,8 @@ from services.registry.compiler.errors import (
     Code,
     DoesNotFit,
     Errors,
-    text,
-    type_text,
+    short_text,
+    short_type_text,
 )
 from services.registry.compiler.graph import START_NODE
 from services.registry.compiler.interfaces import Types
@@ -52,9 +52,9 @@ class Binder:
     def check(self, node: Node, inputs: Types, errors: Errors) -> Bound:
         """Check that `node` binds each of `inputs` once and with a fitting type; optional ones may be left out."""
         bound = self._bind(node, inputs, errors)
-        given = {binding.var for binding in node.inputs if binding.HasField("binding")}
+        bound_names = {binding.var for binding in node.inputs if binding.HasField("binding")}
         self._comparison.spend(len(inputs))
-        for name in sorted(inputs.keys() - given):
+        for name in sorted(inputs.keys() - bound_names):
             self._comparison.spend(len(inputs[name].union_type.variants))
             if not _is_optional(inputs[name]):
                 errors.not_bound(node.id, name)
@@ -66,24 +66,24 @@ class Binder:
 
     def _bind(self, node: Node, inputs: Types | None, errors: Errors) -> Bound:
         bound = Bound({}, set())
-        given: set[str] = set()
+        bound_names: set[str] = set()
         for binding in node.inputs:
             self._comparison.spend()
             if inputs is not None and binding.var not in inputs:
                 errors.no_variable(node.id, node.id, binding.var)
             elif not binding.HasField("binding"):
                 errors.value_required(node.id, "Binding")
-            elif binding.var in given:
+            elif binding.var in bound_names:
                 errors.add(
                     Code.PARAMETER_BOUND_MORE_THAN_ONCE, node.id, f"Input [{binding.var}] is bound more than once."
                 )
             else:
-                given.add(binding.var)
+                bound_names.add(binding.var)
                 check = _BindingCheck(self._sources, self._comparison, node, binding.var, typed=inputs is not None)
                 expected = _UNKNOWN if inputs is None else inputs[binding.var]
-                scope = errors.scope()
-                resolved = check.resolve(binding.binding, expected, scope)
-                if resolved is not None and not scope:
+                own_errors = errors.child()
+                resolved = check.resolve(binding.binding, expected, own_errors)
+                if resolved is not None and not own_errors:
                     bound.types[binding.var] = resolved
                     bound.upstream.update(check.upstream)
         return bound
@@ -127,7 +127,9 @@ class _BindingCheck:
         errors.add_lazily(
             Code.MISMATCHING_BINDINGS,
             self._node.id,
-            lambda: f"{self._input} expects bindings of type [{type_text(expected)}].  Received [{text(data)}]",
+            lambda: (
+                f"{self._input} expects bindings of type [{short_type_text(expected)}].  Received [{short_text(data)}]"
+            ),
         )
         return None
 
@@ -152,10 +154,11 @@ class _BindingCheck:
         return None
 
     def _not_one_variant(self, data: BindingData, expected: LiteralType, fitting: Sequence[LiteralType]) -> str:
-        start = f"{self._input} expects bindings of union type [{type_text(expected)}].  Received [{text(data)}]"
+        union = short_type_text(expected)
+        start = f"{self._input} expects bindings of union type [{union}].  Received [{short_text(data)}]"
         if not fitting:
             return f"{start} which does not match any of the variants."
-        first, second = type_text(fitting[0]), type_text(fitting[1])
+        first, second = short_type_text(fitting[0]), short_type_text(fitting[1])
         return f"{start} which is ambiguous as both variants [{first}] and [{second}] match."
 
     def _scalar(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> LiteralType | None:
@@ -189,7 +192,7 @@ class _BindingCheck:
                 Code.ILLEGAL_ENUM_VALUE,
                 self._node.id,
                 lambda: (
-                    f"{self._input} expects a value of type [{type_text(expected)}].  "
+                    f"{self._input} expects a value of type [{short_type_text(expected)}].  "
                     f"Received [{mismatch.unknown_enum_text}], which its enum does not have"
                 ),
             )
@@ -240,7 +243,7 @@ class _BindingCheck:
         errors.add_lazily(
             Code.FIELD_NOT_FOUND,
             self._node.id,
-            lambda: f"Variable [{variable}] (type [{type_text(owner)}]) doesn't have field [{field}].",
+            lambda: f"Variable [{variable}] (type [{short_type_text(owner)}]) doesn't have field [{field}].",
         )
 
     def _mismatch(
@@ -253,8 +256,8 @@ class _BindingCheck:
             Code.MISMATCHING_TYPES,
             node.id,
             lambda: (
-                f"The output variable '{output}' has type [{type_text(given)}], but it's assigned to the input "
-                f"variable '{input_}' which has type type [{type_text(expected)}]."
+                f"The output variable '{output}' has type [{short_type_text(given)}], but it's assigned to the input "
+                f"variable '{input_}' which has type type [{short_type_text(expected)}]."
             ),
         )
 

@@ -9,7 +9,7 @@ from flyteidl.core.workflow_pb2 import Node
 
 from services.contracts.casting import BYTES_PER_STEP, Comparison
 from services.contracts.literals import primitive_type, scalar_type
-from services.registry.compiler.errors import Code, Errors, text
+from services.registry.compiler.errors import Code, Errors, short_text
 from services.registry.compiler.interfaces import Interface, Types
 from services.registry.compiler.requirements import case_nodes
 
@@ -50,7 +50,7 @@ def _types_differ(node_id: str, variable: str, first: LiteralType, other: Litera
     errors.add(
         Code.MISMATCHING_TYPES,
         node_id,
-        f"Variable [{variable}] (type [{text(first)}]) doesn't match expected type [{text(other)}].",
+        f"Variable [{variable}] (type [{short_text(first)}]) doesn't match expected type [{short_text(other)}].",
     )
 
 
@@ -58,14 +58,14 @@ def check_branch(branch: Node, interface: Interface | None, comparison: Comparis
     """Collect errors for cases without a node or condition, a missing default, and invalid conditions."""
     if_else = branch.branch_node.if_else
     if not if_else.HasField("case"):
-        _no_condition(branch, errors)
+        _no_condition(branch.id, errors)
     blocks = [*([if_else.case] if if_else.HasField("case") else []), *if_else.other]
     for block in blocks:
         inputs = None if interface is None else interface.inputs
         if block.HasField("condition"):
             _Conditions(branch.id, inputs, comparison).check(block.condition, errors)
         else:
-            _no_condition(branch, errors)
+            _no_condition(branch.id, errors)
         if not block.HasField("then_node"):
             errors.add(Code.BRANCH_NODE_ID_NOT_FOUND, branch.id, "BranchNode not assigned")
     if if_else.WhichOneof("default") is None:
@@ -84,7 +84,7 @@ def rename_inner(node: Node) -> list[Node]:
     renamed: list[Node] = []
     pending = [node]
     while pending:
-        outer = repeated(pending.pop())
+        outer = innermost(pending.pop())
         if len(outer.id.encode()) > MAX_NODE_ID_BYTES:
             continue
         for inner in case_nodes(outer):
@@ -94,7 +94,7 @@ def rename_inner(node: Node) -> list[Node]:
     return renamed
 
 
-def repeated(node: Node) -> Node:
+def innermost(node: Node) -> Node:
     """Return the node that `node` runs: itself, or the innermost one of arrays of arrays."""
     while node.WhichOneof("target") == "array_node":
         node = node.array_node.node
@@ -116,7 +116,7 @@ class _Conditions:
                 if expression.conjunction.HasField(side):
                     self.check(getattr(expression.conjunction, side), errors)
                 else:
-                    _no_condition_on(self._node_id, errors)
+                    _no_condition(self._node_id, errors)
         elif kind is None:
             errors.value_required(self._node_id, "Expr")
         else:
@@ -160,9 +160,5 @@ class _Conditions:
         return None
 
 
-def _no_condition(branch: Node, errors: Errors) -> None:
-    _no_condition_on(branch.id, errors)
-
-
-def _no_condition_on(node_id: str, errors: Errors) -> None:
+def _no_condition(node_id: str, errors: Errors) -> None:
     errors.add(Code.BRANCH_NODE_HAS_NO_CONDITION, node_id, "One of the branches on the node doesn't have a condition.")

@@ -78,7 +78,7 @@ class DoesNotFit(Exception):
 class Errors:
     """A collection of errors.
 
-    A scope also adds its errors to its parent, so a step can check whether it had any itself. A collection that fails
+    A child also adds its errors to its parent, so a step can check whether it had any itself. A collection that fails
     fast raises DoesNotFit for the first error.
     """
 
@@ -90,8 +90,8 @@ class Errors:
     def __bool__(self) -> bool:
         return bool(self._errors)
 
-    def scope(self) -> "Errors":
-        """Return a new scope for one step."""
+    def child(self) -> "Errors":
+        """Return a new child, for the errors of one step."""
         return Errors(self)
 
     def add(self, code: Code, node_id: str, description: str) -> None:
@@ -134,8 +134,8 @@ class Errors:
             Code.MISMATCHING_TYPES,
             node_id,
             lambda: (
-                f"Variable [{variable}] (type [{type_text(given)}]) doesn't match expected type "
-                f"[{type_text(expected)}]."
+                f"Variable [{variable}] (type [{short_type_text(given)}]) doesn't match expected type "
+                f"[{short_type_text(expected)}]."
             ),
         )
 
@@ -152,22 +152,22 @@ class Errors:
             self.raise_any()
 
 
-def type_text(literal_type: LiteralType) -> str:
+def short_type_text(literal_type: LiteralType) -> str:
     """Write a type on one line; of a dataclass its fields, not the longer schema in its metadata."""
     bare = LiteralType()
     bare.CopyFrom(literal_type)
     bare.ClearField("metadata")
     if bare.simple != SimpleType.STRUCT or bare.ByteSize() > MAX_TEXT_BYTES:
-        return text(bare)
+        return short_text(bare)
     fields = sorted(bare.structure.dataclass_type.items())
     return f"simple: STRUCT structure{{{', '.join(_field_text(name, field_type) for name, field_type in fields)}}}"
 
 
 def _field_text(name: str, field_type: LiteralType) -> str:
-    return f"dataclass_type:{{key:{name} value:{{{type_text(field_type)}}}}}"
+    return f"dataclass_type:{{key:{name} value:{{{short_type_text(field_type)}}}}}"
 
 
-def text(message: Message) -> str:
+def short_text(message: Message) -> str:
     """Write `message` on one line, or only its size when it is large."""
     size = message.ByteSize()
     return message_text(message) if size <= MAX_TEXT_BYTES else f"{size} bytes"

@@ -71,9 +71,9 @@ def _task_interface(node: Node, library: Library, errors: Errors) -> Interface |
         return library.task_interfaces[key]
     declared = library.tasks[key].template.interface
     library.comparison.spend(_size(declared))
-    scope = errors.scope()
-    interface = typed_interface(declared, node.id, scope)
-    if not scope:
+    own_errors = errors.child()
+    interface = typed_interface(declared, node.id, own_errors)
+    if not own_errors:
         library.task_interfaces[key] = interface
     return interface
 

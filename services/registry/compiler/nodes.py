@@ -10,9 +10,9 @@ from services.registry.compiler.branches import (
     MAX_NODE_ID_BYTES,
     check_branch,
     common_outputs,
+    innermost,
     missing_part,
     rename_inner,
-    repeated,
 )
 from services.registry.compiler.errors import Code, Errors
 from services.registry.compiler.graph import END_NODE, START_NODE, Connections, walk
@@ -28,20 +28,20 @@ from services.registry.compiler.requirements import case_nodes
 class Nodes:
     """The nodes of one template, which is changed: ids inside branches are prefixed, promises get their start node.
 
-    `own` is the interface of the workflow itself.
+    `interface` is that of the workflow itself.
     """
 
-    def __init__(self, template: WorkflowTemplate, own: Interface, library: Library, errors: Errors) -> None:
+    def __init__(self, template: WorkflowTemplate, interface: Interface, library: Library, errors: Errors) -> None:
         self._template = template
         self._library = library
         self._errors = errors
         self._sources: dict[str, Source] = {
-            START_NODE: Source(None, own.inputs),
+            START_NODE: Source(None, interface.inputs),
             END_NODE: Source(None, {}),
         }
         self._binder = Binder(self._sources, library.comparison)
         self._nodes: dict[str, Node] = {}
-        self._own = own
+        self._interface = interface
         self.connections = Connections()
 
     def compile(self) -> None:
@@ -52,7 +52,7 @@ class Nodes:
         for node_id in sorted(self._nodes):
             self._connect(self._nodes[node_id], interfaces[node_id])
         end = self._template.nodes[1]
-        for upstream in self._binder.check(end, self._own.outputs, self._errors).upstream:
+        for upstream in self._binder.check(end, self._interface.outputs, self._errors).upstream:
             self.connections.add(upstream, END_NODE)
         if failure is not None and failure.id:
             interface = self._infer(failure, self._errors)
@@ -62,11 +62,11 @@ class Nodes:
 
     def _assign_ids(self) -> None:
         """Give every node its final id, once, and check that no two different nodes have the same one."""
-        clients = list(self._template.nodes)[2:]
+        sent = list(self._template.nodes)[2:]
         failure = [self._template.failure_node] if self._template.HasField("failure_node") else []
         by_id: dict[str, Node | None] = {START_NODE: None, END_NODE: None}
         inner_by_id: dict[str, Node] = {}
-        for node in (*clients, *failure):
+        for node in (*sent, *failure):
             if not node.id:
                 self._errors.value_required("<node>", "Id")
             elif node.id in by_id:
@@ -74,7 +74,7 @@ class Nodes:
             else:
                 by_id[node.id] = node
                 self._check_length(node)
-        self._nodes = {node.id: node for node in clients if by_id.get(node.id) is node}
+        self._nodes = {node.id: node for node in sent if by_id.get(node.id) is node}
         for node in (*self._nodes.values(), *failure):
             self._finish(node)
             for inner in rename_inner(node):
@@ -100,7 +100,7 @@ class Nodes:
         Nodes whose outputs depend on their inputs come after the nodes that these come from, whatever the order in the
         request.
         """
-        inferred = {node_id: _upstream(node) for node_id, node in self._nodes.items() if _depends_on_inputs(node)}
+        inferred = {node_id: _type_sources(node) for node_id, node in self._nodes.items() if _depends_on_inputs(node)}
         order = walk(sorted(inferred), lambda node_id: sorted(inferred[node_id] & inferred.keys()))
         if order.cycle:
             path = ">".join(order.cycle)
@@ -124,19 +124,19 @@ class Nodes:
         return Source(title, effective_outputs(node, interface, self._library.comparison, self._errors))
 
     def _infer(self, node: Node, errors: Errors) -> Interface | None:
-        scope = errors.scope()
+        own_errors = errors.child()
         target = node.WhichOneof("target")
         interface: Interface | None
         if target == "branch_node":
-            interface = self._branch_interface(node, scope)
+            interface = self._branch_interface(node, own_errors)
         elif target == "gate_node" and node.gate_node.WhichOneof("condition") == "approve":
-            inputs = self._binder.infer(node, scope)
+            inputs = self._binder.infer(node, own_errors)
             interface = Interface(inputs, outputs=inputs)
         elif target == "array_node":
-            interface = self._array_interface(node, scope)
+            interface = self._array_interface(node, own_errors)
         else:
-            interface = reference_interface(node, self._template, self._library, scope)
-        return None if scope else interface
+            interface = reference_interface(node, self._template, self._library, own_errors)
+        return None if own_errors else interface
 
     def _branch_interface(self, branch: Node, errors: Errors) -> Interface | None:
         if (missing := missing_part(branch)) is not None:
@@ -190,19 +190,19 @@ class Nodes:
 
 def _depends_on_inputs(node: Node) -> bool:
     """Return whether the types of the outputs of `node` follow from its inputs."""
-    inside = repeated(node)
+    inside = innermost(node)
     return inside.HasField("branch_node") or inside.gate_node.HasField("approve")
 
 
-def _upstream(node: Node) -> set[str]:
+def _type_sources(node: Node) -> set[str]:
     """Return the nodes whose outputs decide the types of those of `node`."""
     upstream: set[str] = set()
-    pending = [repeated(node)]
+    pending = [innermost(node)]
     while pending:
         inside = pending.pop()
         if _depends_on_inputs(inside):
             upstream.update(promise.node_id for promise in _promises(inside))
-            pending.extend(repeated(case) for case in case_nodes(inside))
+            pending.extend(innermost(case) for case in case_nodes(inside))
     return upstream
 
 

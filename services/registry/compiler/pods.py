@@ -17,9 +17,9 @@ MAX_BYTES = 1024 * 1024
 
 
 class _Kind(Enum):
-    TEXT = auto()
+    STRING = auto()
     INTEGER = auto()
-    SWITCH = auto()
+    BOOLEAN = auto()
     QUANTITY = auto()
     OBJECT = auto()  # its fields are not checked
 
@@ -34,39 +34,39 @@ class _MapOf:
 # An object of these fields, a list of one shape, or a plain value.
 _Shape: TypeAlias = "Mapping[str, _Shape] | list[_Shape] | _MapOf | _Kind"
 
-_TEXT, _INTEGER, _SWITCH, _OBJECT = _Kind.TEXT, _Kind.INTEGER, _Kind.SWITCH, _Kind.OBJECT
-_LABEL_SELECTION: _Shape = {"matchLabels": _MapOf(_TEXT), "matchExpressions": [_OBJECT]}
-_IDENTITY: dict[str, _Shape] = {"runAsUser": _INTEGER, "runAsGroup": _INTEGER, "runAsNonRoot": _SWITCH}
+_STRING, _INTEGER, _BOOLEAN, _OBJECT = _Kind.STRING, _Kind.INTEGER, _Kind.BOOLEAN, _Kind.OBJECT
+_LABEL_SELECTION: _Shape = {"matchLabels": _MapOf(_STRING), "matchExpressions": [_OBJECT]}
+_IDENTITY: dict[str, _Shape] = {"runAsUser": _INTEGER, "runAsGroup": _INTEGER, "runAsNonRoot": _BOOLEAN}
 
 _CONTAINER: _Shape = {
-    "name": _TEXT,
-    "image": _TEXT,
-    "workingDir": _TEXT,
-    "imagePullPolicy": _TEXT,
-    "restartPolicy": _TEXT,
-    "terminationMessagePath": _TEXT,
-    "terminationMessagePolicy": _TEXT,
-    "stdin": _SWITCH,
-    "stdinOnce": _SWITCH,
-    "tty": _SWITCH,
-    "command": [_TEXT],
-    "args": [_TEXT],
-    "env": [{"name": _TEXT, "value": _TEXT, "valueFrom": _OBJECT}],
-    "envFrom": [{"prefix": _TEXT, "configMapRef": _OBJECT, "secretRef": _OBJECT}],
+    "name": _STRING,
+    "image": _STRING,
+    "workingDir": _STRING,
+    "imagePullPolicy": _STRING,
+    "restartPolicy": _STRING,
+    "terminationMessagePath": _STRING,
+    "terminationMessagePolicy": _STRING,
+    "stdin": _BOOLEAN,
+    "stdinOnce": _BOOLEAN,
+    "tty": _BOOLEAN,
+    "command": [_STRING],
+    "args": [_STRING],
+    "env": [{"name": _STRING, "value": _STRING, "valueFrom": _OBJECT}],
+    "envFrom": [{"prefix": _STRING, "configMapRef": _OBJECT, "secretRef": _OBJECT}],
     "ports": [
-        {"name": _TEXT, "protocol": _TEXT, "hostIP": _TEXT, "containerPort": _INTEGER, "hostPort": _INTEGER},
+        {"name": _STRING, "protocol": _STRING, "hostIP": _STRING, "containerPort": _INTEGER, "hostPort": _INTEGER},
     ],
     "volumeMounts": [
         {
-            "name": _TEXT,
-            "mountPath": _TEXT,
-            "subPath": _TEXT,
-            "subPathExpr": _TEXT,
-            "mountPropagation": _TEXT,
-            "readOnly": _SWITCH,
+            "name": _STRING,
+            "mountPath": _STRING,
+            "subPath": _STRING,
+            "subPathExpr": _STRING,
+            "mountPropagation": _STRING,
+            "readOnly": _BOOLEAN,
         },
     ],
-    "volumeDevices": [{"name": _TEXT, "devicePath": _TEXT}],
+    "volumeDevices": [{"name": _STRING, "devicePath": _STRING}],
     "resources": {"limits": _MapOf(_Kind.QUANTITY), "requests": _MapOf(_Kind.QUANTITY), "claims": [_OBJECT]},
     "livenessProbe": _OBJECT,
     "readinessProbe": _OBJECT,
@@ -74,59 +74,59 @@ _CONTAINER: _Shape = {
     "lifecycle": _OBJECT,
     "securityContext": {
         **_IDENTITY,
-        "privileged": _SWITCH,
-        "readOnlyRootFilesystem": _SWITCH,
-        "allowPrivilegeEscalation": _SWITCH,
-        "capabilities": {"add": [_TEXT], "drop": [_TEXT]},
+        "privileged": _BOOLEAN,
+        "readOnlyRootFilesystem": _BOOLEAN,
+        "allowPrivilegeEscalation": _BOOLEAN,
+        "capabilities": {"add": [_STRING], "drop": [_STRING]},
     },
 }
 
 _POD: _Shape = {
-    "restartPolicy": _TEXT,
-    "dnsPolicy": _TEXT,
-    "serviceAccountName": _TEXT,
-    "serviceAccount": _TEXT,
-    "nodeName": _TEXT,
-    "hostname": _TEXT,
-    "subdomain": _TEXT,
-    "schedulerName": _TEXT,
-    "priorityClassName": _TEXT,
-    "preemptionPolicy": _TEXT,
-    "runtimeClassName": _TEXT,
+    "restartPolicy": _STRING,
+    "dnsPolicy": _STRING,
+    "serviceAccountName": _STRING,
+    "serviceAccount": _STRING,
+    "nodeName": _STRING,
+    "hostname": _STRING,
+    "subdomain": _STRING,
+    "schedulerName": _STRING,
+    "priorityClassName": _STRING,
+    "preemptionPolicy": _STRING,
+    "runtimeClassName": _STRING,
     "terminationGracePeriodSeconds": _INTEGER,
     "activeDeadlineSeconds": _INTEGER,
     "priority": _INTEGER,
-    "automountServiceAccountToken": _SWITCH,
-    "hostNetwork": _SWITCH,
-    "hostPID": _SWITCH,
-    "hostIPC": _SWITCH,
-    "hostUsers": _SWITCH,
-    "shareProcessNamespace": _SWITCH,
-    "setHostnameAsFQDN": _SWITCH,
-    "enableServiceLinks": _SWITCH,
-    "nodeSelector": _MapOf(_TEXT),
+    "automountServiceAccountToken": _BOOLEAN,
+    "hostNetwork": _BOOLEAN,
+    "hostPID": _BOOLEAN,
+    "hostIPC": _BOOLEAN,
+    "hostUsers": _BOOLEAN,
+    "shareProcessNamespace": _BOOLEAN,
+    "setHostnameAsFQDN": _BOOLEAN,
+    "enableServiceLinks": _BOOLEAN,
+    "nodeSelector": _MapOf(_STRING),
     "overhead": _MapOf(_Kind.QUANTITY),
     "securityContext": {**_IDENTITY, "fsGroup": _INTEGER, "supplementalGroups": [_INTEGER]},
     "affinity": {"nodeAffinity": _OBJECT, "podAffinity": _OBJECT, "podAntiAffinity": _OBJECT},
-    "dnsConfig": {"nameservers": [_TEXT], "searches": [_TEXT], "options": [{"name": _TEXT, "value": _TEXT}]},
-    "os": {"name": _TEXT},
-    "volumes": [{"name": _TEXT}],
-    "imagePullSecrets": [{"name": _TEXT}],
+    "dnsConfig": {"nameservers": [_STRING], "searches": [_STRING], "options": [{"name": _STRING, "value": _STRING}]},
+    "os": {"name": _STRING},
+    "volumes": [{"name": _STRING}],
+    "imagePullSecrets": [{"name": _STRING}],
     "tolerations": [
-        {"key": _TEXT, "operator": _TEXT, "value": _TEXT, "effect": _TEXT, "tolerationSeconds": _INTEGER},
+        {"key": _STRING, "operator": _STRING, "value": _STRING, "effect": _STRING, "tolerationSeconds": _INTEGER},
     ],
-    "hostAliases": [{"ip": _TEXT, "hostnames": [_TEXT]}],
-    "readinessGates": [{"conditionType": _TEXT}],
+    "hostAliases": [{"ip": _STRING, "hostnames": [_STRING]}],
+    "readinessGates": [{"conditionType": _STRING}],
     "topologySpreadConstraints": [
         {
             "maxSkew": _INTEGER,
             "minDomains": _INTEGER,
-            "topologyKey": _TEXT,
-            "whenUnsatisfiable": _TEXT,
+            "topologyKey": _STRING,
+            "whenUnsatisfiable": _STRING,
             "labelSelector": _LABEL_SELECTION,
         },
     ],
-    "schedulingGates": [{"name": _TEXT}],
+    "schedulingGates": [{"name": _STRING}],
     "resourceClaims": [_OBJECT],
     "containers": [_CONTAINER],
     "initContainers": [_CONTAINER],
@@ -135,9 +135,9 @@ _POD: _Shape = {
 
 # Fields of Value by kind, except for quantities.
 _FIELDS = {
-    _Kind.TEXT: "string_value",
+    _Kind.STRING: "string_value",
     _Kind.INTEGER: "number_value",
-    _Kind.SWITCH: "bool_value",
+    _Kind.BOOLEAN: "bool_value",
     _Kind.OBJECT: "struct_value",
 }
 

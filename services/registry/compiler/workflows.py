@@ -48,7 +48,7 @@ def compile_workflow(
         CompilationFailed: Something is wrong with the workflow.
     """
     errors = Errors()
-    closure = _own_copy(template, sub_workflows, tasks, errors)
+    closure = _reparsed(template, sub_workflows, tasks, errors)
     library = Library(
         tasks=_tasks_by_id(closure.tasks, errors),
         launch_plans={key_of(plan.id): plan for plan in launch_plans},
@@ -66,13 +66,13 @@ def compile_workflow(
     return closure
 
 
-def _own_copy(
+def _reparsed(
     template: WorkflowTemplate,
     sub_workflows: Iterable[WorkflowTemplate],
     tasks: Iterable[CompiledTask],
     errors: Errors,
 ) -> CompiledWorkflowClosure:
-    """Copy everything into a closure by parsing it as part of a WorkflowList, the deepest response with closures."""
+    """Parse everything as part of a WorkflowList, the deepest response with closures, and return the closure."""
     try:
         closure = CompiledWorkflowClosure(
             primary=CompiledWorkflow(template=template),
@@ -142,16 +142,16 @@ def _compile_one(workflow: CompiledWorkflow, library: Library, errors: Errors) -
         name = identifier_text(template.id)
         errors.add(Code.NO_NODES_FOUND, name, f"Can't find any nodes in workflow [{name}].")
         return
-    scope = errors.scope()
-    own = typed_interface(template.interface, START_NODE, scope)
-    if scope:
+    own_errors = errors.child()
+    interface = typed_interface(template.interface, START_NODE, own_errors)
+    if own_errors:
         return
     template.interface.inputs.SetInParent()
     template.interface.outputs.SetInParent()
-    clients = list(template.nodes)
+    sent = list(template.nodes)
     del template.nodes[:]
-    template.nodes.extend([Node(id=START_NODE), Node(id=END_NODE, inputs=template.outputs), *clients])
-    nodes = Nodes(template, own, library, errors)
+    template.nodes.extend([Node(id=START_NODE), Node(id=END_NODE, inputs=template.outputs), *sent])
+    nodes = Nodes(template, interface, library, errors)
     nodes.compile()
     del template.outputs[:]
     template.outputs.extend(template.nodes[1].inputs)

@@ -18,8 +18,8 @@ from services.contracts.registry import (
 from services.kit.db.database import Database
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.messaging.bus import Bus
+from services.registry.rules.errors import not_found
 from services.registry.rules.generated import generated_launch_plan, generated_workflow
-from services.registry.rules.missing import not_found
 from services.registry.store import launch_plans, tasks, workflows
 
 RegisterWorkflow = Callable[[WorkflowCreateRequest, int], Awaitable[None]]
@@ -70,12 +70,12 @@ class RegistryRequests:
         if plan is not None:
             return plan
         task = Task.FromString(await self._task(identifier))
-        workflow = await self._generated(generated_workflow(task.closure.compiled_task.template))
+        workflow = await self._ensure_workflow(generated_workflow(task.closure.compiled_task.template))
         await _register_once(self._register_launch_plan(generated, workflow, NamedEntityState.SYSTEM_GENERATED))
         return await self._launch_plan(generated.id) or b""
 
-    async def _generated(self, workflow: WorkflowCreateRequest) -> workflows.Stored:
-        """Return the generated workflow; register it if it is absent. Another release may generate it differently."""
+    async def _ensure_workflow(self, workflow: WorkflowCreateRequest) -> workflows.Stored:
+        """Return the generated workflow as it is stored, maybe by another release; register it if it is absent."""
         with suppress(NotFound):
             return await self._workflow(workflow.id)
         await _register_once(self._register_workflow(workflow, NamedEntityState.SYSTEM_GENERATED))

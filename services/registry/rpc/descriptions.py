@@ -10,8 +10,8 @@ from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import list_query
 from services.registry.rules.descriptions import check_filterable
+from services.registry.rules.errors import entry_not_found
 from services.registry.rules.lists import check_id_given
-from services.registry.rules.missing import entry_not_found
 from services.registry.rules.names import check_type_given
 from services.registry.store import descriptions as store
 

@@ -28,6 +28,7 @@ from flyteidl.admin.workflow_pb2 import Workflow
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier, identifier_text
+from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import (
     LAUNCH_PLAN_ACTIVATED,
     LAUNCH_PLAN_DEACTIVATED,
@@ -44,13 +45,13 @@ from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import list_query, names_page
-from services.registry.registration.project_checks import check_project_and_domain
+from services.registry.registration.projects import request_project
 from services.registry.rules import duplicates
 from services.registry.rules import launch_plans as rules
 from services.registry.rules.digests import launch_plan_digest
-from services.registry.rules.lists import check_id_given, check_launch_plan_names, check_project_domain_given
-from services.registry.rules.missing import not_found
-from services.registry.rules.schedules import NONE, SCHEDULED, effective, schedule_type
+from services.registry.rules.errors import not_found
+from services.registry.rules.lists import check_id_given, check_project_domain_given, check_project_or_domain_given
+from services.registry.rules.schedules import NONE, SCHEDULED, normalized_schedule, schedule_type
 from services.registry.store import launch_plans as store
 from services.registry.store import listings, names, schedules, workflows
 
@@ -82,7 +83,8 @@ class LaunchPlanHandlers:
         if workflow is None:
             raise not_found(ResourceType.WORKFLOW, spec.workflow_id)
         check_identifier(request.id if request.HasField("id") else None, ResourceType.LAUNCH_PLAN)
-        await check_project_and_domain(self._bus, request.id)
+        project = await request_project(self._bus, request.id)
+        check_active_with_domain(project, request.id.domain)
         await self.register(request, workflow, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return LaunchPlanCreateResponse()
 
@@ -90,7 +92,7 @@ class LaunchPlanHandlers:
         """Check and store a launch plan of `workflow`; `name_state` is for a new name. Raise as CreateLaunchPlan."""
         now = self._clock()
         interface = Workflow.FromString(workflow.message).closure.compiled_workflow.primary.template.interface
-        plan = await self._cpu_pool.run(rules.launch_plan, request.id, request.spec, interface, now)
+        plan = await self._cpu_pool.run(rules.checked_launch_plan, request.id, request.spec, interface, now)
         digest = await self._cpu_pool.run(launch_plan_digest, plan)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
@@ -119,7 +121,7 @@ class LaunchPlanHandlers:
 
     async def GetLaunchPlan(self, request: ObjectGetRequest, _call: Call) -> bytes:
         """Return a version, active or not; raise InvalidArgument, NotFound."""
-        identifier = _implied(request)
+        identifier = _with_implied_type(request)
         check_identifier(identifier, ResourceType.LAUNCH_PLAN)
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
@@ -141,7 +143,7 @@ class LaunchPlanHandlers:
 
     async def UpdateLaunchPlan(self, request: LaunchPlanUpdateRequest, _call: Call) -> LaunchPlanUpdateResponse:
         """Activate or deactivate a version; activation deactivates the other active version of the name."""
-        identifier = _implied(request)
+        identifier = _with_implied_type(request)
         if request.state == LaunchPlanState.INACTIVE:
             check_identifier(identifier, ResourceType.LAUNCH_PLAN)
             await self._deactivate(request.id)
@@ -166,7 +168,7 @@ class LaunchPlanHandlers:
                 await self._outbox.put(connection, LAUNCH_PLAN_DEACTIVATED, other)
             await store.set_state(connection, identifier, LaunchPlanState.ACTIVE, now)
             await schedules.deactivate(connection, identifier, now)
-            if schedule := effective(plan.spec.entity_metadata.schedule):
+            if schedule := normalized_schedule(plan.spec.entity_metadata.schedule):
                 await schedules.activate(connection, identifier, schedule, now)
             await self._outbox.put(connection, LAUNCH_PLAN_ACTIVATED, plan.id)
 
@@ -207,11 +209,11 @@ class LaunchPlanHandlers:
     async def ListLaunchPlanIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Return a page of names, of a project, a domain or both."""
         query = list_query(names.LAUNCH_PLAN_NAMES, "", request)
-        check_launch_plan_names(request.project, request.domain)  # last in this list
+        check_project_or_domain_given(request.project, request.domain)  # last in this list
         return await names_page(self._db, query, ResourceType.LAUNCH_PLAN, request)
 
 
-def _implied(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier | None:
+def _with_implied_type(request: ObjectGetRequest | LaunchPlanUpdateRequest) -> Identifier | None:
     """Return the id of a request with the resource type that the RPC implies; None when there is no id."""
     if not request.HasField("id"):
         return None

@@ -15,8 +15,8 @@ from flyteidl.admin.common_pb2 import (
 from services.kit.db.database import Database
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import list_query
+from services.registry.rules.errors import entry_not_found
 from services.registry.rules.lists import check_project_domain_given
-from services.registry.rules.missing import entry_not_found
 from services.registry.rules.names import (
     DEFAULT_FILTERS,
     check_has_metadata,

@@ -14,33 +14,35 @@ from flyteidl.core.compiler_pb2 import CompiledTask
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier
+from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import TASK_REGISTERED
 from services.kit.db.database import Database
-from services.kit.errors import ServiceError
+from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_receivable
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
+from services.registry.compiler import CompilationFailed, compile_task
 from services.registry.lists.pages import list_query, names_page
-from services.registry.registration.project_checks import task_resources
+from services.registry.registration.projects import request_project_and_attributes
 from services.registry.rules import duplicates
 from services.registry.rules.digests import task_digest
+from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_project_domain_given
-from services.registry.rules.missing import not_found
-from services.registry.rules.resources import PlatformLimits, limits_of
-from services.registry.rules.tasks import Whitelist, check_task, compiled_task, registered_task
+from services.registry.rules.resources import ResourceLimits, task_limits
+from services.registry.rules.tasks import Whitelist, check_task, registered_task
 from services.registry.store import descriptions, listings, names
 from services.registry.store import tasks as store
 
 
 @dataclass(frozen=True)
 class TaskPolicy:
-    """What the settings allow: task types by scope, and limits of resources."""
+    """What the settings allow: task types, and limits of resources where no attribute sets them."""
 
     whitelist: Whitelist
-    limits: PlatformLimits
+    limits: ResourceLimits
 
 
 class TaskHandlers:
@@ -71,10 +73,13 @@ class TaskHandlers:
             InvalidArgument: It is registered with another structure, or the request is invalid.
         """
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
-        attributes = await task_resources(self._bus, request.id)
-        limits = self._policy.limits if attributes is None else limits_of(attributes.limits, self._policy.limits)
+        response = await request_project_and_attributes(self._bus, request.id)
+        check_active_with_domain(response.project, request.id.domain)
+        limits = task_limits(response.attributes, self._policy.limits)
         spec = request.spec
-        compiled, digest = await self._cpu_pool.run(_compiled, request.id, spec, self._policy.whitelist, limits)
+        compiled, digest = await self._cpu_pool.run(
+            _check_and_compile, request.id, spec, self._policy.whitelist, limits
+        )
         async with self._db.read() as connection:
             stored = await store.get(connection, request.id)
         if stored is None:
@@ -124,13 +129,16 @@ class TaskHandlers:
         return await names_page(self._db, query, ResourceType.TASK, request)
 
 
-def _compiled(
-    task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: PlatformLimits
+def _check_and_compile(
+    task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: ResourceLimits
 ) -> tuple[CompiledTask, bytes]:
-    """Check and compile what is to be registered as `task`, and return it with its digest; raise InvalidArgument."""
+    """Return the compiled form of `spec`, to be registered as `task`, and its digest; raise InvalidArgument."""
     check_task(task, spec, whitelist, limits)
     spec.template.id.CopyFrom(task)
-    compiled = compiled_task(spec.template)
+    try:
+        compiled = compile_task(spec.template)
+    except CompilationFailed as error:
+        raise InvalidArgument(f"task failed compilation with {error}") from error
     return compiled, task_digest(compiled)
 
 

@@ -23,9 +23,10 @@ from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_identifier
+from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import WORKFLOW_REGISTERED
 from services.kit.db.database import Database
-from services.kit.errors import InvalidArgument, NotFound
+from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_receivable
@@ -35,29 +36,29 @@ from services.kit.rpc.table import Call
 from services.registry.compiler import Requirements
 from services.registry.lists.pages import list_query, names_page
 from services.registry.registration.closures import ClosureStore, closure_bytes
-from services.registry.registration.project_checks import check_project_and_domain
+from services.registry.registration.projects import request_project
 from services.registry.rules import duplicates
 from services.registry.rules.digests import workflow_digest
+from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_project_domain_given
-from services.registry.rules.missing import not_found
 from services.registry.rules.workflows import (
-    Limits,
+    WorkflowLimits,
     check_nodes,
     check_size,
     check_spec,
-    compiled_workflow,
-    light_workflow,
-    needed_by,
+    compile_spec,
+    listed_workflow,
+    requirements_of,
     uncompilable,
 )
 from services.registry.store import descriptions, launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
 
 
-class _Built(NamedTuple):
-    """A compiled workflow, the content of its object and its digest."""
+class _Compiled(NamedTuple):
+    """A compiled workflow, its closure as the object store has it, and its digest."""
 
-    compiled: CompiledWorkflowClosure
+    workflow: CompiledWorkflowClosure
     closure: bytes
     digest: bytes
 
@@ -73,7 +74,7 @@ class WorkflowHandlers:
         cpu_pool: CpuPool,
         closures: ClosureStore,
         *,
-        limits: Limits,
+        limits: WorkflowLimits,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
@@ -92,7 +93,8 @@ class WorkflowHandlers:
             InvalidArgument: It is registered with another structure, or the request is invalid.
         """
         check_identifier(request.id if request.HasField("id") else None, ResourceType.WORKFLOW)
-        await check_project_and_domain(self._bus, request.id)
+        project = await request_project(self._bus, request.id)
+        check_active_with_domain(project, request.id.domain)
         check_spec(request.spec)
         await self.register(request, NamedEntityState.NAMED_ENTITY_ACTIVE)
         return WorkflowCreateResponse()
@@ -108,42 +110,42 @@ class WorkflowHandlers:
         if stored is not None and stored.request_digest == request_digest:
             raise duplicates.identical_workflow(identifier)
         check_nodes(identifier, request.spec, self._limits)
-        built = await self._build(request)
-        check_size(len(built.closure), self._limits)
+        compiled = await self._compile(request)
+        check_size(len(compiled.closure), self._limits)
         if stored is None:
-            light = light_workflow(identifier, request.spec)
-            check_receivable("workflow interface", light.ByteSize())
-            uri = await self._closures.put(identifier, built.digest, built.closure)
-            new = store.New(light, built.digest, request_digest, uri, len(built.closure), name_state)
+            listed = listed_workflow(identifier, request.spec)
+            check_receivable("workflow interface", listed.ByteSize())
+            uri = await self._closures.put(identifier, compiled.digest, compiled.closure)
+            new = store.New(listed, compiled.digest, request_digest, uri, len(compiled.closure), name_state)
             stored = await self._insert(request, new)
         if stored is not None:
-            await self._refuse(built, stored)
+            raise await self._duplicate(compiled, stored)
 
     async def _insert(self, request: WorkflowCreateRequest, new: store.New) -> store.Stored | None:
         """Insert a workflow; return the existing one if a concurrent call was first."""
         now = self._clock()
-        new.light.closure.created_at.FromDatetime(now)
+        new.listed.closure.created_at.FromDatetime(now)
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, request.id)
             if request.spec.HasField("description"):
-                await descriptions.insert(connection, new.light.id, request.spec.description, now)
-            await self._outbox.put(connection, WORKFLOW_REGISTERED, new.light.id)
+                await descriptions.insert(connection, new.listed.id, request.spec.description, now)
+            await self._outbox.put(connection, WORKFLOW_REGISTERED, new.listed.id)
         return None
 
-    async def _refuse(self, built: _Built, stored: store.Stored) -> None:
-        """Raise the error of registering a version that is `stored` (registry.md#registering-a-workflow-twice)."""
-        identifier = built.compiled.primary.template.id
-        if stored.digest == built.digest:
-            raise duplicates.identical_workflow(identifier)
+    async def _duplicate(self, compiled: _Compiled, stored: store.Stored) -> ServiceError:
+        """Return the error of registering a version that is `stored` (registry.md#registering-a-workflow-twice)."""
+        identifier = compiled.workflow.primary.template.id
+        if stored.digest == compiled.digest:
+            return duplicates.identical_workflow(identifier)
         existing = WorkflowClosure.FromString(await self._closures.get(stored.uri)).compiled_workflow
-        raise await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, built.compiled)
+        return await self._cpu_pool.run(duplicates.different_workflow, identifier, existing, compiled.workflow)
 
-    async def _build(self, request: WorkflowCreateRequest) -> _Built:
+    async def _compile(self, request: WorkflowCreateRequest) -> _Compiled:
         """Read what the workflow refers to and compile it; raise InvalidArgument, also when a dependency is missing."""
         spec = request.spec
         try:
-            needed = await self._cpu_pool.run(needed_by, spec)
+            needed = await self._cpu_pool.run(requirements_of, spec)
             async with self._db.read() as connection:
                 task_messages = await tasks.get_all(connection, needed.tasks)
                 plan_messages = await launch_plans.get_all(connection, needed.launch_plans)
@@ -151,7 +153,7 @@ class WorkflowHandlers:
                 _all(ResourceType.TASK, needed.tasks, task_messages),
                 _all(ResourceType.LAUNCH_PLAN, needed.launch_plans, plan_messages),
             )
-            return await self._cpu_pool.run(_built, spec, needed, *library)
+            return await self._cpu_pool.run(_compile_and_digest, spec, needed, *library)
         except (InvalidArgument, NotFound) as error:
             raise uncompilable(request.id, error) from error
 
@@ -191,9 +193,11 @@ class WorkflowHandlers:
         return await names_page(self._db, query, ResourceType.WORKFLOW, request)
 
 
-def _built(spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]) -> _Built:
-    compiled = compiled_workflow(spec, needed, tasks, launch_plans)
-    return _Built(compiled, closure_bytes(compiled), workflow_digest(compiled))
+def _compile_and_digest(
+    spec: WorkflowSpec, needed: Requirements, tasks: list[bytes], launch_plans: list[bytes]
+) -> _Compiled:
+    workflow = compile_spec(spec, needed, tasks, launch_plans)
+    return _Compiled(workflow, closure_bytes(workflow), workflow_digest(workflow))
 
 
 def _all(

@@ -47,7 +47,7 @@ def generated_workflow(task: TaskTemplate) -> WorkflowCreateRequest:
 def generated_launch_plan(task: Identifier) -> LaunchPlanCreateRequest:
     """Return the registration of the launch plan for the generated workflow of `task`.
 
-    Its workflow id contains the bare task name, as clients expect; the workflow itself has the name of the launch plan.
+    Its workflow id has the name of the task, as clients expect; the workflow itself has the name of the launch plan.
     Defaults are completed as for every launch plan (registry.md#expected-inputs).
     """
     spec = LaunchPlanSpec(workflow_id=_identifier(task, ResourceType.WORKFLOW, task.name))

@@ -28,7 +28,9 @@ Variables = Mapping[str, Variable]
 MAX_STEPS = 1_000_000
 
 
-def launch_plan(identifier: Identifier, spec: LaunchPlanSpec, interface: TypedInterface, now: datetime) -> LaunchPlan:
+def checked_launch_plan(
+    identifier: Identifier, spec: LaunchPlanSpec, interface: TypedInterface, now: datetime
+) -> LaunchPlan:
     """Check `spec`, whose workflow has `interface`, and return its launch plan; raise InvalidArgument.
 
     The default inputs of the launch plan are all inputs that are free, required ones included, as clients expect to

@@ -20,7 +20,7 @@ def check_id_given(identifier: NamedEntityIdentifier | None) -> None:
     check_project_domain_given(identifier.project, identifier.domain)
 
 
-def check_launch_plan_names(project: str, domain: str) -> None:
+def check_project_or_domain_given(project: str, domain: str) -> None:
     """Raise InvalidArgument unless a project or a domain is given: ListLaunchPlanIds needs only one of them."""
     if not project and not domain:
         raise InvalidArgument("missing and/or invalid parameters: filters")

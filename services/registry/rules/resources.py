@@ -1,14 +1,14 @@
-"""Checks of a task's resource requests and limits, also against the limits of the platform.
+"""Checks of the resource requests and limits of a task's containers, also against the limits for tasks.
 
-See registry.md#task-resource-limits. Quantities are compared exactly, and a limit without a request is compared with
-the platform's, too; flyteadmin rounds up to whole numbers and checks requests only.
+See registry.md#task-resource-limits. Quantities are compared exactly, and a container's limit without a request is
+compared with the limit for tasks, too; flyteadmin rounds up to whole numbers and checks requests only.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from flyteidl.admin.matchable_resource_pb2 import TaskResourceSpec
+from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration, TaskResourceSpec
 from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
@@ -29,7 +29,7 @@ class Entry:
     value: str
 
 
-class PlatformLimits:
+class ResourceLimits:
     """The most that a task may request of each resource, as Kubernetes quantities; empty or zero is no limit."""
 
     def __init__(self, quantities: Mapping[Resources.ResourceName, str]) -> None:
@@ -42,28 +42,41 @@ class PlatformLimits:
         return self._limits.get(resource)
 
 
-def limits_of(attributes: TaskResourceSpec, platform: PlatformLimits) -> PlatformLimits:
-    """Return the limits that attributes set; they replace all limits of the platform.
+def task_limits(matching: Iterable[MatchableAttributesConfiguration], platform: ResourceLimits) -> ResourceLimits:
+    """Return the limits for a task (projects.md#use-of-attributes).
+
+    Args:
+        matching: The attributes that match the task's project-domain, most specific first.
+        platform: The limits of the settings, for a task to which no limits of attributes apply.
+    """
+    for configuration in matching:
+        if configuration.attributes.HasField("task_resource_attributes"):
+            return limits_of(configuration.attributes.task_resource_attributes.limits, platform)
+    return platform
+
+
+def limits_of(limits: TaskResourceSpec, platform: ResourceLimits) -> ResourceLimits:
+    """Return the `limits` that an attribute sets; they replace all limits of the platform.
 
     Where one cannot be parsed, which earlier releases allowed, the platform's applies.
     """
     quantities = {
-        Resources.CPU: attributes.cpu,
-        Resources.GPU: attributes.gpu,
-        Resources.MEMORY: attributes.memory,
-        Resources.EPHEMERAL_STORAGE: attributes.ephemeral_storage,
+        Resources.CPU: limits.cpu,
+        Resources.GPU: limits.gpu,
+        Resources.MEMORY: limits.memory,
+        Resources.EPHEMERAL_STORAGE: limits.ephemeral_storage,
     }
     readable = {resource: value for resource, value in quantities.items() if not value or is_amount(value)}
     unreadable = quantities.keys() - readable
     of_platform = {resource: limit.value for resource in unreadable if (limit := platform.of(resource))}
-    return PlatformLimits(readable | of_platform)
+    return ResourceLimits(readable | of_platform)
 
 
 def check_resources(
-    task: Identifier, requests: Iterable[Entry], limits: Iterable[Entry], platform: PlatformLimits
+    task: Identifier, requests: Iterable[Entry], container_limits: Iterable[Entry], limits: ResourceLimits
 ) -> None:
-    """Raise InvalidArgument unless a container of `task` may have these requests and limits."""
-    requested, limited = _amounts(task, requests), _amounts(task, limits)
+    """Raise InvalidArgument unless a container of `task` may have these requests and limits within `limits`."""
+    requested, limited = _amounts(task, requests), _amounts(task, container_limits)
     for resource in CHECKED:
         request, limit = requested.get(resource), limited.get(resource)
         if resource == GPU:
@@ -73,11 +86,11 @@ def check_resources(
                 f"Requested {_name(resource)} default [{request.value}] is greater than the limit [{limit.value}]. "
                 "Please fix your configuration"
             )
-        ceiling = platform.of(resource)
-        if ceiling and limit and _size(limit) > _size(ceiling):
-            raise _above(ceiling, limit, "limit")
-        if ceiling and request and _size(request) > _size(ceiling):
-            raise _above(ceiling, request, "default")
+        most = limits.of(resource)
+        if most and limit and _size(limit) > _size(most):
+            raise _above(most, limit, "limit")
+        if most and request and _size(request) > _size(most):
+            raise _above(most, request, "default")
 
 
 def _amounts(task: Identifier, entries: Iterable[Entry]) -> dict[Resources.ResourceName, Entry]:
@@ -112,10 +125,10 @@ def _check_gpu(request: Entry | None, limit: Entry | None) -> None:
         )
 
 
-def _above(ceiling: Entry, entry: Entry, what: str) -> InvalidArgument:
+def _above(most: Entry, entry: Entry, what: str) -> InvalidArgument:
     return InvalidArgument(
         f"Requested {_name(entry.resource)} {what} [{entry.value}] is greater than current limit set in the platform "
-        f"configuration [{ceiling.value}]. Please contact Flyte Admins to change these limits or consult the "
+        f"configuration [{most.value}]. Please contact Flyte Admins to change these limits or consult the "
         "configuration"
     )
 

@@ -34,7 +34,7 @@ def schedule_type(schedule: Schedule) -> str:
     return RATE if schedule.HasField("rate") else NONE
 
 
-def effective(schedule: Schedule) -> Schedule | None:
+def normalized_schedule(schedule: Schedule) -> Schedule | None:
     """Return the cron_schedule or rate of an active launch plan; None for an empty schedule.
 
     The deprecated cron_expression means the same as cron_schedule.schedule (registry.md#schedules-of-launch-plans).

@@ -1,7 +1,6 @@
 """Checks of tasks, in the order of registry.md#createtask-steps, and what is stored of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from flyteidl.admin.task_pb2 import Task, TaskSpec
@@ -12,9 +11,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from services.contracts.identifiers import MAX_FIELD_BYTES
 from services.kit.errors import InvalidArgument
-from services.registry.compiler import CompilationFailed, compile_task
 from services.registry.compiler.pods import NotAPodSpec, container_names
-from services.registry.rules.resources import Entry, PlatformLimits, check_resources
+from services.registry.config import WhitelistScope
+from services.registry.rules.resources import Entry, ResourceLimits, check_resources
 
 # By their names in Kubernetes pods; vendors' names of GPUs are unknown and not checked.
 _POD_RESOURCES = {
@@ -26,24 +25,12 @@ _POD_RESOURCES = {
 }
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Where a task type on the whitelist may be used; empty is any (registry.md#task-type-whitelist)."""
-
-    project: str = ""
-    domain: str = ""
-
-    def covers(self, project: str, domain: str) -> bool:
-        """Return whether a task of this project and domain is allowed; a domain without a project restricts nothing."""
-        return not self.project or (self.project == project and self.domain in ("", domain))
+Whitelist = Mapping[str, Sequence[WhitelistScope]]
+"""Where a task type may be used, by type (registry.md#task-type-whitelist); one without an entry, everywhere."""
 
 
-Whitelist = Mapping[str, Sequence[Scope]]
-"""Scopes by task type; a type without an entry may be used everywhere."""
-
-
-def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, platform: PlatformLimits) -> None:
-    """Raise InvalidArgument unless `spec` may be registered as `task`."""
+def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, limits: ResourceLimits) -> None:
+    """Raise InvalidArgument unless `spec` may be registered as `task`, with resources within `limits`."""
     if spec is None or not spec.HasField("template"):
         raise InvalidArgument("missing spec")
     template = spec.template
@@ -52,7 +39,7 @@ def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, pl
     if len(template.type.encode()) > MAX_FIELD_BYTES:  # it is part of indexes, as the parts of an id are
         raise InvalidArgument(f"size of type exceeded length {MAX_FIELD_BYTES}")
     scopes = whitelist.get(template.type, ())
-    if scopes and not any(scope.covers(task.project, task.domain) for scope in scopes):
+    if scopes and not any(_covers(scope, task) for scope in scopes):
         raise InvalidArgument("task type must be whitelisted before use")
     if not template.HasField("metadata"):
         raise InvalidArgument("missing metadata")
@@ -60,15 +47,7 @@ def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, pl
         raise InvalidArgument("missing runtime version")
     if not template.HasField("interface"):
         raise InvalidArgument("missing typed interface")
-    _check_target(task, template, platform)
-
-
-def compiled_task(template: TaskTemplate) -> CompiledTask:
-    """Return the compiled form of `template`; raise InvalidArgument with all errors."""
-    try:
-        return compile_task(template)
-    except CompilationFailed as error:
-        raise InvalidArgument(f"task failed compilation with {error}") from error
+    _check_target(task, template, limits)
 
 
 def registered_task(compiled: CompiledTask, short_description: str, now: datetime) -> Task:
@@ -80,18 +59,23 @@ def registered_task(compiled: CompiledTask, short_description: str, now: datetim
     return task
 
 
-def _check_target(task: Identifier, template: TaskTemplate, platform: PlatformLimits) -> None:
+def _covers(scope: WhitelistScope, task: Identifier) -> bool:
+    # A domain without a project restricts nothing.
+    return not scope.project or (scope.project == task.project and scope.domain in ("", task.domain))
+
+
+def _check_target(task: Identifier, template: TaskTemplate, limits: ResourceLimits) -> None:
     target = template.WhichOneof("target")
     if target == "container":
         if not template.container.image:
             raise InvalidArgument("missing image")
-        container = template.container.resources
-        check_resources(task, _entries(container.requests), _entries(container.limits), platform)
+        resources = template.container.resources
+        check_resources(task, _entries(resources.requests), _entries(resources.limits), limits)
     elif target == "k8s_pod":
         if not template.k8s_pod.HasField("pod_spec"):
             raise InvalidArgument("pod tasks should specify their target as a K8sPod with a defined pod spec")
-        for resources in _pod_resources(template.k8s_pod.pod_spec):
-            check_resources(task, _pod_entries(resources, "requests"), _pod_entries(resources, "limits"), platform)
+        for in_pod in _pod_resources(template.k8s_pod.pod_spec):
+            check_resources(task, _pod_entries(in_pod, "requests"), _pod_entries(in_pod, "limits"), limits)
 
 
 def _entries(entries: Iterable[Resources.ResourceEntry]) -> list[Entry]:

@@ -15,7 +15,7 @@ from services.registry.compiler import CompilationFailed, Requirements, compile_
 
 
 @dataclass(frozen=True)
-class Limits:
+class WorkflowLimits:
     """The most nodes of a workflow and the most bytes of its compiled form; 0 is no limit."""
 
     nodes: int
@@ -28,7 +28,7 @@ def check_spec(spec: WorkflowSpec | None) -> None:
         raise InvalidArgument("missing spec")
 
 
-def needed_by(spec: WorkflowSpec) -> Requirements:
+def requirements_of(spec: WorkflowSpec) -> Requirements:
     """Return what `spec` requires to be registered; raise InvalidArgument."""
     try:
         return requirements(spec.template, spec.sub_workflows)
@@ -36,14 +36,14 @@ def needed_by(spec: WorkflowSpec) -> Requirements:
         raise InvalidArgument(f"failed to get workflow requirements with err {error}") from error
 
 
-def compiled_workflow(
+def compile_spec(
     spec: WorkflowSpec, needed: Requirements, tasks: Iterable[bytes], launch_plans: Iterable[bytes]
 ) -> CompiledWorkflowClosure:
     """Return the compiled form of `spec` with what it needs; raise InvalidArgument with all errors.
 
     Args:
         spec: The workflow, with its sub-workflows.
-        needed: What `needed_by` returned.
+        needed: What `requirements_of` returned.
         tasks: The serialized admin.Task of each task of `needed`.
         launch_plans: The serialized admin.LaunchPlan of each launch plan of `needed`.
     """
@@ -66,13 +66,13 @@ def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
     return InvalidArgument(f"failed to compile workflow for [{identifier_text(workflow)}] with err: {error.message}")
 
 
-def check_size(size: int, limits: Limits) -> None:
+def check_size(size: int, limits: WorkflowLimits) -> None:
     """Raise InvalidArgument unless a compiled workflow of `size` bytes is within `limits`."""
     if limits.closure_bytes and size > limits.closure_bytes:
         raise InvalidArgument(f"Workflow closure size exceeds max limit [{limits.closure_bytes} bytes]")
 
 
-def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> None:
+def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: WorkflowLimits) -> None:
     """Raise InvalidArgument when there are more nodes than `limits` allow.
 
     Checked before compilation, which takes seconds for a workflow that is far too large.
@@ -84,7 +84,7 @@ def check_nodes(workflow: Identifier, spec: WorkflowSpec, limits: Limits) -> Non
         )
 
 
-def light_workflow(workflow: Identifier, spec: WorkflowSpec) -> Workflow:
+def listed_workflow(workflow: Identifier, spec: WorkflowSpec) -> Workflow:
     """Return what lists contain of a new workflow, without the time of its registration (registry.md#stored-workflow).
 
     Its closure has the interface only, as the client sent it; an absent one becomes empty.
@@ -92,6 +92,6 @@ def light_workflow(workflow: Identifier, spec: WorkflowSpec) -> Workflow:
     key = Identifier()
     key.CopyFrom(workflow)
     key.ClearField("org")
-    light = Workflow(id=key, short_description=spec.description.short_description)
-    light.closure.compiled_workflow.primary.template.interface.CopyFrom(spec.template.interface)
-    return light
+    listed = Workflow(id=key, short_description=spec.description.short_description)
+    listed.closure.compiled_workflow.primary.template.interface.CopyFrom(spec.template.interface)
+    return listed

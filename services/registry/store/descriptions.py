@@ -40,7 +40,7 @@ def _listing(prefix: str, code: str, fields: Iterable[str]) -> Listing:
     """Return a list whose filters may name those of `fields` that descriptions have (lists.md#description-lists)."""
     columns = {field: _COLUMNS[field] for field in fields if field in _COLUMNS}
     newest_first = (table.c.created_at.desc(), table.c.id.desc())
-    return Listing(prefix, Entity(code, columns), table.c.id, unsorted=newest_first, sort_keys=_COLUMNS)
+    return Listing(prefix, Entity(code, columns), tie_break=table.c.id, unsorted=newest_first, sort_keys=_COLUMNS)
 
 
 _LISTINGS = {

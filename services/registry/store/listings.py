@@ -82,14 +82,14 @@ _ITS_WORKFLOW = Entity(
     {**_WORKFLOW_COLUMNS, **{part: Column(launch_plans.c[f"workflow_{part}"]) for part in WORKFLOW_KEY}},
 )
 
-TASKS = Listing("task", _TASK, tasks.c.id, unsorted=_newest_first(tasks), sort_keys=_TASK_COLUMNS)
+TASKS = Listing("task", _TASK, tie_break=tasks.c.id, unsorted=_newest_first(tasks), sort_keys=_TASK_COLUMNS)
 WORKFLOWS = Listing(
-    "workflow", _WORKFLOW, workflows.c.id, unsorted=_newest_first(workflows), sort_keys=_WORKFLOW_COLUMNS
+    "workflow", _WORKFLOW, tie_break=workflows.c.id, unsorted=_newest_first(workflows), sort_keys=_WORKFLOW_COLUMNS
 )
 LAUNCH_PLANS = Listing(
     "launch_plan",
     _LAUNCH_PLAN,
-    launch_plans.c.id,
+    tie_break=launch_plans.c.id,
     joined={"workflow": _ITS_WORKFLOW},
     unsorted=_newest_first(launch_plans),
 )

@@ -50,7 +50,7 @@ _SORT_KEYS = {**_FULL_NAME, "created_at": Column(named_entities.c.created_at, Ki
 NAMED_ENTITIES = Listing(
     "entities",
     Entity("nen", _NAME),
-    named_entities.c.name,
+    tie_break=named_entities.c.name,
     joined={_OF_NAMES: _METADATA},
     unsorted=_BY_NAME,
     sort_keys=_SORT_KEYS,
@@ -68,7 +68,7 @@ def _of_versions(listing: Listing, resource_type: ResourceType) -> Listing:
     return Listing(
         listing.prefix,
         Entity(listing.primary.code, {**listing.primary.columns, **own}),
-        named_entities.c.name,
+        tie_break=named_entities.c.name,
         joined={**listing.joined, _OF_NAMES: _METADATA},
         unsorted=_BY_NAME,
         sort_keys=_SORT_KEYS,

@@ -20,7 +20,7 @@ WORKFLOW_KEY = ("project", "domain", "name", "version")
 class VersionPage:
     """A page of `columns` of a table of versions.
 
-    `scope` has the values of columns that all rows of the list have, such as the project; an empty value is any.
+    `scope` is the scope of the list: values by column, such as the project; an empty value is any.
     """
 
     table: Table

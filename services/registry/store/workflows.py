@@ -41,7 +41,7 @@ class Stored:
 class New:
     """A workflow to register."""
 
-    light: Workflow  # of its closure only the interface
+    listed: Workflow  # of its closure only the interface
     digest: bytes
     request_digest: bytes
     uri: str
@@ -51,16 +51,16 @@ class New:
 
 async def insert(connection: Connection, workflow: New, now: datetime) -> bool:
     """Insert `workflow` and return whether it is new; leave an existing version unchanged."""
-    row = key_of(workflow.light.id) | {
+    row = key_of(workflow.listed.id) | {
         "now": now,
         "resource_type": ResourceType.WORKFLOW,
         "name_state": workflow.name_state,
-        "short_description": workflow.light.short_description,
+        "short_description": workflow.listed.short_description,
         "digest": workflow.digest,
         "request_digest": workflow.request_digest,
         "uri": workflow.uri,
         "size": workflow.size,
-        "message": workflow.light.SerializeToString(),
+        "message": workflow.listed.SerializeToString(),
     }
     cursor = await connection.execute(_INSERT, row, binary=True)
     return await cursor.fetchone() is not None

@@ -14,7 +14,6 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc.status_pb2 import Status
 
 from services.contracts.event_batches import (
-    EVENT_REFUSED,
     LOG_DURABLE,
     STREAM_NAME,
     VERDICTS_STREAM_NAME,
@@ -22,6 +21,7 @@ from services.contracts.event_batches import (
     durable_of,
     encode_batch,
 )
+from services.contracts.executions import EVENT_REFUSED
 from services.events.consumers.refusals import DURABLE as REFUSALS
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of

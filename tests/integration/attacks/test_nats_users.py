@@ -213,7 +213,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
 
     # In the hardest order: readers of a stream come before its owner.
     await buses["events"].ensure(announcements_of("executions"), own=False)
-    await buses["events"].consume(announcements_of("executions"), event_batches.EVENT_REFUSED.subject, REFUSALS, take)
+    await buses["events"].consume(announcements_of("executions"), executions.EVENT_REFUSED.subject, REFUSALS, take)
     await buses["executions"].ensure(STREAM, own=False)
     lane = event_batches.subject_of(0)
     await buses["executions"].consume(STREAM, lane, event_batches.durable_of(0), take)
@@ -232,7 +232,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     log = await ensure_streams(buses["events"])
     await buses["events"].append(lane, b"batch", "batch")
     assert await buses["events"].oldest(BATCHES_STREAM) is not None
-    await until(lambda: sorted(seen) == sorted([lane, event_batches.EVENT_REFUSED.subject]))
+    await until(lambda: sorted(seen) == sorted([lane, executions.EVENT_REFUSED.subject]))
     batches = await log.fetch(10)
     await log.done(batches)
     received: list[bytes] = []

@@ -12,11 +12,11 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from nats.js.api import RetentionPolicy, StreamConfig
 
 from services.contracts.event_batches import SUBJECTS, parse_verdict, subject_of, verdict
-from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.consumers import log_writer
 from services.events.consumers.log_writer import LAG, LogWriter
 from services.events.ingest.streams import BATCHES_STREAM, ensure_streams, renew_batches_stream
 from services.events.jobs.verdict_backfill import VerdictBackfill
+from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
 from services.kit.messaging import streams

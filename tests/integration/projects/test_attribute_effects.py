@@ -34,7 +34,7 @@ from flyteidl.core.security_pb2 import Identity, SecurityContext
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.json_format import MessageToDict
 
-from services.contracts.attributes import GET_PROJECT_AND_ATTRIBUTES
+from services.contracts.projects import GET_PROJECT_AND_ATTRIBUTES
 from services.executions.config import Settings
 from services.executions.engine.inputs import EngineInputs, engine_inputs, platform_resources
 from services.executions.launching.projects import Projects

@@ -22,8 +22,8 @@ from flyteidl.core.security_pb2 import Identity, SecurityContext
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.empty_pb2 import Empty
 
-from services.contracts.attributes import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED, GET_PROJECT_AND_ATTRIBUTES
 from services.contracts.executions import GET_DEFAULT_CONFIG
+from services.contracts.projects import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED, GET_PROJECT_AND_ATTRIBUTES
 from services.kit.errors import NotFound
 from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.outbox import announcements_of

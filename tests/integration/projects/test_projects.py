@@ -8,12 +8,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from flyteidl.admin.common_pb2 import Labels, ObjectGetRequest, Sort
+from flyteidl.admin.common_pb2 import Labels, ObjectGetRequest
 from flyteidl.admin.project_pb2 import (
     GetDomainRequest,
-    InactiveProject,
     Project,
     ProjectGetRequest,
     ProjectListRequest,
@@ -21,19 +18,16 @@ from flyteidl.admin.project_pb2 import (
 )
 from flyteidl.admin.version_pb2 import GetVersionRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
-from sqlalchemy import create_engine
 
-from services.contracts.projects import GET_PROJECT, PROJECT_REGISTERED, PROJECT_UPDATED, check_registered
 from services.kit.db.database import Database
-from services.kit.errors import InvalidArgument, NotFound
-from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.bus import Bus
 from services.kit.process import service as process
 from services.kit.process.build import running
 from services.projects.app import build
 from services.projects.config import Settings
-from services.projects.store.tables import metadata
 from tests.support.parts import Parts, Served, service
+from tests.support.projects import register
+from tests.support.refusals import code_of
 
 DOMAINS = ["development", "staging", "production"]
 
@@ -63,31 +57,12 @@ async def replica(settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-async def register(admin: AdminServiceStub, identifier: str, **fields: Any) -> Project:
-    project = Project(**{"id": identifier, "name": identifier, **fields})
-    await admin.RegisterProject(ProjectRegisterRequest(project=project))
-    return project
-
-
 async def refused(call: Awaitable[object], code: grpc.StatusCode, message: str | None = None) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
     assert error.value.code() is code
     assert message is None or error.value.details() == message
     return error.value
-
-
-async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return error.code()
-    return grpc.StatusCode.OK
-
-
-async def ids(admin: AdminServiceStub, **request: Any) -> list[str]:
-    response = await admin.ListProjects(ProjectListRequest(**request))
-    return [project.id for project in response.projects]
 
 
 class TestRegister:
@@ -142,7 +117,8 @@ class TestUpdate:
         await admin.UpdateProject(Project(id="updated", name="foobar", description="d"))
         project = await admin.GetProject(ProjectGetRequest(id="updated"))
         assert (project.name, project.description, dict(project.labels.values)) == ("foobar", "d", {"a": "b"})
-        assert await ids(admin, filters="eq(name,foobar)") == ["updated"]
+        found = await admin.ListProjects(ProjectListRequest(filters="eq(name,foobar)"))
+        assert [project.id for project in found.projects] == ["updated"]
 
     async def test_empty_labels_clear_them(self, admin: AdminServiceStub) -> None:
         await register(admin, "cleared", labels=Labels(values={"a": "b"}))
@@ -228,97 +204,6 @@ class TestGet:
         await refused(admin.GetProject(ProjectGetRequest()), grpc.StatusCode.INVALID_ARGUMENT, "missing project_id")
 
 
-@pytest.fixture(scope="module")
-async def shelf(admin: AdminServiceStub) -> None:
-    for number, state in enumerate((0, 1, 2, 3, 0)):
-        await register(admin, f"shelf-{number}", name=f"Shelf {9 - number}", state=state)
-
-
-@pytest.mark.usefixtures("shelf")
-class TestList:
-    async def test_only_archived_projects_are_hidden(self, admin: AdminServiceStub) -> None:
-        found = [name for name in await ids(admin) if name.startswith("shelf-")]
-        assert found == ["shelf-0", "shelf-2", "shelf-3", "shelf-4"]
-
-    @pytest.mark.parametrize(
-        ("filters", "expected"),
-        [
-            ("eq(identifier,shelf-1)", ["shelf-1"]),
-            ("eq(project.identifier,shelf-1)", ["shelf-1"]),
-            ("contains(identifier,shelf-)+eq(state,1)", ["shelf-1"]),
-            ("contains(identifier,shelf-)+ne(state,1)", ["shelf-0", "shelf-2", "shelf-3", "shelf-4"]),
-            ("contains(identifier,shelf-)+value_in(state,1;2)", ["shelf-1", "shelf-2"]),
-            ("contains(name,Shelf 9)", ["shelf-0"]),
-            ("contains(identifier,shelf-)+eq(description,nothing)", []),
-            ("contains(identifier,shelf-)+gt(created_at,2020-01-01T00:00:00Z)", [f"shelf-{n}" for n in range(5)]),
-            ("contains(identifier,shelf-)+gt(deleted_at,2020-01-01T00:00:00Z)", []),
-        ],
-    )
-    async def test_filter_decides_alone_archived_ones_included(
-        self, admin: AdminServiceStub, filters: str, expected: list[str]
-    ) -> None:
-        assert await ids(admin, filters=filters) == expected
-
-    @pytest.mark.parametrize("key", ["id", "created_at", "updated_at", "identifier"])
-    async def test_sort_key_orders_the_list(self, admin: AdminServiceStub, key: str) -> None:
-        expected = [f"shelf-{number}" for number in range(5)]
-        chosen = {"filters": "contains(identifier,shelf-)"}
-        ascending = Sort(key=key, direction=Sort.ASCENDING)
-        assert await ids(admin, sort_by=ascending, **chosen) == expected
-        assert await ids(admin, sort_by=Sort(key=key), **chosen) == expected[::-1]
-
-    @pytest.mark.parametrize("key", ["name", "description", "labels", "state", "deleted_at"])
-    async def test_list_is_sorted_by_every_column_of_flyteadmin(self, admin: AdminServiceStub, key: str) -> None:
-        chosen = {"filters": "contains(identifier,shelf-)"}
-        assert len(await ids(admin, sort_by=Sort(key=key), **chosen)) == 5
-
-    async def test_pages_join_to_the_whole_and_a_full_last_page_is_followed_by_an_empty_one(
-        self, admin: AdminServiceStub
-    ) -> None:
-        request = ProjectListRequest(limit=2, filters="contains(identifier,shelf-)+value_in(state,0;1;2)")
-        pages, tokens = [], []
-        while True:
-            response = await admin.ListProjects(request)
-            pages.append([project.id for project in response.projects])
-            tokens.append(response.token)
-            if not response.token:
-                break
-            request.token = response.token
-        assert pages == [["shelf-0", "shelf-1"], ["shelf-2", "shelf-4"], []]
-        assert tokens == ["2", "4", ""]
-
-    async def test_without_a_limit_everything_is_on_one_page(self, admin: AdminServiceStub) -> None:
-        response = await admin.ListProjects(ProjectListRequest(filters="contains(identifier,shelf-)"))
-        assert (len(response.projects), response.token) == (5, "")
-        nothing = await admin.ListProjects(ProjectListRequest(filters="eq(identifier,unknown)"))
-        assert (len(nothing.projects), nothing.token) == (0, "")
-
-    @pytest.mark.parametrize(
-        ("fields", "message"),
-        [
-            ({"filters": "nonsense"}, "invalid value for filters"),
-            ({"filters": "eq(task.name,a)"}, "'t' entity is not allowed in filters"),
-            ({"filters": "eq(domain,a)"}, "'p.domain' is invalid filter"),
-            ({"filters": "like(name,a)"}, "unrecognized filter function: like"),
-            ({"sort_by": Sort(key="domain")}, "invalid sort key 'domain'"),
-            ({"sort_by": Sort()}, "invalid sort key ''"),
-            ({"token": "-1"}, "invalid pagination token -1 for ListProjects"),
-            ({"token": "a"}, "invalid pagination token a for ListProjects"),
-            ({"filters": "nonsense", "sort_by": Sort(), "token": "a"}, "invalid value for filters"),
-            ({"sort_by": Sort(), "token": "a"}, "invalid sort key ''"),
-        ],
-    )
-    async def test_wrong_list_request_is_refused_in_the_order_of_flyteadmin(
-        self, admin: AdminServiceStub, fields: dict[str, Any], message: str
-    ) -> None:
-        await refused(admin.ListProjects(ProjectListRequest(**fields)), grpc.StatusCode.INVALID_ARGUMENT, message)
-
-    async def test_state_that_is_no_number_is_invalid_argument(self, admin: AdminServiceStub) -> None:
-        await refused(
-            admin.ListProjects(ProjectListRequest(filters="eq(state,ACTIVE)")), grpc.StatusCode.INVALID_ARGUMENT
-        )
-
-
 class TestSystem:
     async def test_get_domains_returns_the_configured_order(self, admin: AdminServiceStub) -> None:
         response = await admin.GetDomains(GetDomainRequest())
@@ -339,53 +224,6 @@ class TestSystem:
             assert (await client.get(f"{served.http_url}/readyz")).status_code == httpx.codes.OK
 
 
-class TestServiceRequests:
-    async def test_get_project_request_returns_state_and_domains(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await register(admin, "requested")
-        project = await bus.request(GET_PROJECT, ProjectGetRequest(id="requested"))
-        assert project == await admin.GetProject(ProjectGetRequest(id="requested"))
-        check_registered(project, "staging")
-
-    async def test_change_of_state_is_in_the_next_response(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await register(admin, "moody")
-        await admin.UpdateProject(Project(id="moody", state=Project.ARCHIVED))
-        with pytest.raises(InvalidArgument) as inactive:
-            check_registered(await bus.request(GET_PROJECT, ProjectGetRequest(id="moody")), "staging")
-        assert inactive.value.details == (InactiveProject(id="moody"),)
-
-    @pytest.mark.parametrize("identifier", ["unknown", ""])
-    async def test_unknown_project_is_not_found(self, bus: Bus, identifier: str) -> None:
-        with pytest.raises(NotFound) as error:
-            await bus.request(GET_PROJECT, ProjectGetRequest(id=identifier))
-        assert error.value.message == f"project [{identifier}] not found"
-
-
-async def test_every_change_is_announced_once_in_order(admin: AdminServiceStub, bus: Bus) -> None:
-    expected = [(PROJECT_REGISTERED.subject, 0), (PROJECT_UPDATED.subject, 1), (PROJECT_UPDATED.subject, 0)]
-    received: list[tuple[str, int]] = []
-    complete = asyncio.Event()
-
-    async def receive(delivery: Delivery) -> None:
-        project = Project.FromString(delivery.payload)
-        if project.id == "reported":
-            received.append((delivery.subject, project.state))
-        if project.id == "last":
-            complete.set()
-
-    await bus.consume(announcements_of("projects"), "flyte.projects.project.>", "test-projects", receive)
-    await register(admin, "reported")
-    await refused(
-        admin.RegisterProject(ProjectRegisterRequest(project=Project(id="reported", name="r"))),
-        grpc.StatusCode.ALREADY_EXISTS,
-    )
-    await admin.UpdateProject(Project(id="reported", state=Project.ARCHIVED))
-    await admin.UpdateProject(Project(id="reported"))
-    await register(admin, "last")
-    async with asyncio.timeout(10):
-        await complete.wait()
-    assert received == expected
-
-
 async def test_seeding_inserts_absent_projects_and_leaves_existing_ones(
     admin: AdminServiceStub, served: Served
 ) -> None:
@@ -399,10 +237,3 @@ async def test_seeding_inserts_absent_projects_and_leaves_existing_ones(
         assert (existing.description, existing.state) == ("mine", Project.ARCHIVED)
         new = await admin.GetProject(ProjectGetRequest(id="flytetester"))
         assert (new.description, new.state) == ("flytetester description", Project.ACTIVE)
-
-
-def test_migrations_create_the_declared_tables(served: Served) -> None:
-    engine = create_engine(served.settings.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()

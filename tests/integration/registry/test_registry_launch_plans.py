@@ -42,7 +42,7 @@ from tests.support.entities import (
 )
 from tests.support.entities import launch_plan as launch_plan_of
 from tests.support.parts import Parts, Served, service
-from tests.support.refusals import refused
+from tests.support.refusals import code_of, refused
 from tests.support.waiting import until
 
 OK = grpc.StatusCode.OK
@@ -105,14 +105,6 @@ async def listed(admin: AdminServiceStub, name: str = "", **fields: object) -> l
     return [(plan.id.name, plan.id.version) for plan in response.launch_plans]
 
 
-async def code_of(admin: AdminServiceStub, request: LaunchPlanCreateRequest) -> grpc.StatusCode:
-    try:
-        await admin.CreateLaunchPlan(request)
-    except grpc.aio.AioRpcError as error:
-        return error.code()
-    return OK
-
-
 def schedules(served: Served, name: str) -> dict[str, tuple[str, bool]]:
     """Return cron expression and activity of every schedule row of a name, by version."""
     with psycopg.connect(served.settings.database_url) as connection:
@@ -160,7 +152,7 @@ class TestCreate:
         assert "closure" not in (error.details() or "")
 
     async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
-        codes = await asyncio.gather(*(code_of(admin, launch_plan("raced")) for _ in range(6)))
+        codes = await asyncio.gather(*(code_of(admin.CreateLaunchPlan(launch_plan("raced"))) for _ in range(6)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 5 + [OK]
 
     async def test_workflow_is_checked_before_the_id_of_the_plan(self, admin: AdminServiceStub) -> None:

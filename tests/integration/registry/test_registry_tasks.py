@@ -29,7 +29,7 @@ from tests.support import attributes
 from tests.support.entities import INTEGER, PROJECT, STRING, identifier
 from tests.support.entities import task as container_task
 from tests.support.parts import Parts, Served, service
-from tests.support.refusals import detail_of, refused
+from tests.support.refusals import code_of, detail_of, refused
 
 OK = grpc.StatusCode.OK
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
@@ -125,12 +125,12 @@ class TestCreate:
         ).closure.compiled_task.template.container.image == "python:3.11"
 
     async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
-        codes = await asyncio.gather(*(code_of(admin, task("raced")) for _ in range(8)))
+        codes = await asyncio.gather(*(code_of(admin.CreateTask(task("raced"))) for _ in range(8)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 7 + [OK]
 
     async def test_concurrent_different_tasks_register_once(self, admin: AdminServiceStub) -> None:
         requests = [task("raced-apart", image=f"python:{i}") for i in range(6)]
-        codes = await asyncio.gather(*(code_of(admin, request) for request in requests))
+        codes = await asyncio.gather(*(code_of(admin.CreateTask(request)) for request in requests))
         assert sorted(codes, key=lambda code: code.name) == [INVALID_ARGUMENT] * 5 + [OK]
 
     async def test_name_may_contain_any_characters(self, admin: AdminServiceStub) -> None:
@@ -310,14 +310,6 @@ class TestLists:
 def in_staging(name: str, *, limit: int = 100, filters: str = "", sort_by: Sort | None = None) -> ResourceListRequest:
     named = NamedEntityIdentifier(project=PROJECT, domain="staging", name=name)
     return ResourceListRequest(id=named, limit=limit, filters=filters, sort_by=sort_by)
-
-
-async def code_of(admin: AdminServiceStub, request: TaskCreateRequest) -> grpc.StatusCode:
-    try:
-        await admin.CreateTask(request)
-    except grpc.aio.AioRpcError as error:
-        return error.code()
-    return OK
 
 
 def requesting(name: str, cpu: str) -> TaskCreateRequest:

@@ -29,7 +29,7 @@ from services.kit.messaging.bus import Bus
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier, launch_plan, promise, task, task_node
 from tests.support.entities import workflow as workflow_of
 from tests.support.parts import Parts, Served, service
-from tests.support.refusals import detail_of, refused
+from tests.support.refusals import code_of, detail_of, refused
 
 OK = grpc.StatusCode.OK
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
@@ -79,14 +79,6 @@ def get_request(name: str, version: str = "v1", kind: ResourceType = ResourceTyp
     return ObjectGetRequest(id=identifier(kind, name, version))
 
 
-async def code_of(admin: AdminServiceStub, request: WorkflowCreateRequest) -> grpc.StatusCode:
-    try:
-        await admin.CreateWorkflow(request)
-    except grpc.aio.AioRpcError as error:
-        return error.code()
-    return OK
-
-
 class TestCreate:
     async def test_get_workflow_returns_the_compiled_workflow(self, admin: AdminServiceStub) -> None:
         request = workflow("whole")
@@ -127,11 +119,13 @@ class TestCreate:
         )
 
     async def test_concurrent_registrations_succeed_once(self, admin: AdminServiceStub) -> None:
-        codes = await asyncio.gather(*(code_of(admin, workflow("raced")) for _ in range(6)))
+        codes = await asyncio.gather(*(code_of(admin.CreateWorkflow(workflow("raced"))) for _ in range(6)))
         assert sorted(codes, key=lambda code: code.name) == [ALREADY_EXISTS] * 5 + [OK]
 
     async def test_concurrent_different_workflows_leave_one_whole(self, admin: AdminServiceStub) -> None:
-        codes = await asyncio.gather(*(code_of(admin, workflow("raced-apart", nodes=i)) for i in (1, 2, 3)))
+        codes = await asyncio.gather(
+            *(code_of(admin.CreateWorkflow(workflow("raced-apart", nodes=i))) for i in (1, 2, 3))
+        )
         assert sorted(codes, key=lambda code: code.name) == [INVALID_ARGUMENT] * 2 + [OK]
         nodes = (await admin.GetWorkflow(get_request("raced-apart"))).closure.compiled_workflow.primary.template.nodes
         assert len(nodes) - 2 == codes.index(OK) + 1
@@ -195,7 +189,7 @@ class TestCreate:
             of.simple = SimpleType.NONE
             del request.spec.template.nodes[0].inputs[:]
             request.spec.template.nodes[0].inputs.append(Binding(var="x", binding=BindingData(scalar=ONE)))
-            code = await code_of(admin, request)
+            code = await code_of(admin.CreateWorkflow(request))
             codes.add(code)
             if code != OK:
                 await refused(admin.GetWorkflow(get_request("deep", f"v{depth}")), NOT_FOUND, "missing entity")
@@ -203,7 +197,9 @@ class TestCreate:
 
     async def test_other_calls_return_while_large_workflows_are_compiled(self, admin: AdminServiceStub) -> None:
         """More at once than there are threads; on the event loop each would delay all other calls until its end."""
-        large = [asyncio.create_task(code_of(admin, with_large_sub_workflow(f"large{i}"))) for i in range(4)]
+        large = [
+            asyncio.create_task(code_of(admin.CreateWorkflow(with_large_sub_workflow(f"large{i}")))) for i in range(4)
+        ]
         responses = 0
         while not all(call.done() for call in large):
             await admin.GetTask(get_request("double", kind=ResourceType.TASK))

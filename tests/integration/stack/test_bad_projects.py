@@ -201,7 +201,7 @@ CASES = [
     lists("invalid sort key 'color'", sort_by=Sort(key="color")),
     lists("invalid pagination token x for ListProjects", token="x"),
     lists("invalid pagination token -1 for ListProjects", token="-1"),
-    # A project's attributes: check B for changes, C for reads.
+    # A project's attributes: the check of a project for changes, that for reads for Get.
     Case("UpdateProjectAttributes", ProjectAttributesUpdateRequest(), None, "missing attributes"),
     on_project(
         "Update",
@@ -222,7 +222,7 @@ CASES = [
     on_project("Get", f"failed to validate that project [{NOWHERE}] exists, err: [project [{NOWHERE}] not", NOWHERE),
     on_project("Get", not_found(GONE), GONE, MISSING),
     on_project("Get", not_found(LIVE), LIVE, MISSING),
-    # Those of a project and domain, and of a workflow: check A, for reads too.
+    # Those of a project-domain and of a workflow: the check of a project-domain, for reads too.
     Case("UpdateProjectDomainAttributes", ProjectDomainAttributesUpdateRequest(), None, "missing attributes"),
     *(on_domain(verb, unregistered(NOWHERE), NOWHERE) for verb in ("Update", "Get", "Delete")),
     *(on_domain(verb, unregistered(""), "") for verb in ("Update", "Get", "Delete")),

@@ -12,7 +12,7 @@ from flyteidl.core.security_pb2 import Identity, SecurityContext
 from google.protobuf.wrappers_pb2 import BoolValue
 from pydantic import ValidationError
 
-from services.contracts.execution_config import Level
+from services.contracts.execution_config import ConfigLevel
 from services.executions.config import Settings
 from services.executions.rules.configuration import merged, platform
 
@@ -33,7 +33,7 @@ def merge(
     return merged(request or ExecutionSpec(), launch_plan, attributes, platform(settings), principal)
 
 
-def fill(level: Level, word: str, number: int) -> None:
+def fill(level: ConfigLevel, word: str, number: int) -> None:
     level.max_parallelism = number
     level.security_context.CopyFrom(run_as(word))
     level.raw_output_data_config.CopyFrom(RawOutputDataConfig(output_location_prefix=word))
@@ -44,7 +44,7 @@ def fill(level: Level, word: str, number: int) -> None:
 
 
 def test_first_level_with_a_value_wins_whole() -> None:
-    levels: list[Level] = [
+    levels: list[ConfigLevel] = [
         ExecutionSpec(),
         LaunchPlanSpec(),
         WorkflowExecutionConfig(),

@@ -11,10 +11,10 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
 
-from services.contracts.attributes import KINDS, ProjectAndAttributes, kind_of
+from services.contracts.projects import ProjectAndAttributes
 from services.kit.errors import InvalidArgument
 from services.projects.rules import attributes as rules
-from services.projects.rules.attributes import Level, Scope
+from services.projects.rules.attributes import KINDS, Level, Scope, kind_of
 from tests.support.attributes import attributes, overrides
 from tests.support.configs import BAD, GOOD, configured
 
@@ -56,7 +56,7 @@ def test_scope_where_nothing_may_be_set_is_invalid_argument(
     scope: Scope, project: Project | None, message: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        rules.check_scope(scope, project)
+        rules.check_write(scope, project)
     assert refused.value.message == message
     has_detail = message == NOT_ACTIVE and scope.level is not Level.PROJECT
     assert refused.value.details == ((InactiveProject(id="potato"),) if has_detail else ())
@@ -64,7 +64,7 @@ def test_scope_where_nothing_may_be_set_is_invalid_argument(
 
 @pytest.mark.parametrize("scope", [OF_PROJECT, OF_DOMAIN, OF_WORKFLOW])
 def test_attributes_may_be_set_and_read_in_an_active_project(scope: Scope) -> None:
-    rules.check_scope(scope, ACTIVE)
+    rules.check_write(scope, ACTIVE)
     rules.check_read(scope, ACTIVE)
 
 

@@ -1,4 +1,4 @@
-"""Errors of other services about a project and its domain (projects.md#project-check-a)."""
+"""Errors of other services about a project and its domain (projects.md#check-of-a-project-domain)."""
 
 import pytest
 from flyteidl.admin.project_pb2 import Domain, InactiveProject, Project
@@ -7,7 +7,7 @@ from services.contracts.projects import (
     GET_PROJECT,
     PROJECT_REGISTERED,
     PROJECT_UPDATED,
-    check_registered,
+    check_active_with_domain,
     unregistered,
 )
 from services.kit.errors import InvalidArgument, NotFound
@@ -16,7 +16,7 @@ DOMAINS = [Domain(id="development"), Domain(id="production")]
 
 
 def test_active_project_and_configured_domain_are_valid() -> None:
-    check_registered(Project(id="potato", domains=DOMAINS), "production")
+    check_active_with_domain(Project(id="potato", domains=DOMAINS), "production")
 
 
 @pytest.mark.parametrize("state", [Project.ARCHIVED, Project.SYSTEM_GENERATED, Project.SYSTEM_ARCHIVED])
@@ -24,7 +24,7 @@ def test_inactive_project_is_invalid_argument_with_the_detail_for_the_scheduler(
     state: Project.ProjectState,
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        check_registered(Project(id="potato", state=state, domains=DOMAINS), "nowhere")
+        check_active_with_domain(Project(id="potato", state=state, domains=DOMAINS), "nowhere")
     assert refused.value.message == "project [potato] is not active"
     assert refused.value.details == (InactiveProject(id="potato"),)
 
@@ -32,7 +32,7 @@ def test_inactive_project_is_invalid_argument_with_the_detail_for_the_scheduler(
 @pytest.mark.parametrize("domain", ["nowhere", "", "Development"])
 def test_unknown_domain_is_refused(domain: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        check_registered(Project(id="potato", domains=DOMAINS), domain)
+        check_active_with_domain(Project(id="potato", domains=DOMAINS), domain)
     assert refused.value.message == f"domain [{domain}] is unrecognized by system"
     assert refused.value.details == ()
 

@@ -17,7 +17,7 @@ from flyteidl.core.types_pb2 import EnumType, LiteralType, SimpleType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.launch_plans import as_sent, launch_plan, registered_launch_plan
+from services.registry.rules.launch_plans import as_sent, checked_launch_plan, registered_launch_plan
 from tests.support.configs import BAD, GOOD, configured
 from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
 
@@ -65,7 +65,7 @@ def parameter(**fields: object) -> Parameter:
 def test_free_inputs_are_expected_and_read_back_as_default_inputs() -> None:
     given = parameter(default=ONE)
     given.var.description = "the client's own words"
-    plan = launch_plan(PLAN, spec(default("a", given), fixed("b", ONE)), INTERFACE, NOW)
+    plan = checked_launch_plan(PLAN, spec(default("a", given), fixed("b", ONE)), INTERFACE, NOW)
     expected = plan.closure.expected_inputs.parameters
     assert expected["a"] == given
     assert expected["when"] == Parameter(var=Variable(type=DATETIME), required=True)
@@ -75,7 +75,7 @@ def test_free_inputs_are_expected_and_read_back_as_default_inputs() -> None:
 
 
 def test_required_input_takes_type_and_description_of_the_workflow() -> None:
-    plan = launch_plan(PLAN, spec(), INTERFACE, NOW)
+    plan = checked_launch_plan(PLAN, spec(), INTERFACE, NOW)
     assert plan.closure.expected_inputs.parameters["a"] == Parameter(var=INTERFACE.inputs.variables["a"], required=True)
 
 
@@ -83,17 +83,19 @@ def test_offloaded_value_counts_by_its_inferred_type() -> None:
     elsewhere = Literal()
     elsewhere.offloaded_metadata.uri = "s3://bucket/value"
     elsewhere.offloaded_metadata.inferred_type.CopyFrom(INTEGER)
-    plan = launch_plan(PLAN, spec(fixed("a", elsewhere), default("b", parameter(default=elsewhere))), INTERFACE, NOW)
+    plan = checked_launch_plan(
+        PLAN, spec(fixed("a", elsewhere), default("b", parameter(default=elsewhere))), INTERFACE, NOW
+    )
     assert set(plan.closure.expected_inputs.parameters) == {"b", "when"}
 
 
 def test_default_wins_over_a_fixed_input_of_the_same_name() -> None:
-    plan = launch_plan(PLAN, spec(default("a", parameter(default=ONE)), fixed("a", ONE)), INTERFACE, NOW)
+    plan = checked_launch_plan(PLAN, spec(default("a", parameter(default=ONE)), fixed("a", ONE)), INTERFACE, NOW)
     assert plan.closure.expected_inputs.parameters["a"].default == ONE
 
 
 def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -> None:
-    plan = launch_plan(PLAN, spec(), TypedInterface(), NOW)
+    plan = checked_launch_plan(PLAN, spec(), TypedInterface(), NOW)
     assert plan.spec.HasField("default_inputs")
     assert plan.closure.HasField("expected_inputs")
     assert not plan.closure.HasField("expected_outputs")
@@ -140,7 +142,7 @@ def test_workflow_without_interface_leaves_inputs_present_and_outputs_absent() -
 )
 def test_invalid_launch_plan_is_invalid_argument(changes: list[Change], text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        launch_plan(PLAN, spec(*changes), INTERFACE, NOW)
+        checked_launch_plan(PLAN, spec(*changes), INTERFACE, NOW)
     assert text in caught.value.message
 
 
@@ -153,13 +155,13 @@ def test_invalid_launch_plan_is_invalid_argument(changes: list[Change], text: st
 )
 def test_workflow_without_inputs_allows_none(change: Change, text: str) -> None:
     with pytest.raises(InvalidArgument, match=text):
-        launch_plan(PLAN, spec(change), TypedInterface(), NOW)
+        checked_launch_plan(PLAN, spec(change), TypedInterface(), NOW)
 
 
 @pytest.mark.parametrize(("field", "value", "text"), BAD)
 def test_invalid_configuration_of_a_launch_plan_is_refused(field: str, value: Any, text: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW)
+        checked_launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW)
     assert refused.value.message.startswith(text)
 
 
@@ -172,12 +174,12 @@ def test_invalid_configuration_of_a_launch_plan_is_refused(field: str, value: An
 )
 def test_service_account_in_a_deprecated_role_is_checked_too(deprecated: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=r"invalid service account name \[Bad\]"):
-        launch_plan(PLAN, LaunchPlanSpec(**deprecated), INTERFACE, NOW)
+        checked_launch_plan(PLAN, LaunchPlanSpec(**deprecated), INTERFACE, NOW)
 
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
 def test_valid_configuration_of_a_launch_plan_is_stored(field: str, value: Any) -> None:
-    assert getattr(launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW).spec, field) == value
+    assert getattr(checked_launch_plan(PLAN, configured(spec(), field, value), INTERFACE, NOW).spec, field) == value
 
 
 def of_one(declared: LiteralType) -> TypedInterface:
@@ -188,9 +190,13 @@ def of_one(declared: LiteralType) -> TypedInterface:
 def test_default_and_fixed_input_of_the_declared_type_are_stored(declared: LiteralType, value: Literal) -> None:
     given = Parameter(var=Variable(type=declared), default=value)
     assert (
-        launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW).spec.default_inputs.parameters["x"] == given
+        checked_launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW).spec.default_inputs.parameters["x"]
+        == given
     )
-    assert launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW).spec.fixed_inputs.literals["x"] == value
+    assert (
+        checked_launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW).spec.fixed_inputs.literals["x"]
+        == value
+    )
 
 
 @pytest.mark.parametrize(("declared", "value"), [*OTHERS, *FOREIGN_COLORS])
@@ -199,9 +205,9 @@ def test_default_and_fixed_input_of_another_type_are_refused(declared: LiteralTy
     with pytest.raises(
         InvalidArgument, match=r"^Type mismatch for Parameter x in default_inputs has type .*, expected "
     ):
-        launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW)
+        checked_launch_plan(PLAN, spec(default("x", given)), of_one(declared), NOW)
     with pytest.raises(InvalidArgument, match=r"^invalid fixed_input wrong type x, expected "):
-        launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW)
+        checked_launch_plan(PLAN, spec(fixed("x", value)), of_one(declared), NOW)
 
 
 def test_default_declared_as_text_must_be_a_value_of_the_workflows_enum() -> None:
@@ -209,7 +215,9 @@ def test_default_declared_as_text_must_be_a_value_of_the_workflows_enum() -> Non
     with pytest.raises(
         InvalidArgument, match=r"invalid default_input wrong type x, expected enum.* with the value \[one\]"
     ):
-        launch_plan(PLAN, spec(default("x", Parameter(var=Variable(type=text), default=TEXT))), of_one(colors), NOW)
+        checked_launch_plan(
+            PLAN, spec(default("x", Parameter(var=Variable(type=text), default=TEXT))), of_one(colors), NOW
+        )
 
 
 def test_plan_nested_too_deeply_for_lists_is_refused() -> None:
@@ -220,11 +228,11 @@ def test_plan_nested_too_deeply_for_lists_is_refused() -> None:
         kind = LiteralType(collection_type=kind)
     interface = TypedInterface(inputs=VariableMap(variables={"a": Variable(type=kind)}))
     with pytest.raises(InvalidArgument, match="nested too deeply"):
-        launch_plan(PLAN, spec(fixed("a", deep)), interface, NOW)
+        checked_launch_plan(PLAN, spec(fixed("a", deep)), interface, NOW)
 
 
 def test_stored_plan_as_sent_equals_the_registration() -> None:
-    plan = launch_plan(PLAN, spec(), INTERFACE, NOW)
+    plan = checked_launch_plan(PLAN, spec(), INTERFACE, NOW)
     read_back = LaunchPlan()
     read_back.CopyFrom(registered_launch_plan(plan, NOW))
     read_back.closure.MergeFrom(LaunchPlanClosure(state=LaunchPlanState.ACTIVE, updated_at=Timestamp(seconds=1)))

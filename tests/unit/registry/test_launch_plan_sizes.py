@@ -12,7 +12,7 @@ from flyteidl.core.types_pb2 import EnumType, LiteralType, SimpleType, UnionType
 from google.protobuf.message import DecodeError
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.launch_plans import launch_plan
+from services.registry.rules.launch_plans import checked_launch_plan
 
 NOW = datetime(2022, 1, 27, tzinfo=UTC)
 PLAN = Identifier(resource_type=ResourceType.LAUNCH_PLAN, project="p", domain="d", name="n", version="v")
@@ -70,7 +70,7 @@ def outcome(spec: LaunchPlanSpec, interface: TypedInterface, frames: int = HANDL
     if frames:
         return outcome(spec, interface, frames - 1)
     try:
-        launch_plan(PLAN, spec, interface, NOW)
+        checked_launch_plan(PLAN, spec, interface, NOW)
     except InvalidArgument as error:
         return error.message
     return "fits"
@@ -104,10 +104,10 @@ def test_many_inputs_of_large_types_share_one_allowance() -> None:
         spec.default_inputs.parameters[name].CopyFrom(Parameter(var=Variable(type=given), required=True))
         interface.inputs.variables[name].type.CopyFrom(wanted)
     with pytest.raises(InvalidArgument, match="too large to compare"):
-        launch_plan(PLAN, spec, interface, NOW)
+        checked_launch_plan(PLAN, spec, interface, NOW)
     for name in names[1:]:
         del spec.default_inputs.parameters[name]
-    assert launch_plan(PLAN, spec, interface, NOW).closure.expected_inputs.parameters[names[0]].required
+    assert checked_launch_plan(PLAN, spec, interface, NOW).closure.expected_inputs.parameters[names[0]].required
 
 
 def test_thousand_plain_inputs_take_few_steps() -> None:
@@ -116,4 +116,4 @@ def test_thousand_plain_inputs_take_few_steps() -> None:
     spec = LaunchPlanSpec()
     for name in names[:500]:
         spec.fixed_inputs.literals[name].scalar.primitive.integer = 1
-    assert set(launch_plan(PLAN, spec, interface, NOW).closure.expected_inputs.parameters) == set(names[500:])
+    assert set(checked_launch_plan(PLAN, spec, interface, NOW).closure.expected_inputs.parameters) == set(names[500:])

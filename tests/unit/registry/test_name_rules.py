@@ -12,7 +12,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.errors import InvalidArgument
 from services.registry.rules.descriptions import check_filterable
-from services.registry.rules.lists import check_launch_plan_names
+from services.registry.rules.lists import check_project_or_domain_given
 from services.registry.rules.names import (
     DEFAULT_FILTERS,
     MAX_DESCRIPTION_CHARACTERS,
@@ -57,7 +57,7 @@ def named(project: str = "p", domain: str = "d", name: str = "n") -> NamedEntity
         ),
         (partial(check_filterable, UNSPECIFIED), "unsupported entity ''"),
         (partial(check_filterable, DATASET), "unsupported entity ''"),
-        (partial(check_launch_plan_names, "", ""), "missing and/or invalid parameters: filters"),
+        (partial(check_project_or_domain_given, "", ""), "missing and/or invalid parameters: filters"),
     ],
 )
 def test_first_error_is_reported(check: Check, message: str) -> None:
@@ -79,8 +79,8 @@ def test_first_error_is_reported(check: Check, message: str) -> None:
         # Characters count, not bytes.
         partial(check_metadata, TASK, NamedEntityMetadata(description="ü" * MAX_DESCRIPTION_CHARACTERS)),
         partial(check_filterable, WORKFLOW),
-        partial(check_launch_plan_names, "p", ""),
-        partial(check_launch_plan_names, "", "d"),
+        partial(check_project_or_domain_given, "p", ""),
+        partial(check_project_or_domain_given, "", "d"),
     ],
 )
 def test_valid_requests_are_allowed(check: Check) -> None:

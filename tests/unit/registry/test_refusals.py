@@ -20,7 +20,7 @@ from services.registry.rules.duplicates import (
     identical,
     identical_workflow,
 )
-from services.registry.rules.missing import not_found
+from services.registry.rules.errors import not_found
 
 WORKFLOW = Identifier(resource_type=ResourceType.WORKFLOW, project="p", domain="d", name="n", version="v", org="o")
 

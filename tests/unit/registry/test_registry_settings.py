@@ -8,7 +8,7 @@ from services.contracts.workflow_settings import TaskLimits
 from services.kit.errors import InvalidArgument
 from services.kit.process.settings import load
 from services.registry.config import Settings, WhitelistScope
-from services.registry.rules.workflows import Limits, check_size
+from services.registry.rules.workflows import WorkflowLimits, check_size
 
 
 def test_defaults_are_those_of_flyteadmin() -> None:
@@ -44,4 +44,4 @@ def test_limits_and_whitelist_come_from_the_environment(monkeypatch: pytest.Monk
 def test_compiled_workflow_has_at_most_the_bytes_of_the_setting(size: int, most: int, fits: bool) -> None:
     refusal = pytest.raises(InvalidArgument, match=rf"^Workflow closure size exceeds max limit \[{most} bytes\]$")
     with nullcontext() if fits else refusal:
-        check_size(size, Limits(nodes=0, closure_bytes=most))
+        check_size(size, WorkflowLimits(nodes=0, closure_bytes=most))

@@ -6,11 +6,11 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.tasks_pb2 import Resources
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.resources import Entry, PlatformLimits, check_resources, limits_of
+from services.registry.rules.resources import Entry, ResourceLimits, check_resources, limits_of
 
 CPU, GPU, MEMORY, DISK = Resources.CPU, Resources.GPU, Resources.MEMORY, Resources.EPHEMERAL_STORAGE
 TASK = Identifier(project="p", domain="d", name="n", version="v")
-PLATFORM = PlatformLimits({CPU: "2", MEMORY: "1Gi", GPU: "1", DISK: "0"})
+PLATFORM = ResourceLimits({CPU: "2", MEMORY: "1Gi", GPU: "1", DISK: "0"})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.schedules import check_schedule, effective, schedule_type
+from services.registry.rules.schedules import check_schedule, normalized_schedule, schedule_type
 
 NOW = datetime(2022, 1, 27, tzinfo=UTC)
 CRON = CronSchedule(schedule="0 19 * * *")
@@ -123,4 +123,4 @@ def test_invalid_schedule_is_invalid_argument(schedule: Schedule, inputs: dict[s
 )
 def test_schedule_type_and_effective_schedule(schedule: Schedule, kind: str, fires_by: Schedule | None) -> None:
     assert schedule_type(schedule) == kind
-    assert effective(schedule) == fires_by
+    assert normalized_schedule(schedule) == fires_by

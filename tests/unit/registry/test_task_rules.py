@@ -11,11 +11,12 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from services.kit.errors import InvalidArgument
-from services.registry.rules.resources import PlatformLimits
-from services.registry.rules.tasks import Scope, check_task
+from services.registry.config import WhitelistScope
+from services.registry.rules.resources import ResourceLimits
+from services.registry.rules.tasks import check_task
 
 TASK = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name="n", version="v")
-PLATFORM = PlatformLimits({Resources.CPU: "2"})
+PLATFORM = ResourceLimits({Resources.CPU: "2"})
 
 
 def spec(change: Callable[[TaskTemplate], object] = lambda _: None) -> TaskSpec:
@@ -50,7 +51,7 @@ def requesting(**requests: object) -> list[dict[str, object]]:
         spec(pod(None)),
     ],
 )
-def test_complete_identifier_is_valid(good: TaskSpec) -> None:
+def test_complete_spec_is_valid(good: TaskSpec) -> None:
     check_task(TASK, good, {}, PLATFORM)
 
 
@@ -70,7 +71,7 @@ def test_complete_identifier_is_valid(good: TaskSpec) -> None:
         (spec(pod(requesting(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
     ],
 )
-def test_incomplete_identifier_is_refused(bad: TaskSpec | None, text: str) -> None:
+def test_incomplete_spec_is_refused(bad: TaskSpec | None, text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_task(TASK, bad, {}, PLATFORM)
     assert text in caught.value.message
@@ -80,16 +81,16 @@ def test_incomplete_identifier_is_refused(bad: TaskSpec | None, text: str) -> No
     ("scopes", "allowed"),
     [
         ([], True),
-        ([Scope()], True),
-        ([Scope(project="p")], True),
-        ([Scope(project="p", domain="d")], True),
-        ([Scope(project="p", domain="other")], False),
-        ([Scope(project="other")], False),
-        ([Scope(project="other"), Scope(project="p")], True),
-        ([Scope(domain="other")], True),  # a domain without a project restricts nothing
+        ([WhitelistScope()], True),
+        ([WhitelistScope(project="p")], True),
+        ([WhitelistScope(project="p", domain="d")], True),
+        ([WhitelistScope(project="p", domain="other")], False),
+        ([WhitelistScope(project="other")], False),
+        ([WhitelistScope(project="other"), WhitelistScope(project="p")], True),
+        ([WhitelistScope(domain="other")], True),  # a domain without a project restricts nothing
     ],
 )
-def test_whitelisted_type_is_allowed_in_its_scopes_only(scopes: list[Scope], *, allowed: bool) -> None:
+def test_whitelisted_type_is_allowed_in_its_scopes_only(scopes: list[WhitelistScope], *, allowed: bool) -> None:
     if allowed:
         check_task(TASK, spec(), {"python-task": scopes}, PLATFORM)
     else:

@@ -9,7 +9,15 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.core.interface_pb2 import TypedInterface, Variable, VariableMap
 from flyteidl.core.literals_pb2 import Binding, BindingData, Primitive, Scalar
 from flyteidl.core.tasks_pb2 import TaskTemplate
-from flyteidl.core.types_pb2 import EnumType, LiteralType, OutputReference, SimpleType, UnionType
+from flyteidl.core.types_pb2 import (
+    EnumType,
+    LiteralType,
+    OutputReference,
+    PromiseAttribute,
+    SimpleType,
+    TypeStructure,
+    UnionType,
+)
 from flyteidl.core.workflow_pb2 import IfBlock, Node, TaskNode, WorkflowTemplate
 
 from services.registry.compiler import CompilationFailed, compile_workflow, requirements
@@ -120,6 +128,30 @@ def equals(variable: str, value: int) -> BooleanExpression:
             left_value=Operand(var=variable), right_value=Operand(primitive=Primitive(integer=value))
         )
     )
+
+
+def array(node_id: str, inner: Node, **given: str) -> Node:
+    """Return an array node that repeats `inner`."""
+    node = Node(id=node_id, inputs=bindings(given))
+    node.array_node.node.CopyFrom(inner)
+    return node
+
+
+def dataclass(**fields: LiteralType) -> LiteralType:
+    """Return the type of a dataclass with these fields."""
+    structure = TypeStructure(dataclass_type=fields)
+    return LiteralType(simple=SimpleType.STRUCT, structure=structure)
+
+
+def attribute(text: str, *path: str | int) -> BindingData:
+    """Return a promise of what `path` of fields, keys and indices selects."""
+    data = promise(text)
+    for step in path:
+        named = isinstance(step, str)
+        data.promise.attr_path.append(
+            PromiseAttribute(string_value=str(step)) if named else PromiseAttribute(int_value=int(step))
+        )
+    return data
 
 
 def branch(node_id: str, *cases: Node, otherwise: Node | None = None, **given: Given) -> Node:

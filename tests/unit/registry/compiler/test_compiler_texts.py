@@ -3,7 +3,7 @@
 import pytest
 from flyteidl.core.condition_pb2 import BooleanExpression, Operand
 from flyteidl.core.literals_pb2 import Binding, BindingData, Scalar
-from flyteidl.core.types_pb2 import LiteralType, PromiseAttribute
+from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.core.workflow_pb2 import Alias, Node, WorkflowTemplate
 
 from services.registry.compiler import CompilationFailed
@@ -12,15 +12,15 @@ from tests.unit.registry.compiler.drawing import (
     FLOAT,
     INTEGER,
     NONE,
-    STRUCT,
     approve,
+    attribute,
     branch,
     compiled,
+    dataclass,
     enum,
     identifier,
     launch,
     list_of,
-    promise,
     run,
     string,
     sub,
@@ -58,20 +58,6 @@ def one_item(value: BindingData) -> BindingData:
     data = BindingData()
     data.collection.bindings.append(value)
     return data
-
-
-def field(text: str, name: str) -> BindingData:
-    data = promise(text)
-    data.promise.attr_path.append(PromiseAttribute(string_value=name))
-    return data
-
-
-def dataclass(**fields: LiteralType) -> LiteralType:
-    result = LiteralType()
-    result.CopyFrom(STRUCT)
-    for name, of in fields.items():
-        result.structure.dataclass_type[name].CopyFrom(of)
-    return result
 
 
 def aliased(*aliases: tuple[str, str]) -> WorkflowTemplate:
@@ -275,7 +261,7 @@ TEXTS: dict[str, tuple[WorkflowTemplate, set[str]]] = {
         },
     ),
     "field not found": (
-        workflow(run("n0", "double", x=field(".d", "b")), inputs={"d": dataclass(a=INTEGER)}),
+        workflow(run("n0", "double", x=attribute(".d", "b")), inputs={"d": dataclass(a=INTEGER)}),
         {
             (
                 "FieldNotFound on n0: Variable [d] (type [simple: STRUCT structure{dataclass_type:{"

@@ -2,24 +2,15 @@
 
 from itertools import pairwise
 
-from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.core.compiler_pb2 import CompiledTask
-from flyteidl.core.identifier_pb2 import ResourceType
-from flyteidl.core.interface_pb2 import Parameter, Variable
-from flyteidl.core.literals_pb2 import BindingData, BindingDataCollection, Scalar, Void
 from flyteidl.core.tasks_pb2 import Resources
-from flyteidl.core.types_pb2 import LiteralType, PromiseAttribute, SimpleType, TypeStructure
-from flyteidl.core.workflow_pb2 import Alias, ArrayNode, Node, WorkflowMetadata, WorkflowTemplate
+from flyteidl.core.workflow_pb2 import Node, WorkflowMetadata, WorkflowTemplate
 
 from services.registry.compiler import requirements
 from tests.unit.registry.compiler.drawing import (
-    BOOLEAN,
-    FLOAT,
     INTEGER,
-    NONE,
     STRING,
-    STRUCT,
-    approve,
+    array,
     arrows,
     bindings,
     branch,
@@ -28,42 +19,12 @@ from tests.unit.registry.compiler.drawing import (
     identifier,
     interface,
     launch,
-    list_of,
-    map_of,
-    promise,
     run,
     sources,
     sub,
     task,
-    union,
     workflow,
 )
-
-
-def launch_plan(name: str, parameters: dict[str, Parameter], outputs: dict[str, LiteralType] | None) -> LaunchPlan:
-    plan = LaunchPlan(id=identifier(name, ResourceType.LAUNCH_PLAN))
-    plan.closure.expected_inputs.SetInParent()
-    for key, parameter in parameters.items():
-        plan.closure.expected_inputs.parameters[key].CopyFrom(parameter)
-    if outputs is not None:
-        plan.closure.expected_outputs.CopyFrom(interface(outputs=outputs).outputs)
-    return plan
-
-
-def required(literal_type: LiteralType) -> Parameter:
-    return Parameter(var=Variable(type=literal_type), required=True)
-
-
-def optional(literal_type: LiteralType) -> Parameter:
-    parameter = Parameter(var=Variable(type=literal_type))
-    parameter.default.scalar.none_type.SetInParent()
-    return parameter
-
-
-def array(node_id: str, inner: Node, **given: str) -> Node:
-    node = Node(id=node_id, inputs=bindings(given))
-    node.array_node.node.CopyFrom(inner)
-    return node
 
 
 def test_start_and_end_come_first_and_outputs_are_bound_to_the_end() -> None:
@@ -200,56 +161,6 @@ def test_failure_node_has_upstream_edges_only() -> None:
     assert primary.template.failure_node.inputs[0].binding.promise.node_id == "start-node"
 
 
-def test_launch_plan_node_has_required_inputs_and_optional_ones_that_are_bound() -> None:
-    plan = launch_plan("lp", {"a": required(INTEGER), "b": optional(STRING)}, {"o0": FLOAT})
-    for given in ({"a": ".x"}, {"a": ".x", "b": "s0.o0"}):
-        nodes = [launch("n0", "lp", **given), run("s0", "spell", s=".s")]
-        template = workflow(*nodes, inputs={"x": INTEGER, "s": STRING}, outputs={"o": (FLOAT, "n0.o0")})
-        assert not codes(template, launch_plans=[plan])
-    wrong = workflow(launch("n0", "lp", b=".x", fixed=".x"), inputs={"x": INTEGER})
-    assert codes(wrong, launch_plans=[plan]) == {
-        ("ParameterNotBound", "n0"),
-        ("MismatchingTypes", "n0"),
-        ("VariableNameNotFound", "n0"),
-    }
-
-
-def test_launch_plan_without_outputs_has_none() -> None:
-    assert not codes(workflow(launch("n0", "lp")), launch_plans=[launch_plan("lp", {}, None)])
-
-
-def test_launch_plan_reference_to_the_workflow_itself_has_its_interface() -> None:
-    template = workflow(launch("n0", "wf", x=".x"), inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o")})
-    template.nodes[0].workflow_node.launchplan_ref.CopyFrom(template.id)
-    assert not codes(template)
-
-
-def test_array_has_the_interface_of_the_repeated_node() -> None:
-    template = workflow(
-        run("n0", "many"),
-        array("n1", run("", "sum"), xs="n0.o0"),
-        outputs={"o": (INTEGER, "n1.o0")},
-    )
-    assert not codes(template)
-    assert not compiled(template).primary.template.nodes[3].array_node.node.id
-
-
-def test_settings_of_an_array_are_stored_and_leave_its_interface() -> None:
-    """The interface is that of the repeated node, even if a client sends one that takes no lists."""
-    template = workflow(run("n0", "many"), array("n1", run("", "sum"), xs="n0.o0"), outputs={"o": (INTEGER, "n1.o0")})
-    sent = template.nodes[1].array_node
-    sent.parallelism = 3
-    sent.min_success_ratio = 0.5
-    sent.execution_mode = ArrayNode.FULL_STATE
-    sent.data_mode = ArrayNode.INDIVIDUAL_INPUT_FILES
-    sent.is_original_sub_node_interface.value = True
-    sent.bound_inputs.append("xs")
-    assert compiled(template).primary.template.nodes[3].array_node == sent
-    sent.min_successes = 7
-    sent.parallelism = 2**32 - 1
-    assert compiled(template).primary.template.nodes[3].array_node == sent
-
-
 def test_node_metadata_is_stored_and_not_checked() -> None:
     node = run("n0", "nothing")
     node.metadata.interruptible = False
@@ -268,61 +179,10 @@ def test_node_metadata_is_stored_and_not_checked() -> None:
     assert (primary.metadata, primary.metadata_defaults) == (template.metadata, template.metadata_defaults)
 
 
-def test_ids_inside_a_branch_of_an_array_are_prefixed() -> None:
-    template = workflow(array("n0", branch("b", run("i", "nothing"), x=".x"), x=".x"), inputs={"x": INTEGER})
-    repeated = compiled(template).primary.template.nodes[2].array_node.node
-    assert repeated.branch_node.if_else.case.then_node.id == "b-i"
-
-
 def test_upstream_node_without_a_name_is_the_start() -> None:
     primary = compiled(workflow(run("n0", "nothing", [""]))).primary
     assert arrows(primary.connections)["start-node"] == ["n0"]
     assert list(primary.template.nodes[2].upstream_node_ids) == [""]
-
-
-def test_sub_workflow_inside_an_array_is_compiled() -> None:
-    inner = workflow(run("n0", "nothing"), name="inner")
-    closure = compiled(workflow(array("n0", sub("", "inner"))), [inner])
-    assert closure.sub_workflows[0].HasField("connections")
-
-
-def test_interfaces_of_gates() -> None:
-    signal = Node(id="signal")
-    signal.gate_node.signal.type.CopyFrom(BOOLEAN)
-    signal.gate_node.signal.output_variable_name = "o0"
-    sleep = Node(id="sleep", upstream_node_ids=["signal"])
-    sleep.gate_node.sleep.SetInParent()
-    template = workflow(
-        run("n0", "make"),
-        signal,
-        sleep,
-        approve("approve", v="n0.o0"),
-        outputs={"o": (INTEGER, "approve.v"), "b": (BOOLEAN, "signal.o0")},
-    )
-    assert arrows(compiled(template).primary.connections) == {
-        "start-node": ["n0", "signal"],
-        "n0": ["approve"],
-        "approve": ["end-node"],
-        "signal": ["end-node", "sleep"],
-        "sleep": ["end-node"],
-    }
-
-
-def test_nodes_whose_outputs_depend_on_inputs_may_be_listed_first() -> None:
-    nodes = [
-        branch("n0", run("i", "double", x="n1.v"), x="n1.v"),
-        approve("n1", v="n2.v"),
-        approve("n2", v="n3.o0"),
-        run("n3", "make"),
-    ]
-    template = workflow(*nodes, outputs={"o": (INTEGER, "n0.o0")})
-    assert not codes(template)
-    assert codes(workflow(*reversed(nodes), outputs={"o": (STRING, "n0.o0")})) == {("MismatchingTypes", "end-node")}
-
-
-def test_long_chain_of_approvals_listed_backwards_compiles() -> None:
-    nodes = [approve(f"n{i}", v=f"n{i + 1}.v") for i in range(2000)]
-    assert not codes(workflow(*nodes, approve("n2000", v=".x"), inputs={"x": INTEGER}))
 
 
 def test_walk_follows_each_edge_of_layered_diamonds_once() -> None:
@@ -331,90 +191,6 @@ def test_walk_follows_each_edge_of_layered_diamonds_once() -> None:
     for before, after in pairwise(layers):
         nodes += [run(node_id, "nothing", before) for node_id in after]
     assert not codes(workflow(*nodes))
-
-
-def test_aliases_replace_output_names() -> None:
-    node = run("n0", "make")
-    node.output_aliases.append(Alias(var="o0", alias="better"))
-    assert not codes(workflow(node, outputs={"o": (INTEGER, "n0.better")}))
-    assert ("VariableNameNotFound", "n0") in codes(workflow(node, outputs={"o": (INTEGER, "n0.o0")}))
-
-
-def test_optional_inputs_and_outputs_may_be_left_out() -> None:
-    maybe = task("maybe", {"x": union(INTEGER, NONE)})
-    template = workflow(run("n0", "maybe"))
-    template.interface.CopyFrom(interface(outputs={"o": union(NONE, STRING)}))
-    assert not codes(template, tasks=[maybe])
-    strict = task("strict", {"x": union(INTEGER, list_of(STRING))})
-    assert codes(workflow(run("n0", "strict")), tasks=[strict]) == {("ParameterNotBound", "n0")}
-
-
-def test_promises_inside_lists_and_maps_make_edges() -> None:
-    both = BindingData(collection=BindingDataCollection(bindings=[promise("n0.o0"), promise("n1.o0")]))
-    template = workflow(run("n0", "make"), run("n1", "make"), run("n2", "sum", xs=both))
-    assert arrows(compiled(template).primary.connections)["n0"] == ["n2"]
-    nested = task("nested", {"m": map_of(list_of(INTEGER))})
-    data = BindingData()
-    data.map.bindings["k"].CopyFrom(both)
-    template = workflow(run("n0", "make"), run("n1", "make"), run("n2", "nested", m=data))
-    assert sources(compiled(template, tasks=[nested]).primary.connections)["n2"] == ["n0", "n1"]
-
-
-def test_list_for_a_union_takes_the_variant_that_fits() -> None:
-    either = task("either", {"x": union(list_of(INTEGER), list_of(STRING))})
-    data = BindingData(collection=BindingDataCollection(bindings=[promise("n0.o0"), promise(".x")]))
-    template = workflow(run("n0", "make"), run("n1", "either", x=data), inputs={"x": INTEGER})
-    assert sources(compiled(template, tasks=[either]).primary.connections)["n1"] == ["n0", "start-node"]
-
-
-def dataclass(**fields: LiteralType) -> LiteralType:
-    structure = TypeStructure(dataclass_type=fields)
-    return LiteralType(simple=SimpleType.STRUCT, structure=structure)
-
-
-def attribute(text: str, *path: str | int) -> BindingData:
-    data = promise(text)
-    for step in path:
-        named = isinstance(step, str)
-        data.promise.attr_path.append(
-            PromiseAttribute(string_value=str(step)) if named else PromiseAttribute(int_value=int(step))
-        )
-    return data
-
-
-def test_attribute_paths_lead_to_the_type_inside() -> None:
-    deep = dataclass(rows=list_of(map_of(dataclass(n=INTEGER))))
-    inputs = {"d": deep, "plain": STRUCT}
-    right = workflow(run("n0", "double", x=attribute(".d", "rows", 3, "key", "n")), inputs=inputs)
-    assert not codes(right)
-    wrong = workflow(run("n0", "spell", s=attribute(".d", "rows", 3, "key", "n")), inputs=inputs)
-    assert codes(wrong) == {("MismatchingTypes", "n0")}
-    absent = workflow(run("n0", "double", x=attribute(".d", "columns")), inputs=inputs)
-    assert codes(absent) == {("FieldNotFound", "n0")}
-    takes_struct = task("struct", {"s": STRUCT})
-    unknown = workflow(run("n0", "struct", s=attribute(".plain", "any", "thing")), inputs=inputs)
-    assert not codes(unknown, tasks=[takes_struct])
-
-
-def test_index_before_the_variable_selects_from_a_list() -> None:
-    assert not codes(workflow(run("n0", "many"), run("n1", "double", x="n0.[0].o0")))
-    assert codes(workflow(run("n0", "make"), run("n1", "double", x="n0.[0].o0"))) == {("MismatchingTypes", "n1")}
-
-
-def test_branches_and_approvals_have_the_type_of_the_selected_attribute() -> None:
-    inputs = {"d": dataclass(n=INTEGER)}
-    chosen = branch("n0", run("i", "nothing"), x=attribute(".d", "n"))
-    assert not codes(workflow(chosen, inputs=inputs))
-    gate = approve("n0", v=attribute(".d", "n"))
-    assert not codes(workflow(gate, inputs=inputs, outputs={"o": (INTEGER, "n0.v")}))
-
-
-def test_variable_may_be_compared_with_nothing() -> None:
-    node = branch("n0", run("i", "nothing"), x=".x")
-    operand = node.branch_node.if_else.case.condition.comparison.right_value
-    operand.scalar.CopyFrom(Scalar(none_type=Void()))
-    assert not codes(workflow(node, inputs={"x": union(INTEGER, NONE)}))
-    assert codes(workflow(node, inputs={"x": INTEGER})) == {("MismatchingTypes", "n0")}
 
 
 def test_requirements_are_sorted_and_unique() -> None:
@@ -440,15 +216,6 @@ def test_same_node_may_be_in_two_cases() -> None:
     same = run("i", "make")
     template = workflow(branch("n0", same, otherwise=same, x=".x"), inputs={"x": INTEGER})
     assert not codes(template)
-
-
-def test_outputs_of_a_branch_are_those_that_all_cases_have() -> None:
-    more = task("more", outputs={"o0": INTEGER, "o1": STRING})
-    node = branch("n0", run("i", "more"), otherwise=run("j", "make"), x=".x")
-    inputs = {"x": INTEGER}
-    assert not codes(workflow(node, inputs=inputs, outputs={"o": (INTEGER, "n0.o0")}), tasks=[more])
-    lost = workflow(node, inputs=inputs, outputs={"o": (STRING, "n0.o1")})
-    assert ("VariableNameNotFound", "n0") in codes(lost, tasks=[more])
 
 
 def test_task_reference_without_type_means_no_stored_task() -> None:

@@ -1,4 +1,4 @@
-"""Names of executions on the command line: project/domain/name."""
+"""Arguments of commands that name an execution: project/domain/name."""
 
 import argparse
 from typing import NamedTuple, Self
@@ -20,7 +20,7 @@ class ExecutionName(NamedTuple):
         return cls(*parts)
 
 
-def execution(text: str) -> ExecutionName:
+def execution_argument(text: str) -> ExecutionName:
     """Read an argument that names an execution; raise ArgumentTypeError."""
     try:
         return ExecutionName.parse(text)

@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
+# The wire name of earlier releases; a rename would lose fingerprints while releases are mixed.
 HEADER = "Flyte-Marks"
 """NATS header of a batch: the result of `encode_fingerprints`."""
 
