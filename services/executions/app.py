@@ -24,7 +24,7 @@ from services.executions.rpc.executions import ExecutionHandlers
 from services.executions.rpc.node_executions import NodeExecutionHandlers
 from services.executions.rpc.signals import SignalHandlers
 from services.executions.rpc.task_executions import TaskExecutionHandlers
-from services.executions.rules.configuration import platform
+from services.executions.rules.configuration import default_config_of
 from services.executions.rules.events.storage import Storage
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox, Relay
@@ -56,8 +56,8 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     stack.push_async_callback(by_key.close)
     await EventBatchConsumer(by_key, bus, objects, outbox, storage).listen()
 
-    defaults = platform(settings)
-    await ExecutionRequests(defaults).listen(bus)
+    default_config = default_config_of(settings)
+    await ExecutionRequests(default_config).listen(bus)
 
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
@@ -72,7 +72,9 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         lost = LostExecutions(by_key, engine, dispatcher, outbox, storage=storage, patience=lost_patience, clock=_now)
         loops += [partial(dispatcher.run, bus), lost.run]
 
-    launcher = Launcher(db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, platform=defaults, clock=_now)
+    launcher = Launcher(
+        db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, default_config=default_config, clock=_now
+    )
     data = DataHandlers(db, objects, cpu_pool, settings)
     data_proxy = DataProxyHandlers(db, objects, settings, _now)
     table = Table(cpu_pool)

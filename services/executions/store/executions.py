@@ -31,9 +31,9 @@ SET phase = 'ABORTING', closure = %(closure)b, abort_cause = %(cause)s, updated_
     aborting_since = COALESCE(aborting_since, now())
 WHERE id = %(id)s
 """
-# Launches of a limited launch plan take turns, for all its versions together: no other launch may be inserted between
-# the count and the insert. The lock ends with the transaction.
-_TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
+# Launches of a launch plan with a concurrency limit are stored one after the other, those of all its versions: no other
+# one may be inserted between the count and the insert. The lock ends with the transaction.
+_LOCK_LAUNCH_PLAN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
 _COUNT_ACTIVE = f"""
 SELECT count(*) FROM executions
 WHERE launch_plan_project = %(project)s AND launch_plan_domain = %(domain)s AND launch_plan_name = %(name)s
@@ -115,10 +115,13 @@ async def get_parent(connection: Connection, node: NodeExecutionIdentifier) -> P
     return Parent(row[0], row[1], row[2], ExecutionSpec.FromString(row[3])) if row else None
 
 
-async def take_turn(connection: Connection, launch_plan: Identifier) -> int:
-    """Lock launches of the limited `launch_plan` until the transaction ends; return its number of active executions."""
+async def lock_and_count_active(connection: Connection, launch_plan: Identifier) -> int:
+    """Lock out other launches of `launch_plan` until the transaction ends; return its number of active executions.
+
+    All versions of the launch plan count together.
+    """
     text = f"{launch_plan.project}/{launch_plan.domain}/{launch_plan.name}"
-    await connection.execute(_TAKE_TURN, {"launch_plan": text})
+    await connection.execute(_LOCK_LAUNCH_PLAN, {"launch_plan": text})
     cursor = await connection.execute(_COUNT_ACTIVE, _key(launch_plan))
     (active,) = await cursor.fetchone() or (0,)
     return int(active)
