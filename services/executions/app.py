@@ -1,4 +1,4 @@
-"""Construction of the executions service: all parts are made here, by hand, top to bottom."""
+"""Construction of the executions service: everything is made here, by hand, top to bottom."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -11,7 +11,7 @@ from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
 from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
-from services.executions.engine.port import Engine
+from services.executions.engine.interface import Engine
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
@@ -35,7 +35,8 @@ from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
 NAME = "executions"
-# One for the transaction of events that is running, and some for those that start while it is delayed.
+# Of the pool `events_db`. No RPC uses it, so events do not wait for RPCs: one connection is for the batch that is being
+# applied, the others for the jobs that end executions and for the check of readiness.
 _EVENT_CONNECTIONS = 4
 # Engines, by their names in the settings; with none, another program runs executions and sends events.
 ENGINES: Mapping[str, Callable[[Settings], Engine | None]] = {"none": lambda _settings: None}
@@ -52,9 +53,9 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     relay = Relay(NAME, db, bus, outbox)
 
     storage = Storage(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
-    by_key = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
-    stack.push_async_callback(by_key.close)
-    await EventBatchConsumer(by_key, bus, objects, outbox, storage).listen()
+    events_db = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
+    stack.push_async_callback(events_db.close)
+    await EventBatchConsumer(events_db, bus, objects, outbox, storage).listen()
 
     default_config = default_config_of(settings)
     await ExecutionRequests(default_config).listen(bus)
@@ -62,14 +63,16 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
     abort_patience = timedelta(seconds=settings.abort_patience_seconds)
-    reconciler = AbortReconciler(by_key, outbox, storage, patience=abort_patience, clock=_now)
+    reconciler = AbortReconciler(events_db, outbox, storage, patience=abort_patience, clock=_now)
 
     loops = [relay.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
-        dispatcher = EngineDispatcher(db, engine, reconciler, settings=settings, clock=_now)
+        dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)
         lost_patience = timedelta(seconds=settings.lost_patience_seconds)
-        lost = LostExecutions(by_key, engine, dispatcher, outbox, storage=storage, patience=lost_patience, clock=_now)
+        lost = LostExecutions(
+            events_db, engine, dispatcher, outbox, storage=storage, patience=lost_patience, clock=_now
+        )
         loops += [partial(dispatcher.run, bus), lost.run]
 
     launcher = Launcher(
@@ -93,7 +96,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         services=SERVICE_NAMES,
         loops=loops,
         routes=object_routes(objects, settings.upload_max_bytes),
-        checks={"the database": by_key.check_writes, "the object store": objects.check_writes},
+        checks={"the database": events_db.check_writes, "the object store": objects.check_writes},
     )
 
 

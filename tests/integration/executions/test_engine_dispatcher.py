@@ -21,7 +21,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
 from services.executions import app
 from services.executions.engine.dispatcher import DURABLE, SUBJECTS, EngineDispatcher
-from services.executions.engine.port import LOST_CODE
+from services.executions.engine.interface import LOST_CODE
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
 from services.executions.rules.events.storage import Storage
@@ -72,7 +72,7 @@ def engine() -> MemoryEngine:
 
 def dispatcher_of(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
     reconciler = AbortReconciler(db, Outbox(), STORAGE, patience=PATIENCE, clock=now)
-    return EngineDispatcher(db, engine, reconciler, settings=served.settings, clock=now)
+    return EngineDispatcher(db, engine, reconciler.end, settings=served.settings, clock=now)
 
 
 @pytest.fixture
