@@ -25,7 +25,7 @@ from services.executions.rpc.node_executions import NodeExecutionHandlers
 from services.executions.rpc.signals import SignalHandlers
 from services.executions.rpc.task_executions import TaskExecutionHandlers
 from services.executions.rules.configuration import default_config_of
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.http_routes import object_routes
@@ -52,10 +52,10 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     outbox = Outbox()
     relay = Relay(NAME, db, bus, outbox)
 
-    storage = Storage(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
+    layout = ObjectLayout(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
     events_db = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
     stack.push_async_callback(events_db.close)
-    await EventBatchConsumer(events_db, bus, objects, outbox, storage).listen()
+    await EventBatchConsumer(events_db, bus, objects, outbox, layout).listen()
 
     default_config = default_config_of(settings)
     await ExecutionRequests(default_config).listen(bus)
@@ -63,16 +63,14 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
     abort_patience = timedelta(seconds=settings.abort_patience_seconds)
-    reconciler = AbortReconciler(events_db, outbox, storage, patience=abort_patience, clock=_now)
+    reconciler = AbortReconciler(events_db, outbox, layout, patience=abort_patience, clock=_now)
 
     loops = [relay.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
         dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)
         lost_patience = timedelta(seconds=settings.lost_patience_seconds)
-        lost = LostExecutions(
-            events_db, engine, dispatcher, outbox, storage=storage, patience=lost_patience, clock=_now
-        )
+        lost = LostExecutions(events_db, engine, dispatcher, outbox, layout=layout, patience=lost_patience, clock=_now)
         loops += [partial(dispatcher.run, bus), lost.run]
 
     launcher = Launcher(

@@ -36,7 +36,7 @@ from services.contracts.event_batches import (
 )
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.outbox import Outbox, Relay
@@ -72,7 +72,7 @@ class Executions:
         db = await Database.open(self.url)
         bus = await Bus.connect(self.nats_url, "executions")
         outbox = Outbox()
-        listener = EventBatchConsumer(db, bus, self.objects, outbox, Storage(self.objects.uri))
+        listener = EventBatchConsumer(db, bus, self.objects, outbox, ObjectLayout(self.objects.uri))
         loops = [asyncio.create_task(loop()) for loop in (Relay("executions", db, bus, outbox).run, bus.keep)]
         await listener.listen()
         try:

@@ -16,8 +16,8 @@ from prometheus_client import Counter
 from services.executions.engine.children import terminate_children
 from services.executions.jobs.rounds import run_rounds
 from services.executions.rules.events.batch import Changes
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads
-from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
 from services.executions.store.endings import lock_execution, lock_overdue, postpone
 from services.executions.store.event_rows import savepoint, write_rows
@@ -41,11 +41,11 @@ class AbortReconciler:
     """The job of one replica; replicas skip executions that another one has locked."""
 
     def __init__(
-        self, db: Database, outbox: Outbox, storage: Storage, *, patience: timedelta, clock: Callable[[], datetime]
+        self, db: Database, outbox: Outbox, layout: ObjectLayout, *, patience: timedelta, clock: Callable[[], datetime]
     ) -> None:
         self._db = db
         self._outbox = outbox
-        self._storage = storage
+        self._layout = layout
         self._patience = patience
         self._clock = clock
 
@@ -124,5 +124,5 @@ class AbortReconciler:
         for state in overdue:
             event = WorkflowExecutionEvent(phase=WorkflowExecution.ABORTED, producer_id=state.cluster)
             event.occurred_at.FromDatetime(now)
-            changes.executions[state.key] = fold_workflow(state, event, self._storage, Offloads())
+            changes.executions[state.key] = fold_workflow(state, event, self._layout, Offloads())
         return changes

@@ -19,8 +19,8 @@ from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.interface import Engine, lost
 from services.executions.jobs.rounds import run_rounds
 from services.executions.rules.events.batch import Changes
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads, execution_key
-from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
 from services.executions.store.endings import lock_unchanged, unchanged_executions
 from services.executions.store.event_rows import write_rows
@@ -46,7 +46,7 @@ class LostExecutions:
         dispatcher: EngineDispatcher,
         outbox: Outbox,
         *,
-        storage: Storage,
+        layout: ObjectLayout,
         patience: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
@@ -54,7 +54,7 @@ class LostExecutions:
         self._engine = engine
         self._dispatcher = dispatcher
         self._outbox = outbox
-        self._storage = storage
+        self._layout = layout
         self._patience = patience
         self._clock = clock
 
@@ -93,7 +93,7 @@ class LostExecutions:
     def _lost(self, state: ExecutionState) -> ExecutionState:
         event = WorkflowExecutionEvent(phase=WorkflowExecution.FAILED, producer_id=state.cluster, error=lost())
         event.occurred_at.FromDatetime(self._clock())
-        return fold_workflow(state, event, self._storage, Offloads())
+        return fold_workflow(state, event, self._layout, Offloads())
 
 
 def _identifier(key: ExecutionKey) -> WorkflowExecutionIdentifier:
