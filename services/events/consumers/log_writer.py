@@ -37,8 +37,8 @@ _BURST = 128
 # Batches that are fetched and not yet written. Beyond this (the database is down) the rest stays in the stream.
 _PENDING_BATCHES = 1024
 _PENDING_BYTES = 16 * 1024 * 1024
-# Verdicts whose batches were not fetched yet, or were fetched by another replica; those of some 20,000 batches. No
-# message of NATS is larger.
+# Verdicts whose batches were not fetched yet, or were fetched by another replica; those of some 20,000 batches.
+# FIFOCache raises for a value larger than the whole cache; the largest NATS message fits.
 _VERDICT_BYTES = 8 * 1024 * 1024
 # Batches that were written without verdicts, while executions is down; the rest is left to `VerdictBackfill`.
 _WITHOUT_VERDICTS = 50_000
@@ -90,7 +90,7 @@ class LogWriter:
         self._verdicts[identifier] = verdicts
 
     async def run(self) -> None:
-        """Write until cancelled; retry while a part is down."""
+        """Write until cancelled; retry while the database or NATS is down."""
         while True:
             more = False
             with _log_service_errors():
@@ -113,7 +113,7 @@ class LogWriter:
             Whether the stream has more batches.
 
         Raises:
-            ServiceError: A part is down; all batches are still pending.
+            ServiceError: The database or NATS is down; all batches are still pending.
         """
         async with self._writing:
             now = asyncio.get_running_loop().time()

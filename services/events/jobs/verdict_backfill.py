@@ -34,7 +34,7 @@ class VerdictBackfill:
         self._bus = bus
 
     async def run(self) -> None:
-        """Complete batches until cancelled; retry while a part is down."""
+        """Complete batches until cancelled; retry while the database or NATS is down."""
         wait = _FIRST_SECONDS
         while True:
             await asyncio.sleep(wait)

@@ -11,9 +11,9 @@ from functools import partial
 
 from services.contracts.event_batches import (
     EVENT_LANES,
-    INBOX_HEADER,
     STREAM_NAME,
     SUBJECTS,
+    VERDICT_SUBJECT_HEADER,
     BatchedEvent,
     decode_batch,
     durable_of,
@@ -64,8 +64,8 @@ class EventBatchConsumer:
         large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
         events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
         verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
-        if verdicts and (inbox := delivery.headers.get(INBOX_HEADER)):
-            await self._bus.send(inbox, verdicts)
+        if verdicts and (subject := delivery.headers.get(VERDICT_SUBJECT_HEADER)):
+            await self._bus.send(subject, verdicts)
 
     async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
         try:
