@@ -26,7 +26,7 @@ _VERDICT_WAIT_FRACTION = 0.25
 # Turns of the event loop before a batch is sent: in the first the calls waiting in the sockets are read, in the next
 # they reach their batchers. That costs microseconds when there are none; under load it doubles the size of batches, and
 # a batch costs NATS and both services more than a millisecond regardless of its size.
-_TURNS = 3
+_EVENT_LOOP_TURNS = 3
 # While executions is down or behind, a batch collects events for this long: callers wait in vain for verdicts anyway,
 # and executions works off the backlog batch by batch. Batches of one or two events, each with a commit on a slow disk,
 # would arrive faster than they are applied.
@@ -151,7 +151,7 @@ class Batcher:
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                for _ in range(_TURNS):
+                for _ in range(_EVENT_LOOP_TURNS):
                     await asyncio.sleep(0)
                 if batch := self._next_batch():
                     await self._send(batch)

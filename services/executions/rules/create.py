@@ -67,12 +67,12 @@ def check_spec(request: ExecutionCreateRequest) -> None:
 
 def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels) -> WorkflowExecutionConfig:
     """Return `config` with those of the project's labels that it does not set itself."""
-    complete = WorkflowExecutionConfig()
-    complete.CopyFrom(config)
+    labelled = WorkflowExecutionConfig()
+    labelled.CopyFrom(config)
     for key, value in project_labels.values.items():
-        if key not in complete.labels.values:
-            complete.labels.values[key] = value
-    return complete
+        if key not in labelled.labels.values:
+            labelled.labels.values[key] = value
+    return labelled
 
 
 def check_entries(config: WorkflowExecutionConfig, max_labels: int, max_annotations: int) -> None:

@@ -72,7 +72,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockedExecution:
     """An execution whose row is locked until the transaction ends."""
 
     id: int
@@ -100,8 +100,8 @@ async def get_source(connection: Connection, identifier: WorkflowExecutionIdenti
     row = await cursor.fetchone()
     if row is None:
         return None
-    number, spec, spec_inputs, user_inputs_uri = row
-    source = Source(number, ExecutionSpec.FromString(spec), user_inputs_uri)
+    row_id, spec, spec_inputs, user_inputs_uri = row
+    source = Source(row_id, ExecutionSpec.FromString(spec), user_inputs_uri)
     if spec_inputs is not None:
         source.spec.inputs.ParseFromString(spec_inputs)
     return source
@@ -127,21 +127,21 @@ async def lock_and_count_active(connection: Connection, launch_plan: Identifier)
     return int(active)
 
 
-async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> Locked | None:
+async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> LockedExecution | None:
     """Lock an execution until the transaction ends and return it; None when there is no such execution."""
     cursor = await connection.execute(_LOCK, _key(identifier), binary=True)
     row = await cursor.fetchone()
-    return Locked(*row) if row else None
+    return LockedExecution(*row) if row else None
 
 
-async def set_state(connection: Connection, number: int, state: int, closure: bytes) -> None:
+async def set_state(connection: Connection, row_id: int, state: int, closure: bytes) -> None:
     """Archive or reactivate the locked execution."""
-    await connection.execute(_SET_STATE, {"id": number, "state": state, "closure": closure})
+    await connection.execute(_SET_STATE, {"id": row_id, "state": state, "closure": closure})
 
 
-async def set_aborting(connection: Connection, number: int, cause: str, closure: bytes) -> None:
+async def set_aborting(connection: Connection, row_id: int, cause: str, closure: bytes) -> None:
     """Make the locked execution ABORTING."""
-    await connection.execute(_SET_ABORTING, {"id": number, "cause": cause, "closure": closure})
+    await connection.execute(_SET_ABORTING, {"id": row_id, "cause": cause, "closure": closure})
 
 
 def _key(identifier: WorkflowExecutionIdentifier | Identifier) -> dict[str, str]:

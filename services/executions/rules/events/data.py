@@ -10,11 +10,11 @@ from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
 from services.executions.rules.events.layout import INPUTS, OUTPUTS, ObjectLayout
 from services.executions.rules.events.state import NodeKey, Offloads, TaskKey
 
-Key = NodeKey | TaskKey
-Event = NodeExecutionEvent | TaskExecutionEvent
+NodeOrTaskKey = NodeKey | TaskKey
+NodeOrTaskEvent = NodeExecutionEvent | TaskExecutionEvent
 
 
-def input_uri(key: Key, event: Event, layout: ObjectLayout, offloads: Offloads) -> str:
+def input_uri(key: NodeOrTaskKey, event: NodeOrTaskEvent, layout: ObjectLayout, offloads: Offloads) -> str:
     """Return the URI of the inputs; inline ones are stored even when empty, unlike absent ones."""
     if event.HasField("input_data"):
         return offloads.add(_uri(key, layout, INPUTS), event.input_data.SerializeToString())
@@ -23,8 +23,8 @@ def input_uri(key: Key, event: Event, layout: ObjectLayout, offloads: Offloads) 
 
 def set_result(
     closure: NodeExecutionClosure | TaskExecutionClosure,
-    key: Key,
-    event: Event,
+    key: NodeOrTaskKey,
+    event: NodeOrTaskEvent,
     layout: ObjectLayout,
     offloads: Offloads,
 ) -> None:
@@ -40,5 +40,5 @@ def set_result(
         closure.error.CopyFrom(event.error)
 
 
-def _uri(key: Key, layout: ObjectLayout, name: str) -> str:
+def _uri(key: NodeOrTaskKey, layout: ObjectLayout, name: str) -> str:
     return layout.node_data(key, name) if isinstance(key, NodeKey) else layout.task_data(key, name)

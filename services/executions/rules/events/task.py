@@ -68,7 +68,7 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, layout: ObjectLayout, of
     if event.phase == TaskExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
     _advance(closure, key, event, layout, offloads)
-    _bound(closure, TaskExecutionClosure())
+    _limit_size(closure, TaskExecutionClosure())
     return TaskState(
         key=key,
         closure=closure,
@@ -96,7 +96,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, layout, offloads)
-    _bound(closure, stored.closure)
+    _limit_size(closure, stored.closure)
     return TaskState(
         key=stored.key,
         closure=closure,
@@ -106,7 +106,7 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout
     )
 
 
-def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
+def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
     """Drop the oldest reasons of a closure that is too large; raise ResourceExhausted if it has grown all the same.
 
     Many external resources are not in it. The end of an attempt is always accepted: it happens once.

@@ -39,7 +39,7 @@ ABORTED     over    over    over    over    over    over    over    over    over
 """
 
 
-def _read(table: str) -> dict[tuple[int, int], TransitionResult]:
+def _parse(table: str) -> dict[tuple[int, int], TransitionResult]:
     rows = [line.split() for line in table.strip().splitlines()]
     phases = [WorkflowExecution.Phase.Value(row[0]) for row in rows]
     return {
@@ -61,7 +61,7 @@ def _task_result(*, same: bool, terminal: bool) -> TransitionResult:
     return TransitionResult.OVER if terminal else TransitionResult.APPLY
 
 
-WORKFLOW: dict[tuple[int, int], TransitionResult] = _read(_WORKFLOW)
+WORKFLOW: dict[tuple[int, int], TransitionResult] = _parse(_WORKFLOW)
 
 # Phases of nodes come in any order until one is terminal (events.md#later-node-events).
 NODE: dict[tuple[int, int], TransitionResult] = {
