@@ -1,6 +1,6 @@
 """The transitions between phases, as data.
 
-Each pair of a stored phase and an event's phase has a result; the folds turn it into a verdict.
+Each pair of a stored phase and an event's phase has a result; the folds raise an error for those that refuse the event.
 Rules: events.md#workflow-phases, events.md#later-node-events, events.md#task-event-checks.
 """
 
