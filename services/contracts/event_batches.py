@@ -1,8 +1,8 @@
 """The contract by which events travel from the events service to the executions service.
 
 Events of one execution go into one lane; a lane is a subject of the stream and is consumed strictly in order. A batch
-is one message: its id and its events as they were received. The reply, sent to the inbox that the batch names, is the
-id and one verdict for each event, in order.
+is one message: its id and its events as they were received. The reply, sent to the subject that the batch names, is
+the id and one verdict for each event, in order.
 
 The framing is not protobuf because neither side ever needs one event without the whole batch, and the events service
 must not parse what it only forwards.
@@ -39,14 +39,14 @@ PROBE_SUBJECT = "flyte.events.batch.trial"
 LOG_DURABLE = "events-log"
 """Name of the durable consumer that logs every lane, shared by all replicas of events."""
 
-INBOX_HEADER = "Flyte-Verdict-Inbox"
+VERDICT_SUBJECT_HEADER = "Flyte-Verdict-Inbox"
 """NATS header of a batch: the subject to which its verdicts are sent."""
 
 VERDICTS_STREAM_NAME = "EVENT_VERDICTS"
 """JetStream stream that stores verdicts for a while, for a log writer that was not running when they were sent."""
 
-VERDICTS = "flyte.events.verdicts.*"
-"""Subjects of the verdicts to all senders."""
+VERDICT_SUBJECTS = "flyte.events.verdicts.*"
+"""Subjects of the verdicts for all processes of events; a stream stores them."""
 
 LARGE_EVENTS_PATH = ("metadata", "events", "waiting")
 """Parts of the URI below which events are stored that are too large for a batch."""
@@ -112,9 +112,9 @@ def subject_of(lane: int) -> str:
     return f"flyte.events.batch.{lane}"
 
 
-def inbox_of(sender: str) -> str:
-    """Return the subject of the verdicts to `sender`, which is one token."""
-    return f"flyte.events.verdicts.{sender}"
+def verdict_subject_of(process_id: str) -> str:
+    """Return the subject of the verdicts for the process `process_id` of events, which is one token."""
+    return f"flyte.events.verdicts.{process_id}"
 
 
 def durable_of(lane: int) -> str:

@@ -9,7 +9,7 @@ DataProxyService; SignalService.
 Sends service requests: to projects, for a project and the attributes that match a workflow, once per launch; to the
 registry, for the launch plan or task to launch.
 
-Submits executions to an engine, and stops them there, if one is configured (`engine.port`).
+Submits executions to an engine, and stops them there, if one is configured (`engine.interface`).
 
 Ends executions itself: those that were terminated and whose engine does not confirm it in time, those that the engine
 refuses, and those that it no longer has.

@@ -1,4 +1,4 @@
-"""Construction of the executions service: all parts are made here, by hand, top to bottom."""
+"""Construction of the executions service: everything is made here, by hand, top to bottom."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -11,7 +11,7 @@ from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
 from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
-from services.executions.engine.port import Engine
+from services.executions.engine.interface import Engine
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
@@ -24,8 +24,8 @@ from services.executions.rpc.executions import ExecutionHandlers
 from services.executions.rpc.node_executions import NodeExecutionHandlers
 from services.executions.rpc.signals import SignalHandlers
 from services.executions.rpc.task_executions import TaskExecutionHandlers
-from services.executions.rules.configuration import platform
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.configuration import default_config_of
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.http_routes import object_routes
@@ -35,7 +35,8 @@ from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
 NAME = "executions"
-# One for the transaction of events that is running, and some for those that start while it is delayed.
+# Of the pool `events_db`. No RPC uses it, so events do not wait for RPCs: one connection is for the batch that is being
+# applied, the others for the jobs that end executions and for the check of readiness.
 _EVENT_CONNECTIONS = 4
 # Engines, by their names in the settings; with none, another program runs executions and sends events.
 ENGINES: Mapping[str, Callable[[Settings], Engine | None]] = {"none": lambda _settings: None}
@@ -51,28 +52,30 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
     outbox = Outbox()
     relay = Relay(NAME, db, bus, outbox)
 
-    storage = Storage(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
-    by_key = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
-    stack.push_async_callback(by_key.close)
-    await EventBatchConsumer(by_key, bus, objects, outbox, storage).listen()
+    layout = ObjectLayout(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
+    events_db = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
+    stack.push_async_callback(events_db.close)
+    await EventBatchConsumer(events_db, bus, objects, outbox, layout).listen()
 
-    defaults = platform(settings)
-    await ExecutionRequests(defaults).listen(bus)
+    default_config = default_config_of(settings)
+    await ExecutionRequests(default_config).listen(bus)
 
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
     abort_patience = timedelta(seconds=settings.abort_patience_seconds)
-    reconciler = AbortReconciler(by_key, outbox, storage, patience=abort_patience, clock=_now)
+    reconciler = AbortReconciler(events_db, outbox, layout, patience=abort_patience, clock=_now)
 
     loops = [relay.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
-        dispatcher = EngineDispatcher(db, engine, reconciler, settings=settings, clock=_now)
+        dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)
         lost_patience = timedelta(seconds=settings.lost_patience_seconds)
-        lost = LostExecutions(by_key, engine, dispatcher, outbox, storage=storage, patience=lost_patience, clock=_now)
+        lost = LostExecutions(events_db, engine, dispatcher, outbox, layout=layout, patience=lost_patience, clock=_now)
         loops += [partial(dispatcher.run, bus), lost.run]
 
-    launcher = Launcher(db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, platform=defaults, clock=_now)
+    launcher = Launcher(
+        db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, default_config=default_config, clock=_now
+    )
     data = DataHandlers(db, objects, cpu_pool, settings)
     data_proxy = DataProxyHandlers(db, objects, settings, _now)
     table = Table(cpu_pool)
@@ -91,7 +94,7 @@ async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
         services=SERVICE_NAMES,
         loops=loops,
         routes=object_routes(objects, settings.upload_max_bytes),
-        checks={"the database": by_key.check_writes, "the object store": objects.check_writes},
+        checks={"the database": events_db.check_writes, "the object store": objects.check_writes},
     )
 
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import psycopg
 
 from services.contracts.event_batches import (
-    INBOX_HEADER,
-    VERDICTS,
+    VERDICT_SUBJECT_HEADER,
+    VERDICT_SUBJECTS,
     Batch,
     encode_batch,
     encode_verdicts,
-    inbox_of,
     lane_of,
     subject_of,
+    verdict_subject_of,
 )
 from services.events.consumers.log_writer import LogWriter
-from services.events.ingest.streams import ensure_streams
+from services.events.ingest.streams import ensure_streams, log_consumer
 from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.rules.fingerprints import encode_fingerprints, fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, events_of
@@ -46,8 +46,9 @@ class EventLog:
     async def writer(self) -> AsyncIterator[LogWriter]:
         """Create a writer whose rounds the test runs; it receives verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
-        writer = LogWriter(self.db, await ensure_streams(bus), bus.mend)
-        await bus.subscribe(VERDICTS, writer.receive_verdicts)
+        await ensure_streams(bus)
+        writer = LogWriter(self.db, await log_consumer(bus), bus.mend)
+        await bus.subscribe(VERDICT_SUBJECTS, writer.receive_verdicts)
         try:
             yield writer
         finally:
@@ -62,12 +63,12 @@ class EventLog:
         """Append a batch of events of the execution `name`, as the publisher would."""
         payload = encode_batch(Batch(batch_id, tuple(map(batched, events))))
         fingerprints = encode_fingerprints([fingerprint_of("p", "d", name)] * len(events))
-        headers = {INBOX_HEADER: inbox_of(SENDER), FINGERPRINTS_HEADER: fingerprints}
+        headers = {VERDICT_SUBJECT_HEADER: verdict_subject_of(SENDER), FINGERPRINTS_HEADER: fingerprints}
         await self.bus.append(subject_of(lane_of("p", "d", name)), payload, batch_id, headers)
 
     async def send_verdicts(self, batch_id: str, *statuses: bytes) -> None:
         """Send verdicts, as executions would."""
-        await self.bus.send(inbox_of(SENDER), encode_verdicts(batch_id, statuses))
+        await self.bus.send(verdict_subject_of(SENDER), encode_verdicts(batch_id, statuses))
 
     async def events(self, name: str) -> list[LoggedEvent]:
         """Return the logged events of the execution `name`."""

@@ -15,16 +15,16 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.contracts.event_batches import BatchedEvent, Kind
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
-from services.executions.rules.events.storage import Storage
 
 EXECUTION = WorkflowExecutionIdentifier(project="p", domain="d", name="e")
 EXECUTION_KEY = ExecutionKey("p", "d", "e")
 NODE_KEY = NodeKey(EXECUTION_KEY, "n0")
 TASK = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name="t", version="v")
 TASK_KEY = TaskKey(NODE_KEY, "p", "d", "t", "v", 0)
-STORAGE = Storage(lambda *parts: "/".join(("mem:/", *parts)))
-INLINE = Storage(STORAGE.uri, inline_outputs=True)
+LAYOUT = ObjectLayout(lambda *parts: "/".join(("mem:/", *parts)))
+INLINE = ObjectLayout(LAYOUT.uri, inline_outputs=True)
 VALUES = LiteralMap(literals={"x": Literal(scalar=Scalar(primitive=Primitive(integer=7)))})
 
 

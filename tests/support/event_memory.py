@@ -18,6 +18,7 @@ from flyteidl.event.event_pb2 import TaskExecutionEvent
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
     ExecutionKey,
@@ -27,9 +28,9 @@ from services.executions.rules.events.state import (
     TaskKey,
     TaskState,
 )
-from services.executions.rules.events.storage import Storage
+from services.executions.store.event_rows import LaneCursor
 from services.kit.errors import ServiceError
-from tests.support.event_makers import STORAGE, execution_state
+from tests.support.event_makers import LAYOUT, execution_state
 from tests.support.event_model_checks import OK, Verdict
 from tests.support.plain import Plain, plain
 
@@ -38,17 +39,17 @@ class Memory:
     """Rows of executions, nodes and tasks, and the objects that they name."""
 
     def __init__(
-        self, cluster: str = "", executions: Iterable[ExecutionState] = (), storage: Storage = STORAGE
+        self, cluster: str = "", executions: Iterable[ExecutionState] = (), layout: ObjectLayout = LAYOUT
     ) -> None:
         known = [*executions] or [execution_state(cluster=cluster)]
         self.rows = Rows(executions={state.key: state for state in known})
         self.objects: dict[str, bytes] = {}
-        self._storage = storage
+        self._layout = layout
         self._last_id = 0
 
     def take(self, events: Sequence[Event | ServiceError]) -> Changes:
         """Fold a batch and store its changes."""
-        changes = fold_batch(events, self.read(rows_needed(events)), self._storage)
+        changes = fold_batch(events, self.read(rows_needed(events)), self._layout)
         self.write(changes)
         return changes
 
@@ -61,7 +62,7 @@ class Memory:
                 for key, state in stored.executions.items()
                 if key in needed.executions
             },
-            {key: state.cluster for key, state in stored.executions.items() if key in needed.mentioned},
+            {key: state.cluster for key, state in stored.executions.items() if key in needed.referenced},
             {key: state for key, state in stored.nodes.items() if needed.nodes.get(key)},
             {key: number for key, number in stored.node_ids.items() if key in needed.nodes},
             {
@@ -141,9 +142,9 @@ class Memory:
         """Count the nodes and tasks of each execution by phase."""
         counts: defaultdict[ExecutionKey, PhaseCounts] = defaultdict(PhaseCounts)
         for node, state in self.rows.nodes.items():
-            counts[node.execution].move_node(None, state.closure.phase)
+            counts[node.execution].count_node_transition(None, state.closure.phase)
         for task, attempt in self.rows.tasks.items():
-            counts[task.node.execution].move_task(None, attempt.closure.phase)
+            counts[task.node.execution].count_task_transition(None, attempt.closure.phase)
         return dict(counts)
 
     def data(self) -> dict[str, Plain]:
@@ -161,7 +162,7 @@ class Replica:
     store: Memory
     caches: defaultdict[str, RowCache] = field(default_factory=lambda: defaultdict(RowCache))
 
-    def take(self, lane: str, events: Sequence[Event | ServiceError], cursors: dict[str, int]) -> Changes:
+    def take(self, lane: str, events: Sequence[Event | ServiceError], cursors: dict[str, LaneCursor]) -> Changes:
         """Fold a batch of a lane and move its cursor; all replicas share `cursors`."""
         cache, needed = self.caches[lane], rows_needed(events)
         missing = cache.missing_rows(needed)
@@ -170,9 +171,10 @@ class Replica:
             missing = needed
         self.store.complete(missing, cache.rows)
         cache.rows.add(self.store.read(missing))
-        changes = fold_batch(events, cache.rows, self.store._storage)
+        changes = fold_batch(events, cache.rows, self.store._layout)
         self.store.write(changes)
-        cursors[lane] = cursors.get(lane, 0) + 1
+        sequence = cursors[lane].sequence + 1 if lane in cursors else 1
+        cursors[lane] = LaneCursor(b"", sequence, None)
         cache.store(needed, cursors[lane])
         return changes
 

@@ -24,19 +24,19 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from services.contracts.event_batches import (
-    INBOX_HEADER,
+    VERDICT_SUBJECT_HEADER,
     Batch,
     BatchedEvent,
     decode_verdicts,
     encode_batch,
-    inbox_of,
     lane_of,
     parse_verdict,
     subject_of,
+    verdict_subject_of,
 )
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.outbox import Outbox, Relay
@@ -72,7 +72,7 @@ class Executions:
         db = await Database.open(self.url)
         bus = await Bus.connect(self.nats_url, "executions")
         outbox = Outbox()
-        listener = EventBatchConsumer(db, bus, self.objects, outbox, Storage(self.objects.uri))
+        listener = EventBatchConsumer(db, bus, self.objects, outbox, ObjectLayout(self.objects.uri))
         loops = [asyncio.create_task(loop()) for loop in (Relay("executions", db, bus, outbox).run, bus.keep)]
         await listener.listen()
         try:
@@ -117,18 +117,18 @@ def delivery(name: str, events: Iterable[Event | BatchedEvent], sequence: int = 
 
 
 async def verdicts_of(
-    bus: Bus, take: Callable[[int, Delivery], Awaitable[None]], lane: int, sent: Delivery
+    bus: Bus, apply: Callable[[int, Delivery], Awaitable[None]], lane: int, sent: Delivery
 ) -> list[int]:
-    """Return the codes of the verdicts that `take` sends to the inbox for the delivery `sent`."""
+    """Return the codes of the verdicts that `apply` sends for the delivery `sent`."""
     received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def receive(data: bytes) -> None:
         received.set_result(data)
 
-    inbox = inbox_of(uuid.uuid4().hex)
-    await bus.subscribe(inbox, receive)
+    subject = verdict_subject_of(uuid.uuid4().hex)
+    await bus.subscribe(subject, receive)
     await bus._client.flush()  # subscribed before the verdicts are sent on another connection
-    await take(lane, replace(sent, headers={INBOX_HEADER: inbox}))
+    await apply(lane, replace(sent, headers={VERDICT_SUBJECT_HEADER: subject}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(received, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]
 

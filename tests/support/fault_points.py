@@ -18,7 +18,7 @@ from typing import Any
 
 from services.executions import app
 from services.executions.config import Settings
-from services.executions.launching.batches import LaunchBatcher
+from services.executions.launching.group_commit import GroupCommit
 from services.executions.launching.launcher import Launcher
 from services.executions.launching.projects import Projects
 from services.executions.rpc.executions import ExecutionHandlers
@@ -33,9 +33,9 @@ Step = Callable[..., Awaitable[Any]]
 STEPS = (
     (ExecutionHandlers, "_source"),
     (ExecutionHandlers, "TerminateExecution"),
-    (Launcher, "_target"),
+    (Launcher, "_launched_entity"),
     (Launcher, "_write_inputs"),
-    (LaunchBatcher, "store"),
+    (GroupCommit, "store"),
     (Projects, "get"),
     (executions, "lock"),
     (launches, "insert"),

@@ -119,8 +119,8 @@ async def _publisher(settings: Settings, objects: ObjectStore) -> AsyncIterator[
     bus = await Bus.connect(settings.nats_url, "events-replay", settings.nats_tls)
     try:
         await ensure_streams(bus)
-        publisher = EventPublisher(bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
-        await bus.subscribe(publisher.inbox, publisher.receive_verdicts)
+        publisher = EventPublisher(bus, objects, Limits.of(settings), process_id=uuid.uuid4().hex)
+        await bus.subscribe(publisher.verdict_subject, publisher.receive_verdicts)
         yield publisher
     finally:
         await bus.close()
@@ -131,7 +131,7 @@ async def _send(publisher: EventPublisher, lane: int, events: Sequence[_Sending]
     sent = 0
     try:
         for batch in _batches([sending.logged.event for sending in events], publisher.limits):
-            reply = await publisher.send(lane, batch)
+            reply = await publisher.append_batch(lane, batch)
             await asyncio.wait([reply], timeout=publisher.limits.verdict_wait)
             verdicts = reply.result() if reply.done() else (None,) * len(batch)
             for sending, verdict in zip(events[sent : sent + len(batch)], verdicts, strict=True):

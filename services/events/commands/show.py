@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from services.contracts.execution_argument import execution_argument
-from services.events.commands.arguments import EVER, add_json, add_since, parser
+from services.events.commands.arguments import EARLIEST, add_json, add_since, parser
 from services.events.commands.log_reader import belongs_to, objects_of, read_log, read_refused
 from services.events.config import Settings
 from services.events.rules.log_lines import as_json, columns_of, table
@@ -48,7 +48,7 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
     objects = objects_of(settings)
     rows = []
     async with at_terminal(settings.database_url) as db:
-        async for row in refused_since(db, chosen.since or EVER):
+        async for row in refused_since(db, chosen.since or EARLIEST):
             event = await read_refused(objects, row)
             if chosen.execution is None or belongs_to(event, chosen.execution):
                 columns = columns_of(event)

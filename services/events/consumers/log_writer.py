@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 from services.contracts.event_batches import PROBE_SUBJECT, framed_id
 from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.rules.fingerprints import decode_fingerprints
-from services.events.store.event_log import LoggedBatch, complete, insert
+from services.events.store.event_log import LoggedBatch, add_verdicts, insert
 from services.events.store.log_partitions import make_partitions
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
@@ -37,8 +37,8 @@ _BURST = 128
 # Batches that are fetched and not yet written. Beyond this (the database is down) the rest stays in the stream.
 _PENDING_BATCHES = 1024
 _PENDING_BYTES = 16 * 1024 * 1024
-# Verdicts whose batches were not fetched yet, or were fetched by another replica; those of some 20,000 batches. No
-# message of NATS is larger.
+# Verdicts whose batches were not fetched yet, or were fetched by another replica; those of some 20,000 batches.
+# FIFOCache raises for a value larger than the whole cache; the largest NATS message fits.
 _VERDICT_BYTES = 8 * 1024 * 1024
 # Batches that were written without verdicts, while executions is down; the rest is left to `VerdictBackfill`.
 _WITHOUT_VERDICTS = 50_000
@@ -77,7 +77,7 @@ class LogWriter:
         self._without_verdicts: dict[str, datetime] = {}
         self._late_verdicts: dict[str, tuple[datetime, str, bytes]] = {}
         self._partitions: set[date] = set()
-        self._reached = datetime.now(UTC)
+        self._fetched_until = datetime.now(UTC)
         self._writing = asyncio.Lock()
 
     async def receive_verdicts(self, verdicts: bytes) -> None:
@@ -90,7 +90,7 @@ class LogWriter:
         self._verdicts[identifier] = verdicts
 
     async def run(self) -> None:
-        """Write until cancelled; retry while a part is down."""
+        """Write until cancelled; retry while the database or NATS is down."""
         while True:
             more = False
             with _log_service_errors():
@@ -113,7 +113,7 @@ class LogWriter:
             Whether the stream has more batches.
 
         Raises:
-            ServiceError: A part is down; all batches are still pending.
+            ServiceError: The database or NATS is down; all batches are still pending.
         """
         async with self._writing:
             now = asyncio.get_running_loop().time()
@@ -127,7 +127,7 @@ class LogWriter:
                     await self._batches.done(message for message in fetched if message.subject == PROBE_SUBJECT)
                     more = self._batches.more
                     # The batches that are still in the stream are younger than this.
-                    self._reached = fetched[-1].stored_at if more else datetime.now(UTC)
+                    self._fetched_until = fetched[-1].stored_at if more else datetime.now(UTC)
                 await self._write(now if last or self._full() else now - _VERDICT_SECONDS)
             finally:
                 LAG.set(self._lag())
@@ -164,7 +164,7 @@ class LogWriter:
             async with self._db.transaction() as connection:
                 written = await insert(connection, rows) if rows else 0
                 if late:
-                    await complete(connection, list(late.values()))
+                    await add_verdicts(connection, list(late.values()))
         except ServiceError:
             self._partitions.clear()  # another replica may have dropped one
             raise
@@ -204,8 +204,8 @@ class LogWriter:
             self._late_verdicts.pop(identifier, None)
 
     def _lag(self) -> float:
-        oldest = min((pending.message.stored_at for pending in self._pending.values()), default=self._reached)
-        return max(0.0, (datetime.now(UTC) - min(oldest, self._reached)).total_seconds())
+        oldest = min((pending.message.stored_at for pending in self._pending.values()), default=self._fetched_until)
+        return max(0.0, (datetime.now(UTC) - min(oldest, self._fetched_until)).total_seconds())
 
 
 def _lane(subject: str) -> int:

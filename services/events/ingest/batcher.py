@@ -20,20 +20,20 @@ from services.kit.errors import ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
-# After this part of the verdict wait the next batch is sent although the last one has no verdicts: executions is slow
-# or down, the stream preserves the order, and the callers behind should not wait twice as long.
-_PATIENCE = 0.25
+# After this fraction of the verdict wait the next batch is sent although the last one has no verdicts: executions is
+# slow or down, the stream preserves the order, and the callers behind should not wait twice as long.
+_VERDICT_WAIT_FRACTION = 0.25
 # Turns of the event loop before a batch is sent: in the first the calls waiting in the sockets are read, in the next
 # they reach their batchers. That costs microseconds when there are none; under load it doubles the size of batches, and
 # a batch costs NATS and both services more than a millisecond regardless of its size.
-_TURNS = 3
+_EVENT_LOOP_TURNS = 3
 # While executions is down or behind, a batch collects events for this long: callers wait in vain for verdicts anyway,
 # and executions works off the backlog batch by batch. Batches of one or two events, each with a commit on a slow disk,
 # would arrive faster than they are applied.
 _COLLECT_SECONDS = 0.1
-# With so many events waiting the next batch is sent although one is in flight: executions then finds it when it is
+# While this many events wait, the next batch is sent although one is in flight: executions then finds it when it is
 # done, and a larger batch would make an event hardly cheaper.
-AHEAD = 32
+SEND_AHEAD_EVENTS = 32
 _OK = b""
 
 WAITING = Gauge("flyteplane_event_lane_waiting", "Events that wait in a lane to be appended to the stream", ["lane"])
@@ -91,22 +91,22 @@ def _fail(events: Iterable[_Waiting], message: str) -> None:
             waiting.verdict.set_exception(Unavailable(message))
 
 
-class Sender(Protocol):
-    """The part of the publisher that a batcher uses: it appends batches to the stream."""
+class BatchAppender(Protocol):
+    """What a batcher uses of the publisher: it appends batches to the stream."""
 
     limits: Limits
-    executions_responds: bool
-    """Whether the last wait for a verdict of executions was successful."""
+    executions_keeps_up: bool
+    """False from when a batcher has waited in vain to send the next batch until verdicts of any batch arrive."""
 
-    async def send(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+    async def append_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
         """Append a batch and return the future of its verdicts; raise Unavailable when it cannot be appended."""
 
 
 class Batcher:
     """The batcher of one lane. Its loop runs only while there are events to send."""
 
-    def __init__(self, sender: Sender, lane: int) -> None:
-        self._sender = sender
+    def __init__(self, appender: BatchAppender, lane: int) -> None:
+        self._appender = appender
         self._lane = lane
         self._waiting: deque[_Waiting] = deque()
         self._waiting_by_execution: Tally[bytes] = Tally()  # by fingerprint
@@ -124,10 +124,10 @@ class Batcher:
             ResourceExhausted: Too many events wait in the lane, or too many of the execution.
             Unavailable: The event is not in the stream.
         """
-        if len(self._waiting) >= self._sender.limits.lane_length:
+        if len(self._waiting) >= self._appender.limits.lane_length:
             FULL.inc()
             raise ResourceExhausted("too many events are waiting")
-        if self._waiting_by_execution[event.fingerprint] >= self._sender.limits.execution_events:
+        if self._waiting_by_execution[event.fingerprint] >= self._appender.limits.execution_events:
             FULL.inc()
             raise ResourceExhausted("too many events of this execution are waiting")
         self._waiting_by_execution[event.fingerprint] += 1
@@ -136,7 +136,7 @@ class Batcher:
         self._waiting.append(waiting)
         if self._loop is None:
             self._loop = asyncio.create_task(self._send_all())
-        elif len(self._waiting) in {AHEAD, self._sender.limits.batch_events}:
+        elif len(self._waiting) in {SEND_AHEAD_EVENTS, self._appender.limits.batch_events}:
             self._wake()
         return await waiting.verdict
 
@@ -151,7 +151,7 @@ class Batcher:
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                for _ in range(_TURNS):
+                for _ in range(_EVENT_LOOP_TURNS):
                     await asyncio.sleep(0)
                 if batch := self._next_batch():
                     await self._send(batch)
@@ -164,7 +164,7 @@ class Batcher:
         A caller that has gone has sent its event again to another replica, and perhaps others after it; sent from here,
         the event would overtake or follow them out of order.
         """
-        limits = self._sender.limits
+        limits = self._appender.limits
         batch: list[_Waiting] = []
         total = 0
         while self._waiting and len(batch) < limits.batch_events:
@@ -185,14 +185,14 @@ class Batcher:
     def _size_in_batch(self, waiting: _Waiting) -> int:
         """Return the bytes that the event takes in a batch; of a large one the batch has only the URI."""
         whole = size([waiting.event])
-        return 0 if whole > self._sender.limits.large_event_bytes else whole
+        return 0 if whole > self._appender.limits.large_event_bytes else whole
 
     async def _send(self, batch: list[_Waiting]) -> None:
-        limits = self._sender.limits
+        seconds = self._appender.limits.verdict_wait
         began = asyncio.get_running_loop().time()
         BATCH_EVENTS.observe(len(batch))
         try:
-            reply = await self._sender.send(self._lane, [waiting.event for waiting in batch])
+            reply = await self._appender.append_batch(self._lane, [waiting.event for waiting in batch])
         except Unavailable as error:
             # The callers behind have waited through the same outage; their clients retry sooner than this loop could.
             _fail((*batch, *self._waiting), error.message)
@@ -201,9 +201,9 @@ class Batcher:
             return
         except Exception:
             log.exception("a batch of events could not be sent")
-            _fail(batch, "the event could not be put on file")
+            _fail(batch, "the event could not be stored")
             return
-        timer = asyncio.get_running_loop().call_later(limits.verdict_wait, reply.cancel)
+        timer = asyncio.get_running_loop().call_later(seconds, reply.cancel)
 
         def finish(verdicts: asyncio.Future[tuple[bytes, ...]]) -> None:
             timer.cancel()
@@ -221,24 +221,24 @@ class Batcher:
 
         reply.add_done_callback(finish)
         self._in_flight += 1
-        if self._sender.executions_responds:
-            self._sender.executions_responds = await self._until(self._may_send, limits.verdict_wait * _PATIENCE)
+        if self._appender.executions_keeps_up:
+            self._appender.executions_keeps_up = await self._until(self._may_send, seconds * _VERDICT_WAIT_FRACTION)
         else:
             await self._until(self._has_collected, _COLLECT_SECONDS)
 
     def _may_send(self) -> bool:
-        """Return whether no batch is in flight, or only one and the next one is large."""
-        return self._in_flight <= (len(self._waiting) >= AHEAD)
+        """Return whether no batch is in flight, or only one while many events wait."""
+        return self._in_flight <= (1 if len(self._waiting) >= SEND_AHEAD_EVENTS else 0)
 
     def _has_collected(self) -> bool:
-        """Return whether a full batch waits, or collecting is over because executions responds again."""
-        return self._sender.executions_responds or len(self._waiting) >= self._sender.limits.batch_events
+        """Return whether a full batch waits, or collecting is over because executions keeps up again."""
+        return self._appender.executions_keeps_up or len(self._waiting) >= self._appender.limits.batch_events
 
-    async def _until(self, condition: Callable[[], bool], patience: float) -> bool:
-        """Wait until `condition` holds, at most `patience` seconds, and return whether it does."""
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until `condition` holds, at most `seconds`, and return whether it does."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + patience
-        timer = loop.call_later(patience, self._wake)
+        end = loop.time() + seconds
+        timer = loop.call_later(seconds, self._wake)
         while not (holds := condition()) and loop.time() < end:
             self._wakeup = loop.create_future()
             await self._wakeup

@@ -11,19 +11,19 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
 from services.contracts.event_batches import (
     EVENT_LANES,
-    INBOX_HEADER,
     PROBE_SUBJECT,
+    VERDICT_SUBJECT_HEADER,
     Batch,
     BatchedEvent,
     Kind,
     decode_verdicts,
     encode_batch,
     framed_id,
-    inbox_of,
     lane_of,
     large_event_path,
     parse_verdict,
     subject_of,
+    verdict_subject_of,
 )
 from services.events.ingest.batcher import Batcher, Limits
 from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
@@ -41,31 +41,35 @@ _AVAILABLE_SECONDS = 1.0
 class EventPublisher:
     """The batchers of this process and what they share.
 
-    The streams must exist (`streams.ensure_streams`), and messages to `inbox` must be passed to `receive_verdicts`.
+    The streams must exist (`streams.ensure_streams`), and messages to `verdict_subject` must be passed to
+    `receive_verdicts`.
 
     Args:
         bus: The connection to NATS.
         objects: Where large events are stored.
         limits: Of waiting, lanes and batches.
-        sender: A name that no other process has or had.
+        process_id: An id that no other process has or had, one token of a subject.
     """
 
-    def __init__(self, bus: Bus, objects: ObjectStore, limits: Limits, sender: str) -> None:
+    def __init__(self, bus: Bus, objects: ObjectStore, limits: Limits, process_id: str) -> None:
         self._bus = bus
         self._objects = objects
         self.limits = limits
-        self._sender = sender
+        self._process_id = process_id
         self._sent = 0
-        self.inbox = inbox_of(sender)
+        self.verdict_subject = verdict_subject_of(process_id)
         self._batchers = [Batcher(self, lane) for lane in range(EVENT_LANES)]
         self._replies: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
         self._appended: set[str] = set()  # of these, the batches that the stream has acknowledged
         self._appended_at = -_AVAILABLE_SECONDS  # time of the last append, as the event loop's time
-        self.executions_responds = True
-        """Whether the last wait for a verdict of executions was successful."""
+        self.executions_keeps_up = True
+        """Explained at `BatchAppender`."""
 
     async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
-        """Append an event to the stream and wait for its verdict, at most for the verdict wait.
+        """Append an event to the stream and wait for its verdict.
+
+        When none arrives within `limits.verdict_wait` seconds, return normally (OK): the event is in the stream and
+        will be applied in order.
 
         Raises:
             ServiceError: The verdict.
@@ -82,7 +86,7 @@ class EventPublisher:
         """Raise Unavailable unless the stream accepts batches; appends an empty one when there was none lately."""
         if asyncio.get_running_loop().time() - self._appended_at > _AVAILABLE_SECONDS:
             self._sent += 1
-            identifier = f"{self._sender}-{self._sent}"
+            identifier = f"{self._process_id}-{self._sent}"
             try:
                 await self._append_once(PROBE_SUBJECT, encode_batch(Batch(identifier, ())), identifier)
             except Unavailable as error:
@@ -98,19 +102,19 @@ class EventPublisher:
         """Send all waiting events."""
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers))
 
-    async def send(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+    async def append_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
         """Append a batch and return the future of its verdicts; raise Unavailable when it cannot be appended.
 
         An attempt that failed may have reached the stream all the same: the next one has the same id, and the stream
         drops it.
         """
         self._sent += 1
-        identifier = f"{self._sender}-{self._sent}"
+        identifier = f"{self._process_id}-{self._sent}"
         reply: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
         self._replies[identifier] = reply
         reply.add_done_callback(lambda _: self._remove(identifier))
         fingerprints = encode_fingerprints(event.fingerprint for event in events)
-        headers = {INBOX_HEADER: self.inbox, FINGERPRINTS_HEADER: fingerprints}
+        headers = {VERDICT_SUBJECT_HEADER: self.verdict_subject, FINGERPRINTS_HEADER: fingerprints}
         try:
             async with asyncio.timeout(self.limits.append_wait):
                 batch = Batch(identifier, await self._store_large(events, identifier))
@@ -160,6 +164,6 @@ class EventPublisher:
     async def receive_verdicts(self, data: bytes) -> None:
         """Return framed verdicts to the waiting calls; those of other processes are ignored."""
         reply = self._replies.get(framed_id(data))
-        self.executions_responds = True
+        self.executions_keeps_up = True
         if reply is not None and not reply.done():
             reply.set_result(decode_verdicts(data).statuses)

@@ -12,7 +12,7 @@ from services.contracts.event_batches import (
     LOG_DURABLE,
     STREAM_NAME,
     SUBJECTS,
-    VERDICTS,
+    VERDICT_SUBJECTS,
     VERDICTS_STREAM_NAME,
     durable_of,
     subject_of,
@@ -29,7 +29,7 @@ BATCHES_STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 VERDICTS_KEPT_SECONDS = 3600.0
 _VERDICTS_BYTES = 256 * 1024 * 1024
 VERDICTS_STREAM = Stream(
-    VERDICTS_STREAM_NAME, (VERDICTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True
+    VERDICTS_STREAM_NAME, (VERDICT_SUBJECTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True
 )
 
 
@@ -43,15 +43,12 @@ async def renew_batches_stream(db: Database, bus: Bus) -> None:
         await bus.renew(BATCHES_STREAM)
 
 
-async def ensure_streams(bus: Bus, lost: Callable[[], None] | None = None) -> BatchConsumer:
+async def ensure_streams(bus: Bus, lost: Callable[[], None] | None = None) -> None:
     """Create the streams and consumers that are missing, now and whenever they are gone.
 
     Args:
         bus: The connection to NATS.
         lost: Called when the stream of batches was gone, with the batches in it.
-
-    Returns:
-        The log's consumer of batches.
 
     Raises:
         Unavailable: NATS cannot be reached.
@@ -59,4 +56,8 @@ async def ensure_streams(bus: Bus, lost: Callable[[], None] | None = None) -> Ba
     lanes = [ordered_consumer(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
     await bus.ensure(BATCHES_STREAM, [*lanes, fetched(SUBJECTS, LOG_DURABLE)], lost=lost)
     await bus.ensure(VERDICTS_STREAM)
+
+
+async def log_consumer(bus: Bus) -> BatchConsumer:
+    """Return the event log's consumer of batches, which `ensure_streams` has created; raises Unavailable."""
     return await bus.pull(BATCHES_STREAM, SUBJECTS, LOG_DURABLE)

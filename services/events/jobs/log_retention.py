@@ -41,7 +41,7 @@ class LogRetention:
         self._days = days
 
     async def run(self) -> None:
-        """Apply the retention every ten minutes until cancelled; retry while a part is down."""
+        """Apply the retention every ten minutes until cancelled; retry later while a dependency is down."""
         while True:
             try:
                 await self.apply(datetime.now(UTC))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.contracts.event_batches import framed_id
 from services.events.ingest.streams import VERDICTS_KEPT_SECONDS, VERDICTS_STREAM
-from services.events.store.event_log import batches_without_verdicts, complete
+from services.events.store.event_log import add_verdicts, batches_without_verdicts
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.messaging.bus import Bus
@@ -34,7 +34,7 @@ class VerdictBackfill:
         self._bus = bus
 
     async def run(self) -> None:
-        """Complete batches until cancelled; retry while a part is down."""
+        """Complete batches until cancelled; retry while the database or NATS is down."""
         wait = _FIRST_SECONDS
         while True:
             await asyncio.sleep(wait)
@@ -61,7 +61,7 @@ class VerdictBackfill:
                     verdicts.append((received_at, identifier, message.payload))
             if verdicts:
                 async with self._db.read() as connection:
-                    completed += await complete(connection, verdicts)
+                    completed += await add_verdicts(connection, verdicts)
         return completed
 
 

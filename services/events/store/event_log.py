@@ -13,7 +13,7 @@ SELECT * FROM unnest(%(received)b::timestamptz[], %(ids)b::text[], %(lanes)b::in
 ON CONFLICT (received_at, batch_id) DO NOTHING
 """
 
-_COMPLETE = """
+_ADD_VERDICTS = """
 UPDATE event_log l SET verdicts = u.verdicts
 FROM unnest(%(received)b::timestamptz[], %(ids)b::text[], %(verdicts)b::bytea[]) AS u (received_at, batch_id, verdicts)
 WHERE l.received_at = u.received_at AND l.batch_id = u.batch_id AND l.verdicts IS NULL
@@ -66,7 +66,7 @@ async def insert(connection: Connection, batches: Sequence[LoggedBatch]) -> int:
     return (await connection.execute(_INSERT, parameters)).rowcount
 
 
-async def complete(connection: Connection, verdicts: Sequence[tuple[datetime, str, bytes]]) -> int:
+async def add_verdicts(connection: Connection, verdicts: Sequence[tuple[datetime, str, bytes]]) -> int:
     """Add verdicts to batches that were written without them.
 
     Args:
@@ -82,7 +82,7 @@ async def complete(connection: Connection, verdicts: Sequence[tuple[datetime, st
         "ids": [row[1] for row in rows],
         "verdicts": [row[2] for row in rows],
     }
-    return (await connection.execute(_COMPLETE, parameters)).rowcount
+    return (await connection.execute(_ADD_VERDICTS, parameters)).rowcount
 
 
 async def batches_without_verdicts(connection: Connection, since: datetime, limit: int) -> dict[str, datetime]:

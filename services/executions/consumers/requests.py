@@ -8,18 +8,18 @@ from services.kit.messaging.bus import Bus
 
 
 class ExecutionRequests:
-    """The service requests in `services.contracts.executions`; `platform` is the last level of configurations."""
+    """Responses to the service requests in `services.contracts.executions`."""
 
-    def __init__(self, platform: WorkflowExecutionConfig) -> None:
-        self._config = WorkflowExecutionConfig()
-        self._config.CopyFrom(platform)
+    def __init__(self, default_config: WorkflowExecutionConfig) -> None:
+        self._default_config = WorkflowExecutionConfig()
+        self._default_config.CopyFrom(default_config)
         # flyteadmin shows no environment variables among the defaults (projects.md#platform-defaults).
-        self._config.ClearField("envs")
+        self._default_config.ClearField("envs")
 
     async def listen(self, bus: Bus) -> None:
         """Serve the requests from now on."""
         await bus.serve(GET_DEFAULT_CONFIG, self.get_default_config)
 
     async def get_default_config(self, _request: Empty) -> WorkflowExecutionConfig:
-        """Return the configuration in the settings."""
-        return self._config
+        """Return the default configuration of executions, from the settings."""
+        return self._default_config

@@ -9,7 +9,7 @@ is stored, as an execution that runs on unnoticed costs money.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
@@ -21,11 +21,10 @@ from prometheus_client import Counter, Histogram
 from services.contracts.executions import EXECUTION_CREATED
 from services.executions.config import Settings
 from services.executions.engine.inputs import engine_inputs
-from services.executions.engine.port import Engine, EngineAction, RunRequest, engine_action, refused
-from services.executions.jobs.abort_reconciler import AbortReconciler
+from services.executions.engine.interface import Engine, EngineAction, RunRequest, engine_action, refused
 from services.executions.rules.events.batch import Changes
-from services.executions.rules.events.state import execution_key
-from services.executions.store.endings import take
+from services.executions.rules.events.state import ExecutionKey, execution_key
+from services.executions.store.endings import lock_execution
 from services.executions.store.event_rows import write_rows
 from services.executions.store.run_requests import StoredRunRequest, get_phase, get_run_request
 from services.kit.db.database import Database
@@ -45,7 +44,7 @@ _IDLE_SECONDS = 0.2
 # Pause after a failure of NATS.
 _RETRY_SECONDS = 1.0
 # Executions reconciled concurrently; the next ones are fetched when the slowest is done.
-_AT_ONCE = 32
+_MOST_CONCURRENT = 32
 # Shorter than the time until an unacknowledged announcement is delivered again, longer than any call that succeeds.
 _ENGINE_SECONDS = 20.0
 
@@ -61,20 +60,23 @@ LAUNCH_SECONDS = Histogram(
 
 
 class EngineDispatcher:
-    """The dispatcher of one replica; replicas share the announcements."""
+    """The dispatcher of one replica; replicas share the announcements.
+
+    `end_aborting` ends an ABORTING execution that the engine does not have (`AbortReconciler.end`).
+    """
 
     def __init__(
         self,
         db: Database,
         engine: Engine,
-        reconciler: AbortReconciler,
+        end_aborting: Callable[[ExecutionKey], Awaitable[None]],
         *,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._engine = engine
-        self._reconciler = reconciler
+        self._end_aborting = end_aborting
         self._settings = settings
         self._patience = timedelta(seconds=settings.engine_patience_seconds)
         self._clock = clock
@@ -92,8 +94,8 @@ class EngineDispatcher:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def round(self, announcements: BatchConsumer) -> int:
-        """Process the waiting announcements, `_AT_ONCE` at most; return how many there were."""
-        fetched = await announcements.fetch(_AT_ONCE)
+        """Process the waiting announcements, `_MOST_CONCURRENT` at most; return how many there were."""
+        fetched = await announcements.fetch(_MOST_CONCURRENT)
         done = await asyncio.gather(*map(self._process, fetched))
         await announcements.done(message for message, is_done in zip(fetched, done, strict=True) if is_done)
         return len(fetched)
@@ -126,7 +128,7 @@ class EngineDispatcher:
 
     async def _stop(self, identifier: WorkflowExecutionIdentifier) -> None:
         if not await self._engine.stop(identifier):
-            await self._reconciler.end(execution_key(identifier))
+            await self._end_aborting(execution_key(identifier))
 
     async def submit(self, identifier: WorkflowExecutionIdentifier, *, last: bool) -> bool:
         """Reconcile an execution with the engine, and end it if the engine refuses it.
@@ -161,7 +163,7 @@ class EngineDispatcher:
             error = DeadlineExceeded("the engine did not answer in time")
         try:
             async with self._db.pipeline() as pipeline:
-                state = await take(pipeline, execution_key(identifier))
+                state = await lock_execution(pipeline, execution_key(identifier))
                 if (
                     state is None
                     or engine_action(WorkflowExecution.Phase.Name(state.closure.phase)) is not EngineAction.RUN

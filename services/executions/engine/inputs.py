@@ -17,7 +17,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from services.contracts.workflow_settings import ResourceAmounts
 from services.executions.config import Settings
-from services.executions.rules.task_resources import container_resources, readable
+from services.executions.rules.task_resources import container_resources, with_valid_amounts
 
 # The key in a container's config of the queue for tasks that the task makes (engine.md#queues).
 CHILD_QUEUE = "child_queue"
@@ -52,7 +52,7 @@ def engine_inputs(attributes: bytes, domain: str, settings: Settings) -> EngineI
     plugins, cluster = kinds.get("plugin_overrides"), kinds.get("cluster_resource_attributes")
     configured = settings.queue_tags.get(domain, settings.queue_tags.get("", []))
     return EngineInputs(
-        task_resources=readable(resources.task_resource_attributes, platform) if resources else platform,
+        task_resources=with_valid_amounts(resources.task_resource_attributes, platform) if resources else platform,
         queue_tags=tuple(queue.execution_queue_attributes.tags if queue else configured),
         plugin_overrides=tuple(plugins.plugin_overrides.overrides) if plugins else (),
         cluster_resources=dict(cluster.cluster_resource_attributes.attributes) if cluster else {},

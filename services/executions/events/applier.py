@@ -26,7 +26,7 @@ from services.contracts.event_batches import (
 from services.contracts.executions import EVENT_REFUSED
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.store.event_rows import (
     LaneCursor,
     lock_lane_and_read,
@@ -52,12 +52,14 @@ from services.kit.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-# A part is down or overloaded: the batch waits. Any other failure of a write is caused by one of its events.
-_PART_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
+# The database or the object store is down or overloaded: the batch waits. Any other failure of a write is caused by one
+# of its events.
+_DEPENDENCY_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
-Verdicts = Sequence[ServiceError | None]
+# Of the events of a batch, in order: an error, or None for OK. A verdict is an outcome as a serialized status.
+Outcomes = Sequence[ServiceError | None]
 
-VERDICTS = Counter("flyteplane_event_verdicts_total", "Events by what became of them", ["code"])
+EVENT_VERDICTS_TOTAL = Counter("flyteplane_event_verdicts_total", "Events by what became of them", ["code"])
 TRANSACTION_SECONDS = Histogram(
     "flyteplane_event_transaction_seconds",
     "Time to read, fold and commit the events of one transaction",
@@ -72,7 +74,7 @@ BATCH_AGE = Histogram(
 
 @dataclass(frozen=True)
 class ReceivedBatch:
-    """A batch of a lane with its parsed events; an event that could not be read is an error, its verdict."""
+    """A batch of a lane with its parsed events; an event that could not be read is an error, its outcome."""
 
     lane: int
     sequence: int  # in the stream
@@ -84,11 +86,11 @@ class ReceivedBatch:
 class EventApplier:
     """Applies batches to the database, those of a lane in order."""
 
-    def __init__(self, db: Database, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:
+    def __init__(self, db: Database, objects: ObjectStore, outbox: Outbox, layout: ObjectLayout) -> None:
         self._db = db
         self._objects = objects
         self._outbox = outbox
-        self._storage = storage
+        self._layout = layout
         self._caches = [RowCache() for _ in range(EVENT_LANES)]
 
     async def apply(self, received: ReceivedBatch) -> bytes:
@@ -98,12 +100,12 @@ class EventApplier:
             Its framed verdicts; empty when the batch was applied before and its successor has replaced them.
 
         Raises:
-            ServiceError: A part is down.
+            ServiceError: The database or the object store is down; the batch has changed nothing.
         """
         try:
             with TRANSACTION_SECONDS.time():
-                verdicts = await self._apply_at_once(received)
-        except _PART_DOWN:
+                verdicts = await self._apply_together(received)
+        except _DEPENDENCY_DOWN:
             raise
         except Exception:
             log.warning("a batch is applied one by one", extra={"batch": received.batch.id}, exc_info=True)
@@ -111,8 +113,8 @@ class EventApplier:
         BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - received.stored_at).total_seconds()))
         return verdicts
 
-    async def _apply_at_once(self, received: ReceivedBatch) -> bytes:
-        """Apply a batch unless it was applied before, and return its verdicts."""
+    async def _apply_together(self, received: ReceivedBatch) -> bytes:
+        """Apply all events in one step, unless the batch was applied before, and return the framed verdicts."""
         cache = self._caches[received.lane]
         needed = rows_needed(received.events)
         try:
@@ -124,7 +126,7 @@ class EventApplier:
             cache.clear()
             raise
         cache.store(needed, cursor)
-        return cursor.verdicts if previous is None else previous
+        return cursor.verdict_frame if previous is None else previous
 
     def _cached_cursor(self, received: ReceivedBatch, needed: RowsNeeded) -> LaneCursor | None:
         """Return the cached cursor if the batch is the next in the stream and all its rows are cached.
@@ -133,7 +135,7 @@ class EventApplier:
         """
         cache = self._caches[received.lane]
         cursor = cache.cursor
-        if isinstance(cursor, LaneCursor) and cursor.sequence + 1 == received.sequence and cache.covers(needed):
+        if cursor is not None and cursor.sequence + 1 == received.sequence and cache.covers(needed):
             return cursor
         return None
 
@@ -149,11 +151,11 @@ class EventApplier:
 
     async def _write(self, pipeline: Pipeline, received: ReceivedBatch, before: LaneCursor) -> LaneCursor:
         """Fold and write a new batch, move the cursor from `before` and return the new one."""
-        changes = fold_batch(received.events, self._caches[received.lane].rows, self._storage)
+        changes = fold_batch(received.events, self._caches[received.lane].rows, self._layout)
         await self._offload(changes)
-        cursor = _move_cursor(pipeline, received, changes.verdicts, before)
+        cursor = _advance_lane(pipeline, received, changes.outcomes, before)
         write_rows(pipeline, changes)
-        await self._report(pipeline, received.batch, changes.verdicts)
+        await self._report(pipeline, received.batch, changes.outcomes)
         return cursor
 
     async def _apply_one_by_one(self, received: ReceivedBatch) -> bytes:
@@ -163,19 +165,19 @@ class EventApplier:
             previous = _previous_verdicts(received, before)
             if previous is not None:
                 return previous
-            verdicts = [await self._write_event(pipeline, event) for event in received.events]
-            cursor = _move_cursor(pipeline, received, verdicts, before)
-            await self._report(pipeline, received.batch, verdicts)
-        return cursor.verdicts
+            outcomes = [await self._write_event(pipeline, event) for event in received.events]
+            cursor = _advance_lane(pipeline, received, outcomes, before)
+            await self._report(pipeline, received.batch, outcomes)
+        return cursor.verdict_frame
 
     async def _write_event(self, pipeline: Pipeline, event: Event | ServiceError) -> ServiceError | None:
         try:
             async with savepoint(pipeline):
                 rows = await read_rows(pipeline, rows_needed([event]), Rows())
-                changes = fold_batch([event], rows, self._storage)
+                changes = fold_batch([event], rows, self._layout)
                 await self._offload(changes)
                 write_rows(pipeline, changes)
-        except _PART_DOWN:
+        except _DEPENDENCY_DOWN:
             raise
         except ServiceError as error:
             return error
@@ -183,7 +185,7 @@ class EventApplier:
             failed = Internal("the event could not be applied")
             failed.__cause__ = error
             return failed
-        return changes.verdicts[0]
+        return changes.outcomes[0]
 
     async def _offload(self, changes: Changes) -> None:
         """Write the objects that the new state names, before it: they must exist when it is committed."""
@@ -191,12 +193,12 @@ class EventApplier:
             objects = {offload.uri: offload.data for offload in changes.offloads}
             await asyncio.gather(*(self._objects.put(uri, data) for uri, data in objects.items()))
 
-    async def _report(self, pipeline: Pipeline, batch: Batch, verdicts: Verdicts) -> None:
-        """Count verdicts and announce refused events, whose callers may have received OK."""
-        for code, count in Tally(Code.OK if error is None else error.code for error in verdicts).items():
-            VERDICTS.labels(code.name).inc(count)
+    async def _report(self, pipeline: Pipeline, batch: Batch, outcomes: Outcomes) -> None:
+        """Count the outcomes and announce refused events, whose callers may have received OK."""
+        for code, count in Tally(Code.OK if error is None else error.code for error in outcomes).items():
+            EVENT_VERDICTS_TOTAL.labels(code.name).inc(count)
         refused = [
-            (position, error) for position, error in enumerate(verdicts) if not isinstance(error, AlreadyExists | None)
+            (position, error) for position, error in enumerate(outcomes) if not isinstance(error, AlreadyExists | None)
         ]
         if refused:
             await pipeline.run()  # begins the transaction, if nothing has been read
@@ -207,18 +209,18 @@ class EventApplier:
             await self._outbox.put(pipeline.connection, EVENT_REFUSED, message)
 
 
-def _move_cursor(pipeline: Pipeline, received: ReceivedBatch, verdicts: Verdicts, before: LaneCursor) -> LaneCursor:
-    """Move the lane's cursor from `before` to this batch and return the new one."""
-    frame = encode_verdicts(received.batch.id, list(map(verdict, verdicts)))
+def _advance_lane(pipeline: Pipeline, received: ReceivedBatch, outcomes: Outcomes, before: LaneCursor) -> LaneCursor:
+    """Move the lane's cursor from `before` to this batch, with its verdicts, and return the new cursor."""
+    frame = encode_verdicts(received.batch.id, list(map(verdict, outcomes)))
     cursor = LaneCursor(frame, received.sequence, received.stored_at)
     move_cursor(pipeline, received.lane, cursor, before)
     return cursor
 
 
 def _previous_verdicts(received: ReceivedBatch, cursor: LaneCursor) -> bytes | None:
-    """Return the verdicts of a batch that was applied before, empty if a later one has replaced them; None if new."""
-    if cursor.verdicts and decode_verdicts(cursor.verdicts).id == received.batch.id:
-        return cursor.verdicts
+    """Return the framed verdicts of a batch applied before, empty if a later batch has replaced them; None if new."""
+    if cursor.verdict_frame and decode_verdicts(cursor.verdict_frame).id == received.batch.id:
+        return cursor.verdict_frame
     if cursor.is_past(received.sequence, received.stored_at):
         log.warning("a batch of events came again after its successor", extra={"batch": received.batch.id})
         return b""

@@ -1,8 +1,8 @@
 """The consumer of batches of events: applies them and sends their verdicts.
 
 Each lane is consumed strictly in order, all lanes concurrently. A batch is a transaction (`applier`), so events of
-large batches cost less. While a part is down a batch is retried until it is back; nothing is dropped, and no later
-batch of the lane overtakes it.
+large batches cost less. While the database, the object store or NATS is down a batch is retried: nothing is dropped,
+and no later batch of the lane overtakes it.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from functools import partial
 
 from services.contracts.event_batches import (
     EVENT_LANES,
-    INBOX_HEADER,
     STREAM_NAME,
     SUBJECTS,
+    VERDICT_SUBJECT_HEADER,
     BatchedEvent,
     decode_batch,
     durable_of,
@@ -22,7 +22,7 @@ from services.contracts.event_batches import (
 )
 from services.executions.events.applier import EventApplier, ReceivedBatch
 from services.executions.rules.events.batch import Event, read_event
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.errors import Internal, InvalidArgument, NotFound, ServiceError
 from services.kit.messaging.bus import Bus, Delivery, Stream
@@ -37,39 +37,39 @@ STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 class EventBatchConsumer:
     """The consumer of all lanes."""
 
-    def __init__(self, db: Database, bus: Bus, objects: ObjectStore, outbox: Outbox, storage: Storage) -> None:
+    def __init__(self, db: Database, bus: Bus, objects: ObjectStore, outbox: Outbox, layout: ObjectLayout) -> None:
         self._bus = bus
         self._objects = objects
-        self._applier = EventApplier(db, objects, outbox, storage)
+        self._applier = EventApplier(db, objects, outbox, layout)
 
     async def listen(self) -> None:
         """Consume all lanes from now on, concurrently; raise Unavailable when NATS cannot be reached."""
         await self._bus.ensure(STREAM, own=False)
         for lane in range(EVENT_LANES):
-            await self._bus.consume(STREAM, subject_of(lane), durable_of(lane), partial(self.take, lane))
+            await self._bus.consume(STREAM, subject_of(lane), durable_of(lane), partial(self.apply_delivery, lane))
 
-    async def take(self, lane: int, delivery: Delivery) -> None:
+    async def apply_delivery(self, lane: int, delivery: Delivery) -> None:
         """Apply one batch and send its verdicts; a batch that is delivered again gets the same ones.
 
         Raises:
-            ServiceError: A part is down; the batch has changed nothing.
+            ServiceError: The database, the object store or NATS is down; the batch must be delivered again.
         """
         try:
             batch = decode_batch(delivery.payload)
         except InvalidArgument:
             uri = self._objects.uri(*unreadable_batch_path(lane, delivery.sequence))
             await self._objects.put(uri, delivery.payload)
-            log.exception("a batch of events cannot be read", extra={"parked": uri})
+            log.exception("a batch of events cannot be read", extra={"uri": uri})
             return
         large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
         events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
         verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
-        if verdicts and (inbox := delivery.headers.get(INBOX_HEADER)):
-            await self._bus.send(inbox, verdicts)
+        if verdicts and (subject := delivery.headers.get(VERDICT_SUBJECT_HEADER)):
+            await self._bus.send(subject, verdicts)
 
     async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
         try:
             body = await self._objects.get(batched.body.decode())
         except (NotFound, InvalidArgument) as error:
-            return Internal(f"the event was kept aside and is gone: {error.message}")
+            return Internal(f"the object of the large event is gone: {error.message}")
         return read_event(BatchedEvent(batched.kind, body))

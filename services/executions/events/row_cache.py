@@ -18,6 +18,7 @@ from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TER
 from services.executions.rules.events.batch import Rows, RowsNeeded
 from services.executions.rules.events.external_resources import chunks_needed
 from services.executions.rules.events.state import ExecutionKey, NodeKey, NodeState, ResourceChunks, TaskKey, TaskState
+from services.executions.store.event_rows import LaneCursor
 
 # Rows of each kind in each lane: those of a thousand running executions, half of them fan-outs of a hundred nodes.
 # With 2 KB for a node and 3 for an attempt that is a quarter of a gigabyte at worst.
@@ -42,7 +43,7 @@ class RowCache:
         rows: The cached rows. Batches are folded over them in place.
     """
 
-    cursor: object = None
+    cursor: LaneCursor | None = None
     rows: Rows = field(default_factory=Rows)
     _chunked: dict[TaskKey, None] = field(default_factory=dict)
     _sizes: dict[NodeKey | TaskKey, int] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class RowCache:
         nodes, tasks = needed.nodes.items(), needed.tasks.items()
         return RowsNeeded(
             executions=needed.executions,
-            mentioned=needed.mentioned - rows.clusters.keys(),
+            referenced=needed.referenced - rows.clusters.keys(),
             nodes={key: full for key, full in nodes if key not in (rows.nodes if full else rows.node_ids)},
             tasks={key: full for key, full in tasks if key not in (rows.tasks if full else rows.task_ids)},
             task_events=needed.task_events,
@@ -64,7 +65,7 @@ class RowCache:
     def covers(self, needed: RowsNeeded) -> bool:
         """Return whether all rows in `needed` are cached, with the chunks that their events need."""
         missing = self.missing_rows(needed)
-        if missing.executions or missing.mentioned or missing.nodes or missing.tasks or missing.counted:
+        if missing.executions or missing.referenced or missing.nodes or missing.tasks or missing.counted:
             return False
         return all(
             chunks_needed(state, events) == set()
@@ -72,7 +73,7 @@ class RowCache:
             if (state := self.rows.tasks[key]).chunks is not None
         )
 
-    def store(self, needed: RowsNeeded, cursor: object) -> None:
+    def store(self, needed: RowsNeeded, cursor: LaneCursor) -> None:
         """Update the cache after a committed batch.
 
         Args:

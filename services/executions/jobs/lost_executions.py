@@ -5,7 +5,6 @@ One that never started is submitted to the engine once more; one that did is FAI
 engine has is not changed, however long it takes.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,10 +16,11 @@ from prometheus_client import Counter
 
 from services.executions.engine.children import terminate_children
 from services.executions.engine.dispatcher import EngineDispatcher
-from services.executions.engine.port import Engine, lost
+from services.executions.engine.interface import Engine, lost
+from services.executions.jobs.rounds import run_rounds
 from services.executions.rules.events.batch import Changes
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads, execution_key
-from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.workflow import fold_workflow
 from services.executions.store.endings import lock_unchanged, unchanged_executions
 from services.executions.store.event_rows import write_rows
@@ -30,11 +30,8 @@ from services.kit.messaging.outbox import Outbox
 log = logging.getLogger(__name__)
 
 # Executions in one call to the engine.
-_MOST = 200
-# Share of the patience between two rounds, within these bounds.
-_SHARE = 0.25
-_SHORTEST_SECONDS = 1.0
-_LONGEST_SECONDS = 300.0
+_MOST_EXECUTIONS = 200
+_LONGEST_PAUSE_SECONDS = 300.0
 
 LOST = Counter("flyteplane_executions_lost_total", "Executions that their engine no longer had")
 
@@ -49,7 +46,7 @@ class LostExecutions:
         dispatcher: EngineDispatcher,
         outbox: Outbox,
         *,
-        storage: Storage,
+        layout: ObjectLayout,
         patience: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
@@ -57,27 +54,26 @@ class LostExecutions:
         self._engine = engine
         self._dispatcher = dispatcher
         self._outbox = outbox
-        self._storage = storage
+        self._layout = layout
         self._patience = patience
         self._clock = clock
 
     async def run(self) -> None:
-        """Run a round periodically until cancelled; a failed round is retried at the next."""
-        pause = min(max(self._patience.total_seconds() * _SHARE, _SHORTEST_SECONDS), _LONGEST_SECONDS)
-        while True:
-            try:
-                await self.check()
-            except Exception:
-                log.exception("executions that do not change are checked later")
-            await asyncio.sleep(pause)
+        """Check executions, round after round, until cancelled."""
+        await run_rounds(
+            self.check,
+            patience=self._patience,
+            longest_pause_seconds=_LONGEST_PAUSE_SECONDS,
+            failure="executions that do not change are checked later",
+        )
 
     async def check(self) -> None:
         """Check all executions that have not changed for the patience; raises the errors of engine and database."""
         before = self._clock() - self._patience
         async with self._db.pipeline() as pipeline:
             keys = await unchanged_executions(pipeline, before)
-        for start in range(0, len(keys), _MOST):
-            missing = await self._engine.missing([_identifier(key) for key in keys[start : start + _MOST]])
+        for start in range(0, len(keys), _MOST_EXECUTIONS):
+            missing = await self._engine.missing([_identifier(key) for key in keys[start : start + _MOST_EXECUTIONS]])
             if missing:
                 await self._end([execution_key(identifier) for identifier in missing], before)
 
@@ -97,7 +93,7 @@ class LostExecutions:
     def _lost(self, state: ExecutionState) -> ExecutionState:
         event = WorkflowExecutionEvent(phase=WorkflowExecution.FAILED, producer_id=state.cluster, error=lost())
         event.occurred_at.FromDatetime(self._clock())
-        return fold_workflow(state, event, self._storage, Offloads())
+        return fold_workflow(state, event, self._layout, Offloads())
 
 
 def _identifier(key: ExecutionKey) -> WorkflowExecutionIdentifier:

@@ -15,24 +15,27 @@ from datetime import datetime
 from cachetools import LRUCache
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionCreateResponse
+from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.admin.matchable_resource_pb2 import (
     ListMatchableAttributesResponse,
     MatchableAttributesConfiguration,
     WorkflowExecutionConfig,
 )
+from flyteidl.admin.project_pb2 import Project
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from services.contracts.casting import TypesTooLarge
 from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.identifiers import GENERATED_PREFIX
-from services.contracts.projects import ProjectAndAttributes, check_active_with_domain, unregistered
+from services.contracts.projects import check_active_with_domain, unregistered
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
 from services.executions.config import Settings
-from services.executions.launching.batches import LaunchBatcher
+from services.executions.launching.group_commit import GroupCommit
 from services.executions.launching.projects import Projects
 from services.executions.rules import attributes, configuration, create, errors, inputs, names
-from services.executions.rules.new_executions import Origin, Parent, Target, namespace, new_execution
+from services.executions.rules.attributes import Matching
+from services.executions.rules.new_executions import LaunchedEntity, Origin, Parent, namespace, new_execution
 from services.executions.store import executions as store
 from services.executions.store import launches
 from services.executions.store.launches import Launch
@@ -52,7 +55,7 @@ from services.kit.rpc.cpu_pool import CpuPool
 
 # Registered versions never change, so the registry's responses are cached: some hundred kilobytes each at worst, a few
 # kilobytes usually.
-_CACHED_TARGETS = 1000
+_CACHED_ENTITIES = 1000
 # Random bytes in the folder name of a launch's inputs, written in hexadecimal.
 _FOLDER_BYTES = 8
 # Limits of checks on the event loop, which take some milliseconds; larger inputs are checked in the CPU pool.
@@ -63,7 +66,7 @@ _NOT_STORED = (InvalidArgument, AlreadyExists, ResourceExhausted, DeadlineExceed
 
 
 class Launcher:
-    """The launcher of executions; `platform` is the last level of their configuration."""
+    """The launcher of executions; `default_config` is the last level of their configuration."""
 
     def __init__(
         self,
@@ -74,20 +77,20 @@ class Launcher:
         *,
         cpu_pool: CpuPool,
         settings: Settings,
-        platform: WorkflowExecutionConfig,
+        default_config: WorkflowExecutionConfig,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._bus = bus
         self._outbox = outbox
-        self._batches = LaunchBatcher(db)
+        self._group_commit = GroupCommit(db)
         self._projects = Projects(bus)
         self._objects = objects
         self._cpu_pool = cpu_pool
         self._settings = settings
-        self._platform = platform
+        self._default_config = default_config
         self._clock = clock
-        self._targets: LRUCache[bytes, Target] = LRUCache(_CACHED_TARGETS)
+        self._entities: LRUCache[bytes, LaunchedEntity] = LRUCache(_CACHED_ENTITIES)
 
     async def launch(
         self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
@@ -101,33 +104,35 @@ class Launcher:
             NotFound: The launched entity or the parent node is missing.
             AlreadyExists: The name is in use, or the concurrency limit is reached.
         """
-        create.check_project_and_domain(request)
-        project = await self._project(request)
+        create.check_project_domain_and_name(request)
+        scope = await self._attribute_scope(request)  # requests the launch plan, unless it is cached
+        project, matching = await self._project_and_attributes(request, scope)
         await self._check_spec(request)
-        target = await self._target(request.spec.launch_plan)
+        entity = await self._launched_entity(request.spec.launch_plan)
         given = create.inputs_of(request)
-        complete = await self._complete(given, target)
+        resolved = await self._resolve_inputs(given, entity.launch_plan)
         parent = await self._parent(request)
-        new = new_execution(
+        config = self._config(request, entity, matching, principal)
+        execution = new_execution(
             request,
             name=request.name or names.generated_name(secrets.choice),
-            target=target,
-            config=self._config(request, target, project, principal),
-            attributes=self._attributes(request, target, project, parent),
+            entity=entity,
+            config=create.with_project_labels(config, project.labels),
+            attributes=self._applicable_attributes(request, entity, matching, parent),
             origin=Origin(principal, parent, source_execution_id),
             now=self._clock(),
             namespace_=namespace(self._settings.namespace_template, request.project, request.domain),
         )
-        limited = create.limited(target)
-        uris = await self._write_inputs(new.id, complete, given)
+        limited = create.has_concurrency_limit(entity)
+        uris = await self._write_inputs(execution.id, resolved, given)
         try:
-            await self._store(Launch(new, *uris, new.id.SerializeToString()), limited=limited)
+            await self._store(Launch(execution, *uris, execution.id.SerializeToString()), limited=limited)
         except _NOT_STORED:
             with suppress(Unavailable):  # the error to the caller is right in any case
                 await self._objects.delete(set(uris))
             raise
         self._outbox.filled.set()
-        return ExecutionCreateResponse(id=new.id)
+        return ExecutionCreateResponse(id=execution.id)
 
     async def _check_spec(self, request: ExecutionCreateRequest) -> None:
         if request.ByteSize() > _SMALL_BYTES:
@@ -135,27 +140,18 @@ class Launcher:
         else:
             create.check_spec(request)
 
-    async def _complete(self, given: LiteralMap, target: Target) -> LiteralMap:
-        """Complete and check inputs, in the CPU pool if they are large or take many steps."""
+    async def _resolve_inputs(self, given: LiteralMap, launch_plan: LaunchPlan) -> LiteralMap:
+        """Return the inputs completed and checked, in the CPU pool if they are large or take many steps."""
         if given.ByteSize() <= _SMALL_BYTES:
             with suppress(TypesTooLarge):
-                return inputs.resolved(given, target.launch_plan, _FEW_STEPS)
+                return inputs.resolve(given, launch_plan, _FEW_STEPS)
         try:
-            return await self._cpu_pool.run(inputs.resolved, given, target.launch_plan)
+            return await self._cpu_pool.run(inputs.resolve, given, launch_plan)
         except TypesTooLarge as error:
             raise InvalidArgument("the types of the inputs are too large to compare") from error
 
-    async def _project(self, request: ExecutionCreateRequest) -> ProjectAndAttributes:
-        scope = await self._scope(request)
-        try:
-            project = await self._projects.get(scope)
-        except NotFound as error:
-            raise unregistered(request.project, request.domain, error) from error
-        check_active_with_domain(project.project, request.domain)
-        return project
-
-    async def _scope(self, request: ExecutionCreateRequest) -> MatchableAttributesConfiguration:
-        """Return the attribute scope of a launch."""
+    async def _attribute_scope(self, request: ExecutionCreateRequest) -> MatchableAttributesConfiguration:
+        """Return the attribute scope of a launch: its project-domain, workflow and launch plan, if they are known."""
         scope = MatchableAttributesConfiguration(project=request.project, domain=request.domain)
         identifier = request.spec.launch_plan
         if identifier.resource_type == ResourceType.TASK:
@@ -163,27 +159,38 @@ class Launcher:
             scope.workflow = GENERATED_PREFIX + identifier.name
         elif identifier.resource_type == ResourceType.LAUNCH_PLAN:
             with suppress(InvalidArgument, NotFound):  # launch() raises it again, after the project and the spec
-                target = await self._target(identifier)
-                scope.workflow, scope.launch_plan = target.workflow_id.name, identifier.name
+                entity = await self._launched_entity(identifier)
+                scope.workflow, scope.launch_plan = entity.workflow_id.name, identifier.name
         return scope
 
-    async def _target(self, identifier: Identifier) -> Target:
-        key = identifier.SerializeToString(deterministic=True)
-        target = self._targets.get(key)
-        if target is None:
-            target = self._targets[key] = await self._request_target(identifier)
-        return target
+    async def _project_and_attributes(
+        self, request: ExecutionCreateRequest, scope: MatchableAttributesConfiguration
+    ) -> tuple[Project, Matching]:
+        """Return the project, checked, and the attributes that match `scope`, the most specific first."""
+        try:
+            found = await self._projects.get(scope)
+        except NotFound as error:
+            raise unregistered(request.project, request.domain, error) from error
+        check_active_with_domain(found.project, request.domain)
+        return found.project, found.attributes
 
-    async def _request_target(self, identifier: Identifier) -> Target:
+    async def _launched_entity(self, identifier: Identifier) -> LaunchedEntity:
+        key = identifier.SerializeToString(deterministic=True)
+        entity = self._entities.get(key)
+        if entity is None:
+            entity = self._entities[key] = await self._request_entity(identifier)
+        return entity
+
+    async def _request_entity(self, identifier: Identifier) -> LaunchedEntity:
         request = ObjectGetRequest(id=identifier)
         if identifier.resource_type == ResourceType.LAUNCH_PLAN:
             launch_plan = await self._bus.request(GET_LAUNCH_PLAN, request)
-            return Target(launch_plan, launch_plan.spec.workflow_id)
+            return LaunchedEntity(launch_plan, launch_plan.spec.workflow_id)
         launch_plan = await self._bus.request(LAUNCH_TASK, request)
         workflow = Identifier()
         workflow.CopyFrom(launch_plan.id)
         workflow.resource_type = ResourceType.WORKFLOW
-        return Target(launch_plan, workflow, identifier)
+        return LaunchedEntity(launch_plan, workflow, identifier)
 
     async def _parent(self, request: ExecutionCreateRequest) -> Parent | None:
         if not request.spec.metadata.HasField("parent_node_execution"):
@@ -196,22 +203,20 @@ class Launcher:
         return parent
 
     def _config(
-        self, request: ExecutionCreateRequest, target: Target, project: ProjectAndAttributes, principal: str
+        self, request: ExecutionCreateRequest, entity: LaunchedEntity, matching: Matching, principal: str
     ) -> WorkflowExecutionConfig:
-        settings = self._settings
-        levels = attributes.config_levels(project.attributes)
-        config = configuration.merged(request.spec, target.own_spec, levels, self._platform, principal)
-        create.check_entries(config, settings.max_label_entries, settings.max_annotation_entries)
-        return create.with_project_labels(config, project.project.labels)
+        levels = attributes.config_levels(matching)
+        config = configuration.merged(request.spec, entity.own_spec, levels, self._default_config, principal)
+        create.check_entries(config, self._settings.max_label_entries, self._settings.max_annotation_entries)
+        return config
 
-    def _attributes(
-        self, request: ExecutionCreateRequest, target: Target, project: ProjectAndAttributes, parent: Parent | None
+    def _applicable_attributes(
+        self, request: ExecutionCreateRequest, entity: LaunchedEntity, matching: Matching, parent: Parent | None
     ) -> ListMatchableAttributesResponse:
-        configured = self._settings.cluster_pools.get(request.domain, "")
-        pool = attributes.cluster_pool(project.attributes, configured)
+        pool = attributes.cluster_pool(matching, self._settings.cluster_pools.get(request.domain, ""))
         create.check_cluster_pool(request.spec.cluster_assignment.cluster_pool_name, pool)
         parent_spec = parent.spec if parent else None
-        return attributes.acting(project.attributes, request.spec, target.own_spec, parent_spec)
+        return attributes.applicable_attributes(matching, request.spec, entity.own_spec, parent_spec)
 
     async def _store(self, launch: Launch, *, limited: bool) -> None:
         """Store a launch; raises AlreadyExists for a name in use or a concurrency limit that is reached.
@@ -219,28 +224,27 @@ class Launcher:
         Launches of a launch plan with a limit are stored one after the other, each in a transaction of its own.
         """
         if not limited:
-            stored = await self._batches.store(launch)
+            stored = await self._group_commit.store(launch)
         else:
-            launch_plan = launch.new.target.launch_plan
+            launch_plan = launch.execution.entity.launch_plan
             async with self._db.transaction() as connection:
-                active = await store.take_turn(connection, launch_plan.id)
+                active = await store.lock_and_count_active(connection, launch_plan.id)
                 create.check_concurrency(launch_plan.spec.concurrency_policy, active, launch_plan.id.name)
                 stored = bool(await launches.insert(connection, [launch], EXECUTION_CREATED.subject))
         if not stored:
-            raise errors.taken(launch.new.id)
+            raise errors.name_in_use(launch.execution.id)
 
     async def _write_inputs(
-        self, identifier: WorkflowExecutionIdentifier, complete: LiteralMap, given: LiteralMap
+        self, identifier: WorkflowExecutionIdentifier, resolved: LiteralMap, given: LiteralMap
     ) -> tuple[str, str]:
-        """Write the complete and the given inputs; return their URIs, one and the same if they are equal."""
-        own = secrets.token_hex(_FOLDER_BYTES)
-        folder = ("metadata", identifier.project, identifier.domain, identifier.name, own)
+        """Write the resolved and the given inputs; return their URIs, one and the same if they are equal."""
+        folder = ("metadata", identifier.project, identifier.domain, identifier.name, secrets.token_hex(_FOLDER_BYTES))
         inputs_uri, user_inputs_uri = self._objects.uri(*folder, "inputs"), self._objects.uri(*folder, "user_inputs")
-        if complete == given:
-            await self._objects.put(inputs_uri, complete.SerializeToString())
+        if resolved == given:
+            await self._objects.put(inputs_uri, resolved.SerializeToString())
             return inputs_uri, inputs_uri
         await asyncio.gather(
-            self._objects.put(inputs_uri, complete.SerializeToString()),
+            self._objects.put(inputs_uri, resolved.SerializeToString()),
             self._objects.put(user_inputs_uri, given.SerializeToString()),
         )
         return inputs_uri, user_inputs_uri

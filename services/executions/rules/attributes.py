@@ -32,11 +32,11 @@ def config_levels(matching: Matching) -> list[WorkflowExecutionConfig]:
 
 def cluster_pool(matching: Matching, configured: str) -> str:
     """Return the cluster pool that the project-domain is assigned to: by attributes, else `configured`."""
-    assigned = _winners(matching).get("cluster_assignment")
+    assigned = _most_specific(matching).get("cluster_assignment")
     return (assigned.attributes.cluster_assignment.cluster_pool_name if assigned else "") or configured
 
 
-def acting(
+def applicable_attributes(
     matching: Matching, request: ExecutionSpec, launch_plan: LaunchPlanSpec | None, parent: ExecutionSpec | None
 ) -> ListMatchableAttributesResponse:
     """Return the attributes that act on an execution, apart from the merged configuration.
@@ -50,21 +50,21 @@ def acting(
     Returns:
         One attribute of each kind at most, each with the scope that it was set for.
     """
-    winners = _winners(matching)
+    most_specific = _most_specific(matching)
     if request.HasField("quality_of_service") or (launch_plan and launch_plan.HasField("quality_of_service")):
-        winners.pop("quality_of_service", None)
+        most_specific.pop("quality_of_service", None)
     if request.execution_cluster_label.value or (parent and parent.HasField("execution_cluster_label")):
-        winners.pop("execution_cluster_label", None)
+        most_specific.pop("execution_cluster_label", None)
     if request.cluster_assignment.cluster_pool_name:
-        winners.pop("cluster_assignment", None)
-    return ListMatchableAttributesResponse(configurations=[winners[kind] for kind in sorted(winners)])
+        most_specific.pop("cluster_assignment", None)
+    return ListMatchableAttributesResponse(configurations=[most_specific[kind] for kind in sorted(most_specific)])
 
 
-def _winners(matching: Matching) -> dict[str, MatchableAttributesConfiguration]:
-    winners: dict[str, MatchableAttributesConfiguration] = {}
+def _most_specific(matching: Matching) -> dict[str, MatchableAttributesConfiguration]:
+    most_specific: dict[str, MatchableAttributesConfiguration] = {}
     for item in matching:
         kind = item.attributes.WhichOneof("target")
         if kind is None or kind == _CONFIG or (kind in _OF_DOMAINS and (item.workflow or item.launch_plan)):
             continue
-        winners.setdefault(kind, item)
-    return winners
+        most_specific.setdefault(kind, item)
+    return most_specific

@@ -1,7 +1,7 @@
 """The configuration that an execution runs with (executions.md#execution-configuration).
 
 Each field is from the first level that sets it. The levels are, in order: the request, the launch plan, attributes from
-the most specific on, the deprecated roles, the platform's settings.
+the most specific on, the deprecated roles, the default configuration in the settings.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from services.contracts.execution_config import fill
 from services.executions.config import Settings
 
 
-def platform(settings: Settings) -> WorkflowExecutionConfig:
-    """Return the last level: the configuration in the settings."""
+def default_config_of(settings: Settings) -> WorkflowExecutionConfig:
+    """Return the default configuration, the last level."""
     run_as = Identity(k8s_service_account=settings.k8s_service_account, iam_role=settings.assumable_iam_role)
     return WorkflowExecutionConfig(
         max_parallelism=settings.max_parallelism,
@@ -38,7 +38,7 @@ def merged(
     request: ExecutionSpec,
     launch_plan: LaunchPlanSpec | None,
     attributes: Sequence[WorkflowExecutionConfig],
-    platform_: WorkflowExecutionConfig,
+    default_config: WorkflowExecutionConfig,
     principal: str,
 ) -> WorkflowExecutionConfig:
     """Merge all levels.
@@ -47,7 +47,7 @@ def merged(
         request: The spec of the launch.
         launch_plan: None for a single task.
         attributes: The levels of attributes, from specific to general.
-        platform_: The last level.
+        default_config: The last level, from `default_config_of`.
         principal: The caller; empty when unknown.
 
     Returns:
@@ -66,7 +66,7 @@ def merged(
         if role.assumable_iam_role or role.kubernetes_service_account:
             config.security_context.run_as.iam_role = role.assumable_iam_role
             config.security_context.run_as.k8s_service_account = role.kubernetes_service_account
-    fill(config, platform_)
+    fill(config, default_config)
     run_as = config.security_context.run_as
     run_as.SetInParent()
     run_as.execution_identity = principal or run_as.execution_identity

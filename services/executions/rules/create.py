@@ -21,7 +21,7 @@ from services.contracts.identifiers import MAX_FIELD_BYTES, check_complete
 from services.contracts.notifications import check_notifications
 from services.executions.rules.inputs import check_literals
 from services.executions.rules.names import check_name
-from services.executions.rules.new_executions import Target
+from services.executions.rules.new_executions import LaunchedEntity
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument
 
 # Each tag has a row and an index entry; users set a handful.
@@ -33,7 +33,7 @@ def inputs_of(request: ExecutionCreateRequest) -> LiteralMap:
     return request.inputs if request.inputs.literals else request.spec.inputs
 
 
-def check_project_and_domain(request: ExecutionCreateRequest) -> None:
+def check_project_domain_and_name(request: ExecutionCreateRequest) -> None:
     """Raise InvalidArgument unless project and domain are set and the name, if set, is valid."""
     if not request.project:
         raise InvalidArgument("missing project")
@@ -67,12 +67,12 @@ def check_spec(request: ExecutionCreateRequest) -> None:
 
 def with_project_labels(config: WorkflowExecutionConfig, project_labels: Labels) -> WorkflowExecutionConfig:
     """Return `config` with those of the project's labels that it does not set itself."""
-    complete = WorkflowExecutionConfig()
-    complete.CopyFrom(config)
+    labelled = WorkflowExecutionConfig()
+    labelled.CopyFrom(config)
     for key, value in project_labels.values.items():
-        if key not in complete.labels.values:
-            complete.labels.values[key] = value
-    return complete
+        if key not in labelled.labels.values:
+            labelled.labels.values[key] = value
+    return labelled
 
 
 def check_entries(config: WorkflowExecutionConfig, max_labels: int, max_annotations: int) -> None:
@@ -94,11 +94,15 @@ def check_cluster_pool(requested: str, assigned: str) -> None:
         )
 
 
-def limited(target: Target) -> bool:
-    """Return whether a concurrency policy limits executions of `target` (executions.md#concurrency-policy)."""
-    if target.task_id is not None:
+def has_concurrency_limit(entity: LaunchedEntity) -> bool:
+    """Return whether a concurrency policy limits executions of `entity` (executions.md#concurrency-policy).
+
+    Raises:
+        Internal: The policy has a behavior that this release does not know.
+    """
+    if entity.task_id is not None:
         return False
-    policy = target.launch_plan.spec.concurrency_policy
+    policy = entity.launch_plan.spec.concurrency_policy
     if policy.behavior == CONCURRENCY_LIMIT_BEHAVIOR_SKIP:
         return True
     if policy.behavior == CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED:

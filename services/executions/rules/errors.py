@@ -18,7 +18,7 @@ def missing(identifier: WorkflowExecutionIdentifier | NodeExecutionIdentifier | 
     return NotFound(f"missing entity of type {entity} with identifier {identifier_text(identifier)}")
 
 
-def taken(identifier: WorkflowExecutionIdentifier) -> AlreadyExists:
+def name_in_use(identifier: WorkflowExecutionIdentifier) -> AlreadyExists:
     """Return the error for a name that is in use; clients take it for an earlier launch of theirs that succeeded."""
     return AlreadyExists(
         f"value with matching already exists (execution {identifier_text(identifier)} was launched before)"

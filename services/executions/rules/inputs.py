@@ -26,7 +26,7 @@ def check_literals(inputs: LiteralMap) -> None:
             raise InvalidArgument(f"missing valid literal in inputs {name}")
 
 
-def resolved(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
+def resolve(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
     """Return `given` completed with defaults and fixed inputs; a fixed input goes before a default of the same name.
 
     Raises:

@@ -27,7 +27,7 @@ _PLACEHOLDER = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
 
 
 @dataclass(frozen=True)
-class Target:
+class LaunchedEntity:
     """The launched entity. A single task has its generated launch plan, and the id of the task."""
 
     launch_plan: LaunchPlan
@@ -73,7 +73,7 @@ class NewExecution:
     closure: ExecutionClosure
     config: WorkflowExecutionConfig
     attributes: ListMatchableAttributesResponse
-    target: Target
+    entity: LaunchedEntity
     tags: frozenset[tuple[str, str]]
     created_at: datetime
     source_execution_id: int
@@ -90,7 +90,7 @@ def new_execution(
     request: ExecutionCreateRequest,
     *,
     name: str,
-    target: Target,
+    entity: LaunchedEntity,
     config: WorkflowExecutionConfig,
     attributes: ListMatchableAttributesResponse,
     origin: Origin,
@@ -102,12 +102,12 @@ def new_execution(
     Raises InvalidArgument when it is larger than clients can receive.
     """
     spec = _stored_spec(request.spec, config, origin, namespace_)
-    if target.task_id is None:
+    if entity.task_id is None:
         spec.max_parallelism = config.max_parallelism  # a single task shows the request's own
     closure = ExecutionClosure(
         phase=WorkflowExecution.UNDEFINED,
-        workflow_id=target.workflow_id,
-        notifications=_notifications(request.spec, target.launch_plan),
+        workflow_id=entity.workflow_id,
+        notifications=_notifications(request.spec, entity.launch_plan),
         state_change_details=ExecutionStateChangeDetails(state=EXECUTION_ACTIVE, principal=spec.metadata.principal),
     )
     for moment in (closure.created_at, closure.updated_at, closure.state_change_details.occurred_at):
@@ -121,7 +121,7 @@ def new_execution(
         closure=closure,
         config=config,
         attributes=attributes,
-        target=target,
+        entity=entity,
         tags=frozenset([*request.spec.labels.values.items(), *((tag, "") for tag in request.spec.tags)]),
         created_at=now,
         # The repeated execution goes before the parent's.

@@ -51,7 +51,9 @@ def container_resources(requested: Resources, platform: TaskResourceAttributes) 
     return given
 
 
-def readable(attributes: TaskResourceAttributes, configured: TaskResourceAttributes) -> TaskResourceAttributes:
+def with_valid_amounts(
+    attributes: TaskResourceAttributes, configured: TaskResourceAttributes
+) -> TaskResourceAttributes:
     """Return `attributes` with amounts of `configured` instead of those that cannot be parsed.
 
     Such amounts were stored before attributes were checked; without a replacement the platform's limit would not apply.

@@ -21,7 +21,7 @@ _KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::te
 _ACTIVE = f"phase IN ({', '.join(repr(phase) for phase in ACTIVE_PHASES)})"
 
 # Rows of a former release have no aborting_since; they wait from their last change.
-_TAKE_OVERDUE = Statement(f"""
+_LOCK_OVERDUE = Statement(f"""
 SELECT {_STATE} FROM executions
 WHERE phase = 'ABORTING' AND COALESCE(aborting_since, updated_at) < %(before)b::timestamptz
 ORDER BY aborting_since
@@ -29,12 +29,12 @@ LIMIT %(most)b::bigint
 FOR UPDATE SKIP LOCKED
 """)
 _POSTPONE = Statement(f"UPDATE executions SET aborting_since = now() WHERE {_KEY}")
-_TAKE = Statement(f"SELECT {_STATE} FROM executions WHERE {_KEY} FOR UPDATE")
-_UNMOVED = Statement(f"""
+_LOCK = Statement(f"SELECT {_STATE} FROM executions WHERE {_KEY} FOR UPDATE")
+_UNCHANGED = Statement(f"""
 SELECT execution_project, execution_domain, execution_name FROM executions
 WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
 """)
-_TAKE_UNMOVED = Statement(f"""
+_LOCK_UNCHANGED = Statement(f"""
 SELECT {_STATE} FROM executions
 WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
     AND (execution_project, execution_domain, execution_name) IN (
@@ -43,7 +43,7 @@ WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
 FOR UPDATE SKIP LOCKED
 """)
 # Executions that nodes of others have launched and that have neither ended nor been terminated.
-_TAKE_CHILDREN = Statement("""
+_LOCK_CHILDREN = Statement("""
 SELECT child.id, child.execution_project, child.execution_domain, child.execution_name, child.closure,
     node.execution_name
 FROM node_executions AS node
@@ -71,37 +71,37 @@ def postpone(pipeline: Pipeline, key: ExecutionKey) -> None:
     pipeline.put(_POSTPONE, _values(key))
 
 
-async def take(pipeline: Pipeline, key: ExecutionKey) -> ExecutionState | None:
+async def lock_execution(pipeline: Pipeline, key: ExecutionKey) -> ExecutionState | None:
     """Lock and return an execution, waiting for its lock; None when it does not exist."""
-    answer = pipeline.put(_TAKE, _values(key))
+    answer = pipeline.put(_LOCK, _values(key))
     await pipeline.run()
     return next(iter(_states(answer)), None)
 
 
 async def lock_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
     """Lock and return at most `most` executions that are ABORTING since before `before`, the longest first."""
-    answer = pipeline.put(_TAKE_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
+    answer = pipeline.put(_LOCK_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
     await pipeline.run()
     return _states(answer)
 
 
 async def unchanged_executions(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
     """Return all active executions that have not changed since `before`; each key takes a hundred bytes."""
-    answer = pipeline.put(_UNMOVED, {"before": timestamp(before)})
+    answer = pipeline.put(_UNCHANGED, {"before": timestamp(before)})
     await pipeline.run()
     return [_execution_key(row) for row in answer.rows]
 
 
 async def lock_unchanged(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
     """Lock and return those of `keys` that are active and still have not changed since `before`."""
-    answer = pipeline.put(_TAKE_UNMOVED, {"before": timestamp(before), **_columns(keys)})
+    answer = pipeline.put(_LOCK_UNCHANGED, {"before": timestamp(before), **_columns(keys)})
     await pipeline.run()
     return _states(answer)
 
 
 async def lock_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> list[Child]:
     """Lock and return the executions that nodes of `keys` have launched and that have not ended."""
-    answer = pipeline.put(_TAKE_CHILDREN, _columns(keys))
+    answer = pipeline.put(_LOCK_CHILDREN, _columns(keys))
     await pipeline.run()
     return [
         Child(

@@ -39,15 +39,15 @@ Row = tuple[bytes | None, ...]
 
 @dataclass(frozen=True)
 class LaneCursor:
-    """The position up to which a lane is applied.
+    """The position up to which a lane is applied, and the verdicts of the last batch.
 
     Attributes:
-        verdicts: The framed verdicts of the last batch; empty for a new lane.
+        verdict_frame: The framed verdicts of the last batch; empty for a new lane.
         sequence: The number of the last batch in the stream.
         stored_at: When the stream stored it; None for a new lane.
     """
 
-    verdicts: bytes
+    verdict_frame: bytes
     sequence: int
     stored_at: datetime | None
 
@@ -91,7 +91,7 @@ def move_cursor(pipeline: Pipeline, lane: int, cursor: LaneCursor, before: LaneC
         "lane": bigint(lane),
         "sequence": bigint(cursor.sequence),
         "stored": _stored_at(cursor),
-        "verdicts": cursor.verdicts,
+        "verdicts": cursor.verdict_frame,
         "before": bigint(before.sequence),
         "stored_before": _stored_at(before),
     }
@@ -104,7 +104,7 @@ def _stored_at(cursor: LaneCursor) -> bytes | None:
 
 @asynccontextmanager
 async def savepoint(pipeline: Pipeline) -> AsyncIterator[None]:
-    """Open a part of the transaction that is rolled back alone when it raises.
+    """Open a savepoint; when its block raises, only what was written since is rolled back.
 
     Raises:
         InvalidArgument: A value cannot be stored.
@@ -139,12 +139,12 @@ async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Row
         The rows that exist, with a reserved id for each that does not.
     """
     rows = Rows()
-    executions = mentioned = nodes = tasks = Answer()
+    executions = referenced = nodes = tasks = Answer()
     if needed.executions:
         parameters = columns.execution_keys(needed.executions) | {"specs": bools(needed.executions.values())}
         executions = pipeline.put(statements.EXECUTIONS_TO_CHANGE, parameters)
-    if needed.mentioned:
-        mentioned = pipeline.put(statements.EXECUTIONS_MENTIONED, columns.execution_keys(needed.mentioned))
+    if needed.referenced:
+        referenced = pipeline.put(statements.EXECUTIONS_REFERENCED, columns.execution_keys(needed.referenced))
     if needed.nodes:
         nodes = pipeline.put(
             statements.NODES, columns.node_keys(needed.nodes) | {"states": bools(needed.nodes.values())}
@@ -159,7 +159,7 @@ async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Row
     if cached_chunks:
         cached_chunks.add_to(cached)
     _add_executions(executions, rows)
-    rows.clusters = {_execution_key(row): read_text(row[3]) for row in mentioned.rows}
+    rows.clusters = {_execution_key(row): read_text(row[3]) for row in referenced.rows}
     rows.counts = parse_counts(counts)
     _add_nodes(nodes, rows)
     _add_tasks(tasks, rows)

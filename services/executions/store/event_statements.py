@@ -18,14 +18,14 @@ ON CONFLICT DO NOTHING
 """)
 # Divides by zero, which aborts the transaction, unless the cursor is at the expected position.
 MOVE_CURSOR = Statement("""
-WITH marked AS (
+WITH moved AS (
     UPDATE event_lanes
     SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea
     WHERE lane = %(lane)b::bigint AND stream_sequence = %(before)b::bigint
         AND stored_at IS NOT DISTINCT FROM %(stored_before)b::timestamptz
     RETURNING lane
 )
-SELECT 1 / count(*) FROM marked
+SELECT 1 / count(*) FROM moved
 """)
 
 EXECUTIONS_TO_CHANGE = Statement("""
@@ -38,7 +38,7 @@ ORDER BY e.id
 FOR UPDATE OF e
 """)
 
-EXECUTIONS_MENTIONED = Statement("""
+EXECUTIONS_REFERENCED = Statement("""
 SELECT e.execution_project, e.execution_domain, e.execution_name, e.cluster
 FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[]) AS k (project, domain, name)
 JOIN executions e ON (e.execution_project, e.execution_domain, e.execution_name) = (k.project, k.domain, k.name)

@@ -78,10 +78,10 @@ EXECUTION = Entity(
 )
 
 LISTING = Listing(
-    "execution",
-    EXECUTION,
-    executions.c.id,
-    {
+    prefix="execution",
+    primary=EXECUTION,
+    tie_break=executions.c.id,
+    joined={
         "launch_plan": _launched("l", "launch_plan"),
         "workflow": _launched("w", "workflow"),
         "task": _launched("t", "task"),
@@ -113,9 +113,9 @@ LISTING = Listing(
 )
 
 
-# Up to this end of a page. Further down a scan over all newer executions costs little more than reading as many of each
-# phase.
-_MOST_OF_EACH = 2000
+# Largest offset + limit that is served phase by phase; beyond it, one scan by creation time is as cheap.
+_MOST_BY_PHASE = 2000
+# In the order of the fields of StoredExecution.
 _LISTED = (
     executions.c.execution_name,
     executions.c.phase,
@@ -135,27 +135,30 @@ async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdent
     """
     given = zip(EXECUTION_KEY, (scope.project, scope.domain, scope.name), strict=True)
     key = {column: value for column, value in given if value}
-    several = _several_phases(query)
+    phases = _phases_filter(query)
 
     def filtered(statement: Select[Any]) -> Select[Any]:
         statement = statement.where(*within(executions, key))
         if "state" not in query.filtered_fields:
             statement = statement.where(executions.c.state == literal_column(str(EXECUTION_ACTIVE)))
         tags = [condition for condition in query.conditions if condition.prefix in _TAG_ENTITIES]
-        own = [item.clause for item in query.conditions if item.prefix not in _TAG_ENTITIES and item is not several]
+        own = [item.clause for item in query.conditions if item.prefix not in _TAG_ENTITIES and item is not phases]
         return statement.where(*own, *_tagged(tags))
 
     def chosen(statement: Select[Any]) -> Select[Any]:
-        return filtered(statement) if several is None else statement.where(_first_of_each(several, query, filtered))
+        return filtered(statement) if phases is None else statement.where(_first_of_each(phases, query, filtered))
 
-    page = RowPage(executions, _LISTED, query, chosen, about=several is None, values=key)
+    page = RowPage(executions, _LISTED, query, chosen, about=phases is None, values=key)
     rows = await page.read(connection)
     return Page(map(StoredExecution._make, rows), cut=rows.cut)
 
 
-def _several_phases(query: ListQuery) -> Condition | None:
-    """Return the filter for several phases, if the index by phase has the executions of each phase in list order."""
-    if query.order[0] != "created_at" or query.offset + query.limit > _MOST_OF_EACH:
+def _phases_filter(query: ListQuery) -> Condition | None:
+    """Return the filter for several phases (`value_in`), if its list can be served phase by phase; None otherwise.
+
+    It can when the list is ordered by created_at: the index executions_by_phase has the rows of each phase in order.
+    """
+    if query.order[0] != "created_at" or query.offset + query.limit > _MOST_BY_PHASE:
         return None
     filters = (condition for condition in query.conditions if (condition.prefix, condition.column) == ("", "phase"))
     return next((item for item in filters if item.function == "value_in" and len(item.value) > 1), None)

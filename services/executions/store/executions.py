@@ -31,9 +31,9 @@ SET phase = 'ABORTING', closure = %(closure)b, abort_cause = %(cause)s, updated_
     aborting_since = COALESCE(aborting_since, now())
 WHERE id = %(id)s
 """
-# Launches of a limited launch plan take turns, for all its versions together: no other launch may be inserted between
-# the count and the insert. The lock ends with the transaction.
-_TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
+# Launches of a launch plan with a concurrency limit are stored one after the other, those of all its versions: no other
+# one may be inserted between the count and the insert. The lock ends with the transaction.
+_LOCK_LAUNCH_PLAN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
 _COUNT_ACTIVE = f"""
 SELECT count(*) FROM executions
 WHERE launch_plan_project = %(project)s AND launch_plan_domain = %(domain)s AND launch_plan_name = %(name)s
@@ -72,7 +72,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockedExecution:
     """An execution whose row is locked until the transaction ends."""
 
     id: int
@@ -100,8 +100,8 @@ async def get_source(connection: Connection, identifier: WorkflowExecutionIdenti
     row = await cursor.fetchone()
     if row is None:
         return None
-    number, spec, spec_inputs, user_inputs_uri = row
-    source = Source(number, ExecutionSpec.FromString(spec), user_inputs_uri)
+    row_id, spec, spec_inputs, user_inputs_uri = row
+    source = Source(row_id, ExecutionSpec.FromString(spec), user_inputs_uri)
     if spec_inputs is not None:
         source.spec.inputs.ParseFromString(spec_inputs)
     return source
@@ -115,30 +115,33 @@ async def get_parent(connection: Connection, node: NodeExecutionIdentifier) -> P
     return Parent(row[0], row[1], row[2], ExecutionSpec.FromString(row[3])) if row else None
 
 
-async def take_turn(connection: Connection, launch_plan: Identifier) -> int:
-    """Lock launches of the limited `launch_plan` until the transaction ends; return its number of active executions."""
+async def lock_and_count_active(connection: Connection, launch_plan: Identifier) -> int:
+    """Lock out other launches of `launch_plan` until the transaction ends; return its number of active executions.
+
+    All versions of the launch plan count together.
+    """
     text = f"{launch_plan.project}/{launch_plan.domain}/{launch_plan.name}"
-    await connection.execute(_TAKE_TURN, {"launch_plan": text})
+    await connection.execute(_LOCK_LAUNCH_PLAN, {"launch_plan": text})
     cursor = await connection.execute(_COUNT_ACTIVE, _key(launch_plan))
     (active,) = await cursor.fetchone() or (0,)
     return int(active)
 
 
-async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> Locked | None:
+async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> LockedExecution | None:
     """Lock an execution until the transaction ends and return it; None when there is no such execution."""
     cursor = await connection.execute(_LOCK, _key(identifier), binary=True)
     row = await cursor.fetchone()
-    return Locked(*row) if row else None
+    return LockedExecution(*row) if row else None
 
 
-async def set_state(connection: Connection, number: int, state: int, closure: bytes) -> None:
+async def set_state(connection: Connection, row_id: int, state: int, closure: bytes) -> None:
     """Archive or reactivate the locked execution."""
-    await connection.execute(_SET_STATE, {"id": number, "state": state, "closure": closure})
+    await connection.execute(_SET_STATE, {"id": row_id, "state": state, "closure": closure})
 
 
-async def set_aborting(connection: Connection, number: int, cause: str, closure: bytes) -> None:
+async def set_aborting(connection: Connection, row_id: int, cause: str, closure: bytes) -> None:
     """Make the locked execution ABORTING."""
-    await connection.execute(_SET_ABORTING, {"id": number, "cause": cause, "closure": closure})
+    await connection.execute(_SET_ABORTING, {"id": row_id, "cause": cause, "closure": closure})
 
 
 def _key(identifier: WorkflowExecutionIdentifier | Identifier) -> dict[str, str]:

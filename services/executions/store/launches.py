@@ -11,7 +11,7 @@ from typing import Any
 from services.executions.rules.new_executions import NewExecution
 from services.kit.db.database import Connection
 
-# An execution, its tags and the announcement that makes an engine run it: all are stored or none. One round trip.
+# An execution, its tags and the announcement that makes an engine run it: one statement stores all of them or none.
 _INSERT = """
 WITH given AS (
 SELECT * FROM unnest(
@@ -66,7 +66,7 @@ _ID_PARTS = ("project", "domain", "name", "version")
 class Launch:
     """An execution to be stored, the URIs of its inputs, and the payload of its announcement."""
 
-    new: NewExecution
+    execution: NewExecution
     inputs_uri: str
     user_inputs_uri: str
     announcement: bytes
@@ -83,25 +83,27 @@ async def insert(connection: Connection, launches: Sequence[Launch], subject: st
     Returns:
         The inputs URIs of the stored launches. The names of the others are in use; nothing of them is stored.
     """
-    news = [launch.new for launch in launches]
-    tags = [(launch.inputs_uri, *tag) for launch in launches for tag in sorted(launch.new.tags)]
+    executions = [launch.execution for launch in launches]
+    entities = [execution.entity for execution in executions]
+    spec_inputs = [execution.spec_inputs for execution in executions]
+    tags = [(launch.inputs_uri, *tag) for launch in launches for tag in sorted(launch.execution.tags)]
     columns = {
-        **_columns("", [new.id for new in news], _ID_PARTS[:-1]),
-        **_columns("launch_plan_", [None if new.target.task_id else new.target.launch_plan.id for new in news]),
-        **_columns("workflow_", [new.target.workflow_id for new in news]),
-        **_columns("task_", [new.target.task_id for new in news]),
-        "specs": [new.spec.SerializeToString() for new in news],
-        "spec_inputs": [None if new.spec_inputs is None else new.spec_inputs.SerializeToString() for new in news],
-        "closures": [new.closure.SerializeToString() for new in news],
-        "configs": [new.config.SerializeToString() for new in news],
-        "attributes": [new.attributes.SerializeToString() for new in news],
-        "created": [new.created_at for new in news],
-        "modes": [new.spec.metadata.mode for new in news],
-        "sources": [new.source_execution_id for new in news],
-        "parent_nodes": [new.parent_node_execution_id for new in news],
+        **_columns("", [execution.id for execution in executions], _ID_PARTS[:-1]),
+        **_columns("launch_plan_", [None if entity.task_id else entity.launch_plan.id for entity in entities]),
+        **_columns("workflow_", [entity.workflow_id for entity in entities]),
+        **_columns("task_", [entity.task_id for entity in entities]),
+        "specs": [execution.spec.SerializeToString() for execution in executions],
+        "spec_inputs": [None if inputs is None else inputs.SerializeToString() for inputs in spec_inputs],
+        "closures": [execution.closure.SerializeToString() for execution in executions],
+        "configs": [execution.config.SerializeToString() for execution in executions],
+        "attributes": [execution.attributes.SerializeToString() for execution in executions],
+        "created": [execution.created_at for execution in executions],
+        "modes": [execution.spec.metadata.mode for execution in executions],
+        "sources": [execution.source_execution_id for execution in executions],
+        "parent_nodes": [execution.parent_node_execution_id for execution in executions],
         "inputs_uris": [launch.inputs_uri for launch in launches],
         "user_inputs_uris": [launch.user_inputs_uri for launch in launches],
-        "users": [new.spec.metadata.principal for new in news],
+        "users": [execution.spec.metadata.principal for execution in executions],
         "tagged": [uri for uri, _, _ in tags],
         "tag_keys": [key for _, key, _ in tags],
         "tag_values": [value for _, _, value in tags],

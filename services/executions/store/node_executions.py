@@ -67,6 +67,7 @@ NODE_EXECUTION = Entity(
 )
 
 _LISTED_CHILDREN = literal_column(f"({_CHILDREN.format(node=node_executions.name)})", Boolean)
+# In the order of the fields of StoredNodeExecution.
 _LISTED = (
     node_executions.c.node_id,
     node_executions.c.input_uri,
@@ -78,10 +79,10 @@ _LISTED = (
 )
 
 LISTING = Listing(
-    "node_execution",
-    NODE_EXECUTION,
-    node_executions.c.id,
-    {"execution": EXECUTION},
+    prefix="node_execution",
+    primary=NODE_EXECUTION,
+    tie_break=node_executions.c.id,
+    joined={"execution": EXECUTION},
     # In the order of insertion (lists.md#sort): the events of an execution are applied one after the other.
     unsorted=(node_executions.c.created_at, node_executions.c.id),
 )

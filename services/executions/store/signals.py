@@ -26,8 +26,8 @@ ON CONFLICT DO NOTHING
 _SET = f"UPDATE signals SET value = %(value)b, updated_at = now() WHERE {_KEY}"
 
 LISTING = Listing(
-    "signal",
-    Entity(
+    prefix="signal",
+    primary=Entity(
         "s",
         {
             "id": Column(signals.c.id, Kind.INTEGER),
@@ -42,7 +42,7 @@ LISTING = Listing(
             "value": Column(signals.c.value, Kind.BYTES),
         },
     ),
-    signals.c.id,
+    tie_break=signals.c.id,
 )
 
 

@@ -57,8 +57,8 @@ ORDER BY id LIMIT 1
 """
 
 LISTING = Listing(
-    "task_execution",
-    Entity(
+    prefix="task_execution",
+    primary=Entity(
         "te",
         {
             "id": Column(task_executions.c.id, Kind.INTEGER),
@@ -85,8 +85,8 @@ LISTING = Listing(
             "duration": Column(task_executions.c.duration, Kind.DURATION),
         },
     ),
-    task_executions.c.id,
-    {
+    tie_break=task_executions.c.id,
+    joined={
         "task": Entity(
             "t",
             {
@@ -101,6 +101,7 @@ LISTING = Listing(
     },
 )
 
+# The arguments of `_with_resources`.
 _LISTED = (
     task_executions.c.id,
     task_executions.c.resources_chunked,

@@ -297,7 +297,7 @@ class Bus:
             await self._client.subscribe(subject, cb=receive)
 
     async def send(self, subject: str, payload: bytes) -> None:
-        """Send to an inbox; that nothing subscribes to it is no error. Raise Unavailable without a connection."""
+        """Send to a subject; that nothing subscribes to it is no error. Raise Unavailable without a connection."""
         with _unavailable("NATS cannot be reached"):
             await self._client.publish(subject, payload)
 

@@ -23,7 +23,7 @@ from deploy.sandbox.layout import Layout
 from services import contracts
 from services.contracts import event_batches, executions, projects, registry
 from services.events.consumers.refusals import DURABLE as REFUSALS
-from services.events.ingest.streams import BATCHES_STREAM, VERDICTS_STREAM, ensure_streams
+from services.events.ingest.streams import BATCHES_STREAM, VERDICTS_STREAM, ensure_streams, log_consumer
 from services.executions.engine import dispatcher as engine_inputs
 from services.executions.events.batches import STREAM
 from services.kit.errors import NotFound, Unavailable
@@ -90,7 +90,7 @@ def others_subjects(user: str) -> Iterator[str]:
     for other in USERS.keys() - {user}:
         yield from (f"_INBOX.{other}.>", f"ask.{other}.*", f"flyte.{other}.>")
     if user != "events":
-        yield event_batches.VERDICTS
+        yield event_batches.VERDICT_SUBJECTS
 
 
 def forbidden_subjects(user: str) -> Iterator[str]:
@@ -100,7 +100,7 @@ def forbidden_subjects(user: str) -> Iterator[str]:
     yield from (announcement.subject for announcement in ANNOUNCEMENTS if announcement.owner != user)
     yield from (f"_INBOX.{other}.abc.def" for other in USERS if other != user)
     if user != "executions":
-        yield event_batches.inbox_of("abc")
+        yield event_batches.verdict_subject_of("abc")
     if user != "events":
         yield event_batches.subject_of(0)
     for stream, verb in itertools.product(STREAMS, VERBS):
@@ -229,7 +229,8 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     await engine.done(deliveries)
 
     await buses["events"].renew(BATCHES_STREAM)
-    log = await ensure_streams(buses["events"])
+    await ensure_streams(buses["events"])
+    log = await log_consumer(buses["events"])
     await buses["events"].append(lane, b"batch", "batch")
     assert await buses["events"].oldest(BATCHES_STREAM) is not None
     await until(lambda: sorted(seen) == sorted([lane, executions.EVENT_REFUSED.subject]))
@@ -240,9 +241,9 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     async def receive(data: bytes) -> None:
         received.append(data)
 
-    await buses["events"].subscribe(event_batches.VERDICTS, receive)
+    await buses["events"].subscribe(event_batches.VERDICT_SUBJECTS, receive)
     await buses["events"]._client.flush()
-    await buses["executions"].send(event_batches.inbox_of("abc"), b"verdicts")
+    await buses["executions"].send(event_batches.verdict_subject_of("abc"), b"verdicts")
     await until(lambda: received == [b"verdicts"])
     read = [
         each.payload async for burst in buses["events"].read(VERDICTS_STREAM, batches[0].stored_at) for each in burst

@@ -89,7 +89,7 @@ async def test_a_bad_event_does_not_affect_its_batch(
     ]
     later: list[Event] = [node_event("RUNNING", name=name), task_event("RUNNING", name=name)]
     lane, sent = delivery(name, [*good, event, *later])
-    codes = await verdicts_of(bus, applied.take, lane, sent)
+    codes = await verdicts_of(bus, applied.apply_delivery, lane, sent)
     assert codes == [Code.OK] * len(good) + [verdict] + [Code.OK] * len(later)
     more = [] if verdict else ["FAILED"] if "error" in kind else ["QUEUED"]
     assert executions.phases(name) == ["RUNNING", "RUNNING", *more, "RUNNING"]
@@ -106,7 +106,7 @@ async def test_all_bad_events_in_one_batch_do_not_affect_the_good_ones(
         received += [event, node_event("QUEUED", node=f"n{number + 1}", name=name)]
         expected += [verdict, Code.OK]
     lane, sent = delivery(name, received)
-    assert await verdicts_of(bus, applied.take, lane, sent) == expected
+    assert await verdicts_of(bus, applied.apply_delivery, lane, sent) == expected
     nodes = {node for (node,) in executions.rows("node_executions", "node_id", name)}
     assert nodes == {"e", "c", "h", *(f"n{number}" for number in range(len(bad_events(name)) + 1))}
 

@@ -231,9 +231,9 @@ async def test_a_batch_delivered_again_returns_the_same_verdicts_and_changes_not
 ) -> None:
     name = executions.create()
     lane, sent = delivery(name, [node_event("QUEUED", name=name), node_event("QUEUED", name=name)])
-    first = await verdicts_of(bus, applied.take, lane, sent)
+    first = await verdicts_of(bus, applied.apply_delivery, lane, sent)
     before = executions.rows("node_executions", "xmin::text, phase", name)
-    again = await verdicts_of(bus, applied.take, lane, sent)
+    again = await verdicts_of(bus, applied.apply_delivery, lane, sent)
     assert first == again == [Code.OK, Code.ALREADY_EXISTS]
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
 
@@ -245,9 +245,9 @@ async def test_a_batch_delivered_again_after_its_successor_changes_nothing(
     name = executions.create()
     lane, first = delivery(name, [node_event("QUEUED", name=name)], sequence=7)
     _, second = delivery(name, [node_event("RUNNING", name=name)], sequence=8)
-    await applied.take(lane, first)
-    await applied.take(lane, second)
-    await applied.take(lane, first)
+    await applied.apply_delivery(lane, first)
+    await applied.apply_delivery(lane, second)
+    await applied.apply_delivery(lane, first)
     assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
 
 
@@ -262,15 +262,15 @@ async def test_a_batch_is_new_unless_both_its_sequence_and_its_time_are_past(
     name = executions.create()
     lane, first = delivery(name, [node_event("QUEUED", name=name)], sequence=8)
     _, second = delivery(name, [node_event("RUNNING", name=name)], sequence=sequence)
-    await applied.take(lane, first)
-    await applied.take(lane, replace(second, stored_at=first.stored_at + later))
+    await applied.apply_delivery(lane, first)
+    await applied.apply_delivery(lane, replace(second, stored_at=first.stored_at + later))
     assert executions.phases(name) == ["UNDEFINED", "RUNNING"]
 
 
 async def test_a_batch_that_cannot_be_read_is_stored_as_an_object(
     applied: EventBatchConsumer, executions: Executions
 ) -> None:
-    await applied.take(0, Delivery(subject_of(0), b"no batch", 987_654, datetime.now(UTC)))
+    await applied.apply_delivery(0, Delivery(subject_of(0), b"no batch", 987_654, datetime.now(UTC)))
     assert await executions.objects.get(executions.objects.uri("metadata/events/unreadable/0-987654")) == b"no batch"
 
 
@@ -281,7 +281,7 @@ async def test_a_user_and_an_event_change_an_execution_one_after_the_other(
     lane, sent = delivery(name, [workflow_event("RUNNING", name=name)])
     async with await psycopg.AsyncConnection.connect(executions.url) as user:
         await user.execute("SELECT 1 FROM executions WHERE execution_name = %s FOR UPDATE", (name,))
-        taking = asyncio.create_task(verdicts_of(bus, applied.take, lane, sent))
+        taking = asyncio.create_task(verdicts_of(bus, applied.apply_delivery, lane, sent))
         aborting = ExecutionClosure(phase="ABORTING", abort_metadata={"cause": "enough"})
         await user.execute(
             "UPDATE executions SET phase = 'ABORTING', closure = %s WHERE execution_name = %s",

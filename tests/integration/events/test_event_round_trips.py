@@ -42,7 +42,7 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
 
 async def take(bus: Bus, replica: EventBatchConsumer, name: str, sequence: int, *events: Event) -> list[int]:
     lane, sent = delivery(name, events, sequence)
-    return await verdicts_of(bus, replica.take, lane, sent)
+    return await verdicts_of(bus, replica.apply_delivery, lane, sent)
 
 
 async def test_a_batch_that_needs_nothing_read_takes_one_round_trip(
@@ -93,11 +93,11 @@ async def test_a_stalled_replica_does_not_overwrite_its_successor(
         delivery(name, [node_event(phase, name=name)], sequence)
         for sequence, phase in enumerate(("QUEUED", "RUNNING", "SUCCEEDED"), 100)
     ]
-    await applied.take(*batches[0])
+    await applied.apply_delivery(*batches[0])
     for batch in batches[1 : 1 + ahead]:
-        await other.take(*batch)
+        await other.apply_delivery(*batch)
     before = executions.rows("node_executions", "xmin::text, phase", name)
-    await applied.take(*batches[1])  # it had received this one before, and has cached the rows before it
+    await applied.apply_delivery(*batches[1])  # it had received this one before, and has cached the rows before it
     assert executions.rows("node_executions", "xmin::text, phase", name) == before
     assert await take(bus, applied, name, 103, node_event("QUEUED", node="next", name=name)) == [Code.OK]
     assert executions.phases(name) == ["UNDEFINED", ("RUNNING", "SUCCEEDED")[ahead - 1], "QUEUED"]

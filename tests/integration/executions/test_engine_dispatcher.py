@@ -21,10 +21,10 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
 from services.executions import app
 from services.executions.engine.dispatcher import DURABLE, SUBJECTS, EngineDispatcher
-from services.executions.engine.port import LOST_CODE
+from services.executions.engine.interface import LOST_CODE
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
 from services.kit.messaging import streams
@@ -37,7 +37,7 @@ from tests.support.parts import Parts, Served, service
 from tests.support.waiting import until
 
 Rows = psycopg.AsyncConnection[Any]
-STORAGE = Storage(lambda *parts: "/".join(parts))
+LAYOUT = ObjectLayout(lambda *parts: "/".join(parts))
 PATIENCE = timedelta(minutes=10)
 
 
@@ -71,8 +71,8 @@ def engine() -> MemoryEngine:
 
 
 def dispatcher_of(db: Database, engine: MemoryEngine, served: Served) -> EngineDispatcher:
-    reconciler = AbortReconciler(db, Outbox(), STORAGE, patience=PATIENCE, clock=now)
-    return EngineDispatcher(db, engine, reconciler, settings=served.settings, clock=now)
+    reconciler = AbortReconciler(db, Outbox(), LAYOUT, patience=PATIENCE, clock=now)
+    return EngineDispatcher(db, engine, reconciler.end, settings=served.settings, clock=now)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def dispatcher(db: Database, engine: MemoryEngine, served: Served) -> EngineDisp
 
 @pytest.fixture
 def lost(db: Database, engine: MemoryEngine, dispatcher: EngineDispatcher) -> LostExecutions:
-    return LostExecutions(db, engine, dispatcher, Outbox(), storage=STORAGE, patience=PATIENCE, clock=now)
+    return LostExecutions(db, engine, dispatcher, Outbox(), layout=LAYOUT, patience=PATIENCE, clock=now)
 
 
 async def created(database: Rows, name: str, **row: Any) -> None:

@@ -59,26 +59,26 @@ TASK_ID = identifier(ResourceType.TASK, "my.task")
 # The point at which the service dies, and whether the call has happened by then.
 LAUNCH = [
     ("before Projects.get", False),
-    ("after Launcher._target", False),
+    ("after Launcher._launched_entity", False),
     ("before Launcher._write_inputs", False),
     ("after ObjectStore.put", False),
     ("after Launcher._write_inputs", False),
     ("before launches.insert", False),
     ("after launches.insert", True),
-    ("after LaunchBatcher.store", True),
+    ("after GroupCommit.store", True),
     ("before Bus.append", True),
     ("after Bus.append", True),
 ]
 # Its row is written in a transaction that the service then does not commit.
 LIMITED_LAUNCH = [("before launches.insert", False), ("after launches.insert", False)]
-TASK_LAUNCH = [("after Launcher._target", False), ("after launches.insert", True)]
+TASK_LAUNCH = [("after Launcher._launched_entity", False), ("after launches.insert", True)]
 RECOVERY = [
     ("after ExecutionHandlers._source", False),
     ("after ObjectStore.get", False),
     ("after ObjectStore.put", False),
     ("before launches.insert", False),
     ("after launches.insert", True),
-    ("after LaunchBatcher.store", True),
+    ("after GroupCommit.store", True),
     ("after Bus.append", True),
 ]
 TERMINATION = [

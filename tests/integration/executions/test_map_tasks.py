@@ -30,7 +30,7 @@ from services.contracts.event_batches import Batch, encode_batch, lane_of, subje
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.external_resources import CHUNK_INDEXES, INLINE_RESOURCES
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.outbox import Outbox
@@ -74,7 +74,7 @@ class Maps:
         """Apply `received` as one batch."""
         payload = encode_batch(Batch(uuid.uuid4().hex, tuple(map(batched, received))))
         lane = lane_of("p", "d", "e")
-        await self.listener.take(lane, Delivery(subject_of(lane), payload, 1, datetime.now(UTC)))
+        await self.listener.apply_delivery(lane, Delivery(subject_of(lane), payload, 1, datetime.now(UTC)))
 
     async def with_node(self, *nodes: str) -> str:
         """Create an execution with `nodes` and return its name."""
@@ -104,7 +104,9 @@ async def maps(parts: Parts, served: Served, objects: Path) -> AsyncIterator[Map
     store = ObjectStore.open(f"file://{objects}", "", "key")
     db = await Database.open(url)
     bus = await Bus.connect(parts.nats_url, "test-map-tasks")
-    yield Maps(Executions(url, parts.nats_url, store), EventBatchConsumer(db, bus, store, Outbox(), Storage(store.uri)))
+    yield Maps(
+        Executions(url, parts.nats_url, store), EventBatchConsumer(db, bus, store, Outbox(), ObjectLayout(store.uri))
+    )
     await bus.close()
     await db.close()
 

@@ -55,7 +55,7 @@ async def test_counts_follow_every_event_and_start_with_the_stored_rows(parts: P
 
         async def send(*events: Event) -> None:
             lane, sent = delivery(name, events)
-            await verdicts_of(bus, replica.take, lane, sent)
+            await verdicts_of(bus, replica.apply_delivery, lane, sent)
 
         await send(workflow_event("RUNNING", name=name), node_event("QUEUED", name=name))
         await send(*(node_event("QUEUED", node=f"n{number}", name=name) for number in range(1, 5)))

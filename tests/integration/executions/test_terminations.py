@@ -25,7 +25,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.rules.aborts import MAX_CAUSE_BYTES
-from services.executions.rules.events.storage import Storage
+from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox
 from tests.support.execution_rows import execution, node
@@ -63,7 +63,7 @@ async def db(served: Served) -> AsyncIterator[Database]:
 
 
 def reconciler(db: Database, clock: Any = later) -> AbortReconciler:
-    return AbortReconciler(db, Outbox(), Storage(lambda *parts: "/".join(parts)), patience=PATIENCE, clock=clock)
+    return AbortReconciler(db, Outbox(), ObjectLayout(lambda *parts: "/".join(parts)), patience=PATIENCE, clock=clock)
 
 
 @pytest.mark.parametrize("phase", ["UNDEFINED", "QUEUED", "RUNNING", "SUCCEEDING", "FAILING"])

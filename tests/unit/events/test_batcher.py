@@ -8,7 +8,7 @@ import pytest
 
 from services.contracts.event_batches import BatchedEvent, Kind
 from services.events.config import Settings
-from services.events.ingest.batcher import AHEAD, Batcher, Limits
+from services.events.ingest.batcher import SEND_AHEAD_EVENTS, Batcher, Limits
 from services.kit.errors import Unavailable
 
 VERDICT_WAIT = 0.4
@@ -19,12 +19,12 @@ class Recorder:
     """A sender that only records: `sent` are the batches, `replies` the futures of their verdicts."""
 
     limits: Limits
-    executions_responds: bool = True
+    executions_keeps_up: bool = True
     failure: Exception | None = None
     sent: list[Sequence[BatchedEvent]] = field(default_factory=list)
     replies: list[asyncio.Future[tuple[bytes, ...]]] = field(default_factory=list)
 
-    async def send(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+    async def append_batch(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
         if self.failure is not None:
             raise self.failure
         self.sent.append(events)
@@ -66,24 +66,24 @@ async def test_a_lone_event_is_sent_at_once_and_the_next_ones_together_after_its
     batcher, recorder = batcher_and_recorder()
     first = record(batcher, 1)
     assert await comes_true(lambda: recorder.sizes == [1])
-    others = record(batcher, AHEAD - 1)
+    others = record(batcher, SEND_AHEAD_EVENTS - 1)
     assert not await comes_true(lambda: len(recorder.sent) > 1)
     recorder.reply(0)
-    assert await comes_true(lambda: recorder.sizes == [1, AHEAD - 1])
+    assert await comes_true(lambda: recorder.sizes == [1, SEND_AHEAD_EVENTS - 1])
     recorder.reply(1)
-    assert await asyncio.gather(*first, *others) == [b""] * AHEAD
+    assert await asyncio.gather(*first, *others) == [b""] * SEND_AHEAD_EVENTS
 
 
 async def test_a_large_batch_is_sent_while_one_is_in_flight_but_not_while_two_are() -> None:
     batcher, recorder = batcher_and_recorder()
     waiting = record(batcher, 1)
     assert await comes_true(lambda: recorder.sizes == [1])
-    waiting += record(batcher, AHEAD)
-    assert await comes_true(lambda: recorder.sizes == [1, AHEAD])
-    waiting += record(batcher, 2 * AHEAD)
+    waiting += record(batcher, SEND_AHEAD_EVENTS)
+    assert await comes_true(lambda: recorder.sizes == [1, SEND_AHEAD_EVENTS])
+    waiting += record(batcher, 2 * SEND_AHEAD_EVENTS)
     assert not await comes_true(lambda: len(recorder.sent) > 2)
     recorder.reply(0)
-    assert await comes_true(lambda: recorder.sizes == [1, AHEAD, 2 * AHEAD])
+    assert await comes_true(lambda: recorder.sizes == [1, SEND_AHEAD_EVENTS, 2 * SEND_AHEAD_EVENTS])
     recorder.reply(1)
     recorder.reply(2)
     assert await asyncio.gather(*waiting) == [b""] * len(waiting)
@@ -97,13 +97,13 @@ async def test_events_without_verdicts_are_sent_after_a_part_of_the_wait_and_ret
     async with asyncio.timeout(VERDICT_WAIT):
         while len(recorder.sent) < 2:  # noqa: ASYNC110  # the batcher has no signal for it
             await asyncio.sleep(0.01)
-    assert not recorder.executions_responds
+    assert not recorder.executions_keeps_up
     assert await asyncio.gather(*first, *second, *third) == [b""] * 3
 
 
 async def test_events_are_sent_in_large_batches_while_executions_is_down() -> None:
     batcher, recorder = batcher_and_recorder()
-    recorder.executions_responds = False
+    recorder.executions_keeps_up = False
     waiting = record(batcher, 1)
     assert await comes_true(lambda: recorder.sizes == [1])
     waiting += record(batcher, 2)
@@ -118,12 +118,12 @@ async def test_events_are_sent_in_large_batches_while_executions_is_down() -> No
 
 async def test_collected_events_are_sent_as_soon_as_executions_responds_again() -> None:
     batcher, recorder = batcher_and_recorder()
-    recorder.executions_responds = False
+    recorder.executions_keeps_up = False
     waiting = record(batcher, 1)
     assert await comes_true(lambda: recorder.sizes == [1])
     waiting += record(batcher, 1)
     assert not await comes_true(lambda: len(recorder.sent) > 1)
-    recorder.executions_responds = True  # as the publisher does when it receives verdicts
+    recorder.executions_keeps_up = True  # as the publisher does when it receives verdicts
     recorder.reply(0)
     assert await comes_true(lambda: recorder.sizes == [1, 1])
     recorder.reply(1)

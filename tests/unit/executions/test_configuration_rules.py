@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from services.contracts.execution_config import ConfigLevel
 from services.executions.config import Settings
-from services.executions.rules.configuration import merged, platform
+from services.executions.rules.configuration import default_config_of, merged
 
 SETTINGS = Settings(signing_key="k")
 
@@ -30,7 +30,7 @@ def merge(
     settings: Settings = SETTINGS,
     principal: str = "",
 ) -> WorkflowExecutionConfig:
-    return merged(request or ExecutionSpec(), launch_plan, attributes, platform(settings), principal)
+    return merged(request or ExecutionSpec(), launch_plan, attributes, default_config_of(settings), principal)
 
 
 def fill(level: ConfigLevel, word: str, number: int) -> None:

@@ -40,7 +40,7 @@ def made(request: ExecutionCreateRequest, **changes: Any) -> new_executions.NewE
     )
     arguments: dict[str, Any] = {
         "name": "n",
-        "target": new_executions.Target(launch_plan, launch_plan.spec.workflow_id),
+        "entity": new_executions.LaunchedEntity(launch_plan, launch_plan.spec.workflow_id),
         "config": WorkflowExecutionConfig(max_parallelism=9),
         "attributes": ListMatchableAttributesResponse(),
         "origin": new_executions.Origin("ann"),
@@ -50,9 +50,9 @@ def made(request: ExecutionCreateRequest, **changes: Any) -> new_executions.NewE
     return new_executions.new_execution(request, **{**arguments, **changes})
 
 
-def limited_target(behavior: Any, task: Identifier | None = None) -> new_executions.Target:
+def limited_entity(behavior: Any, task: Identifier | None = None) -> new_executions.LaunchedEntity:
     launch_plan = registered_launch_plan(concurrency_policy=ConcurrencyPolicy(max=1, behavior=behavior))
-    return new_executions.Target(launch_plan, launch_plan.spec.workflow_id, task)
+    return new_executions.LaunchedEntity(launch_plan, launch_plan.spec.workflow_id, task)
 
 
 @pytest.mark.parametrize("name", ["a", "my-exec-1", "a" * 63, "a-"])
@@ -95,7 +95,7 @@ def test_generated_names_have_twenty_characters_and_differ() -> None:
 )
 def test_project_domain_and_name_are_checked_in_order(request_: ExecutionCreateRequest, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        create.check_project_and_domain(request_)
+        create.check_project_domain_and_name(request_)
 
 
 def nameless() -> Identifier:
@@ -186,8 +186,8 @@ def test_spec_is_stored_as_sent_except_fields_of_the_control_plane() -> None:
 def test_spec_of_a_single_task_has_the_requested_parallelism(requested: int) -> None:
     task = identifier(ResourceType.TASK, "my.task")
     launch_plan = registered_launch_plan()
-    target = new_executions.Target(launch_plan, launch_plan.spec.workflow_id, task)
-    new = made(launch(max_parallelism=requested), target=target)
+    entity = new_executions.LaunchedEntity(launch_plan, launch_plan.spec.workflow_id, task)
+    new = made(launch(max_parallelism=requested), entity=entity)
     assert (new.spec.max_parallelism, new.config.max_parallelism) == (requested, 9)
 
 
@@ -270,17 +270,17 @@ def test_cluster_pool_other_than_the_assigned_one_is_refused() -> None:
     ("behavior", "counts"), [(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, True), (CONCURRENCY_LIMIT_BEHAVIOR_UNSPECIFIED, False)]
 )
 def test_only_the_behavior_skip_limits(behavior: Any, *, counts: bool) -> None:
-    assert create.limited(limited_target(behavior)) is counts
+    assert create.has_concurrency_limit(limited_entity(behavior)) is counts
 
 
 def test_a_single_task_is_never_limited() -> None:
     task = identifier(ResourceType.TASK, "t")
-    assert not create.limited(limited_target(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, task))
+    assert not create.has_concurrency_limit(limited_entity(CONCURRENCY_LIMIT_BEHAVIOR_SKIP, task))
 
 
 def test_unknown_behavior_is_internal() -> None:
     with pytest.raises(Internal):
-        create.limited(limited_target(7))
+        create.has_concurrency_limit(limited_entity(7))
 
 
 @pytest.mark.parametrize(("active", "refusal"), [(0, None), (1, None), (2, AlreadyExists), (3, AlreadyExists)])

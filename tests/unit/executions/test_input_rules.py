@@ -6,7 +6,7 @@ from flyteidl.core.interface_pb2 import Parameter, Variable
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from flyteidl.core.types_pb2 import LiteralType
 
-from services.executions.rules.inputs import resolved
+from services.executions.rules.inputs import resolve
 from services.kit.errors import InvalidArgument
 from tests.support.entities import literals
 from tests.support.executions import registered_launch_plan
@@ -21,7 +21,7 @@ from tests.support.values import FITTING, FOREIGN_COLORS, OTHERS
     ],
 )
 def test_given_inputs_are_completed_with_defaults_and_fixed_inputs(given: LiteralMap, complete: LiteralMap) -> None:
-    assert resolved(given, registered_launch_plan()) == complete
+    assert resolve(given, registered_launch_plan()) == complete
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_given_inputs_are_completed_with_defaults_and_fixed_inputs(given: Litera
 )
 def test_invalid_inputs_are_refused(given: LiteralMap, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        resolved(given, registered_launch_plan())
+        resolve(given, registered_launch_plan())
 
 
 def expecting(declared: LiteralType) -> LaunchPlan:
@@ -47,31 +47,31 @@ def expecting(declared: LiteralType) -> LaunchPlan:
 @pytest.mark.parametrize(("declared", "value"), FITTING)
 def test_value_of_the_expected_type_is_accepted(declared: LiteralType, value: Literal) -> None:
     given = LiteralMap(literals={"x": value})
-    assert resolved(given, expecting(declared)) == given
+    assert resolve(given, expecting(declared)) == given
 
 
 @pytest.mark.parametrize(("declared", "value"), OTHERS)
 def test_a_value_of_another_type_is_refused(declared: LiteralType, value: Literal) -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .+, but got .+$"):
-        resolved(LiteralMap(literals={"x": value}), expecting(declared))
+        resolve(LiteralMap(literals={"x": value}), expecting(declared))
 
 
 @pytest.mark.parametrize(("declared", "value"), FOREIGN_COLORS)
 def test_value_outside_an_enum_is_refused(declared: LiteralType, value: Literal) -> None:
     with pytest.raises(InvalidArgument, match=r"^invalid x input wrong type. Expected .* with the value \["):
-        resolved(LiteralMap(literals={"x": value}), expecting(declared))
+        resolve(LiteralMap(literals={"x": value}), expecting(declared))
 
 
 def test_a_literal_without_a_type_is_refused() -> None:
     given = literals(a=1)
     given.literals["a"].scalar.blob.uri = "s3://x"
     with pytest.raises(InvalidArgument, match=r"Failed to validate literal type for \[a\]"):
-        resolved(given, registered_launch_plan())
+        resolve(given, registered_launch_plan())
 
 
 def test_fixed_input_with_a_default_stays_fixed() -> None:
     launch_plan = registered_launch_plan()
     launch_plan.closure.expected_inputs.parameters["c"].CopyFrom(launch_plan.closure.expected_inputs.parameters["b"])
-    assert resolved(literals(a=1), launch_plan) == literals(a=1, b=7, c="fixed")
+    assert resolve(literals(a=1), launch_plan) == literals(a=1, b=7, c="fixed")
     with pytest.raises(InvalidArgument, match="fixed_inputs c cannot be overridden"):
-        resolved(literals(a=1, c="x"), launch_plan)
+        resolve(literals(a=1, c="x"), launch_plan)

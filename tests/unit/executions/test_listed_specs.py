@@ -78,7 +78,7 @@ def test_all_inputs_of_a_launch_share_one_limit_of_steps() -> None:
         parameter = plan.closure.expected_inputs.parameters[name]
         parameter.var.type.union_type.variants.extend(reversed(enums(250, name)))
     with pytest.raises(TypesTooLarge):
-        inputs.resolved(request.inputs, plan)
+        inputs.resolve(request.inputs, plan)
 
 
 def test_types_that_are_sorted_again_at_every_depth_reach_the_limit() -> None:
@@ -91,7 +91,7 @@ def test_types_that_are_sorted_again_at_every_depth_reach_the_limit() -> None:
     request = launch()
     outside_spec(request, value)
     with pytest.raises(TypesTooLarge):
-        inputs.resolved(request.inputs, registered_launch_plan(), 100_000)
+        inputs.resolve(request.inputs, registered_launch_plan(), 100_000)
 
 
 def test_text_of_a_type_in_an_error_message_counts_as_steps() -> None:
@@ -100,9 +100,9 @@ def test_text_of_a_type_in_an_error_message_counts_as_steps() -> None:
         LiteralType(collection_type=LiteralType(union_type=UnionType(variants=enums(5000))))
     )
     with pytest.raises(TypesTooLarge):
-        inputs.resolved(launch().inputs, plan, 2000)
+        inputs.resolve(launch().inputs, plan, 2000)
     with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
-        inputs.resolved(launch().inputs, plan)
+        inputs.resolve(launch().inputs, plan)
 
 
 def test_same_large_types_count_once() -> None:
@@ -113,7 +113,7 @@ def test_same_large_types_count_once() -> None:
         row.literals.add().scalar.none_type.SetInParent()
     plan = registered_launch_plan()
     with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
-        inputs.resolved(LiteralMap(literals={"a": value}), plan, 2000)
+        inputs.resolve(LiteralMap(literals={"a": value}), plan, 2000)
 
 
 def test_long_list_of_one_type_takes_few_steps() -> None:
@@ -121,4 +121,4 @@ def test_long_list_of_one_type_takes_few_steps() -> None:
     plan.closure.expected_inputs.parameters["a"].var.type.collection_type.CopyFrom(INTEGER)
     request = launch()
     request.inputs.literals["a"].collection.literals.extend([integer(1)] * 20_000)
-    assert inputs.resolved(request.inputs, plan, 100).literals["a"] == request.inputs.literals["a"]
+    assert inputs.resolve(request.inputs, plan, 100).literals["a"] == request.inputs.literals["a"]

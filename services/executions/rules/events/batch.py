@@ -21,6 +21,7 @@ from services.contracts.event_batches import BatchedEvent, Kind
 from services.contracts.identifiers import check_task_execution_identifier, identifier_text
 from services.executions.rules.events import node as nodes
 from services.executions.rules.events import task as tasks
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
     ExecutionKey,
@@ -35,7 +36,6 @@ from services.executions.rules.events.state import (
     node_key,
     task_key,
 )
-from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.verdicts import check_producer
 from services.executions.rules.events.workflow import fold_workflow, reassigns
 from services.kit.errors import Internal, InvalidArgument, NotFound, ServiceError
@@ -52,7 +52,7 @@ _REQUESTS: dict[Kind, type[WorkflowExecutionEventRequest | NodeExecutionEventReq
 
 
 def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
-    """Parse one event of a batch; return its verdict when it cannot be parsed."""
+    """Parse one event of a batch; return the error that becomes its outcome when it cannot be parsed."""
     try:
         return _REQUESTS[batched.kind].FromString(batched.body).event
     except DecodeError:
@@ -61,15 +61,25 @@ def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
 
 @dataclass
 class RowsNeeded:
-    """The rows that a batch needs; False means that only their existence matters."""
+    """The rows that a batch needs.
 
-    executions: dict[ExecutionKey, bool] = field(default_factory=dict)  # to be changed; True: with the spec
-    mentioned: set[ExecutionKey] = field(default_factory=set)  # existence and cluster
-    children: set[ExecutionKey] = field(default_factory=set)  # those of `mentioned` that a node launched
-    nodes: dict[NodeKey, bool] = field(default_factory=dict)  # True: with the state
-    tasks: dict[TaskKey, bool] = field(default_factory=dict)  # True: with the state
-    task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)  # decide which chunks are needed
-    counted: set[ExecutionKey] = field(default_factory=set)  # their numbers of nodes and tasks by phase
+    Attributes:
+        executions: Those that a workflow event may change: their states, with the spec if True.
+        referenced: Those that only other events name: whether they exist, and their clusters.
+        children: Those of `referenced` that a node launched.
+        nodes: Their row ids, and their states if True.
+        tasks: The same of task attempts.
+        task_events: The events of each attempt, which decide which of its chunks are needed.
+        counted: Executions whose numbers of nodes and tasks by phase are needed.
+    """
+
+    executions: dict[ExecutionKey, bool] = field(default_factory=dict)
+    referenced: set[ExecutionKey] = field(default_factory=set)
+    children: set[ExecutionKey] = field(default_factory=set)
+    nodes: dict[NodeKey, bool] = field(default_factory=dict)
+    tasks: dict[TaskKey, bool] = field(default_factory=dict)
+    task_events: dict[TaskKey, list[TaskExecutionEvent]] = field(default_factory=dict)
+    counted: set[ExecutionKey] = field(default_factory=set)
 
 
 @dataclass
@@ -101,9 +111,9 @@ class Rows:
 
 @dataclass
 class Changes:
-    """The rows to write, and the verdicts in the order of the batch, None for OK."""
+    """The rows to write, and the outcome of each event, in the order of the batch: an error, or None for OK."""
 
-    verdicts: list[ServiceError | None] = field(default_factory=list)
+    outcomes: list[ServiceError | None] = field(default_factory=list)
     executions: dict[ExecutionKey, ExecutionState] = field(default_factory=dict)
     new_nodes: dict[int, NodeState] = field(default_factory=dict)
     nodes: dict[int, NodeState] = field(default_factory=dict)
@@ -124,18 +134,18 @@ def rows_needed(events: Sequence[Event | ServiceError]) -> RowsNeeded:
             _add_node_event(needed, event)
         elif isinstance(event, TaskExecutionEvent):
             task = task_key(event.parent_node_execution_id, event.task_id, event.retry_attempt)
-            needed.mentioned.add(task.node.execution)
+            needed.referenced.add(task.node.execution)
             needed.counted.add(task.node.execution)
             needed.nodes.setdefault(task.node, False)
             needed.tasks[task] = True
             needed.task_events.setdefault(task, []).append(event)
-    needed.mentioned -= needed.executions.keys()
+    needed.referenced -= needed.executions.keys()
     return needed
 
 
 def _add_node_event(needed: RowsNeeded, event: NodeExecutionEvent) -> None:
     key = node_key(event.id)
-    needed.mentioned.add(key.execution)
+    needed.referenced.add(key.execution)
     needed.counted.add(key.execution)
     needed.nodes[key] = True
     if event.parent_node_metadata.node_id:
@@ -144,7 +154,7 @@ def _add_node_event(needed: RowsNeeded, event: NodeExecutionEvent) -> None:
         needed.tasks.setdefault(_parent_task(event), False)
     if event.workflow_node_metadata.HasField("execution_id"):
         child = execution_key(event.workflow_node_metadata.execution_id)
-        needed.mentioned.add(child)
+        needed.referenced.add(child)
         needed.children.add(child)
 
 
@@ -153,27 +163,27 @@ def _parent_task(event: NodeExecutionEvent) -> TaskKey:
     return task_key(identifier.node_execution_id, identifier.task_id, identifier.retry_attempt)
 
 
-def fold_batch(events: Sequence[Event | ServiceError], rows: Rows, storage: Storage) -> Changes:
+def fold_batch(events: Sequence[Event | ServiceError], rows: Rows, layout: ObjectLayout) -> Changes:
     """Fold `events` over `rows`, which are updated in place.
 
-    An error instead of an event (it could not be read) becomes its verdict. A failure that no rule foresees becomes
+    An error instead of an event (it could not be read) becomes its outcome. A failure that no rule foresees becomes
     Internal with the failure as its cause, for the log.
     """
-    fold = _Fold(rows, storage)
+    fold = _Fold(rows, layout)
     for event in events:
         fold.apply(event)
     return fold.changes
 
 
 class _Fold:
-    def __init__(self, rows: Rows, storage: Storage) -> None:
+    def __init__(self, rows: Rows, layout: ObjectLayout) -> None:
         self._rows = rows
-        self._storage = storage
+        self._layout = layout
         self.changes = Changes()
 
     def apply(self, event: Event | ServiceError) -> None:
         offloads = Offloads()
-        verdict: ServiceError | None = None
+        outcome: ServiceError | None = None
         try:
             if isinstance(event, WorkflowExecutionEvent):
                 self._workflow(event, offloads)
@@ -182,16 +192,16 @@ class _Fold:
             elif isinstance(event, TaskExecutionEvent):
                 self._task(event, offloads)
             else:
-                verdict = event
+                outcome = event
         except ServiceError as error:
             # Its traceback refers to this frame and so back to the error: the cycle would hold the event in memory
             # until a garbage collection, gigabytes when large events are refused.
-            verdict = error.with_traceback(None)
+            outcome = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001  # one event must not fail the others; the applier logs it
-            verdict = Internal("the event could not be applied")
-            verdict.__cause__ = error
-        self.changes.verdicts.append(verdict)
-        if verdict is None:
+            outcome = Internal("the event could not be applied")
+            outcome.__cause__ = error
+        self.changes.outcomes.append(outcome)
+        if outcome is None:
             self.changes.offloads += offloads.objects
 
     def _workflow(self, event: WorkflowExecutionEvent, offloads: Offloads) -> None:
@@ -200,7 +210,7 @@ class _Fold:
         if stored is None:
             text = identifier_text(event.execution_id)
             raise NotFound(f"missing entity of type execution with identifier {text}")
-        state = fold_workflow(stored, event, self._storage, offloads)
+        state = fold_workflow(stored, event, self._layout, offloads)
         if state is not stored:
             self._rows.executions[key] = self.changes.executions[key] = state
 
@@ -219,18 +229,18 @@ class _Fold:
         if stored is None:
             parent_task_id = self._parent_task_id(event)
             first = nodes.first_state(key, event, self._parent_id(event), parent_task_id)
-            state = nodes.fold_node(first, event, self._storage, offloads, created=True)
+            state = nodes.fold_node(first, event, self._layout, offloads, created=True)
             identifier = self._rows.node_ids[key] = self._rows.free_node_ids.pop(0)
             self.changes.new_nodes[identifier] = state
         else:
-            nodes.check_move(stored, event)
+            nodes.check_transition(stored, event)
             self._check_child(event)
-            state = nodes.fold_node(stored, event, self._storage, offloads)
+            state = nodes.fold_node(stored, event, self._layout, offloads)
             identifier = self._rows.node_ids[key]
             _replace(self.changes.new_nodes, self.changes.nodes, identifier, state)
         before, after = None if stored is None else stored.closure.phase, state.closure.phase
         if before != after:
-            self._counts(key.execution).move_node(before, after)
+            self._counts(key.execution).count_node_transition(before, after)
         self._rows.nodes[key] = state
 
     def _parent_id(self, event: NodeExecutionEvent) -> int | None:
@@ -268,16 +278,16 @@ class _Fold:
             if key.node not in self._rows.node_ids:
                 text = identifier_text(event.parent_node_execution_id)
                 raise NotFound(f"Failed to get existing node execution id: [{text}]")
-            state = tasks.fold_first(key, event, self._storage, offloads)
+            state = tasks.fold_first(key, event, self._layout, offloads)
             identifier = self._rows.task_ids[key] = self._rows.free_task_ids.pop(0)
             self.changes.new_tasks[identifier] = state
         else:
-            tasks.check_move(stored, event)
-            state = tasks.fold_task(stored, event, self._storage, offloads)
+            tasks.check_transition(stored, event)
+            state = tasks.fold_task(stored, event, self._layout, offloads)
             _replace(self.changes.new_tasks, self.changes.tasks, self._rows.task_ids[key], state)
         before, after = None if stored is None else stored.closure.phase, state.closure.phase
         if before != after:
-            self._counts(key.node.execution).move_task(before, after)
+            self._counts(key.node.execution).count_task_transition(before, after)
         self._rows.tasks[key] = state
 
     def _counts(self, key: ExecutionKey) -> PhaseCounts:

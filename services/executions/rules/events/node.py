@@ -7,10 +7,10 @@ from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowNodeMetadata
 from services.contracts.identifiers import identifier_text
 from services.contracts.phases import NODE_TERMINAL
 from services.executions.rules.events.data import input_uri, set_result
+from services.executions.rules.events.layout import ObjectLayout, closure_bytes
 from services.executions.rules.events.state import NodeKey, NodeState, Offloads
-from services.executions.rules.events.storage import Storage, closure_bytes
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at, recorded_at
-from services.executions.rules.events.transitions import NODE, Move
+from services.executions.rules.events.transitions import NODE, TransitionResult
 from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
 
@@ -22,28 +22,28 @@ _WORKED = NODE_TERMINAL - {NodeExecution.SKIPPED, NodeExecution.RECOVERED}
 _END_NODE = "end-node"
 
 
-def check_move(stored: NodeState, event: NodeExecutionEvent) -> None:
+def check_transition(stored: NodeState, event: NodeExecutionEvent) -> None:
     """Raise AlreadyExists or a typed FailedPrecondition unless the node may enter the event's phase.
 
     The typed detail names the event's phase, as in flyteadmin (events.md#later-node-events).
     """
-    move = NODE[stored.closure.phase, event.phase]
-    if move is Move.AGAIN:
+    result = NODE[stored.closure.phase, event.phase]
+    if result is TransitionResult.AGAIN:
         raise AlreadyExists(f"This phase was already recorded {_name(event.phase)} for {identifier_text(event.id)}")
-    if move is Move.OVER:
+    if result is TransitionResult.OVER:
         message = f"Invalid phase change from {_name(stored.closure.phase)} to {_name(event.phase)}"
         raise already_over(f"{message} for node execution {identifier_text(event.id)}", _name(event.phase))
 
 
 def fold_node(
-    stored: NodeState, event: NodeExecutionEvent, storage: Storage, offloads: Offloads, *, created: bool = False
+    stored: NodeState, event: NodeExecutionEvent, layout: ObjectLayout, offloads: Offloads, *, created: bool = False
 ) -> NodeState:
-    """Return the node after `event`, which has passed `check_move`.
+    """Return the node after `event`, which has passed `check_transition`.
 
     Args:
         stored: The node before it, from `first_state` for its first event.
         event: The event.
-        storage: The layout of the object store.
+        layout: The layout of the object store.
         offloads: Collects the objects to write.
         created: Whether it is the node's first event.
 
@@ -58,20 +58,20 @@ def fold_node(
         closure.created_at.CopyFrom(event.occurred_at)
     elif event.phase in _WORKED and _END_NODE not in {stored.key.node_id, stored.metadata.spec_node_id}:
         default_started_at(closure)
-    _advance(closure, stored.key, event, storage, offloads)
+    _advance(closure, stored.key, event, layout, offloads)
     dynamic_closure_uri = stored.dynamic_closure_uri
     if event.HasField("workflow_node_metadata"):
         _set_child(closure, event.workflow_node_metadata)
     elif event.HasField("task_node_metadata"):
         _merge_task_node_metadata(closure, event)
-        dynamic_closure_uri = _dynamic_closure(stored, event, storage, offloads) or dynamic_closure_uri
+        dynamic_closure_uri = _dynamic_closure(stored, event, layout, offloads) or dynamic_closure_uri
     if event.phase not in NODE_TERMINAL:
         check_growth("node execution", closure.ByteSize(), stored.closure)
     return NodeState(
         key=stored.key,
         closure=closure,
         metadata=_merged_metadata(stored.metadata, event),
-        input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
+        input_uri=stored.input_uri or input_uri(stored.key, event, layout, offloads),
         dynamic_closure_uri=dynamic_closure_uri,
         event_version=stored.event_version,
         parent_id=stored.parent_id,
@@ -95,7 +95,7 @@ def first_state(
 
 
 def _advance(
-    closure: NodeExecutionClosure, key: NodeKey, event: NodeExecutionEvent, storage: Storage, offloads: Offloads
+    closure: NodeExecutionClosure, key: NodeKey, event: NodeExecutionEvent, layout: ObjectLayout, offloads: Offloads
 ) -> None:
     closure.phase = event.phase
     closure.updated_at.CopyFrom(recorded_at(event.occurred_at, event.reported_at))
@@ -106,7 +106,7 @@ def _advance(
         if closure.HasField("started_at"):
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
         closure.deck_uri = event.deck_uri
-        set_result(closure, key, event, storage, offloads)
+        set_result(closure, key, event, layout, offloads)
 
 
 def _set_child(closure: NodeExecutionClosure, metadata: WorkflowNodeMetadata) -> None:
@@ -135,12 +135,12 @@ def _merge_task_node_metadata(closure: NodeExecutionClosure, event: NodeExecutio
         closure.dynamic_job_spec_uri = metadata.dynamic_workflow.dynamic_job_spec_uri
 
 
-def _dynamic_closure(stored: NodeState, event: NodeExecutionEvent, storage: Storage, offloads: Offloads) -> str:
+def _dynamic_closure(stored: NodeState, event: NodeExecutionEvent, layout: ObjectLayout, offloads: Offloads) -> str:
     dynamic = event.task_node_metadata.dynamic_workflow
     if not dynamic.HasField("compiled_workflow"):
         return ""
     data = closure_bytes(dynamic.compiled_workflow)
-    return offloads.add(storage.dynamic_closure(stored.key, data), data)
+    return offloads.add(layout.dynamic_closure(stored.key, data), data)
 
 
 def _merged_metadata(stored: NodeExecutionMetaData, event: NodeExecutionEvent) -> NodeExecutionMetaData:

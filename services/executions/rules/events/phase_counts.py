@@ -19,16 +19,16 @@ class PhaseCounts:
     nodes: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
 
-    def move_node(self, before: int | None, after: int) -> None:
+    def count_node_transition(self, before: int | None, after: int) -> None:
         """Count a node that changed from the phase `before` (None for a new one) to `after`."""
-        _move(self.nodes, _NODE_PHASES, before, after)
+        _count_transition(self.nodes, _NODE_PHASES, before, after)
 
-    def move_task(self, before: int | None, after: int) -> None:
+    def count_task_transition(self, before: int | None, after: int) -> None:
         """Count an attempt of a task that changed from the phase `before` (None for a new one) to `after`."""
-        _move(self.tasks, _TASK_PHASES, before, after)
+        _count_transition(self.tasks, _TASK_PHASES, before, after)
 
 
-def _move(counts: dict[str, int], names: Mapping[int, str], before: int | None, after: int) -> None:
+def _count_transition(counts: dict[str, int], names: Mapping[int, str], before: int | None, after: int) -> None:
     new = _name(names, after)
     counts[new] = counts.get(new, 0) + 1
     if before is not None:

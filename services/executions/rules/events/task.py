@@ -10,12 +10,12 @@ from services.contracts.phases import TASK_TERMINAL
 from services.executions.rules.events.custom_info import merge_patch
 from services.executions.rules.events.data import input_uri, set_result
 from services.executions.rules.events.external_resources import fold_resources, split_resources
+from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offloads, TaskKey, TaskState
-from services.executions.rules.events.storage import Storage
 from services.executions.rules.events.task_metadata import sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at, recorded_at
-from services.executions.rules.events.transitions import TASK, Move
+from services.executions.rules.events.transitions import TASK, TransitionResult
 from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
 from services.kit.protobuf.size_limit import MOST_BYTES
@@ -26,20 +26,20 @@ _name = TaskExecution.Phase.Name
 # number the oldest are dropped.
 MAX_REASONS = 256
 
-_REPEATS = frozenset((Move.AGAIN_UNLESS_NEWER, Move.AGAIN_ELSE_OVER))
+_REPEATS = frozenset((TransitionResult.AGAIN_UNLESS_NEWER, TransitionResult.AGAIN_ELSE_OVER))
 
 
-def check_move(stored: TaskState, event: TaskExecutionEvent) -> None:
+def check_transition(stored: TaskState, event: TaskExecutionEvent) -> None:
     """Raise AlreadyExists or a typed FailedPrecondition unless the attempt may take the event.
 
     The typed detail names the event's phase, as in flyteadmin (events.md#task-event-checks).
     """
     phase = stored.closure.phase
-    move = TASK[phase, event.phase]
-    if move in _REPEATS and stored.phase_version >= event.phase_version:
+    result = TASK[phase, event.phase]
+    if result in _REPEATS and stored.phase_version >= event.phase_version:
         recorded = f"{_name(event.phase)} (version: {event.phase_version})"
         raise AlreadyExists(f"have already recorded task execution phase {recorded} for {_named(event)}")
-    if move in {Move.OVER, Move.AGAIN_ELSE_OVER}:
+    if result in {TransitionResult.OVER, TransitionResult.AGAIN_ELSE_OVER}:
         message = f"Invalid phase change from {_name(phase)} to {_name(event.phase)}"
         raise already_over(f"{message} for task execution {_named(event)}", _name(event.phase))
 
@@ -54,7 +54,7 @@ def _named(event: TaskExecutionEvent) -> str:
     )
 
 
-def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:
+def fold_first(key: TaskKey, event: TaskExecutionEvent, layout: ObjectLayout, offloads: Offloads) -> TaskState:
     """Return the attempt that its first event creates (events.md#first-task-event). Its logs are not filtered."""
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     closure = TaskExecutionClosure(task_type=event.task_type, event_version=event.event_version)
@@ -67,19 +67,19 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloa
         sort_resources(closure.metadata)
     if event.phase == TaskExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
-    _advance(closure, key, event, storage, offloads)
-    _bound(closure, TaskExecutionClosure())
+    _advance(closure, key, event, layout, offloads)
+    _limit_size(closure, TaskExecutionClosure())
     return TaskState(
         key=key,
         closure=closure,
         phase_version=event.phase_version,
-        input_uri=input_uri(key, event, storage, offloads),
+        input_uri=input_uri(key, event, layout, offloads),
         chunks=split_resources(closure),
     )
 
 
-def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, offloads: Offloads) -> TaskState:
-    """Return the attempt after `event`, which has passed `check_move` (events.md#later-task-events)."""
+def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout, offloads: Offloads) -> TaskState:
+    """Return the attempt after `event`, which has passed `check_transition` (events.md#later-task-events)."""
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
     closure = TaskExecutionClosure()
     closure.CopyFrom(stored.closure)
@@ -95,18 +95,18 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, storage: Storage, of
         merge_patch(closure.custom_info, event.custom_info, present=stored.closure.HasField("custom_info"))
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
-    _advance(closure, stored.key, event, storage, offloads)
-    _bound(closure, stored.closure)
+    _advance(closure, stored.key, event, layout, offloads)
+    _limit_size(closure, stored.closure)
     return TaskState(
         key=stored.key,
         closure=closure,
         phase_version=event.phase_version,
-        input_uri=stored.input_uri or input_uri(stored.key, event, storage, offloads),
+        input_uri=stored.input_uri or input_uri(stored.key, event, layout, offloads),
         chunks=chunks,
     )
 
 
-def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
+def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
     """Drop the oldest reasons of a closure that is too large; raise ResourceExhausted if it has grown all the same.
 
     Many external resources are not in it. The end of an attempt is always accepted: it happens once.
@@ -120,7 +120,7 @@ def _bound(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
 
 
 def _advance(
-    closure: TaskExecutionClosure, key: TaskKey, event: TaskExecutionEvent, storage: Storage, offloads: Offloads
+    closure: TaskExecutionClosure, key: TaskKey, event: TaskExecutionEvent, layout: ObjectLayout, offloads: Offloads
 ) -> None:
     closure.phase = event.phase
     closure.updated_at.CopyFrom(recorded_at(event.occurred_at, event.reported_at))
@@ -130,7 +130,7 @@ def _advance(
     if event.phase in TASK_TERMINAL:
         if closure.HasField("started_at"):
             closure.duration.CopyFrom(between(closure.started_at, event.occurred_at))
-        set_result(closure, key, event, storage, offloads)
+        set_result(closure, key, event, layout, offloads)
 
 
 def _add_reasons(closure: TaskExecutionClosure, event: TaskExecutionEvent) -> None:

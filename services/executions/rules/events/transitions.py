@@ -1,6 +1,6 @@
 """The transitions between phases, as data.
 
-Each pair of a stored phase and an event's phase has a move; the folds turn it into a verdict.
+Each pair of a stored phase and an event's phase has a result; the folds raise an error for those that refuse the event.
 Rules: events.md#workflow-phases, events.md#later-node-events, events.md#task-event-checks.
 """
 
@@ -11,8 +11,8 @@ from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowEx
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL
 
 
-class Move(Enum):
-    """The consequences of an event's phase for a stored phase."""
+class TransitionResult(Enum):
+    """What an event's phase means for a stored phase."""
 
     APPLY = "ok"
     LATE = "late"  # OK without effect: an earlier phase does not come back
@@ -39,34 +39,40 @@ ABORTED     over    over    over    over    over    over    over    over    over
 """
 
 
-def _read(table: str) -> dict[tuple[int, int], Move]:
+def _parse(table: str) -> dict[tuple[int, int], TransitionResult]:
     rows = [line.split() for line in table.strip().splitlines()]
     phases = [WorkflowExecution.Phase.Value(row[0]) for row in rows]
     return {
-        (stored, event): Move(cell)
+        (stored, event): TransitionResult(cell)
         for stored, row in zip(phases, rows, strict=True)
         for event, cell in zip(phases, row[1:], strict=True)
     }
 
 
-def _task_move(*, same: bool, terminal: bool) -> Move:
+def _node_result(*, same: bool, terminal: bool) -> TransitionResult:
     if same:
-        return Move.AGAIN_ELSE_OVER if terminal else Move.AGAIN_UNLESS_NEWER
-    return Move.OVER if terminal else Move.APPLY
+        return TransitionResult.AGAIN
+    return TransitionResult.OVER if terminal else TransitionResult.APPLY
 
 
-WORKFLOW: dict[tuple[int, int], Move] = _read(_WORKFLOW)
+def _task_result(*, same: bool, terminal: bool) -> TransitionResult:
+    if same:
+        return TransitionResult.AGAIN_ELSE_OVER if terminal else TransitionResult.AGAIN_UNLESS_NEWER
+    return TransitionResult.OVER if terminal else TransitionResult.APPLY
+
+
+WORKFLOW: dict[tuple[int, int], TransitionResult] = _parse(_WORKFLOW)
 
 # Phases of nodes come in any order until one is terminal (events.md#later-node-events).
-NODE: dict[tuple[int, int], Move] = {
-    (stored, event): Move.AGAIN if stored == event else Move.OVER if stored in NODE_TERMINAL else Move.APPLY
+NODE: dict[tuple[int, int], TransitionResult] = {
+    (stored, event): _node_result(same=stored == event, terminal=stored in NODE_TERMINAL)
     for stored in NodeExecution.Phase.values()
     for event in NodeExecution.Phase.values()
 }
 
 # The same for tasks, whose phases repeat with a rising version (events.md#phase-versions).
-TASK: dict[tuple[int, int], Move] = {
-    (stored, event): _task_move(same=stored == event, terminal=stored in TASK_TERMINAL)
+TASK: dict[tuple[int, int], TransitionResult] = {
+    (stored, event): _task_result(same=stored == event, terminal=stored in TASK_TERMINAL)
     for stored in TaskExecution.Phase.values()
     for event in TaskExecution.Phase.values()
 }

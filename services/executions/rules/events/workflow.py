@@ -8,10 +8,10 @@ from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 
 from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
+from services.executions.rules.events.layout import OUTPUTS, ObjectLayout
 from services.executions.rules.events.state import ExecutionState, Offloads
-from services.executions.rules.events.storage import OUTPUTS, Storage
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at
-from services.executions.rules.events.transitions import WORKFLOW, Move
+from services.executions.rules.events.transitions import WORKFLOW, TransitionResult
 from services.executions.rules.events.verdicts import UNNAMED_PRODUCERS, already_over, check_producer
 from services.kit.errors import AlreadyExists, FailedPrecondition
 
@@ -24,7 +24,7 @@ def reassigns(event: WorkflowExecutionEvent) -> bool:
 
 
 def fold_workflow(
-    stored: ExecutionState, event: WorkflowExecutionEvent, storage: Storage, offloads: Offloads
+    stored: ExecutionState, event: WorkflowExecutionEvent, layout: ObjectLayout, offloads: Offloads
 ) -> ExecutionState:
     """Return the execution after `event`; `stored` itself when the event is late.
 
@@ -36,23 +36,23 @@ def fold_workflow(
         InvalidArgument: The event has no valid occurred_at.
     """
     phase = stored.closure.phase
-    move = WORKFLOW[phase, event.phase]
-    if move is Move.AGAIN:
+    result = WORKFLOW[phase, event.phase]
+    if result is TransitionResult.AGAIN:
         raise AlreadyExists(f"This phase {_name(event.phase)} was already recorded for {_named(event)}")
     if event.phase != WorkflowExecution.QUEUED:
         check_producer(event.producer_id, stored.cluster)
-    if move is Move.OVER:
+    if result is TransitionResult.OVER:
         message = f"Invalid phase change from {_name(phase)} to {_name(event.phase)} for {_named(event)}"
         raise already_over(message, _name(phase))
-    if move is Move.REFUSED:
+    if result is TransitionResult.REFUSED:
         raise FailedPrecondition(f"{_refusal(phase, event.phase)} for {_named(event)}")
     check_occurred_at(event.occurred_at, present=event.HasField("occurred_at"))
-    if move is Move.LATE:
+    if result is TransitionResult.LATE:
         return stored
     closure = ExecutionClosure()
     closure.CopyFrom(stored.closure)
     _advance(closure, event)
-    _set_result(closure, stored, event, storage, offloads)
+    _set_result(closure, stored, event, layout, offloads)
     if reassigns(event):
         return replace(stored, closure=closure, cluster=event.producer_id, spec=_assigned(stored.spec, event))
     return replace(stored, closure=closure)
@@ -84,18 +84,18 @@ def _set_result(
     closure: ExecutionClosure,
     stored: ExecutionState,
     event: WorkflowExecutionEvent,
-    storage: Storage,
+    layout: ObjectLayout,
     offloads: Offloads,
 ) -> None:
     """Set the event's result, in any phase; without one the former result (an abort's cause) stays."""
     if event.output_uri:
         closure.outputs.uri = event.output_uri
     elif event.HasField("output_data"):
-        if storage.inline_outputs:
+        if layout.inline_outputs:
             closure.output_data.CopyFrom(event.output_data)
         else:
             data = event.output_data.SerializeToString()
-            closure.outputs.uri = offloads.add(storage.execution_data(stored.key, OUTPUTS), data)
+            closure.outputs.uri = offloads.add(layout.execution_data(stored.key, OUTPUTS), data)
     elif event.HasField("error"):
         closure.error.CopyFrom(event.error)
 

@@ -31,7 +31,7 @@ from tests.support.event_memory import Memory
 
 
 def codes(changes: Changes) -> list[str]:
-    return ["OK" if verdict is None else verdict.code.name for verdict in changes.verdicts]
+    return ["OK" if verdict is None else verdict.code.name for verdict in changes.outcomes]
 
 
 def test_a_batch_applies_a_whole_execution() -> None:
@@ -58,7 +58,7 @@ def test_a_batch_applies_a_whole_execution() -> None:
 def test_a_verdict_does_not_hold_its_event_in_memory() -> None:
     memory = Memory()
     memory.take([node_event("QUEUED"), node_event("RUNNING")])
-    (verdict,) = memory.take([node_event("RUNNING")]).verdicts
+    (verdict,) = memory.take([node_event("RUNNING")]).outcomes
     assert isinstance(verdict, AlreadyExists)
     assert verdict.__traceback__ is None
 
@@ -78,8 +78,8 @@ def test_an_unforeseen_failure_is_internal_and_has_its_cause() -> None:
     memory.take([node_event("QUEUED", node="n1")])
     changes = memory.take([broken, node_event("QUEUED")])
     assert codes(changes) == ["INTERNAL", "OK"]
-    assert isinstance(changes.verdicts[0], ServiceError)
-    assert isinstance(changes.verdicts[0].__cause__, KeyError)
+    assert isinstance(changes.outcomes[0], ServiceError)
+    assert isinstance(changes.outcomes[0].__cause__, KeyError)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_unforeseen_failure_is_internal_and_has_its_cause() -> None:
 def test_an_event_with_a_missing_parent_is_not_found(event: Event) -> None:
     changes = Memory().take([event])
     assert codes(changes) == ["NOT_FOUND"]
-    assert changes == Changes(changes.verdicts)
+    assert changes == Changes(changes.outcomes)
 
 
 def test_an_incomplete_parent_task_is_an_invalid_argument() -> None:
@@ -149,7 +149,7 @@ def test_a_child_execution_must_exist_when_a_node_names_it_later() -> None:
 def test_nodes_and_tasks_of_another_cluster_are_refused_in_every_phase() -> None:
     memory = Memory(cluster="c1")
     changes = memory.take([node_event("QUEUED", producer_id="c2"), task_event("QUEUED", producer_id="c2")])
-    for verdict in changes.verdicts:
+    for verdict in changes.outcomes:
         assert verdict is not None
         (detail,) = verdict.details
         assert isinstance(detail, EventFailureReason)
@@ -179,7 +179,7 @@ def test_a_reassignment_changes_only_the_cluster_in_the_spec() -> None:
 def test_the_spec_is_needed_for_a_reassignment_only() -> None:
     assert rows_needed([workflow_event("RUNNING", producer_id="c")]).executions == {EXECUTION_KEY: False}
     assert rows_needed([workflow_event("QUEUED", producer_id="c")]).executions == {EXECUTION_KEY: True}
-    assert rows_needed([node_event("QUEUED"), workflow_event("QUEUED")]).mentioned == set()
+    assert rows_needed([node_event("QUEUED"), workflow_event("QUEUED")]).referenced == set()
 
 
 def test_refused_events_write_no_objects() -> None:
@@ -191,13 +191,13 @@ def test_refused_events_write_no_objects() -> None:
 def test_a_repeated_event_already_exists() -> None:
     memory = Memory()
     first = memory.take([node_event("QUEUED"), node_event("QUEUED")])
-    assert first.verdicts[0] is None
-    assert isinstance(first.verdicts[1], AlreadyExists)
+    assert first.outcomes[0] is None
+    assert isinstance(first.outcomes[1], AlreadyExists)
     assert codes(memory.take([node_event("QUEUED", 99)])) == [Code.ALREADY_EXISTS.name]
 
 
 def test_the_message_names_the_missing_entity() -> None:
-    (verdict,) = Memory().take([task_event("RUNNING", node="n9")]).verdicts
+    (verdict,) = Memory().take([task_event("RUNNING", node="n9")]).outcomes
     assert isinstance(verdict, NotFound)
     assert "n9" in verdict.message
 
@@ -226,6 +226,6 @@ def test_the_message_names_the_missing_entity() -> None:
 def test_a_missing_entity_is_named_as_in_flyteadmin(event: Event, message: str) -> None:
     memory = Memory()
     assert codes(memory.take([node_event("QUEUED", node="n1")])) == ["OK"]
-    (verdict,) = memory.take([event]).verdicts
+    (verdict,) = memory.take([event]).outcomes
     assert isinstance(verdict, NotFound)
     assert verdict.message == message

@@ -18,9 +18,9 @@ from services.executions.rules.events.external_resources import (
     whole_closure,
 )
 from services.executions.rules.events.state import Offloads, ResourceChunks, TaskState
-from services.executions.rules.events.task import check_move, fold_first, fold_task
+from services.executions.rules.events.task import check_transition, fold_first, fold_task
 from services.kit.errors import ServiceError
-from tests.support.event_makers import STORAGE, TASK_KEY, task_event
+from tests.support.event_makers import LAYOUT, TASK_KEY, task_event
 from tests.support.external_resources import ResourceList, metadata_with, resource
 
 MANY = INLINE_RESOURCES + 1
@@ -43,10 +43,10 @@ class Row:
         for event in events:
             try:
                 if state is None:
-                    state = fold_first(TASK_KEY, event, STORAGE, Offloads())
+                    state = fold_first(TASK_KEY, event, LAYOUT, Offloads())
                 else:
-                    check_move(state, event)
-                    state = fold_task(state, event, STORAGE, Offloads())
+                    check_transition(state, event)
+                    state = fold_task(state, event, LAYOUT, Offloads())
             except ServiceError:
                 continue
             yield event

@@ -19,10 +19,11 @@ from services.events.rules.checks import check_node_event, check_task_event, che
 from services.executions.events import row_cache
 from services.executions.rules.events.batch import read_event
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
+from services.executions.store.event_rows import LaneCursor
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.protobuf.readable import WRITTEN, Unreadable
 from tests.support.event_histories import Request, any_request
-from tests.support.event_makers import INLINE, STORAGE, batched, node_event, task_event, workflow_event
+from tests.support.event_makers import INLINE, LAYOUT, batched, node_event, task_event, workflow_event
 from tests.support.event_memory import Memory, Replica, verdict_of
 from tests.support.event_model import Model
 from tests.support.event_model_checks import OK, Verdict
@@ -50,7 +51,7 @@ CUTS = st.lists(st.integers(1, 7), max_size=12)
 
 
 def new_memory(*, inline: bool = False) -> Memory:
-    return Memory(executions=STORED, storage=INLINE if inline else STORAGE)
+    return Memory(executions=STORED, layout=INLINE if inline else LAYOUT)
 
 
 def new_model(*, inline: bool = False) -> Model:
@@ -86,7 +87,7 @@ def take(memory: Memory, requests: Sequence[Request]) -> list[Verdict]:
         else:
             accepted[position] = read_event(batched(request.event))
     if accepted:
-        errors = memory.take(list(accepted.values())).verdicts
+        errors = memory.take(list(accepted.values())).outcomes
         verdicts |= dict(zip(accepted, map(verdict_of, errors), strict=True))
     return [verdicts[position] for position in range(len(requests))]
 
@@ -142,7 +143,7 @@ def test_the_row_caches_of_replicas_make_no_difference(monkeypatch: pytest.Monke
         pick = Random(seed)  # noqa: S311  # the same histories at every run
         requests = [request for request in (any_request(pick, NAMES) for _ in range(60)) if passes_checks(request)]
         store, model = new_memory(), new_model()
-        replicas, cursors = (Replica(store), Replica(store)), dict[str, int]()
+        replicas, cursors = (Replica(store), Replica(store)), dict[str, LaneCursor]()
         while requests:
             batches: dict[str, list[Request]] = {}
             for request in requests[: pick.randrange(1, 8)]:
@@ -150,7 +151,7 @@ def test_the_row_caches_of_replicas_make_no_difference(monkeypatch: pytest.Monke
             for lane, batch in batches.items():
                 events = [read_event(batched(request.event)) for request in batch]
                 replica = replicas[pick.choice((0, 0, 0, 1))]
-                verdicts = list(map(verdict_of, replica.take(lane, events, cursors).verdicts))
+                verdicts = list(map(verdict_of, replica.take(lane, events, cursors).outcomes))
                 assert verdicts == [model.take(request) for request in batch], seed
         assert_same(store, model)
 

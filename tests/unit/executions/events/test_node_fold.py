@@ -14,16 +14,16 @@ from google.protobuf.duration_pb2 import Duration
 from services.executions.rules.events.node import first_state, fold_node
 from services.executions.rules.events.state import NodeState, Offload, Offloads
 from services.kit.errors import InvalidArgument
-from tests.support.event_makers import EXECUTION, INLINE, NODE_KEY, STORAGE, TASK, VALUES, at, node_event
+from tests.support.event_makers import EXECUTION, INLINE, LAYOUT, NODE_KEY, TASK, VALUES, at, node_event
 
 
 def first(phase: str, when: float | None = 10, **fields: Any) -> NodeState:
     event = node_event(phase, when, **fields)
-    return fold_node(first_state(NODE_KEY, event, None, None), event, STORAGE, Offloads(), created=True)
+    return fold_node(first_state(NODE_KEY, event, None, None), event, LAYOUT, Offloads(), created=True)
 
 
 def fold(state: NodeState, phase: str, when: float = 10, **fields: Any) -> NodeState:
-    return fold_node(state, node_event(phase, when, **fields), STORAGE, Offloads())
+    return fold_node(state, node_event(phase, when, **fields), LAYOUT, Offloads())
 
 
 def test_the_first_event_creates_the_node() -> None:
@@ -93,7 +93,7 @@ def test_an_error_is_stored_in_terminal_phases_only() -> None:
 def test_inputs_are_stored_once_and_even_when_empty() -> None:
     offloads = Offloads()
     event = node_event("QUEUED", input_data={})
-    state = fold_node(first_state(NODE_KEY, event, None, None), event, STORAGE, offloads, created=True)
+    state = fold_node(first_state(NODE_KEY, event, None, None), event, LAYOUT, offloads, created=True)
     assert offloads.objects == [Offload("mem://metadata/p/d/e/n0/offloaded_inputs", b"")]
     assert fold(state, "RUNNING", input_uri="other").input_uri == state.input_uri == offloads.objects[0].uri
     assert fold(first("QUEUED"), "RUNNING", input_uri="later").input_uri == "later"
@@ -102,7 +102,7 @@ def test_inputs_are_stored_once_and_even_when_empty() -> None:
 def test_inline_outputs_are_offloaded_or_stay_in_the_closure() -> None:
     offloads = Offloads()
     event = node_event("SUCCEEDED", output_data=VALUES)
-    state = fold_node(first("RUNNING"), event, STORAGE, offloads)
+    state = fold_node(first("RUNNING"), event, LAYOUT, offloads)
     assert state.closure.output_uri == offloads.objects[0].uri == "mem://metadata/p/d/e/n0/offloaded_outputs"
     assert fold_node(first("RUNNING"), event, INLINE, Offloads()).closure.output_data == VALUES
 
@@ -111,7 +111,7 @@ def test_an_odd_node_id_does_not_escape_its_folder() -> None:
     event = node_event("SUCCEEDED", node="..", output_data=VALUES)
     offloads = Offloads()
     key = NODE_KEY._replace(node_id="..")
-    fold_node(first_state(key, event, None, None), event, STORAGE, offloads, created=True)
+    fold_node(first_state(key, event, None, None), event, LAYOUT, offloads, created=True)
     assert "/../" not in offloads.objects[0].uri
 
 
@@ -166,7 +166,7 @@ def test_a_dynamic_closure_is_offloaded_by_its_content() -> None:
         dynamic = DynamicWorkflowNodeMetadata(id=TASK, compiled_workflow=compiled, dynamic_job_spec_uri="spec")
         offloads = Offloads()
         event = node_event("DYNAMIC_RUNNING", task_node_metadata=TaskNodeMetadata(dynamic_workflow=dynamic))
-        return fold_node(first("RUNNING"), event, STORAGE, offloads), offloads.objects
+        return fold_node(first("RUNNING"), event, LAYOUT, offloads), offloads.objects
 
     state, (offload,) = fold_dynamic("a")
     assert state.dynamic_closure_uri == offload.uri

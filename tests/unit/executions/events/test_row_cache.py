@@ -10,11 +10,12 @@ from services.executions.events.row_cache import MOST_CHUNK_BYTES, RowCache
 from services.executions.rules.events.batch import Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey
+from services.executions.store.event_rows import LaneCursor
 from tests.support.event_makers import EXECUTION_KEY as KEY
+from tests.support.event_makers import LAYOUT, execution_state, node_event, task_event, workflow_event
 from tests.support.event_makers import NODE_KEY as NODE
-from tests.support.event_makers import STORAGE, execution_state, node_event, task_event, workflow_event
 
-CURSOR = "here"
+CURSOR = LaneCursor(b"", 1, None)
 
 
 def cache_after(*events: Event) -> RowCache:
@@ -28,14 +29,14 @@ def apply(cache: RowCache, *events: Event) -> None:
     """Fold a batch of new rows over the cached ones."""
     ids = [len(cache.rows.node_ids) + number for number in range(len(events))]
     cache.rows.add(Rows(free_node_ids=[*ids], free_task_ids=[*ids]))
-    assert not any(fold_batch(events, cache.rows, STORAGE).verdicts)
+    assert not any(fold_batch(events, cache.rows, LAYOUT).outcomes)
     cache.store(rows_needed(events), CURSOR)
 
 
 def test_rows_of_a_batch_are_not_missing_for_the_next() -> None:
     cache = cache_after(node_event("QUEUED", producer_id="c"), task_event("QUEUED", producer_id="c"))
     missing = cache.missing_rows(rows_needed([node_event("RUNNING"), task_event("RUNNING")]))
-    assert (missing.mentioned, missing.nodes, missing.tasks, missing.counted) == (set(), {}, {}, set())
+    assert (missing.referenced, missing.nodes, missing.tasks, missing.counted) == (set(), {}, {}, set())
     assert cache.rows.clusters == {KEY: "c"}
     assert cache.rows.nodes.keys() == cache.rows.node_ids.keys() == {NODE}
     assert cache.rows.tasks.keys() == cache.rows.task_ids.keys()
@@ -142,7 +143,7 @@ def test_a_child_that_another_lane_may_change_is_not_cached() -> None:
     event.workflow_node_metadata.execution_id.CopyFrom(workflow_event("RUNNING", name=child.name).execution_id)
     cache = RowCache(rows=Rows(clusters={KEY: "c", child: "old"}))
     cache.store(rows_needed([event]), CURSOR)
-    assert cache.missing_rows(rows_needed([event])).mentioned == {child}
+    assert cache.missing_rows(rows_needed([event])).referenced == {child}
 
 
 def test_a_reassigned_execution_is_cached_with_its_new_cluster() -> None:

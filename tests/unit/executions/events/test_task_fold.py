@@ -13,21 +13,21 @@ from google.protobuf.struct_pb2 import Struct
 from services.executions.rules.events.custom_info import merge_patch
 from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
-from services.executions.rules.events.task import MAX_REASONS, check_move, fold_first, fold_task
+from services.executions.rules.events.task import MAX_REASONS, check_transition, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
 from services.kit.errors import AlreadyExists, ResourceExhausted
 from services.kit.protobuf.size_limit import MOST_BYTES
-from tests.support.event_makers import STORAGE, TASK_KEY, VALUES, at, task_event
+from tests.support.event_makers import LAYOUT, TASK_KEY, VALUES, at, task_event
 
 RUNNING, QUEUED, SUCCEEDED, INITIALIZING, FAILED = 2, 1, 3, 6, 5
 
 
 def first(phase: str, when: float = 10, **fields: Any) -> TaskState:
-    return fold_first(TASK_KEY, task_event(phase, when, **fields), STORAGE, Offloads())
+    return fold_first(TASK_KEY, task_event(phase, when, **fields), LAYOUT, Offloads())
 
 
 def fold(state: TaskState, phase: str, when: float = 10, **fields: Any) -> TaskState:
-    return fold_task(state, task_event(phase, when, **fields), STORAGE, Offloads())
+    return fold_task(state, task_event(phase, when, **fields), LAYOUT, Offloads())
 
 
 def struct(values: dict[str, Any]) -> Struct:
@@ -49,9 +49,9 @@ def test_the_first_event_creates_the_attempt() -> None:
 def test_the_version_is_stored_even_when_it_is_zero() -> None:
     state = fold(first("QUEUED", version=3), "RUNNING", version=0)
     assert state.phase_version == 0
-    check_move(state, task_event("RUNNING", version=1))
+    check_transition(state, task_event("RUNNING", version=1))
     with pytest.raises(AlreadyExists):
-        check_move(state, task_event("RUNNING", version=0))
+        check_transition(state, task_event("RUNNING", version=0))
 
 
 def test_started_at_is_the_first_running() -> None:
@@ -82,8 +82,8 @@ def test_a_first_event_may_be_terminal() -> None:
 def test_inline_data_is_offloaded_below_the_attempt() -> None:
     folder = "mem://metadata/p/d/e/n0/p/d/t/v/0"
     offloads = Offloads()
-    state = fold_first(TASK_KEY, task_event("RUNNING", input_data=VALUES), STORAGE, offloads)
-    state = fold_task(state, task_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads)
+    state = fold_first(TASK_KEY, task_event("RUNNING", input_data=VALUES), LAYOUT, offloads)
+    state = fold_task(state, task_event("SUCCEEDED", output_data=VALUES), LAYOUT, offloads)
     data = VALUES.SerializeToString()
     uris = (f"{folder}/offloaded_inputs", f"{folder}/offloaded_outputs")
     assert offloads.objects == [Offload(uri, data) for uri in uris]

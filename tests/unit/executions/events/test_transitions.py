@@ -111,7 +111,7 @@ def test_a_workflow_event_has_the_verdict_of_the_table(stored: str, event: str, 
     memory = Memory(executions=[before])
     changes = memory.take([workflow_event(event)])
     assert_verdict(
-        changes.verdicts[0],
+        changes.outcomes[0],
         cell,
         stored,
         f"This phase {event} was already recorded for workflow execution {EXECUTION_TEXT}",
@@ -170,9 +170,9 @@ def test_a_task_event_has_the_verdict_of_the_table(
 def fold_last(memory: Memory, first: list[Event], event: Event, *, together: bool) -> ServiceError | None:
     """Fold `first`, which is applied, and then `event`, in one batch or in two, and return the verdict of `event`."""
     if together:
-        *before, verdict = memory.take([*first, event]).verdicts
+        *before, verdict = memory.take([*first, event]).outcomes
     else:
-        before = memory.take(first).verdicts if first else []
-        (verdict,) = memory.take([event]).verdicts
+        before = memory.take(first).outcomes if first else []
+        (verdict,) = memory.take([event]).outcomes
     assert before == [None] * len(first)
     return verdict

@@ -11,11 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 from services.executions.rules.events.state import ExecutionState, Offload, Offloads
 from services.executions.rules.events.workflow import fold_workflow, reassigns
 from services.kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from tests.support.event_makers import INLINE, STORAGE, VALUES, at, execution_state, workflow_event
+from tests.support.event_makers import INLINE, LAYOUT, VALUES, at, execution_state, workflow_event
 
 
 def fold(state: ExecutionState, phase: str, when: float | None = 10, **fields: Any) -> ExecutionState:
-    return fold_workflow(state, workflow_event(phase, when, **fields), STORAGE, Offloads())
+    return fold_workflow(state, workflow_event(phase, when, **fields), LAYOUT, Offloads())
 
 
 def test_started_at_is_set_by_running_and_duration_by_the_end() -> None:
@@ -52,9 +52,7 @@ def test_the_stored_state_is_not_changed() -> None:
 
 def test_inline_outputs_are_offloaded() -> None:
     offloads = Offloads()
-    state = fold_workflow(
-        execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), STORAGE, offloads
-    )
+    state = fold_workflow(execution_state("RUNNING"), workflow_event("SUCCEEDED", output_data=VALUES), LAYOUT, offloads)
     assert offloads.objects == [Offload("mem://metadata/p/d/e/offloaded_outputs", VALUES.SerializeToString())]
     assert state.closure.outputs.uri == offloads.objects[0].uri
 
@@ -118,7 +116,7 @@ def test_queued_reassigns_the_execution() -> None:
     spec = ExecutionSpec(metadata=ExecutionMetadata(principal="me"))
     stored = execution_state(cluster="c1")
     stored = ExecutionState(stored.key, stored.cluster, stored.closure, spec.SerializeToString())
-    state = fold_workflow(stored, event, STORAGE, Offloads())
+    state = fold_workflow(stored, event, LAYOUT, Offloads())
     after = ExecutionSpec.FromString(state.spec)
     assert reassigns(event)
     assert state.cluster == after.metadata.system_metadata.execution_cluster == "c2"

@@ -1,4 +1,4 @@
-"""URIs of the objects that store the inline data of events.
+"""The layout of the object store: the URIs of the objects that store the inline data of events.
 
 Rules: events.md#workflow-event-effects, events.md#node-event-inputs, events.md#first-task-event.
 """
@@ -19,16 +19,17 @@ OUTPUTS = "offloaded_outputs"
 # Fixed prefix of execution data; closures have the configured prefix (executions.md#settings-and-their-defaults).
 _DATA = "metadata"
 
-# Names that every object store and file system accepts as a part of a path; nine of them are shorter than the 1024
-# bytes that Amazon S3 accepts. Other names (a task may have any) are replaced by their digest: an object that cannot be
-# written would block its whole lane. So are names that look like a digest, and those of the objects, because a file
-# system cannot have a file and a folder of one name.
+# Names that every object store and file system accepts as a part of a path. A path has at most eight of them, so it
+# stays below 850 bytes; Amazon S3 accepts 1024, and the prefix of the store needs the rest. Other names (a task may
+# have any) are replaced by their digest: an object that cannot be written would block its whole lane. So are names
+# that look like a digest, and those of the objects, because a file system cannot have a file and a folder of one
+# name.
 _SAFE = re.compile(rf"(?!(?:\.{{1,2}}|[0-9a-f]{{64}}|{INPUTS}|{OUTPUTS})$)[A-Za-z0-9._=@+-]{{1,100}}")
 
 
 @dataclass(frozen=True)
-class Storage:
-    """The layout of the object store, and whether outputs stay in the closure."""
+class ObjectLayout:
+    """Where objects are in the object store, and whether outputs become objects at all."""
 
     uri: Callable[..., str]
     """Returns an absolute URI for the parts of a path."""

@@ -1,4 +1,4 @@
-"""A batcher of launches: concurrent launches are stored by one statement.
+"""Group commit of launches: concurrent launches are stored by one statement.
 
 While a statement runs, the next launches are collected. A single launch does not wait; under load many launches share a
 statement, its transaction and its sync to disk.
@@ -15,13 +15,13 @@ from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
 
 # A statement with this many takes some ten milliseconds.
-_MOST = 64
+_MOST_LAUNCHES = 64
 
 _Waiting = tuple[Launch, "asyncio.Future[bool]"]
 
 
-class LaunchBatcher:
-    """A batcher that stores new executions, one statement at a time."""
+class GroupCommit:
+    """Stores new executions, one statement at a time."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -39,26 +39,26 @@ class LaunchBatcher:
     async def _store_all(self) -> None:
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_LAUNCHES))]
                 # A call that was cancelled got no response, so its execution must not be stored.
-                await self._store(*(waiting for waiting in batch if not waiting[1].done()))
+                await self._store(*(waiting for waiting in group if not waiting[1].done()))
         finally:
             self._loop = None
 
-    async def _store(self, *batch: _Waiting) -> None:
+    async def _store(self, *group: _Waiting) -> None:
         try:
-            uris = await self._insert([launch for launch, _ in batch])
+            uris = await self._insert([launch for launch, _ in group])
         except InvalidArgument as error:
-            if len(batch) == 1:
-                _fail(batch, error)
+            if len(group) == 1:
+                _fail(group, error)
                 return
             # One launch has a value that cannot be stored; it must not fail the others.
-            for waiting in batch:
+            for waiting in group:
                 await self._store(waiting)
         except ServiceError as error:
-            _fail(batch, error)
+            _fail(group, error)
         else:
-            for launch, stored in batch:
+            for launch, stored in group:
                 if not stored.done():
                     stored.set_result(launch.inputs_uri in uris)
 
@@ -69,7 +69,7 @@ class LaunchBatcher:
             return await store.insert(connection, launches, EXECUTION_CREATED.subject)
 
 
-def _fail(batch: Sequence[_Waiting], error: ServiceError) -> None:
-    for _, stored in batch:
+def _fail(group: Sequence[_Waiting], error: ServiceError) -> None:
+    for _, stored in group:
         if not stored.done():
             stored.set_exception(type(error)(error.message, *error.details))

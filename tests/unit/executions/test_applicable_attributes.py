@@ -35,7 +35,7 @@ def acting(
     launch_plan: LaunchPlanSpec | None = None,
     parent: ExecutionSpec | None = None,
 ) -> list[MatchableAttributesConfiguration]:
-    return list(rules.acting(matching, request, launch_plan, parent).configurations)
+    return list(rules.applicable_attributes(matching, request, launch_plan, parent).configurations)
 
 
 @pytest.mark.parametrize("kind", EXCEPT_CONFIG)
@@ -86,7 +86,7 @@ def test_value_of_a_launch_goes_before_attributes(kind: str, levels: dict[str, A
     ],
 )
 def test_empty_value_of_a_launch_hides_no_attribute(kind: str, empty: ExecutionSpec) -> None:
-    result = rules.acting([stored(kind, 1, "p", "d")], empty, None, None)
+    result = rules.applicable_attributes([stored(kind, 1, "p", "d")], empty, None, None)
     assert len(result.configurations) == 1
     added = attribute_spec(result.SerializeToString()).SerializeToString()
     shown = ExecutionSpec.FromString(empty.SerializeToString() + added)
@@ -112,7 +112,7 @@ def test_cluster_pool_is_that_of_attributes_else_the_configured_one() -> None:
 
 
 def test_spec_shows_the_attributes_that_it_has_fields_for() -> None:
-    acts = rules.acting([stored(kind, 4, "p") for kind in EXCEPT_CONFIG], NOTHING, None, None)
+    acts = rules.applicable_attributes([stored(kind, 4, "p") for kind in EXCEPT_CONFIG], NOTHING, None, None)
     assert attribute_spec(acts.SerializeToString()) == ExecutionSpec(
         quality_of_service=attributes("QUALITY_OF_SERVICE_SPECIFICATION", 4).quality_of_service,
         execution_cluster_label=ExecutionClusterLabel(value="m4"),
