@@ -99,7 +99,7 @@ class ExecutionHandlers:
             raise InvalidArgument("missing project")
         if not domain:
             raise InvalidArgument("missing domain")
-        query = execution_lists.LISTING.plan(
+        query = execution_lists.LISTING.query(
             name="ListExecutions",
             limit=request.limit,
             token=request.token,
@@ -113,7 +113,7 @@ class ExecutionHandlers:
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
             entities.listed_executions(project, domain, rows),
             ExecutionList.TOKEN_FIELD_NUMBER,
-            query.next_token(len(rows), cut=rows.cut),
+            query.next_token(len(rows), more=rows.more),
         )
 
     async def UpdateExecution(self, request: ExecutionUpdateRequest, call: Call) -> ExecutionUpdateResponse:

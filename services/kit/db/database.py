@@ -53,9 +53,9 @@ _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
-# Clients send some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte, the longest that
-# filters allow has 20.
-_MOST_TEXTS = 500
+# Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte, the
+# longest that filters allow has 20.
+_MOST_CACHED_TEXTS = 500
 
 _TOO_MANY = "too many calls are waiting for the database"
 
@@ -320,9 +320,9 @@ class StatementCache:
     """A cache of the texts of composed statements; composing one costs as much as the rest of the call."""
 
     def __init__(self) -> None:
-        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_TEXTS)
+        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_CACHED_TEXTS)
 
-    def of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
+    def text_of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
         """Return the text of the statement that `compose` returns.
 
         Args:

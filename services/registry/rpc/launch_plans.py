@@ -230,4 +230,4 @@ def _duplicate(plan: LaunchPlan, digest: bytes, stored: store.Stored) -> Service
 
 def _page_bytes(query: ListQuery, page: Page[bytes]) -> bytes:
     launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in page)
-    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more))

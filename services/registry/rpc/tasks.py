@@ -115,7 +115,7 @@ class TaskHandlers:
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in page)
-        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more))
 
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Return a page of names (lists.md#name-lists)."""

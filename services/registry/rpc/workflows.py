@@ -182,7 +182,7 @@ class WorkflowHandlers:
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in page)
-        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more))
 
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Return a page of names (lists.md#name-lists)."""
