@@ -30,7 +30,7 @@ from services.kit.process.http_server import HttpServer
 from services.kit.process.readiness import Check, Readiness
 from services.kit.process.settings import ProcessSettings, load
 from services.kit.process.telemetry import log_as_json
-from services.kit.rpc.fairness import ArrivalLimits
+from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.grpcio_server import GrpcioServer
 from services.kit.rpc.http2_server import Http2Server
 from services.kit.rpc.table import Table
@@ -193,7 +193,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
         await server.start()
     http = asyncio.create_task(http_server.serve())
     loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
-    addresses = {server: getattr(settings, f"{server}_address") for server in ("grpc", "lean", "http")}
+    addresses = {server: getattr(settings, f"{server}_address") for server in ("grpc", "http2", "http")}
     log.info("serving", extra=addresses)
     ended = asyncio.create_task(stopping.wait())
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
@@ -222,11 +222,11 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def _servers(settings: ProcessSettings, app: App) -> tuple[GrpcioServer, Http2Server]:
-    arrivals = ArrivalLimits(settings.max_unfinished_bytes, settings.request_idle_seconds)
-    most = settings.max_message_bytes
+    incomplete = IncompleteRequestLimits(settings.max_incomplete_bytes, settings.request_idle_seconds)
+    max_message_bytes = settings.max_message_bytes
     return (
-        GrpcioServer(app.table, app.services, settings.grpc_address, most, arrivals),
-        Http2Server(app.table, settings.lean_address, most, app.services, arrivals),
+        GrpcioServer(app.table, app.services, settings.grpc_address, max_message_bytes, incomplete),
+        Http2Server(app.table, settings.http2_address, max_message_bytes, app.services, incomplete),
     )
 
 

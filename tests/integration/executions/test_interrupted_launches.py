@@ -154,7 +154,7 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
         "DATABASE_URL": url,
         "NATS_URL": parts.nats_url,
         "GRPC_ADDRESS": f"127.0.0.1:{port}",
-        "LEAN_ADDRESS": f"127.0.0.1:{free_port()}",
+        "HTTP2_ADDRESS": f"127.0.0.1:{free_port()}",
         "HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
         "OBJECTS_URL": f"file://{folder}/objects",
         "SIGNING_KEY": "key",
