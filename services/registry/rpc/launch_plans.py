@@ -39,7 +39,7 @@ from services.kit.lists.pages import Page
 from services.kit.lists.query import ListQuery
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
@@ -110,7 +110,7 @@ class LaunchPlanHandlers:
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Insert a launch plan; return the existing one if a concurrent call was first."""
-        check_receivable("launch plan", new.plan.ByteSize())
+        check_entity_size("launch plan", new.plan.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, new.plan.id)

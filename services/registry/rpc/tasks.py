@@ -19,7 +19,7 @@ from services.kit.db.database import Database
 from services.kit.errors import ServiceError
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
@@ -87,7 +87,7 @@ class TaskHandlers:
         """Insert a task; return the existing one if a concurrent call was first."""
         now = self._clock()
         task = await self._cpu_pool.run(registered_task, compiled, spec.description.short_description, now)
-        check_receivable("task", task.ByteSize())
+        check_entity_size("task", task.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, task, digest, now):
                 return await store.get(connection, task.id)

@@ -28,7 +28,7 @@ from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
@@ -112,7 +112,7 @@ class WorkflowHandlers:
         check_size(len(built.closure), self._limits)
         if stored is None:
             light = light_workflow(identifier, request.spec)
-            check_receivable("workflow interface", light.ByteSize())
+            check_entity_size("workflow interface", light.ByteSize())
             uri = await self._closures.put(identifier, built.digest, built.closure)
             new = store.New(light, built.digest, request_digest, uri, len(built.closure), name_state)
             stored = await self._insert(request, new)
