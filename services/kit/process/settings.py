@@ -137,10 +137,10 @@ class ProcessSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources in order of precedence; `.env` files and secrets folders are not read."""
-        chosen: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
         if file := os.environ.get(CONFIG_FILE):
-            chosen.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
-        return tuple(chosen)
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
+        return tuple(sources)
 
 
 class ObjectStoreSettings(ProcessSettings):
@@ -152,10 +152,10 @@ class ObjectStoreSettings(ProcessSettings):
     variables, such as AWS_ACCESS_KEY_ID."""
 
 
-Chosen = TypeVar("Chosen", bound=ProcessSettings)
+AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 
-def load(settings: type[Chosen]) -> Chosen:
+def load(settings: type[AnySettings]) -> AnySettings:
     """Return the settings; exit with one line that names every wrong or unknown field."""
     known = {(PREFIX + name).upper() for name in settings.model_fields} | {CONFIG_FILE}
     unknown = sorted(
