@@ -13,7 +13,7 @@ from services.events.consumers.refusals import RefusedEventWriter
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
-from services.events.ingest.streams import ensure_streams, renew_batches_stream
+from services.events.ingest.streams import declare_streams, replace_former_batches_stream
 from services.events.jobs.log_retention import LogRetention
 from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.events.rpc.events import EventHandlers
@@ -29,10 +29,12 @@ async def build(settings: Settings, connections: Connections, _stack: AsyncExitS
     """Build the service on `connections`; from here on it receives verdicts and refused events."""
     # Nothing is signed here: only the executions service reads large events from the store.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
-    await renew_batches_stream(connections.db, connections.bus)
+    await replace_former_batches_stream(connections.db, connections.bus)
     publisher = EventPublisher(connections.bus, objects, Limits.of(settings), sender=uuid.uuid4().hex)
     writer = LogWriter(
-        connections.db, await ensure_streams(connections.bus, publisher.fail_appended), connections.bus.mend
+        connections.db,
+        await declare_streams(connections.bus, publisher.fail_appended),
+        connections.bus.create_missing_streams,
     )
 
     async def receive(verdicts: bytes) -> None:

@@ -22,7 +22,7 @@ from services.contracts.event_batches import (
 from services.contracts.event_fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.contracts.event_fingerprints import encode_fingerprints, fingerprint_of
 from services.events.consumers.log_writer import LogWriter
-from services.events.ingest.streams import ensure_streams
+from services.events.ingest.streams import declare_streams
 from services.events.rules.log_lines import LoggedEvent, events_of
 from services.events.store.event_log import batches_of_execution
 from services.executions.rules.events.batch import Event
@@ -46,7 +46,7 @@ class EventLog:
     async def writer(self) -> AsyncIterator[LogWriter]:
         """Create a writer whose rounds the test runs; it receives verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
-        writer = LogWriter(self.db, await ensure_streams(bus), bus.mend)
+        writer = LogWriter(self.db, await declare_streams(bus), bus.create_missing_streams)
         await bus.subscribe(VERDICTS, writer.receive_verdicts)
         try:
             yield writer

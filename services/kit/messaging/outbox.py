@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, Meta
 from services.kit.db.database import Connection, Database
 from services.kit.errors import ServiceError
 from services.kit.messaging.bus import Bus, Stream, StreamMissing
-from services.kit.messaging.messages import Announcement, Said
+from services.kit.messaging.messages import Announcement, Payload
 from services.kit.process.telemetry import OUTBOX_WAITING
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class Outbox:
         self.filled = asyncio.Event()
         """Wakes the relay. Code that inserts into the table by a statement of its own sets it."""
 
-    async def put(self, connection: Connection, announcement: Announcement[Said], message: Said) -> None:
-        """Store `message` for publication, in the open transaction of `connection`."""
+    async def put(self, connection: Connection, announcement: Announcement[Payload], message: Payload) -> None:
+        """Store `message` for publication, in the open transaction of `connection`, whose commit wakes the relay."""
         await connection.execute(_PUT, {"subject": announcement.subject, "payload": message.SerializeToString()})
         self.filled.set()
 
@@ -81,7 +81,7 @@ class Relay:
         while True:
             try:
                 if not ready:
-                    await self._bus.ensure(announcements_of(self._owner))
+                    await self._bus.declare_stream(announcements_of(self._owner))
                     ready = True
                 while await self.publish_waiting() == _BATCH:
                     pass

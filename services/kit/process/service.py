@@ -196,7 +196,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
     for server in servers:
         await server.start()
     http = asyncio.create_task(http_server.serve())
-    loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
+    loops = [asyncio.create_task(loop()) for loop in (bus.check_streams_periodically, *app.loops)]
     addresses = {server: getattr(settings, f"{server}_address") for server in ("grpc", "http2", "http")}
     log.info("serving", extra=addresses)
     ended = asyncio.create_task(stopping.wait())

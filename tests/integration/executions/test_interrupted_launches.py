@@ -182,7 +182,7 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
 async def counted_announcements(bus: Bus) -> Counter[tuple[str, str]]:
     """Count the announcements about executions from now on."""
     counts: Counter[tuple[str, str]] = Counter()
-    await bus.ensure(announcements_of("executions"))
+    await bus.declare_stream(announcements_of("executions"))
     for kind in (EXECUTION_CREATED, EXECUTION_TERMINATED):
 
         async def take(delivery: Delivery, kind: Announcement[WorkflowExecutionIdentifier] = kind) -> None:

@@ -54,7 +54,7 @@ async def test_announcements_are_published_in_order_after_commit_and_not_after_r
         if received[-1] == "last":
             finished.set()
 
-    await bus.ensure(announcements_of(OWNER))
+    await bus.declare_stream(announcements_of(OWNER))
     await asyncio.gather(*(publish_all(Relay(OWNER, db, bus, outbox)) for _ in range(2)))
     await bus.consume(announcements_of(OWNER), ANNOUNCEMENT.subject, "receiver", receive)
     await asyncio.wait_for(finished.wait(), 10)
