@@ -41,5 +41,5 @@ class RefusedEventWriter:
         except (DecodeError, InvalidArgument, ValueError, IndexError):
             log.exception("a refused event cannot be read", extra={"sequence": delivery.sequence})
             return
-        async with self._db.read() as connection:
+        async with self._db.autocommit() as connection:
             await insert(connection, refused)

@@ -31,7 +31,7 @@ class SignalHandlers:
         """
         rules.check_get_or_create(request)
         identifier = request.id
-        async with self._db.read() as connection:
+        async with self._db.autocommit() as connection:
             row = await store.get(connection, identifier)
             if row is None:
                 await store.create(connection, identifier, request.type.SerializeToString())

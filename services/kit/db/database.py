@@ -8,7 +8,7 @@ ones are written as text.
 
 import select
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -33,6 +33,9 @@ from services.kit.errors import (
 from services.kit.rpc.fairness import UNREAD_RESPONSES, FairSemaphore, current_client_connection
 
 Connection = psycopg.AsyncConnection[TupleRow]
+
+_AFTER_COMMIT: WeakKeyDictionary[Connection, list[Callable[[], None]]] = WeakKeyDictionary()
+"""What `after_commit` registered for the open transaction of a connection."""
 
 # The result of a longer statement is of no use: Go clients cancel a call after 15 s.
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
@@ -158,17 +161,23 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
-        """Yield a connection in autocommit mode, for reads and for statements that are a transaction of their own."""
+        """Yield a connection for reads; it is in autocommit mode, so each statement sees its own snapshot."""
         with self._translated():
             async with self._lease() as connection:
                 yield connection
+
+    def autocommit(self) -> AbstractAsyncContextManager[Connection]:
+        """Return a block whose statements, writes too, are each a transaction of their own."""
+        return self.read()  # the same block; the name shows that it writes
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Yield a connection in a transaction: committed at the end of the block, rolled back when the block raises."""
         with self._translated():
-            async with self._lease() as connection, connection.transaction():
-                yield connection
+            async with self._lease() as connection:
+                with _calling_after_commit(connection):
+                    async with connection.transaction():
+                        yield connection
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Pipeline]:
@@ -180,13 +189,14 @@ class Database:
             async with self._connection() as connection:  # for batches, which need no slot of a client connection
                 pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
                 pipeline.put(BEGIN)
-                try:
-                    yield pipeline
-                    pipeline.put(COMMIT)
-                    await pipeline.run()
-                except BaseException:
-                    await pipeline.undo(ROLLBACK)
-                    raise
+                with _calling_after_commit(connection):
+                    try:
+                        yield pipeline
+                        pipeline.put(COMMIT)
+                        await pipeline.run()
+                    except BaseException:
+                        await pipeline.undo(ROLLBACK)
+                        raise
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[Connection]:
@@ -270,6 +280,24 @@ class Database:
             raise Unavailable(_UNREACHABLE) from error
         except psycopg.Error as error:
             raise Internal("the database refused a statement") from error
+
+
+def after_commit(connection: Connection, callback: Callable[[], None]) -> None:
+    """Call `callback` once when the open transaction of `connection` is committed, and never if it is rolled back.
+
+    Only for the blocks of `Database.transaction` and `Database.pipeline`.
+    """
+    _AFTER_COMMIT.setdefault(connection, []).append(callback)
+
+
+@contextmanager
+def _calling_after_commit(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+        for callback in _AFTER_COMMIT.get(connection, ()):
+            callback()
+    finally:
+        _AFTER_COMMIT.pop(connection, None)
 
 
 def _is_closed_by_server(connection: Connection) -> bool:

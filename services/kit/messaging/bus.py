@@ -15,6 +15,7 @@ from typing import Self
 from google.rpc.status_pb2 import Status
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.js.api import ConsumerConfig
@@ -50,6 +51,8 @@ APPEND_TIMEOUT_SECONDS = 1.0
 _API_TIMEOUT_SECONDS = 5.0
 # Messages of one burst while a stream is read.
 _READ_AT_ONCE = 1000
+# How long served requests may take to finish at the end; a reply takes milliseconds.
+_SERVING_END_SECONDS = 1.0
 
 _NO_FILES = TlsFiles()
 
@@ -67,7 +70,8 @@ class Bus:
         self._jetstream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_SECONDS)
         self._provisioner = StreamProvisioner(self._jetstream)
         self._stream_failure = ""  # of the last check of declared streams, empty without one
-        self._loops: set[asyncio.Task[None]] = set()
+        self._request_subscriptions: list[Subscription] = []
+        self._serving_tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def connect(cls, url: str, name: str, tls: TlsFiles = _NO_FILES) -> Self:
@@ -79,11 +83,22 @@ class Bus:
             raise Unavailable(f"NATS cannot be reached at {server}") from error
 
     async def close(self) -> None:
-        """Finish served requests, stop consuming, send what is buffered, then disconnect."""
+        """Finish received service requests, stop consuming, send what is buffered, then disconnect."""
+        await self._finish_serving()
         with contextlib.suppress(NatsError):
             await self._client.drain()
-        for loop in self._loops:
-            loop.cancel()
+
+    async def _finish_serving(self) -> None:
+        """Receive no further service requests; those received may finish for `_SERVING_END_SECONDS`."""
+        if self.connected:  # otherwise no reply can be sent
+            with contextlib.suppress(NatsError, TimeoutError):
+                async with asyncio.timeout(_SERVING_END_SECONDS):
+                    for subscription in self._request_subscriptions:
+                        await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+            if self._serving_tasks:
+                await asyncio.wait(self._serving_tasks, timeout=_SERVING_END_SECONDS)
+        for task in self._serving_tasks:
+            task.cancel()
 
     @property
     def connected(self) -> bool:
@@ -145,14 +160,15 @@ class Bus:
             # NATS does not check the reply subject, which the requester itself may not be allowed to publish to.
             if _REQUEST_INBOX.fullmatch(message.reply):
                 task = asyncio.create_task(respond(message))
-                self._loops.add(task)
-                task.add_done_callback(self._loops.discard)
+                self._serving_tasks.add(task)
+                task.add_done_callback(self._serving_tasks.discard)
             else:
                 log.warning(
                     "a service request names a foreign reply subject", extra={"subject": service_request.subject}
                 )
 
-        await self._client.subscribe(service_request.subject, queue=self._name, cb=start)
+        subscription = await self._client.subscribe(service_request.subject, queue=self._name, cb=start)
+        self._request_subscriptions.append(subscription)
 
     async def _respond_failure(self, message: Msg, error: ServiceError) -> None:
         await self._client.publish(message.reply, to_status(error).SerializeToString(), headers={_FAILURE_HEADER: "1"})

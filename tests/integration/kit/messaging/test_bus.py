@@ -8,6 +8,7 @@ from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 from nats.aio.msg import Msg
 
 from services.kit.errors import Internal, NotFound, Unavailable
+from services.kit.messaging import bus as bus_module
 from services.kit.messaging import push_consumer, streams
 from services.kit.messaging.bus import Bus, Delivery, Stream
 from services.kit.messaging.messages import ServiceRequest
@@ -54,6 +55,51 @@ async def test_an_unexpected_exception_is_internal_without_its_text(bus: Bus) ->
 async def test_a_request_without_a_server_is_unavailable(bus: Bus) -> None:
     with pytest.raises(Unavailable, match=r"nobody answers ask\.test\.unserved"):
         await bus.request(UNSERVED, StringValue())
+
+
+async def test_close_finishes_the_service_requests_that_have_been_received(bus: Bus, parts: Parts) -> None:
+    slow = ServiceRequest("ask.test.finished", StringValue, StringValue, deadline=5.0)
+    server = await Bus.connect(parts.nats_url, "test")
+    received, released = asyncio.Event(), asyncio.Event()
+
+    async def echo(request: StringValue) -> StringValue:
+        received.set()
+        await released.wait()
+        return request
+
+    await server.serve(slow, echo)
+    reply = asyncio.create_task(bus.request(slow, StringValue(value="x")))
+    await asyncio.wait_for(received.wait(), 5)
+    closed = asyncio.create_task(server.close())
+    await asyncio.sleep(0)
+    released.set()
+    await closed
+    assert (await reply).value == "x"
+
+
+async def test_close_cancels_a_service_request_that_takes_too_long(
+    bus: Bus, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_SERVING_END_SECONDS", 0.1)
+    endless = ServiceRequest("ask.test.endless", StringValue, StringValue, deadline=1.0)
+    server = await Bus.connect(parts.nats_url, "test")
+    received, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: StringValue) -> StringValue:
+        received.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return StringValue()
+
+    await server.serve(endless, hang)
+    reply = asyncio.create_task(bus.request(endless, StringValue()))
+    await asyncio.wait_for(received.wait(), 5)
+    await asyncio.wait_for(server.close(), 1)
+    await asyncio.wait_for(cancelled.wait(), 1)
+    with pytest.raises(Unavailable):
+        await reply
 
 
 async def test_a_late_reply_is_unavailable(bus: Bus) -> None:
