@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             (frames.INITIAL_WINDOW_SIZE, frames.LARGEST_WINDOW),
         )
         payload = b"".join(frames.SETTING.pack(name, value) for name, value in settings)
-        top_up = frames.NUMBER.pack(frames.LARGEST_WINDOW - frames.INITIAL_WINDOW)
+        top_up = frames.UINT32.pack(frames.LARGEST_WINDOW - frames.INITIAL_WINDOW)
         greeting = frame(frames.SETTINGS, 0, 0, payload) + frame(frames.WINDOW_UPDATE, 0, 0, top_up)
         self._transport.write(frames.PREFACE + greeting)
         self.usable = True
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             if call is not None:
                 self._take_headers(call, kind, flags, payload)
         elif kind == frames.WINDOW_UPDATE:
-            grown = frames.NUMBER.unpack(payload)[0]
+            grown = frames.UINT32.unpack(payload)[0]
             if not stream:
                 self._window += grown
             elif call is not None:
@@ -218,13 +218,13 @@ class Connection(asyncio.Protocol):
             self._send_blocked()
         elif kind == frames.RST_STREAM:
             if call is not None:
-                self._reset(call, frames.NUMBER.unpack(payload)[0])
+                self._reset(call, frames.UINT32.unpack(payload)[0])
         elif kind == frames.SETTINGS and not flags & frames.ACK:
             self._take_settings(payload)
         elif kind == frames.PING and not flags & frames.ACK:
             self._write(frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.GOAWAY:
-            self._take_goaway(frames.NUMBER.unpack_from(payload)[0] & frames.STREAM_BITS)
+            self._take_goaway(frames.UINT32.unpack_from(payload)[0] & frames.STREAM_BITS)
 
     def _take_headers(self, call: _Call, kind: int, flags: int, payload: bytes) -> None:
         if kind == frames.HEADERS:
@@ -294,7 +294,7 @@ class Connection(asyncio.Protocol):
         """Open the server's window again after each _TOP_UP bytes."""
         self._received += size
         if self._received >= _TOP_UP:
-            self._write(frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(self._received)))
+            self._write(frame(frames.WINDOW_UPDATE, 0, 0, frames.UINT32.pack(self._received)))
             self._received = 0
 
     def _sweep(self) -> None:
@@ -306,7 +306,7 @@ class Connection(asyncio.Protocol):
                 break
             expired.append(call)
         for call in expired:
-            self._write(frame(frames.RST_STREAM, 0, call.stream, frames.NUMBER.pack(frames.CANCEL)))
+            self._write(frame(frames.RST_STREAM, 0, call.stream, frames.UINT32.pack(frames.CANCEL)))
             self._end(call, Response(DEADLINE_EXCEEDED, f"no response within {CALL_SECONDS} s", b""))
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 

@@ -1,4 +1,4 @@
-"""Envoy's whole configuration: one listener for HTTP/1.1 and HTTP/2, the clusters, and the admin page."""
+"""Envoy's whole configuration: one listener for HTTP/1.1 and HTTP/2, the clusters, and the admin interface."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Settings(BaseModel):
     """host:port for clients."""
 
     admin: Address = Field(default=Address("127.0.0.1", 9901), title="--admin")
-    """host:port or unix:PATH of Envoy's own page, which can stop it: a socket is for its owner only."""
+    """host:port or unix:PATH of Envoy's admin interface, which can stop it: a socket is for its owner only."""
 
     upstreams: Mapping[str, Sequence[Address]] = Field(default_factory=dict, title="--upstream")
     """OWNER=HOST:PORT[,HOST:PORT]: the HTTP/2 servers of one service; needed once for each of them."""

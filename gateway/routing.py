@@ -1,4 +1,4 @@
-"""Envoy's route table, made from the routing table: gRPC by method, then the plain pages, then REST by flavour."""
+"""Envoy's route table, made from the routing table: gRPC by method, then health and objects, then REST by form."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # A sandbox may run for weeks, and services write a line for each call.
-MOST_BYTES = 50 * 1024 * 1024
+MOST_LOG_BYTES = 50 * 1024 * 1024
 LINES_AFTER_FAILURE = 20
 _TAIL_BYTES = 256 * 1024
 _FOLLOW_SECONDS = 0.2
@@ -31,7 +31,7 @@ def tail(log: Path, lines: int) -> list[str]:
 def bound(log: Path) -> None:
     """Move the content of a large log to `.1`; its writer appends, so it need not reopen the file."""
     try:
-        if log.stat().st_size > MOST_BYTES:
+        if log.stat().st_size > MOST_LOG_BYTES:
             shutil.copyfile(log, log.with_suffix(".log.1"))
             with log.open("r+b") as stream:
                 stream.truncate(0)

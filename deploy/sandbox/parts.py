@@ -37,8 +37,8 @@ OBJECT_STORE_SETTINGS = {
     "events": ("OBJECTS_URL",),
     "projects": (),
 }
-# The listeners of a service, as in its settings `lean_address`, `grpc_address` and `http_address`.
-_LISTENERS = ("lean", "grpc", "http")
+# The listeners of a service, as in its settings `http2_address`, `grpc_address` and `http_address`.
+_LISTENERS = ("http2", "grpc", "http")
 # Services that may run several times, as in production; the others would only cost memory here.
 REPLICATED = ("registry", "executions", "events")
 # Each replica costs some 70 MB.
@@ -123,7 +123,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     env = {
         "FLYTEPLANE_DATABASE_URL": f"postgresql://{name}:{secrets.passwords[name]}@/{name}?host={socket}",
         "FLYTEPLANE_NATS_URL": f"nats://{name}:{secrets.nats_passwords[name]}@{ports.address('nats')}",
-        "FLYTEPLANE_LEAN_ADDRESS": _socket(layout, ports, instance),
+        "FLYTEPLANE_HTTP2_ADDRESS": _socket(layout, ports, instance),
         "FLYTEPLANE_GRPC_ADDRESS": ports.address(f"{instance}-grpc"),
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
@@ -204,8 +204,8 @@ def _addresses(ports: Ports, name: str, listener: str) -> str:
 
 def _socket(layout: Layout, ports: Ports, instance: str) -> str:
     """Return the address for the gateway: a socket, which is cheaper than a port, if its path is not too long."""
-    path = layout.sockets / f"{instance}-lean.sock"
-    return f"{UNIX}{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-lean")
+    path = layout.sockets / f"{instance}-http2.sock"
+    return f"{UNIX}{path}" if len(os.fsencode(path)) <= SOCKET_PATH_MOST else ports.address(f"{instance}-http2")
 
 
 async def _drain(admin: str) -> None:

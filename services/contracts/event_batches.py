@@ -21,17 +21,18 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc.status_pb2 import Status
 
 from services.kit.errors import InvalidArgument, ServiceError, to_status
+from services.kit.messaging.messages import Stream
 
 # A lane has one batch in flight at a time: more lanes let more replicas work at once, fewer make batches larger and an
 # event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing
 # the number reorders events in flight, so it is part of the contract and not a setting.
 EVENT_LANES = 1
 
-STREAM_NAME = "EVENT_BATCHES"
-"""JetStream stream that stores batches until they are applied and logged."""
-
 SUBJECTS = "flyte.events.batch.*"
-"""Subjects of all lanes; the stream stores them."""
+"""Subjects of all lanes."""
+
+BATCHES_STREAM = Stream("EVENT_BATCHES", (SUBJECTS,), max_age=0, interest_retention=True)
+"""The stream that stores batches until they are applied and logged."""
 
 PROBE_SUBJECT = "flyte.events.batch.trial"
 """Subject of a batch without events, appended to check that the stream accepts messages. Neither applied nor logged."""

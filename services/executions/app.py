@@ -30,7 +30,7 @@ from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.http_routes import object_routes
 from services.kit.objects.store import ObjectStore
-from services.kit.process.service import App, Parts
+from services.kit.process.service import App, Connections
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
@@ -45,9 +45,9 @@ DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService
 SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
 
 
-async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
-    """Build the service on `parts`; from then on it receives batches of events."""
-    db, bus = parts.db, parts.bus
+async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
+    """Build the service on `connections`; from then on it receives batches of events."""
+    db, bus = connections.db, connections.bus
     objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
     outbox = Outbox()
     relay = Relay(NAME, db, bus, outbox)

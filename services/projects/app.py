@@ -11,7 +11,7 @@ from services.contracts.flyte_services import SERVICE_NAMES
 from services.contracts.projects import PROJECT_REGISTERED
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox, Relay
-from services.kit.process.service import App, Parts
+from services.kit.process.service import App, Connections
 from services.kit.rpc.table import Table
 from services.projects.config import Settings
 from services.projects.consumers.requests import ProjectRequests
@@ -25,23 +25,28 @@ NAME = "projects"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
-async def build(settings: Settings, parts: Parts, _stack: AsyncExitStack) -> App:
-    """Build the service on `parts`, seed the configured projects and begin to serve other services."""
+async def build(settings: Settings, connections: Connections, _stack: AsyncExitStack) -> App:
+    """Build the service on `connections`, seed the configured projects and begin to serve other services."""
     domains = [Domain(id=domain.id, name=domain.name) for domain in settings.domains]
     outbox = Outbox()
-    relay = Relay(NAME, parts.db, parts.bus, outbox)
+    relay = Relay(NAME, connections.db, connections.bus, outbox)
 
-    await _seed(settings.seed_projects, parts.db, outbox, clock=_now)
-    await ProjectRequests(parts.db, domains).listen(parts.bus)
+    await _seed(settings.seed_projects, connections.db, outbox, clock=_now)
+    await ProjectRequests(connections.db, domains).listen(connections.bus)
 
     table = Table()
     table.bind(
         ADMIN_SERVICE,
-        ProjectHandlers(parts.db, outbox, domains, clock=_now),
-        AttributeHandlers(parts.db, parts.bus, outbox, domains, clock=_now),
+        ProjectHandlers(connections.db, outbox, domains, clock=_now),
+        AttributeHandlers(connections.db, connections.bus, outbox, domains, clock=_now),
         VersionHandlers(settings, started=_now()),
     )
-    return App(table, services=SERVICE_NAMES, loops=[relay.run])
+    return App(
+        table,
+        services=SERVICE_NAMES,
+        loops=[relay.run],
+        checks={"the database": connections.db.check_writes},
+    )
 
 
 async def _seed(names: Iterable[str], db: Database, outbox: Outbox, *, clock: Callable[[], datetime]) -> None:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from services.kit.process.build import running
 from services.kit.process.settings import ProcessSettings
+from services.kit.process.version import running_version
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
@@ -45,13 +45,13 @@ class Settings(ProcessSettings):
     """Ids of projects that are registered at start if they are absent. An existing one is left as it is, archived
     too."""
 
-    version: str = Field(default_factory=lambda: running().version)
+    version: str = Field(default_factory=lambda: running_version().version)
     """Version in the response of GetVersion, with a `v` before a number; the console shows it."""
 
-    build: str = Field(default_factory=lambda: running().commit)
+    build: str = Field(default_factory=lambda: running_version().commit)
     """Build in the response of GetVersion: the commit that an image was built from; by default that of the checkout."""
 
-    build_time: str = Field(default_factory=lambda: running().time)
+    build_time: str = Field(default_factory=lambda: running_version().time)
     """BuildTime in the response of GetVersion, by default the time of the checkout's commit; when empty, the time at
     which the process started."""
 

@@ -9,7 +9,7 @@ from flyteidl.service import admin_pb2
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.store import ObjectStore
-from services.kit.process.service import App, Parts
+from services.kit.process.service import App, Connections
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 from services.registry.config import Settings
@@ -27,26 +27,31 @@ NAME = "registry"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
-async def build(settings: Settings, parts: Parts, stack: AsyncExitStack) -> App:
-    """Build the service on `parts` and begin to serve other services."""
+async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
+    """Build the service on `connections` and begin to serve other services."""
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
     closures = ClosureStore(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
     limits = WorkflowLimits(settings.max_workflow_nodes, settings.max_workflow_bytes)
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
     outbox = Outbox()
-    relay = Relay(NAME, parts.db, parts.bus, outbox)
+    relay = Relay(NAME, connections.db, connections.bus, outbox)
 
-    tasks = TaskHandlers(parts.db, parts.bus, outbox, cpu_pool, policy=_policy(settings), clock=_now)
-    workflows = WorkflowHandlers(parts.db, parts.bus, outbox, cpu_pool, closures, limits=limits, clock=_now)
-    launch_plans = LaunchPlanHandlers(parts.db, parts.bus, outbox, cpu_pool, clock=_now)
-    await RegistryRequests(parts.db, workflows.register, launch_plans.register).listen(parts.bus)
+    tasks = TaskHandlers(connections.db, connections.bus, outbox, cpu_pool, policy=_policy(settings), clock=_now)
+    workflows = WorkflowHandlers(connections.db, connections.bus, outbox, cpu_pool, closures, limits=limits, clock=_now)
+    launch_plans = LaunchPlanHandlers(connections.db, connections.bus, outbox, cpu_pool, clock=_now)
+    await RegistryRequests(connections.db, workflows.register, launch_plans.register).listen(connections.bus)
 
-    names = NamedEntityHandlers(parts.db, clock=_now)
-    descriptions = DescriptionHandlers(parts.db)
+    names = NamedEntityHandlers(connections.db, clock=_now)
+    descriptions = DescriptionHandlers(connections.db)
     table = Table(cpu_pool)
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
-    return App(table, services=SERVICE_NAMES, loops=[relay.run])
+    return App(
+        table,
+        services=SERVICE_NAMES,
+        loops=[relay.run],
+        checks={"the database": connections.db.check_writes},
+    )
 
 
 def _policy(settings: Settings) -> TaskPolicy:

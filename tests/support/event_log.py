@@ -20,7 +20,7 @@ from services.contracts.event_batches import (
     verdict_subject_of,
 )
 from services.events.consumers.log_writer import LogWriter
-from services.events.ingest.streams import ensure_streams, log_consumer
+from services.events.ingest.streams import declare_streams, log_consumer
 from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.rules.fingerprints import encode_fingerprints, fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, events_of
@@ -46,8 +46,8 @@ class EventLog:
     async def writer(self) -> AsyncIterator[LogWriter]:
         """Create a writer whose rounds the test runs; it receives verdicts from here on."""
         bus = await Bus.connect(self.bus_url, "events")
-        await ensure_streams(bus)
-        writer = LogWriter(self.db, await log_consumer(bus), bus.mend)
+        await declare_streams(bus)
+        writer = LogWriter(self.db, await log_consumer(bus), bus.create_missing_streams)
         await bus.subscribe(VERDICT_SUBJECTS, writer.receive_verdicts)
         try:
             yield writer

@@ -73,7 +73,10 @@ class Executions:
         bus = await Bus.connect(self.nats_url, "executions")
         outbox = Outbox()
         listener = EventBatchConsumer(db, bus, self.objects, outbox, ObjectLayout(self.objects.uri))
-        loops = [asyncio.create_task(loop()) for loop in (Relay("executions", db, bus, outbox).run, bus.keep)]
+        loops = [
+            asyncio.create_task(loop())
+            for loop in (Relay("executions", db, bus, outbox).run, bus.check_streams_periodically)
+        ]
         await listener.listen()
         try:
             yield listener

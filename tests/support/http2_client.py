@@ -15,11 +15,11 @@ from services.kit.http2.frames import (
     END_STREAM,
     FRAME,
     HEADERS,
-    NUMBER,
     PREFACE,
     RST_STREAM,
     SETTING,
     SETTINGS,
+    UINT32,
     WINDOW_UPDATE,
     frame,
 )
@@ -61,7 +61,7 @@ def settings(values: Mapping[int, int] | None = None) -> bytes:
 
 def window(number: int, step: int) -> bytes:
     """Return a WINDOW_UPDATE frame."""
-    return frame(WINDOW_UPDATE, 0, number, NUMBER.pack(step))
+    return frame(WINDOW_UPDATE, 0, number, UINT32.pack(step))
 
 
 def block(headers: Iterable[tuple[str | bytes, str | bytes]]) -> bytes:
@@ -144,7 +144,7 @@ class Client:
             exchange.pieces.append(len(received.payload))
             exchange.ended |= bool(received.flags & END_STREAM)
         elif received.kind == RST_STREAM:
-            exchange.reset = NUMBER.unpack(received.payload)[0]
+            exchange.reset = UINT32.unpack(received.payload)[0]
         elif received.kind in {HEADERS, CONTINUATION}:
             self._block += received.payload
             self._block_flags |= received.flags

@@ -11,9 +11,9 @@ from services.kit.http2.frames import (
     FRAME_SIZE,
     INITIAL_WINDOW,
     INITIAL_WINDOW_SIZE,
-    NUMBER,
     SETTING,
     SETTINGS,
+    UINT32,
     WINDOW_UPDATE,
     frame,
 )
@@ -69,7 +69,7 @@ class Flood(Client):
 
     def _process(self, received: Frame) -> None:
         if received.kind == WINDOW_UPDATE:
-            step = NUMBER.unpack(received.payload)[0]
+            step = UINT32.unpack(received.payload)[0]
             if received.number:
                 self._credit[received.number] += step
             else:

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from services.kit.http2.connection import Connection, IncompleteRequests
-from services.kit.http2.frames import NUMBER
+from services.kit.http2.frames import UINT32
 from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encode
 from services.kit.http2.responses import Response
 from services.kit.rpc.fairness import FairBudget
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 MOST_BODY_BYTES = 100_000
 """Bytes of the largest body."""
-CANCEL = NUMBER.pack(8)
+CANCEL = UINT32.pack(8)
 """Why a client resets a stream."""
 TRAILERS = encode([(b"trailer", b"all")])
 """The trailers of a response."""

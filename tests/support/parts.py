@@ -175,7 +175,7 @@ async def service(name: str, parts: Parts, database: str, **settings: Any) -> As
         database_url=url,
         nats_url=parts.nats_url,
         grpc_address=f"127.0.0.1:{free_port()}",
-        lean_address=f"127.0.0.1:{free_port()}",
+        http2_address=f"127.0.0.1:{free_port()}",
         http_address=f"127.0.0.1:{free_port()}",
         drain_seconds=1,
         **settings,

@@ -19,7 +19,7 @@ from services.kit.protobuf.readable import (
     LONGEST_SECONDS,
     MOST_LEVELS,
     NANOS_PER_SECOND,
-    kind_of,
+    descriptor_of,
     map_value,
 )
 from services.kit.protobuf.wire import message_field, string_field, varint
@@ -147,7 +147,7 @@ def _is_map_of_plain_values(field: FieldDescriptor) -> bool:
 
 def fields_to(message: Message, dotted_path: str) -> Path:
     """Return the fields of a path with dots between."""
-    kind: Descriptor | None = kind_of(message)
+    kind: Descriptor | None = descriptor_of(message)
     path: list[FieldDescriptor] = []
     for name in dotted_path.split("."):
         assert kind is not None

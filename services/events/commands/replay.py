@@ -18,7 +18,7 @@ from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
-from services.events.ingest.streams import ensure_streams
+from services.events.ingest.streams import declare_streams
 from services.events.rules.fingerprints import fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, columns_of, readability_fault, summarize
 from services.events.store.refused_events import refused_by_id
@@ -118,7 +118,7 @@ def _addressed(logged: LoggedEvent) -> _Sending:
 async def _publisher(settings: Settings, objects: ObjectStore) -> AsyncIterator[EventPublisher]:
     bus = await Bus.connect(settings.nats_url, "events-replay", settings.nats_tls)
     try:
-        await ensure_streams(bus)
+        await declare_streams(bus)
         publisher = EventPublisher(bus, objects, Limits.of(settings), process_id=uuid.uuid4().hex)
         await bus.subscribe(publisher.verdict_subject, publisher.receive_verdicts)
         yield publisher

@@ -21,7 +21,7 @@ from services.events.store.event_log import LoggedBatch, add_verdicts, insert
 from services.events.store.log_partitions import make_partitions
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
-from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
+from services.kit.messaging.pull_consumer import Fetched, PullConsumer
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +65,13 @@ class LogWriter:
     Args:
         db: The database of the log.
         batches: The consumer of all lanes.
-        mend: Creates consumers of the stream again that are gone; raises Unavailable when it cannot.
+        create_missing: Creates consumers of the stream again that are gone; raises Unavailable when it cannot.
     """
 
-    def __init__(self, db: Database, batches: BatchConsumer, mend: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, db: Database, batches: PullConsumer, create_missing: Callable[[], Awaitable[None]]) -> None:
         self._db = db
         self._batches = batches
-        self._mend = mend
+        self._create_missing = create_missing
         self._pending: dict[str, _Pending] = {}
         self._verdicts: FIFOCache[str, bytes] = FIFOCache(_VERDICT_BYTES, len)
         self._without_verdicts: dict[str, datetime] = {}
@@ -124,7 +124,7 @@ class LogWriter:
                     for message in fetched:
                         if message.subject != PROBE_SUBJECT:
                             self._add(message, now)
-                    await self._batches.done(message for message in fetched if message.subject == PROBE_SUBJECT)
+                    await self._batches.acknowledge(message for message in fetched if message.subject == PROBE_SUBJECT)
                     more = self._batches.more
                     # The batches that are still in the stream are younger than this.
                     self._fetched_until = fetched[-1].stored_at if more else datetime.now(UTC)
@@ -172,9 +172,9 @@ class LogWriter:
         if any(row.verdicts is None for row in rows):
             # Executions does not respond. If the lane's consumer is gone, the stream deletes the batch when it is
             # acknowledged here; a consumer that is created before that receives it.
-            await self._mend()
+            await self._create_missing()
         self._remove(rows, late)
-        await self._batches.done(ready.values())
+        await self._batches.acknowledge(ready.values())
 
     def _row(self, identifier: str, message: Fetched) -> LoggedBatch:
         verdicts = self._verdicts.get(identifier)

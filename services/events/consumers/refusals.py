@@ -31,7 +31,7 @@ class RefusedEventWriter:
     async def listen(self, bus: Bus) -> None:
         """Store all refused events from now on; raise Unavailable when NATS cannot be reached."""
         stream = announcements_of(EVENT_REFUSED.owner)
-        await bus.ensure(stream, own=False)
+        await bus.declare_stream(stream, own=False)
         await bus.consume(stream, EVENT_REFUSED.subject, DURABLE, self.store)
 
     async def store(self, delivery: Delivery) -> None:
@@ -42,5 +42,5 @@ class RefusedEventWriter:
         except (DecodeError, InvalidArgument, ValueError, IndexError):
             log.exception("a refused event cannot be read", extra={"sequence": delivery.sequence})
             return
-        async with self._db.read() as connection:
+        async with self._db.autocommit() as connection:
             await insert(connection, refused)

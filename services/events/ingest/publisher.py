@@ -41,7 +41,7 @@ _AVAILABLE_SECONDS = 1.0
 class EventPublisher:
     """The batchers of this process and what they share.
 
-    The streams must exist (`streams.ensure_streams`), and messages to `verdict_subject` must be passed to
+    The streams must exist (`streams.declare_streams`), and messages to `verdict_subject` must be passed to
     `receive_verdicts`.
 
     Args:
@@ -136,7 +136,7 @@ class EventPublisher:
                 await self._append_once(subject, payload, identifier, headers)
             except StreamMissing:
                 with contextlib.suppress(Unavailable):
-                    await self._bus.mend()
+                    await self._bus.create_missing_streams()
             except Unavailable:
                 await asyncio.sleep(_APPEND_AGAIN_SECONDS)
             else:

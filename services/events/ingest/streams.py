@@ -8,9 +8,9 @@ executions, which may never have run.
 from collections.abc import Callable
 
 from services.contracts.event_batches import (
+    BATCHES_STREAM,
     EVENT_LANES,
     LOG_DURABLE,
-    STREAM_NAME,
     SUBJECTS,
     VERDICT_SUBJECTS,
     VERDICTS_STREAM_NAME,
@@ -19,45 +19,47 @@ from services.contracts.event_batches import (
 )
 from services.events.store.locks import exclusive_transaction
 from services.kit.db.database import Database
-from services.kit.messaging.batch_consumer import BatchConsumer
 from services.kit.messaging.bus import Bus, Stream
-from services.kit.messaging.streams import fetched, ordered_consumer
-
-BATCHES_STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
+from services.kit.messaging.pull_consumer import PullConsumer
+from services.kit.messaging.streams import pull_consumer_config, push_consumer_config
 
 # Verdicts that the log writer may miss and still find: those of an hour, or of two hours at full load.
 VERDICTS_KEPT_SECONDS = 3600.0
 _VERDICTS_BYTES = 256 * 1024 * 1024
 VERDICTS_STREAM = Stream(
-    VERDICTS_STREAM_NAME, (VERDICT_SUBJECTS,), max_age=VERDICTS_KEPT_SECONDS, max_bytes=_VERDICTS_BYTES, lossy=True
+    VERDICTS_STREAM_NAME,
+    (VERDICT_SUBJECTS,),
+    max_age=VERDICTS_KEPT_SECONDS,
+    max_bytes=_VERDICTS_BYTES,
+    async_persistence=True,
 )
 
 
-async def renew_batches_stream(db: Database, bus: Bus) -> None:
+async def replace_former_batches_stream(db: Database, bus: Bus) -> None:
     """Replace the stream of a release that had no log; do nothing on later starts.
 
     Raises FailedPrecondition when messages wait in it. One replica at a time: the second one must not take the new
     stream for the old one.
     """
     async with exclusive_transaction(db):
-        await bus.renew(BATCHES_STREAM)
+        await bus.replace_work_queue_stream(BATCHES_STREAM)
 
 
-async def ensure_streams(bus: Bus, lost: Callable[[], None] | None = None) -> None:
+async def declare_streams(bus: Bus, on_lost: Callable[[], None] | None = None) -> None:
     """Create the streams and consumers that are missing, now and whenever they are gone.
 
     Args:
         bus: The connection to NATS.
-        lost: Called when the stream of batches was gone, with the batches in it.
+        on_lost: Called when the stream of batches was gone, with the batches in it.
 
     Raises:
         Unavailable: NATS cannot be reached.
     """
-    lanes = [ordered_consumer(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
-    await bus.ensure(BATCHES_STREAM, [*lanes, fetched(SUBJECTS, LOG_DURABLE)], lost=lost)
-    await bus.ensure(VERDICTS_STREAM)
+    lanes = [push_consumer_config(subject_of(lane), durable_of(lane)) for lane in range(EVENT_LANES)]
+    await bus.declare_stream(BATCHES_STREAM, [*lanes, pull_consumer_config(SUBJECTS, LOG_DURABLE)], on_lost=on_lost)
+    await bus.declare_stream(VERDICTS_STREAM)
 
 
-async def log_consumer(bus: Bus) -> BatchConsumer:
-    """Return the event log's consumer of batches, which `ensure_streams` has created; raises Unavailable."""
-    return await bus.pull(BATCHES_STREAM, SUBJECTS, LOG_DURABLE)
+async def log_consumer(bus: Bus) -> PullConsumer:
+    """Return the event log's consumer of batches, which `declare_streams` has created; raises Unavailable."""
+    return await bus.pull_consumer(BATCHES_STREAM, SUBJECTS, LOG_DURABLE)

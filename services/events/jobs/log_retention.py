@@ -8,8 +8,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from services.contracts.event_batches import LARGE_EVENTS_PATH
-from services.events.ingest.streams import BATCHES_STREAM
+from services.contracts.event_batches import BATCHES_STREAM, LARGE_EVENTS_PATH
 from services.events.store.log_partitions import delete_refused, drop_partitions, make_partitions
 from services.kit.db.database import Database
 from services.kit.errors import ServiceError
@@ -58,7 +57,7 @@ class LogRetention:
         dropped = await drop_partitions(self._db, before.date())
         refused = await delete_refused(self._db, before)
         # An event that is still to be applied needs its object, however old it is.
-        oldest = await self._bus.oldest(BATCHES_STREAM)
+        oldest = await self._bus.oldest_message_time(BATCHES_STREAM)
         objects = await self._objects.delete_older(LARGE_EVENTS_PATH, min(before, oldest) if oldest else before)
         if dropped or refused or objects:
             days = [day.isoformat() for day in dropped]

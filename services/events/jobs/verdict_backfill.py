@@ -60,7 +60,7 @@ class VerdictBackfill:
                 if received_at := missing.get(identifier):
                     verdicts.append((received_at, identifier, message.payload))
             if verdicts:
-                async with self._db.read() as connection:
+                async with self._db.autocommit() as connection:
                     completed += await add_verdicts(connection, verdicts)
         return completed
 

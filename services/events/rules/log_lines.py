@@ -20,7 +20,7 @@ from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, d
 from services.contracts.execution_argument import ExecutionName
 from services.events.rules.fingerprints import positions_of
 from services.kit.errors import InvalidArgument
-from services.kit.protobuf.readable import WRITTEN, Unreadable, depth_check
+from services.kit.protobuf.readable import REQUEST_RULE, UnreadableValue, depth_check
 
 WAITING = "waiting"
 """Shown instead of a verdict that is not known yet."""
@@ -113,8 +113,8 @@ def readability_fault(kind: Kind, body: bytes) -> str:
     request = _REQUESTS[kind]
     try:
         depth_check(request)(body)
-        WRITTEN.check(request.FromString(body))
-    except Unreadable as error:
+        REQUEST_RULE.check(request.FromString(body))
+    except UnreadableValue as error:
         return f"{error.path}: {error.fault}" if error.path else error.fault
     return ""
 

@@ -42,7 +42,7 @@ async def delete_refused(db: Database, before: datetime) -> int:
     """Delete events that were refused before `before` and return their number."""
     deleted = 0
     while True:
-        async with db.read() as connection:
+        async with db.autocommit() as connection:
             cursor = await connection.execute(_DELETE_REFUSED, {"before": before, "limit": _ROWS_AT_ONCE})
         deleted += cursor.rowcount
         if cursor.rowcount < _ROWS_AT_ONCE:

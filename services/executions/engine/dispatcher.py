@@ -29,9 +29,9 @@ from services.executions.store.event_rows import write_rows
 from services.executions.store.run_requests import StoredRunRequest, get_phase, get_run_request
 from services.kit.db.database import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
-from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.pull_consumer import Fetched, PullConsumer
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class EngineDispatcher:
 
     async def run(self, bus: Bus) -> None:
         """Reconcile executions until cancelled; failures of NATS and the database are retried."""
-        announcements: BatchConsumer | None = None
+        announcements: PullConsumer | None = None
         while True:
             try:
                 announcements = announcements or await _announcements(bus)
@@ -93,11 +93,11 @@ class EngineDispatcher:
                 log.warning("executions wait for their engine: %s", error.message)
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def round(self, announcements: BatchConsumer) -> int:
+    async def round(self, announcements: PullConsumer) -> int:
         """Process the waiting announcements, `_MOST_CONCURRENT` at most; return how many there were."""
         fetched = await announcements.fetch(_MOST_CONCURRENT)
         done = await asyncio.gather(*map(self._process, fetched))
-        await announcements.done(message for message, is_done in zip(fetched, done, strict=True) if is_done)
+        await announcements.acknowledge(message for message, is_done in zip(fetched, done, strict=True) if is_done)
         return len(fetched)
 
     async def reconcile(self, identifier: WorkflowExecutionIdentifier) -> None:
@@ -177,10 +177,10 @@ class EngineDispatcher:
         return True
 
 
-async def _announcements(bus: Bus) -> BatchConsumer:
+async def _announcements(bus: Bus) -> PullConsumer:
     stream = announcements_of(OWNER)
-    await bus.ensure(stream)
-    return await bus.pull(stream, SUBJECTS, DURABLE)
+    await bus.declare_stream(stream)
+    return await bus.pull_consumer(stream, SUBJECTS, DURABLE)
 
 
 def _run_request(identifier: WorkflowExecutionIdentifier, stored: StoredRunRequest, settings: Settings) -> RunRequest:

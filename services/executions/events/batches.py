@@ -10,9 +10,8 @@ import logging
 from functools import partial
 
 from services.contracts.event_batches import (
+    BATCHES_STREAM,
     EVENT_LANES,
-    STREAM_NAME,
-    SUBJECTS,
     VERDICT_SUBJECT_HEADER,
     BatchedEvent,
     decode_batch,
@@ -25,13 +24,11 @@ from services.executions.rules.events.batch import Event, read_event
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.errors import Internal, InvalidArgument, NotFound, ServiceError
-from services.kit.messaging.bus import Bus, Delivery, Stream
+from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
-
-STREAM = Stream(STREAM_NAME, (SUBJECTS,), max_age=0, until_done=True)
 
 
 class EventBatchConsumer:
@@ -44,9 +41,11 @@ class EventBatchConsumer:
 
     async def listen(self) -> None:
         """Consume all lanes from now on, concurrently; raise Unavailable when NATS cannot be reached."""
-        await self._bus.ensure(STREAM, own=False)
+        await self._bus.declare_stream(BATCHES_STREAM, own=False)
         for lane in range(EVENT_LANES):
-            await self._bus.consume(STREAM, subject_of(lane), durable_of(lane), partial(self.apply_delivery, lane))
+            await self._bus.consume(
+                BATCHES_STREAM, subject_of(lane), durable_of(lane), partial(self.apply_delivery, lane)
+            )
 
     async def apply_delivery(self, lane: int, delivery: Delivery) -> None:
         """Apply one batch and send its verdicts; a batch that is delivered again gets the same ones.

@@ -29,7 +29,7 @@ MOST_CHUNKED = 200
 MOST_CHUNK_BYTES = 256 * 1024
 # Nodes and attempts of each lane together, serialized; in memory they take up to three times as much. The senders of
 # events decide how large a row is, and need not ever end it.
-MOST_BYTES = 96 * 1024 * 1024
+MOST_CACHE_BYTES = 96 * 1024 * 1024
 # An execution's cluster comes from an event, too.
 _MOST_CLUSTER_CHARACTERS = 255
 
@@ -96,7 +96,7 @@ class RowCache:
         _evict_oldest(rows.counts, rows.counts.pop)
         _evict_oldest(rows.node_ids, self._remove_node)
         _evict_oldest(rows.task_ids, self._remove_task)
-        while self._bytes > MOST_BYTES:
+        while self._bytes > MOST_CACHE_BYTES:
             oldest = next(iter(self._sizes))
             if isinstance(oldest, NodeKey):
                 self._remove_node(oldest)

@@ -65,7 +65,7 @@ class GroupCommit:
     async def _insert(self, launches: Sequence[Launch]) -> set[str]:
         if not launches:
             return set()
-        async with self._db.read() as connection:
+        async with self._db.autocommit() as connection:
             return await store.insert(connection, launches, EXECUTION_CREATED.subject)
 
 

@@ -53,7 +53,7 @@ def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) 
     if listed and row.failed:
         parsed = NodeExecutionClosure.FromString(closure)
         if parsed.HasField("error"):
-            parsed.error.message = cut(parsed.error.message)
+            parsed.error.message = shorten_error(parsed.error.message)
             closure = parsed.SerializeToString()
     metadata = row.metadata
     if row.has_children:
@@ -114,7 +114,7 @@ def node_execution_id(node_id: str, execution: bytes) -> bytes:
     )
 
 
-def cut(message: str) -> str:
+def shorten_error(message: str) -> str:
     """Return an error message as lists show it: LISTED_ERROR_BYTES at most, cut between two characters."""
     data = message.encode(errors="replace")
     return message if len(data) <= LISTED_ERROR_BYTES else data[:LISTED_ERROR_BYTES].decode(errors="ignore")
@@ -159,5 +159,5 @@ def _closure(row: StoredExecution, *, listed: bool) -> bytes:
         # It replaces an error that came with the engine's last event (executions.md#getexecution).
         closure.abort_metadata.cause = row.abort_cause
     elif listed and closure.HasField("error"):
-        closure.error.message = cut(closure.error.message)
+        closure.error.message = shorten_error(closure.error.message)
     return closure.SerializeToString()

@@ -33,8 +33,8 @@ from services.executions.rules.identifiers import check_task_execution_id
 from services.executions.store import executions, node_executions, task_executions
 from services.kit.db.database import Database
 from services.kit.errors import NotFound
-from services.kit.objects.local_files import LargeObject
-from services.kit.objects.store import ObjectStore, missed
+from services.kit.objects.errors import LargeObject
+from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.json_replies import JSON_REPLY_HEADER
 from services.kit.rpc.table import Call
@@ -159,5 +159,5 @@ class DataHandlers:
         try:
             return await self._cpu_pool.parse(content, parse)
         except DecodeError as error:
-            missed(uri, error)
+            report_lost_object(uri, error)
             return None

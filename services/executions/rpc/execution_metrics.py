@@ -25,7 +25,7 @@ from services.executions.store.execution_trees import large_bytes, read_tree, ru
 from services.kit.db.database import Database, snapshot
 from services.kit.errors import ResourceExhausted
 from services.kit.messaging.bus import Bus
-from services.kit.objects.store import ObjectStore, missed
+from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 
@@ -76,7 +76,7 @@ class ExecutionMetricsHandlers:
         try:
             return await self._cpu_pool.run(_compiled, content, registered=registered)
         except DecodeError as error:
-            missed(uri, error)
+            report_lost_object(uri, error)
             return None
 
     async def _closure_uri(self, workflow: Identifier) -> str:

@@ -32,7 +32,7 @@ from services.executions.store import executions as store
 from services.kit.db.database import Database
 from services.kit.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
 from services.kit.messaging.outbox import Outbox
-from services.kit.objects.store import ObjectStore, missed
+from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
 
@@ -99,7 +99,7 @@ class ExecutionHandlers:
             raise InvalidArgument("missing project")
         if not domain:
             raise InvalidArgument("missing domain")
-        query = execution_lists.LISTING.plan(
+        query = execution_lists.LISTING.query(
             name="ListExecutions",
             limit=request.limit,
             token=request.token,
@@ -113,7 +113,7 @@ class ExecutionHandlers:
             ExecutionList.EXECUTIONS_FIELD_NUMBER,
             entities.listed_executions(project, domain, rows),
             ExecutionList.TOKEN_FIELD_NUMBER,
-            query.next_token(len(rows), cut=rows.cut),
+            query.next_token(len(rows), more=rows.more),
         )
 
     async def UpdateExecution(self, request: ExecutionUpdateRequest, call: Call) -> ExecutionUpdateResponse:
@@ -170,7 +170,7 @@ class ExecutionHandlers:
             # The engine retries a child workflow after INTERNAL; UNAVAILABLE would fail its node permanently.
             raise Internal(f"the inputs cannot be read again from {uri}") from error
         except DecodeError as error:
-            missed(uri, error)
+            report_lost_object(uri, error)
         raise FailedPrecondition(f"the inputs of the execution are gone from {uri}, so it cannot run again")
 
 

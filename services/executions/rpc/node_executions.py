@@ -70,7 +70,7 @@ class NodeExecutionHandlers:
 
 
 def _query(name: str, request: NodeExecutionListRequest | NodeExecutionForTaskListRequest) -> ListQuery:
-    return store.LISTING.plan(
+    return store.LISTING.query(
         name=name,
         limit=request.limit,
         token=request.token,
@@ -86,7 +86,7 @@ def _page(execution: WorkflowExecutionIdentifier, rows: Page[store.StoredNodeExe
         NodeExecutionList.NODE_EXECUTIONS_FIELD_NUMBER,
         (entities.node_execution(identifier, row, listed=True) for row in rows),
         NodeExecutionList.TOKEN_FIELD_NUMBER,
-        query.next_token(len(rows), cut=rows.cut),
+        query.next_token(len(rows), more=rows.more),
     )
 
 

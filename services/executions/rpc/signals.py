@@ -31,7 +31,7 @@ class SignalHandlers:
         """
         rules.check_get_or_create(request)
         identifier = request.id
-        async with self._db.read() as connection:
+        async with self._db.autocommit() as connection:
             row = await store.get(connection, identifier)
             if row is None:
                 await store.create(connection, identifier, request.type.SerializeToString())
@@ -43,7 +43,7 @@ class SignalHandlers:
     async def ListSignals(self, request: SignalListRequest, _call: Call) -> SignalList:
         """Return a page of an execution's signals with their values."""
         rules.check_list(request)
-        query = store.LISTING.plan(
+        query = store.LISTING.query(
             name="ListSignals",
             limit=request.limit,
             token=request.token,
@@ -55,7 +55,7 @@ class SignalHandlers:
         async with self._db.read() as connection:
             rows = await store.find(connection, query, execution)
         signals = [_signal(SignalIdentifier(signal_id=row.signal_id, execution_id=execution), row) for row in rows]
-        return SignalList(signals=signals, token=query.next_token(len(rows), cut=rows.cut))
+        return SignalList(signals=signals, token=query.next_token(len(rows), more=rows.more))
 
     async def SetSignal(self, request: SignalSetRequest, _call: Call) -> SignalSetResponse:
         """Set the value of a signal; it replaces one that the gate has not read yet. Raises InvalidArgument."""

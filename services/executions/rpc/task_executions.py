@@ -33,7 +33,7 @@ class TaskExecutionHandlers:
         Errors are whole, as the console shows the traceback.
         """
         check_node_execution_identifier(request.node_execution_id if request.HasField("node_execution_id") else None)
-        query = store.LISTING.plan(
+        query = store.LISTING.query(
             name="ListTaskExecutions",
             limit=request.limit,
             token=request.token,
@@ -48,7 +48,7 @@ class TaskExecutionHandlers:
             TaskExecutionList.TASK_EXECUTIONS_FIELD_NUMBER,
             (entities.task_execution(node, row) for row in rows),
             TaskExecutionList.TOKEN_FIELD_NUMBER,
-            query.next_token(len(rows), cut=rows.cut),
+            query.next_token(len(rows), more=rows.more),
         )
 
 

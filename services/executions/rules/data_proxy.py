@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.contracts.identifiers import check_node_execution_identifier, identifier_text
 from services.kit.errors import AlreadyExists, InvalidArgument
-from services.kit.objects.names import check_path
+from services.kit.objects.paths import check_path
 
 # Length of a generated file name.
 FILENAME_CHARACTERS = 20

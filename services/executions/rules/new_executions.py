@@ -18,7 +18,7 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 
 # The largest value of `metadata.nesting`, a uint32.
 _MAX_NESTING = 2**32 - 1
@@ -112,7 +112,7 @@ def new_execution(
     )
     for moment in (closure.created_at, closure.updated_at, closure.state_change_details.occurred_at):
         moment.FromDatetime(now)
-    check_receivable("execution", spec.ByteSize() + closure.ByteSize() + attributes.ByteSize())
+    check_entity_size("execution", spec.ByteSize() + closure.ByteSize() + attributes.ByteSize())
     parent = origin.parent
     return NewExecution(
         id=WorkflowExecutionIdentifier(project=request.project, domain=request.domain, name=name),

@@ -12,7 +12,7 @@ from flyteidl.admin.execution_pb2 import ExecutionClosure
 from services.executions.rules.events.state import ExecutionKey, ExecutionState
 from services.executions.store.tables import ACTIVE_PHASES
 from services.kit.db.binary_parameters import bigint, read_int, read_text, texts, timestamp
-from services.kit.db.pipeline import Answer, Pipeline, Statement
+from services.kit.db.pipeline import Pipeline, Result, Statement
 
 _STATE = "execution_project, execution_domain, execution_name, cluster, closure"
 _KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)"
@@ -73,35 +73,35 @@ def postpone(pipeline: Pipeline, key: ExecutionKey) -> None:
 
 async def lock_execution(pipeline: Pipeline, key: ExecutionKey) -> ExecutionState | None:
     """Lock and return an execution, waiting for its lock; None when it does not exist."""
-    answer = pipeline.put(_LOCK, _values(key))
+    result = pipeline.put(_LOCK, _values(key))
     await pipeline.run()
-    return next(iter(_states(answer)), None)
+    return next(iter(_states(result)), None)
 
 
 async def lock_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[ExecutionState]:
     """Lock and return at most `most` executions that are ABORTING since before `before`, the longest first."""
-    answer = pipeline.put(_LOCK_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
+    result = pipeline.put(_LOCK_OVERDUE, {"before": timestamp(before), "most": bigint(most)})
     await pipeline.run()
-    return _states(answer)
+    return _states(result)
 
 
 async def unchanged_executions(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
     """Return all active executions that have not changed since `before`; each key takes a hundred bytes."""
-    answer = pipeline.put(_UNCHANGED, {"before": timestamp(before)})
+    result = pipeline.put(_UNCHANGED, {"before": timestamp(before)})
     await pipeline.run()
-    return [_execution_key(row) for row in answer.rows]
+    return [_execution_key(row) for row in result.rows]
 
 
 async def lock_unchanged(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
     """Lock and return those of `keys` that are active and still have not changed since `before`."""
-    answer = pipeline.put(_LOCK_UNCHANGED, {"before": timestamp(before), **_columns(keys)})
+    result = pipeline.put(_LOCK_UNCHANGED, {"before": timestamp(before), **_columns(keys)})
     await pipeline.run()
-    return _states(answer)
+    return _states(result)
 
 
 async def lock_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> list[Child]:
     """Lock and return the executions that nodes of `keys` have launched and that have not ended."""
-    answer = pipeline.put(_LOCK_CHILDREN, _columns(keys))
+    result = pipeline.put(_LOCK_CHILDREN, _columns(keys))
     await pipeline.run()
     return [
         Child(
@@ -110,7 +110,7 @@ async def lock_children(pipeline: Pipeline, keys: Sequence[ExecutionKey]) -> lis
             ExecutionClosure.FromString(row[4] or b""),
             read_text(row[5]),
         )
-        for row in answer.rows
+        for row in result.rows
     ]
 
 
@@ -126,14 +126,14 @@ def _values(key: ExecutionKey) -> dict[str, bytes]:
     return {name: value.encode() for name, value in key._asdict().items()}
 
 
-def _states(answer: Answer) -> list[ExecutionState]:
+def _states(result: Result) -> list[ExecutionState]:
     return [
         ExecutionState(
             _execution_key(row),
             read_text(row[3]),
             ExecutionClosure.FromString(row[4] or b""),
         )
-        for row in answer.rows
+        for row in result.rows
     ]
 
 

@@ -31,7 +31,7 @@ from services.executions.store import event_statements as statements
 from services.executions.store.external_resources import query_chunks, write_chunks
 from services.executions.store.phase_counts import parse_counts, query_counts, write_counts
 from services.kit.db.binary_parameters import bigint, bools, read_bool, read_int, read_text, read_timestamp, timestamp
-from services.kit.db.pipeline import Answer, Pipeline
+from services.kit.db.pipeline import Pipeline, Result
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 
 Row = tuple[bytes | None, ...]
@@ -139,7 +139,7 @@ async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Row
         The rows that exist, with a reserved id for each that does not.
     """
     rows = Rows()
-    executions = referenced = nodes = tasks = Answer()
+    executions = referenced = nodes = tasks = Result()
     if needed.executions:
         parameters = columns.execution_keys(needed.executions) | {"specs": bools(needed.executions.values())}
         executions = pipeline.put(statements.EXECUTIONS_TO_CHANGE, parameters)
@@ -153,7 +153,7 @@ async def read_rows(pipeline: Pipeline, needed: RowsNeeded, cached: Rows) -> Row
         tasks = pipeline.put(
             statements.TASKS, columns.task_keys(needed.tasks) | {"states": bools(needed.tasks.values())}
         )
-    counts = query_counts(pipeline, needed.counted) if needed.counted else Answer()
+    counts = query_counts(pipeline, needed.counted) if needed.counted else Result()
     cached_chunks = query_chunks(pipeline, needed, cached)
     await pipeline.run()
     if cached_chunks:
@@ -205,8 +205,8 @@ def _task_key(row: Row) -> TaskKey:
     return TaskKey(_node_key(row), project, domain, name, version, read_int(row[8]))
 
 
-def _add_executions(answer: Answer, rows: Rows) -> None:
-    for row in answer.rows:
+def _add_executions(result: Result, rows: Rows) -> None:
+    for row in result.rows:
         key = _execution_key(row)
         cluster, closure, spec = row[3:]
         rows.executions[key] = ExecutionState(
@@ -214,8 +214,8 @@ def _add_executions(answer: Answer, rows: Rows) -> None:
         )
 
 
-def _add_nodes(answer: Answer, rows: Rows) -> None:
-    for row in answer.rows:
+def _add_nodes(result: Result, rows: Rows) -> None:
+    for row in result.rows:
         stored, free, closure, metadata, inputs, dynamic = row[4:]
         if free is not None:
             rows.free_node_ids.append(read_int(free))
@@ -233,8 +233,8 @@ def _add_nodes(answer: Answer, rows: Rows) -> None:
     rows.free_node_ids.sort()
 
 
-def _add_tasks(answer: Answer, rows: Rows) -> None:
-    for row in answer.rows:
+def _add_tasks(result: Result, rows: Rows) -> None:
+    for row in result.rows:
         stored, free, closure, version, inputs, chunked = row[9:]
         if free is not None:
             rows.free_task_ids.append(read_int(free))

@@ -31,11 +31,11 @@ from services.executions.store.executions import StoredExecution
 from services.executions.store.tables import EXECUTION_KEY, execution_tags, executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, ListQuery
-from services.kit.lists.statements import within
+from services.kit.lists.query import Column, Condition, Entity, Listing, ListQuery, ValueType
+from services.kit.lists.statements import scope_conditions
 
 _TAG_ENTITIES = frozenset({"execution_tag", "admin_tag"})
-_NEVER = Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP)  # nothing is ever deleted
+_NEVER = Column(cast(null(), DateTime(timezone=True)), ValueType.TIMESTAMP)  # nothing is ever deleted
 _STATES = dict(ExecutionState.items())
 _MODES = dict(ExecutionMetadata.ExecutionMode.items())
 
@@ -48,31 +48,31 @@ def _launched(code: str, prefix: str) -> Entity:
 EXECUTION = Entity(
     "e",
     {
-        "id": Column(executions.c.id, Kind.INTEGER),
-        "created_at": Column(executions.c.created_at, Kind.TIMESTAMP),
-        "updated_at": Column(executions.c.updated_at, Kind.TIMESTAMP),
+        "id": Column(executions.c.id, ValueType.INTEGER),
+        "created_at": Column(executions.c.created_at, ValueType.TIMESTAMP),
+        "updated_at": Column(executions.c.updated_at, ValueType.TIMESTAMP),
         "deleted_at": _NEVER,
         "execution_project": Column(executions.c.execution_project),
         "execution_domain": Column(executions.c.execution_domain),
         "execution_name": Column(executions.c.execution_name),
         "phase": Column(executions.c.phase),
-        "closure": Column(executions.c.closure, Kind.BYTES),
-        "spec": Column(executions.c.spec, Kind.BYTES),
-        "started_at": Column(executions.c.started_at, Kind.TIMESTAMP),
-        "execution_created_at": Column(executions.c.execution_created_at, Kind.TIMESTAMP),
-        "execution_updated_at": Column(executions.c.execution_updated_at, Kind.TIMESTAMP),
-        "duration": Column(executions.c.duration, Kind.DURATION),
+        "closure": Column(executions.c.closure, ValueType.BYTES),
+        "spec": Column(executions.c.spec, ValueType.BYTES),
+        "started_at": Column(executions.c.started_at, ValueType.TIMESTAMP),
+        "execution_created_at": Column(executions.c.execution_created_at, ValueType.TIMESTAMP),
+        "execution_updated_at": Column(executions.c.execution_updated_at, ValueType.TIMESTAMP),
+        "duration": Column(executions.c.duration, ValueType.DURATION),
         "abort_cause": Column(executions.c.abort_cause),
-        "mode": Column(executions.c.mode, Kind.INTEGER, _MODES),
-        "source_execution_id": Column(executions.c.source_execution_id, Kind.INTEGER),
-        "parent_node_execution_id": Column(executions.c.parent_node_execution_id, Kind.INTEGER),
+        "mode": Column(executions.c.mode, ValueType.INTEGER, _MODES),
+        "source_execution_id": Column(executions.c.source_execution_id, ValueType.INTEGER),
+        "parent_node_execution_id": Column(executions.c.parent_node_execution_id, ValueType.INTEGER),
         "cluster": Column(executions.c.cluster),
         "inputs_uri": Column(executions.c.inputs_uri),
         "user_inputs_uri": Column(executions.c.user_inputs_uri),
         "error_kind": Column(executions.c.error_kind),
         "error_code": Column(executions.c.error_code),
         "user": Column(executions.c.user),
-        "state": Column(executions.c.state, Kind.INTEGER, _STATES),
+        "state": Column(executions.c.state, ValueType.INTEGER, _STATES),
         "launch_entity": Column(executions.c.launch_entity),
     },
 )
@@ -88,9 +88,9 @@ LISTING = Listing(
         "admin_tag": Entity(
             "at",
             {
-                "id": Column(execution_tags.c.id, Kind.INTEGER),
-                "created_at": Column(execution_tags.c.created_at, Kind.TIMESTAMP),
-                "updated_at": Column(execution_tags.c.updated_at, Kind.TIMESTAMP),
+                "id": Column(execution_tags.c.id, ValueType.INTEGER),
+                "created_at": Column(execution_tags.c.created_at, ValueType.TIMESTAMP),
+                "updated_at": Column(execution_tags.c.updated_at, ValueType.TIMESTAMP),
                 "deleted_at": _NEVER,
                 "name": Column(execution_tags.c.key),
             },
@@ -98,9 +98,9 @@ LISTING = Listing(
         "execution_tag": Entity(
             "et",
             {
-                "id": Column(execution_tags.c.id, Kind.INTEGER),
-                "created_at": Column(execution_tags.c.created_at, Kind.TIMESTAMP),
-                "updated_at": Column(execution_tags.c.updated_at, Kind.TIMESTAMP),
+                "id": Column(execution_tags.c.id, ValueType.INTEGER),
+                "created_at": Column(execution_tags.c.created_at, ValueType.TIMESTAMP),
+                "updated_at": Column(execution_tags.c.updated_at, ValueType.TIMESTAMP),
                 "deleted_at": _NEVER,
                 "execution_project": Column(execution_tags.c.execution_project),
                 "execution_domain": Column(execution_tags.c.execution_domain),
@@ -137,20 +137,24 @@ async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdent
     key = {column: value for column, value in given if value}
     phases = _phases_filter(query)
 
-    def filtered(statement: Select[Any]) -> Select[Any]:
-        statement = statement.where(*within(executions, key))
+    def with_conditions(statement: Select[Any]) -> Select[Any]:
+        statement = statement.where(*scope_conditions(executions, key))
         if "state" not in query.filtered_fields:
             statement = statement.where(executions.c.state == literal_column(str(EXECUTION_ACTIVE)))
         tags = [condition for condition in query.conditions if condition.prefix in _TAG_ENTITIES]
         own = [item.clause for item in query.conditions if item.prefix not in _TAG_ENTITIES and item is not phases]
         return statement.where(*own, *_tagged(tags))
 
-    def chosen(statement: Select[Any]) -> Select[Any]:
-        return filtered(statement) if phases is None else statement.where(_first_of_each(phases, query, filtered))
+    def restrict(statement: Select[Any]) -> Select[Any]:
+        return (
+            with_conditions(statement)
+            if phases is None
+            else statement.where(_first_of_each(phases, query, with_conditions))
+        )
 
-    page = RowPage(executions, _LISTED, query, chosen, about=phases is None, values=key)
+    page = RowPage(executions, _LISTED, query, restrict, cache_key=phases is None, values=key)
     rows = await page.read(connection)
-    return Page(map(StoredExecution._make, rows), cut=rows.cut)
+    return Page(map(StoredExecution._make, rows), more=rows.more)
 
 
 def _phases_filter(query: ListQuery) -> Condition | None:
@@ -165,7 +169,7 @@ def _phases_filter(query: ListQuery) -> Condition | None:
 
 
 def _first_of_each(
-    phases: Condition, query: ListQuery, filtered: Callable[[Select[Any]], Select[Any]]
+    phases: Condition, query: ListQuery, with_conditions: Callable[[Select[Any]], Select[Any]]
 ) -> ColumnElement[bool]:
     """Return whether an execution is among the first ones of its phase, counted up to the end of the page.
 
@@ -174,7 +178,7 @@ def _first_of_each(
     array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
     requested = select(func.unnest(array).label("phase")).distinct().subquery("requested")
     end = bindparam("offset", type_=BigInteger) + bindparam("limit", type_=BigInteger)
-    first = filtered(select(executions.c.id)).where(executions.c.phase == requested.c.phase)
+    first = with_conditions(select(executions.c.id)).where(executions.c.phase == requested.c.phase)
     first_of_each = first.order_by(*query.order_by).limit(end).correlate(requested).lateral("first_of_each")
     return executions.c.id.in_(select(first_of_each.c.id).select_from(requested.join(first_of_each, true())))
 

@@ -11,7 +11,7 @@ from services.executions.rules.events.batch import Rows, RowsNeeded
 from services.executions.rules.events.external_resources import chunks_needed, with_chunks
 from services.executions.rules.events.state import TaskState
 from services.kit.db.binary_parameters import bigints, byteas, ints, read_int
-from services.kit.db.pipeline import Answer, Pipeline, Statement
+from services.kit.db.pipeline import Pipeline, Result, Statement
 
 # Beyond the last chunk of any task: indexes have 32 bits, and several of them share a chunk.
 _END = 2**31 - 1
@@ -35,16 +35,16 @@ class ChunkQuery:
 
     Attributes:
         requested: By row id of a task, its state and the numbers of its chunks, None for all.
-        answer: The rows, once the pipeline has run.
+        result: The rows, once the pipeline has run.
     """
 
     requested: Mapping[int, tuple[TaskState, set[int] | None]]
-    answer: Answer
+    result: Result
 
     def add_to(self, rows: Rows) -> None:
         """Add the chunks to the tasks of `rows`, once the pipeline has run."""
         chunks: dict[int, dict[int, bytes]] = {identifier: {} for identifier in self.requested}
-        for row in self.answer.rows:
+        for row in self.result.rows:
             chunks[read_int(row[0])][read_int(row[1])] = row[2] or b""
         for identifier, (state, numbers) in self.requested.items():
             rows.tasks[state.key] = with_chunks(state, numbers, chunks[identifier])

@@ -10,8 +10,8 @@ from services.executions.store.execution_lists import EXECUTION, same_execution
 from services.executions.store.tables import executions, node_executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
-from services.kit.lists.statements import within
+from services.kit.lists.query import Column, Entity, Listing, ListQuery, ValueType
+from services.kit.lists.statements import scope_conditions
 
 _KEY = (
     "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s "
@@ -38,31 +38,31 @@ SELECT input_uri, closure, dynamic_workflow_remote_closure_reference FROM node_e
 NODE_EXECUTION = Entity(
     "ne",
     {
-        "id": Column(node_executions.c.id, Kind.INTEGER),
-        "created_at": Column(node_executions.c.created_at, Kind.TIMESTAMP),
-        "updated_at": Column(node_executions.c.updated_at, Kind.TIMESTAMP),
-        "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+        "id": Column(node_executions.c.id, ValueType.INTEGER),
+        "created_at": Column(node_executions.c.created_at, ValueType.TIMESTAMP),
+        "updated_at": Column(node_executions.c.updated_at, ValueType.TIMESTAMP),
+        "deleted_at": Column(cast(null(), DateTime(timezone=True)), ValueType.TIMESTAMP),
         "execution_project": Column(node_executions.c.execution_project),
         "execution_domain": Column(node_executions.c.execution_domain),
         "execution_name": Column(node_executions.c.execution_name),
         "node_id": Column(node_executions.c.node_id),
         "phase": Column(node_executions.c.phase),
         "input_uri": Column(node_executions.c.input_uri),
-        "closure": Column(node_executions.c.closure, Kind.BYTES),
-        "started_at": Column(node_executions.c.started_at, Kind.TIMESTAMP),
-        "node_execution_created_at": Column(node_executions.c.node_execution_created_at, Kind.TIMESTAMP),
-        "node_execution_updated_at": Column(node_executions.c.node_execution_updated_at, Kind.TIMESTAMP),
-        "duration": Column(node_executions.c.duration, Kind.DURATION),
-        "node_execution_metadata": Column(node_executions.c.node_execution_metadata, Kind.BYTES),
-        "parent_id": Column(node_executions.c.parent_id, Kind.INTEGER),
-        "parent_task_execution_id": Column(node_executions.c.parent_task_execution_id, Kind.INTEGER),
+        "closure": Column(node_executions.c.closure, ValueType.BYTES),
+        "started_at": Column(node_executions.c.started_at, ValueType.TIMESTAMP),
+        "node_execution_created_at": Column(node_executions.c.node_execution_created_at, ValueType.TIMESTAMP),
+        "node_execution_updated_at": Column(node_executions.c.node_execution_updated_at, ValueType.TIMESTAMP),
+        "duration": Column(node_executions.c.duration, ValueType.DURATION),
+        "node_execution_metadata": Column(node_executions.c.node_execution_metadata, ValueType.BYTES),
+        "parent_id": Column(node_executions.c.parent_id, ValueType.INTEGER),
+        "parent_task_execution_id": Column(node_executions.c.parent_task_execution_id, ValueType.INTEGER),
         "error_kind": Column(node_executions.c.error_kind),
         "error_code": Column(node_executions.c.error_code),
         "cache_status": Column(node_executions.c.cache_status),
         "dynamic_workflow_remote_closure_reference": Column(
             node_executions.c.dynamic_workflow_remote_closure_reference
         ),
-        "internal_data": Column(node_executions.c.internal_data, Kind.BYTES),
+        "internal_data": Column(node_executions.c.internal_data, ValueType.BYTES),
     },
 )
 
@@ -84,7 +84,7 @@ LISTING = Listing(
     tie_break=node_executions.c.id,
     joined={"execution": EXECUTION},
     # In the order of insertion (lists.md#sort): the events of an execution are applied one after the other.
-    unsorted=(node_executions.c.created_at, node_executions.c.id),
+    default_order=(node_executions.c.created_at, node_executions.c.id),
 )
 
 
@@ -150,17 +150,17 @@ async def find(
     elif parent_id is not None:
         key["parent_id"] = parent_id
 
-    def chosen(statement: Select[Any]) -> Select[Any]:
-        statement = statement.where(*within(node_executions, key), *query.where)
+    def restrict(statement: Select[Any]) -> Select[Any]:
+        statement = statement.where(*scope_conditions(node_executions, key), *query.where)
         if parent_task_execution_id is None and parent_id is None:
             statement = statement.where(table.parent_id.is_(None), table.parent_task_execution_id.is_(None))
         if "execution" in query.entities:
             statement = statement.join(executions, same_execution(executions, node_executions))
         return statement
 
-    page = RowPage(node_executions, _LISTED, query, chosen, about=None, values=key)
+    page = RowPage(node_executions, _LISTED, query, restrict, cache_key=None, values=key)
     rows = await page.read(connection)
-    return Page(map(StoredNodeExecution._make, rows), cut=rows.cut)
+    return Page(map(StoredNodeExecution._make, rows), more=rows.more)
 
 
 def _key(node: NodeExecutionIdentifier) -> dict[str, str]:

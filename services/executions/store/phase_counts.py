@@ -10,7 +10,7 @@ from typing import NamedTuple
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import ExecutionKey
 from services.kit.db.binary_parameters import read_text, texts
-from services.kit.db.pipeline import Answer, Pipeline, Statement
+from services.kit.db.pipeline import Pipeline, Result, Statement
 
 _READ = Statement("""
 SELECT k.project, k.domain, k.name,
@@ -52,24 +52,24 @@ class Progress(NamedTuple):
 
 async def progress(pipeline: Pipeline, key: ExecutionKey) -> Progress | None:
     """Read the phase and the counts of an execution, one row each; return None when it does not exist."""
-    answer = pipeline.put(_PHASE, {name: value.encode() for name, value in key._asdict().items()})
+    result = pipeline.put(_PHASE, {name: value.encode() for name, value in key._asdict().items()})
     counts = query_counts(pipeline, [key])
     await pipeline.run()
-    return Progress(read_text(answer.rows[0][0]), parse_counts(counts)[key]) if answer.rows else None
+    return Progress(read_text(result.rows[0][0]), parse_counts(counts)[key]) if result.rows else None
 
 
-def query_counts(pipeline: Pipeline, keys: Iterable[ExecutionKey]) -> Answer:
+def query_counts(pipeline: Pipeline, keys: Iterable[ExecutionKey]) -> Result:
     """Request the counts of executions; `keys` must not be empty."""
     return pipeline.put(_READ, _columns(keys))
 
 
-def parse_counts(answer: Answer) -> dict[ExecutionKey, PhaseCounts]:
+def parse_counts(result: Result) -> dict[ExecutionKey, PhaseCounts]:
     """Return the requested counts, once the pipeline has run; they are empty for an execution that does not exist."""
     return {
         ExecutionKey(read_text(row[0]), read_text(row[1]), read_text(row[2])): PhaseCounts(
             json.loads(row[3] or b"{}"), json.loads(row[4] or b"{}")
         )
-        for row in answer.rows
+        for row in result.rows
     }
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import DateTime, Select, cast, null
 from services.executions.store.tables import EXECUTION_KEY, signals
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
-from services.kit.lists.statements import within
+from services.kit.lists.query import Column, Entity, Listing, ListQuery, ValueType
+from services.kit.lists.statements import scope_conditions
 
 _KEY = """
 execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s
@@ -30,16 +30,16 @@ LISTING = Listing(
     primary=Entity(
         "s",
         {
-            "id": Column(signals.c.id, Kind.INTEGER),
-            "created_at": Column(signals.c.created_at, Kind.TIMESTAMP),
-            "updated_at": Column(signals.c.updated_at, Kind.TIMESTAMP),
-            "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+            "id": Column(signals.c.id, ValueType.INTEGER),
+            "created_at": Column(signals.c.created_at, ValueType.TIMESTAMP),
+            "updated_at": Column(signals.c.updated_at, ValueType.TIMESTAMP),
+            "deleted_at": Column(cast(null(), DateTime(timezone=True)), ValueType.TIMESTAMP),
             "execution_project": Column(signals.c.execution_project),
             "execution_domain": Column(signals.c.execution_domain),
             "execution_name": Column(signals.c.execution_name),
             "signal_id": Column(signals.c.signal_id),
-            "type": Column(signals.c.type, Kind.BYTES),
-            "value": Column(signals.c.value, Kind.BYTES),
+            "type": Column(signals.c.type, ValueType.BYTES),
+            "value": Column(signals.c.value, ValueType.BYTES),
         },
     ),
     tie_break=signals.c.id,
@@ -79,12 +79,12 @@ async def find(connection: Connection, query: ListQuery, execution: WorkflowExec
     """Return a page of an execution's signals."""
     key = dict(zip(EXECUTION_KEY, (execution.project, execution.domain, execution.name), strict=True))
 
-    def chosen(statement: Select[Any]) -> Select[Any]:
-        return statement.where(*within(signals, key), *query.where)
+    def restrict(statement: Select[Any]) -> Select[Any]:
+        return statement.where(*scope_conditions(signals, key), *query.where)
 
     columns = (signals.c.signal_id, signals.c.type, signals.c.value)
-    rows = await RowPage(signals, columns, query, chosen, about=None, values=key).read(connection)
-    return Page((StoredSignal(*row) for row in rows), cut=rows.cut)
+    rows = await RowPage(signals, columns, query, restrict, cache_key=None, values=key).read(connection)
+    return Page((StoredSignal(*row) for row in rows), more=rows.more)
 
 
 async def _read(connection: Connection, statement: str, identifier: SignalIdentifier) -> StoredSignal | None:

@@ -13,8 +13,8 @@ from services.executions.store.node_executions import NODE_EXECUTION
 from services.executions.store.tables import executions, node_executions, task_executions
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
-from services.kit.lists.statements import within
+from services.kit.lists.query import Column, Entity, Listing, ListQuery, ValueType
+from services.kit.lists.statements import scope_conditions
 
 _KEY = """
 execution_project = %(execution_project)s AND execution_domain = %(execution_domain)s
@@ -61,10 +61,10 @@ LISTING = Listing(
     primary=Entity(
         "te",
         {
-            "id": Column(task_executions.c.id, Kind.INTEGER),
-            "created_at": Column(task_executions.c.created_at, Kind.TIMESTAMP),
-            "updated_at": Column(task_executions.c.updated_at, Kind.TIMESTAMP),
-            "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+            "id": Column(task_executions.c.id, ValueType.INTEGER),
+            "created_at": Column(task_executions.c.created_at, ValueType.TIMESTAMP),
+            "updated_at": Column(task_executions.c.updated_at, ValueType.TIMESTAMP),
+            "deleted_at": Column(cast(null(), DateTime(timezone=True)), ValueType.TIMESTAMP),
             # The short names mean the execution, not the task, as in flyteadmin (lists.md#columns).
             "project": Column(task_executions.c.execution_project),
             "domain": Column(task_executions.c.execution_domain),
@@ -74,15 +74,15 @@ LISTING = Listing(
             "execution_domain": Column(task_executions.c.execution_domain),
             "execution_name": Column(task_executions.c.execution_name),
             "node_id": Column(task_executions.c.node_id),
-            "retry_attempt": Column(task_executions.c.retry_attempt, Kind.INTEGER),
+            "retry_attempt": Column(task_executions.c.retry_attempt, ValueType.INTEGER),
             "phase": Column(task_executions.c.phase),
-            "phase_version": Column(task_executions.c.phase_version, Kind.INTEGER),
+            "phase_version": Column(task_executions.c.phase_version, ValueType.INTEGER),
             "input_uri": Column(task_executions.c.input_uri),
-            "closure": Column(task_executions.c.closure, Kind.BYTES),
-            "started_at": Column(task_executions.c.started_at, Kind.TIMESTAMP),
-            "task_execution_created_at": Column(task_executions.c.task_execution_created_at, Kind.TIMESTAMP),
-            "task_execution_updated_at": Column(task_executions.c.task_execution_updated_at, Kind.TIMESTAMP),
-            "duration": Column(task_executions.c.duration, Kind.DURATION),
+            "closure": Column(task_executions.c.closure, ValueType.BYTES),
+            "started_at": Column(task_executions.c.started_at, ValueType.TIMESTAMP),
+            "task_execution_created_at": Column(task_executions.c.task_execution_created_at, ValueType.TIMESTAMP),
+            "task_execution_updated_at": Column(task_executions.c.task_execution_updated_at, ValueType.TIMESTAMP),
+            "duration": Column(task_executions.c.duration, ValueType.DURATION),
         },
     ),
     tie_break=task_executions.c.id,
@@ -185,8 +185,8 @@ async def find(connection: Connection, query: ListQuery, node: NodeExecutionIden
         "node_id": node.node_id,
     }
 
-    def chosen(statement: Select[Any]) -> Select[Any]:
-        statement = statement.where(*within(task_executions, key), *query.where)
+    def restrict(statement: Select[Any]) -> Select[Any]:
+        statement = statement.where(*scope_conditions(task_executions, key), *query.where)
         if "execution" in query.entities:
             statement = statement.join(executions, same_execution(executions, task_executions))
         if "node_execution" in query.entities:
@@ -195,9 +195,9 @@ async def find(connection: Connection, query: ListQuery, node: NodeExecutionIden
             statement = statement.join(node_executions, of_node)
         return statement
 
-    page = RowPage(task_executions, _LISTED, query, chosen, about=None, values=key, extra_bytes=_RESOURCES_BYTES)
+    page = RowPage(task_executions, _LISTED, query, restrict, cache_key=None, values=key, extra_bytes=_RESOURCES_BYTES)
     rows = await page.read(connection)
-    return Page(await _with_resources(connection, rows), cut=rows.cut)
+    return Page(await _with_resources(connection, rows), more=rows.more)
 
 
 async def _with_resources(connection: Connection, rows: Iterable[TupleRow]) -> list[StoredTaskExecution]:

@@ -8,7 +8,7 @@ ones are written as text.
 
 import select
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -34,6 +34,9 @@ from services.kit.rpc.fairness import UNREAD_RESPONSES, FairSemaphore, current_c
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
+_AFTER_COMMIT: WeakKeyDictionary[Connection, list[Callable[[], None]]] = WeakKeyDictionary()
+"""What `after_commit` registered for the open transaction of a connection."""
+
 # The result of a longer statement is of no use: Go clients cancel a call after 15 s.
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
 # Locks are held for one short transaction each; a longer wait means that its holder hangs.
@@ -53,9 +56,9 @@ _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
-# Clients send some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte, the longest that
-# filters allow has 20.
-_MOST_TEXTS = 500
+# Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte, the
+# longest that filters allow has 20.
+_MOST_CACHED_TEXTS = 500
 
 _TOO_MANY = "too many calls are waiting for the database"
 
@@ -158,17 +161,23 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
-        """Yield a connection in autocommit mode, for reads and for statements that are a transaction of their own."""
+        """Yield a connection for reads; it is in autocommit mode, so each statement sees its own snapshot."""
         with self._translated():
             async with self._lease() as connection:
                 yield connection
+
+    def autocommit(self) -> AbstractAsyncContextManager[Connection]:
+        """Return a block whose statements, writes too, are each a transaction of their own."""
+        return self.read()  # the same block; the name shows that it writes
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Yield a connection in a transaction: committed at the end of the block, rolled back when the block raises."""
         with self._translated():
-            async with self._lease() as connection, connection.transaction():
-                yield connection
+            async with self._lease() as connection:
+                with _calling_after_commit(connection):
+                    async with connection.transaction():
+                        yield connection
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Pipeline]:
@@ -180,13 +189,14 @@ class Database:
             async with self._connection() as connection:  # for batches, which need no slot of a client connection
                 pipeline = Pipeline(connection, self._prepared.setdefault(connection, set()))
                 pipeline.put(BEGIN)
-                try:
-                    yield pipeline
-                    pipeline.put(COMMIT)
-                    await pipeline.run()
-                except BaseException:
-                    await pipeline.undo(ROLLBACK)
-                    raise
+                with _calling_after_commit(connection):
+                    try:
+                        yield pipeline
+                        pipeline.put(COMMIT)
+                        await pipeline.run()
+                    except BaseException:
+                        await pipeline.undo(ROLLBACK)
+                        raise
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[Connection]:
@@ -272,6 +282,24 @@ class Database:
             raise Internal("the database refused a statement") from error
 
 
+def after_commit(connection: Connection, callback: Callable[[], None]) -> None:
+    """Call `callback` once when the open transaction of `connection` is committed, and never if it is rolled back.
+
+    Only for the blocks of `Database.transaction` and `Database.pipeline`.
+    """
+    _AFTER_COMMIT.setdefault(connection, []).append(callback)
+
+
+@contextmanager
+def _calling_after_commit(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+        for callback in _AFTER_COMMIT.get(connection, ()):
+            callback()
+    finally:
+        _AFTER_COMMIT.pop(connection, None)
+
+
 def _is_closed_by_server(connection: Connection) -> bool:
     """Return whether an idle connection has something to read: PostgreSQL sends nothing to those but their end."""
     poll = select.poll()
@@ -320,9 +348,9 @@ class StatementCache:
     """A cache of the texts of composed statements; composing one costs as much as the rest of the call."""
 
     def __init__(self) -> None:
-        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_TEXTS)
+        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_CACHED_TEXTS)
 
-    def of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
+    def text_of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
         """Return the text of the statement that `compose` returns.
 
         Args:

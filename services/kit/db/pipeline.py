@@ -40,7 +40,7 @@ class Statement:
 
 
 @dataclass(slots=True)
-class Answer:
+class Result:
     """The rows of a statement, with values in binary format; set when the pipeline has run."""
 
     rows: Sequence[tuple[bytes | None, ...]] = ()
@@ -48,10 +48,10 @@ class Answer:
 
 @dataclass(slots=True)
 class _Request:
-    """A message sent to the server: a statement to execute, or to prepare when it has no `answer`."""
+    """A message sent to the server: a statement to execute, or to prepare when it has no `result`."""
 
     statement: Statement
-    answer: Answer | None = None
+    result: Result | None = None
 
 
 BEGIN = Statement("BEGIN")
@@ -68,19 +68,19 @@ class Pipeline:
 
     connection: psycopg.AsyncConnection[TupleRow]
     _prepared: set[bytes]  # names of the statements that the connection has prepared
-    _waiting: list[tuple[Statement, list[bytes | None], Answer]] = field(default_factory=list)
+    _waiting: list[tuple[Statement, list[bytes | None], Result]] = field(default_factory=list)
 
-    def put(self, statement: Statement, values: Mapping[str, bytes | None] | None = None) -> Answer:
-        """Queue `statement`; its rows are in the returned answer after `run`.
+    def put(self, statement: Statement, values: Mapping[str, bytes | None] | None = None) -> Result:
+        """Queue `statement`; its rows are in the returned result after `run`.
 
         Args:
             statement: the statement.
             values: its parameters by name, in binary format.
         """
-        answer = Answer()
+        result = Result()
         parameters = [values[name] for name in statement.parameters] if values else []
-        self._waiting.append((statement, parameters, answer))
-        return answer
+        self._waiting.append((statement, parameters, result))
+        return result
 
     async def run(self) -> None:
         """Run the queued statements. A cancellation closes the connection, and so does the loss of its statements.
@@ -114,13 +114,13 @@ class Pipeline:
     def _send(self, connection: pq.abc.PGconn) -> list[_Request]:
         requests = []
         preparing: set[bytes] = set()
-        for statement, parameters, answer in self._waiting:
+        for statement, parameters, result in self._waiting:
             if statement.name not in self._prepared and statement.name not in preparing:
                 connection.send_prepare(statement.name, statement.sql)
                 preparing.add(statement.name)
                 requests.append(_Request(statement))
             connection.send_query_prepared(statement.name, parameters, statement.formats, _BINARY)
-            requests.append(_Request(statement, answer))
+            requests.append(_Request(statement, result))
         self._waiting.clear()
         connection.pipeline_sync()
         return requests
@@ -139,13 +139,13 @@ class Pipeline:
             await socket.result()  # of the pipeline sync
         return failure
 
-    def _store_result(self, request: _Request, result: pq.abc.PGresult) -> None:
-        if request.answer is None:
+    def _store_result(self, request: _Request, received: pq.abc.PGresult) -> None:
+        if request.result is None:
             self._prepared.add(request.statement.name)
         else:
-            columns = range(result.nfields)
-            value = result.get_value
-            request.answer.rows = [tuple([value(row, column) for column in columns]) for row in range(result.ntuples)]
+            columns = range(received.nfields)
+            value = received.get_value
+            request.result.rows = [tuple([value(row, column) for column in columns]) for row in range(received.ntuples)]
 
 
 class _Socket:

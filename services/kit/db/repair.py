@@ -16,7 +16,14 @@ from psycopg import sql
 from services.kit.db.database import Connection, Database, at_terminal
 from services.kit.process.service import Command
 from services.kit.process.settings import ProcessSettings
-from services.kit.protobuf.readable import JSON_RULE, MOST_LEVELS, TOO_DEEP, Unreadable, depth_check, map_value
+from services.kit.protobuf.readable import (
+    JSON_REPLY_RULE,
+    MOST_LEVELS,
+    TOO_DEEP,
+    UnreadableValue,
+    depth_check,
+    map_value,
+)
 
 # Rows have some kilobytes, few of them megabytes.
 _ROWS_AT_ONCE = 200
@@ -32,7 +39,7 @@ class Column:
     """A column of serialized messages."""
 
     name: str
-    kind: type[Message]
+    message_type: type[Message]
     levels: int
     """How deep the message is nested in replies."""
 
@@ -160,21 +167,21 @@ def repaired(column: Column, payload: bytes) -> tuple[bytes, list[str]]:
 
     A message without bad fields is returned unchanged, with an empty list.
     """
-    check_depth = depth_check(column.kind, column.levels)
+    check_depth = depth_check(column.message_type, column.levels)
     try:
-        message = column.kind.FromString(payload)
+        message = column.message_type.FromString(payload)
     except DecodeError:
         return payload, [_BROKEN]
     try:
         check_depth(payload)
-        JSON_RULE.check(message)
-    except Unreadable:
+        JSON_REPLY_RULE.check(message)
+    except UnreadableValue:
         dropped = list(_drop(message, MOST_LEVELS - column.levels))
     else:
         return payload, []
     try:
         check_depth(message.SerializeToString())
-    except Unreadable:
+    except UnreadableValue:
         message.DiscardUnknownFields()
         dropped.append(f"fields of later releases: {TOO_DEEP}")
     return message.SerializeToString(), dropped
@@ -206,7 +213,7 @@ def _fault(value: Message) -> str:
     if value.ListFields() and any(field.message_type is not None for field, _ in value.ListFields()):
         return ""
     try:
-        JSON_RULE.check(value)
-    except Unreadable as unreadable:
+        JSON_REPLY_RULE.check(value)
+    except UnreadableValue as unreadable:
         return unreadable.fault
     return ""

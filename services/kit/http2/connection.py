@@ -20,17 +20,17 @@ from services.kit.http2.headers import (
     HeaderFieldCache,
     Headers,
 )
-from services.kit.http2.responses import MOST_UNREAD_LONG_BYTES, Response, ResponseWriter, Stream
+from services.kit.http2.responses import WRITE_HIGH_WATER_BYTES, Response, ResponseWriter, Stream
 from services.kit.rpc.fairness import TOTAL_TIME_FACTOR, FairBudget
 
 # The gateway opens another connection when it has more concurrent calls (CONCURRENT_STREAMS in gateway/clusters.py).
 MOST_STREAMS = 1000
-# The window of the connection is no limit: it is widened again before half of it is used.
+# The window of the connection is no limit: it is enlarged again when half of it is used.
 _WINDOW_UPDATE_BYTES = 1 << 30
 
-# Headers above this size count as bytes of an incomplete request; calls of Flyte's clients have less.
+# A larger header block counts as bytes of an incomplete request; those of Flyte's clients are smaller.
 _COUNTED_HEADER_BYTES = 4096
-# How often an incomplete request or frame is checked within the time that it may rest.
+# How often an incomplete request or frame is checked within `IncompleteRequests.seconds`.
 _CHECKS = 2
 
 Serve = Callable[[Headers, bytes | bytearray], Awaitable[Response]]
@@ -38,13 +38,13 @@ Serve = Callable[[Headers, bytes | bytearray], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class IncompleteRequests:
-    """Limits of requests that have not arrived as a whole, and the responses to those that exceed them.
+    """Limits of incomplete requests, and the responses to those that exceed them.
 
     Attributes:
         budget: bytes that they may hold.
-        seconds: how long one may rest.
+        seconds: how long one may wait for its next bytes.
         too_much: the response to a request outside of the budget.
-        too_slow: the response to a request that rested, or took too long as a whole.
+        too_slow: the response to a request that received nothing for so long, or took too long in total.
     """
 
     budget: FairBudget
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         max_body_bytes: size of the largest body.
         header_fields: the server's cache.
         connections: the server's open connections; this one is in it while it is open.
-        incomplete: limits of requests that have not arrived.
+        incomplete: limits of incomplete requests.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class Connection(asyncio.Protocol):
         self._unparsed = b""  # the received part of a frame, or of the preface
         self._open_block: tuple[int, int, bytes] | None = None  # stream, flags and block so far
         self._streams: dict[int, Stream] = {}
-        self._last_stream = 0
+        self._last_stream_id = 0
         self._received_bytes = 0
-        self._drained: asyncio.Future[None] | None = None  # set by `end`
+        self._drained: asyncio.Future[None] | None = None  # set by `drain`
         self._check_timer: asyncio.TimerHandle | None = None
         self._unparsed_at_check: tuple[int, int] | None = None  # bytes of the incomplete frame and block
 
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         """Send the server's settings."""
         self._connections.add(self)
         self._transport = cast("asyncio.Transport", transport)  # uvloop's class has the same methods
-        self._transport.set_write_buffer_limits(MOST_UNREAD_LONG_BYTES)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES)
         self._writer = ResponseWriter(self._transport, self._on_response_sent)
         settings = (
             (frames.HEADER_TABLE_SIZE, NO_TABLE),
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
             (frames.MAX_HEADER_LIST_SIZE, MOST_HEADER_BYTES),
         )
         self._writer.send(frames.SETTINGS, 0, 0, b"".join(frames.SETTING.pack(*setting) for setting in settings))
-        self._open_window(0, frames.LARGEST_WINDOW - frames.INITIAL_WINDOW)
+        self._send_window_update(0, frames.LARGEST_WINDOW - frames.INITIAL_WINDOW)
         self._schedule_check()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
@@ -113,15 +113,15 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         if self._check_timer is not None:
             self._check_timer.cancel()
-        for number in list(self._streams):
-            self._abandon(number)
+        for stream_id in list(self._streams):
+            self._drop_stream(stream_id)
 
     def data_received(self, data: bytes) -> None:
         """Process the complete frames received so far."""
         try:
             self._unparsed = self._parse(self._unparsed + data if self._unparsed else data)
         except ProtocolError as error:
-            self._writer.go_away(self._last_stream, error.code)
+            self._writer.go_away(self._last_stream_id, error.code)
             self._close_transport()
         if self._check_timer is None and (self._streams or self._unparsed):
             self._schedule_check()
@@ -137,24 +137,24 @@ class Connection(asyncio.Protocol):
 
     # Called by the server.
 
-    def end(self) -> "asyncio.Future[None]":
+    def drain(self) -> "asyncio.Future[None]":
         """Refuse further requests, by GOAWAY; the client sends them to another server.
 
         Returns:
             A future that is done when all earlier requests have their response.
         """
         self._drained = self._loop.create_future()
-        self._writer.go_away(self._last_stream, frames.NO_ERROR)
+        self._writer.go_away(self._last_stream_id, frames.NO_ERROR)
         self._check_drained()
         return self._drained
 
     async def close(self) -> None:
         """Cancel the calls under way, and close the transport when their responses are written."""
         cancelled = []
-        for number, stream in list(self._streams.items()):
+        for stream_id, stream in list(self._streams.items()):
             if stream.task is None:
-                self._writer.reset(number, frames.REFUSED_STREAM)
-                self._abandon(number)
+                self._writer.reset(stream_id, frames.REFUSED_STREAM)
+                self._drop_stream(stream_id)
             else:
                 stream.task.cancel()
                 cancelled.append(stream.task)
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
             at = len(frames.PREFACE)
         end = len(data)
         while end - at >= frames.FRAME.size:
-            high, low, kind, flags, number = frames.FRAME.unpack_from(data, at)
+            high, low, frame_type, flags, stream_id = frames.FRAME.unpack_from(data, at)
             size = high << 8 | low
             if size > frames.FRAME_SIZE:
                 raise ProtocolError(frames.FRAME_SIZE_ERROR)
@@ -191,74 +191,74 @@ class Connection(asyncio.Protocol):
             if end - start < size:
                 break
             at = start + size
-            self._on_frame(kind, flags, number & frames.STREAM_BITS, data[start:at])
+            self._on_frame(frame_type, flags, stream_id & frames.STREAM_BITS, data[start:at])
         return data[at:]
 
-    def _on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if self._open_block is not None and kind != frames.CONTINUATION:
+    def _on_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._open_block is not None and frame_type != frames.CONTINUATION:
             raise ProtocolError(frames.PROTOCOL_ERROR)
-        if kind == frames.DATA:
-            self._on_data(flags, number, payload)
-        elif kind == frames.HEADERS:
-            self._on_header_block(flags, number, frames.header_block(flags, payload))
-        elif kind == frames.CONTINUATION:
-            if self._open_block is None or self._open_block[0] != number:
+        if frame_type == frames.DATA:
+            self._on_data(flags, stream_id, payload)
+        elif frame_type == frames.HEADERS:
+            self._on_header_block(flags, stream_id, frames.header_block(flags, payload))
+        elif frame_type == frames.CONTINUATION:
+            if self._open_block is None or self._open_block[0] != stream_id:
                 raise ProtocolError(frames.PROTOCOL_ERROR)
             _, first_flags, block = self._open_block
             self._open_block = None
-            self._on_header_block(first_flags | flags & frames.END_HEADERS, number, block + payload)
+            self._on_header_block(first_flags | flags & frames.END_HEADERS, stream_id, block + payload)
         else:
-            self._on_other_frame(kind, flags, number, payload)
+            self._on_other_frame(frame_type, flags, stream_id, payload)
 
-    def _on_header_block(self, flags: int, number: int, block: bytes) -> None:
+    def _on_header_block(self, flags: int, stream_id: int, block: bytes) -> None:
         if len(block) > MOST_HEADER_BYTES:
             raise ProtocolError(frames.ENHANCE_YOUR_CALM)
         if not flags & frames.END_HEADERS:
-            self._open_block = (number, flags, block)
+            self._open_block = (stream_id, flags, block)
             return
         try:
             headers = self._header_decoder.headers_of(block)
         except HeaderError as error:
             raise ProtocolError(frames.COMPRESSION_ERROR) from error
-        if number % 2 == 0:
+        if stream_id % 2 == 0:
             raise ProtocolError(frames.PROTOCOL_ERROR)
-        if number > self._last_stream:
+        if stream_id > self._last_stream_id:
             if self._drained is None:
-                self._open(flags, number, headers)
-                if len(block) > _COUNTED_HEADER_BYTES and not flags & frames.END_STREAM and number in self._streams:
-                    self._reserve(self._streams[number], len(block))
+                self._open_stream(flags, stream_id, headers)
+                if len(block) > _COUNTED_HEADER_BYTES and not flags & frames.END_STREAM and stream_id in self._streams:
+                    self._reserve(self._streams[stream_id], len(block))
         elif not flags & frames.END_STREAM:
             raise ProtocolError(frames.PROTOCOL_ERROR)
-        elif (stream := self._streams.get(number)) is not None:
+        elif (stream := self._streams.get(stream_id)) is not None:
             # Trailers; only the end of the request matters.
             self._on_request_complete(stream)
 
-    def _open(self, flags: int, number: int, headers: Headers) -> None:
-        self._last_stream = number
+    def _open_stream(self, flags: int, stream_id: int, headers: Headers) -> None:
+        self._last_stream_id = stream_id
         if len(self._streams) >= MOST_STREAMS:
-            self._writer.reset(number, frames.REFUSED_STREAM)
+            self._writer.reset(stream_id, frames.REFUSED_STREAM)
             return
-        stream = self._streams[number] = Stream(number, headers)
+        stream = self._streams[stream_id] = Stream(stream_id, headers)
         if flags & frames.END_STREAM:
             self._on_request_complete(stream)
 
-    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._received_bytes += len(payload)
         if self._received_bytes > _WINDOW_UPDATE_BYTES:
-            self._open_window(0, self._received_bytes)
+            self._send_window_update(0, self._received_bytes)
             self._received_bytes = 0
-        stream = self._streams.get(number)
+        stream = self._streams.get(stream_id)
         if stream is None:  # it has its response, or was reset
-            self._check_stream_known(number)
+            self._check_stream_known(stream_id)
             return
-        if stream.arrived:
+        if stream.complete:
             raise ProtocolError(frames.STREAM_CLOSED)
         if stream.task is None:
             if flags & frames.PADDED:
                 size = len(payload)
                 payload = frames.strip_padding(payload)
                 # The window has the size of the largest body; padding must not use it up.
-                self._open_window(number, size - len(payload))
+                self._send_window_update(stream_id, size - len(payload))
             _append(stream, payload)
         if flags & frames.END_STREAM:
             self._on_request_complete(stream)
@@ -269,36 +269,36 @@ class Connection(asyncio.Protocol):
                 self._reserve(stream, len(payload))
 
     def _on_request_complete(self, stream: Stream) -> None:
-        if stream.arrived:
+        if stream.complete:
             raise ProtocolError(frames.STREAM_CLOSED)
-        stream.arrived = True
+        stream.complete = True
         if stream.task is None:
             self._start(stream)
 
-    def _on_other_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if len(payload) != frames.FIXED_SIZES.get(kind, len(payload)):
+    def _on_other_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.FIXED_SIZES.get(frame_type, len(payload)):
             raise ProtocolError(frames.FRAME_SIZE_ERROR)
-        if kind == frames.PUSH_PROMISE or (number and kind in frames.OF_THE_CONNECTION):
+        if frame_type == frames.PUSH_PROMISE or (stream_id and frame_type in frames.OF_THE_CONNECTION):
             raise ProtocolError(frames.PROTOCOL_ERROR)
-        if kind == frames.WINDOW_UPDATE:
-            self._on_window_update(number, frames.NUMBER.unpack(payload)[0] & frames.STREAM_BITS)
-        elif kind == frames.RST_STREAM:
-            self._check_stream_known(number)
-            self._abandon(number)
-        elif kind == frames.SETTINGS:
+        if frame_type == frames.WINDOW_UPDATE:
+            self._on_window_update(stream_id, frames.UINT32.unpack(payload)[0] & frames.STREAM_BITS)
+        elif frame_type == frames.RST_STREAM:
+            self._check_stream_known(stream_id)
+            self._drop_stream(stream_id)
+        elif frame_type == frames.SETTINGS:
             self._on_settings(flags, payload)
-        elif kind == frames.PING and not flags & frames.ACK:
+        elif frame_type == frames.PING and not flags & frames.ACK:
             self._writer.send(frames.PING, frames.ACK, 0, payload)
 
-    def _on_window_update(self, number: int, step: int) -> None:
-        if not step:
+    def _on_window_update(self, stream_id: int, increment: int) -> None:
+        if not increment:
             raise ProtocolError(frames.PROTOCOL_ERROR)
-        if not number:
-            self._writer.widen(step)
-        elif (stream := self._streams.get(number)) is not None:
-            self._writer.widen_stream(stream, step)
+        if not stream_id:
+            self._writer.increment_window(increment)
+        elif (stream := self._streams.get(stream_id)) is not None:
+            self._writer.increment_stream_window(stream, increment)
         else:
-            self._check_stream_known(number)
+            self._check_stream_known(stream_id)
 
     def _on_settings(self, flags: int, payload: bytes) -> None:
         if len(payload) % frames.SETTING.size or (flags & frames.ACK and payload):
@@ -311,8 +311,8 @@ class Connection(asyncio.Protocol):
         self._writer.send(frames.SETTINGS, frames.ACK, 0)
         self._writer.send_blocked()
 
-    def _check_stream_known(self, number: int) -> None:
-        if not number or (number > self._last_stream and self._drained is None):
+    def _check_stream_known(self, stream_id: int) -> None:
+        if not stream_id or (stream_id > self._last_stream_id and self._drained is None):
             raise ProtocolError(frames.PROTOCOL_ERROR)
 
     # Incomplete requests.
@@ -327,10 +327,10 @@ class Connection(asyncio.Protocol):
         self._check_timer = self._loop.call_later(self._incomplete.seconds / _CHECKS, self._refuse_stalled)
 
     def _refuse_stalled(self) -> None:
-        """Refuse requests that have not moved since the last check, and those that take too long as a whole."""
+        """Refuse requests that received nothing since the last check, and those that take too long in total."""
         self._check_timer = None
         for stream in list(self._streams.values()):
-            if stream.arrived or stream.task is not None:
+            if stream.complete or stream.task is not None:
                 continue
             size = len(stream.body)
             stream.checks += 1
@@ -340,7 +340,7 @@ class Connection(asyncio.Protocol):
         incomplete = bool(self._unparsed or self._open_block or not self._preface_received)
         unparsed = len(self._unparsed), len(self._open_block[2]) if self._open_block else 0
         if incomplete and unparsed == self._unparsed_at_check:
-            self._writer.go_away(self._last_stream, frames.ENHANCE_YOUR_CALM)
+            self._writer.go_away(self._last_stream_id, frames.ENHANCE_YOUR_CALM)
             self._close_transport()
             return
         self._unparsed_at_check = unparsed if incomplete else None
@@ -354,23 +354,23 @@ class Connection(asyncio.Protocol):
 
     async def _respond(self, stream: Stream) -> None:
         response = await self._serve(stream.headers, stream.body)
-        if self._streams.get(stream.number) is stream:
+        if self._streams.get(stream.id) is stream:
             self._writer.respond(stream, response)
 
     def _on_response_sent(self, stream: Stream) -> None:
-        del self._streams[stream.number]
+        del self._streams[stream.id]
         if stream.reserved_bytes:
             self._release(stream)
-        if not stream.arrived:
+        if not stream.complete:
             # The rest of the request is not needed (RFC 9113, 8.1).
-            self._writer.reset(stream.number, frames.NO_ERROR)
+            self._writer.reset(stream.id, frames.NO_ERROR)
         if self._drained is not None:
             self._check_drained()
 
-    def _abandon(self, number: int) -> None:
-        stream = self._streams.pop(number, None)
+    def _drop_stream(self, stream_id: int) -> None:
+        stream = self._streams.pop(stream_id, None)
         if stream is not None:
-            self._writer.drop(number)
+            self._writer.drop(stream_id)
             if stream.reserved_bytes:
                 self._release(stream)
             if stream.task is not None:
@@ -381,8 +381,8 @@ class Connection(asyncio.Protocol):
         self._incomplete.budget.release((self, stream.client_connection), stream.reserved_bytes)
         stream.reserved_bytes = 0
 
-    def _open_window(self, number: int, step: int) -> None:
-        self._writer.send(frames.WINDOW_UPDATE, 0, number, frames.NUMBER.pack(step))
+    def _send_window_update(self, stream_id: int, increment: int) -> None:
+        self._writer.send(frames.WINDOW_UPDATE, 0, stream_id, frames.UINT32.pack(increment))
 
 
 def _append(stream: Stream, payload: bytes) -> None:

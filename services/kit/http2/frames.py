@@ -6,9 +6,11 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """The first bytes that a client sends."""
 
 FRAME = struct.Struct(">HBBBI")
-"""The header of a frame: length of the payload (16 and 8 bits), type, flags, stream."""
+"""The header of a frame: length of the payload (the upper 16 and the lower 8 bits), type, flags, stream identifier."""
 SETTING = struct.Struct(">HI")
-NUMBER = struct.Struct(">I")
+"""A setting: identifier, value."""
+UINT32 = struct.Struct(">I")
+"""An error code, a stream identifier or a window size increment."""
 
 # Types of frames.
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -34,7 +36,7 @@ FRAME_SIZE = 16_384
 LARGEST_FRAME_SIZE = (1 << 24) - 1
 LARGEST_WINDOW = (1 << 31) - 1
 STREAM_BITS = (1 << 31) - 1
-"""The bits of a stream's number or a window's increment; the highest bit is reserved."""
+"""The bits of a stream identifier or a window size increment; the highest bit is reserved."""
 
 
 class ProtocolError(Exception):
@@ -45,10 +47,10 @@ class ProtocolError(Exception):
         self.code = code
 
 
-def frame(kind: int, flags: int = 0, number: int = 0, payload: bytes = b"") -> bytes:
-    """Return an encoded frame; `number` is its stream, 0 for the connection."""
+def frame(frame_type: int, flags: int = 0, stream_id: int = 0, payload: bytes = b"") -> bytes:
+    """Return an encoded frame; `stream_id` is 0 for a frame of the connection."""
     size = len(payload)
-    return FRAME.pack(size >> 8, size & 0xFF, kind, flags, number) + payload
+    return FRAME.pack(size >> 8, size & 0xFF, frame_type, flags, stream_id) + payload
 
 
 def strip_padding(payload: bytes) -> bytes:

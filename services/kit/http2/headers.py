@@ -35,7 +35,7 @@ _DEADLINE_NAME = b"\x00\x89\x9a\xca\xc8\xb2\x4d\x49\x4f\x6a\x7f"
 # Bytes of a number: seven bits each, the lowest first, and one bit that is set when more follow.
 _CONTINUES, _LOW_BITS = 0x80, 0x7F
 # Five bytes are enough for any possible length.
-_MOST_NUMBER_BITS = 28
+_MOST_SHIFT = 28
 
 
 class HeaderError(Exception):
@@ -239,6 +239,6 @@ def _after_string(block: bytes, at: int) -> int:
             if not byte & _CONTINUES:
                 break
             shift += 7
-            if shift > _MOST_NUMBER_BITS:
+            if shift > _MOST_SHIFT:
                 raise HeaderError
     return at + length

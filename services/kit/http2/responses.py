@@ -13,10 +13,10 @@ from services.kit.http2.frames import ProtocolError
 from services.kit.http2.headers import FIRST_TABLE, TABLE_EMPTIED, Headers
 from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES
 
-# With this much unwritten only short responses are sent; long ones wait here, where others overtake them.
-MOST_UNREAD_LONG_BYTES = 1 << 20
+# asyncio's high-water mark: above it long responses wait here, and short ones are still sent.
+WRITE_HIGH_WATER_BYTES = 1 << 20
 # With this much unwritten nothing more is read from the client until it has read.
-_MOST_UNREAD_BYTES = 2 * MOST_UNREAD_LONG_BYTES
+_MOST_UNWRITTEN_BYTES = 2 * WRITE_HIGH_WATER_BYTES
 # Bytes of long responses per turn of the event loop.
 _TURN_BYTES = 1 << 20
 # Bytes of one response that are sent before a piece of another client's.
@@ -33,14 +33,14 @@ class Response(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """A request without a complete response."""
+    """A request whose response is not completely sent."""
 
-    number: int
+    id: int
     headers: Headers
     body: bytes | bytearray = b""
-    arrived: bool = False  # as a whole
+    complete: bool = False  # the client has sent the whole request
     reserved_bytes: int = 0  # in the budget of incomplete requests
-    checks: int = 0  # for progress, until it has arrived
+    checks: int = 0  # for progress, until the request is complete
     bytes_at_check: int = -1  # of the body, at the last check
     task: "asyncio.Task[None] | None" = None
     window_credit: int = 0  # its window minus the initial size of all streams' windows
@@ -85,51 +85,51 @@ class ResponseWriter:
             # The change must be signalled although the server's blocks never use the table (RFC 7541, 4.2).
             self._table_size_update = TABLE_EMPTIED
 
-    def widen(self, step: int) -> None:
-        """Widen the window of the connection; raise ProtocolError above the limit."""
-        self._window += step
+    def increment_window(self, increment: int) -> None:
+        """Enlarge the window of the connection; raise ProtocolError above the limit."""
+        self._window += increment
         if self._window > frames.LARGEST_WINDOW:
             raise ProtocolError(frames.FLOW_CONTROL_ERROR)
         self.send_blocked()
 
-    def widen_stream(self, stream: Stream, step: int) -> None:
-        """Widen the window of one stream; raise ProtocolError above the limit."""
-        stream.window_credit += step
+    def increment_stream_window(self, stream: Stream, increment: int) -> None:
+        """Enlarge the window of one stream; raise ProtocolError above the limit."""
+        stream.window_credit += increment
         if self._stream_window + stream.window_credit > frames.LARGEST_WINDOW:
             raise ProtocolError(frames.FLOW_CONTROL_ERROR)
-        if stream.number in self._blocked:
+        if stream.id in self._blocked:
             self._send_some(stream)
 
     # Responses.
 
     def respond(self, stream: Stream, response: Response) -> None:
-        """Send a response, or as much of it as fits into the windows; the rest follows when they are widened."""
-        number = stream.number
+        """Send a response, or as much of it as fits into the windows; the rest follows when they are larger."""
+        stream_id = stream.id
         if not response.body:
-            self._send_block(number, response.head, frames.END_STREAM)
+            self._send_block(stream_id, response.head, frames.END_STREAM)
             self._done(stream)
             return
         size = len(response.body)
-        self._send_block(number, response.head, 0)
+        self._send_block(stream_id, response.head, 0)
         if size <= self._frame_size and size <= self._window and size <= self._stream_window + stream.window_credit:
             self._window -= size
-            self.send(frames.DATA, 0, number, response.body)
-            self._send_block(number, response.trailers, frames.END_STREAM)
+            self.send(frames.DATA, 0, stream_id, response.body)
+            self._send_block(stream_id, response.trailers, frames.END_STREAM)
             self._done(stream)
         else:
             stream.unsent, stream.trailers = memoryview(response.body), response.trailers
-            self._blocked[number] = stream
+            self._blocked[stream_id] = stream
             UNREAD_RESPONSES.add(stream.client_connection, size)
             self._send_some(stream)
 
-    def drop(self, number: int) -> None:
+    def drop(self, stream_id: int) -> None:
         """Drop the rest of a response: the client has reset the stream."""
-        stream = self._blocked.pop(number, None)
+        stream = self._blocked.pop(stream_id, None)
         if stream is not None:
             UNREAD_RESPONSES.add(stream.client_connection, -len(stream.unsent))
 
     def pause(self) -> None:
-        """Send only short responses until `resume`: much is unread."""
+        """Send only short responses until `resume`: much is unwritten, as the client does not read."""
         self._paused = True
 
     def resume(self) -> None:
@@ -161,35 +161,35 @@ class ResponseWriter:
         stream.window_credit -= size
         self._turn_bytes_left -= size
         for at in range(0, size, self._frame_size):
-            self.send(frames.DATA, 0, stream.number, bytes(sent[at : at + self._frame_size]))
+            self.send(frames.DATA, 0, stream.id, bytes(sent[at : at + self._frame_size]))
         if not stream.unsent:
-            del self._blocked[stream.number]
-            self._send_block(stream.number, stream.trailers, frames.END_STREAM)
+            del self._blocked[stream.id]
+            self._send_block(stream.id, stream.trailers, frames.END_STREAM)
             self._done(stream)
         UNREAD_RESPONSES.add(stream.client_connection, -size)
         return True
 
     # Frames.
 
-    def reset(self, number: int, code: int) -> None:
+    def reset(self, stream_id: int, code: int) -> None:
         """End a stream with an error code."""
-        self.send(frames.RST_STREAM, 0, number, frames.NUMBER.pack(code))
+        self.send(frames.RST_STREAM, 0, stream_id, frames.UINT32.pack(code))
 
-    def go_away(self, last: int, code: int) -> None:
-        """Send GOAWAY: the client must send no further requests here; those after stream `last` are not served."""
-        self.send(frames.GOAWAY, 0, 0, frames.NUMBER.pack(last) + frames.NUMBER.pack(code))
+    def go_away(self, last_stream_id: int, code: int) -> None:
+        """Send GOAWAY: the client must send no further requests here; those after that stream are not served."""
+        self.send(frames.GOAWAY, 0, 0, frames.UINT32.pack(last_stream_id) + frames.UINT32.pack(code))
 
-    def send(self, kind: int, flags: int, number: int, payload: bytes = b"") -> None:
+    def send(self, frame_type: int, flags: int, stream_id: int, payload: bytes = b"") -> None:
         """Queue one frame; it is written at the end of the event loop's turn."""
         if not self._frames:
             self._loop.call_soon(self.flush)
-        self._frames.append(frames.frame(kind, flags, number, payload))
+        self._frames.append(frames.frame(frame_type, flags, stream_id, payload))
 
     def flush(self) -> None:
         """Write the queued frames."""
         if self._frames and not self._transport.is_closing():
             self._transport.write(b"".join(self._frames))
-            if self._paused and self._transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
+            if self._paused and self._transport.get_write_buffer_size() > _MOST_UNWRITTEN_BYTES:
                 self._transport.pause_reading()
         self._frames.clear()
         if self._turn_bytes_left < _TURN_BYTES:
@@ -197,11 +197,11 @@ class ResponseWriter:
             if self._blocked and not self._paused:
                 self._loop.call_soon(self.send_blocked)
 
-    def _send_block(self, number: int, block: bytes, flags: int) -> None:
+    def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
         if self._table_size_update:
             block, self._table_size_update = self._table_size_update + block, b""
         first, rest = block[: self._frame_size], block[self._frame_size :]
-        self.send(frames.HEADERS, flags if rest else flags | frames.END_HEADERS, number, first)
+        self.send(frames.HEADERS, flags if rest else flags | frames.END_HEADERS, stream_id, first)
         while rest:
             first, rest = rest[: self._frame_size], rest[self._frame_size :]
-            self.send(frames.CONTINUATION, 0 if rest else frames.END_HEADERS, number, first)
+            self.send(frames.CONTINUATION, 0 if rest else frames.END_HEADERS, stream_id, first)

@@ -1,6 +1,6 @@
 """The functions of filters as SQL clauses (lists.md#filter-functions); values are always parameters."""
 
-import operator as operators
+import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,12 +54,12 @@ PATTERNS = frozenset({"contains", "not_like"})
 OPERATORS: Mapping[str, Operator] = {
     "contains": _pattern("%{}%", matches=True),
     "not_like": _pattern("{}", matches=False),
-    "gt": _compare(operators.gt),
-    "gte": _compare(operators.ge),
-    "lt": _compare(operators.lt),
-    "lte": _compare(operators.le),
-    "eq": _compare(operators.eq),
-    "ne": _compare(operators.ne),
+    "gt": _compare(op.gt),
+    "gte": _compare(op.ge),
+    "lt": _compare(op.lt),
+    "lte": _compare(op.le),
+    "eq": _compare(op.eq),
+    "ne": _compare(op.ne),
     "value_in": _any,
     "value_not_in": _none,
 }

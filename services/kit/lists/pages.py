@@ -26,11 +26,11 @@ from sqlalchemy import (
 
 from services.kit.db.database import Connection, fetch_text
 from services.kit.lists.query import ListQuery
-from services.kit.lists.statements import TEXTS, paged
+from services.kit.lists.statements import STATEMENT_CACHE, paged
 
 # Limit of a page's bytes beyond the usual size of each row. By default gRPC clients receive 4 MiB; the rest is for the
 # usual sizes of the hundred rows that a page has by default.
-MOST_BYTES = 3 * 1024 * 1024
+MOST_PAGE_BYTES = 3 * 1024 * 1024
 # A row up to this size never ends a page: the console requests ten thousand nodes at once and reads no second page.
 USUAL_BYTES = 8 * 1024
 # A row's bytes without its strings and messages: field headers, numbers, identifiers.
@@ -40,43 +40,45 @@ Item = TypeVar("Item")
 
 
 class Page(list[Item], Generic[Item]):
-    """The rows of a page in order. `cut`: the list continues although the page has fewer rows than the limit."""
+    """The rows of a page in order. `more`: the page ended early for its size, and the list has more rows."""
 
-    def __init__(self, rows: Iterable[Item] = (), *, cut: bool = False) -> None:
+    def __init__(self, rows: Iterable[Item] = (), *, more: bool = False) -> None:
         super().__init__(rows)
-        self.cut = cut
+        self.more = more
 
 
 @dataclass(frozen=True)
 class RowPage:
-    """A page of a list: `columns` of the rows of `table` that `chosen` selects, in the order of `plan`."""
+    """A page of a list: `columns` of the rows of `table` that `restrict` leaves, in the order of `query`."""
 
     table: Table
     columns: Sequence[ColumnElement[Any]]
-    plan: ListQuery
-    chosen: Callable[[Select[Any]], Select[Any]]
-    """Adds joins and conditions to a statement. The result's text depends only on `about`, the shape of `plan` and the
-    names of `values`."""
-    about: Hashable
+    query: ListQuery
+    restrict: Callable[[Select[Any]], Select[Any]]
+    """Adds joins and conditions to a statement. The result's text depends only on `cache_key`, the shape of `query` and
+    the names of `values`."""
+    cache_key: Hashable
     """The part of the statement cache's key that is specific to this list."""
     values: Mapping[str, Any]
-    """The parameters of `chosen` that are not in `plan`."""
+    """The parameters that `restrict` adds and `query` has not."""
     extra_bytes: ColumnElement[Any] | None = None
     """Bytes that the reply has for a row from other tables."""
 
     async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows: as many as fit, and at least one."""
-        text = TEXTS.of((self.table.name, self.about, self.plan.shape, tuple(self.values)), self._page)
-        values = {**self.values, **self.plan.values, "most_bytes": MOST_BYTES}
+        text = STATEMENT_CACHE.text_of(
+            (self.table.name, self.cache_key, self.query.shape, tuple(self.values)), self._page
+        )
+        values = {**self.values, **self.query.values, "most_bytes": MOST_PAGE_BYTES}
         rows = await fetch_text(connection, text, values)
-        return Page((row[:-1] for row in rows), cut=bool(rows) and rows[-1][-1])
+        return Page((row[:-1] for row in rows), more=bool(rows) and rows[-1][-1])
 
     def _page(self) -> Select[Any]:
         # The ids of the page come from an index alone: rows that the offset skips are not read from the table.
         row_id = self.table.c.id
-        ids = paged(self.chosen(select(row_id))).order_by(*self.plan.order_by)
+        ids = paged(self.restrict(select(row_id))).order_by(*self.query.order_by)
         page = ids.subquery("page")
-        order = [*self.plan.order_by]
+        order = [*self.query.order_by]
         # PostgreSQL returns lengths without reading long values, so values that do not fit are never read.
         rows = select(
             *(column.label(f"column_{at}") for at, column in enumerate(self.columns)),

@@ -49,8 +49,8 @@ _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 
 
-class Kind(Enum):
-    """The type of a column's values in filters, by which their text is converted."""
+class ValueType(Enum):
+    """How the text of a column's values in filters is converted."""
 
     TEXT = auto()
     INTEGER = auto()
@@ -61,10 +61,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of filters and sort keys; `names` maps enum names to the stored integers."""
+    """A column that filters and sort keys may name; `names` maps enum names to the stored integers."""
 
     expression: ColumnElement[Any]
-    kind: Kind = Kind.TEXT
+    value_type: ValueType = ValueType.TEXT
     names: Mapping[str, int] = field(default_factory=dict)
     related: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
     """For a column of another table: turns a clause on that table into one on the list's. Not for sort keys."""
@@ -72,7 +72,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Condition:
-    """One checked expression of a filter text, as SQL."""
+    """A checked expression of a filter text, as SQL."""
 
     prefix: str  # "" for the list's own entity
     column: str
@@ -113,7 +113,7 @@ class ListQuery:
 
     @property
     def shape(self) -> Hashable:
-        """The key of the statement cache: queries of one listing with equal shapes differ only in `values`."""
+        """A key for the statement cache: queries of one listing with equal shapes differ only in `values`."""
         conditions = tuple((condition.prefix, condition.column, condition.function) for condition in self.conditions)
         return (conditions, self.order)
 
@@ -128,9 +128,9 @@ class ListQuery:
         """The names of columns in the filters, of any entity."""
         return {condition.column for condition in self.conditions}
 
-    def next_token(self, rows: int, *, cut: bool = False) -> str:
-        """Return the token of the next page: empty unless this page is full or `cut` for its size (lists.md#token)."""
-        return str(self.offset + rows) if rows == self.limit or cut else ""
+    def next_token(self, rows: int, *, more: bool = False) -> str:
+        """Return the token of the next page: empty unless this page is full or more rows follow (lists.md#token)."""
+        return str(self.offset + rows) if rows == self.limit or more else ""
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ class Listing:
     primary: Entity
     tie_break: ColumnElement[Any]
     joined: Mapping[str, Entity] = field(default_factory=dict)
-    unsorted: Sequence[ColumnElement[Any]] = ()
+    default_order: Sequence[ColumnElement[Any]] = ()
     """The order of a request without `sort_by`; the tie-break when empty."""
     sort_keys: Mapping[str, Column] | None = None
-    """The allowed sort keys, if they are not the columns of the own entity."""
+    """The allowed sort keys, unless they are the columns of the own entity."""
 
-    def plan(
+    def query(
         self,
         *,
         name: str,
@@ -186,7 +186,7 @@ class Listing:
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
         """Return the order for a sort key, followed by the tie-break in the same direction."""
         if key is None:
-            return list(self.unsorted) or [self.tie_break.asc()]
+            return list(self.default_order) or [self.tie_break.asc()]
         column = (self.primary.columns if self.sort_keys is None else self.sort_keys).get(key)
         if column is None:
             raise InvalidArgument(f"invalid sort key '{key}'")
@@ -201,7 +201,7 @@ class Listing:
         column = entity.columns.get(column_name)
         if column is None:
             raise InvalidArgument(f"'{entity.code}.{column_name}' is invalid filter")
-        if column.kind is Kind.BYTES:
+        if column.value_type is ValueType.BYTES:
             raise InvalidArgument(f"'{entity.code}.{column_name}' cannot be compared in filters")
         values = [_convert(column, column_name, item, function) for item in expression.values]
         operator = OPERATORS.get(function)
@@ -247,7 +247,7 @@ def _convert(column: Column, name: str, text: str, function: str) -> Any:
         if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:
             raise InvalidArgument(f"'{text}' is not a pattern for {name}: it ends with an escape character")
         return text
-    convert = _CONVERSIONS.get(column.kind)
+    convert = _CONVERSIONS.get(column.value_type)
     return text if convert is None else convert(column, name, text)
 
 
@@ -275,8 +275,8 @@ def _duration(_: Column, __: str, text: str) -> int:
         raise InvalidArgument(f"Failed to parse duration [{text}]") from error
 
 
-_CONVERSIONS: Mapping[Kind, Callable[[Column, str, str], Any]] = {
-    Kind.INTEGER: _integer,
-    Kind.TIMESTAMP: _timestamp,
-    Kind.DURATION: _duration,
+_CONVERSIONS: Mapping[ValueType, Callable[[Column, str, str], Any]] = {
+    ValueType.INTEGER: _integer,
+    ValueType.TIMESTAMP: _timestamp,
+    ValueType.DURATION: _duration,
 }

@@ -7,15 +7,15 @@ from sqlalchemy import BigInteger, ColumnElement, Select, Table, bindparam
 
 from services.kit.db.database import StatementCache
 
-TEXTS = StatementCache()
+STATEMENT_CACHE = StatementCache()
 
 
-def within(table: Table, scope: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+def scope_conditions(table: Table, scope: Mapping[str, Any]) -> list[ColumnElement[bool]]:
     """Return a clause for each column with a value in `scope`; the values are parameters named as the columns."""
-    return [table.c[column] == bindparam(column, type_=table.c[column].type) for column in given(scope)]
+    return [table.c[column] == bindparam(column, type_=table.c[column].type) for column in given_columns(scope)]
 
 
-def given(scope: Mapping[str, Any]) -> tuple[str, ...]:
+def given_columns(scope: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the columns that have a value in `scope`; an empty value means any."""
     return tuple(column for column, value in scope.items() if value)
 

@@ -15,6 +15,7 @@ from typing import Self
 from google.rpc.status_pb2 import Status
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.js.api import ConsumerConfig
@@ -24,11 +25,12 @@ from nats.js.errors import NoStreamResponseError
 
 from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
 from services.kit.messaging import provisioning, streams
-from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
-from services.kit.messaging.messages import Reply, Request, ServiceRequest
+from services.kit.messaging.messages import Reply, Request, ServiceRequest, Stream
 from services.kit.messaging.nats_server import NatsServer, TlsFiles
 from services.kit.messaging.provisioning import StreamProvisioner
-from services.kit.messaging.streams import ACK_WAIT_SECONDS, Delivery, Stream
+from services.kit.messaging.pull_consumer import Fetched, PullConsumer
+from services.kit.messaging.push_consumer import handle_message
+from services.kit.messaging.streams import Delivery
 
 __all__ = ["APPEND_TIMEOUT_SECONDS", "Bus", "Delivery", "Stream", "StreamMissing"]
 
@@ -37,7 +39,8 @@ log = logging.getLogger(__name__)
 # The payload of a reply with this header is a google.rpc.Status.
 _FAILURE_HEADER = "Flyte-Failed"
 _MESSAGE_ID = "Nats-Msg-Id"
-# The inbox of a request. It has more parts than a consumer's, to which only JetStream sends.
+# Reply subject of a request: `_INBOX.<user>.<id>...`. A consumer's deliver subject has one token less, so a requester
+# cannot make this service publish to a consumer.
 _REQUEST_INBOX = re.compile(r"_INBOX(\.[^.*>]+){2,}")
 # Pause between retries of a request without responders: an owner that restarts is back within a second or two.
 _REQUEST_RETRY_SECONDS = 0.05
@@ -46,12 +49,10 @@ _REQUEST_RETRY_SECONDS = 0.05
 APPEND_TIMEOUT_SECONDS = 1.0
 # For other JetStream requests.
 _API_TIMEOUT_SECONDS = 5.0
-_PROGRESS_SECONDS = ACK_WAIT_SECONDS / 3
 # Messages of one burst while a stream is read.
 _READ_AT_ONCE = 1000
-# Pauses before a failed message is handled again.
-_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-
+# How long served requests may take to finish at the end; a reply takes milliseconds.
+_SERVING_END_SECONDS = 1.0
 
 _NO_FILES = TlsFiles()
 
@@ -66,10 +67,11 @@ class Bus:
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._name = name
-        self._stream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_SECONDS)
-        self._provisioner = StreamProvisioner(self._stream)
-        self._broken = ""  # the failure of the last check of declared streams, empty without one
-        self._loops: set[asyncio.Task[None]] = set()
+        self._jetstream: JetStreamContext = client.jetstream(timeout=_API_TIMEOUT_SECONDS)
+        self._provisioner = StreamProvisioner(self._jetstream)
+        self._stream_failure = ""  # of the last check of declared streams, empty without one
+        self._request_subscriptions: list[Subscription] = []
+        self._serving_tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def connect(cls, url: str, name: str, tls: TlsFiles = _NO_FILES) -> Self:
@@ -81,11 +83,22 @@ class Bus:
             raise Unavailable(f"NATS cannot be reached at {server}") from error
 
     async def close(self) -> None:
-        """Finish served requests, stop consuming, send what is buffered, then disconnect."""
+        """Finish received service requests, stop consuming, send what is buffered, then disconnect."""
+        await self._finish_serving()
         with contextlib.suppress(NatsError):
             await self._client.drain()
-        for loop in self._loops:
-            loop.cancel()
+
+    async def _finish_serving(self) -> None:
+        """Receive no further service requests; those received may finish for `_SERVING_END_SECONDS`."""
+        if self.connected:  # otherwise no reply can be sent
+            with contextlib.suppress(NatsError, TimeoutError):
+                async with asyncio.timeout(_SERVING_END_SECONDS):
+                    for subscription in self._request_subscriptions:
+                        await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+            if self._serving_tasks:
+                await asyncio.wait(self._serving_tasks, timeout=_SERVING_END_SECONDS)
+        for task in self._serving_tasks:
+            task.cancel()
 
     @property
     def connected(self) -> bool:
@@ -146,24 +159,27 @@ class Bus:
         async def start(message: Msg) -> None:
             # NATS does not check the reply subject, which the requester itself may not be allowed to publish to.
             if _REQUEST_INBOX.fullmatch(message.reply):
-                self._in_background(respond(message))
+                task = asyncio.create_task(respond(message))
+                self._serving_tasks.add(task)
+                task.add_done_callback(self._serving_tasks.discard)
             else:
                 log.warning(
                     "a service request names a foreign reply subject", extra={"subject": service_request.subject}
                 )
 
-        await self._client.subscribe(service_request.subject, queue=self._name, cb=start)
+        subscription = await self._client.subscribe(service_request.subject, queue=self._name, cb=start)
+        self._request_subscriptions.append(subscription)
 
     async def _respond_failure(self, message: Msg, error: ServiceError) -> None:
         await self._client.publish(message.reply, to_status(error).SerializeToString(), headers={_FAILURE_HEADER: "1"})
 
-    async def ensure(
+    async def declare_stream(
         self,
         stream: Stream,
         consumers: Sequence[ConsumerConfig] = (),
         *,
         own: bool = True,
-        lost: Callable[[], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Create the stream and these consumers when missing, now and later; safe to call from every replica.
 
@@ -171,49 +187,49 @@ class Bus:
             stream: the stream.
             consumers: durable consumers of the stream.
             own: this service owns the stream and also updates its configuration.
-            lost: called whenever the stream was missing, with all its messages.
+            on_lost: called whenever the stream is found missing later, with all its messages.
         """
         with _unavailable("the stream cannot be made ready"):
-            await self._provisioner.ensure(stream, consumers, own=own, lost=lost)
+            await self._provisioner.declare_stream(stream, consumers, own=own, on_lost=on_lost)
 
-    async def mend(self) -> None:
+    async def create_missing_streams(self) -> None:
         """Create declared streams and consumers that are missing; raise Unavailable when that fails."""
         with _unavailable("a stream cannot be made again"):
-            await self._provisioner.mend()
+            await self._provisioner.create_missing()
 
-    async def keep(self) -> None:
+    async def check_streams_periodically(self) -> None:
         """Check declared streams and consumers periodically, and create missing ones, until cancelled."""
         while True:
             await asyncio.sleep(provisioning.CHECK_SECONDS)
             try:
                 if self.connected:
-                    await self.mend()
-                self._broken = ""
+                    await self.create_missing_streams()
+                self._stream_failure = ""
             except Exception as error:  # noqa: BLE001 - readiness reports it; the loop continues
-                if not self._broken:
+                if not self._stream_failure:
                     log.warning("checking streams failed, retrying: %r", error)
-                self._broken = str(error)
+                self._stream_failure = str(error)
 
     async def check(self) -> None:
         """Raise Unavailable unless the server can be reached and has the declared streams and consumers."""
         if not self.connected:
             raise Unavailable("NATS cannot be reached")
-        if self._broken:
-            raise Unavailable(self._broken)
+        if self._stream_failure:
+            raise Unavailable(self._stream_failure)
 
-    async def renew(self, stream: Stream) -> None:
-        """Replace a stream of a former release, which deleted a message with its first acknowledgement.
+    async def replace_work_queue_stream(self, stream: Stream) -> None:
+        """Replace a stream with work-queue retention, from a former release, by one with interest retention.
 
         Raises:
             FailedPrecondition: the stream has messages.
         """
         with _unavailable("the stream cannot be made anew"):
-            await streams.renew(self._stream, stream)
+            await streams.replace_work_queue_stream(self._jetstream, stream)
 
-    async def oldest(self, stream: Stream) -> datetime | None:
+    async def oldest_message_time(self, stream: Stream) -> datetime | None:
         """Return when the oldest message of the stream was appended; None when it is empty."""
         with _unavailable("the stream cannot be asked"):
-            return await streams.oldest(self._client, stream)
+            return await streams.oldest_message_time(self._client, stream)
 
     async def append(
         self, subject: str, payload: bytes, message_id: str, headers: Mapping[str, str] | None = None
@@ -232,7 +248,9 @@ class Bus:
         all_headers = {**(headers or {}), _MESSAGE_ID: message_id}
         with _unavailable("the stream does not take messages"):
             try:
-                ack = await self._stream.publish(subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=all_headers)
+                ack = await self._jetstream.publish(
+                    subject, payload, timeout=APPEND_TIMEOUT_SECONDS, headers=all_headers
+                )
             except NoStreamResponseError as error:
                 raise StreamMissing(f"no stream takes {subject}") from error
         return ack.seq
@@ -251,35 +269,29 @@ class Bus:
         when one dies another handles its message.
         """
 
-        async def work(message: Msg) -> None:
-            metadata = message.metadata
-            headers = dict(message.headers or {})
-            delivery = Delivery(message.subject, message.data, metadata.sequence.stream, metadata.timestamp, headers)
-            with _reporting_progress(message):
-                await _handle_until_done(handler, delivery, durable)
-            with contextlib.suppress(NatsError):
-                await message.ack()
+        async def handle(message: Msg) -> None:
+            await handle_message(message, handler, durable)
 
-        config = streams.ordered_consumer(subject, durable)
+        config = streams.push_consumer_config(subject, durable)
         with _unavailable("the consumer cannot be made ready"):
-            await self._provisioner.ensure_consumer(stream, config)
-            await self._stream.subscribe(
-                subject, queue=durable, durable=durable, stream=stream.name, config=config, manual_ack=True, cb=work
+            await self._provisioner.declare_consumer(stream, config)
+            await self._jetstream.subscribe(
+                subject, queue=durable, durable=durable, stream=stream.name, config=config, manual_ack=True, cb=handle
             )
 
-    async def pull(self, stream: Stream, subject: str, durable: str) -> BatchConsumer:
-        """Return an open consumer of messages on `subject` in bursts, which replicas share."""
+    async def pull_consumer(self, stream: Stream, subject: str, durable: str) -> PullConsumer:
+        """Return an open consumer that fetches messages on `subject` in bursts; replicas share the messages."""
         with _unavailable("the consumer cannot be made ready"):
-            await self._provisioner.ensure_consumer(stream, streams.fetched(subject, durable))
-            consumer = BatchConsumer(self._client, stream.name, durable)
+            await self._provisioner.declare_consumer(stream, streams.pull_consumer_config(subject, durable))
+            consumer = PullConsumer(self._client, stream.name, durable)
             await consumer.open()
         return consumer
 
     async def read(self, stream: Stream, since: datetime) -> AsyncIterator[list[Fetched]]:
         """Yield the messages of the stream from `since` on, in bursts, up to the last one; raise Unavailable."""
         with _unavailable("the stream cannot be read"):
-            reader = await streams.add_reader(self._stream, stream, since)
-        consumer = BatchConsumer(self._client, stream.name, reader.name)
+            reader = await streams.add_reader(self._jetstream, stream, since)
+        consumer = PullConsumer(self._client, stream.name, reader.name)
         await consumer.open()
         try:
             while burst := await consumer.fetch(_READ_AT_ONCE):
@@ -300,49 +312,6 @@ class Bus:
         """Send to a subject; that nothing subscribes to it is no error. Raise Unavailable without a connection."""
         with _unavailable("NATS cannot be reached"):
             await self._client.publish(subject, payload)
-
-    def _in_background(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._loops.add(task)
-        task.add_done_callback(self._loops.discard)
-
-
-@contextlib.contextmanager
-def _reporting_progress(message: Msg) -> Iterator[None]:
-    """Report progress on a message periodically until the block ends; a short block costs one timer."""
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle | None = None
-    report: asyncio.Task[None] | None = None  # the only reference to the task
-
-    async def report_progress() -> None:
-        with contextlib.suppress(NatsError):
-            await message.in_progress()
-
-    def start_report() -> None:
-        # A task for each: a loop could not be cancelled reliably, as the client drops cancellations.
-        nonlocal timer, report
-        timer = loop.call_later(_PROGRESS_SECONDS, start_report)
-        report = loop.create_task(report_progress())
-
-    timer = loop.call_later(_PROGRESS_SECONDS, start_report)
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-async def _handle_until_done(handler: Callable[[Delivery], Awaitable[None]], delivery: Delivery, durable: str) -> None:
-    tries = 0
-    while True:
-        try:
-            await handler(delivery)
-        except Exception:
-            wait = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
-            tries += 1
-            log.exception("message failed, again soon", extra={"consumer": durable, "sequence": delivery.sequence})
-            await asyncio.sleep(wait)
-        else:
-            return
 
 
 async def _log_error(error: Exception) -> None:

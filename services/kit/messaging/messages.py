@@ -1,7 +1,8 @@
-"""Messages between services: service requests, which have a reply, and announcements of committed changes.
+"""Declarations of what services exchange: service requests, announcements and JetStream streams.
 
-Services declare theirs in `services.contracts`; `bus` carries them. Payloads are protobuf messages, so that the two
-sides can be of different releases.
+A service request has a reply; an announcement is about a committed change. Services declare theirs in
+`services.contracts`, and `bus` carries them. Payloads are protobuf messages, so that the two sides can be of different
+releases.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from google.protobuf.message import Message
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
-Said = TypeVar("Said", bound=Message)
+Payload = TypeVar("Payload", bound=Message)
 
 # A service replies from memory or by one indexed read. Two seconds are enough for the first connections after a
 # restart, and far below the 15 s after which Go clients cancel a call.
@@ -29,11 +30,34 @@ class ServiceRequest(Generic[Request, Reply]):
 
 
 @dataclass(frozen=True)
-class Announcement(Generic[Said]):
+class Stream:
+    """A JetStream stream in file storage.
+
+    Attributes:
+        name: its name.
+        subjects: subjects of the messages that it stores.
+        max_age: seconds after which a message is deleted; 0 for never.
+        interest_retention: a message is deleted once every durable consumer of its subject has acknowledged it. A
+            message without a consumer is not stored, so consumers are created first.
+        max_bytes: size above which the oldest messages are deleted; 0 for no limit.
+        async_persistence: an append does not wait for the disk; when the server is killed, the last messages may be
+            lost.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age: float
+    interest_retention: bool = False
+    max_bytes: int = 0
+    async_persistence: bool = False
+
+
+@dataclass(frozen=True)
+class Announcement(Generic[Payload]):
     """A message published on `subject` (`flyte.<owner>.<noun>.<past participle>`) after its change is committed."""
 
     subject: str
-    message: type[Said]
+    message: type[Payload]
 
     @property
     def owner(self) -> str:

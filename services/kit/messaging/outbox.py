@@ -10,10 +10,10 @@ import logging
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, MetaData, String, Table, func
 
-from services.kit.db.database import Connection, Database
+from services.kit.db.database import Connection, Database, after_commit
 from services.kit.errors import ServiceError
 from services.kit.messaging.bus import Bus, Stream, StreamMissing
-from services.kit.messaging.messages import Announcement, Said
+from services.kit.messaging.messages import Announcement, Payload
 from services.kit.process.telemetry import OUTBOX_WAITING
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 ANNOUNCEMENTS_KEPT_SECONDS = 7 * 24 * 3600.0
 # Announcements per read of the database; further ones follow at once.
 _BATCH = 100
-# Commits of this process wake the relay; others' announcements, whose process died before publishing, are read at this
-# interval.
+# A commit of this process wakes the relay. Announcements of other processes, which may have died before publishing, are
+# found at this interval.
 _IDLE_SECONDS = 1.0
 _RELAY_LOCK = 0x6F7574626F78
 
@@ -58,12 +58,12 @@ class Outbox:
 
     def __init__(self) -> None:
         self.filled = asyncio.Event()
-        """Wakes the relay. Code that inserts into the table by a statement of its own sets it."""
+        """Wakes the relay. Code that inserts into the table by a statement of its own sets it after the commit."""
 
-    async def put(self, connection: Connection, announcement: Announcement[Said], message: Said) -> None:
-        """Store `message` for publication, in the open transaction of `connection`."""
+    async def put(self, connection: Connection, announcement: Announcement[Payload], message: Payload) -> None:
+        """Store `message` for publication, in the open transaction of `connection`, whose commit wakes the relay."""
         await connection.execute(_PUT, {"subject": announcement.subject, "payload": message.SerializeToString()})
-        self.filled.set()
+        after_commit(connection, self.filled.set)
 
 
 class Relay:
@@ -81,7 +81,7 @@ class Relay:
         while True:
             try:
                 if not ready:
-                    await self._bus.ensure(announcements_of(self._owner))
+                    await self._bus.declare_stream(announcements_of(self._owner))
                     ready = True
                 while await self.publish_waiting() == _BATCH:
                     pass

@@ -14,11 +14,11 @@ from nats.js.api import ConsumerConfig
 from nats.js.client import JetStreamContext
 
 from services.kit.messaging import streams
-from services.kit.messaging.streams import Stream
+from services.kit.messaging.messages import Stream
 
 log = logging.getLogger(__name__)
 
-# Shorter than the time that the event log waits for the verdicts of a batch (`log_writer`).
+# Pause between two checks, each a small request for every stream and consumer: a missing one is back soon after.
 CHECK_SECONDS = 2.0
 
 
@@ -26,7 +26,7 @@ CHECK_SECONDS = 2.0
 class _DeclaredStream:
     stream: Stream
     own: bool = False
-    lost: Callable[[], None] | None = None
+    on_lost: Callable[[], None] | None = None
     consumers: dict[str, ConsumerConfig] = field(default_factory=dict)
 
 
@@ -38,13 +38,13 @@ class StreamProvisioner:
         self._streams: dict[str, _DeclaredStream] = {}
         self._lock = asyncio.Lock()
 
-    async def ensure(
+    async def declare_stream(
         self,
         stream: Stream,
         consumers: Sequence[ConsumerConfig] = (),
         *,
         own: bool = True,
-        lost: Callable[[], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Declare the stream and its consumers, and create what is missing.
 
@@ -52,21 +52,21 @@ class StreamProvisioner:
             stream: the stream.
             consumers: durable consumers of the stream.
             own: this process's service owns the stream: it updates the configuration and restores the stream later.
-            lost: called whenever the stream had to be restored.
+            on_lost: called whenever the stream was missing later, with all its messages.
         """
         declared = self._streams.setdefault(stream.name, _DeclaredStream(stream))
         declared.own |= own
-        declared.lost = lost or declared.lost
+        declared.on_lost = on_lost or declared.on_lost
         declared.consumers |= {str(config.durable_name): config for config in consumers}
         await self._create(declared)
 
-    async def ensure_consumer(self, stream: Stream, config: ConsumerConfig) -> None:
+    async def declare_consumer(self, stream: Stream, config: ConsumerConfig) -> None:
         """Declare the consumer, and create it when it is missing."""
         declared = self._streams.setdefault(stream.name, _DeclaredStream(stream))
         declared.consumers[str(config.durable_name)] = config
-        await streams.ensure_consumer(self._js, stream, config)
+        await streams.create_missing_consumer(self._js, stream, config)
 
-    async def mend(self) -> None:
+    async def create_missing(self) -> None:
         """Create declared streams and consumers that are missing; raise the first failure after trying all."""
         failures: list[NatsError] = []
         async with self._lock:
@@ -81,14 +81,14 @@ class StreamProvisioner:
     async def _restore(self, declared: _DeclaredStream) -> None:
         if not declared.own:
             for config in list(declared.consumers.values()):
-                await streams.ensure_consumer(self._js, declared.stream, config)
+                await streams.create_missing_consumer(self._js, declared.stream, config)
         elif await self._create(declared):
             log.error("a stream was missing and is created again", extra={"stream": declared.stream.name})
-            if declared.lost:
-                declared.lost()
+            if declared.on_lost:
+                declared.on_lost()
 
     async def _create(self, declared: _DeclaredStream) -> bool:
-        missing = await streams.ensure(self._js, declared.stream, list(declared.consumers.values()))
+        missing = await streams.create_missing(self._js, declared.stream, list(declared.consumers.values()))
         if declared.own:
-            await streams.shape(self._js, declared.stream)
+            await streams.update_config(self._js, declared.stream)
         return missing

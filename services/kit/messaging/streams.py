@@ -1,7 +1,7 @@
 """Configuration and creation of JetStream streams and consumers.
 
-Each configuration is defined here once, for all services that create the stream or consumer. Functions raise nats-py's
-errors; `bus` translates them. Requests that nats-py does not offer go to JetStream's API subjects, here only.
+Functions raise nats-py's errors; `bus` translates them. Requests that nats-py does not offer go to JetStream's API
+subjects, here only.
 """
 
 import json
@@ -24,15 +24,16 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from services.kit.errors import FailedPrecondition, Unavailable
+from services.kit.messaging.messages import Stream
 
 # How long JetStream stores message ids, to drop the second copy of a message that was sent twice.
 DUPLICATE_WINDOW_SECONDS = 120.0
-# A message of a replica that died is delivered to another after this; one that works longer reports progress.
+# A message of a replica that died is delivered to another after this; a replica that works longer reports progress.
 ACK_WAIT_SECONDS = 3.0
-# The same for replicas that fetch: they have many messages at a time, some of them delayed on purpose.
-FETCHED_ACK_WAIT_SECONDS = 30.0
-# Unacknowledged messages of all fetching replicas together: a few fetches each.
-_MOST_FETCHED = 8192
+# The same for pull consumers: a replica has many messages at a time, and delays some of them on purpose.
+PULL_ACK_WAIT_SECONDS = 30.0
+# Unacknowledged messages of all replicas of a pull consumer together: a few bursts each.
+_MOST_PULL_ACK_PENDING = 8192
 # The consumer of a reader is temporary; the server deletes it when it was unused for this long.
 _READER_SECONDS = 60.0
 # Smaller than any message: a stream with this size limit refuses every append with an error.
@@ -42,28 +43,6 @@ _NO_LIMIT = -1
 _API = "$JS.API"
 # The fields of a stream's configuration that `Stream` declares.
 _DECLARED = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window", "persist_mode")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A JetStream stream in file storage.
-
-    Attributes:
-        name: its name.
-        subjects: subjects of the messages that it stores.
-        max_age: seconds after which a message is deleted; 0 for never.
-        until_done: a message is deleted once every durable consumer of its subject has acknowledged it. A message
-            without a consumer is not stored, so consumers are created first.
-        max_bytes: size above which the oldest messages are deleted; 0 for no limit.
-        lossy: an append does not wait for the disk; the last messages may be lost when the server is killed.
-    """
-
-    name: str
-    subjects: tuple[str, ...]
-    max_age: float
-    until_done: bool = False
-    max_bytes: int = 0
-    lossy: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,24 +56,24 @@ class Delivery:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def ensure(js: JetStreamContext, stream: Stream, consumers: Sequence[ConsumerConfig] = ()) -> bool:
+async def create_missing(js: JetStreamContext, stream: Stream, consumers: Sequence[ConsumerConfig] = ()) -> bool:
     """Create the stream and its consumers when missing; return whether the stream was missing."""
     missing = False
     try:
         await js.stream_info(stream.name)
     except NotFoundError:
         missing = True
-        await js.add_stream(_closed(_stream_config(stream)) if stream.until_done else _stream_config(stream))
+        await js.add_stream(_closed(_stream_config(stream)) if stream.interest_retention else _stream_config(stream))
     for consumer in consumers:
-        await ensure_consumer(js, stream, consumer)
+        await create_missing_consumer(js, stream, consumer)
     return missing
 
 
-async def shape(js: JetStreamContext, stream: Stream) -> None:
-    """Update the stream's configuration to the declared one; open it if `ensure` has created it closed.
+async def update_config(js: JetStreamContext, stream: Stream) -> None:
+    """Update the stream's configuration to the declared one; open it if `create_missing` has created it closed.
 
-    The retention policy stays: NATS cannot change it (see `renew`). Nothing is written when nothing differs, so that
-    this also works on a full disk.
+    The retention policy stays: NATS cannot change it (see `replace_work_queue_stream`). Nothing is written when nothing
+    differs, so that this also works on a full disk.
     """
     info = (await js.stream_info(stream.name)).config
     config = _stream_config(stream)
@@ -103,8 +82,8 @@ async def shape(js: JetStreamContext, stream: Stream) -> None:
         await js.update_stream(config)
 
 
-async def renew(js: JetStreamContext, stream: Stream) -> None:
-    """Replace a stream of a former release, which deleted a message with its first acknowledgement.
+async def replace_work_queue_stream(js: JetStreamContext, stream: Stream) -> None:
+    """Replace a stream with work-queue retention, from a former release, by one with interest retention.
 
     NATS cannot change the retention policy, so the stream is created again, with the same consumers. It refuses appends
     meanwhile; publishers retry.
@@ -134,7 +113,7 @@ async def renew(js: JetStreamContext, stream: Stream) -> None:
         await js.add_consumer(stream.name, consumer.config)
 
 
-async def ensure_consumer(js: JetStreamContext, stream: Stream, config: ConsumerConfig) -> None:
+async def create_missing_consumer(js: JetStreamContext, stream: Stream, config: ConsumerConfig) -> None:
     """Create the consumer unless one of its name exists."""
     try:
         await js.consumer_info(stream.name, str(config.durable_name))
@@ -142,7 +121,7 @@ async def ensure_consumer(js: JetStreamContext, stream: Stream, config: Consumer
         await js.add_consumer(stream.name, config)
 
 
-def ordered_consumer(subject: str, durable: str) -> ConsumerConfig:
+def push_consumer_config(subject: str, durable: str) -> ConsumerConfig:
     """Return a consumer that delivers the messages of `subject` strictly in order, one at a time to one replica."""
     return ConsumerConfig(
         durable_name=durable,
@@ -156,14 +135,14 @@ def ordered_consumer(subject: str, durable: str) -> ConsumerConfig:
     )
 
 
-def fetched(subject: str, durable: str) -> ConsumerConfig:
-    """Return a consumer from which replicas fetch messages in bursts; see `Bus.pull`."""
+def pull_consumer_config(subject: str, durable: str) -> ConsumerConfig:
+    """Return a consumer from which replicas fetch messages in bursts; see `Bus.pull_consumer`."""
     return ConsumerConfig(
         durable_name=durable,
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=FETCHED_ACK_WAIT_SECONDS,
-        max_ack_pending=_MOST_FETCHED,
+        ack_wait=PULL_ACK_WAIT_SECONDS,
+        max_ack_pending=_MOST_PULL_ACK_PENDING,
         filter_subject=subject,
     )
 
@@ -181,7 +160,7 @@ async def add_reader(js: JetStreamContext, stream: Stream, since: datetime) -> C
     return await js.add_consumer(stream.name, config)
 
 
-async def oldest(client: Client, stream: Stream) -> datetime | None:
+async def oldest_message_time(client: Client, stream: Stream) -> datetime | None:
     """Return when the oldest message of the stream was appended, None when it is empty; raise Unavailable without it.
 
     nats-py omits the time from the stream's state.
@@ -222,11 +201,11 @@ def _stream_config(stream: Stream) -> StreamConfig:
     return StreamConfig(
         name=stream.name,
         subjects=list(stream.subjects),
-        retention=RetentionPolicy.INTEREST if stream.until_done else RetentionPolicy.LIMITS,
+        retention=RetentionPolicy.INTEREST if stream.interest_retention else RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         max_age=stream.max_age,
         max_bytes=stream.max_bytes or _NO_LIMIT,
         max_msg_size=_NO_LIMIT,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
-        persist_mode=PersistMode.ASYNC if stream.lossy else None,
+        persist_mode=PersistMode.ASYNC if stream.async_persistence else None,
     )

@@ -25,6 +25,7 @@ from services.kit.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from services.kit.objects.errors import UnreadableObject, check_object_size
 
 # The folder of uploads under way: inside the store, as a hard link cannot cross file systems.
 _UPLOADS = ".uploads"
@@ -40,14 +41,6 @@ _MD5_BYTES = 16
 _HASHED_BYTES = 1024 * 1024
 # Errors for names that no file can have, as opposed to a failing store.
 _IMPOSSIBLE_NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
-
-
-class Unreadable(Unavailable):
-    """The store is available, but this object is not readable."""
-
-
-class LargeObject(ResourceExhausted):
-    """The object is larger than its reader allows."""
 
 
 class LocalFiles:
@@ -72,7 +65,7 @@ class LocalFiles:
                     raise FailedPrecondition(f"a file is at [{folder}], so nothing can be below it")
 
     def open(self, path: str) -> tuple[FileIO, int]:
-        """Return an open file and its size in bytes. Raise NotFound, Unreadable or Unavailable."""
+        """Return an open file and its size in bytes. Raise NotFound, UnreadableObject or Unavailable."""
         with self._translated(path):
             file = FileIO(self._folder / path, opener=_open_nonblocking)
             status = os.fstat(file.fileno())
@@ -90,10 +83,10 @@ class LocalFiles:
         return status.st_size
 
     def read(self, path: str, most_bytes: int | None = None) -> bytes:
-        """Return the content of a file. Raise LargeObject above `most_bytes`, NotFound, Unreadable or Unavailable."""
+        """Return a file's content. Raise LargeObject above `most_bytes`, NotFound, UnreadableObject or Unavailable."""
         file, size = self.open(path)
         with file, self._translated(path):
-            check_size(path, size, most_bytes)
+            check_object_size(path, size, most_bytes)
             return file.read()
 
     def md5(self, path: str) -> bytes:
@@ -157,7 +150,7 @@ class LocalFiles:
             if error.errno in _IMPOSSIBLE_NAMES:
                 raise NotFound(f"object not found: no file can be at {path}") from error
             if isinstance(error, PermissionError):
-                raise Unreadable(f"the object store does not give {path}") from error
+                raise UnreadableObject(f"the object store does not give {path}") from error
             raise Unavailable(f"the object store fails at {path}: {error.strerror}") from error
 
 
@@ -224,12 +217,6 @@ class Upload:
 def _open_nonblocking(path: str, flags: int) -> int:
     # The path may be a pipe, whose open would block without a writer.
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def check_size(name: str, size: int, most_bytes: int | None) -> None:
-    """Raise LargeObject when the object `name` has more than `most_bytes`; None is no limit."""
-    if most_bytes is not None and size > most_bytes:
-        raise LargeObject(f"the object {name} is too large: it has {size} bytes, of {most_bytes} at most")
 
 
 def too_large(most_bytes: int) -> ResourceExhausted:

@@ -23,9 +23,10 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import LocalStore, from_url
 
 from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
-from services.kit.objects.local_files import LocalFiles, Unreadable, Upload, check_size
-from services.kit.objects.names import check_path
-from services.kit.process.telemetry import OBJECTS_MISSED
+from services.kit.objects.errors import UnreadableObject, check_object_size
+from services.kit.objects.local_files import LocalFiles, Upload
+from services.kit.objects.paths import check_path
+from services.kit.process.telemetry import OBJECTS_LOST
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,8 @@ class ObjectStore:
         self._store = store
         self._public_url = public_url.rstrip("/")
         self._key = key
-        self._files = LocalFiles(Path(str(store.prefix))) if isinstance(store, LocalStore) else None
-        self.local = self._files is not None
+        # Set for a file:// store only, whose URLs are signed and served here.
+        self._local_files = LocalFiles(Path(str(store.prefix))) if isinstance(store, LocalStore) else None
 
     @classmethod
     def open(cls, url: str, public_url: str, signing_key: str) -> Self:
@@ -84,6 +85,11 @@ class ObjectStore:
             return cls(url, LocalStore(folder, mkdir=True, automatic_cleanup=True), public_url, signing_key.encode())
         return cls(url, from_url(url), public_url, signing_key.encode())
 
+    @property
+    def local(self) -> bool:
+        """Whether this is a file:// store."""
+        return self._local_files is not None
+
     def uri(self, *parts: str) -> str:
         """Return the URI of the object at `parts` below the base; empty parts are dropped."""
         return "/".join([self._base, *(part.strip("/") for part in parts if part.strip("/"))])
@@ -94,8 +100,8 @@ class ObjectStore:
         if path == uri:
             raise InvalidArgument(f"invalid uri: {uri} is not an object of this control plane's store")
         check_path(path, uri)
-        if self._files:
-            self._files.check_path(path)
+        if self._local_files:
+            self._local_files.check_path(path)
         return path
 
     async def put(self, uri: str, data: bytes) -> None:
@@ -106,13 +112,13 @@ class ObjectStore:
             raise Unavailable(f"the object store does not take {uri}") from error
 
     async def get(self, uri: str, most_bytes: int | None = None) -> bytes:
-        """Return the object's content. Raise LargeObject above `most_bytes`, NotFound, Unreadable or Unavailable."""
+        """Return the content. Raise LargeObject above `most_bytes`, NotFound, UnreadableObject or Unavailable."""
         path = self.path(uri)
-        if self._files:
-            return await asyncio.to_thread(self._files.read, path, most_bytes)
+        if self._local_files:
+            return await asyncio.to_thread(self._local_files.read, path, most_bytes)
         try:
             result = await obstore.get_async(self._store, path)
-            check_size(uri, result.meta["size"], most_bytes)
+            check_object_size(uri, result.meta["size"], most_bytes)
             return bytes(await result.bytes_async())
         except (FileNotFoundError, BaseError, OSError) as error:
             raise _failure(uri, error) from error
@@ -134,13 +140,13 @@ class ObjectStore:
         """
         try:
             return parse(await self.get(uri, most_bytes))
-        except (NotFound, Unreadable, InvalidArgument, DecodeError) as error:
-            missed(uri, error)
+        except (NotFound, UnreadableObject, InvalidArgument, DecodeError) as error:
+            report_lost_object(uri, error)
             return None
 
     async def pieces(self, uri: str, start: int, count: int) -> AsyncGenerator[bytes, None]:
         """Yield `count` bytes from `start` of an object of a file:// store. Raise NotFound or Unavailable."""
-        file, _ = await asyncio.to_thread(self._local.open, self.path(uri))
+        file, _ = await asyncio.to_thread(self._require_local_files().open, self.path(uri))
         with file:
             await asyncio.to_thread(file.seek, start)
             while count > 0 and (piece := await asyncio.to_thread(file.read, min(count, _PIECE_BYTES))):
@@ -148,11 +154,11 @@ class ObjectStore:
                 yield piece
 
     async def head(self, uri: str) -> ObjectInfo | None:
-        """Return size and etag of the object, None when it does not exist. Raise Unreadable or Unavailable."""
+        """Return size and etag of the object, None when it does not exist. Raise UnreadableObject or Unavailable."""
         path = self.path(uri)
         try:
-            if self._files:
-                return ObjectInfo(await asyncio.to_thread(self._files.size, path), "")
+            if self._local_files:
+                return ObjectInfo(await asyncio.to_thread(self._local_files.size, path), "")
             meta = await obstore.head_async(self._store, path)
         except (NotFound, FileNotFoundError):
             return None
@@ -164,26 +170,26 @@ class ObjectStore:
         """Return what `head` returns; None, logged and counted, for an object that is permanently lost (see `find`)."""
         try:
             info = await self.head(uri)
-        except (Unreadable, InvalidArgument) as error:
-            missed(uri, error)
+        except (UnreadableObject, InvalidArgument) as error:
+            report_lost_object(uri, error)
             return None
         if info is None:
-            missed(uri, NotFound("object not found"))
+            report_lost_object(uri, NotFound("object not found"))
         return info
 
     async def check_writable_path(self, uri: str) -> None:
         """Raise FailedPrecondition when a file:// store has a folder at `uri`, or a file where `uri` needs a folder."""
         path = self.path(uri)
-        if self._files:
-            await asyncio.to_thread(self._files.check_writable_path, path)
+        if self._local_files:
+            await asyncio.to_thread(self._local_files.check_writable_path, path)
 
     async def md5(self, uri: str) -> bytes | None:
         """Return the MD5 digest of an object of a file:// store; None for other stores. Raise NotFound, Unavailable."""
-        return await asyncio.to_thread(self._files.md5, self.path(uri)) if self._files else None
+        return await asyncio.to_thread(self._local_files.md5, self.path(uri)) if self._local_files else None
 
     async def upload(self) -> Upload:
         """Begin an upload to a file:// store. Raise Unavailable."""
-        return await asyncio.to_thread(self._local.upload)
+        return await asyncio.to_thread(self._require_local_files().upload)
 
     async def delete(self, uris: Iterable[str]) -> None:
         """Delete existing objects. Raise Unavailable."""
@@ -261,16 +267,16 @@ class ObjectStore:
         payload = json.dumps([verb, path, query.get("expires", ""), query.get("md5", "")])
         return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()
 
-    @property
-    def _local(self) -> LocalFiles:
-        if self._files is None:
+    def _require_local_files(self) -> LocalFiles:
+        if self._local_files is None:
             raise TypeError("only a file:// store is served here")
-        return self._files
+        return self._local_files
 
 
-def missed(uri: str, error: Exception) -> None:
+def report_lost_object(uri: str, error: Exception) -> None:
     """Log and count an object that a reply needs and that is permanently lost."""
-    OBJECTS_MISSED.labels(type(error).__name__).inc()
+    reason = "Unreadable" if isinstance(error, UnreadableObject) else type(error).__name__
+    OBJECTS_LOST.labels(reason).inc()
     log.warning("an object cannot be answered", extra={"uri": uri, "cause": str(error)})
 
 
@@ -279,5 +285,5 @@ def _failure(uri: str, error: Exception) -> NotFound | Unavailable:
         return NotFound(f"object not found: {uri}")
     # Amazon S3 returns this for a missing object when the bucket may not be listed.
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return Unreadable(f"the object store does not give {uri}")
+        return UnreadableObject(f"the object store does not give {uri}")
     return Unavailable(f"the object store does not answer for {uri}")

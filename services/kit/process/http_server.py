@@ -106,7 +106,7 @@ class _LimitRequests:
 
 
 class _LimitIdleTime:
-    """An ASGI application that receives a disconnect when the body of a request rests too long."""
+    """An ASGI application that receives a disconnect when a request's body is incomplete and nothing of it arrives."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app = app

@@ -30,7 +30,7 @@ from services.kit.process.http_server import HttpServer
 from services.kit.process.readiness import Check, Readiness
 from services.kit.process.settings import ProcessSettings, load
 from services.kit.process.telemetry import log_as_json
-from services.kit.rpc.fairness import ArrivalLimits
+from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.grpcio_server import GrpcioServer
 from services.kit.rpc.http2_server import Http2Server
 from services.kit.rpc.table import Table
@@ -42,12 +42,12 @@ _COLLECTOR_THRESHOLD = 20_000
 # The NATS client drops a cancellation while it flushes; a task that continues is cancelled again.
 _CANCEL_RETRY_SECONDS = 0.2
 
-Chosen = TypeVar("Chosen", bound=ProcessSettings)
+AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The connections that every service needs."""
+class Connections:
+    """The connections of a service: to its database and to NATS."""
 
     db: Database
     bus: Bus
@@ -68,20 +68,24 @@ class App:
     """Background tasks until the end; one that raises ends the process."""
     routes: Sequence[BaseRoute] = field(default=())
     """HTTP routes in addition to the probes."""
-    drain: Sequence[Callable[[], Awaitable[None]]] = ()
-    """Called after calls have ended and before connections close, to flush accepted work."""
+    flush: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Called after calls have ended and before connections close, to finish accepted work."""
     checks: Mapping[str, Check] = field(default_factory=dict)
-    """Readiness checks in addition to NATS, by the name of what they check."""
+    """Readiness checks in addition to those of every service, by the name of what they check.
+
+    A process is ready if calls would work now, so a service that writes to its database checks that it can write
+    (docs/decisions/0021-a-user-of-nats-for-each-service.md).
+    """
 
 
-Build = Callable[[Chosen, Parts, AsyncExitStack], Awaitable[App]]
+BuildApp = Callable[[AnySettings, Connections, AsyncExitStack], Awaitable[App]]
 
 # The exit status for an invalid command line, as argparse's.
 _USAGE_ERROR = 2
 
 
 @dataclass(frozen=True)
-class Command(Generic[Chosen]):
+class Command(Generic[AnySettings]):
     """A command `python -m services.<name> <command>` for operators.
 
     `run` receives the settings and the arguments after the command's name, prints its findings, returns the exit status
@@ -89,15 +93,15 @@ class Command(Generic[Chosen]):
     """
 
     purpose: str
-    run: Callable[[Chosen, Sequence[str]], Coroutine[Any, Any, int]]
+    run: Callable[[AnySettings, Sequence[str]], Coroutine[Any, Any, int]]
 
 
 def main(
     name: str,
-    settings_class: type[Chosen],
-    build: Build[Chosen],
+    settings_class: type[AnySettings],
+    build: BuildApp[AnySettings],
     migrations: Path,
-    commands: Mapping[str, Command[Chosen]] = MappingProxyType({}),
+    commands: Mapping[str, Command[AnySettings]] = MappingProxyType({}),
 ) -> None:
     """Run the service `name`, its migrations or one of `commands`, as the command line requests.
 
@@ -128,7 +132,7 @@ def main(
         raise SystemExit(f"{name} cannot start: {error.message}") from error
 
 
-def _run_command(command: Command[Chosen], settings: Chosen, arguments: Sequence[str]) -> int:
+def _run_command(command: Command[AnySettings], settings: AnySettings, arguments: Sequence[str]) -> int:
     # Libraries log on the way to a failure; the error's own message is enough at a terminal.
     logging.disable()
     try:
@@ -142,7 +146,7 @@ def _run_command(command: Command[Chosen], settings: Chosen, arguments: Sequence
         return 1
 
 
-def _usage(name: str, commands: Mapping[str, Command[Chosen]]) -> str:
+def _usage(name: str, commands: Mapping[str, Command[AnySettings]]) -> str:
     lines = {"": "serve", "migrate": "bring the database to the schema of this release"}
     lines |= {command: spec.purpose for command, spec in commands.items()}
     return "usage:\n" + "".join(
@@ -152,8 +156,8 @@ def _usage(name: str, commands: Mapping[str, Command[Chosen]]) -> str:
 
 async def serve(
     name: str,
-    settings: Chosen,
-    build: Build[Chosen],
+    settings: AnySettings,
+    build: BuildApp[AnySettings],
     migrations: Path,
     until: asyncio.Event | None = None,
 ) -> None:
@@ -165,7 +169,7 @@ async def serve(
         await check_schema(db, migrations, name)
         bus = await Bus.connect(settings.nats_url, name, settings.nats_tls)
         stack.push_async_callback(bus.close)
-        app = await build(settings, Parts(db, bus), stack)
+        app = await build(settings, Connections(db, bus), stack)
         _tune_collector()
         await _run(name, settings, app, bus, stopping)
 
@@ -192,8 +196,8 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
     for server in servers:
         await server.start()
     http = asyncio.create_task(http_server.serve())
-    loops = [asyncio.create_task(loop()) for loop in (bus.keep, *app.loops)]
-    addresses = {server: getattr(settings, f"{server}_address") for server in ("grpc", "lean", "http")}
+    loops = [asyncio.create_task(loop()) for loop in (bus.check_streams_periodically, *app.loops)]
+    addresses = {server: getattr(settings, f"{server}_address") for server in ("grpc", "http2", "http")}
     log.info("serving", extra=addresses)
     ended = asyncio.create_task(stopping.wait())
     done, _ = await asyncio.wait([ended, http, *loops], return_when=asyncio.FIRST_COMPLETED)
@@ -201,7 +205,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
     log.info("draining")
     drained_by = asyncio.get_running_loop().time() + settings.drain_seconds
     await asyncio.gather(*(server.stop(settings.drain_seconds) for server in servers))
-    for flush in app.drain:
+    for flush in app.flush:
         await flush()
     http_server.stop(drained_by - asyncio.get_running_loop().time())
     await _cancel([*loops, ended])
@@ -222,11 +226,11 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def _servers(settings: ProcessSettings, app: App) -> tuple[GrpcioServer, Http2Server]:
-    arrivals = ArrivalLimits(settings.max_unfinished_bytes, settings.request_idle_seconds)
-    most = settings.max_message_bytes
+    incomplete = IncompleteRequestLimits(settings.max_incomplete_bytes, settings.request_idle_seconds)
+    max_message_bytes = settings.max_message_bytes
     return (
-        GrpcioServer(app.table, app.services, settings.grpc_address, most, arrivals),
-        Http2Server(app.table, settings.lean_address, most, app.services, arrivals),
+        GrpcioServer(app.table, app.services, settings.grpc_address, max_message_bytes, incomplete),
+        Http2Server(app.table, settings.http2_address, max_message_bytes, app.services, incomplete),
     )
 
 

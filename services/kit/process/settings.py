@@ -23,8 +23,8 @@ UNIX = "unix:"
 """The prefix of an address that is a socket in the file system."""
 # flyteadmin's limit, which is gRPC's default (gateway.md#limits).
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-# A single connection may use half of it: eight of the largest requests.
-DEFAULT_UNFINISHED_BYTES = 64 * 1024 * 1024
+# A single client connection may use about half of it: eight of the largest requests.
+DEFAULT_INCOMPLETE_BYTES = 64 * 1024 * 1024
 # Longer than a working client pauses within a request.
 DEFAULT_REQUEST_IDLE_SECONDS = 20.0
 
@@ -57,7 +57,7 @@ class ProcessSettings(BaseSettings):
     grpc_address: str = "127.0.0.1:8081"
     """host:port of the grpcio server: for direct callers, and for the gateway's reflection and watched health."""
 
-    lean_address: str = "127.0.0.1:8083"
+    http2_address: str = "127.0.0.1:8083"
     """host:port of the HTTP/2 server for the gateway's gRPC calls (docs/decisions/0011-http2-server.md), or unix:PATH
     of a socket where the gateway runs on the same machine."""
 
@@ -67,7 +67,7 @@ class ProcessSettings(BaseSettings):
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, ge=1024)
     """Largest request; a larger one is RESOURCE_EXHAUSTED 'message larger than max'."""
 
-    max_unfinished_bytes: int = Field(default=DEFAULT_UNFINISHED_BYTES, ge=1024)
+    max_incomplete_bytes: int = Field(default=DEFAULT_INCOMPLETE_BYTES, ge=1024)
     """Limit for the bodies of all requests that arrive in pieces, until their response is sent. A client connection may
     use as much as it leaves free for others; a request above that is RESOURCE_EXHAUSTED at once."""
 
@@ -82,7 +82,7 @@ class ProcessSettings(BaseSettings):
     drain_seconds: float = Field(default=8.0, ge=0, le=300)
     """How long calls under way may take to finish after SIGTERM; less than the 10 s in which the process must end."""
 
-    @field_validator("lean_address")
+    @field_validator("http2_address")
     @classmethod
     def _socket_or_host_and_port(cls, value: str) -> str:
         return value if value.startswith(UNIX) else cls._host_and_port(value)
@@ -137,10 +137,10 @@ class ProcessSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources in order of precedence; `.env` files and secrets folders are not read."""
-        chosen: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
         if file := os.environ.get(CONFIG_FILE):
-            chosen.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
-        return tuple(chosen)
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(file)))
+        return tuple(sources)
 
 
 class ObjectStoreSettings(ProcessSettings):
@@ -152,10 +152,10 @@ class ObjectStoreSettings(ProcessSettings):
     variables, such as AWS_ACCESS_KEY_ID."""
 
 
-Chosen = TypeVar("Chosen", bound=ProcessSettings)
+AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 
-def load(settings: type[Chosen]) -> Chosen:
+def load(settings: type[AnySettings]) -> AnySettings:
     """Return the settings; exit with one line that names every wrong or unknown field."""
     known = {(PREFIX + name).upper() for name in settings.model_fields} | {CONFIG_FILE}
     unknown = sorted(

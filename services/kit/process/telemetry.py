@@ -20,8 +20,10 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-OUTBOX_WAITING = Gauge("flyteplane_outbox_waiting", "Announcements committed and not yet published")
-OBJECTS_MISSED = CounterMetric(
+OUTBOX_WAITING = Gauge(
+    "flyteplane_outbox_waiting", "Announcements that the relay found when it last read the outbox, 100 at most"
+)
+OBJECTS_LOST = CounterMetric(
     "flyteplane_objects_missed", "Objects that a reply needed and that are permanently lost", ["reason"]
 )
 

@@ -41,7 +41,7 @@ _MOST_PREFIXES = 4096
 Check = Callable[[Message], None]
 
 
-class Unreadable(Exception):
+class UnreadableValue(Exception):
     """A value that some clients cannot read."""
 
     def __init__(self, fault: str) -> None:
@@ -60,11 +60,12 @@ class Rule:
     """A set of checks by message type, each compiled once from the fields that may have a refused value.
 
     Args:
-        kinds: also refuse a google.protobuf.Value without a kind. Go's JSON encoder fails for one, Envoy's omits it.
+        refuse_unset_values: also refuse a google.protobuf.Value without a kind. Go's JSON encoder fails for one,
+            Envoy's omits it.
     """
 
-    def __init__(self, *, kinds: bool) -> None:
-        self._kinds = kinds
+    def __init__(self, *, refuse_unset_values: bool) -> None:
+        self._refuse_unset_values = refuse_unset_values
         self._checks: dict[str, Check] = {
             Timestamp.DESCRIPTOR.full_name: _check_timestamp,  # type: ignore[dict-item]  # takes this type only
             Duration.DESCRIPTOR.full_name: _check_duration,  # type: ignore[dict-item]  # takes this type only
@@ -74,12 +75,12 @@ class Rule:
         }
 
     def checker(self, message_type: Descriptor) -> Check | None:
-        """Return the check of messages of this type, which raises Unreadable; None when no value can be refused."""
+        """Return the check of messages of this type, which raises UnreadableValue; None if no value can be refused."""
         return self._compiled(message_type) if _may_refuse(message_type) else None
 
     def check(self, message: Message) -> None:
-        """Raise Unreadable for a refused value in `message`, at any depth."""
-        check = self.checker(kind_of(message))
+        """Raise UnreadableValue for a refused value in `message`, at any depth."""
+        check = self.checker(descriptor_of(message))
         if check is not None:
             check(message)
 
@@ -115,13 +116,13 @@ class Rule:
         kind = value.WhichOneof("kind")
         if kind == "number_value":
             if not math.isfinite(value.number_value):
-                raise Unreadable("a number that is not finite")
+                raise UnreadableValue("a number that is not finite")
         elif kind == "struct_value":
             self._check_struct(value.struct_value)
         elif kind == "list_value":
             self._check_list(value.list_value)
-        elif kind is None and self._kinds:
-            raise Unreadable("a value of no kind")
+        elif kind is None and self._refuse_unset_values:
+            raise UnreadableValue("a value of no kind")
 
 
 class _Fields:
@@ -155,7 +156,7 @@ class _Fields:
                 if members := getattr(message, name):
                     for key in members:
                         check(members[key])
-        except Unreadable as unreadable:
+        except UnreadableValue as unreadable:
             unreadable.fields.append(name)
             raise
 
@@ -166,23 +167,23 @@ def _check_timestamp(value: Timestamp) -> None:
     # The messages of flyteadmin, which come from protobuf for Go.
     text = f"timestamp (seconds:{value.seconds} nanos:{value.nanos})"
     if value.seconds < FIRST_SECOND:
-        raise Unreadable(f"{text} before 0001-01-01")
+        raise UnreadableValue(f"{text} before 0001-01-01")
     if value.seconds > LAST_SECOND:
-        raise Unreadable(f"{text} after 9999-12-31")
-    raise Unreadable(f"{text} has out-of-range nanos")
+        raise UnreadableValue(f"{text} after 9999-12-31")
+    raise UnreadableValue(f"{text} has out-of-range nanos")
 
 
 def _check_duration(value: Duration) -> None:
     if abs(value.seconds) > LONGEST_SECONDS or abs(value.nanos) >= NANOS_PER_SECOND:
-        raise Unreadable("a duration of more than ten thousand years")
+        raise UnreadableValue("a duration of more than ten thousand years")
     if value.seconds * value.nanos < 0:
-        raise Unreadable("a duration whose parts have different signs")
+        raise UnreadableValue("a duration whose parts have different signs")
 
 
-WRITTEN = Rule(kinds=True)
+REQUEST_RULE = Rule(refuse_unset_values=True)
 """The rule for requests."""
 
-JSON_RULE = Rule(kinds=False)
+JSON_REPLY_RULE = Rule(refuse_unset_values=False)
 """The rule for replies that Envoy writes as JSON."""
 
 
@@ -194,7 +195,7 @@ def map_value(field: FieldDescriptor) -> Descriptor | None:
     return entry.fields_by_name["value"].message_type
 
 
-def kind_of(message: Message | type[Message]) -> Descriptor:
+def descriptor_of(message: Message | type[Message]) -> Descriptor:
     """Return the type of a message."""
     message_type: Descriptor = message.DESCRIPTOR  # type: ignore[assignment]  # upb's class is another one with the same methods
     return message_type
@@ -221,7 +222,7 @@ def _may_refuse(message_type: Descriptor) -> bool:
 
 
 def depth_check(message_type: type[Message], levels: int = REPLY_LEVELS) -> Callable[[bytes], None]:
-    """Return a check that raises Unreadable unless a serialized message can be parsed when nested `levels` deeper.
+    """Return a check that raises UnreadableValue unless a serialized message can be parsed when nested `levels` deeper.
 
     The parser itself decides, so everything counts that counts for parsers, such as groups of unknown fields.
     """
@@ -233,7 +234,7 @@ def depth_check(message_type: type[Message], levels: int = REPLY_LEVELS) -> Call
             try:
                 nesting_type().ParseFromString(_prefix(len(payload), levels) + payload)
             except DecodeError as error:
-                raise Unreadable(TOO_DEEP) from error
+                raise UnreadableValue(TOO_DEEP) from error
 
     return check
 

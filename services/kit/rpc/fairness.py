@@ -6,13 +6,13 @@ from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from services.kit.process.settings import DEFAULT_REQUEST_IDLE_SECONDS, DEFAULT_UNFINISHED_BYTES
+from services.kit.process.settings import DEFAULT_INCOMPLETE_BYTES, DEFAULT_REQUEST_IDLE_SECONDS
 
 CONNECTION_HEADER = "x-flyteplane-connection"
 """The header in which the gateway names the client connection of a call: one of its own carries calls of many."""
 
 TOTAL_TIME_FACTOR = 6
-"""A request that keeps moving may take this many times as long as one may rest."""
+"""A request may take this many times as long in total as it may wait for its next bytes."""
 
 _CLIENT_CONNECTION: ContextVar[str | None] = ContextVar("client_connection", default=None)
 
@@ -30,8 +30,9 @@ def current_client_connection() -> str | None:
 class FairBudget:
     """A budget of `total` units, such as bytes, shared by client connections.
 
-    A connection may hold as much as remains free (the dynamic threshold of switches with a shared buffer): half of the
-    total when it is alone, a third each when there are two. So something is always free for one more.
+    A connection may reserve more until it holds as much as is free (the dynamic threshold of switches with a shared
+    buffer). In small steps a connection alone gets half of the total, and two get a third each, so that some is free
+    for another. A single large reservation may take all that is free.
     """
 
     def __init__(self, total: int) -> None:
@@ -39,7 +40,7 @@ class FairBudget:
         self._held: Counter[Hashable] = Counter()
 
     def acquire(self, connection: Hashable, size: int) -> bool:
-        """Reserve `size` units for `connection`; return False when its share does not allow that."""
+        """Reserve `size` units for `connection`; return False if it would hold more than what is free now."""
         if self._held[connection] + size > self._free:
             return False
         self._held[connection] += size
@@ -104,7 +105,7 @@ class FairSemaphore:
 
 
 class UnreadResponses:
-    """Bytes of responses that clients have not read yet, by client connection, and calls that wait for that."""
+    """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -136,15 +137,16 @@ UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
 
 
 @dataclass(frozen=True)
-class ArrivalLimits:
-    """Limits of requests that have begun and not arrived as a whole.
+class IncompleteRequestLimits:
+    """Limits of incomplete requests: those of which a part has been received.
 
     Attributes:
         total: bytes that all of them in the process may hold.
-        seconds: how long one may rest.
+        seconds: how long one may wait for its next bytes.
+        budget: the budget of `total` bytes, shared by client connections.
     """
 
-    total: int = DEFAULT_UNFINISHED_BYTES
+    total: int = DEFAULT_INCOMPLETE_BYTES
     seconds: float = DEFAULT_REQUEST_IDLE_SECONDS
     budget: FairBudget = field(init=False)
 

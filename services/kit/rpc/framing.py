@@ -18,7 +18,7 @@ FRAME_HEAD = 5
 
 CONTENT_TYPE = (b"content-type", b"application/grpc")
 
-# Messages of requests that do not arrive as they should.
+# Messages of errors for incomplete and malformed requests.
 TOO_MUCH = "too many large requests at a time: this connection has no room for another"
 TOO_SLOW = "the request did not arrive in time"
 NOT_WHOLE = "the request is not one whole gRPC message"

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVIC
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from services.kit.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, ServiceError, to_status
-from services.kit.rpc.fairness import CONNECTION_HEADER, ArrivalLimits, FairSemaphore
+from services.kit.rpc.fairness import CONNECTION_HEADER, FairSemaphore, IncompleteRequestLimits
 from services.kit.rpc.framing import NOT_WHOLE, TOO_MUCH, TOO_SLOW
 from services.kit.rpc.health import CHECK, NOT_SERVING, SERVING, WATCH, check_health, parse_request, statuses_of
 from services.kit.rpc.table import Call, Table
@@ -31,8 +31,8 @@ _MAX_METADATA_BYTES = 64 * 1024
 _MOST_STREAMS = 1000
 # Received bytes of a message that is not being read yet. grpcio would widen this for a fast sender.
 _UNREAD_BYTES = 64 * 1024
-# How long a message that has begun may wait until others have arrived, as long as a call waits for the database.
-_WAIT_SECONDS = 5.0
+# How long a call waits for a slot to be read: as long as one waits for the database.
+_READ_SLOT_SECONDS = 5.0
 # Paths of reflection; both versions have the same messages.
 _REFLECTION_PATHS = tuple(
     f"/{service}/ServerReflectionInfo" for service in (REFLECTION_SERVICE, "grpc.reflection.v1.ServerReflection")
@@ -57,9 +57,9 @@ class GrpcioServer:
         services: Iterable[str],
         address: str,
         max_message_bytes: int,
-        arrivals: ArrivalLimits | None = None,
+        incomplete: IncompleteRequestLimits | None = None,
     ) -> None:
-        arrivals = arrivals or ArrivalLimits()
+        limits = incomplete or IncompleteRequestLimits()
         self._services = tuple(services)
         self._health = HealthServicer()
         self._server = grpc.aio.server(
@@ -71,13 +71,13 @@ class GrpcioServer:
                 ("grpc.max_concurrent_streams", _MOST_STREAMS),
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", _UNREAD_BYTES),
-                ("grpc.server_handshake_timeout_ms", int(arrivals.seconds * 1000)),
+                ("grpc.server_handshake_timeout_ms", int(limits.seconds * 1000)),
                 ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MILLISECONDS),
                 ("grpc.http2.max_ping_strikes", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
-        reader = _RequestReader(arrivals, max_message_bytes)
+        reader = _RequestReader(limits, max_message_bytes)
         reflection = ReflectionServicer((*self._services, HEALTH_SERVICE, REFLECTION_SERVICE))
         others = _other_handlers(reader, self._check, self._health, reflection)
         self._server.add_generic_rpc_handlers((_AllPaths(table, reader, others),))
@@ -104,15 +104,16 @@ class GrpcioServer:
 
 
 class _RequestReader:
-    """Reads requests: as many at a time as may be incomplete, half of them of one client connection.
+    """Reads the messages of calls.
 
-    A message that has arrived is read at once; flow control stops the sender of one that is not read.
+    At most `slots` requests are read at a time, at most half of them from one client connection. The sender of a
+    message that is not being read is stopped by flow control.
     """
 
-    def __init__(self, arrivals: ArrivalLimits, max_message_bytes: int) -> None:
-        slots = max(2, arrivals.total // max_message_bytes)
+    def __init__(self, limits: IncompleteRequestLimits, max_message_bytes: int) -> None:
+        slots = max(2, limits.total // max_message_bytes)
         self._semaphore = FairSemaphore(slots, slots // 2)
-        self._seconds = arrivals.seconds
+        self._seconds = limits.seconds
 
     async def read_one(self, requests: AsyncIterator[bytes], context: "_Context") -> bytes:
         """Return the one message of a call.
@@ -120,11 +121,11 @@ class _RequestReader:
         Raises:
             InvalidArgument: the call has no message.
             DeadlineExceeded: the message did not arrive in time.
-            ResourceExhausted: too many others are arriving.
+            ResourceExhausted: too many other messages are being read.
         """
         connection = _metadata(context)[CONNECTION_HEADER]
         try:
-            await self._semaphore.acquire(connection, _WAIT_SECONDS)
+            await self._semaphore.acquire(connection, _READ_SLOT_SECONDS)
         except TimeoutError:
             raise ResourceExhausted(TOO_MUCH) from None
         try:

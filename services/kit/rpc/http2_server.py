@@ -12,7 +12,7 @@ from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceErro
 from services.kit.http2.connection import Connection, IncompleteRequests
 from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encode
 from services.kit.http2.responses import Response
-from services.kit.rpc.fairness import ArrivalLimits
+from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.framing import (
     CONTENT_TYPE,
     FRAME_HEAD,
@@ -43,7 +43,7 @@ class Http2Server:
         address: str,
         max_message_bytes: int,
         services: Iterable[str] = (),
-        arrivals: ArrivalLimits | None = None,
+        incomplete: IncompleteRequestLimits | None = None,
     ) -> None:
         self._table = table
         self._health = statuses_of(services, SERVING)
@@ -51,10 +51,10 @@ class Http2Server:
         self._max_message_bytes = max_message_bytes
         self._header_fields = HeaderFieldCache()
         self._connections: set[Connection] = set()
-        arrivals = arrivals or ArrivalLimits()
+        limits = incomplete or IncompleteRequestLimits()
         self._incomplete = IncompleteRequests(
-            arrivals.budget,
-            arrivals.seconds,
+            limits.budget,
+            limits.seconds,
             too_much=_failure(ResourceExhausted(TOO_MUCH)),
             too_slow=_failure(DeadlineExceeded(TOO_SLOW)),
         )
@@ -67,9 +67,9 @@ class Http2Server:
     async def stop(self, seconds: float) -> None:
         """Refuse new connections and calls; calls under way have `seconds` to finish."""
         self._server.close()
-        ended = [connection.end() for connection in self._connections]
-        if ended:
-            await asyncio.wait(ended, timeout=seconds)
+        drained = [connection.drain() for connection in self._connections]
+        if drained:
+            await asyncio.wait(drained, timeout=seconds)
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def _connection(self) -> asyncio.Protocol:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.errors import Internal, ResourceExhausted
-from services.kit.protobuf.readable import JSON_RULE, TOO_DEEP, Unreadable
+from services.kit.protobuf.readable import JSON_REPLY_RULE, TOO_DEEP, UnreadableValue
 from services.kit.protobuf.wire import length_delimited, message_field
 
 JSON_REPLY_HEADER = "x-flyteplane-json-reply"
@@ -38,55 +38,57 @@ def check_reply_size(reply: bytes) -> None:
         )
 
 
-def check_shown(method: str, request: Message, kind: Descriptor, reply: bytes) -> None:
-    """Raise Internal unless `reply`, a serialized message of the type `kind`, can be written as JSON."""
+def check_json_reply(method: str, request: Message, message_type: Descriptor, reply: bytes) -> None:
+    """Raise Internal unless `reply`, a serialized message of the type `message_type`, can be written as JSON."""
     try:
-        _check(kind, reply)
-    except Unreadable as unreadable:
-        message = _describe(method, request, kind, reply, unreadable)
+        _check(message_type, reply)
+    except UnreadableValue as unreadable:
+        message = _describe(method, request, message_type, reply, unreadable)
         log.warning("a reply has no form as JSON", extra={"cause": message})
         raise Internal(message) from unreadable
 
 
-def _check(kind: Descriptor, payload: bytes) -> None:
+def _check(message_type: Descriptor, payload: bytes) -> None:
     try:
-        message = GetMessageClass(kind).FromString(payload)
+        message = GetMessageClass(message_type).FromString(payload)
     except DecodeError as error:
-        raise Unreadable(f"{TOO_DEEP}, or broken") from error
-    JSON_RULE.check(message)
+        raise UnreadableValue(f"{TOO_DEEP}, or broken") from error
+    JSON_REPLY_RULE.check(message)
 
 
-def _describe(method: str, request: Message, kind: Descriptor, reply: bytes, unreadable: Unreadable) -> str:
+def _describe(
+    method: str, request: Message, message_type: Descriptor, reply: bytes, unreadable: UnreadableValue
+) -> str:
     """Name the reply itself if it has an id, else its first item that cannot be written, else the request."""
-    if "id" in kind.fields_by_name:
-        return _cannot_be_shown(_named(kind, reply), unreadable)
+    if "id" in message_type.fields_by_name:
+        return _cannot_be_shown(_named(message_type, reply), unreadable)
     for number, item in length_delimited(reply):
-        field = kind.fields_by_number.get(number)
+        field = message_type.fields_by_number.get(number)
         if field is None or field.message_type is None or not field.is_repeated:
             continue
         try:
-            _check(kind, message_field(number, item))
-        except Unreadable as of_item:
+            _check(message_type, message_field(number, item))
+        except UnreadableValue as of_item:
             del of_item.fields[-1:]  # of the list
             return _cannot_be_shown(_named(field.message_type, item), of_item)
     return _cannot_be_shown(f"{method} {_id_text(request)}", unreadable)
 
 
-def _cannot_be_shown(owner: str, unreadable: Unreadable) -> str:
+def _cannot_be_shown(owner: str, unreadable: UnreadableValue) -> str:
     path = f"{unreadable.path}: " if unreadable.fields else ""
     return f"{owner} cannot be shown: {path}{unreadable.fault}"
 
 
-def _named(kind: Descriptor, payload: bytes) -> str:
+def _named(message_type: Descriptor, payload: bytes) -> str:
     """Name a message by its type and its id, or its strings if it has none; only those need to be readable."""
-    fields = [(kind.fields_by_number.get(number), content) for number, content in length_delimited(payload)]
+    fields = [(message_type.fields_by_number.get(number), content) for number, content in length_delimited(payload)]
     known = [(field, content) for field, content in fields if field is not None]
-    if "id" in kind.fields_by_name:
+    if "id" in message_type.fields_by_name:
         parts = [_text(field, content) for field, content in known if field.name == "id"]
     else:
         strings = [(field, content) for field, content in known if field.type == FieldDescriptor.TYPE_STRING]
         parts = [f"{field.name} {_text(field, content)}" for field, content in strings]
-    return " ".join([_words(kind), *parts])
+    return " ".join([_words(message_type), *parts])
 
 
 def _text(field: FieldDescriptor, content: bytes) -> str:
@@ -105,6 +107,6 @@ def _id_text(identifier: Message) -> str:
     return "/".join(inner + [str(value) for _, value in parts if not isinstance(value, Message)])
 
 
-def _words(kind: Descriptor) -> str:
+def _words(message_type: Descriptor) -> str:
     """Return the name of a type in words: "node execution" for NodeExecution."""
-    return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.name).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", message_type.name).lower()

@@ -19,10 +19,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.process.telemetry import CALLS
-from services.kit.protobuf.readable import MOST_LEVELS, WRITTEN, Check, Unreadable, depth_check
+from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, depth_check
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import set_client_connection
-from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_reply_size, check_shown
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_json_reply, check_reply_size
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +71,11 @@ class Method:
             self.check_depth(payload)
             if self.check_values is not None:
                 self.check_values(request)
-        except Unreadable as unreadable:
+        except UnreadableValue as unreadable:
             name = unreadable.fields[0] if unreadable.fields else "request"
             path = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
             raise InvalidArgument(f"invalid value for {name}: {unreadable.fault}{path}") from unreadable
         return request
-
-    def check_reply(self, request: Message, reply: bytes) -> None:
-        """Raise Internal, with the name of the bad value, for a reply that cannot be written as JSON."""
-        check_shown(self.name, request, self.reply, reply)
 
 
 class Table:
@@ -110,7 +106,7 @@ class Table:
                     descriptor.output_type,
                     handler,
                     depth_check(request),
-                    WRITTEN.checker(descriptor.input_type),
+                    REQUEST_RULE.checker(descriptor.input_type),
                 )
 
     async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
@@ -178,9 +174,9 @@ class Table:
         if JSON_REPLY_HEADER in call.metadata:
             check_reply_size(reply)
             if len(reply) <= MOST_LOOP_BYTES:
-                method.check_reply(request, reply)
+                check_json_reply(method.name, request, method.reply, reply)
             else:
-                await self._cpu_pool.run(method.check_reply, request, reply)
+                await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
         return reply
 
     def _unimplemented(self, path: str) -> str:

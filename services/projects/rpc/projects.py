@@ -77,7 +77,7 @@ class ProjectHandlers:
 
         Without filters archived projects are left out.
         """
-        query = store.LISTING.plan(
+        query = store.LISTING.query(
             name="ListProjects",
             limit=request.limit or store.NO_LIMIT,
             token=request.token,
@@ -88,7 +88,9 @@ class ProjectHandlers:
         async with self._db.read() as connection:
             page = await store.find(connection, query)
         projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in page)
-        return b"".join(projects) + string_field(Projects.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+        return b"".join(projects) + string_field(
+            Projects.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more)
+        )
 
     async def GetDomains(self, _request: GetDomainRequest, _call: Call) -> GetDomainsResponse:
         """Return the configured domains in their order; cannot fail (projects.md#getdomains)."""

@@ -8,7 +8,7 @@ from sqlalchemy import DateTime, Select, cast, literal_column, null
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
-from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
+from services.kit.lists.query import Column, Entity, Listing, ListQuery, ValueType
 from services.projects.store.tables import projects
 
 _INSERT = """
@@ -33,16 +33,16 @@ LISTING = Listing(
     Entity(
         "p",
         {
-            "id": Column(projects.c.id, Kind.INTEGER),
-            "created_at": Column(projects.c.created_at, Kind.TIMESTAMP),
-            "updated_at": Column(projects.c.updated_at, Kind.TIMESTAMP),
+            "id": Column(projects.c.id, ValueType.INTEGER),
+            "created_at": Column(projects.c.created_at, ValueType.TIMESTAMP),
+            "updated_at": Column(projects.c.updated_at, ValueType.TIMESTAMP),
             # A project is never deleted; filters may name the column nevertheless, as in flyteadmin.
-            "deleted_at": Column(cast(null(), DateTime(timezone=True)), Kind.TIMESTAMP),
+            "deleted_at": Column(cast(null(), DateTime(timezone=True)), ValueType.TIMESTAMP),
             "identifier": Column(projects.c.identifier),
             "name": Column(projects.c.name),
             "description": Column(projects.c.description),
-            "labels": Column(projects.c.message, Kind.BYTES),
-            "state": Column(projects.c.state, Kind.INTEGER),
+            "labels": Column(projects.c.message, ValueType.BYTES),
+            "state": Column(projects.c.state, ValueType.INTEGER),
         },
     ),
     # Unique: it ends every order, so that pages do not overlap.
@@ -78,11 +78,11 @@ async def lock(connection: Connection, identifier: str) -> Project | None:
 async def find(connection: Connection, query: ListQuery) -> Page[bytes]:
     """Return the serialized projects of a page; archived ones only if there is a filter (lists.md#listprojects)."""
 
-    def filtered(statement: Select[Any]) -> Select[Any]:
+    def restrict(statement: Select[Any]) -> Select[Any]:
         return statement.where(*(query.where or [projects.c.state != literal_column(str(Project.ARCHIVED))]))
 
-    rows = await RowPage(projects, (projects.c.message,), query, filtered, about=None, values={}).read(connection)
-    return Page((message for (message,) in rows), cut=rows.cut)
+    rows = await RowPage(projects, (projects.c.message,), query, restrict, cache_key=None, values={}).read(connection)
+    return Page((message for (message,) in rows), more=rows.more)
 
 
 def _row(project: Project, now: datetime) -> dict[str, object]:

@@ -27,7 +27,7 @@ def list_query(listing: Listing, name: str, request: ListRequest) -> ListQuery:
         name: The name of the list in the error of an invalid token.
         request: A request with limit, token, filters and sort order.
     """
-    return listing.plan(
+    return listing.query(
         name=name,
         limit=request.limit,
         token=request.token,

@@ -45,5 +45,5 @@ class DescriptionHandlers:
         field = DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER
         descriptions = b"".join(message_field(field, description) for description in page)
         return descriptions + string_field(
-            DescriptionEntityList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut)
+            DescriptionEntityList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more)
         )

@@ -40,7 +40,7 @@ from services.kit.lists.pages import Page
 from services.kit.lists.query import ListQuery
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
@@ -112,7 +112,7 @@ class LaunchPlanHandlers:
 
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Insert a launch plan; return the existing one if a concurrent call was first."""
-        check_receivable("launch plan", new.plan.ByteSize())
+        check_entity_size("launch plan", new.plan.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, new.plan.id)
@@ -232,4 +232,4 @@ def _duplicate(plan: LaunchPlan, digest: bytes, stored: store.Stored) -> Service
 
 def _page_bytes(query: ListQuery, page: Page[bytes]) -> bytes:
     launch_plans = b"".join(message_field(LaunchPlanList.LAUNCH_PLANS_FIELD_NUMBER, message) for message in page)
-    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+    return launch_plans + string_field(LaunchPlanList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more))

@@ -51,7 +51,7 @@ class NamedEntityHandlers:
         check_metadata(request.resource_type, request.metadata if request.HasField("metadata") else None)
         check_has_metadata(request.resource_type)
         now = self._clock()
-        async with self._db.read() as connection:
+        async with self._db.autocommit() as connection:
             exists = await store.update(connection, request.resource_type, request.id, request.metadata, now)
         if not exists:
             raise entry_not_found()

@@ -20,7 +20,7 @@ from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
@@ -92,7 +92,7 @@ class TaskHandlers:
         """Insert a task; return the existing one if a concurrent call was first."""
         now = self._clock()
         task = await self._cpu_pool.run(registered_task, compiled, spec.description.short_description, now)
-        check_receivable("task", task.ByteSize())
+        check_entity_size("task", task.ByteSize())
         async with self._db.transaction() as connection:
             if not await store.insert(connection, task, digest, now):
                 return await store.get(connection, task.id)
@@ -120,7 +120,7 @@ class TaskHandlers:
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )
         tasks = b"".join(message_field(TaskList.TASKS_FIELD_NUMBER, task) for task in page)
-        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+        return tasks + string_field(TaskList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more))
 
     async def ListTaskIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Return a page of names (lists.md#name-lists)."""

@@ -29,7 +29,7 @@ from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
-from services.kit.protobuf.size_limit import check_receivable
+from services.kit.protobuf.size_limit import check_entity_size
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Call
@@ -114,7 +114,7 @@ class WorkflowHandlers:
         check_size(len(compiled.closure), self._limits)
         if stored is None:
             listed = listed_workflow(identifier, request.spec)
-            check_receivable("workflow interface", listed.ByteSize())
+            check_entity_size("workflow interface", listed.ByteSize())
             uri = await self._closures.put(identifier, compiled.digest, compiled.closure)
             new = store.New(listed, compiled.digest, request_digest, uri, len(compiled.closure), name_state)
             stored = await self._insert(request, new)
@@ -184,7 +184,7 @@ class WorkflowHandlers:
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )
         workflows = b"".join(message_field(WorkflowList.WORKFLOWS_FIELD_NUMBER, workflow) for workflow in page)
-        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, query.next_token(len(page), cut=page.cut))
+        return workflows + string_field(WorkflowList.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more))
 
     async def ListWorkflowIds(self, request: NamedEntityIdentifierListRequest, _call: Call) -> bytes:
         """Return a page of names (lists.md#name-lists)."""

@@ -9,7 +9,7 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page
-from services.kit.lists.query import Column, Entity, Kind, Listing, ListQuery
+from services.kit.lists.query import Column, Entity, Listing, ListQuery, ValueType
 from services.registry.store.keys import WHERE_KEY, key_of
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.tables import description_entities as table
@@ -28,10 +28,10 @@ _GET = f"SELECT message FROM description_entities WHERE resource_type = %(resour
 
 _COLUMNS = {
     **base(table),
-    "resource_type": Column(table.c.resource_type, Kind.INTEGER),
+    "resource_type": Column(table.c.resource_type, ValueType.INTEGER),
     "version": Column(table.c.version),
     "short_description": Column(table.c.short_description),
-    "long_description": Column(table.c.long_description, Kind.BYTES),
+    "long_description": Column(table.c.long_description, ValueType.BYTES),
     "link": Column(table.c.link),
 }
 
@@ -40,7 +40,7 @@ def _listing(prefix: str, code: str, fields: Iterable[str]) -> Listing:
     """Return a list whose filters may name those of `fields` that descriptions have (lists.md#description-lists)."""
     columns = {field: _COLUMNS[field] for field in fields if field in _COLUMNS}
     newest_first = (table.c.created_at.desc(), table.c.id.desc())
-    return Listing(prefix, Entity(code, columns), tie_break=table.c.id, unsorted=newest_first, sort_keys=_COLUMNS)
+    return Listing(prefix, Entity(code, columns), tie_break=table.c.id, default_order=newest_first, sort_keys=_COLUMNS)
 
 
 _LISTINGS = {
@@ -95,4 +95,4 @@ async def find(
         "name": name.name,
     }
     rows = await VersionPage(table, (table.c.message,), scope, query).read(connection)
-    return Page((message for (message,) in rows), cut=rows.cut)
+    return Page((message for (message,) in rows), more=rows.more)

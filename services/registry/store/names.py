@@ -13,8 +13,8 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from sqlalchemy import ColumnElement, Select, and_, select, true
 
 from services.kit.db.database import Connection, fetch_text
-from services.kit.lists.query import Column, Condition, Entity, Kind, Listing, ListQuery
-from services.kit.lists.statements import TEXTS, given, paged, within
+from services.kit.lists.query import Column, Condition, Entity, Listing, ListQuery, ValueType
+from services.kit.lists.statements import STATEMENT_CACHE, given_columns, paged, scope_conditions
 from services.registry.store.keys import WHERE_NAME
 from services.registry.store.listings import LAUNCH_PLANS, TASKS, WORKFLOWS, base
 from services.registry.store.tables import launch_plans, named_entities, tasks, workflows
@@ -39,20 +39,20 @@ _BY_NAME = tuple(column.expression for column in _FULL_NAME.values())
 _KEY = (named_entities.c.resource_type, *(named_entities.c[field] for field in _FULL_NAME))
 _NAME = {
     **_FULL_NAME,
-    "resource_type": Column(named_entities.c.resource_type, Kind.INTEGER),
+    "resource_type": Column(named_entities.c.resource_type, ValueType.INTEGER),
     "description": Column(named_entities.c.description),
-    "state": Column(named_entities.c.state, Kind.INTEGER),
+    "state": Column(named_entities.c.state, ValueType.INTEGER),
 }
 _METADATA = Entity("nem", {**base(named_entities), **_NAME})
 # created_at is the time of the first version, flytectl's default; flyteadmin accepts that key and fails on it.
-_SORT_KEYS = {**_FULL_NAME, "created_at": Column(named_entities.c.created_at, Kind.TIMESTAMP)}
+_SORT_KEYS = {**_FULL_NAME, "created_at": Column(named_entities.c.created_at, ValueType.TIMESTAMP)}
 
 NAMED_ENTITIES = Listing(
     "entities",
     Entity("nen", _NAME),
     tie_break=named_entities.c.name,
     joined={_OF_NAMES: _METADATA},
-    unsorted=_BY_NAME,
+    default_order=_BY_NAME,
     sort_keys=_SORT_KEYS,
 )
 
@@ -70,7 +70,7 @@ def _of_versions(listing: Listing, resource_type: ResourceType) -> Listing:
         Entity(listing.primary.code, {**listing.primary.columns, **own}),
         tie_break=named_entities.c.name,
         joined={**listing.joined, _OF_NAMES: _METADATA},
-        unsorted=_BY_NAME,
+        default_order=_BY_NAME,
         sort_keys=_SORT_KEYS,
     )
 
@@ -148,8 +148,8 @@ async def _read(
     connection: Connection, kind: str, query: ListQuery, scope: Mapping[str, Any], compose: Callable[[], Select[Any]]
 ) -> list[tuple[Any, ...]]:
     """Return the rows of a page; `kind` distinguishes the statements of `compose` in the statement cache."""
-    shape = (kind, scope["resource_type"], query.shape, given(scope))
-    return await fetch_text(connection, TEXTS.of(shape, compose), {**scope, **query.values})
+    shape = (kind, scope["resource_type"], query.shape, given_columns(scope))
+    return await fetch_text(connection, STATEMENT_CACHE.text_of(shape, compose), {**scope, **query.values})
 
 
 def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> ColumnElement[bool]:
@@ -164,7 +164,7 @@ def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> Co
 
 def _page(names: Select[Any], scope: Mapping[str, Any], query: ListQuery) -> Select[Any]:
     # The order always ends with the whole key: its index can be used, and pages never overlap.
-    return paged(names.where(*within(named_entities, scope))).order_by(*query.order_by, *_BY_NAME)
+    return paged(names.where(*scope_conditions(named_entities, scope))).order_by(*query.order_by, *_BY_NAME)
 
 
 def _key(resource_type: ResourceType, name: NamedEntityIdentifier) -> dict[str, object]:

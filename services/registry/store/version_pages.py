@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, Table, text
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
 from services.kit.lists.query import ListQuery
-from services.kit.lists.statements import within
+from services.kit.lists.statements import scope_conditions
 from services.registry.store.tables import ACTIVE, launch_plans, workflows
 
 # Columns of a launch plan's workflow that the launch plan has too.
@@ -32,12 +32,12 @@ class VersionPage:
     async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows."""
         given = {column: value for column, value in self.scope.items() if value}
-        page = RowPage(self.table, self.columns, self.query, self._filtered, about=self.active, values=given)
+        page = RowPage(self.table, self.columns, self.query, self._restrict, cache_key=self.active, values=given)
         return await page.read(connection)
 
-    def _filtered(self, statement: Select[Any]) -> Select[Any]:
+    def _restrict(self, statement: Select[Any]) -> Select[Any]:
         """Return `statement` with the conditions of the scope and of the query."""
-        statement = statement.where(*within(self.table, self.scope), *self.query.where)
+        statement = statement.where(*scope_conditions(self.table, self.scope), *self.query.where)
         if self.active:
             # The condition of the partial indexes as it is: PostgreSQL does not use them for a parameter.
             statement = statement.where(text(f"launch_plans.state = {ACTIVE}"))

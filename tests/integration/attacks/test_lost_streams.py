@@ -14,8 +14,8 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc.status_pb2 import Status
 
 from services.contracts.event_batches import (
+    BATCHES_STREAM,
     LOG_DURABLE,
-    STREAM_NAME,
     VERDICTS_STREAM_NAME,
     Batch,
     durable_of,
@@ -77,7 +77,7 @@ def counted(database: psycopg.Connection, number: int) -> bool:
 
 
 async def consumers(intruder: Bus, stream: str) -> set[str]:
-    return {consumer.name for consumer in await intruder._stream.consumers_info(stream)}
+    return {consumer.name for consumer in await intruder._jetstream.consumers_info(stream)}
 
 
 async def test_events_are_accepted_at_once_after_their_stream_was_deleted(
@@ -87,10 +87,10 @@ async def test_events_are_accepted_at_once_after_their_stream_was_deleted(
     async with executions.replica():
         for phase in ("QUEUED", "RUNNING"):
             name = executions.create()
-            await intruder._stream.delete_stream(STREAM_NAME)
+            await intruder._jetstream.delete_stream(BATCHES_STREAM.name)
             await send(admin, node_event(phase, name=name))
             assert executions.phases(name) == ["UNDEFINED", phase]
-            assert await consumers(intruder, STREAM_NAME) == {LOG_DURABLE, durable_of(0)}
+            assert await consumers(intruder, BATCHES_STREAM.name) == {LOG_DURABLE, durable_of(0)}
         await check_ready(events)
 
 
@@ -101,11 +101,11 @@ async def test_batch_is_applied_although_the_consumer_of_its_lane_was_deleted_be
     async with executions.replica():
         for durable in (durable_of(0), LOG_DURABLE):
             name = executions.create()
-            await intruder._stream.delete_consumer(STREAM_NAME, durable)
+            await intruder._jetstream.delete_consumer(BATCHES_STREAM.name, durable)
             await send(admin, node_event("QUEUED", name=name))
             await until(partial(applied, executions, name), BACK_SECONDS)
             async with asyncio.timeout(BACK_SECONDS):
-                while await consumers(intruder, STREAM_NAME) != {LOG_DURABLE, durable_of(0)}:
+                while await consumers(intruder, BATCHES_STREAM.name) != {LOG_DURABLE, durable_of(0)}:
                     pass
 
 
@@ -115,9 +115,9 @@ async def test_caller_of_a_batch_that_was_deleted_with_its_stream_gets_unavailab
     admin = AdminServiceStub(events.channel)
     name = executions.create()
     sending = asyncio.create_task(send(admin, node_event("QUEUED", name=name)))
-    while not (await intruder._stream.stream_info(STREAM_NAME)).state.messages:
+    while not (await intruder._jetstream.stream_info(BATCHES_STREAM.name)).state.messages:
         pass
-    await intruder._stream.delete_stream(STREAM_NAME)
+    await intruder._jetstream.delete_stream(BATCHES_STREAM.name)
     with pytest.raises(grpc.aio.AioRpcError) as lost:
         await sending
     assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -137,9 +137,9 @@ async def test_announcements_reach_their_consumer_after_stream_and_consumer_were
                     await send(admin, node_event("QUEUED", name="there-is-none"))
                 await until(partial(counted, database, number), BACK_SECONDS)
                 if number == 1:
-                    await intruder._stream.delete_stream(ANNOUNCEMENTS)
+                    await intruder._jetstream.delete_stream(ANNOUNCEMENTS)
                 else:
-                    await intruder._stream.delete_consumer(ANNOUNCEMENTS, REFUSALS)
+                    await intruder._jetstream.delete_consumer(ANNOUNCEMENTS, REFUSALS)
 
 
 def no_refusal() -> bytes:
@@ -165,12 +165,16 @@ async def test_announcement_that_cannot_be_read_blocks_no_other(
 async def test_every_stream_and_consumer_is_created_again(
     events: Served, executions: Executions, intruder: Bus
 ) -> None:
-    made = {STREAM_NAME: {LOG_DURABLE, durable_of(0)}, VERDICTS_STREAM_NAME: set[str](), ANNOUNCEMENTS: {REFUSALS}}
+    made = {
+        BATCHES_STREAM.name: {LOG_DURABLE, durable_of(0)},
+        VERDICTS_STREAM_NAME: set[str](),
+        ANNOUNCEMENTS: {REFUSALS},
+    }
     async with executions.replica():
         for stream in made:
-            await intruder._stream.delete_stream(stream)
+            await intruder._jetstream.delete_stream(stream)
         async with asyncio.timeout(BACK_SECONDS):
-            while {stream.config.name for stream in await intruder._stream.streams_info()} != made.keys():
+            while {stream.config.name for stream in await intruder._jetstream.streams_info()} != made.keys():
                 pass
             for stream, wanted in made.items():
                 while await consumers(intruder, stream) != wanted:

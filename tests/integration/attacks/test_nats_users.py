@@ -23,9 +23,8 @@ from deploy.sandbox.layout import Layout
 from services import contracts
 from services.contracts import event_batches, executions, projects, registry
 from services.events.consumers.refusals import DURABLE as REFUSALS
-from services.events.ingest.streams import BATCHES_STREAM, VERDICTS_STREAM, ensure_streams, log_consumer
+from services.events.ingest.streams import VERDICTS_STREAM, declare_streams, log_consumer
 from services.executions.engine import dispatcher as engine_inputs
-from services.executions.events.batches import STREAM
 from services.kit.errors import NotFound, Unavailable
 from services.kit.messaging.bus import Bus, Delivery
 from services.kit.messaging.messages import Announcement, ServiceRequest
@@ -39,7 +38,7 @@ CONTRACTS = [import_module(f"services.contracts.{module.name}") for module in it
 REQUESTS = [value for module in CONTRACTS for value in vars(module).values() if isinstance(value, ServiceRequest)]
 ANNOUNCEMENTS = [value for module in CONTRACTS for value in vars(module).values() if isinstance(value, Announcement)]
 STREAMS = [
-    BATCHES_STREAM.name,
+    event_batches.BATCHES_STREAM.name,
     VERDICTS_STREAM.name,
     *(announcements_of(name).name for name in ("registry", "executions", "projects")),
 ]
@@ -212,30 +211,30 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
         seen.append(delivery.subject)
 
     # In the hardest order: readers of a stream come before its owner.
-    await buses["events"].ensure(announcements_of("executions"), own=False)
+    await buses["events"].declare_stream(announcements_of("executions"), own=False)
     await buses["events"].consume(announcements_of("executions"), executions.EVENT_REFUSED.subject, REFUSALS, take)
-    await buses["executions"].ensure(STREAM, own=False)
+    await buses["executions"].declare_stream(event_batches.BATCHES_STREAM, own=False)
     lane = event_batches.subject_of(0)
-    await buses["executions"].consume(STREAM, lane, event_batches.durable_of(0), take)
+    await buses["executions"].consume(event_batches.BATCHES_STREAM, lane, event_batches.durable_of(0), take)
     for owner in ("registry", "executions", "projects"):
-        await buses[owner].ensure(announcements_of(owner))
+        await buses[owner].declare_stream(announcements_of(owner))
         for announcement in (each for each in ANNOUNCEMENTS if each.owner == owner):
             await buses[owner].append(announcement.subject, b"announced", announcement.subject)
-    engine = await buses["executions"].pull(
+    engine = await buses["executions"].pull_consumer(
         announcements_of("executions"), engine_inputs.SUBJECTS, engine_inputs.DURABLE
     )
     deliveries = await engine.fetch(10)
     assert len(deliveries) == 2
-    await engine.done(deliveries)
+    await engine.acknowledge(deliveries)
 
-    await buses["events"].renew(BATCHES_STREAM)
-    await ensure_streams(buses["events"])
+    await buses["events"].replace_work_queue_stream(event_batches.BATCHES_STREAM)
+    await declare_streams(buses["events"])
     log = await log_consumer(buses["events"])
     await buses["events"].append(lane, b"batch", "batch")
-    assert await buses["events"].oldest(BATCHES_STREAM) is not None
+    assert await buses["events"].oldest_message_time(event_batches.BATCHES_STREAM) is not None
     await until(lambda: sorted(seen) == sorted([lane, executions.EVENT_REFUSED.subject]))
     batches = await log.fetch(10)
-    await log.done(batches)
+    await log.acknowledge(batches)
     received: list[bytes] = []
 
     async def receive(data: bytes) -> None:
@@ -250,7 +249,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     ]
     assert read == [b"verdicts"]
     for bus in buses.values():
-        await bus.mend()
+        await bus.create_missing_streams()
         assert not bus._client.last_error
 
 
@@ -260,11 +259,13 @@ async def test_stream_of_an_earlier_release_is_replaced_by_its_owner(
     from nats.js.api import RetentionPolicy, StreamConfig
 
     former = StreamConfig(
-        name=BATCHES_STREAM.name, subjects=[*BATCHES_STREAM.subjects], retention=RetentionPolicy.WORK_QUEUE
+        name=event_batches.BATCHES_STREAM.name,
+        subjects=[*event_batches.BATCHES_STREAM.subjects],
+        retention=RetentionPolicy.WORK_QUEUE,
     )
-    await buses["events"]._stream.add_stream(former)
-    await buses["events"].renew(BATCHES_STREAM)
-    info = await buses["events"]._stream.stream_info(BATCHES_STREAM.name)
+    await buses["events"]._jetstream.add_stream(former)
+    await buses["events"].replace_work_queue_stream(event_batches.BATCHES_STREAM)
+    info = await buses["events"]._jetstream.stream_info(event_batches.BATCHES_STREAM.name)
     assert info.config.retention == RetentionPolicy.INTEREST
     monkeypatch.undo()
 

@@ -26,7 +26,7 @@ MOST_GROWTH = 160 * MIB
 SECONDS = 2.0
 CREATE = "/flyteidl.service.AdminService/CreateExecution"
 
-LISTENERS = ("gateway", "lean", "grpc")
+LISTENERS = ("gateway", "http2", "grpc")
 PATHS = (
     CREATE,
     "/flyteidl.service.AdminService/Nope",

@@ -11,17 +11,17 @@ import pytest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from nats.js.api import RetentionPolicy, StreamConfig
 
-from services.contracts.event_batches import SUBJECTS, parse_verdict, subject_of, verdict
+from services.contracts.event_batches import BATCHES_STREAM, SUBJECTS, parse_verdict, subject_of, verdict
 from services.events.consumers import log_writer
 from services.events.consumers.log_writer import LAG, LogWriter
-from services.events.ingest.streams import BATCHES_STREAM, ensure_streams, renew_batches_stream
+from services.events.ingest.streams import declare_streams, replace_former_batches_stream
 from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
 from services.kit.messaging import streams
-from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
 from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.pull_consumer import Fetched, PullConsumer
 from tests.support.event_log import EventLog, event_log
 from tests.support.event_makers import node_event, task_event, workflow_event
 from tests.support.event_path import Executions, send
@@ -42,10 +42,10 @@ def own_parts(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 async def log(own_parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EventLog]:
-    monkeypatch.setattr(streams, "FETCHED_ACK_WAIT_SECONDS", ACK_WAIT_SECONDS)
+    monkeypatch.setattr(streams, "PULL_ACK_WAIT_SECONDS", ACK_WAIT_SECONDS)
     async with event_log(own_parts, "test_event_log") as opened:
         yield opened
-        await opened.bus._stream.delete_stream("EVENT_BATCHES")  # the next test starts with nothing waiting
+        await opened.bus._jetstream.delete_stream("EVENT_BATCHES")  # the next test starts with nothing waiting
 
 
 def new_name() -> str:
@@ -130,10 +130,10 @@ async def test_a_late_verdict_completes_its_batch(log: EventLog, monkeypatch: py
         await rounds_until(writer, completed)
 
 
-class Killed(BatchConsumer):
+class Killed(PullConsumer):
     """The consumer of a writer that is killed after its commit: it acknowledges nothing."""
 
-    async def done(self, fetched: Iterable[Fetched]) -> None:
+    async def acknowledge(self, fetched: Iterable[Fetched]) -> None:
         """Acknowledge nothing."""
 
 
@@ -146,13 +146,13 @@ async def test_a_batch_whose_writer_was_killed_before_the_acknowledgement_has_on
         await log.append("twice", name, workflow_event("RUNNING", name=name))
         killed = Killed(log.bus._client, "EVENT_BATCHES", "events-log")
         await killed.open()
-        await LogWriter(log.db, killed, log.bus.mend).round()
+        await LogWriter(log.db, killed, log.bus.create_missing_streams).round()
         assert codes(logged.verdict for logged in await log.events(name)) == [None]
         await log.send_verdicts("twice", b"")
         await until(lambda: "twice" in healthy._verdicts)
 
         async def done() -> bool:
-            consumer = await log.bus._stream.consumer_info("EVENT_BATCHES", "events-log")
+            consumer = await log.bus._jetstream.consumer_info("EVENT_BATCHES", "events-log")
             return bool(consumer.num_ack_pending == 0)
 
         await rounds_until(healthy, done)
@@ -204,7 +204,7 @@ async def test_the_writer_waits_and_fetches_little_while_the_database_is_down(
 async def test_missed_verdicts_are_found_in_the_stream(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0)
     name = new_name()
-    await ensure_streams(log.bus)
+    await declare_streams(log.bus)
     for number in range(3):
         await log.append(f"missed-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
         await log.send_verdicts(f"missed-{number}", b"")
@@ -279,12 +279,12 @@ async def test_events_appended_before_the_first_start_of_executions_are_applied_
 async def test_the_stream_of_a_former_release_is_replaced_once_it_is_empty(parts: Parts, tmp_path: Path) -> None:
     with running_nats(tmp_path, free_port()) as url:
         db, bus = await Database.open(parts.new_database("test_event_log_former")), await Bus.connect(url, "events")
-        stream = bus._stream
+        stream = bus._jetstream
         former = StreamConfig("EVENT_BATCHES", subjects=[SUBJECTS], retention=RetentionPolicy.WORK_QUEUE)
         await stream.add_stream(former)
         await bus.append(subject_of(3), b"waits", "id")
         with pytest.raises(FailedPrecondition, match="still holds 1 messages"):
-            await renew_batches_stream(db, bus)
+            await replace_former_batches_stream(db, bus)
         assert await bus.append(subject_of(3), b"taken all the same", "id2") == 2
         await stream.purge_stream("EVENT_BATCHES")
 
@@ -294,10 +294,10 @@ async def test_the_stream_of_a_former_release_is_replaced_once_it_is_empty(parts
             received.put_nowait(delivery.payload)
 
         running = await Bus.connect(url, "executions")  # of the former release, on the former stream
-        await running.ensure(BATCHES_STREAM)
+        await running.declare_stream(BATCHES_STREAM)
         await running.consume(BATCHES_STREAM, subject_of(3), "executions-event-lane-3", receive)
-        await asyncio.gather(renew_batches_stream(db, bus), renew_batches_stream(db, bus))
-        await ensure_streams(bus)
+        await asyncio.gather(replace_former_batches_stream(db, bus), replace_former_batches_stream(db, bus))
+        await declare_streams(bus)
         assert (await stream.stream_info("EVENT_BATCHES")).config.retention == "interest"
         await bus.append(subject_of(3), b"new", "id3")
         assert await asyncio.wait_for(received.get(), SOON_SECONDS) == b"new"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.contracts.event_batches import Batch, encode_batch, large_event_path, subject_of
-from services.events.ingest.streams import ensure_streams
+from services.events.ingest.streams import declare_streams
 from services.events.jobs.log_retention import LogRetention
 from services.events.store.event_log import LoggedBatch, insert
 from services.events.store.log_partitions import make_partitions
@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 async def log(parts: Parts, tmp_path: Path) -> AsyncIterator[EventLog]:
     with running_nats(tmp_path / "nats", free_port()) as url:
         async with event_log(Parts(parts.postgres_url, url, tmp_path), "test_event_log_keeping") as opened:
-            await ensure_streams(opened.bus)
+            await declare_streams(opened.bus)
             yield opened
 
 
@@ -108,6 +108,6 @@ async def test_an_object_is_not_deleted_while_its_event_waits_to_be_applied(
     uri = await put(objects, tmp_path, "waits", datetime.now(UTC))
     await LogRetention(log.db, log.bus, objects, days=1).apply(datetime.now(UTC) + 3 * DAY)
     assert await objects.head(uri) is not None
-    await log.bus._stream.purge_stream("EVENT_BATCHES")
+    await log.bus._jetstream.purge_stream("EVENT_BATCHES")
     await LogRetention(log.db, log.bus, objects, days=1).apply(datetime.now(UTC) + 3 * DAY)
     assert await objects.head(uri) is None

@@ -29,8 +29,8 @@ from flyteidl.event.event_pb2 import (
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.rpc.status_pb2 import Status
 
-from services.contracts.event_batches import durable_of, lane_of, subject_of
-from services.executions.events.batches import STREAM, EventBatchConsumer
+from services.contracts.event_batches import BATCHES_STREAM, durable_of, lane_of, subject_of
+from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.kit.errors import Code, Unavailable
 from services.kit.messaging.bus import Bus, Delivery
@@ -315,8 +315,8 @@ async def test_a_replica_that_dies_is_replaced_within_seconds(
         took.set()
         await asyncio.Event().wait()
 
-    await dying.ensure(STREAM)
-    await dying.consume(STREAM, subject_of(lane), durable_of(lane), hang)
+    await dying.declare_stream(BATCHES_STREAM)
+    await dying.consume(BATCHES_STREAM, subject_of(lane), durable_of(lane), hang)
     sending = asyncio.create_task(send(admin, node_event("SUCCEEDED", name=name)))
     await asyncio.wait_for(took.wait(), SOON_SECONDS)
     await dying._client.close()  # like a killed process: nothing is acknowledged or returned

@@ -120,7 +120,7 @@ async def test_an_append_refused_while_nats_is_down_does_not_arrive_later(nats: 
     stream = Stream("LATE", ("late.*",), HOUR)
     with nats.running():
         bus = await Bus.connect(nats.url, "test")
-        await bus.ensure(stream)
+        await bus.declare_stream(stream)
     await until(lambda: not bus.connected)
     with pytest.raises(Unavailable):
         await bus.append("late.a", b"1", "1")

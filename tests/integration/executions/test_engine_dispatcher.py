@@ -210,15 +210,15 @@ async def test_replicas_share_the_announcements_and_process_all(
 ) -> None:
     """Announcements come twice and in both orders, the engine fails sometimes, a replica is killed."""
     # The time until messages of a killed replica are redelivered.
-    monkeypatch.setattr(streams, "FETCHED_ACK_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(streams, "PULL_ACK_WAIT_SECONDS", 1.0)
     admin = AdminServiceStub(served.channel)
     names = [f"many-{number}" for number in range(60)]
     stopped = set(names[::3])
     engine = MemoryEngine(failures=[Unavailable("no route"), ResourceExhausted("too many")])
     bus = await Bus.connect(parts.nats_url, "engine-test")
-    await bus.ensure(announcements_of(EXECUTION_CREATED.owner))
+    await bus.declare_stream(announcements_of(EXECUTION_CREATED.owner))
     # Messages that other tests left in this stream are not for this engine.
-    await bus.pull(announcements_of(EXECUTION_CREATED.owner), SUBJECTS, DURABLE)
+    await bus.pull_consumer(announcements_of(EXECUTION_CREATED.owner), SUBJECTS, DURABLE)
 
     def replica() -> asyncio.Task[None]:
         return asyncio.create_task(dispatcher_of(db, engine, served).run(bus))

@@ -70,7 +70,9 @@ def planned(
     listing: Listing, filters: str = "", sort: tuple[str, int] | None = ("created_at", NEWEST), offset: int = 0
 ) -> ListQuery:
     key, direction = sort or (None, NEWEST)
-    return listing.plan(name="x", limit=100, token=str(offset), filters=filters, sort_key=key, sort_direction=direction)
+    return listing.query(
+        name="x", limit=100, token=str(offset), filters=filters, sort_key=key, sort_direction=direction
+    )
 
 
 @pytest.mark.parametrize("sort", [("created_at", NEWEST), ("created_at", OLDEST)])
@@ -81,7 +83,7 @@ async def test_page_of_several_phases_is_part_of_the_whole_list(
     connection: Connection, also: str, sort: tuple[str, int]
 ) -> None:
     filters = f"value_in(phase,FAILED;SUCCEEDED;FAILED;RUNNING)+value_in(state,0;1){also}"
-    query = execution_lists.LISTING.plan(
+    query = execution_lists.LISTING.query(
         name="x", limit=3 * STORED, token="", filters=filters, sort_key=sort[0], sort_direction=sort[1]
     )
     whole = await execution_lists.find(connection, query, SCOPE)
@@ -221,7 +223,7 @@ async def test_no_value_of_any_column_breaks_a_list(connection: Connection, list
         "node_execution": lambda query: node_executions.find(connection, query, few),
         "task_execution": lambda query: task_executions.find(connection, query, NODE),
     }
-    columns = {(listing.primary.columns[name].kind, type(listing.primary.columns[name].expression.type)): name
+    columns = {(listing.primary.columns[name].value_type, type(listing.primary.columns[name].expression.type)): name
                for name in listing.primary.columns}  # fmt: skip
     joined = [f"{prefix}.{name}" for prefix, entity in listing.joined.items() for name in list(entity.columns)[-2:]]
     accepted = 0

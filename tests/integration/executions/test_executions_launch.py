@@ -162,7 +162,7 @@ async def test_launched_execution_is_announced(parts: Parts, admin: AdminService
         await payloads.put(delivery.payload)
 
     try:
-        await bus.ensure(announcements_of("executions"))
+        await bus.declare_stream(announcements_of("executions"))
         await bus.consume(announcements_of("executions"), EXECUTION_CREATED.subject, "test-launch-announcements", take)
         await admin.CreateExecution(launch("announced"))
         async with asyncio.timeout(5):

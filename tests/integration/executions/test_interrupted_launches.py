@@ -154,7 +154,7 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
         "DATABASE_URL": url,
         "NATS_URL": parts.nats_url,
         "GRPC_ADDRESS": f"127.0.0.1:{port}",
-        "LEAN_ADDRESS": f"127.0.0.1:{free_port()}",
+        "HTTP2_ADDRESS": f"127.0.0.1:{free_port()}",
         "HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
         "OBJECTS_URL": f"file://{folder}/objects",
         "SIGNING_KEY": "key",
@@ -182,7 +182,7 @@ async def mortal(parts: Parts) -> AsyncIterator[Mortal]:
 async def counted_announcements(bus: Bus) -> Counter[tuple[str, str]]:
     """Count the announcements about executions from now on."""
     counts: Counter[tuple[str, str]] = Counter()
-    await bus.ensure(announcements_of("executions"))
+    await bus.declare_stream(announcements_of("executions"))
     for kind in (EXECUTION_CREATED, EXECUTION_TERMINATED):
 
         async def take(delivery: Delivery, kind: Announcement[WorkflowExecutionIdentifier] = kind) -> None:

@@ -22,7 +22,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus
 from services.kit.process import service as process
-from services.kit.process.build import running
+from services.kit.process.version import running_version
 from services.projects.app import build
 from services.projects.config import Settings
 from tests.support.parts import Parts, Served, service
@@ -53,7 +53,7 @@ async def replica(settings: Settings) -> AsyncIterator[None]:
         stack.push_async_callback(db.close)
         bus = await Bus.connect(settings.nats_url, "projects")
         stack.push_async_callback(bus.close)
-        await build(settings, process.Parts(db, bus), stack)
+        await build(settings, process.Connections(db, bus), stack)
         yield
 
 
@@ -212,7 +212,7 @@ class TestSystem:
     async def test_get_version_returns_the_running_version(self, admin: AdminServiceStub, served: Served) -> None:
         response = await admin.GetVersion(GetVersionRequest())
         version = response.control_plane_version
-        assert (version.Version, version.Build) == (f"v{running().version}", served.settings.build)
+        assert (version.Version, version.Build) == (f"v{running_version().version}", served.settings.build)
         assert version.BuildTime
 
     async def test_unimplemented_method_is_named(self, admin: AdminServiceStub) -> None:

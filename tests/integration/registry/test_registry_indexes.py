@@ -160,7 +160,7 @@ async def test_page_is_read_by_an_index_without_other_rows(
     index: str,
 ) -> None:
     key, direction = sort or (None, 0)
-    page = listing.plan(name="x", limit=100, token="", filters=filters, sort_key=key, sort_direction=direction)
+    page = listing.query(name="x", limit=100, token="", filters=filters, sort_key=key, sort_direction=direction)
     await find(connection, listing, page, name)
     (statement,) = statements
     steps = await plan_steps(connection, statement)
@@ -197,7 +197,7 @@ async def test_page_at_an_offset_reads_only_its_own_rows(
     key, direction = sort or (None, 0)
 
     def query(offset: int, limit: int) -> ListQuery:
-        return listing.plan(
+        return listing.query(
             name="x", limit=limit, token=str(offset), filters=filters, sort_key=key, sort_direction=direction
         )
 

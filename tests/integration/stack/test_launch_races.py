@@ -52,13 +52,13 @@ async def announced(pair: Sandbox, admin: AdminServiceStub) -> AsyncIterator[Cou
     bus = await Bus.connect(url, "test-launch-races")
     received: Counter[str] = Counter()
     # The sandbox has no engine; its consumer is the one that the service's user may read.
-    pull = await bus.pull(announcements_of("executions"), EXECUTION_CREATED.subject, DURABLE)
+    pull = await bus.pull_consumer(announcements_of("executions"), EXECUTION_CREATED.subject, DURABLE)
 
     async def take() -> None:
         while True:
             deliveries = await pull.fetch(100)
             received.update(EXECUTION_CREATED.message.FromString(each.payload).name for each in deliveries)
-            await pull.done(deliveries)
+            await pull.acknowledge(deliveries)
             await asyncio.sleep(FETCH_PAUSE_SECONDS)  # a fetch returns at once
 
     taking = asyncio.create_task(take())

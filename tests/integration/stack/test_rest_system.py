@@ -12,7 +12,7 @@ from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
 from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
 from google.protobuf import json_format
 
-from services.kit.process.build import running
+from services.kit.process.version import running_version
 from tests.support.entities import task
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
@@ -22,7 +22,7 @@ UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 
 async def test_version_is_that_of_the_running_code_and_commit(admin: AdminServiceStub, sandbox: Sandbox) -> None:
     version = (await admin.GetVersion(GetVersionRequest())).control_plane_version
-    assert (version.Version, version.Build) == (f"v{running().version}", running().commit)
+    assert (version.Version, version.Build) == (f"v{running_version().version}", running_version().commit)
     assert version.BuildTime
     async with httpx.AsyncClient(base_url=sandbox.url) as client:
         responses = [

@@ -82,7 +82,7 @@ def test_task_execution_equals_its_parts(attempt: int) -> None:
     [("", ""), ("a" * 100, "a" * 100), ("a" * 101, "a" * 100), ("é" * 51, "é" * 50), ("a" + "é" * 50, "a" + "é" * 49)],
 )
 def test_errors_are_cut_between_characters(message: str, cut: str) -> None:
-    assert entities.cut(message) == cut
+    assert entities.shorten_error(message) == cut
 
 
 @pytest.mark.parametrize("kind", [WorkflowExecutionGetDataResponse, TaskExecutionGetDataResponse])

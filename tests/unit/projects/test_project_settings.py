@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from flyteidl.admin.version_pb2 import GetVersionRequest, Version
 
-from services.kit.process.build import running
 from services.kit.process.settings import load
+from services.kit.process.version import running_version
 from services.kit.rpc.table import Call
 from services.projects.config import ConfiguredDomain, Settings
 from services.projects.rpc.version import VersionHandlers
@@ -58,7 +58,7 @@ def test_wrong_domains_are_refused_at_start(monkeypatch: pytest.MonkeyPatch, wro
 async def test_get_version_without_a_build_time_shows_the_start_of_the_process() -> None:
     started = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
     version = await _version(Settings(version="1.2.3", build_time=""), started)
-    assert (version.Version, version.Build) == ("v1.2.3", running().commit)
+    assert (version.Version, version.Build) == ("v1.2.3", running_version().commit)
     assert version.BuildTime == "2026-01-02 03:04:05.000678 +0000 UTC"
 
 

@@ -23,7 +23,7 @@ def test_tail_of_bytes_that_are_no_text_returns_the_other_lines(tmp_path: Path) 
 
 
 def test_large_log_is_set_aside_and_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "MOST_BYTES", 10)
+    monkeypatch.setattr(logs, "MOST_LOG_BYTES", 10)
     log = tmp_path / "a.log"
     with log.open("a") as writer:
         writer.write("0123456789 first\n")

@@ -92,7 +92,7 @@ def test_addresses_of_parts_are_all_different(parts: dict[str, Part]) -> None:
 def test_replica_differs_from_the_first_in_its_addresses_only(replicated: dict[str, Part], name: str) -> None:
     first, second = replicated[name], replicated[f"{name}-2"]
     differing = {variable for variable in first.env if first.env[variable] != second.env[variable]}
-    assert differing == {f"FLYTEPLANE_{listener}_ADDRESS" for listener in ("GRPC", "LEAN", "HTTP")}
+    assert differing == {f"FLYTEPLANE_{listener}_ADDRESS" for listener in ("GRPC", "HTTP2", "HTTP")}
     assert first.env.keys() == second.env.keys()
     assert first.command == second.command
 
@@ -110,7 +110,7 @@ def test_gateway_gets_the_address_of_every_replica(replicated: dict[str, Part]) 
 
     (render,) = replicated["envoy"].steps
     upstreams = dict(argument.split("=") for argument in render.command if "=" in argument)
-    assert upstreams["events"] == addresses("events", "LEAN")
+    assert upstreams["events"] == addresses("events", "HTTP2")
     assert "," not in upstreams["projects"]
     assert dict(pairwise(render.command))["--reflection"] == addresses("registry", "GRPC")
     assert dict(pairwise(render.command))["--objects"] == addresses("executions", "HTTP")

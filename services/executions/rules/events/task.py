@@ -18,7 +18,7 @@ from services.executions.rules.events.times import between, check_occurred_at, d
 from services.executions.rules.events.transitions import TASK, TransitionResult
 from services.executions.rules.events.verdicts import already_over, check_growth
 from services.kit.errors import AlreadyExists
-from services.kit.protobuf.size_limit import MOST_BYTES
+from services.kit.protobuf.size_limit import MOST_ENTITY_BYTES
 
 _name = TaskExecution.Phase.Name
 
@@ -112,7 +112,7 @@ def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> 
     Many external resources are not in it. The end of an attempt is always accepted: it happens once.
     """
     size = closure.ByteSize()
-    while size > MOST_BYTES and len(closure.reasons) > 1:
+    while size > MOST_ENTITY_BYTES and len(closure.reasons) > 1:
         size -= closure.reasons[0].ByteSize()
         del closure.reasons[0]
     if closure.phase not in TASK_TERMINAL:

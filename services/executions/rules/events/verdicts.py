@@ -8,7 +8,7 @@ from flyteidl.admin.event_pb2 import (
 from google.protobuf.message import Message
 
 from services.kit.errors import FailedPrecondition, ResourceExhausted
-from services.kit.protobuf.size_limit import MOST_BYTES
+from services.kit.protobuf.size_limit import MOST_ENTITY_BYTES
 
 # Engines without a configured cluster id report under these and are never checked (events.md#producer-check).
 UNNAMED_PRODUCERS = frozenset(("", "propeller"))
@@ -27,8 +27,8 @@ def check_growth(what: str, size: int, stored: Message) -> None:
     Each event reads and writes a closure as a whole, and the others of the lane wait meanwhile. By its text the engine
     recognizes that a retry is useless (events.md#status-and-error-kind).
     """
-    if size > MOST_BYTES and size > stored.ByteSize():
-        raise ResourceExhausted(f"The {what} becomes a message larger than max ({size} vs. {MOST_BYTES})")
+    if size > MOST_ENTITY_BYTES and size > stored.ByteSize():
+        raise ResourceExhausted(f"The {what} becomes a message larger than max ({size} vs. {MOST_ENTITY_BYTES})")
 
 
 def check_producer(producer: str, cluster: str) -> None:

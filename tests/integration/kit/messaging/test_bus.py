@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from services.kit.errors import Internal, NotFound, Unavailable
 from services.kit.messaging import bus as bus_module
-from services.kit.messaging import streams
+from services.kit.messaging import push_consumer, streams
 from services.kit.messaging.bus import Bus, Delivery, Stream
 from services.kit.messaging.messages import ServiceRequest
 from tests.support.parts import Parts, free_port, running_nats
@@ -57,6 +57,51 @@ async def test_a_request_without_a_server_is_unavailable(bus: Bus) -> None:
         await bus.request(UNSERVED, StringValue())
 
 
+async def test_close_finishes_the_service_requests_that_have_been_received(bus: Bus, parts: Parts) -> None:
+    slow = ServiceRequest("ask.test.finished", StringValue, StringValue, deadline=5.0)
+    server = await Bus.connect(parts.nats_url, "test")
+    received, released = asyncio.Event(), asyncio.Event()
+
+    async def echo(request: StringValue) -> StringValue:
+        received.set()
+        await released.wait()
+        return request
+
+    await server.serve(slow, echo)
+    reply = asyncio.create_task(bus.request(slow, StringValue(value="x")))
+    await asyncio.wait_for(received.wait(), 5)
+    closed = asyncio.create_task(server.close())
+    await asyncio.sleep(0)
+    released.set()
+    await closed
+    assert (await reply).value == "x"
+
+
+async def test_close_cancels_a_service_request_that_takes_too_long(
+    bus: Bus, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_SERVING_END_SECONDS", 0.1)
+    endless = ServiceRequest("ask.test.endless", StringValue, StringValue, deadline=1.0)
+    server = await Bus.connect(parts.nats_url, "test")
+    received, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: StringValue) -> StringValue:
+        received.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return StringValue()
+
+    await server.serve(endless, hang)
+    reply = asyncio.create_task(bus.request(endless, StringValue()))
+    await asyncio.wait_for(received.wait(), 5)
+    await asyncio.wait_for(server.close(), 1)
+    await asyncio.wait_for(cancelled.wait(), 1)
+    with pytest.raises(Unavailable):
+        await reply
+
+
 async def test_a_late_reply_is_unavailable(bus: Bus) -> None:
     async def never(_: StringValue) -> StringValue:
         await asyncio.Event().wait()
@@ -81,7 +126,7 @@ async def test_a_request_waits_for_an_owner_that_is_starting(bus: Bus) -> None:
 
 async def test_messages_are_handled_in_order_and_a_failed_one_is_retried_first(bus: Bus) -> None:
     stream = Stream("ORDER", ("order.*",), HOUR)
-    await bus.ensure(stream)
+    await bus.declare_stream(stream)
     seen: list[bytes] = []
     finished = asyncio.Event()
 
@@ -100,7 +145,7 @@ async def test_messages_are_handled_in_order_and_a_failed_one_is_retried_first(b
 
 
 async def test_append_of_the_same_id_twice_stores_one_copy(bus: Bus) -> None:
-    await bus.ensure(Stream("ONCE", ("once.*",), HOUR))
+    await bus.declare_stream(Stream("ONCE", ("once.*",), HOUR))
     assert await bus.append("once.a", b"x", "same") == await bus.append("once.a", b"x", "same")
 
 
@@ -112,7 +157,7 @@ async def test_append_without_a_stream_is_unavailable(bus: Bus) -> None:
 async def test_a_killed_replica_is_replaced_from_the_message_it_had(parts: Parts) -> None:
     stream = Stream("TAKEOVER", ("takeover.*",), HOUR)
     first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
-    await first.ensure(stream)
+    await first.declare_stream(stream)
     taken, finished = asyncio.Event(), asyncio.Event()
     seen: list[bytes] = []
 
@@ -140,10 +185,10 @@ async def test_a_message_with_progress_is_not_delivered_to_another_replica(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "ACK_WAIT_SECONDS", 1.0)
-    monkeypatch.setattr(bus_module, "_PROGRESS_SECONDS", 0.1)
+    monkeypatch.setattr(push_consumer, "_PROGRESS_SECONDS", 0.1)
     stream = Stream("CLAIM", ("claim.*",), HOUR)
     first, second = await Bus.connect(parts.nats_url, "test"), await Bus.connect(parts.nats_url, "test")
-    await first.ensure(stream)
+    await first.declare_stream(stream)
     begun: list[bytes] = []
     lapsed, finished = asyncio.Event(), asyncio.Event()
 
@@ -159,8 +204,8 @@ async def test_a_message_with_progress_is_not_delivered_to_another_replica(
         else:
             finished.set()
 
-    unrenewed = streams.ordered_consumer("claim.b", "unrenewed")
-    await first._stream.subscribe("claim.b", stream=stream.name, config=unrenewed, manual_ack=True, cb=leave)
+    unrenewed = streams.push_consumer_config("claim.b", "unrenewed")
+    await first._jetstream.subscribe("claim.b", stream=stream.name, config=unrenewed, manual_ack=True, cb=leave)
     for bus in (first, second):
         await bus.consume(stream, "claim.a", "claim", take_long)
     for payload in (b"1", b"2"):

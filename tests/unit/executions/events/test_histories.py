@@ -21,7 +21,7 @@ from services.executions.rules.events.batch import read_event
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
 from services.executions.store.event_rows import LaneCursor
 from services.kit.errors import InvalidArgument, ServiceError
-from services.kit.protobuf.readable import WRITTEN, Unreadable
+from services.kit.protobuf.readable import REQUEST_RULE, UnreadableValue
 from tests.support.event_histories import Request, any_request
 from tests.support.event_makers import INLINE, LAYOUT, batched, node_event, task_event, workflow_event
 from tests.support.event_memory import Memory, Replica, verdict_of
@@ -64,8 +64,8 @@ def new_model(*, inline: bool = False) -> Model:
 
 def check(request: Request) -> None:
     try:
-        WRITTEN.check(request)
-    except Unreadable as unreadable:
+        REQUEST_RULE.check(request)
+    except UnreadableValue as unreadable:
         raise InvalidArgument(unreadable.fault) from unreadable
     if isinstance(request, WorkflowExecutionEventRequest):
         check_workflow_event(request, MAX_OUTPUT_BYTES)

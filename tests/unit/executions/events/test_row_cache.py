@@ -175,7 +175,7 @@ def test_the_oldest_of_too_many_rows_are_evicted(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_oldest_of_too_large_rows_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_cache, "MOST_BYTES", 2500)
+    monkeypatch.setattr(row_cache, "MOST_CACHE_BYTES", 2500)
     events = [node_event("RUNNING", node=f"n{number}", deck_uri="x" * 1000) for number in range(2)]
     cache = cache_after(*events, task_event("QUEUED", node="n1", input_uri="x" * 1000))
     assert cache.rows.node_ids.keys() == cache.rows.nodes.keys() == {NodeKey(KEY, "n1")}

@@ -16,7 +16,7 @@ from services.executions.rules.events.state import Offload, Offloads, TaskState
 from services.executions.rules.events.task import MAX_REASONS, check_transition, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
 from services.kit.errors import AlreadyExists, ResourceExhausted
-from services.kit.protobuf.size_limit import MOST_BYTES
+from services.kit.protobuf.size_limit import MOST_ENTITY_BYTES
 from tests.support.event_makers import LAYOUT, TASK_KEY, VALUES, at, task_event
 
 RUNNING, QUEUED, SUCCEEDED, INITIALIZING, FAILED = 2, 1, 3, 6, 5
@@ -130,7 +130,7 @@ def test_an_attempt_does_not_grow_beyond_a_message_and_always_ends() -> None:
     for grown in ({"logs": [TaskLog(uri="v" * 3_000_000)]}, {"custom_info": struct({"k": "v" * 1_000_000})}):
         with pytest.raises(ResourceExhausted, match="message larger than max"):
             fold(state, "RUNNING", version=2, **grown)
-        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_BYTES
+        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_ENTITY_BYTES
     with pytest.raises(ResourceExhausted, match="message larger than max"):
         first("QUEUED", reason="r" * 3_000_000)  # a closure has it twice
 

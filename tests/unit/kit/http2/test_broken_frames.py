@@ -19,7 +19,6 @@ from services.kit.http2.frames import (
     LARGEST_FRAME_SIZE,
     LARGEST_WINDOW,
     MAX_FRAME_SIZE,
-    NUMBER,
     PADDED,
     PING,
     PREFACE,
@@ -30,6 +29,7 @@ from services.kit.http2.frames import (
     RST_STREAM,
     SETTINGS,
     STREAM_CLOSED,
+    UINT32,
     WINDOW_UPDATE,
     frame,
 )
@@ -103,7 +103,7 @@ async def test_a_protocol_error_ends_the_connection(data: bytes, code: int) -> N
     async with greeted(waits=True) as (client, server):
         client.send(data)
         go_away = await client.until_frame(GOAWAY)
-        assert NUMBER.unpack(go_away.payload[4:]) == (code,)
+        assert UINT32.unpack(go_away.payload[4:]) == (code,)
         assert await client.rest() == b""
         await until(lambda: not server.connections)
 
@@ -112,7 +112,7 @@ async def test_a_protocol_error_ends_the_connection(data: bytes, code: int) -> N
 async def test_a_client_without_http2_gets_a_protocol_error(data: bytes) -> None:
     async with connected() as (client, _):
         client.send(data)
-        assert NUMBER.unpack((await client.until_frame(GOAWAY)).payload[4:]) == (PROTOCOL_ERROR,)
+        assert UINT32.unpack((await client.until_frame(GOAWAY)).payload[4:]) == (PROTOCOL_ERROR,)
         assert await client.rest() == b""
 
 
@@ -122,7 +122,7 @@ async def test_a_protocol_error_cancels_the_calls() -> None:
         await until(lambda: len(server.requests) == 2)
         client.send(frame(DATA, 0, 0))
         go_away = await client.until_frame(GOAWAY)
-        assert NUMBER.unpack(go_away.payload[:4]) == (3,)
+        assert UINT32.unpack(go_away.payload[:4]) == (3,)
         await until(lambda: server.cancelled == 2)
 
 

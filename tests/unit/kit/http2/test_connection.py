@@ -19,7 +19,6 @@ from services.kit.http2.frames import (
     HEADER_TABLE_SIZE,
     HEADERS,
     NO_ERROR,
-    NUMBER,
     PADDED,
     PING,
     PREFACE,
@@ -27,6 +26,7 @@ from services.kit.http2.frames import (
     PRIORITY,
     REFUSED_STREAM,
     RST_STREAM,
+    UINT32,
     frame,
 )
 from services.kit.http2.headers import STATUS_200, encode
@@ -85,7 +85,7 @@ async def test_frames_after_the_response_are_ignored() -> None:
         client.send(begun(1), frame(DATA, 0, 1, bytes(FRAME_SIZE)) * 7)
         response = await client.response()
         assert (response.ended, len(server.requests[0][1])) == (True, FRAME_SIZE * 7)
-        assert (await client.until_frame(RST_STREAM)).payload == NUMBER.pack(NO_ERROR)
+        assert (await client.until_frame(RST_STREAM)).payload == UINT32.pack(NO_ERROR)
         late = [frame(DATA, 0, 1, b"x"), window(1, 5), frame(RST_STREAM, 0, 1, CANCEL), begun(1, flags=END_STREAM)]
         client.send(*late, request(3, b"next"))
         assert (await client.response(3)).body == b"next"

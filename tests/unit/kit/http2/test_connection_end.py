@@ -10,9 +10,9 @@ from services.kit.http2.frames import (
     GOAWAY,
     INITIAL_WINDOW_SIZE,
     NO_ERROR,
-    NUMBER,
     REFUSED_STREAM,
     RST_STREAM,
+    UINT32,
     frame,
 )
 from tests.support.http2_client import begun, request, window
@@ -24,9 +24,9 @@ async def test_end_completes_begun_requests_and_ignores_later_ones() -> None:
     async with greeted(waits=True) as (client, server):
         client.send(request(1, b"begun"), begun(3))
         await until(lambda: len(server.requests) == 1)
-        ended = server.connection.end()
+        ended = server.connection.drain()
         go_away = await client.until_frame(GOAWAY)
-        assert go_away.payload == NUMBER.pack(3) + NUMBER.pack(NO_ERROR)
+        assert go_away.payload == UINT32.pack(3) + UINT32.pack(NO_ERROR)
         client.send(request(5, b"too late"), frame(RST_STREAM, 0, 5, CANCEL))
         server.may_respond.set()
         assert (await client.response(1)).body == b"begun"
@@ -41,7 +41,7 @@ async def test_end_waits_for_blocked_responses() -> None:
     async with greeted({INITIAL_WINDOW_SIZE: 2}) as (client, server):
         client.send(request(1, b"long"))
         await client.until_frame(DATA)
-        ended = server.connection.end()
+        ended = server.connection.drain()
         await client.until_frame(GOAWAY)
         assert not ended.done()
         client.send(window(1, 2))
@@ -54,7 +54,7 @@ async def test_end_does_not_wait_for_cancelled_requests(leave: bytes) -> None:
     async with greeted(waits=True) as (client, server):
         client.send(request(1))
         await until(lambda: len(server.requests) == 1)
-        ended = server.connection.end()
+        ended = server.connection.drain()
         client.send(leave)
         if not leave:
             client.writer.close()
@@ -65,7 +65,7 @@ async def test_close_cancels_calls_and_refuses_incomplete_requests() -> None:
     async with greeted(waits=True) as (client, server):
         client.send(request(1, b"begun"), begun(3))
         await until(lambda: len(server.requests) == 1)
-        server.connection.end()
+        server.connection.drain()
         closing = asyncio.create_task(server.connection.close())
         assert (await client.response(1)).body == b"begun"
         assert (await client.response(3)).reset == REFUSED_STREAM

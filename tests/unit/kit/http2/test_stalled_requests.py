@@ -11,9 +11,9 @@ from services.kit.http2.frames import (
     HEADERS,
     INITIAL_WINDOW_SIZE,
     LARGEST_WINDOW,
-    NUMBER,
     PREFACE,
     RST_STREAM,
+    UINT32,
     frame,
 )
 from services.kit.http2.headers import STATUS_200
@@ -116,7 +116,7 @@ async def test_a_connection_without_a_complete_frame_is_closed() -> None:
         async with connected(incomplete=incomplete(seconds=SHORT)) as (client, _):
             client.send(data)
             go_away = await client.until_frame(GOAWAY)
-            assert go_away.payload[4:] == NUMBER.pack(ENHANCE_YOUR_CALM)
+            assert go_away.payload[4:] == UINT32.pack(ENHANCE_YOUR_CALM)
             assert await client.rest() == b""
 
 

@@ -14,11 +14,11 @@ from services.kit.http2.frames import (
     INITIAL_WINDOW_SIZE,
     LARGEST_WINDOW,
     MAX_FRAME_SIZE,
-    NUMBER,
     PADDED,
     PING,
     REFUSED_STREAM,
     RST_STREAM,
+    UINT32,
     WINDOW_UPDATE,
     frame,
 )
@@ -33,7 +33,7 @@ async def test_padding_is_returned_to_the_stream_window() -> None:
     async with greeted() as (client, _):
         client.send(begun(1), frame(DATA, PADDED, 1, padded(b"x", 200)))
         given_back = await client.until_frame(WINDOW_UPDATE)
-        assert (given_back.number, given_back.payload) == (1, NUMBER.pack(201))
+        assert (given_back.number, given_back.payload) == (1, UINT32.pack(201))
 
 
 async def test_the_connection_window_is_widened_before_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ async def test_the_connection_window_is_widened_before_it_closes(monkeypatch: py
     async with greeted() as (client, _):
         client.send(request(1, bytes(40_000)))
         await client.response()
-        opened = [NUMBER.unpack(response.payload)[0] for response in client.others if response.kind == WINDOW_UPDATE]
+        opened = [UINT32.unpack(response.payload)[0] for response in client.others if response.kind == WINDOW_UPDATE]
         assert opened[1:] == [FRAME_SIZE * 2]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaD
 from services.kit.db.database import StatementCache, compiled
 from services.kit.errors import InvalidArgument
 from services.kit.lists import query as listing
-from services.kit.lists.query import Entity, Kind, Listing, ListQuery
+from services.kit.lists.query import Entity, Listing, ListQuery, ValueType
 
 tasks = Table(
     "tasks",
@@ -32,14 +32,14 @@ LISTING = Listing(
     Entity(
         "t",
         {
-            "id": listing.Column(tasks.c.id, Kind.INTEGER),
+            "id": listing.Column(tasks.c.id, ValueType.INTEGER),
             "name": listing.Column(tasks.c.name),
             "version": listing.Column(tasks.c.version),
             "type": listing.Column(tasks.c.type),
-            "state": listing.Column(tasks.c.state, Kind.INTEGER, {"ACTIVE": 0, "ARCHIVED": 1}),
-            "duration": listing.Column(tasks.c.duration, Kind.DURATION),
-            "created_at": listing.Column(tasks.c.created_at, Kind.TIMESTAMP),
-            "closure": listing.Column(tasks.c.closure, Kind.BYTES),
+            "state": listing.Column(tasks.c.state, ValueType.INTEGER, {"ACTIVE": 0, "ARCHIVED": 1}),
+            "duration": listing.Column(tasks.c.duration, ValueType.DURATION),
+            "created_at": listing.Column(tasks.c.created_at, ValueType.TIMESTAMP),
+            "closure": listing.Column(tasks.c.closure, ValueType.BYTES),
         },
     ),
     tie_break=tasks.c.id,
@@ -50,7 +50,7 @@ LISTING = Listing(
 def make_query(
     filters: str = "", token: str = "", sort: str | None = None, direction: int = 0, limit: int = 10
 ) -> ListQuery:
-    return LISTING.plan(
+    return LISTING.query(
         name="ListTasks", limit=limit, token=token, filters=filters, sort_key=sort, sort_direction=direction
     )
 
@@ -167,7 +167,7 @@ def test_statement_cache_composes_once_per_shape() -> None:
         return select(tasks.c[name])
 
     for name in ("name", "type", "name"):
-        assert texts.of(name, lambda name=name: compose(name)) == compiled(select(tasks.c[name]))[0]  # type: ignore[misc]
+        assert texts.text_of(name, lambda name=name: compose(name)) == compiled(select(tasks.c[name]))[0]  # type: ignore[misc]
     assert composed == ["name", "type"]
 
 

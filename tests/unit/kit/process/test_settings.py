@@ -12,7 +12,7 @@ from services.kit.process.settings import ProcessSettings, load
     [
         ({"FLYTEPLANE_NATZ_URL": "x"}, "unknown settings: FLYTEPLANE_NATZ_URL"),
         ({"FLYTEPLANE_GRPC_ADDRESS": "nowhere"}, "wrong settings: grpc_address: .*must be host:port"),
-        ({"FLYTEPLANE_LEAN_ADDRESS": ""}, "wrong settings: lean_address: .*must be host:port"),
+        ({"FLYTEPLANE_HTTP2_ADDRESS": ""}, "wrong settings: http2_address: .*must be host:port"),
         ({"FLYTEPLANE_DATABASE_POOL_SIZE": "many"}, "wrong settings: database_pool_size: .*integer"),
         ({"FLYTEPLANE_LOG_LEVEL": "loud"}, "wrong settings: log_level: .*"),
         ({"FLYTEPLANE_CONFIG": "/nowhere.yaml"}, "FLYTEPLANE_CONFIG names no file: /nowhere.yaml"),

@@ -14,9 +14,9 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from services.kit.errors import Internal, ResourceExhausted
-from services.kit.protobuf.readable import MOST_LEVELS, kind_of
+from services.kit.protobuf.readable import MOST_LEVELS, descriptor_of
 from services.kit.protobuf.wire import message_field
-from services.kit.rpc.json_replies import MOST_JSON_REPLY_BYTES, check_reply_size, check_shown
+from services.kit.rpc.json_replies import MOST_JSON_REPLY_BYTES, check_json_reply, check_reply_size
 from tests.support.poisons import deep, fields_to, path_back
 
 NAME = {"project": "p", "domain": "d", "name": "e"}
@@ -28,7 +28,7 @@ def execution(**closure: object) -> Execution:
 
 
 def check(reply: Message, request: Message, payload: bytes = b"") -> None:
-    check_shown("GetIt", request, kind_of(reply), payload or reply.SerializeToString())
+    check_json_reply("GetIt", request, descriptor_of(reply), payload or reply.SerializeToString())
 
 
 def error_message(reply: Message, request: Message | None = None, payload: bytes = b"") -> str:

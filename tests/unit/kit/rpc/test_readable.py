@@ -16,7 +16,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kit.protobuf.readable import JSON_RULE, MOST_LEVELS, REPLY_LEVELS, WRITTEN, Unreadable, depth_check
+from services.kit.protobuf.readable import (
+    JSON_REPLY_RULE,
+    MOST_LEVELS,
+    REPLY_LEVELS,
+    REQUEST_RULE,
+    UnreadableValue,
+    depth_check,
+)
 from services.kit.protobuf.wire import message_field
 from tests.support.poisons import groups
 
@@ -63,8 +70,8 @@ DATETIME = "fixed_inputs.literals.collection.literals.scalar.primitive.datetime"
     ],
 )
 def test_a_value_without_a_json_form_is_found_with_its_path(message: Message, path: str, fault: str) -> None:
-    for rule in (WRITTEN, JSON_RULE):
-        with pytest.raises(Unreadable) as raised:
+    for rule in (REQUEST_RULE, JSON_REPLY_RULE):
+        with pytest.raises(UnreadableValue) as raised:
             rule.check(message)
         assert (raised.value.path, raised.value.fault) == (path, fault)
 
@@ -84,15 +91,15 @@ def test_a_value_without_a_json_form_is_found_with_its_path(message: Message, pa
     ],
 )
 def test_other_values_pass(message: Message) -> None:
-    WRITTEN.check(message)
+    REQUEST_RULE.check(message)
 
 
 def test_a_value_without_a_kind_is_refused_in_requests_only() -> None:
     spec = TaskSpec()
     spec.template.custom.fields["x"].list_value.values.add()
-    with pytest.raises(Unreadable, match="of no kind"):
-        WRITTEN.check(spec)
-    JSON_RULE.check(spec)
+    with pytest.raises(UnreadableValue, match="of no kind"):
+        REQUEST_RULE.check(spec)
+    JSON_REPLY_RULE.check(spec)
 
 
 @given(
@@ -103,8 +110,8 @@ def test_a_message_that_passes_can_be_written_as_json(seconds: int, nanos: int, 
     struct.update({"x": value})
     for message in (timeout(seconds, nanos), at(seconds, nanos), struct):
         try:
-            WRITTEN.check(message)
-        except Unreadable:
+            REQUEST_RULE.check(message)
+        except UnreadableValue:
             with pytest.raises((ValueError, SerializeToJsonError)):
                 MessageToJson(message)
         else:
@@ -131,7 +138,7 @@ def test_depth_is_limited_as_parsers_limit_it(make: Any) -> None:
         if levels <= MOST_LEVELS - REPLY_LEVELS:
             check_depth(payload)
         else:
-            with pytest.raises(Unreadable, match="nested too deeply"):
+            with pytest.raises(UnreadableValue, match="nested too deeply"):
                 check_depth(payload)
         # In a list it is one level deeper than in the request.
         listed = message_field(1, parsed.SerializeToString())

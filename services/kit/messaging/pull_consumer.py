@@ -1,4 +1,4 @@
-"""A consumer that fetches messages of a stream in bursts, for work that is cheaper for many messages at once.
+"""A pull consumer: fetches messages of a stream in bursts, for work that is cheaper for many messages at once.
 
 A burst costs one request for any number of messages, and no task per message. A message that is fetched and not
 acknowledged is delivered again later, to any replica.
@@ -32,16 +32,16 @@ class Fetched(Delivery):
     reply: str  # the subject of its acknowledgement
 
 
-class BatchConsumer:
-    """One replica's access to a JetStream consumer. One fetch at a time."""
+class PullConsumer:
+    """One replica's access to a JetStream pull consumer. One fetch at a time."""
 
     def __init__(self, client: Client, stream: str, consumer: str) -> None:
         self._client = client
         self._stream = stream
         self._consumer = consumer
         self._inbox = client.new_inbox()
-        self._burst = 0
-        self._most = 0
+        self._burst = 0  # number of the current burst
+        self._most = 0  # messages of the current burst at most
         self._messages: list[Msg] = []
         self._complete = asyncio.Event()
         self._status = ""
@@ -67,7 +67,7 @@ class BatchConsumer:
         self.more = self._status in {"", _TOO_LARGE}
         return list(map(_from_message, messages))
 
-    async def done(self, fetched: Iterable[Fetched]) -> None:
+    async def acknowledge(self, fetched: Iterable[Fetched]) -> None:
         """Acknowledge these; a message whose acknowledgement is lost is delivered again."""
         with contextlib.suppress(NatsError):
             for message in fetched:

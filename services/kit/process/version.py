@@ -19,7 +19,7 @@ _GIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Build:
+class VersionInfo:
     """Version, commit and time of a build; `time` is empty when unknown."""
 
     version: str = UNKNOWN
@@ -28,13 +28,13 @@ class Build:
 
 
 @cache
-def running(root: Path = _ROOT) -> Build:
+def running_version(root: Path = _ROOT) -> VersionInfo:
     """Return the build of this process, whose code is in `root`."""
     version = _checkout_version(root)
     if version is None:
-        return Build(_installed_version())
+        return VersionInfo(_installed_version())
     commit, _, time = _git(root, "log", "-1", "--format=%H %cI").partition(" ")
-    return Build(version, commit or UNKNOWN, time)
+    return VersionInfo(version, commit or UNKNOWN, time)
 
 
 def _checkout_version(root: Path) -> str | None:

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from services.kit.process.build import UNKNOWN, running
+from services.kit.process.version import UNKNOWN, running_version
 
 PYPROJECT = '[project]\nname = "flyteplane"\nversion = "1.2.3"\n'
 
@@ -19,23 +19,23 @@ def test_a_checkout_has_version_commit_and_time(tmp_path: Path) -> None:
     _git(tmp_path, "init", "--quiet")
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "--quiet", "--message=First", "--date=2026-01-02T03:04:05Z")
-    build = running(tmp_path)
+    build = running_version(tmp_path)
     assert (build.version, build.commit) == ("1.2.3", _git(tmp_path, "rev-parse", "HEAD"))
     assert build.time == _git(tmp_path, "log", "-1", "--format=%cI")
 
 
 def test_a_copy_without_git_has_only_a_version(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    build = running(tmp_path)
+    build = running_version(tmp_path)
     assert (build.version, build.commit, build.time) == ("1.2.3", UNKNOWN, "")
 
 
 def test_a_folder_of_another_project_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\nversion = "9"\n')
-    build = running(tmp_path)
+    build = running_version(tmp_path)
     assert build.version != "9"
     assert (build.commit, build.time) == (UNKNOWN, "")
 
 
 def test_the_running_build_has_a_version() -> None:
-    assert running().version != UNKNOWN
+    assert running_version().version != UNKNOWN

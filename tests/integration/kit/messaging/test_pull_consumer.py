@@ -7,30 +7,30 @@ from datetime import UTC, datetime
 import pytest
 
 from services.kit.errors import Unavailable
-from services.kit.messaging import batch_consumer, streams
-from services.kit.messaging.batch_consumer import BatchConsumer, Fetched
+from services.kit.messaging import pull_consumer, streams
 from services.kit.messaging.bus import Bus, Stream
+from services.kit.messaging.pull_consumer import Fetched, PullConsumer
 from tests.support.parts import Parts
 from tests.support.waiting import until
 
-FOR_ALL = Stream("FOR_ALL", ("forall.*",), max_age=0, until_done=True)
+FOR_ALL = Stream("FOR_ALL", ("forall.*",), max_age=0, interest_retention=True)
 DURABLE = "for-all"
-FETCHED_ACK_WAIT_SECONDS = 0.3
+PULL_ACK_WAIT_SECONDS = 0.3
 SOON_SECONDS = 10.0
 
 
 @pytest.fixture
 async def bus(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
-    monkeypatch.setattr(streams, "FETCHED_ACK_WAIT_SECONDS", FETCHED_ACK_WAIT_SECONDS)
+    monkeypatch.setattr(streams, "PULL_ACK_WAIT_SECONDS", PULL_ACK_WAIT_SECONDS)
     connected = await Bus.connect(parts.nats_url, "test")
-    await connected.ensure(FOR_ALL)
+    await connected.declare_stream(FOR_ALL)
     yield connected
-    await connected._stream.delete_stream(FOR_ALL.name)
+    await connected._jetstream.delete_stream(FOR_ALL.name)
     await connected.close()
 
 
-async def opened(bus: Bus) -> BatchConsumer:
-    return await bus.pull(FOR_ALL, "forall.*", DURABLE)
+async def opened(bus: Bus) -> PullConsumer:
+    return await bus.pull_consumer(FOR_ALL, "forall.*", DURABLE)
 
 
 async def append(bus: Bus, *payloads: bytes) -> None:
@@ -38,12 +38,12 @@ async def append(bus: Bus, *payloads: bytes) -> None:
     for number, payload in enumerate(payloads):
         await bus.append("forall.a", payload, f"{datetime.now(UTC)}-{number}")
     async with asyncio.timeout(SOON_SECONDS):
-        while (await bus._stream.consumer_info(FOR_ALL.name, DURABLE)).num_pending != len(payloads):
+        while (await bus._jetstream.consumer_info(FOR_ALL.name, DURABLE)).num_pending != len(payloads):
             pass
 
 
 async def stored_messages(bus: Bus) -> int:
-    return int((await bus._stream.stream_info(FOR_ALL.name)).state.messages)
+    return int((await bus._jetstream.stream_info(FOR_ALL.name)).state.messages)
 
 
 def payloads(fetched: list[Fetched]) -> list[bytes]:
@@ -65,7 +65,7 @@ async def test_a_burst_has_the_available_messages_and_reports_whether_more_exist
 async def test_a_burst_is_limited_in_bytes_and_a_larger_message_comes_alone(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_consumer, "_BURST_BYTES", 2500)
+    monkeypatch.setattr(pull_consumer, "_BURST_BYTES", 2500)
     consumer = await opened(bus)
     await append(bus, b"a" * 1000, b"b" * 1000, b"c" * 5000, b"d")
     sizes = []
@@ -86,19 +86,19 @@ async def test_a_message_not_acknowledged_is_delivered_again_with_its_first_time
             again = await consumer.fetch(10)
     assert [(message.redelivered, message.stored_at) for message in again] == [(True, first.stored_at)]
     assert abs((datetime.now(UTC) - first.stored_at).total_seconds()) < 60
-    await consumer.done(again)
+    await consumer.acknowledge(again)
     await bus._client.flush()
     assert await consumer.fetch(10) == []
 
 
 async def test_replicas_share_messages_which_are_deleted_after_all_consumers(bus: Bus) -> None:
     one, other = await opened(bus), await opened(bus)
-    await bus.ensure(FOR_ALL, [streams.ordered_consumer("forall.a", "for-all-lane")])
+    await bus.declare_stream(FOR_ALL, [streams.push_consumer_config("forall.a", "for-all-lane")])
     await append(bus, b"1", b"2")
     first, second = await one.fetch(1), await other.fetch(1)
     assert payloads(first + second) == [b"1", b"2"]
-    await one.done(first)
-    await other.done(second)
+    await one.acknowledge(first)
+    await other.acknowledge(second)
     assert await stored_messages(bus) == 2
     seen: list[bytes] = []
 
@@ -114,7 +114,7 @@ async def test_replicas_share_messages_which_are_deleted_after_all_consumers(bus
 
 async def test_messages_wait_for_a_consumer_that_was_created_ahead(bus: Bus) -> None:
     for _ in range(2):
-        await bus.ensure(FOR_ALL, [streams.ordered_consumer("forall.a", "ahead")])
+        await bus.declare_stream(FOR_ALL, [streams.push_consumer_config("forall.a", "ahead")])
     for payload in (b"1", b"2"):
         await bus.append("forall.a", payload, f"{datetime.now(UTC)}")
     seen: list[bytes] = []
@@ -127,23 +127,23 @@ async def test_messages_wait_for_a_consumer_that_was_created_ahead(bus: Bus) -> 
 
 
 async def test_a_missing_consumer_is_unavailable(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "_BURST_SECONDS", 0.5)
+    monkeypatch.setattr(pull_consumer, "_BURST_SECONDS", 0.5)
     consumer = await opened(bus)
-    await bus._stream.delete_consumer(FOR_ALL.name, DURABLE)
+    await bus._jetstream.delete_consumer(FOR_ALL.name, DURABLE)
     with pytest.raises(Unavailable):
         await consumer.fetch(1)
 
 
 async def test_a_stream_is_read_from_the_time_of_its_oldest_message(bus: Bus) -> None:
     stream = Stream("STORED", ("stored.*",), max_age=3600)
-    await bus.ensure(stream)
-    assert await bus.oldest(stream) is None
+    await bus.declare_stream(stream)
+    assert await bus.oldest_message_time(stream) is None
     for number in range(2500):
         await bus.send("stored.a", str(number).encode())
     await bus.append("stored.a", b"last", f"{datetime.now(UTC)}")
-    since = await bus.oldest(stream)
+    since = await bus.oldest_message_time(stream)
     assert since is not None
     read = [message.payload async for burst in bus.read(stream, since) for message in burst]
     assert read == [*(str(number).encode() for number in range(2500)), b"last"]
     assert [burst async for burst in bus.read(stream, datetime.now(UTC))] == []
-    await bus._stream.delete_stream("STORED")
+    await bus._jetstream.delete_stream("STORED")
