@@ -31,7 +31,7 @@ DECIDED: Mapping[str, str] = {
     **dict.fromkeys(
         ("nats_url", "nats_ca_file", "nats_certificate_file", "nats_key_file"), "the sandbox runs NATS itself"
     ),
-    **dict.fromkeys(("grpc_address", "lean_address", "http_address"), _CONNECTED),
+    **dict.fromkeys(("grpc_address", "http2_address", "http_address"), _CONNECTED),
     **dict.fromkeys(("upstreams", "reflection", "objects"), _CONNECTED),
     "signing_key": "the sandbox makes its own and keeps it",
     "listen": "the variable PORT is the gateway's port",

@@ -126,7 +126,7 @@ async def calls(parts: Parts, recorder: Recorder) -> AsyncIterator[Mapping[str, 
             for name in SERVICES:
                 served = await stack.enter_async_context(service(name, parts, f"calls_{name}", **own[name]))
                 # The server that the gateway calls.
-                channel = grpc.aio.insecure_channel(served.settings.lean_address)
+                channel = grpc.aio.insecure_channel(served.settings.http2_address)
                 stubs[name] = AdminServiceStub(await stack.enter_async_context(channel))
             made = _calls(stubs)
             await stubs["registry"].CreateTask(_task(RECORDINGS))
