@@ -26,7 +26,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
+.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,10 @@ bench-registry: $(RUN_READY) ## Bulk registration and lists over a long history;
 
 bench-executions: $(RUN_READY) ## Launches and reads of executions over a long history; writes bench/RESULTS-executions.md (SIZES)
 	@$(BIN)/python -m bench.executions --out bench/RESULTS-executions.md $(if $(SIZES),--sizes $(SIZES))
+
+bench-compare: $(RUN_READY) ## This checkout and commit BASE in turn; writes bench/RESULTS-compare.md (ROUNDS, SECONDS)
+	@$(BIN)/python -m bench.compare --base $(or $(BASE),origin/main) --out bench/RESULTS-compare.md \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
 	@$(BIN)/python -m bench.chaos $(if $(REPLICAS),--replicas $(REPLICAS)) \

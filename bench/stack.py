@@ -21,6 +21,7 @@ from bench.entities import ProjectDomain
 from bench.processes import sandbox_pids
 from bench.run import Target
 
+REPOSITORY = Path(__file__).parents[1]
 SCOPE = ProjectDomain("flytesnacks", "development")
 _COMMAND_SECONDS = 180
 _POLL_SECONDS = 0.05
@@ -30,10 +31,11 @@ READY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Stack:
-    """A running sandbox: its folder and the gateway's port."""
+    """A running sandbox: its folder, the gateway's port, and the checkout of the repository whose code it runs."""
 
     folder: Path
     port: int
+    checkout: Path = REPOSITORY
 
     @property
     def target(self) -> Target:
@@ -59,7 +61,11 @@ class Stack:
             "SANDBOX_REPLICAS": str(replicas),
         }
         subprocess.run(  # noqa: S603  # our own launcher
-            [sys.executable, "-m", "deploy.sandbox", *command], env=environment, timeout=_COMMAND_SECONDS, check=True
+            [sys.executable, "-m", "deploy.sandbox", *command],
+            cwd=self.checkout,
+            env=environment,
+            timeout=_COMMAND_SECONDS,
+            check=True,
         )
 
     def signal(self, part: str, number: signal.Signals) -> int:
@@ -80,11 +86,11 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*, replicas: int = 1, folder: Path | None = None) -> Iterator[Stack]:
+def running_stack(*, replicas: int = 1, folder: Path | None = None, checkout: Path = REPOSITORY) -> Iterator[Stack]:
     """Run a sandbox on a free port to the end of the block, in a temporary folder unless one is given."""
     with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as temporary:
         # A short path: PostgreSQL's socket must fit into 107 characters.
-        stack = Stack(folder or Path(temporary), _free_port())
+        stack = Stack(folder or Path(temporary), _free_port(), checkout)
         try:
             stack.launcher("up", replicas=replicas)
             yield stack
