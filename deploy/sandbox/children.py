@@ -1,4 +1,4 @@
-"""The child processes of the supervisor: their start, and events of their ends.
+"""The child processes of the supervisor: their start, and an `asyncio.Event` for the end of each.
 
 One thread starts all: the kernel ties the signal for the death of the parent to the thread that started a process.
 SIGCHLD reports the end of a child without a thread for each.
@@ -42,7 +42,7 @@ class PartProcess:
 
 
 class Children:
-    """The processes that were started, each with an event of its end.
+    """The processes that were started, each with an `asyncio.Event` for its end.
 
     Args:
         env: environment of all, to which a part adds its own.
@@ -71,11 +71,11 @@ class Children:
         return process
 
     def ended(self, process: subprocess.Popen[bytes]) -> asyncio.Event:
-        """Return the event that is set when `process` has ended."""
+        """Return the `asyncio.Event` that is set when `process` has ended."""
         return self._ended[process]
 
     def reap(self, keep: Container[subprocess.Popen[bytes] | None]) -> None:
-        """Set the events of processes that have ended; forget those that had ended before, except `keep`."""
+        """Set the `asyncio.Event` of each process that has ended; forget those that had ended before, except `keep`."""
         for process, ended in list(self._ended.items()):
             if ended.is_set() and process not in keep:
                 del self._ended[process]

@@ -20,7 +20,8 @@ from deploy.sandbox.ports import Ports
 
 REPOSITORY = Path(__file__).parents[2]
 MARKER_TEXT = "A Flyteplane sandbox lives here. `make reset` deletes this folder.\n"
-DATABASES = ("registry", "executions", "events", "projects")
+# Also the names of their databases, of their roles there and of their users of NATS.
+SERVICES = ("registry", "executions", "events", "projects")
 # The kernel's limit for the path of a Unix socket.
 SOCKET_PATH_MOST = 107
 # The same less PostgreSQL's file name in it.
@@ -201,8 +202,8 @@ class Layout:
         made = {
             "signing_key": secrets.token_urlsafe(32),
             "superuser_password": secrets.token_urlsafe(18),
-            "passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
-            "nats_passwords": {name: secrets.token_urlsafe(18) for name in DATABASES},
+            "passwords": {name: secrets.token_urlsafe(18) for name in SERVICES},
+            "nats_passwords": {name: secrets.token_urlsafe(18) for name in SERVICES},
         } | stored
         if made != stored:
             write_json(file, made)

@@ -22,14 +22,13 @@ from urllib.parse import quote
 
 from deploy.sandbox import nats, postgres
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import REPOSITORY, SOCKET_PATH_MOST, Layout
+from deploy.sandbox.layout import REPOSITORY, SERVICES, SOCKET_PATH_MOST, Layout
 from deploy.sandbox.part import Part, Stamp, Step
 from deploy.sandbox.ports import Ports
 from deploy.sandbox.ready import UNIX, broken_for_good, http, http_ok, http_problem, postmaster_ready
 from deploy.sandbox.settings import REPLICAS
 from deploy.sandbox.settings_file import ChosenSettings
 
-SERVICES = ("registry", "executions", "events", "projects")
 # The settings of the object store that each service has; it refuses to start with an unknown one.
 OBJECT_STORE_SETTINGS = {
     "registry": ("OBJECTS_URL",),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.files import own_folder
-from deploy.sandbox.layout import DATABASES, Layout
+from deploy.sandbox.layout import SERVICES, Layout
 from deploy.sandbox.spawn import ordinary_user, spawn
 
 SUPERUSER = "postgres"
@@ -106,10 +106,10 @@ def _roles(layout: Layout) -> str:
     """Return SQL with one statement a line, as the single-user server reads it. The passwords contain no quotes."""
     secrets = layout.secrets()
     lines = [f"ALTER ROLE {SUPERUSER} PASSWORD '{secrets.superuser_password}'"]
-    for name in DATABASES:
+    for name in SERVICES:
         lines.append(f"CREATE ROLE {name} LOGIN PASSWORD '{secrets.passwords[name]}'")
         lines.append(f"CREATE DATABASE {name} OWNER {name}")
-    lines.extend(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in (*DATABASES, "postgres", "template1"))
+    lines.extend(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in (*SERVICES, "postgres", "template1"))
     return "\n".join(lines) + "\n"
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import DATABASES, REPOSITORY, Layout
+from deploy.sandbox.layout import REPOSITORY, SERVICES, Layout
 from deploy.sandbox.settings import SETTINGS
 
 ENVIRONMENT = "environment"
-_PROCESSES = (*DATABASES, "gateway")
+_PROCESSES = (*SERVICES, "gateway")
 # What the clients of S3, Google Cloud Storage and Azure read.
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
 

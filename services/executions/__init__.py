@@ -7,7 +7,7 @@ executions, node executions and task executions, their data and spans; the signe
 DataProxyService; SignalService.
 
 Sends service requests: to projects, for a project and the attributes that match a workflow, once per launch; to the
-registry, for the launch plan or task to launch.
+registry, for the launch plan or task to launch, and for the URI of a compiled workflow (spans).
 
 Submits executions to an engine, and stops them there, if one is configured (`engine.interface`).
 

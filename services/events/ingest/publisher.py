@@ -63,7 +63,7 @@ class EventPublisher:
         self._appended: set[str] = set()  # of these, the batches that the stream has acknowledged
         self._appended_at = -_AVAILABLE_SECONDS  # time of the last append, as the event loop's time
         self.executions_keeps_up = True
-        """Explained at `BatchAppender`."""
+        """False from when a batcher has waited in vain for verdicts until those of any batch arrive (see `batcher`)."""
 
     async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
         """Append an event to the stream and wait for its verdict.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.kit.db.database import Connection, Database
 
+# The column `marks` has the fingerprints; its name is that of earlier releases.
 _INSERT = """
 INSERT INTO event_log (received_at, batch_id, lane, marks, payload, verdicts)
 SELECT * FROM unnest(%(received)b::timestamptz[], %(ids)b::text[], %(lanes)b::int2[], %(marks)b::bytea[],

@@ -24,8 +24,8 @@ _OF_DOMAINS = frozenset({"cluster_resource_attributes", "cluster_assignment"})
 def config_levels(matching: Matching) -> list[WorkflowExecutionConfig]:
     """Return the levels that attributes add to the merge of configurations.
 
-    All of them: a field that a workflow's attributes leave unset is taken from those of its project-domain, as users
-    expect who set it there. flyteadmin skips all levels between the most specific one and the project's.
+    All of them: a field that a workflow's attributes leave unset is taken from those of its project-domain. Users who
+    set it there expect that. flyteadmin skips all levels between the most specific one and the project's.
     """
     return [item.attributes.workflow_execution_config for item in matching if item.attributes.HasField(_CONFIG)]
 

@@ -46,9 +46,7 @@ def check_project_domain_and_name(request: ExecutionCreateRequest) -> None:
 def check_spec(request: ExecutionCreateRequest) -> None:
     """Raise InvalidArgument unless spec and inputs are valid (executions.md#createexecution-validation).
 
-    Every response about the execution contains the spec, so it must have no value that JSON cannot represent: one such
-    row would make a list unreadable over REST. Inputs outside the spec may have such values: they are in responses of
-    their own, which gRPC clients can read.
+    The method table has refused values that some client cannot read (common.md#readable-values).
     """
     if not request.HasField("spec"):
         raise InvalidArgument("missing spec")

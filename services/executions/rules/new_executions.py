@@ -136,7 +136,7 @@ def _stored_spec(
     """Return the spec as GetExecution shows it (executions.md#stored-spec), without its inputs.
 
     Labels, annotations and the like stay as sent although the engine uses the merged ones: the console's relaunch form
-    reads them. The cluster is "", the engine's own.
+    reads them. `system_metadata` is empty: an empty cluster means the one in which the engine runs.
     """
     spec = ExecutionSpec()
     spec.CopyFrom(given)

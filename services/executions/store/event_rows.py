@@ -43,7 +43,7 @@ class LaneCursor:
 
     Attributes:
         verdict_frame: The framed verdicts of the last batch; empty for a new lane.
-        sequence: The number of the last batch in the stream.
+        sequence: The stream sequence of the last applied batch.
         stored_at: When the stream stored it; None for a new lane.
     """
 
@@ -216,7 +216,7 @@ def _add_executions(result: Result, rows: Rows) -> None:
 
 def _add_nodes(result: Result, rows: Rows) -> None:
     for row in result.rows:
-        stored, free, closure, metadata, inputs, dynamic = row[4:]
+        stored, free, closure, metadata, inputs, dynamic = row[4:]  # the columns of `statements.NODES`
         if free is not None:
             rows.free_node_ids.append(read_int(free))
         elif stored is not None:
@@ -235,7 +235,7 @@ def _add_nodes(result: Result, rows: Rows) -> None:
 
 def _add_tasks(result: Result, rows: Rows) -> None:
     for row in result.rows:
-        stored, free, closure, version, inputs, chunked = row[9:]
+        stored, free, closure, version, inputs, chunked = row[9:]  # the columns of `statements.TASKS`
         if free is not None:
             rows.free_task_ids.append(read_int(free))
         elif stored is not None:

@@ -173,7 +173,7 @@ def _first_of_each(
 ) -> ColumnElement[bool]:
     """Return whether an execution is among the first ones of its phase, counted up to the end of the page.
 
-    The page is chosen from these. Otherwise PostgreSQL would search everything newer for failures that are few or old.
+    The page is chosen from these. Otherwise PostgreSQL would read all newer executions to find those of a rare phase.
     """
     array = bindparam(phases.parameter, type_=ARRAY(executions.c.phase.type))
     requested = select(func.unnest(array).label("phase")).distinct().subquery("requested")

@@ -209,7 +209,7 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        """Yield a connection of the pool, none that the server has closed: after a restart of it all idle ones are."""
+        """Yield an open connection of the pool; replace those that a restart of the server has closed."""
         for remaining in reversed(range(self._pool.max_size + 1)):
             connection = await self._pool.getconn()
             try:

@@ -318,6 +318,7 @@ class Connection(asyncio.Protocol):
     # Incomplete requests.
 
     def _reserve(self, stream: Stream, size: int) -> None:
+        # With the connection itself: another gateway may use the same id for a client connection of its own.
         if self._incomplete.budget.acquire((self, stream.client_connection), size):
             stream.reserved_bytes += size
         else:

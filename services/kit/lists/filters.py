@@ -38,8 +38,8 @@ def parse_filters(filters: str) -> Iterator[Expression]:
     """Yield the expressions of a filter text.
 
     Raises:
-        InvalidArgument: there are too many, or at the position of a malformed one: the caller checks, and reports,
-            the expressions before it first.
+        InvalidArgument: there are too many. For a malformed expression it is raised when the iteration reaches it, so
+            that the caller reports errors of earlier ones first.
     """
     separators = max(filters.count("+"), filters.count(";"))
     texts = list(_split(filters)) if separators < MAX_VALUES else []

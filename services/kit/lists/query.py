@@ -243,7 +243,8 @@ def _convert(column: Column, name: str, text: str, function: str) -> Any:
     if function in PATTERNS:
         if len(text) > MOST_PATTERN_CHARACTERS:
             raise InvalidArgument(f"a pattern for {name} may have {MOST_PATTERN_CHARACTERS} characters")
-        # An escape character must be followed by another, which `contains` appends; PostgreSQL would fail at a row.
+        # A backslash must be followed by a character. In `contains` that is the % that is appended; a pattern of
+        # `not_like` that ends with a backslash would make PostgreSQL fail at the first row that it compares.
         if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:
             raise InvalidArgument(f"'{text}' is not a pattern for {name}: it ends with an escape character")
         return text

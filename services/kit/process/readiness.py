@@ -13,7 +13,7 @@ Check = Callable[[], Awaitable[None]]
 
 # How long a result is valid: some checks write, and any client on the machine may send many requests.
 _CACHE_SECONDS = 1.0
-# Longer than the timeout of an append, shorter than that of probes.
+# Longer than the timeout of an append. To a probe that waits less, as the sandbox's, a slow check is a failed one.
 _CHECK_SECONDS = 2.0
 
 

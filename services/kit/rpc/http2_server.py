@@ -82,7 +82,7 @@ class Http2Server:
         try:
             message = decode_frame(body, headers, self._max_message_bytes)
             if path == CHECK:
-                # A server that stops refuses calls, and so checks; all others succeed.
+                # While the server stops it refuses every call, health checks too: no check returns NOT_SERVING.
                 return Response(_HEAD, encode_frame(check_health(self._health, message)), _SUCCESS)
             call = Call(metadata=headers, deadline=deadline(headers, self._loop.time()))
             reply = await self._table.serve(path, message, call)

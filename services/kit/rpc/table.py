@@ -1,7 +1,7 @@
 """The method table: the handlers of both servers, by full gRPC path.
 
-Servers pass a path and a serialized request; handlers receive messages. A handler is any object whose coroutine methods
-have the names of RPCs; they return a message, or bytes when the reply is already serialized.
+Servers pass a path and a serialized request; handlers receive messages. A handler is a coroutine method
+that has the name of an RPC; it returns a message, or bytes when the reply is already serialized.
 """
 
 import asyncio
@@ -88,17 +88,17 @@ class Table:
         self._methods: dict[str, Method] = {}
         self._cpu_pool = cpu_pool or CpuPool()
 
-    def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
-        """Bind the methods of `service` that `handlers` have; raise ValueError when two have the same one."""
+    def bind(self, service: ServiceDescriptor, *objects: object) -> None:
+        """Bind the RPCs of `service` that are methods of `objects`; raise ValueError when two have the same one."""
         for descriptor in service.methods:
-            owners = [handler for handler in handlers if hasattr(handler, descriptor.name)]
-            if len(owners) > 1:
-                names = ", ".join(type(owner).__name__ for owner in owners)
+            having = [candidate for candidate in objects if hasattr(candidate, descriptor.name)]
+            if len(having) > 1:
+                names = ", ".join(type(each).__name__ for each in having)
                 raise ValueError(f"{descriptor.name} is served twice: {names}")
-            for owner in owners:
+            for each in having:
                 path = f"/{service.full_name}/{descriptor.name}"
                 request = GetMessageClass(descriptor.input_type)
-                handler = getattr(owner, descriptor.name)
+                handler = getattr(each, descriptor.name)
                 self._methods[path] = Method(
                     path,
                     descriptor.name,

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.files import is_private, write_private
-from deploy.sandbox.layout import DATABASES, Layout
+from deploy.sandbox.layout import SERVICES, Layout
 from deploy.sandbox.ports import Ports
 from tests.support.parts import free_port
 
@@ -28,7 +28,7 @@ def test_secrets_are_made_once_and_for_their_owner_only(layout: Layout) -> None:
     assert layout.secrets() == secrets
     assert stat.S_IMODE((layout.root / "secrets.json").stat().st_mode) == 0o600
     passwords = (*secrets.passwords.values(), *secrets.nats_passwords.values())
-    assert len({secrets.signing_key, secrets.superuser_password, *passwords}) == 2 * len(DATABASES) + 2
+    assert len({secrets.signing_key, secrets.superuser_password, *passwords}) == 2 * len(SERVICES) + 2
 
 
 def test_secrets_of_an_earlier_release_stay_and_those_that_it_lacks_are_made(layout: Layout) -> None:

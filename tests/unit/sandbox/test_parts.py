@@ -12,9 +12,9 @@ import yaml
 
 from deploy.sandbox.client_config import client_config
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import DATABASES, Layout
+from deploy.sandbox.layout import SERVICES, Layout
 from deploy.sandbox.part import Part
-from deploy.sandbox.parts import REPLICATED, SERVICES, port_names, stack
+from deploy.sandbox.parts import REPLICATED, port_names, stack
 from deploy.sandbox.settings_file import ChosenSettings
 from tests.support.parts import free_port
 
@@ -77,10 +77,6 @@ def test_every_service_logs_in_to_its_own_database_as_itself(parts: dict[str, Pa
     url = urlsplit(parts[name].env["FLYTEPLANE_DATABASE_URL"])
     assert (url.username, url.path) == (name, f"/{name}")
     assert Path(parse_qs(url.query)["host"][0]).is_absolute()
-
-
-def test_every_service_has_a_database() -> None:
-    assert set(DATABASES) == set(SERVICES)
 
 
 def test_addresses_of_parts_are_all_different(parts: dict[str, Part]) -> None:

@@ -10,9 +10,9 @@ import yaml
 
 from deploy.sandbox import settings_file
 from deploy.sandbox.errors import SandboxError
-from deploy.sandbox.layout import REPOSITORY, Layout
+from deploy.sandbox.layout import REPOSITORY, SERVICES, Layout
 from deploy.sandbox.part import Part
-from deploy.sandbox.parts import SERVICES, port_names, stack
+from deploy.sandbox.parts import port_names, stack
 from deploy.sandbox.settings_file import DECIDED, SHARED, ChosenSettings
 from services.settings import PROCESSES, checked
 from tests.support.parts import free_port
