@@ -70,11 +70,12 @@ USERS: Mapping[str, Permissions] = {
             "ask.registry.locate_workflow_closure",
         ),
         publishes=("flyte.executions.>", "flyte.events.verdicts.*"),
+        subscribes=("flyte.events.apply.*",),
         streams=("FLYTE_EXECUTIONS",),
         consumers=(_LANE, Consumer("FLYTE_EXECUTIONS", "engine")),
     ),
     "events": Permissions(
-        publishes=("flyte.events.batch.*",),
+        publishes=("flyte.events.batch.*", "flyte.events.apply.*"),
         subscribes=("flyte.events.verdicts.*",),
         streams=("EVENT_BATCHES", "EVENT_VERDICTS"),
         replaces=("EVENT_BATCHES",),

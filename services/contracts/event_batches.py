@@ -49,10 +49,15 @@ VERDICTS_STREAM_NAME = "EVENT_VERDICTS"
 VERDICT_SUBJECTS = "flyte.events.verdicts.*"
 """Subjects of the verdicts for all processes of events; a stream stores them."""
 
+AFTER_HEADER = "Flyte-After"
+"""NATS header of a batch that is sent directly: the number of its sender's batch that must be applied before it."""
+
 LARGE_EVENTS_PATH = ("metadata", "events", "waiting")
 """Parts of the URI below which events are stored that are too large for a batch."""
 
 _VERSION = 1
+# Of the number of a batch: a bigint.
+_DIGITS = 18
 _HEAD = struct.Struct(">BBI")  # version, length of the batch id, number of items
 _EVENT = struct.Struct(">BI")  # kind and flags, length
 _VERDICT = struct.Struct(">I")  # length
@@ -116,6 +121,23 @@ def subject_of(lane: int) -> str:
 def verdict_subject_of(process_id: str) -> str:
     """Return the subject of the verdicts for the process `process_id` of events, which is one token."""
     return f"flyte.events.verdicts.{process_id}"
+
+
+def direct_subject_of(lane: int) -> str:
+    """Return the subject of batches of `lane` that go directly to executions; no stream stores them."""
+    return f"flyte.events.apply.{lane}"
+
+
+def batch_id(sender: str, number: int) -> str:
+    """Return the id of a batch: its sender, unique over all processes ever, and its number, which only rises there."""
+    return f"{sender}-{number}"
+
+
+def sender_and_number(identifier: str) -> tuple[str, int]:
+    """Return the parts of the id of a batch; of an id in another form itself, as the sender of one batch."""
+    sender, _, number = identifier.rpartition("-")
+    numbered = number.isascii() and number.isdigit() and len(number) <= _DIGITS
+    return (sender, int(number)) if numbered else (identifier, 1)
 
 
 def durable_of(lane: int) -> str:

@@ -10,7 +10,7 @@ from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
 from services.events.consumers.log_writer import LogWriter
 from services.events.consumers.refusals import RefusedEventWriter
-from services.events.ingest.batcher import Limits
+from services.events.ingest.limits import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
 from services.events.ingest.streams import declare_streams, log_consumer, replace_former_batches_stream

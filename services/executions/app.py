@@ -13,6 +13,7 @@ from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.interface import Engine
 from services.executions.events.batches import EventBatchConsumer
+from services.executions.events.ownership import LaneOwnership
 from services.executions.jobs.abort_reconciler import AbortReconciler
 from services.executions.jobs.lost_executions import LostExecutions
 from services.executions.launching.launcher import Launcher
@@ -55,7 +56,9 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     layout = ObjectLayout(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
     events_db = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
     stack.push_async_callback(events_db.close)
-    await EventBatchConsumer(events_db, bus, objects, outbox, layout).listen()
+    batches = EventBatchConsumer(events_db, bus, objects, outbox, layout)
+    await batches.listen()
+    ownership = LaneOwnership(settings.database_url, bus, batches)
 
     default_config = default_config_of(settings)
     await ExecutionRequests(default_config).listen(bus)
@@ -65,7 +68,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     abort_patience = timedelta(seconds=settings.abort_patience_seconds)
     reconciler = AbortReconciler(events_db, outbox, layout, patience=abort_patience, clock=_now)
 
-    loops = [relay.run, reconciler.run]
+    loops = [relay.run, ownership.run, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
         dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)

@@ -18,6 +18,7 @@ from flyteidl.event.event_pb2 import TaskExecutionEvent
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.external_resources import chunks_needed, whole_closure, with_chunks
+from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import (
@@ -28,7 +29,6 @@ from services.executions.rules.events.state import (
     TaskKey,
     TaskState,
 )
-from services.executions.store.event_rows import LaneCursor
 from services.kit.errors import ServiceError
 from tests.support.event_makers import LAYOUT, execution_state
 from tests.support.event_model_checks import OK, Verdict

@@ -16,7 +16,7 @@ from services.events.commands.arguments import add_json, add_since, parser
 from services.events.commands.log_reader import objects_of, read_log, read_refused
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
-from services.events.ingest.batcher import Limits
+from services.events.ingest.limits import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.streams import declare_streams
 from services.events.rules.fingerprints import fingerprint_of
@@ -131,7 +131,7 @@ async def _send(publisher: EventPublisher, lane: int, events: Sequence[_Sending]
     sent = 0
     try:
         for batch in _batches([sending.logged.event for sending in events], publisher.limits):
-            reply = await publisher.append_batch(lane, batch)
+            reply = await publisher.send_batch(lane, batch)
             await asyncio.wait([reply], timeout=publisher.limits.verdict_wait)
             verdicts = reply.result() if reply.done() else (None,) * len(batch)
             for sending, verdict in zip(events[sent : sent + len(batch)], verdicts, strict=True):

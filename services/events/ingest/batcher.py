@@ -10,12 +10,12 @@ from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.contracts.event_batches import BatchedEvent, size
-from services.events.config import Settings
+from services.events.ingest.limits import Limits
 from services.kit.errors import ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
@@ -49,32 +49,6 @@ BATCH_SECONDS = Histogram(
 )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of waiting in seconds, of lanes in events, of batches in events and bytes (see the settings)."""
-
-    verdict_wait: float
-    append_wait: float
-    lane_length: int
-    execution_events: int
-    batch_events: int
-    batch_bytes: int
-    large_event_bytes: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the limits in `settings`."""
-        return cls(
-            verdict_wait=settings.verdict_wait_seconds,
-            append_wait=settings.append_wait_seconds,
-            lane_length=settings.lane_length,
-            execution_events=settings.execution_events,
-            batch_events=settings.batch_events,
-            batch_bytes=settings.batch_bytes,
-            large_event_bytes=settings.large_event_bytes,
-        )
-
-
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A waiting event and the future of its verdict: a serialized Status, or Unavailable when it was not appended."""
@@ -91,22 +65,25 @@ def _fail(events: Iterable[_Waiting], message: str) -> None:
             waiting.verdict.set_exception(Unavailable(message))
 
 
-class BatchAppender(Protocol):
-    """What a batcher uses of the publisher: it appends batches to the stream."""
+class BatchSender(Protocol):
+    """What a batcher uses of the publisher: it sends batches to executions."""
 
     limits: Limits
     executions_keeps_up: bool
     """False from when a batcher has waited in vain to send the next batch until verdicts of any batch arrive."""
 
-    async def append_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
-        """Append a batch and return the future of its verdicts; raise Unavailable when it cannot be appended."""
+    async def send_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+        """Send a batch and return the future of its verdicts; raise Unavailable when it cannot be sent.
+
+        The future is cancelled when the wait for verdicts is over and the batch is in the stream.
+        """
 
 
 class Batcher:
     """The batcher of one lane. Its loop runs only while there are events to send."""
 
-    def __init__(self, appender: BatchAppender, lane: int) -> None:
-        self._appender = appender
+    def __init__(self, sender: BatchSender, lane: int) -> None:
+        self._sender = sender
         self._lane = lane
         self._waiting: deque[_Waiting] = deque()
         self._waiting_by_execution: Tally[bytes] = Tally()  # by fingerprint
@@ -124,10 +101,10 @@ class Batcher:
             ResourceExhausted: Too many events wait in the lane, or too many of the execution.
             Unavailable: The event is not in the stream.
         """
-        if len(self._waiting) >= self._appender.limits.lane_length:
+        if len(self._waiting) >= self._sender.limits.lane_length:
             FULL.inc()
             raise ResourceExhausted("too many events are waiting")
-        if self._waiting_by_execution[event.fingerprint] >= self._appender.limits.execution_events:
+        if self._waiting_by_execution[event.fingerprint] >= self._sender.limits.execution_events:
             FULL.inc()
             raise ResourceExhausted("too many events of this execution are waiting")
         self._waiting_by_execution[event.fingerprint] += 1
@@ -136,7 +113,7 @@ class Batcher:
         self._waiting.append(waiting)
         if self._loop is None:
             self._loop = asyncio.create_task(self._send_all())
-        elif len(self._waiting) in {SEND_AHEAD_EVENTS, self._appender.limits.batch_events}:
+        elif len(self._waiting) in {SEND_AHEAD_EVENTS, self._sender.limits.batch_events}:
             self._wake()
         return await waiting.verdict
 
@@ -164,7 +141,7 @@ class Batcher:
         A caller that has gone has sent its event again to another replica, and perhaps others after it; sent from here,
         the event would overtake or follow them out of order.
         """
-        limits = self._appender.limits
+        limits = self._sender.limits
         batch: list[_Waiting] = []
         total = 0
         while self._waiting and len(batch) < limits.batch_events:
@@ -185,14 +162,14 @@ class Batcher:
     def _size_in_batch(self, waiting: _Waiting) -> int:
         """Return the bytes that the event takes in a batch; of a large one the batch has only the URI."""
         whole = size([waiting.event])
-        return 0 if whole > self._appender.limits.large_event_bytes else whole
+        return 0 if whole > self._sender.limits.large_event_bytes else whole
 
     async def _send(self, batch: list[_Waiting]) -> None:
-        seconds = self._appender.limits.verdict_wait
+        seconds = self._sender.limits.verdict_wait
         began = asyncio.get_running_loop().time()
         BATCH_EVENTS.observe(len(batch))
         try:
-            reply = await self._appender.append_batch(self._lane, [waiting.event for waiting in batch])
+            reply = await self._sender.send_batch(self._lane, [waiting.event for waiting in batch])
         except Unavailable as error:
             # The callers behind have waited through the same outage; their clients retry sooner than this loop could.
             _fail((*batch, *self._waiting), error.message)
@@ -203,10 +180,8 @@ class Batcher:
             log.exception("a batch of events could not be sent")
             _fail(batch, "the event could not be stored")
             return
-        timer = asyncio.get_running_loop().call_later(seconds, reply.cancel)
 
         def finish(verdicts: asyncio.Future[tuple[bytes, ...]]) -> None:
-            timer.cancel()
             self._in_flight -= 1
             self._wake()
             BATCH_SECONDS.observe(asyncio.get_running_loop().time() - began)
@@ -221,8 +196,8 @@ class Batcher:
 
         reply.add_done_callback(finish)
         self._in_flight += 1
-        if self._appender.executions_keeps_up:
-            self._appender.executions_keeps_up = await self._until(self._may_send, seconds * _VERDICT_WAIT_FRACTION)
+        if self._sender.executions_keeps_up:
+            self._sender.executions_keeps_up = await self._until(self._may_send, seconds * _VERDICT_WAIT_FRACTION)
         else:
             await self._until(self._has_collected, _COLLECT_SECONDS)
 
@@ -232,7 +207,7 @@ class Batcher:
 
     def _has_collected(self) -> bool:
         """Return whether a full batch waits, or collecting is over because executions keeps up again."""
-        return self._appender.executions_keeps_up or len(self._waiting) >= self._appender.limits.batch_events
+        return self._sender.executions_keeps_up or len(self._waiting) >= self._sender.limits.batch_events
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait until `condition` holds, at most `seconds`, and return whether it does."""

@@ -1,11 +1,12 @@
-"""The event publisher: appends batches to the stream and returns their verdicts to the waiting calls.
+"""The event publisher: sends batches to executions and returns their verdicts to the waiting calls.
 
 Events of one execution travel in order, and many events travel in one message; `batcher` collects them.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
@@ -16,16 +17,18 @@ from services.contracts.event_batches import (
     Batch,
     BatchedEvent,
     Kind,
+    batch_id,
     decode_verdicts,
     encode_batch,
-    framed_id,
     lane_of,
     large_event_path,
     parse_verdict,
     subject_of,
     verdict_subject_of,
 )
-from services.events.ingest.batcher import Batcher, Limits
+from services.events.ingest.batcher import Batcher
+from services.events.ingest.lane_sender import LaneSender, OutgoingBatch
+from services.events.ingest.limits import Limits
 from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.events.rules.fingerprints import encode_fingerprints, fingerprint_of
 from services.kit.errors import Unavailable, from_status
@@ -59,14 +62,16 @@ class EventPublisher:
         self._sent = 0
         self.verdict_subject = verdict_subject_of(process_id)
         self._batchers = [Batcher(self, lane) for lane in range(EVENT_LANES)]
-        self._replies: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
-        self._appended: set[str] = set()  # of these, the batches that the stream has acknowledged
+        self._senders = [
+            LaneSender(bus, lane, partial(self._append, subject_of(lane)), self.verdict_subject, limits)
+            for lane in range(EVENT_LANES)
+        ]
         self._appended_at = -_AVAILABLE_SECONDS  # time of the last append, as the event loop's time
         self.executions_keeps_up = True
         """False from when a batcher has waited in vain for verdicts until those of any batch arrive (see `batcher`)."""
 
     async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
-        """Append an event to the stream and wait for its verdict.
+        """Send an event to executions and wait for its verdict.
 
         When none arrives within `limits.verdict_wait` seconds, return normally (OK): the event is in the stream and
         will be applied in order.
@@ -86,7 +91,7 @@ class EventPublisher:
         """Raise Unavailable unless the stream accepts batches; appends an empty one when there was none lately."""
         if asyncio.get_running_loop().time() - self._appended_at > _AVAILABLE_SECONDS:
             self._sent += 1
-            identifier = f"{self._process_id}-{self._sent}"
+            identifier = batch_id(self._process_id, self._sent)
             try:
                 await self._append_once(PROBE_SUBJECT, encode_batch(Batch(identifier, ())), identifier)
             except Unavailable as error:
@@ -94,46 +99,41 @@ class EventPublisher:
 
     def fail_appended(self) -> None:
         """Raise Unavailable in the callers of batches in flight: the stream is gone, and their events with it."""
-        for identifier in list(self._appended):
-            if not self._replies[identifier].done():
-                self._replies[identifier].set_exception(Unavailable("the stream of events was lost"))
+        for sender in self._senders:
+            sender.fail_appended()
 
     async def drain(self) -> None:
         """Send all waiting events."""
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers))
 
-    async def append_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
-        """Append a batch and return the future of its verdicts; raise Unavailable when it cannot be appended.
+    async def send_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+        """Send a batch and return the future of its verdicts; raise Unavailable when it cannot be sent.
 
-        An attempt that failed may have reached the stream all the same: the next one has the same id, and the stream
-        drops it.
+        The future is cancelled when the wait for verdicts is over and the batch is in the stream.
         """
         self._sent += 1
-        identifier = f"{self._process_id}-{self._sent}"
-        reply: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
-        self._replies[identifier] = reply
-        reply.add_done_callback(lambda _: self._remove(identifier))
+        number = self._sent
+        identifier = batch_id(self._process_id, number)
         fingerprints = encode_fingerprints(event.fingerprint for event in events)
         headers = {VERDICT_SUBJECT_HEADER: self.verdict_subject, FINGERPRINTS_HEADER: fingerprints}
         try:
             async with asyncio.timeout(self.limits.append_wait):
-                batch = Batch(identifier, await self._store_large(events, identifier))
-                await self._append(subject_of(lane), encode_batch(batch), identifier, headers)
+                payload = encode_batch(Batch(identifier, await self._store_large(events, identifier)))
         except (TimeoutError, Unavailable) as error:
-            reply.cancel()
             raise Unavailable("the event cannot be put on file now") from error
-        if not reply.done():
-            self._appended.add(identifier)
+        reply: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
+        await self._senders[lane].send(OutgoingBatch(number, identifier, payload, headers, reply))
         return reply
 
-    def _remove(self, identifier: str) -> None:
-        self._replies.pop(identifier, None)
-        self._appended.discard(identifier)
+    async def _append(self, subject: str, batch: OutgoingBatch) -> None:
+        """Append a batch to the stream; try again until it succeeds.
 
-    async def _append(self, subject: str, payload: bytes, identifier: str, headers: dict[str, str]) -> None:
+        An attempt that failed may have reached the stream all the same: the next one has the same id, and the stream
+        drops it.
+        """
         while True:
             try:
-                await self._append_once(subject, payload, identifier, headers)
+                await self._append_once(subject, batch.payload, batch.identifier, batch.headers)
             except StreamMissing:
                 with contextlib.suppress(Unavailable):
                     await self._bus.create_missing_streams()
@@ -143,7 +143,7 @@ class EventPublisher:
                 return
 
     async def _append_once(
-        self, subject: str, payload: bytes, identifier: str, headers: dict[str, str] | None = None
+        self, subject: str, payload: bytes, identifier: str, headers: Mapping[str, str] | None = None
     ) -> None:
         self._appended_at = -_AVAILABLE_SECONDS
         await self._bus.append(subject, payload, identifier, headers)
@@ -162,8 +162,15 @@ class EventPublisher:
         return tuple(result)
 
     async def receive_verdicts(self, data: bytes) -> None:
-        """Return framed verdicts to the waiting calls; those of other processes are ignored."""
-        reply = self._replies.get(framed_id(data))
+        """Return framed verdicts to the waiting calls; those of other processes are ignored.
+
+        A message without content is from NATS: nothing receives the direct batches.
+        """
+        if not data:
+            for sender in self._senders:
+                sender.nobody_receives()
+            return
+        verdicts = decode_verdicts(data)
         self.executions_keeps_up = True
-        if reply is not None and not reply.done():
-            reply.set_result(decode_verdicts(data).statuses)
+        for sender in self._senders:
+            sender.receive_verdicts(verdicts.id, verdicts.statuses)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cachetools import FIFOCache
 from prometheus_client import Counter, Histogram
 
 from services.contracts.event_batches import (
@@ -26,9 +27,9 @@ from services.contracts.event_batches import (
 from services.contracts.executions import EVENT_REFUSED
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
+from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.layout import ObjectLayout
 from services.executions.store.event_rows import (
-    LaneCursor,
     lock_lane_and_read,
     move_cursor,
     read_rows,
@@ -58,6 +59,8 @@ _DEPENDENCY_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
 # Of the events of a batch, in order: an error, or None for OK. A verdict is an outcome as a serialized status.
 Outcomes = Sequence[ServiceError | None]
+# A direct batch whose reply was late comes again through the stream, when a few others have been applied.
+_REMEMBERED_FRAMES = 64
 
 EVENT_VERDICTS_TOTAL = Counter("flyteplane_event_verdicts_total", "Events by what became of them", ["code"])
 TRANSACTION_SECONDS = Histogram(
@@ -73,14 +76,29 @@ BATCH_AGE = Histogram(
 
 
 @dataclass(frozen=True)
+class StoredBatch:
+    """The position of a batch that came through the stream."""
+
+    sequence: int
+    stored_at: datetime
+
+
+@dataclass(frozen=True)
+class DirectBatch:
+    """What a batch that came directly from its sender requires."""
+
+    after: int
+    """The number of the sender's batch that must have been applied before it, 0 for none."""
+
+
+@dataclass(frozen=True)
 class ReceivedBatch:
     """A batch of a lane with its parsed events; an event that could not be read is an error, its outcome."""
 
     lane: int
-    sequence: int  # in the stream
-    stored_at: datetime  # in the stream
     batch: Batch
     events: Sequence[Event | ServiceError]
+    source: StoredBatch | DirectBatch
 
 
 class EventApplier:
@@ -92,12 +110,14 @@ class EventApplier:
         self._outbox = outbox
         self._layout = layout
         self._caches = [RowCache() for _ in range(EVENT_LANES)]
+        self._frames: FIFOCache[str, bytes] = FIFOCache(_REMEMBERED_FRAMES)
 
     async def apply(self, received: ReceivedBatch) -> bytes:
         """Apply a batch, one of a lane at a time.
 
         Returns:
-            Its framed verdicts; empty when the batch was applied before and its successor has replaced them.
+            Its framed verdicts; empty when the batch was applied before and its verdicts are not known any more. A
+            direct batch that comes too early is not applied and has a frame without verdicts.
 
         Raises:
             ServiceError: The database or the object store is down; the batch has changed nothing.
@@ -110,7 +130,10 @@ class EventApplier:
         except Exception:
             log.warning("a batch is applied one by one", extra={"batch": received.batch.id}, exc_info=True)
             verdicts = await self._apply_one_by_one(received)
-        BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - received.stored_at).total_seconds()))
+        if isinstance(received.source, StoredBatch):
+            BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - received.source.stored_at).total_seconds()))
+        if verdicts:
+            self._frames[received.batch.id] = verdicts
         return verdicts
 
     async def _apply_together(self, received: ReceivedBatch) -> bytes:
@@ -120,7 +143,7 @@ class EventApplier:
         try:
             async with self._db.pipeline() as pipeline:
                 before = self._cached_cursor(received, needed) or await self._read(pipeline, received.lane, needed)
-                previous = _previous_verdicts(received, before)
+                previous = self._known_verdicts(received, before)
                 cursor = before if previous is not None else await self._write(pipeline, received, before)
         except BaseException:
             cache.clear()
@@ -129,21 +152,22 @@ class EventApplier:
         return cursor.verdict_frame if previous is None else previous
 
     def _cached_cursor(self, received: ReceivedBatch, needed: RowsNeeded) -> LaneCursor | None:
-        """Return the cached cursor if the batch is the next in the stream and all its rows are cached.
+        """Return the cached cursor if the batch is the next one and all its rows are cached.
 
         Nothing is read then: the batch is written in one round trip, which fails if the stored cursor is another one.
         """
         cache = self._caches[received.lane]
         cursor = cache.cursor
-        if cursor is not None and cursor.sequence + 1 == received.sequence and cache.covers(needed):
-            return cursor
-        return None
+        if cursor is None or not cache.covers(needed):
+            return None
+        source = received.source
+        return cursor if isinstance(source, DirectBatch) or cursor.sequence + 1 == source.sequence else None
 
     async def _read(self, pipeline: Pipeline, lane: int, needed: RowsNeeded) -> LaneCursor:
         """Lock the lane and read the rows that are not cached; all of them if another replica has moved the cursor."""
         cache = self._caches[lane]
         cursor, rows = await lock_lane_and_read(pipeline, lane, cache.missing_rows(needed), cache.rows)
-        if cache.cursor not in {None, cursor}:
+        if cache.cursor is not None and cache.cursor != cursor:
             cache.clear()
             rows = await read_rows(pipeline, needed, cache.rows)
         cache.rows.add(rows)
@@ -162,7 +186,7 @@ class EventApplier:
         """Write each event in a savepoint: a failure refuses only the event that causes it."""
         async with self._db.pipeline() as pipeline:
             before, _ = await lock_lane_and_read(pipeline, received.lane, rows_needed([]), Rows())
-            previous = _previous_verdicts(received, before)
+            previous = self._known_verdicts(received, before)
             if previous is not None:
                 return previous
             outcomes = [await self._write_event(pipeline, event) for event in received.events]
@@ -186,6 +210,19 @@ class EventApplier:
             failed.__cause__ = error
             return failed
         return changes.outcomes[0]
+
+    def _known_verdicts(self, received: ReceivedBatch, cursor: LaneCursor) -> bytes | None:
+        """Return the framed verdicts of a batch that is not to be applied (again); None for one that is."""
+        identifier, source = received.batch.id, received.source
+        if cursor.verdict_frame and decode_verdicts(cursor.verdict_frame).id == identifier:
+            return cursor.verdict_frame
+        past = isinstance(source, StoredBatch) and cursor.is_past(source.sequence, source.stored_at)
+        if past or cursor.has_applied(identifier):
+            log.warning("a batch of events came again after its successor", extra={"batch": identifier})
+            return self._frames.get(identifier, b"")
+        if isinstance(source, DirectBatch) and not cursor.reaches(identifier, source.after):
+            return encode_verdicts(identifier, ())
+        return None
 
     async def _offload(self, changes: Changes) -> None:
         """Write the objects that the new state names, before it: they must exist when it is committed."""
@@ -211,17 +248,11 @@ class EventApplier:
 
 def _advance_lane(pipeline: Pipeline, received: ReceivedBatch, outcomes: Outcomes, before: LaneCursor) -> LaneCursor:
     """Move the lane's cursor from `before` to this batch, with its verdicts, and return the new cursor."""
-    frame = encode_verdicts(received.batch.id, list(map(verdict, outcomes)))
-    cursor = LaneCursor(frame, received.sequence, received.stored_at)
+    identifier, source = received.batch.id, received.source
+    frame = encode_verdicts(identifier, list(map(verdict, outcomes)))
+    if isinstance(source, DirectBatch):
+        cursor = before.after_direct_batch(identifier, frame)
+    else:
+        cursor = before.after_stored_batch(identifier, frame, source.sequence, source.stored_at)
     move_cursor(pipeline, received.lane, cursor, before)
     return cursor
-
-
-def _previous_verdicts(received: ReceivedBatch, cursor: LaneCursor) -> bytes | None:
-    """Return the framed verdicts of a batch applied before, empty if a later batch has replaced them; None if new."""
-    if cursor.verdict_frame and decode_verdicts(cursor.verdict_frame).id == received.batch.id:
-        return cursor.verdict_frame
-    if cursor.is_past(received.sequence, received.stored_at):
-        log.warning("a batch of events came again after its successor", extra={"batch": received.batch.id})
-        return b""
-    return None

@@ -6,20 +6,26 @@ and no later batch of the lane overtakes it.
 """
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Mapping
 from functools import partial
 
 from services.contracts.event_batches import (
+    AFTER_HEADER,
     BATCHES_STREAM,
     EVENT_LANES,
     VERDICT_SUBJECT_HEADER,
+    Batch,
     BatchedEvent,
     decode_batch,
     durable_of,
+    encode_verdicts,
     subject_of,
     unreadable_batch_path,
 )
-from services.executions.events.applier import EventApplier, ReceivedBatch
+from services.executions.events.applier import DirectBatch, EventApplier, ReceivedBatch, StoredBatch
+from services.executions.events.backlog import Backlog
 from services.executions.rules.events.batch import Event, read_event
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
@@ -32,15 +38,18 @@ log = logging.getLogger(__name__)
 
 
 class EventBatchConsumer:
-    """The consumer of all lanes."""
+    """The consumer of all lanes: of the batches in the stream, and of direct ones while this replica owns the lane."""
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, outbox: Outbox, layout: ObjectLayout) -> None:
         self._bus = bus
         self._objects = objects
         self._applier = EventApplier(db, objects, outbox, layout)
+        # A batch of the stream and a direct one are applied one after the other.
+        self._locks = [asyncio.Lock() for _ in range(EVENT_LANES)]
+        self._backlogs = [Backlog(bus, lane) for lane in range(EVENT_LANES)]
 
     async def listen(self) -> None:
-        """Consume all lanes from now on, concurrently; raise Unavailable when NATS cannot be reached."""
+        """Consume all lanes of the stream from now on, concurrently; raise Unavailable when NATS cannot be reached."""
         await self._bus.declare_stream(BATCHES_STREAM, own=False)
         for lane in range(EVENT_LANES):
             await self._bus.consume(
@@ -48,11 +57,12 @@ class EventBatchConsumer:
             )
 
     async def apply_delivery(self, lane: int, delivery: Delivery) -> None:
-        """Apply one batch and send its verdicts; a batch that is delivered again gets the same ones.
+        """Apply one batch of the stream and send its verdicts; one that is delivered again gets the same ones.
 
         Raises:
             ServiceError: The database, the object store or NATS is down; the batch must be delivered again.
         """
+        self._backlogs[lane].seen()
         try:
             batch = decode_batch(delivery.payload)
         except InvalidArgument:
@@ -60,11 +70,38 @@ class EventBatchConsumer:
             await self._objects.put(uri, delivery.payload)
             log.exception("a batch of events cannot be read", extra={"uri": uri})
             return
-        large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
-        events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
-        verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
+        source = StoredBatch(delivery.sequence, delivery.stored_at)
+        async with self._locks[lane]:
+            verdicts = await self._applier.apply(ReceivedBatch(lane, batch, await self._read(batch), source))
         if verdicts and (subject := delivery.headers.get(VERDICT_SUBJECT_HEADER)):
             await self._bus.send(subject, verdicts)
+
+    async def apply_direct(self, lane: int, payload: bytes, headers: Mapping[str, str]) -> None:
+        """Apply one batch that came directly and send its verdicts.
+
+        A batch that cannot be applied now gets a frame without verdicts: its sender appends it to the stream.
+        """
+        try:
+            batch, source = decode_batch(payload), DirectBatch(int(headers.get(AFTER_HEADER, "")))
+        except (InvalidArgument, ValueError):
+            log.exception("a direct batch of events cannot be read")  # its sender appends it to the stream
+            return
+        try:
+            async with self._locks[lane]:
+                if await self._backlogs[lane].is_empty():
+                    verdicts = await self._applier.apply(ReceivedBatch(lane, batch, await self._read(batch), source))
+                else:
+                    verdicts = encode_verdicts(batch.id, ())
+        except ServiceError as error:
+            log.warning("a direct batch of events is not applied: %s", error.message, extra={"batch": batch.id})
+            verdicts = encode_verdicts(batch.id, ())
+        if verdicts and (subject := headers.get(VERDICT_SUBJECT_HEADER)):
+            with contextlib.suppress(ServiceError):
+                await self._bus.send(subject, verdicts)
+
+    async def _read(self, batch: Batch) -> list[Event | ServiceError]:
+        large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
+        return [next(large) if event.by_reference else read_event(event) for event in batch.events]
 
     async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
         try:

@@ -17,8 +17,8 @@ from typing import Any
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.executions.rules.events.batch import Rows, RowsNeeded
 from services.executions.rules.events.external_resources import chunks_needed
+from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.state import ExecutionKey, NodeKey, NodeState, ResourceChunks, TaskKey, TaskState
-from services.executions.store.event_rows import LaneCursor
 
 # Rows of each kind in each lane: those of a thousand running executions, half of them fan-outs of a hundred nodes.
 # With 2 KB for a node and 3 for an attempt that is a quarter of a gigabyte at worst.

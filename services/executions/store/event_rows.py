@@ -5,10 +5,9 @@ overlap, so rows of nodes and tasks, which only events write, need no lock. User
 when an event of the batch may change them.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 
 import psycopg
 from flyteidl.admin.execution_pb2 import ExecutionClosure
@@ -17,6 +16,7 @@ from flyteidl.admin.task_execution_pb2 import TaskExecutionClosure
 from psycopg import errors as pg
 
 from services.executions.rules.events.batch import Changes, Rows, RowsNeeded
+from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.state import (
     ExecutionKey,
     ExecutionState,
@@ -35,28 +35,6 @@ from services.kit.db.pipeline import Pipeline, Result
 from services.kit.errors import Internal, InvalidArgument, Unavailable
 
 Row = tuple[bytes | None, ...]
-
-
-@dataclass(frozen=True)
-class LaneCursor:
-    """The position up to which a lane is applied, and the verdicts of the last batch.
-
-    Attributes:
-        verdict_frame: The framed verdicts of the last batch; empty for a new lane.
-        sequence: The stream sequence of the last applied batch.
-        stored_at: When the stream stored it; None for a new lane.
-    """
-
-    verdict_frame: bytes
-    sequence: int
-    stored_at: datetime | None
-
-    def is_past(self, sequence: int, stored_at: datetime) -> bool:
-        """Return whether the batch with this number and time was applied before the last one.
-
-        Both must be in the past: a new stream counts from one again, and clocks are set back.
-        """
-        return self.stored_at is not None and sequence < self.sequence and stored_at <= self.stored_at
 
 
 async def lock_lane_and_read(
@@ -92,6 +70,7 @@ def move_cursor(pipeline: Pipeline, lane: int, cursor: LaneCursor, before: LaneC
         "sequence": bigint(cursor.sequence),
         "stored": _stored_at(cursor),
         "verdicts": cursor.verdict_frame,
+        "senders": json.dumps(cursor.senders).encode(),
         "before": bigint(before.sequence),
         "stored_before": _stored_at(before),
     }
@@ -189,7 +168,8 @@ def write_rows(pipeline: Pipeline, changes: Changes) -> None:
 
 
 def _cursor(row: Row) -> LaneCursor:
-    return LaneCursor(row[0] or b"", read_int(row[1]), read_timestamp(row[2]))
+    senders = json.loads(row[3]) if row[3] else {}
+    return LaneCursor(row[0] or b"", read_int(row[1]), read_timestamp(row[2]), senders)
 
 
 def _execution_key(row: Row) -> ExecutionKey:

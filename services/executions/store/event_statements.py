@@ -10,7 +10,7 @@ RELEASE_SAVEPOINT = Statement("RELEASE SAVEPOINT event")
 BACK_TO_SAVEPOINT = Statement("ROLLBACK TO SAVEPOINT event")
 
 LANE = Statement("""
-SELECT verdicts, stream_sequence, stored_at FROM event_lanes WHERE lane = %(lane)b::bigint FOR UPDATE
+SELECT verdicts, stream_sequence, stored_at, senders FROM event_lanes WHERE lane = %(lane)b::bigint FOR UPDATE
 """)
 NEW_LANE = Statement("""
 INSERT INTO event_lanes (lane, stream_sequence, verdicts) VALUES (%(lane)b::bigint, 0, ''::bytea)
@@ -20,7 +20,8 @@ ON CONFLICT DO NOTHING
 MOVE_CURSOR = Statement("""
 WITH moved AS (
     UPDATE event_lanes
-    SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea
+    SET stream_sequence = %(sequence)b::bigint, stored_at = %(stored)b::timestamptz, verdicts = %(verdicts)b::bytea,
+        senders = %(senders)b::text
     WHERE lane = %(lane)b::bigint AND stream_sequence = %(before)b::bigint
         AND stored_at IS NOT DISTINCT FROM %(stored_before)b::timestamptz
     RETURNING lane

@@ -309,5 +309,6 @@ event_lanes = Table(
     Column("lane", Integer, primary_key=True, autoincrement=False),
     Column("stream_sequence", BigInteger, nullable=False),
     Column("verdicts", LargeBinary, nullable=False),
-    Column("stored_at", TIMESTAMP(timezone=True)),  # in the stream
+    Column("stored_at", TIMESTAMP(timezone=True)),  # in the stream, and a microsecond later with each direct batch
+    Column("senders", Text),  # JSON: the number of the last batch of each
 )

@@ -308,10 +308,45 @@ class Bus:
         with _unavailable("NATS cannot be reached"):
             await self._client.subscribe(subject, cb=receive)
 
-    async def send(self, subject: str, payload: bytes) -> None:
-        """Send to a subject; that nothing subscribes to it is no error. Raise Unavailable without a connection."""
+    async def receive(
+        self, subject: str, handler: Callable[[bytes, Mapping[str, str]], Awaitable[None]]
+    ) -> Callable[[], Awaitable[None]]:
+        """Pass payload and headers of messages on `subject` to `handler`, one after the other.
+
+        Returns:
+            Ends that, when it is called.
+        """
+
+        async def receive(message: Msg) -> None:
+            await handler(message.data, message.headers or {})
+
         with _unavailable("NATS cannot be reached"):
-            await self._client.publish(subject, payload)
+            subscription = await self._client.subscribe(subject, cb=receive)
+
+        async def end() -> None:
+            with contextlib.suppress(NatsError):
+                await subscription.unsubscribe()
+
+        return end
+
+    async def backlog(self, stream: Stream, durable: str) -> int:
+        """Return how many messages of the stream a durable consumer has not acknowledged; raise Unavailable."""
+        with _unavailable("the consumer cannot be looked up"):
+            info = await self._jetstream.consumer_info(stream.name, durable)
+        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+    async def send(
+        self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Send to a subject; raise Unavailable without a connection.
+
+        With `reply`, the server sends a message without content there when nothing subscribes to the subject.
+        """
+        if not self.connected:
+            # The client would buffer the message and send it after reconnecting.
+            raise Unavailable("NATS cannot be reached")
+        with _unavailable("NATS cannot be reached"):
+            await self._client.publish(subject, payload, reply, headers=dict(headers) if headers else None)
 
 
 async def _log_error(error: Exception) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from services.contracts.event_batches import BatchedEvent, Kind
 from services.events.config import Settings
-from services.events.ingest.batcher import SEND_AHEAD_EVENTS, Batcher, Limits
+from services.events.ingest.batcher import SEND_AHEAD_EVENTS, Batcher
+from services.events.ingest.limits import Limits
 from services.kit.errors import Unavailable
 
 VERDICT_WAIT = 0.4
@@ -24,7 +25,7 @@ class Recorder:
     sent: list[Sequence[BatchedEvent]] = field(default_factory=list)
     replies: list[asyncio.Future[tuple[bytes, ...]]] = field(default_factory=list)
 
-    async def append_batch(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
+    async def send_batch(self, _lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
         if self.failure is not None:
             raise self.failure
         self.sent.append(events)

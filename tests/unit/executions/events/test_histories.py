@@ -18,8 +18,8 @@ from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TER
 from services.events.rules.checks import check_node_event, check_task_event, check_workflow_event
 from services.executions.events import row_cache
 from services.executions.rules.events.batch import read_event
+from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, NodeKey, TaskKey
-from services.executions.store.event_rows import LaneCursor
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.protobuf.readable import REQUEST_RULE, UnreadableValue
 from tests.support.event_histories import Request, any_request

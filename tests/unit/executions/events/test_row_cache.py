@@ -8,9 +8,9 @@ from flyteidl.event.event_pb2 import TaskExecutionMetadata
 from services.executions.events import row_cache
 from services.executions.events.row_cache import MOST_CHUNK_BYTES, RowCache
 from services.executions.rules.events.batch import Event, Rows, RowsNeeded, fold_batch, rows_needed
+from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.phase_counts import PhaseCounts
 from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey
-from services.executions.store.event_rows import LaneCursor
 from tests.support.event_makers import EXECUTION_KEY as KEY
 from tests.support.event_makers import LAYOUT, execution_state, node_event, task_event, workflow_event
 from tests.support.event_makers import NODE_KEY as NODE
