@@ -66,7 +66,7 @@ USERS: Mapping[str, Permissions] = {
         requests=(
             *_REQUEST_PROJECTS,
             "ask.registry.get_launch_plan",
-            "ask.registry.launch_task",
+            "ask.registry.get_task_launch_plan",
             "ask.registry.locate_workflow_closure",
         ),
         publishes=("flyte.executions.>", "flyte.events.verdicts.*"),

@@ -62,9 +62,9 @@ class Part:
     steps: tuple[Step, ...] = ()
     """Run one after the other before every start."""
     needs: tuple[str, ...] = ()
-    """Parts that are ready before this one starts."""
+    """Parts that must be ready before the first start of this one (a restart does not wait), and that stop after it."""
     stops_before: tuple[str, ...] = ()
-    """Parts that stop only after this one, as `needs` do; this one does not wait for them at start."""
+    """Further parts that stop after this one; its start does not wait for them."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Awaited before the stop signal; must end by itself."""
     stop_signal: signal.Signals = signal.SIGTERM

@@ -23,12 +23,12 @@ PORT = "5432"  # part of the socket's name; the default of clients
 # One user on one machine: little memory, no replication, few worker processes. Durability, locks and plans are as in
 # production (fsync and synchronous_commit have their defaults).
 OPTIONS = {
-    "listen_addresses": "",  # the socket only: a tenth of a millisecond a round trip becomes 0.06
+    "listen_addresses": "",  # the socket only: a round trip takes 0.06 ms instead of 0.1
     "unix_socket_permissions": "0700",
     "port": PORT,
     "shared_buffers": "128MB",  # taken only as it is used
     "max_connections": "100",
-    "max_wal_size": "1GB",  # after a checkpoint each page's first change is expensive; one in 10 s shows under load
+    "max_wal_size": "1GB",  # the first change of a page after a checkpoint is expensive: one every 10 s shows
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",

@@ -1,11 +1,11 @@
 """The contract by which events travel from the events service to the executions service.
 
 Events of one execution go into one lane; a lane is a subject of the stream and is consumed strictly in order. A batch
-is one message: its id and its events as they were received. The reply, sent to the subject that the batch names, is
+is one message: its id and its events, serialized. The reply, sent to the subject that the batch names, is
 the id and one verdict for each event, in order.
 
-The framing is not protobuf because neither side ever needs one event without the whole batch, and the events service
-must not parse what it only forwards.
+The framing is not protobuf: neither side needs one event without the whole batch. A batch is put together from
+serialized events, and the event log stores it without parsing any.
 
 Each batch has two readers: executions applies it, the events service writes it into the event log.
 """

@@ -26,7 +26,7 @@ GENERATED_PREFIX = ".flytegen."
 # Nothing legitimate is longer, and PostgreSQL refuses index entries beyond some 2,700 bytes (common.md#identifiers).
 MAX_FIELD_BYTES = 255
 
-# Made once: `json.dumps` would make an encoder for every text, and each event that repeats a phase needs some.
+# Made once: `json.dumps` would make an encoder for every text, and the error of an event that repeats a phase has some.
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 AnyIdentifier = Identifier | WorkflowExecutionIdentifier | NodeExecutionIdentifier | TaskExecutionIdentifier

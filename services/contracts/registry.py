@@ -25,8 +25,8 @@ LOCATE_WORKFLOW_CLOSURE = ServiceRequest("ask.registry.locate_workflow_closure",
 GET_LAUNCH_PLAN = ServiceRequest("ask.registry.get_launch_plan", ObjectGetRequest, LaunchPlan)
 """The launch plan as GetLaunchPlan returns it, active or not."""
 
-LAUNCH_TASK = ServiceRequest(
-    "ask.registry.launch_task", ObjectGetRequest, LaunchPlan, deadline=_LAUNCH_DEADLINE_SECONDS
+GET_TASK_LAUNCH_PLAN = ServiceRequest(
+    "ask.registry.get_task_launch_plan", ObjectGetRequest, LaunchPlan, deadline=_LAUNCH_DEADLINE_SECONDS
 )
 """The launch plan that runs a single task, generated if the task has none yet (registry.md#generated-entities).
 

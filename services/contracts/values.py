@@ -16,7 +16,8 @@ from services.contracts.literals import literal_type, scalar_type, type_text
 
 # Types whose values have parts.
 _TRAVERSED = frozenset(("collection_type", "map_value_type", "union_type"))
-# The smallest literals have half as many bytes; checking one takes about a step.
+# Bytes of a value that count as one step. The smallest literals have 8 and take about a step each, so at least half of
+# the cost is counted.
 _BYTES_PER_STEP = 16
 
 

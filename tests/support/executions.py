@@ -19,7 +19,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.types_pb2 import LiteralType
 
 from services.contracts.identifiers import identifier_text
-from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
+from services.contracts.registry import GET_LAUNCH_PLAN, GET_TASK_LAUNCH_PLAN
 from services.kit.errors import NotFound
 from services.kit.messaging.bus import Bus
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, STRING, identifier, integer, literals
@@ -59,11 +59,11 @@ async def registry_with(nats_url: str, *launch_plans: LaunchPlan) -> AsyncIterat
     async def get_launch_plan(request: ObjectGetRequest) -> LaunchPlan:
         return _find(request.id, request.id.name, launch_plans)
 
-    async def launch_task(request: ObjectGetRequest) -> LaunchPlan:
+    async def get_task_launch_plan(request: ObjectGetRequest) -> LaunchPlan:
         return _find(request.id, f".flytegen.{request.id.name}", launch_plans)
 
     await bus.serve(GET_LAUNCH_PLAN, get_launch_plan)
-    await bus.serve(LAUNCH_TASK, launch_task)
+    await bus.serve(GET_TASK_LAUNCH_PLAN, get_task_launch_plan)
     try:
         yield bus
     finally:

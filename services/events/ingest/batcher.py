@@ -70,7 +70,8 @@ class BatchSender(Protocol):
 
     limits: Limits
     executions_keeps_up: bool
-    """False from when a batcher has waited in vain to send the next batch until verdicts of any batch arrive."""
+    """Whether executions returns verdicts in time. A batcher sets it to False when it could not send its next batch
+    within its wait; verdicts of any batch set it to True."""
 
     async def send_batch(self, lane: int, events: Sequence[BatchedEvent]) -> asyncio.Future[tuple[bytes, ...]]:
         """Send a batch and return the future of its verdicts; raise Unavailable when it cannot be sent.

@@ -68,7 +68,8 @@ class EventPublisher:
         ]
         self._appended_at = -_AVAILABLE_SECONDS  # time of the last append, as the event loop's time
         self.executions_keeps_up = True
-        """False from when a batcher has waited in vain for verdicts until those of any batch arrive (see `batcher`)."""
+        """Whether executions returns verdicts in time. A batcher sets it to False when it could not send its next batch
+        within its wait; verdicts of any batch set it to True."""
 
     async def record(self, execution: WorkflowExecutionIdentifier, kind: Kind, body: bytes) -> None:
         """Send an event to executions and wait for its verdict.

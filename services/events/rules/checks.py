@@ -33,7 +33,7 @@ def check_workflow_event(request: WorkflowExecutionEventRequest, max_output_byte
         raise InvalidArgument("Workflow event handler was called without event")
     if not request.event.HasField("execution_id"):
         raise InvalidArgument("Workflow event doesn't have an execution id")
-    _check_output_size(request.event, max_output_bytes)
+    _check_sizes(request.event, max_output_bytes)
     check_execution_identifier(request.event.execution_id)
     _check_phase(request.event.phase, _WORKFLOW_PHASES)
 
@@ -47,7 +47,7 @@ def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) 
         raise InvalidArgument("missing event")
     event = request.event
     check_node_execution_identifier(event.id if event.HasField("id") else None)
-    _check_output_size(event, max_output_bytes)
+    _check_sizes(event, max_output_bytes)
     _check_phase(event.phase, _NODE_PHASES)
 
 
@@ -58,7 +58,7 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
     event = request.event
     if not event.HasField("occurred_at"):
         raise InvalidArgument("missing occurred_at")
-    _check_output_size(event, max_output_bytes)
+    _check_sizes(event, max_output_bytes)
     parent = event.parent_node_execution_id if event.HasField("parent_node_execution_id") else None
     check_node_execution_identifier(parent, "node_execution_id")
     if not event.HasField("task_id"):
@@ -67,10 +67,10 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
     _check_phase(event.phase, _TASK_PHASES)
 
 
-def _check_output_size(
+def _check_sizes(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
-    # Both become part of the execution, and lists return executions whole.
+    # URI and producer become part of the execution, and lists return executions whole.
     if len(event.output_uri) > _MOST_CHARACTERS:
         raise InvalidArgument(f"size of output_uri exceeded length {_MOST_CHARACTERS}")
     if len(event.producer_id) > _MOST_CHARACTERS:

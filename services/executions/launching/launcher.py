@@ -29,7 +29,7 @@ from services.contracts.casting import TypesTooLarge
 from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.identifiers import GENERATED_PREFIX
 from services.contracts.projects import check_active_with_domain, unregistered
-from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_TASK
+from services.contracts.registry import GET_LAUNCH_PLAN, GET_TASK_LAUNCH_PLAN
 from services.executions.config import Settings
 from services.executions.launching.group_commit import GroupCommit
 from services.executions.launching.projects import Projects
@@ -186,7 +186,7 @@ class Launcher:
         if identifier.resource_type == ResourceType.LAUNCH_PLAN:
             launch_plan = await self._bus.request(GET_LAUNCH_PLAN, request)
             return LaunchedEntity(launch_plan, launch_plan.spec.workflow_id)
-        launch_plan = await self._bus.request(LAUNCH_TASK, request)
+        launch_plan = await self._bus.request(GET_TASK_LAUNCH_PLAN, request)
         workflow = Identifier()
         workflow.CopyFrom(launch_plan.id)
         workflow.resource_type = ResourceType.WORKFLOW

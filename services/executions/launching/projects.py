@@ -1,8 +1,8 @@
 """Service requests for a project and its attributes; concurrent launches share one.
 
-A request is sent after all calls that have arrived by then have joined it, and later calls start another one. So no
-call gets a state from before its arrival: after a project is archived nothing is launched in it, and a deleted
-attribute no longer acts.
+Calls that arrive before a request is sent share it; it is sent at the next turn of the event loop. Later calls start
+another one, so no call gets a state from before its arrival: after a project is archived nothing is launched in it, and
+a deleted attribute no longer acts.
 """
 
 import asyncio

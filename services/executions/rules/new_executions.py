@@ -54,8 +54,8 @@ class Parent:
 class Origin:
     """The caller, the node that launches the execution, and the row id of the execution that it repeats, 0 for none.
 
-    A request may have any node as the parent, so its execution's user counts only for an unknown caller
-    (docs/trust.md#what-a-caller-may-claim-in-a-request).
+    A request may name any node as its parent. So the user of the parent's execution becomes the principal only if the
+    caller is unknown (docs/trust.md#what-a-caller-may-claim-in-a-request).
     """
 
     principal: str

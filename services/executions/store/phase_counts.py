@@ -1,6 +1,7 @@
 """The phase_counts table: one row for each execution that has nodes, written with its events.
 
-The nodes and tasks of an execution without a row are counted: none of its events has come since the table exists.
+An execution without a row has had no event since the table was added. Its nodes and tasks are counted when its next
+event comes.
 """
 
 import json

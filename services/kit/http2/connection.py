@@ -42,7 +42,8 @@ class IncompleteRequests:
 
     Attributes:
         budget: bytes that they may hold.
-        seconds: how long one may wait for its next bytes.
+        seconds: how long one may wait for its next bytes; progress is checked twice within it, so that one is refused
+            after half of it at the earliest.
         too_much: the response to a request outside of the budget.
         too_slow: the response to a request that received nothing for so long, or took too long in total.
     """

@@ -1,9 +1,9 @@
-"""Pages of lists: read by indexes, and no larger than a response that clients receive.
+"""Pages of lists: read by indexes, and ended early where rows are large.
 
 Of the rows that an offset skips only index entries are read: some 10 ms for 100,000 of them.
 
-A page ends early where its rows would exceed the size of a response (lists.md#large-rows). Rows are as large as clients
-have stored them: no client could read a hundred rows of 4 MiB each, and the service would run out of memory.
+A page with the usual limit of 100 rows fits into a response that clients receive (lists.md#large-rows). Rows are as
+large as clients have stored them: no client could read a hundred of 4 MiB each, and memory would run out.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ from services.kit.db.database import Connection, fetch_text
 from services.kit.lists.query import ListQuery
 from services.kit.lists.statements import STATEMENT_CACHE, paged
 
-# Limit of a page's bytes beyond the usual size of each row. By default gRPC clients receive 4 MiB; the rest is for the
-# usual sizes of the hundred rows that a page has by default.
+# Most bytes of a page, of each row only those beyond USUAL_BYTES. With the default limit of 100 rows a page so fits
+# into the 4 MiB that gRPC clients receive by default; with a larger limit it may not.
 MOST_PAGE_BYTES = 3 * 1024 * 1024
 # A row up to this size never ends a page: the console requests ten thousand nodes at once and reads no second page.
 USUAL_BYTES = 8 * 1024

@@ -181,12 +181,14 @@ class Bus:
         own: bool = True,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """Create the stream and these consumers when missing, now and later; safe to call from every replica.
+        """Create the stream and these consumers when missing; safe to call from every replica.
+
+        Consumers that are gone later are created again, the stream only if `own`.
 
         Args:
             stream: the stream.
             consumers: durable consumers of the stream.
-            own: this service owns the stream and also updates its configuration.
+            own: this service owns the stream: it updates the configuration and restores the stream.
             on_lost: called whenever the stream is found missing later, with all its messages.
         """
         with _unavailable("the stream cannot be made ready"):

@@ -210,7 +210,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
     http_server.stop(drained_by - asyncio.get_running_loop().time())
     await _cancel([*loops, ended])
     results = await asyncio.gather(http, *loops, return_exceptions=True)
-    log.info("ended", extra={"cause": "asked to" if ended in done else f"a part of {name} ended by itself"})
+    log.info("ended", extra={"cause": "asked to" if ended in done else f"a loop or the HTTP server of {name} ended"})
     for result in results:
         if isinstance(result, Exception):
             raise result

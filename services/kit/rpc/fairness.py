@@ -142,7 +142,7 @@ class IncompleteRequestLimits:
 
     Attributes:
         total: bytes that all of them in the process may hold.
-        seconds: how long one may wait for its next bytes.
+        seconds: how long one may wait for its next bytes (`IncompleteRequests.seconds`).
         budget: the budget of `total` bytes, shared by client connections.
     """
 

@@ -12,7 +12,7 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from services.contracts.identifiers import check_complete
 from services.contracts.registry import (
     GET_LAUNCH_PLAN,
-    LAUNCH_TASK,
+    GET_TASK_LAUNCH_PLAN,
     LOCATE_WORKFLOW_CLOSURE,
 )
 from services.kit.db.database import Database
@@ -40,7 +40,7 @@ class RegistryRequests:
         """Begin to serve the requests."""
         await bus.serve(LOCATE_WORKFLOW_CLOSURE, self.locate_workflow_closure)
         await bus.serve(GET_LAUNCH_PLAN, self.get_launch_plan)
-        await bus.serve(LAUNCH_TASK, self.launch_task)
+        await bus.serve(GET_TASK_LAUNCH_PLAN, self.get_task_launch_plan)
 
     async def locate_workflow_closure(self, request: ObjectGetRequest) -> UrlBlob:
         """Return URI and size of the compiled closure; raise InvalidArgument, NotFound."""
@@ -55,7 +55,7 @@ class RegistryRequests:
             raise not_found(ResourceType.LAUNCH_PLAN, identifier)
         return plan
 
-    async def launch_task(self, request: ObjectGetRequest) -> bytes:
+    async def get_task_launch_plan(self, request: ObjectGetRequest) -> bytes:
         """Return the launch plan that runs a single task; generate it and its workflow if they are absent.
 
         Concurrent requests get the same launch plan.

@@ -25,7 +25,7 @@ from flyteidl.admin.launch_plan_pb2 import LaunchPlanState, LaunchPlanUpdateRequ
 from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.contracts.registry import LAUNCH_TASK
+from services.contracts.registry import GET_TASK_LAUNCH_PLAN
 from services.kit.messaging.bus import Bus
 from tests.support.entities import (
     DOMAIN,
@@ -275,7 +275,7 @@ class TestLists:
         await refused(found("eq(state,1)", sort_by=Sort(key="state")), INVALID_ARGUMENT, "invalid sort key 'state'")
 
     async def test_generated_names_are_hidden_until_there_are_filters(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await bus.request(LAUNCH_TASK, ObjectGetRequest(id=identifier(TASK, "alpha")))
+        await bus.request(GET_TASK_LAUNCH_PLAN, ObjectGetRequest(id=identifier(TASK, "alpha")))
         for kind, real in ((WORKFLOW, ["work"]), (LAUNCH_PLAN, ["other-plan", "plan"])):
             assert await listed(admin, kind) == real
             assert await listed(admin, kind, filters="eq(state,0)") == real

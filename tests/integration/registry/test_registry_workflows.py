@@ -23,7 +23,7 @@ from flyteidl.core.literals_pb2 import Binding, BindingData, Primitive, Scalar
 from flyteidl.core.types_pb2 import SimpleType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from services.contracts.registry import LAUNCH_TASK, LOCATE_WORKFLOW_CLOSURE
+from services.contracts.registry import GET_TASK_LAUNCH_PLAN, LOCATE_WORKFLOW_CLOSURE
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.messaging.bus import Bus
 from tests.support.entities import DOMAIN, INTEGER, PROJECT, identifier, launch_plan, promise, task, task_node
@@ -261,7 +261,7 @@ class TestGet:
         assert not primary.template.HasField("id")
 
     async def test_names_of_generated_workflows_are_listed_too(self, admin: AdminServiceStub, bus: Bus) -> None:
-        await bus.request(LAUNCH_TASK, get_request("double", kind=ResourceType.TASK))
+        await bus.request(GET_TASK_LAUNCH_PLAN, get_request("double", kind=ResourceType.TASK))
         request = NamedEntityIdentifierListRequest(project=PROJECT, domain=DOMAIN, limit=100)
         names = [entity.name for entity in (await admin.ListWorkflowIds(request)).entities]
         assert ".flytegen.double" in names
@@ -283,7 +283,7 @@ class TestSingleTask:
     async def test_task_gets_a_workflow_and_a_launch_plan_of_its_own(self, admin: AdminServiceStub, bus: Bus) -> None:
         await admin.CreateTask(task("pkg.single", {"x": INTEGER}, {"o0": INTEGER}))
         request = get_request("pkg.single", kind=ResourceType.TASK)
-        plans = await asyncio.gather(*(bus.request(LAUNCH_TASK, request) for _ in range(4)))
+        plans = await asyncio.gather(*(bus.request(GET_TASK_LAUNCH_PLAN, request) for _ in range(4)))
         assert all(plan == plans[0] for plan in plans)
         assert plans[0].id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.single")
         assert plans[0].spec.workflow_id == identifier(ResourceType.WORKFLOW, "pkg.single")
@@ -291,7 +291,7 @@ class TestSingleTask:
         workflow_id = ObjectGetRequest(id=identifier(ResourceType.WORKFLOW, ".flytegen.pkg.single"))
         template = (await admin.GetWorkflow(workflow_id)).closure.compiled_workflow.primary.template
         assert [node.id for node in template.nodes] == ["start-node", "end-node", "pkgsingle"]
-        assert await bus.request(LAUNCH_TASK, request) == plans[0]
+        assert await bus.request(GET_TASK_LAUNCH_PLAN, request) == plans[0]
 
     async def test_workflow_that_an_earlier_release_generated_differently_is_used(
         self, admin: AdminServiceStub, bus: Bus
@@ -304,9 +304,9 @@ class TestSingleTask:
         await admin.CreateWorkflow(
             workflow_of(".flytegen.pkg.older", {"x": INTEGER}, {"o0": INTEGER}, [node], bindings)
         )
-        plan = await bus.request(LAUNCH_TASK, get_request("pkg.older", kind=ResourceType.TASK))
+        plan = await bus.request(GET_TASK_LAUNCH_PLAN, get_request("pkg.older", kind=ResourceType.TASK))
         assert plan.id == identifier(ResourceType.LAUNCH_PLAN, ".flytegen.pkg.older")
 
     async def test_missing_task_is_not_found(self, bus: Bus) -> None:
         with pytest.raises(NotFound, match="missing entity of type TASK"):
-            await bus.request(LAUNCH_TASK, get_request("missing", kind=ResourceType.TASK))
+            await bus.request(GET_TASK_LAUNCH_PLAN, get_request("missing", kind=ResourceType.TASK))

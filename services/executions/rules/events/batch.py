@@ -65,7 +65,8 @@ class RowsNeeded:
 
     Attributes:
         executions: Those that a workflow event may change: their states, with the spec if True.
-        referenced: Those that only other events name: whether they exist, and their clusters.
+        referenced: Those that events of nodes or tasks name and no workflow event does: whether they exist, and their
+            clusters.
         children: Those of `referenced` that a node launched.
         nodes: Their row ids, and their states if True.
         tasks: The same of task attempts.
