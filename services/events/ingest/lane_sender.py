@@ -100,6 +100,7 @@ class LaneSender:
             SENT.labels("direct").inc()
             return
         SENT.labels("stream").inc()
+        self._fall_back_up_to(batch.number)
         batch.appended = asyncio.get_running_loop().create_future()
         self._enqueue(batch)
         await batch.appended
@@ -115,13 +116,13 @@ class LaneSender:
             if not batch.reply.done():
                 batch.reply.set_result(statuses)
         elif identifier in self._direct:
-            self._fall_back(batch)
+            self._fall_back_up_to(batch.number)
 
     def nobody_receives(self) -> None:
         """Send the batches on their direct way into the stream: no replica of executions receives this lane."""
         if self._direct:
             self._executions_replies = False
-            self._fall_back(next(reversed(self._direct.values())))
+            self._fall_back_up_to(next(reversed(self._direct.values())).number)
 
     def fail_appended(self) -> None:
         """Raise Unavailable in the callers of batches that wait in the stream: it is gone, and they with it."""
@@ -144,11 +145,11 @@ class LaneSender:
 
     def _wait_in_vain(self, batch: OutgoingBatch) -> None:
         self._executions_replies = False
-        self._fall_back(batch)
+        self._fall_back_up_to(batch.number)
 
-    def _fall_back(self, last: OutgoingBatch) -> None:
-        """Queue `last` for the stream, after the direct batches before it: it must not overtake them there."""
-        for batch in [each for each in self._direct.values() if each.number <= last.number]:
+    def _fall_back_up_to(self, number: int) -> None:
+        """Queue the direct batches up to `number` for the stream, in their order: none may overtake another there."""
+        for batch in [each for each in self._direct.values() if each.number <= number]:
             self._forget(batch)
             if not batch.reply.done():
                 FALLEN_BACK.inc()
@@ -197,9 +198,11 @@ class LaneSender:
         self._forget(batch)
         if self._latest == batch.number:
             self._latest = batch.after
-        for future in (batch.appended, batch.reply):
-            if future is not None and not future.done():
-                future.set_exception(Unavailable(message))
+        if batch.appended is not None and not batch.appended.done():
+            batch.appended.set_exception(Unavailable(message))
+            batch.reply.cancel()
+        elif not batch.reply.done():
+            batch.reply.set_exception(Unavailable(message))
 
     def _forget(self, batch: OutgoingBatch) -> None:
         self._direct.pop(batch.identifier, None)

@@ -29,7 +29,9 @@ class Recorder:
         if self.failure is not None:
             raise self.failure
         self.sent.append(events)
-        self.replies.append(asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        self.replies.append(loop.create_future())
+        loop.call_later(VERDICT_WAIT, self.replies[-1].cancel)
         return self.replies[-1]
 
     def reply(self, number: int) -> None:
