@@ -35,6 +35,7 @@ from services.contracts.event_batches import (
     verdict_subject_of,
 )
 from services.executions.events.batches import EventBatchConsumer
+from services.executions.events.ownership import LaneOwnership
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
@@ -75,7 +76,11 @@ class Executions:
         listener = EventBatchConsumer(db, bus, self.objects, outbox, ObjectLayout(self.objects.uri))
         loops = [
             asyncio.create_task(loop())
-            for loop in (Relay("executions", db, bus, outbox).run, bus.check_streams_periodically)
+            for loop in (
+                Relay("executions", db, bus, outbox).run,
+                bus.check_streams_periodically,
+                LaneOwnership(self.url, bus, listener).run,
+            )
         ]
         await listener.listen()
         try:
@@ -83,6 +88,7 @@ class Executions:
         finally:
             for loop in loops:
                 loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
             await bus.close()
             await db.close()
 
