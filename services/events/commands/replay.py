@@ -12,6 +12,7 @@ from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 
 from services.contracts.event_batches import BatchedEvent, lane_of, size
 from services.contracts.execution_argument import execution_argument
+from services.contracts.fingerprints import fingerprint_of
 from services.events.commands.arguments import add_json, add_since, parser
 from services.events.commands.log_reader import objects_of, read_log, read_refused
 from services.events.commands.show import NOTHING_FOUND, show
@@ -19,7 +20,6 @@ from services.events.config import Settings
 from services.events.ingest.batcher import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.streams import declare_streams
-from services.events.rules.fingerprints import fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, columns_of, readability_fault, summarize
 from services.events.store.refused_events import refused_by_id
 from services.kit.db.database import Database, at_terminal
