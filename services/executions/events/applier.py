@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Histogram
 
+from services.contracts.applied_batches import AppliedBatch
 from services.contracts.event_batches import (
     EVENT_LANES,
     Batch,
@@ -27,6 +28,7 @@ from services.contracts.executions import EVENT_REFUSED
 from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.layout import ObjectLayout
+from services.executions.store.applied_batches import put_applied_batch, storable_id
 from services.executions.store.event_rows import (
     LaneCursor,
     lock_lane_and_read,
@@ -81,6 +83,8 @@ class ReceivedBatch:
     stored_at: datetime  # in the stream
     batch: Batch
     events: Sequence[Event | ServiceError]
+    payload: bytes  # the framed batch
+    fingerprints: bytes | None
 
 
 class EventApplier:
@@ -112,6 +116,12 @@ class EventApplier:
             verdicts = await self._apply_one_by_one(received)
         BATCH_AGE.observe(max(0.0, (datetime.now(UTC) - received.stored_at).total_seconds()))
         return verdicts
+
+    async def log_unreadable(self, lane: int, sequence: int, stored_at: datetime, payload: bytes) -> None:
+        """Store a batch that cannot be read for the event log; raise ServiceError while the database is down."""
+        async with self._db.pipeline() as pipeline:
+            row = AppliedBatch(0, lane, stored_at, _unreadable_id(sequence), None, payload, b"")
+            put_applied_batch(pipeline, row)
 
     async def _apply_together(self, received: ReceivedBatch) -> bytes:
         """Apply all events in one step, unless the batch was applied before, and return the framed verdicts."""
@@ -210,11 +220,23 @@ class EventApplier:
 
 
 def _advance_lane(pipeline: Pipeline, received: ReceivedBatch, outcomes: Outcomes, before: LaneCursor) -> LaneCursor:
-    """Move the lane's cursor from `before` to this batch, with its verdicts, and return the new cursor."""
+    """Move the lane's cursor from `before` to this batch, store its verdicts and return the new cursor."""
     frame = encode_verdicts(received.batch.id, list(map(verdict, outcomes)))
     cursor = LaneCursor(frame, received.sequence, received.stored_at)
     move_cursor(pipeline, received.lane, cursor, before)
+    put_applied_batch(pipeline, _for_log(received, frame))
     return cursor
+
+
+def _for_log(received: ReceivedBatch, verdicts: bytes) -> AppliedBatch:
+    batch_id = storable_id(received.batch.id, _unreadable_id(received.sequence))
+    fingerprints, payload = received.fingerprints, received.payload
+    return AppliedBatch(0, received.lane, received.stored_at, batch_id, fingerprints, payload, verdicts)
+
+
+def _unreadable_id(sequence: int) -> str:
+    """Return the event log's own id for a batch whose id cannot be read or stored."""
+    return f"unreadable-{sequence}"
 
 
 def _previous_verdicts(received: ReceivedBatch, cursor: LaneCursor) -> bytes | None:

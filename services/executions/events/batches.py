@@ -19,6 +19,8 @@ from services.contracts.event_batches import (
     subject_of,
     unreadable_batch_path,
 )
+from services.contracts.fingerprints import HEADER as FINGERPRINTS_HEADER
+from services.contracts.fingerprints import decode_fingerprints
 from services.executions.events.applier import EventApplier, ReceivedBatch
 from services.executions.rules.events.batch import Event, read_event
 from services.executions.rules.events.layout import ObjectLayout
@@ -58,11 +60,22 @@ class EventBatchConsumer:
         except InvalidArgument:
             uri = self._objects.uri(*unreadable_batch_path(lane, delivery.sequence))
             await self._objects.put(uri, delivery.payload)
+            await self._applier.log_unreadable(lane, delivery.sequence, delivery.stored_at, delivery.payload)
             log.exception("a batch of events cannot be read", extra={"uri": uri})
             return
         large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
         events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
-        verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
+        verdicts = await self._applier.apply(
+            ReceivedBatch(
+                lane,
+                delivery.sequence,
+                delivery.stored_at,
+                batch,
+                events,
+                delivery.payload,
+                decode_fingerprints(delivery.headers.get(FINGERPRINTS_HEADER)),
+            )
+        )
         if verdicts and (subject := delivery.headers.get(VERDICT_SUBJECT_HEADER)):
             await self._bus.send(subject, verdicts)
 
