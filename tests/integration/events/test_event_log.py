@@ -185,6 +185,18 @@ async def test_a_batch_delivered_again_has_one_row(log: EventLog) -> None:
     assert await log.codes(name) == [Code.OK]
 
 
+async def test_a_replica_that_stalled_with_a_batch_stores_no_second_row(log: EventLog) -> None:
+    name = log.executions.create()
+    first, second = (batch_of(phase, name, node_event(phase, name=name)) for phase in ("QUEUED", "RUNNING"))
+    async with log.executions.replica() as stalled, log.executions.replica() as other, log.writer() as writer:
+        await stalled.apply_delivery(0, first)
+        await other.apply_delivery(0, second)
+        await stalled.apply_delivery(0, second)  # it has cached the rows before it
+        assert log.waiting() == 2
+        await writer.round()
+    assert [row[0] for row in log.rows()] == ["QUEUED", "RUNNING"]
+
+
 async def test_a_batch_applied_one_by_one_is_logged_with_each_verdict(log: EventLog) -> None:
     name = log.executions.create()
     async with log.executions.replica() as replica, log.writer() as writer:
