@@ -7,7 +7,7 @@ The subjects are those of `services.contracts`, the requests to JetStream those 
 |---|---|---|---|---|---|
 | registry | projects | announcements | | FLYTE_REGISTRY | |
 | executions | projects, registry | announcements, verdicts | | FLYTE_EXECUTIONS | batches, its announcements (engine) |
-| events | | batches | verdicts | EVENT_BATCHES, EVENT_VERDICTS | batches (log), verdicts, refused events |
+| events | executions | batches | verdicts | EVENT_BATCHES | refused events |
 | projects | executions | announcements | | FLYTE_PROJECTS | |
 
 Each but events serves requests, with one response to each, and each receives responses below an inbox of its own.
@@ -46,8 +46,8 @@ class Permissions:
     """Streams of its own, which it creates and configures."""
     replaces: tuple[str, ...] = ()
     """Those of its streams that it may delete, to replace a stream of an earlier release."""
-    rereads: tuple[str, ...] = ()
-    """Those of its streams that it also reads by a consumer without a name."""
+    deletes: tuple[str, ...] = ()
+    """What it may delete that a former release has created: streams, and durable consumers as `<stream>.<name>`."""
     consumers: tuple[Consumer, ...] = ()
 
 
@@ -75,14 +75,14 @@ USERS: Mapping[str, Permissions] = {
         consumers=(_LANE, Consumer("FLYTE_EXECUTIONS", "engine")),
     ),
     "events": Permissions(
+        requests=("ask.executions.take_applied_batches",),
         publishes=("flyte.events.batch.*", "flyte.events.apply.*"),
         subscribes=("flyte.events.verdicts.*",),
-        streams=("EVENT_BATCHES", "EVENT_VERDICTS"),
+        streams=("EVENT_BATCHES",),
         replaces=("EVENT_BATCHES",),
-        rereads=("EVENT_VERDICTS",),
+        deletes=("EVENT_BATCHES.events-log", "EVENT_VERDICTS"),
         consumers=(
             Consumer(_LANE.stream, _LANE.name, read=False),
-            Consumer("EVENT_BATCHES", "events-log"),
             Consumer("FLYTE_EXECUTIONS", "events-refusals", pushed=True),
         ),
     ),
@@ -121,8 +121,8 @@ def _api(permissions: Permissions) -> Iterator[str]:
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE"))
     for stream in permissions.replaces:
         yield from (f"$JS.API.STREAM.DELETE.{stream}", f"$JS.API.CONSUMER.LIST.{stream}")
-    for stream in permissions.rereads:
-        yield from (f"$JS.API.CONSUMER.CREATE.{stream}", f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*")
+    for name in permissions.deletes:
+        yield f"$JS.API.{'CONSUMER' if '.' in name else 'STREAM'}.DELETE.{name}"
     for stream in sorted({consumer.stream for consumer in permissions.consumers} - set(permissions.streams)):
         # The first service to start creates it; only its owner may change it.
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE"))

@@ -6,8 +6,6 @@ the id and one verdict for each event, in order.
 
 The framing is not protobuf: neither side needs one event without the whole batch. A batch is put together from
 serialized events, and the event log stores it without parsing any.
-
-Each batch has two readers: executions applies it, the events service writes it into the event log.
 """
 
 import struct
@@ -32,22 +30,16 @@ SUBJECTS = "flyte.events.batch.*"
 """Subjects of all lanes."""
 
 BATCHES_STREAM = Stream("EVENT_BATCHES", (SUBJECTS,), max_age=0, interest_retention=True)
-"""The stream that stores batches until they are applied and logged."""
+"""The stream that stores batches until they are applied."""
 
 PROBE_SUBJECT = "flyte.events.batch.trial"
 """Subject of a batch without events, appended to check that the stream accepts messages. Neither applied nor logged."""
 
-LOG_DURABLE = "events-log"
-"""Name of the durable consumer that logs every lane, shared by all replicas of events."""
-
 VERDICT_SUBJECT_HEADER = "Flyte-Verdict-Inbox"
 """NATS header of a batch: the subject to which its verdicts are sent."""
 
-VERDICTS_STREAM_NAME = "EVENT_VERDICTS"
-"""JetStream stream that stores verdicts for a while, for a log writer that was not running when they were sent."""
-
 VERDICT_SUBJECTS = "flyte.events.verdicts.*"
-"""Subjects of the verdicts for all processes of events; a stream stores them."""
+"""Subjects of the verdicts for all processes of events."""
 
 AFTER_HEADER = "Flyte-After"
 """NATS header of a batch that is sent directly: the number of its sender's batch that must be applied before it."""

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 from flyteidl.service import admin_pb2
 
-from services.contracts.event_batches import VERDICT_SUBJECTS
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
 from services.events.consumers.log_writer import LogWriter
@@ -13,9 +12,8 @@ from services.events.consumers.refusals import RefusedEventWriter
 from services.events.ingest.limits import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
-from services.events.ingest.streams import declare_streams, log_consumer, replace_former_batches_stream
+from services.events.ingest.streams import declare_streams, delete_former_log_streams, replace_former_batches_stream
 from services.events.jobs.log_retention import LogRetention
-from services.events.jobs.verdict_backfill import VerdictBackfill
 from services.events.rpc.events import EventHandlers
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Connections
@@ -32,25 +30,24 @@ async def build(settings: Settings, connections: Connections, _stack: AsyncExitS
     await replace_former_batches_stream(connections.db, connections.bus)
     publisher = EventPublisher(connections.bus, objects, Limits.of(settings), process_id=uuid.uuid4().hex)
     await declare_streams(connections.bus, publisher.fail_appended)
-    writer = LogWriter(connections.db, await log_consumer(connections.bus), connections.bus.create_missing_streams)
+    await delete_former_log_streams(connections.bus)
+    writer = LogWriter(connections.db, connections.bus)
 
     async def receive(verdicts: bytes) -> None:
         await publisher.receive_verdicts(verdicts)
-        await writer.receive_verdicts(verdicts)
+        writer.wake()
 
-    # One subscription for both: the log needs all verdicts, this process's callers theirs.
-    await connections.bus.subscribe(VERDICT_SUBJECTS, receive)
+    await connections.bus.subscribe(publisher.verdict_subject, receive)
     await RefusedEventWriter(connections.db).listen(connections.bus)
 
     stall_detector = StallDetector()
     table = Table()
     table.bind(ADMIN_SERVICE, EventHandlers(publisher, stall_detector, settings.max_output_bytes))
     retention = LogRetention(connections.db, connections.bus, objects, settings.event_log_days)
-    backfill = VerdictBackfill(connections.db, connections.bus)
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=[stall_detector.run, writer.run, backfill.run, retention.run],
+        loops=[stall_detector.run, writer.run, retention.run],
         flush=[publisher.drain, writer.drain],
         checks={"the stream of events": publisher.check},
     )

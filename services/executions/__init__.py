@@ -1,6 +1,7 @@
 """Executions: what was launched, its progress, and its inputs and outputs.
 
-Owns: executions, node executions, task executions, signals, tags; its outbox; the names of executions.
+Owns: executions, node executions, task executions, signals, tags; its outbox; the names of executions; applied batches
+until the event log has them.
 
 RPCs: CreateExecution, RelaunchExecution, RecoverExecution, UpdateExecution, TerminateExecution; reads and lists of
 executions, node executions and task executions, their data and spans; the signed URLs and flyte:// URLs of
@@ -17,5 +18,6 @@ refuses, and those that it no longer has.
 Announces: that an execution was created or terminated, or an event refused (`services.contracts.executions`).
 
 Consumes: its own announcements, for the engine; batches of events (`services.contracts.event_batches`), for which it
-returns one verdict per event. Serves the service request for the default configuration of executions.
+returns one verdict per event. Serves the service requests for the default configuration of executions, and for the
+batches that it has applied (`services.contracts.applied_batches`).
 """

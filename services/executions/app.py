@@ -61,7 +61,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     ownership = LaneOwnership(settings.database_url, bus, batches)
 
     default_config = default_config_of(settings)
-    await ExecutionRequests(default_config).listen(bus)
+    await ExecutionRequests(default_config, events_db).listen(bus)
 
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)

@@ -43,6 +43,7 @@ LOOPS = {
     "services/executions/store/endings.py",
     "services/kit/messaging/outbox.py",
     "services/kit/messaging/provisioning.py",
+    "services/kit/messaging/streams.py",
     "services/kit/process/http_server.py",
 }
 FILE = re.compile(r"`(services/[\w/]+\.py)`")

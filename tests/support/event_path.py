@@ -18,6 +18,7 @@ from flyteidl.admin.event_pb2 import (
     WorkflowExecutionEventRequest,
 )
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
+from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.message import Message
@@ -34,6 +35,7 @@ from services.contracts.event_batches import (
     subject_of,
     verdict_subject_of,
 )
+from services.executions.consumers.requests import ExecutionRequests
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.events.ownership import LaneOwnership
 from services.executions.rules.events.batch import Event
@@ -69,7 +71,7 @@ class Executions:
 
     @asynccontextmanager
     async def replica(self) -> AsyncIterator[EventBatchConsumer]:
-        """Apply batches until the end of the block."""
+        """Apply batches, and serve them to the event log, until the end of the block."""
         db = await Database.open(self.url)
         bus = await Bus.connect(self.nats_url, "executions")
         outbox = Outbox()
@@ -83,6 +85,7 @@ class Executions:
             )
         ]
         await listener.listen()
+        await ExecutionRequests(WorkflowExecutionConfig(), db).listen(bus)
         try:
             yield listener
         finally:

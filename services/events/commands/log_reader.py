@@ -5,8 +5,8 @@ from datetime import datetime
 
 from services.contracts.event_batches import lane_of
 from services.contracts.execution_argument import ExecutionName
+from services.contracts.fingerprints import fingerprint_of
 from services.events.config import Settings
-from services.events.rules.fingerprints import fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, events_of, summarize
 from services.events.store.event_log import batches_of_execution
 from services.events.store.refused_events import RefusedEvent

@@ -12,14 +12,15 @@ from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 
 from services.contracts.event_batches import BatchedEvent, lane_of, size
 from services.contracts.execution_argument import execution_argument
+from services.contracts.fingerprints import fingerprint_of
 from services.events.commands.arguments import add_json, add_since, parser
 from services.events.commands.log_reader import objects_of, read_log, read_refused
 from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
+from services.events.consumers.log_writer import LogWriter
 from services.events.ingest.limits import Limits
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.streams import declare_streams
-from services.events.rules.fingerprints import fingerprint_of
 from services.events.rules.log_lines import LoggedEvent, columns_of, readability_fault, summarize
 from services.events.store.refused_events import refused_by_id
 from services.kit.db.database import Database, at_terminal
@@ -116,12 +117,21 @@ def _addressed(logged: LoggedEvent) -> _Sending:
 
 @asynccontextmanager
 async def _publisher(settings: Settings, objects: ObjectStore) -> AsyncIterator[EventPublisher]:
+    """Yield a publisher; at the end, log what it has sent, as its verdicts wake no other process."""
     bus = await Bus.connect(settings.nats_url, "events-replay", settings.nats_tls)
     try:
         await declare_streams(bus)
         publisher = EventPublisher(bus, objects, Limits.of(settings), process_id=uuid.uuid4().hex)
-        await bus.subscribe(publisher.verdict_subject, publisher.receive_verdicts)
-        yield publisher
+        async with at_terminal(settings.database_url) as db:
+            writer = LogWriter(db, bus)
+
+            async def receive(verdicts: bytes) -> None:
+                await publisher.receive_verdicts(verdicts)
+                writer.wake()
+
+            await bus.subscribe(publisher.verdict_subject, receive)
+            yield publisher
+            await writer.drain()
     finally:
         await bus.close()
 

@@ -26,11 +26,11 @@ from services.contracts.event_batches import (
     subject_of,
     verdict_subject_of,
 )
+from services.contracts.fingerprints import HEADER as FINGERPRINTS_HEADER
+from services.contracts.fingerprints import encode_fingerprints, fingerprint_of
 from services.events.ingest.batcher import Batcher
 from services.events.ingest.lane_sender import LaneSender, OutgoingBatch
 from services.events.ingest.limits import Limits
-from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
-from services.events.rules.fingerprints import encode_fingerprints, fingerprint_of
 from services.kit.errors import Unavailable, from_status
 from services.kit.messaging.bus import Bus, StreamMissing
 from services.kit.objects.store import ObjectStore

@@ -1,7 +1,7 @@
 """Retention of the event log: creates partitions for the next days and drops those that are too old.
 
-Refused events and the objects of large events are deleted at the same age. Replicas take turns; a second run changes
-nothing.
+Refused events and the objects of large events are deleted at the same age, and what the log of former releases had in
+NATS. Replicas take turns; a second run changes nothing.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from services.contracts.event_batches import BATCHES_STREAM, LARGE_EVENTS_PATH
+from services.events.ingest.streams import delete_former_log_streams
 from services.events.store.log_partitions import delete_refused, drop_partitions, make_partitions
 from services.kit.db.database import Database
 from services.kit.errors import ServiceError
@@ -51,6 +52,7 @@ class LogRetention:
     async def apply(self, now: datetime) -> None:
         """Create and drop what is due at `now`."""
         await make_partitions(self._db, [(now + ahead * _DAY).date() for ahead in range(_DAYS_AHEAD + 1)])
+        await delete_former_log_streams(self._bus)
         if not self._days:
             return
         before = now - self._days * _DAY

@@ -18,7 +18,7 @@ from google.rpc.code_pb2 import Code
 
 from services.contracts.event_batches import BatchedEvent, Kind, decode_batch, decode_verdicts, parse_verdict
 from services.contracts.execution_argument import ExecutionName
-from services.events.rules.fingerprints import positions_of
+from services.contracts.fingerprints import positions_of
 from services.kit.errors import InvalidArgument
 from services.kit.protobuf.readable import REQUEST_RULE, UnreadableValue, depth_check
 

@@ -39,18 +39,18 @@ refused_events = Table(
 )
 Index("refused_events_by_time", refused_events.c.created_at)
 
-# All batches of events that were received, framed, with the verdicts of their events: one row for each batch, so the
-# log costs next to nothing per event. Partitions of one day each are created and dropped (`log_partitions`).
+# All batches of events that were applied, framed, with the verdicts of their events: one row for each batch, so the log
+# costs next to nothing per event. Partitions of one day each are created and dropped (`log_partitions`).
 event_log = Table(
     "event_log",
     metadata,
-    Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # set by the stream: the same at every delivery
+    Column("received_at", TIMESTAMP(timezone=True), primary_key=True),  # the same whenever it is taken from executions
     Column("batch_id", Text, primary_key=True),
     Column("lane", SmallInteger, nullable=False),
     # Fingerprints, 8 bytes for each event, under the name of earlier releases; NULL: the sender did not send them.
     Column("marks", LargeBinary),
     Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
-    Column("verdicts", LargeBinary),  # framed; NULL: not known yet, empty: there will be none
+    Column("verdicts", LargeBinary),  # framed; empty: unreadable batch, NULL: missed by a former release
     postgresql_partition_by="RANGE (received_at)",
 )
 Index("event_log_by_lane", event_log.c.lane, event_log.c.received_at)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from cachetools import FIFOCache
 from prometheus_client import Counter, Histogram
 
+from services.contracts.applied_batches import AppliedBatch
 from services.contracts.event_batches import (
     EVENT_LANES,
     Batch,
@@ -29,6 +30,7 @@ from services.executions.events.row_cache import RowCache
 from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.layout import ObjectLayout
+from services.executions.store.applied_batches import put_applied_batch, storable_id
 from services.executions.store.event_rows import (
     lock_lane_and_read,
     move_cursor,
@@ -89,6 +91,7 @@ class DirectBatch:
 
     after: int
     """The number of the sender's batch that must have been applied before it, 0 for none."""
+    received_at: datetime
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class ReceivedBatch:
     lane: int
     batch: Batch
     events: Sequence[Event | ServiceError]
+    payload: bytes  # the framed batch
+    fingerprints: bytes | None
     source: StoredBatch | DirectBatch
 
 
@@ -135,6 +140,12 @@ class EventApplier:
         if verdicts:
             self._frames[received.batch.id] = verdicts
         return verdicts
+
+    async def log_unreadable(self, lane: int, sequence: int, stored_at: datetime, payload: bytes) -> None:
+        """Store a batch that cannot be read for the event log; raise ServiceError while the database is down."""
+        async with self._db.pipeline() as pipeline:
+            row = AppliedBatch(0, lane, stored_at, _unreadable_id(sequence), None, payload, b"")
+            put_applied_batch(pipeline, row)
 
     async def _apply_together(self, received: ReceivedBatch) -> bytes:
         """Apply all events in one step, unless the batch was applied before, and return the framed verdicts."""
@@ -255,4 +266,21 @@ def _advance_lane(pipeline: Pipeline, received: ReceivedBatch, outcomes: Outcome
     else:
         cursor = before.after_stored_batch(identifier, frame, source.sequence, source.stored_at)
     move_cursor(pipeline, received.lane, cursor, before)
+    put_applied_batch(pipeline, _for_log(received, frame))
     return cursor
+
+
+def _for_log(received: ReceivedBatch, verdicts: bytes) -> AppliedBatch:
+    source = received.source
+    if isinstance(source, StoredBatch):
+        received_at, own_id = source.stored_at, _unreadable_id(source.sequence)
+    else:
+        received_at = source.received_at
+        own_id = f"unreadable-direct-{received_at.timestamp()}"
+    batch_id = storable_id(received.batch.id, own_id)
+    return AppliedBatch(0, received.lane, received_at, batch_id, received.fingerprints, received.payload, verdicts)
+
+
+def _unreadable_id(sequence: int) -> str:
+    """Return the event log's own id for a batch of the stream whose id cannot be read or stored."""
+    return f"unreadable-{sequence}"

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 from services.contracts.event_batches import (
@@ -24,6 +25,8 @@ from services.contracts.event_batches import (
     subject_of,
     unreadable_batch_path,
 )
+from services.contracts.fingerprints import HEADER as FINGERPRINTS_HEADER
+from services.contracts.fingerprints import decode_fingerprints
 from services.executions.events.applier import DirectBatch, EventApplier, ReceivedBatch, StoredBatch
 from services.executions.events.backlog import Backlog
 from services.executions.rules.events.batch import Event, read_event
@@ -68,11 +71,13 @@ class EventBatchConsumer:
         except InvalidArgument:
             uri = self._objects.uri(*unreadable_batch_path(lane, delivery.sequence))
             await self._objects.put(uri, delivery.payload)
+            await self._applier.log_unreadable(lane, delivery.sequence, delivery.stored_at, delivery.payload)
             log.exception("a batch of events cannot be read", extra={"uri": uri})
             return
         source = StoredBatch(delivery.sequence, delivery.stored_at)
+        received = await self._received(lane, batch, delivery.payload, delivery.headers, source)
         async with self._locks[lane]:
-            verdicts = await self._applier.apply(ReceivedBatch(lane, batch, await self._read(batch), source))
+            verdicts = await self._applier.apply(received)
         if verdicts and (subject := delivery.headers.get(VERDICT_SUBJECT_HEADER)):
             await self._bus.send(subject, verdicts)
 
@@ -82,14 +87,14 @@ class EventBatchConsumer:
         A batch that cannot be applied now gets a frame without verdicts: its sender appends it to the stream.
         """
         try:
-            batch, source = decode_batch(payload), DirectBatch(int(headers.get(AFTER_HEADER, "")))
+            batch, source = decode_batch(payload), DirectBatch(int(headers.get(AFTER_HEADER, "")), datetime.now(UTC))
         except (InvalidArgument, ValueError):
             log.exception("a direct batch of events cannot be read")  # its sender appends it to the stream
             return
         try:
             async with self._locks[lane]:
                 if await self._backlogs[lane].is_empty():
-                    verdicts = await self._applier.apply(ReceivedBatch(lane, batch, await self._read(batch), source))
+                    verdicts = await self._applier.apply(await self._received(lane, batch, payload, headers, source))
                 else:
                     verdicts = encode_verdicts(batch.id, ())
         except ServiceError as error:
@@ -99,9 +104,14 @@ class EventBatchConsumer:
             with contextlib.suppress(ServiceError):
                 await self._bus.send(subject, verdicts)
 
-    async def _read(self, batch: Batch) -> list[Event | ServiceError]:
+    async def _received(
+        self, lane: int, batch: Batch, payload: bytes, headers: Mapping[str, str], source: StoredBatch | DirectBatch
+    ) -> ReceivedBatch:
+        """Return a batch with its events parsed, large ones fetched from the object store."""
         large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
-        return [next(large) if event.by_reference else read_event(event) for event in batch.events]
+        events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
+        fingerprints = decode_fingerprints(headers.get(FINGERPRINTS_HEADER))
+        return ReceivedBatch(lane, batch, events, payload, fingerprints, source)
 
     async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
         try:

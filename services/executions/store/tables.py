@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -311,4 +312,17 @@ event_lanes = Table(
     Column("verdicts", LargeBinary, nullable=False),
     Column("stored_at", TIMESTAMP(timezone=True)),  # in the stream, and a microsecond later with each direct batch
     Column("senders", Text),  # JSON: the number of the last batch of each
+)
+
+# Applied batches, with their verdicts, until the event log has them.
+applied_batches = Table(
+    "applied_batches",
+    metadata,
+    _id(),
+    Column("lane", SmallInteger, nullable=False),
+    Column("received_at", TIMESTAMP(timezone=True), nullable=False),
+    _text("batch_id", None),
+    Column("marks", LargeBinary),  # fingerprints, 8 bytes for each event, under the name of the event log
+    Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
+    Column("verdicts", LargeBinary, nullable=False),  # framed; empty: the batch cannot be read
 )

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -28,7 +28,7 @@ from services.kit.messaging import provisioning, streams
 from services.kit.messaging.messages import Reply, Request, ServiceRequest, Stream
 from services.kit.messaging.nats_server import NatsServer, TlsFiles
 from services.kit.messaging.provisioning import StreamProvisioner
-from services.kit.messaging.pull_consumer import Fetched, PullConsumer
+from services.kit.messaging.pull_consumer import PullConsumer
 from services.kit.messaging.push_consumer import handle_message
 from services.kit.messaging.streams import Delivery
 
@@ -49,8 +49,6 @@ _REQUEST_RETRY_SECONDS = 0.05
 APPEND_TIMEOUT_SECONDS = 1.0
 # For other JetStream requests.
 _API_TIMEOUT_SECONDS = 5.0
-# Messages of one burst while a stream is read.
-_READ_AT_ONCE = 1000
 # How long served requests may take to finish at the end; a reply takes milliseconds.
 _SERVING_END_SECONDS = 1.0
 
@@ -189,7 +187,8 @@ class Bus:
             stream: the stream.
             consumers: durable consumers of the stream.
             own: this service owns the stream: it updates the configuration and restores the stream.
-            on_lost: called whenever the stream is found missing later, with all its messages.
+            on_lost: called whenever messages may be lost later: the stream was missing, or it has interest retention
+                and a consumer was.
         """
         with _unavailable("the stream cannot be made ready"):
             await self._provisioner.declare_stream(stream, consumers, own=own, on_lost=on_lost)
@@ -227,6 +226,16 @@ class Bus:
         """
         with _unavailable("the stream cannot be made anew"):
             await streams.replace_work_queue_stream(self._jetstream, stream)
+
+    async def delete_stream(self, name: str) -> None:
+        """Delete a stream of a former release if it exists."""
+        with _unavailable("the former stream cannot be deleted"):
+            await streams.delete_stream(self._jetstream, name)
+
+    async def delete_consumer(self, stream: str, durable: str) -> None:
+        """Delete a durable consumer of a former release if it exists."""
+        with _unavailable("the former consumer cannot be deleted"):
+            await streams.delete_consumer(self._jetstream, stream, durable)
 
     async def oldest_message_time(self, stream: Stream) -> datetime | None:
         """Return when the oldest message of the stream was appended; None when it is empty."""
@@ -288,18 +297,6 @@ class Bus:
             consumer = PullConsumer(self._client, stream.name, durable)
             await consumer.open()
         return consumer
-
-    async def read(self, stream: Stream, since: datetime) -> AsyncIterator[list[Fetched]]:
-        """Yield the messages of the stream from `since` on, in bursts, up to the last one; raise Unavailable."""
-        with _unavailable("the stream cannot be read"):
-            reader = await streams.add_reader(self._jetstream, stream, since)
-        consumer = PullConsumer(self._client, stream.name, reader.name)
-        await consumer.open()
-        try:
-            while burst := await consumer.fetch(_READ_AT_ONCE):
-                yield burst
-        finally:
-            await consumer.close()
 
     async def subscribe(self, subject: str, handler: Callable[[bytes], Awaitable[None]]) -> None:
         """Pass messages on `subject`, which may have wildcards, to `handler`, one after the other."""

@@ -39,17 +39,12 @@ class Stream:
         max_age: seconds after which a message is deleted; 0 for never.
         interest_retention: a message is deleted once every durable consumer of its subject has acknowledged it. A
             message without a consumer is not stored, so consumers are created first.
-        max_bytes: size above which the oldest messages are deleted; 0 for no limit.
-        async_persistence: an append does not wait for the disk; when the server is killed, the last messages may be
-            lost.
     """
 
     name: str
     subjects: tuple[str, ...]
     max_age: float
     interest_retention: bool = False
-    max_bytes: int = 0
-    async_persistence: bool = False
 
 
 @dataclass(frozen=True)

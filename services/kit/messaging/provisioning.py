@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig
@@ -28,6 +29,7 @@ class _DeclaredStream:
     own: bool = False
     on_lost: Callable[[], None] | None = None
     consumers: dict[str, ConsumerConfig] = field(default_factory=dict)
+    created: dict[str, datetime] = field(default_factory=dict)  # when each consumer was created
 
 
 class StreamProvisioner:
@@ -52,7 +54,8 @@ class StreamProvisioner:
             stream: the stream.
             consumers: durable consumers of the stream.
             own: this process's service owns the stream: it updates the configuration and restores the stream later.
-            on_lost: called whenever the stream was missing later, with all its messages.
+            on_lost: called whenever messages may be lost later: the stream was missing, or it has interest retention
+                and a consumer was.
         """
         declared = self._streams.setdefault(stream.name, _DeclaredStream(stream))
         declared.own |= own
@@ -83,12 +86,19 @@ class StreamProvisioner:
             for config in list(declared.consumers.values()):
                 await streams.create_missing_consumer(self._js, declared.stream, config)
         elif await self._create(declared):
-            log.error("a stream was missing and is created again", extra={"stream": declared.stream.name})
+            log.error("a stream was missing, with messages perhaps", extra={"stream": declared.stream.name})
             if declared.on_lost:
                 declared.on_lost()
 
     async def _create(self, declared: _DeclaredStream) -> bool:
-        missing = await streams.create_missing(self._js, declared.stream, list(declared.consumers.values()))
+        """Create what is missing; return whether messages may be lost."""
+        stream = declared.stream
+        lost = await streams.create_missing(self._js, stream)
+        for durable, config in list(declared.consumers.items()):
+            created = await streams.create_missing_consumer(self._js, stream, config)
+            # Another process may have created it again. Meanwhile the stream stored no message for it.
+            lost |= stream.interest_retention and declared.created.get(durable, created) != created
+            declared.created[durable] = created
         if declared.own:
-            await streams.update_config(self._js, declared.stream)
-        return missing
+            await streams.update_config(self._js, stream)
+        return lost

@@ -45,17 +45,10 @@ class PullConsumer:
         self._messages: list[Msg] = []
         self._complete = asyncio.Event()
         self._status = ""
-        self.more = False
-        """Whether the last burst ended at its limit, so that more messages may be there."""
 
     async def open(self) -> None:
         """Subscribe to the inbox of fetched messages."""
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
-
-    async def close(self) -> None:
-        """Close the inbox; messages that arrive later are delivered again, to another replica."""
-        with contextlib.suppress(NatsError):
-            await self._subscription.unsubscribe()
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
 
     async def fetch(self, most: int) -> list[Fetched]:
         """Return the messages available now, `most` at most; raise Unavailable when the consumer does not respond."""
@@ -64,7 +57,6 @@ class PullConsumer:
             messages = await self._fetch(1, None)
         if not messages and self._status in {"", _NO_RESPONDERS}:
             raise Unavailable("the stream's consumer does not answer")
-        self.more = self._status in {"", _TOO_LARGE}
         return list(map(_from_message, messages))
 
     async def acknowledge(self, fetched: Iterable[Fetched]) -> None:

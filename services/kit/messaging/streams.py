@@ -4,19 +4,18 @@ Functions raise nats-py's errors; `bus` translates them. Requests that nats-py d
 subjects, here only.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from nats.aio.client import Client
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
-    ConsumerInfo,
     DeliverPolicy,
     DiscardPolicy,
-    PersistMode,
     RetentionPolicy,
     StreamConfig,
 )
@@ -34,15 +33,13 @@ ACK_WAIT_SECONDS = 3.0
 PULL_ACK_WAIT_SECONDS = 30.0
 # Unacknowledged messages of all replicas of a pull consumer together: a few bursts each.
 _MOST_PULL_ACK_PENDING = 8192
-# The consumer of a reader is temporary; the server deletes it when it was unused for this long.
-_READER_SECONDS = 60.0
 # Smaller than any message: a stream with this size limit refuses every append with an error.
 _CLOSED_BYTES = 1
 # NATS's value for no limit.
 _NO_LIMIT = -1
 _API = "$JS.API"
 # The fields of a stream's configuration that `Stream` declares.
-_DECLARED = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window", "persist_mode")
+_DECLARED = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window")
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,14 @@ class Delivery:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def create_missing(js: JetStreamContext, stream: Stream, consumers: Sequence[ConsumerConfig] = ()) -> bool:
-    """Create the stream and its consumers when missing; return whether the stream was missing."""
-    missing = False
+async def create_missing(js: JetStreamContext, stream: Stream) -> bool:
+    """Create the stream when missing, closed if it has interest retention; return whether it was missing."""
     try:
         await js.stream_info(stream.name)
     except NotFoundError:
-        missing = True
         await js.add_stream(_closed(_stream_config(stream)) if stream.interest_retention else _stream_config(stream))
-    for consumer in consumers:
-        await create_missing_consumer(js, stream, consumer)
-    return missing
+        return True
+    return False
 
 
 async def update_config(js: JetStreamContext, stream: Stream) -> None:
@@ -113,12 +107,14 @@ async def replace_work_queue_stream(js: JetStreamContext, stream: Stream) -> Non
         await js.add_consumer(stream.name, consumer.config)
 
 
-async def create_missing_consumer(js: JetStreamContext, stream: Stream, config: ConsumerConfig) -> None:
-    """Create the consumer unless one of its name exists."""
+async def create_missing_consumer(js: JetStreamContext, stream: Stream, config: ConsumerConfig) -> datetime:
+    """Create the consumer unless one of its name exists; return when it was created."""
     try:
-        await js.consumer_info(stream.name, str(config.durable_name))
+        info = await js.consumer_info(stream.name, str(config.durable_name))
     except NotFoundError:
-        await js.add_consumer(stream.name, config)
+        info = await js.add_consumer(stream.name, config)
+    created: datetime = info.created
+    return created
 
 
 def push_consumer_config(subject: str, durable: str) -> ConsumerConfig:
@@ -147,17 +143,16 @@ def pull_consumer_config(subject: str, durable: str) -> ConsumerConfig:
     )
 
 
-async def add_reader(js: JetStreamContext, stream: Stream, since: datetime) -> ConsumerInfo:
-    """Create a temporary consumer that delivers the stream's messages from `since` on, to one reader."""
-    config = ConsumerConfig(
-        deliver_policy=DeliverPolicy.BY_START_TIME,
-        opt_start_time=since.astimezone(UTC),
-        ack_policy=AckPolicy.NONE,
-        inactive_threshold=_READER_SECONDS,
-        mem_storage=True,
-        num_replicas=1,
-    )
-    return await js.add_consumer(stream.name, config)
+async def delete_stream(js: JetStreamContext, name: str) -> None:
+    """Delete the stream if it exists."""
+    with contextlib.suppress(NotFoundError):
+        await js.delete_stream(name)
+
+
+async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:
+    """Delete the stream's consumer if both exist."""
+    with contextlib.suppress(NotFoundError):
+        await js.delete_consumer(stream, durable)
 
 
 async def oldest_message_time(client: Client, stream: Stream) -> datetime | None:
@@ -204,8 +199,7 @@ def _stream_config(stream: Stream) -> StreamConfig:
         retention=RetentionPolicy.INTEREST if stream.interest_retention else RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         max_age=stream.max_age,
-        max_bytes=stream.max_bytes or _NO_LIMIT,
+        max_bytes=_NO_LIMIT,
         max_msg_size=_NO_LIMIT,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
-        persist_mode=PersistMode.ASYNC if stream.async_persistence else None,
     )

@@ -1,8 +1,7 @@
-"""The event log over real NATS and PostgreSQL: every batch once, with its verdicts, after outages of each part."""
+"""The event log over real NATS and PostgreSQL: every applied batch once, with its verdicts."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -11,64 +10,48 @@ import pytest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from nats.js.api import RetentionPolicy, StreamConfig
 
-from services.contracts.event_batches import BATCHES_STREAM, SUBJECTS, parse_verdict, subject_of, verdict
+from services.contracts.event_batches import BATCHES_STREAM, SUBJECTS, durable_of, subject_of
 from services.events.consumers import log_writer
-from services.events.consumers.log_writer import LAG, LogWriter
-from services.events.ingest.streams import declare_streams, replace_former_batches_stream
-from services.events.jobs.verdict_backfill import VerdictBackfill
-from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
+from services.events.consumers.log_writer import LAG
+from services.events.ingest.streams import (
+    FORMER_LOG_DURABLE,
+    FORMER_VERDICTS_STREAM,
+    declare_streams,
+    replace_former_batches_stream,
+)
+from services.executions.consumers import requests
 from services.kit.db.database import Database
-from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
-from services.kit.messaging import streams
+from services.kit.errors import Code, FailedPrecondition
 from services.kit.messaging.bus import Bus, Delivery
-from services.kit.messaging.pull_consumer import Fetched, PullConsumer
-from tests.support.event_log import EventLog, event_log
+from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import pull_consumer_config
+from tests.support.event_log import EventLog, apply, batch_of, event_log
 from tests.support.event_makers import node_event, task_event, workflow_event
 from tests.support.event_path import Executions, send
 from tests.support.parts import Parts, free_port, running_nats, service
 from tests.support.waiting import until
 
 SOON_SECONDS = 20.0
-# Shorter than in production: the batches of a killed writer are delivered again after this.
-ACK_WAIT_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
 def own_parts(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    """Run a NATS for this module alone: all log writers on one NATS share a consumer."""
+    """Run a NATS for this module alone: a writer takes what any replica of executions on its NATS has applied."""
     with running_nats(tmp_path_factory.mktemp("nats"), free_port()) as url:
         yield Parts(parts.postgres_url, url, parts.folder)
 
 
 @pytest.fixture
-async def log(own_parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EventLog]:
-    monkeypatch.setattr(streams, "PULL_ACK_WAIT_SECONDS", ACK_WAIT_SECONDS)
+async def log(own_parts: Parts) -> AsyncIterator[EventLog]:
     async with event_log(own_parts, "test_event_log") as opened:
         yield opened
-        await opened.bus._jetstream.delete_stream("EVENT_BATCHES")  # the next test starts with nothing waiting
-
-
-def new_name() -> str:
-    return f"e{uuid.uuid4().hex[:12]}"
-
-
-async def rounds_until(writer: LogWriter, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Run rounds of the writer until the condition holds."""
-    async with asyncio.timeout(SOON_SECONDS):
-        while not await condition():
-            await writer.round()
-
-
-def codes(verdicts: Iterable[bytes | None]) -> list[int | None]:
-    """Return the codes of verdicts; None for those that are not known."""
-    return [None if verdict is None else getattr(parse_verdict(verdict), "code", Code.OK) for verdict in verdicts]
 
 
 async def test_every_event_is_logged_once_with_its_verdict(own_parts: Parts) -> None:
-    executions = await Executions.migrated(own_parts, "test_event_log_executions")
+    executions = await Executions.migrated(own_parts, "test_event_log_applied")
     async with (
-        service("events", own_parts, "test_event_log_events", objects_url=executions.objects.uri()) as events,
         executions.replica(),
+        service("events", own_parts, "test_event_log_events", objects_url=executions.objects.uri()) as events,
     ):
         admin = AdminServiceStub(events.channel)
         names = [executions.create() for _ in range(20)]
@@ -89,184 +72,31 @@ async def test_every_event_is_logged_once_with_its_verdict(own_parts: Parts) -> 
             return bool(row[0] >= 13 * len(names))
 
         await until(logged, SOON_SECONDS)
-        log = EventLog(url, await Database.open(url), await Bus.connect(own_parts.nats_url, "test"))
+        log = EventLog(url, await Database.open(url), await Bus.connect(own_parts.nats_url, "test"), executions)
         for name in names:
-            received = await log.events(name)
-            verdicts = codes(logged.verdict for logged in received)
-            assert verdicts == [Code.OK] * 11 + [Code.ALREADY_EXISTS, Code.NOT_FOUND]
-            assert [logged.received_at for logged in received] == sorted(logged.received_at for logged in received)
+            assert await log.codes(name) == [Code.OK] * 11 + [Code.ALREADY_EXISTS, Code.NOT_FOUND]
+            times = [logged.received_at for logged in await log.events(name)]
+            assert times == sorted(times)
         assert len(log.partitions()) >= 4  # created ahead since the start
         await log.db.close()
         await log.bus.close()
 
 
-async def test_a_batch_is_written_with_verdicts_received_before_it_was_fetched(log: EventLog) -> None:
-    async with log.writer() as writer:
-        name = new_name()
-        await log.append("b1", name, workflow_event("RUNNING", name=name), node_event("QUEUED", name=name))
-        await log.send_verdicts("b1", b"", verdict(NotFound("missing entity")))
-        await until(lambda: "b1" in writer._verdicts)
-        await writer.round()
-        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK, Code.NOT_FOUND]
-        assert LAG._value.get() < 1
-
-
-async def test_a_late_verdict_completes_its_batch(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0.2)
-    async with log.writer() as writer:
-        name = new_name()
-        await log.append("late", name, workflow_event("RUNNING", name=name))
-
-        async def written() -> bool:
-            return bool(await log.events(name))
-
-        await rounds_until(writer, written)
-        assert codes(logged.verdict for logged in await log.events(name)) == [None]
-        await log.send_verdicts("late", b"")
-
-        async def completed() -> bool:
-            return codes(logged.verdict for logged in await log.events(name)) == [Code.OK]
-
-        await rounds_until(writer, completed)
-
-
-class Killed(PullConsumer):
-    """The consumer of a writer that is killed after its commit: it acknowledges nothing."""
-
-    async def acknowledge(self, fetched: Iterable[Fetched]) -> None:
-        """Acknowledge nothing."""
-
-
-async def test_a_batch_whose_writer_was_killed_before_the_acknowledgement_has_one_row_and_gets_its_verdict(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0)
-    name = new_name()
-    async with log.writer() as healthy:
-        await log.append("twice", name, workflow_event("RUNNING", name=name))
-        killed = Killed(log.bus._client, "EVENT_BATCHES", "events-log")
-        await killed.open()
-        await LogWriter(log.db, killed, log.bus.create_missing_streams).round()
-        assert codes(logged.verdict for logged in await log.events(name)) == [None]
-        await log.send_verdicts("twice", b"")
-        await until(lambda: "twice" in healthy._verdicts)
-
-        async def done() -> bool:
-            consumer = await log.bus._jetstream.consumer_info("EVENT_BATCHES", "events-log")
-            return bool(consumer.num_ack_pending == 0)
-
-        await rounds_until(healthy, done)
-        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK]
-
-
-async def test_the_writer_waits_and_fetches_little_while_the_database_is_down(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_writer, "_PENDING_BATCHES", 5)
-    monkeypatch.setattr(log_writer, "_BURST", 5)
-    name = new_name()
-    async with log.writer() as writer:
-        admin_url = log.url.replace("/test_event_log", "/postgres", 1)
-
-        def allow(connections: bool) -> None:
-            with psycopg.connect(admin_url, autocommit=True) as connection:
-                connection.execute(f"ALTER DATABASE test_event_log ALLOW_CONNECTIONS {connections}")
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'test_event_log'"
-                )
-
-        allow(connections=False)
-        try:
-            for number in range(20):
-                await log.append(f"away-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
-                await log.send_verdicts(f"away-{number}", b"")
-            for _ in range(2):
-                with pytest.raises(ServiceError):
-                    await writer.round()
-            assert len(writer._pending) == 5
-            assert LAG._value.get() > 0
-        finally:
-            allow(connections=True)
-
-        async def all_written() -> bool:
-            try:
-                await writer.round()
-                return len(await log.events(name)) == 20
-            except ServiceError:
-                return False
-
-        async with asyncio.timeout(SOON_SECONDS):
-            while not await all_written():
-                pass
-        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK] * 20
-
-
-async def test_missed_verdicts_are_found_in_the_stream(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writer, "_VERDICT_SECONDS", 0)
-    name = new_name()
-    await declare_streams(log.bus)
-    for number in range(3):
-        await log.append(f"missed-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
-        await log.send_verdicts(f"missed-{number}", b"")
-    async with log.writer() as writer:  # a restarted one
-        await writer.round()
-    assert codes(logged.verdict for logged in await log.events(name)) == [None] * 3
-    assert await VerdictBackfill(log.db, log.bus).backfill() == 3
-    assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK] * 3
-    assert await VerdictBackfill(log.db, log.bus).backfill() == 0
-
-
-async def test_replicas_share_the_batches_and_write_each_once(log: EventLog) -> None:
-    name = new_name()
-    async with log.writer() as one, log.writer() as other:
-        for number in range(600):
-            await log.append(f"shared-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
-            await log.send_verdicts(f"shared-{number}", b"")
-
-        async def work(writer: LogWriter) -> None:
-            while len(await log.events(name)) < 600:
-                await writer.round()
-
-        async with asyncio.timeout(SOON_SECONDS):
-            await asyncio.gather(work(one), work(other))
-        assert codes(logged.verdict for logged in await log.events(name)) == [Code.OK] * 600
-
-
-async def test_a_batch_that_cannot_be_read_is_logged_and_does_not_stop_the_others(log: EventLog) -> None:
-    name = new_name()
-    async with log.writer() as writer:
-        await log.bus.append("flyte.events.batch.no-lane", b"no batch", "garbage", {FINGERPRINTS_HEADER: "no marks"})
-        await log.append("good", name, workflow_event("RUNNING", name=name))
-        await log.send_verdicts("good", b"")
-
-        async def written() -> bool:
-            return bool(await log.events(name))
-
-        await rounds_until(writer, written)
-
-        async def logged() -> bool:
-            with psycopg.connect(log.url) as connection:
-                rows = connection.execute("SELECT payload, verdicts FROM event_log WHERE batch_id LIKE 'unreadable-%'")
-                return rows.fetchall() == [(b"no batch", b"")]
-
-        await rounds_until(writer, logged)
-
-
-async def test_events_appended_before_the_first_start_of_executions_are_applied_and_logged(
-    parts: Parts, tmp_path: Path
-) -> None:
+async def test_a_batch_applied_while_events_is_down_is_logged_after_its_start(parts: Parts, tmp_path: Path) -> None:
+    """And one that was stored in the stream before the first start of executions is applied and logged."""
     with running_nats(tmp_path, free_port()) as url:
         fresh = Parts(parts.postgres_url, url, parts.folder)
         executions = await Executions.migrated(fresh, "test_event_log_first")
         settings = {"objects_url": executions.objects.uri(), "verdict_wait_seconds": 0.3}
-        async with service("events", fresh, "test_event_log_first_events", **settings) as events:
-            name = executions.create()
+        name = executions.create()
+        async with service("events", fresh, "test_event_log_before", **settings) as events:
             admin = AdminServiceStub(events.channel)
             await send(admin, workflow_event("RUNNING", name=name))
             await send(admin, node_event("QUEUED", name=name))
             assert executions.phases(name) == ["UNDEFINED"]
-            async with executions.replica():
-                await until(lambda: executions.phases(name) == ["RUNNING", "QUEUED"])
+        async with executions.replica():
+            await until(lambda: executions.phases(name) == ["RUNNING", "QUEUED"])
+            async with service("events", fresh, "test_event_log_after", **settings) as events:
 
                 def logged() -> bool:
                     with psycopg.connect(events.settings.database_url) as connection:
@@ -274,6 +104,160 @@ async def test_events_appended_before_the_first_start_of_executions_are_applied_
                     return rows == [(True,), (True,)]
 
                 await until(logged, SOON_SECONDS)
+
+
+async def test_a_round_writes_all_batches_with_their_verdicts_and_the_next_deletes_them(log: EventLog) -> None:
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        late = node_event("QUEUED", node="late", name="there-is-none")
+        await apply(replica, "b1", name, workflow_event("RUNNING", name=name), late)
+        writer.wake()
+        await writer.round()
+        assert await log.codes(name) == [Code.OK, Code.NOT_FOUND]
+        assert LAG._value.get() == 0
+        await writer.round()
+        assert log.waiting() == 0
+
+
+async def test_a_verdict_wakes_the_writer(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "_POLL_SECONDS", 3600)
+    monkeypatch.setattr(log_writer, "_COLLECT_SECONDS", 0.1)
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        await apply(replica, "before", name, node_event("QUEUED", name=name))
+        running = asyncio.create_task(writer.run())
+        await log.until_logged(name, 1)  # at its start, it takes what there is
+        for number in range(2, 5):
+            await apply(replica, f"b{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
+            writer.wake()
+            await log.until_logged(name, number)
+        running.cancel()
+
+
+async def test_a_batch_whose_verdicts_were_lost_is_logged_by_the_next_poll(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "_POLL_SECONDS", 0.1)
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        running = asyncio.create_task(writer.run())
+        await apply(replica, "lost", name, node_event("QUEUED", name=name))
+        await log.until_logged(name, 1)
+        running.cancel()
+
+
+async def test_drain_writes_what_was_applied_since_the_last_round(log: EventLog) -> None:
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        await writer.round()
+        await apply(replica, "last", name, node_event("QUEUED", name=name))
+        writer.wake()
+        await writer.drain()
+    assert await log.codes(name) == [Code.OK]
+
+
+async def test_replicas_at_the_same_time_write_each_batch_once_and_lose_none(log: EventLog) -> None:
+    name = log.executions.create()
+    total = 150
+    async with log.executions.replica() as replica, log.writer() as one, log.writer() as other:
+
+        async def apply_all() -> None:
+            for number in range(total):
+                await apply(replica, f"shared-{number}", name, node_event("QUEUED", node=f"n{number}", name=name))
+
+        applying = asyncio.create_task(apply_all())
+        async with asyncio.timeout(SOON_SECONDS):
+            while not applying.done() or log.waiting():
+                await asyncio.gather(one.round(), other.round())
+        await applying
+    assert len(log.rows()) == total
+    assert await log.codes(name) == [Code.OK] * total
+
+
+async def test_a_batch_delivered_again_has_one_row(log: EventLog) -> None:
+    name = log.executions.create()
+    delivery = batch_of("again", name, node_event("QUEUED", name=name))
+    async with log.executions.replica() as replica, log.writer() as writer:
+        for _ in range(2):
+            await replica.apply_delivery(0, delivery)
+        assert log.waiting() == 1
+        await writer.round()
+    assert await log.codes(name) == [Code.OK]
+
+
+async def test_a_replica_that_stalled_with_a_batch_stores_no_second_row(log: EventLog) -> None:
+    name = log.executions.create()
+    first, second = (batch_of(phase, name, node_event(phase, name=name)) for phase in ("QUEUED", "RUNNING"))
+    async with log.executions.replica() as stalled, log.executions.replica() as other, log.writer() as writer:
+        await stalled.apply_delivery(0, first)
+        await other.apply_delivery(0, second)
+        await stalled.apply_delivery(0, second)  # it has cached the rows before it
+        assert log.waiting() == 2
+        await writer.round()
+    assert [row[0] for row in log.rows()] == ["QUEUED", "RUNNING"]
+
+
+async def test_a_batch_applied_one_by_one_is_logged_with_each_verdict(log: EventLog) -> None:
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        bad = node_event("QUEUED", node="bad\0node", name=name)
+        await apply(replica, "mixed", name, node_event("QUEUED", name=name), bad)
+        await writer.round()
+    assert await log.codes(name) == [Code.OK, Code.INVALID_ARGUMENT]
+
+
+@pytest.mark.parametrize("batch_id", ["", "nul\0", "line\n"])
+async def test_a_batch_whose_id_cannot_be_stored_gets_another(log: EventLog, batch_id: str) -> None:
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        await apply(replica, batch_id, name, node_event("QUEUED", name=name))
+        await writer.round()
+    assert await log.codes(name) == [Code.OK]
+    ((stored, _, _),) = log.rows()
+    assert str(stored).startswith("unreadable-")
+
+
+async def test_a_batch_that_cannot_be_read_is_logged_and_does_not_stop_the_others(log: EventLog) -> None:
+    name = log.executions.create()
+    async with log.executions.replica() as replica, log.writer() as writer:
+        broken = batch_of("good", name, workflow_event("RUNNING", name=name))
+        for _ in range(2):  # its acknowledgement was lost
+            await replica.apply_delivery(0, Delivery(broken.subject, b"no batch", 7, broken.stored_at))
+        await apply(replica, "good", name, workflow_event("RUNNING", name=name))
+        await writer.round()
+    assert await log.codes(name) == [Code.OK]
+    assert [row for row in log.rows() if row[0] != "good"] == [("unreadable-7", b"no batch", b"")]
+
+
+async def test_batches_beyond_one_reply_and_larger_than_a_message_are_logged(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PART_BYTES", 10_000)
+    name = log.executions.create()
+    sizes = [100, 4_000, 4_000, 35_000, 10_000, 100, 9_900, 20_000]
+    async with log.executions.replica() as replica, log.writer() as one, log.writer() as other:
+        for number, size in enumerate(sizes):
+            event = node_event("QUEUED", node=f"n{number}", name=name, input_uri="x" * size)
+            await apply(replica, f"b{number}", name, event)
+        async with asyncio.timeout(SOON_SECONDS):
+            while log.waiting():
+                await asyncio.gather(one.round(), other.round())
+    assert await log.codes(name) == [Code.OK] * len(sizes)
+
+
+async def test_what_the_log_of_the_former_release_had_in_nats_is_deleted(parts: Parts, tmp_path: Path) -> None:
+    with running_nats(tmp_path, free_port()) as url:
+        fresh = Parts(parts.postgres_url, url, parts.folder)
+        bus = await Bus.connect(url, "events-before")
+        await bus.declare_stream(BATCHES_STREAM, [pull_consumer_config(SUBJECTS, FORMER_LOG_DURABLE)])
+        await bus._jetstream.add_stream(StreamConfig(FORMER_VERDICTS_STREAM, subjects=["flyte.events.verdicts.*"]))
+        await bus.append(subject_of(0), b"not logged", "id")
+        async with service("events", fresh, "test_event_log_former", objects_url=f"file://{tmp_path}/objects"):
+            consumers = await bus._jetstream.consumers_info(BATCHES_STREAM.name)
+            assert [consumer.name for consumer in consumers] == [durable_of(0)]
+            streams = {stream.config.name for stream in await bus._jetstream.streams_info()}
+            assert streams == {BATCHES_STREAM.name, announcements_of("executions").name}
+        await bus.close()
 
 
 async def test_the_stream_of_a_former_release_is_replaced_once_it_is_empty(parts: Parts, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from services.contracts.applied_batches import AppliedBatch
 from services.contracts.event_batches import Batch, encode_batch, large_event_path, subject_of
 from services.events.ingest.streams import declare_streams
 from services.events.jobs.log_retention import LogRetention
-from services.events.store.event_log import LoggedBatch, insert
+from services.events.store.event_log import insert
 from services.events.store.log_partitions import make_partitions
 from services.kit.objects.store import ObjectStore
 from tests.support.event_log import EventLog, event_log
@@ -41,7 +42,7 @@ def names(*days: int) -> list[str]:
 async def write(log: EventLog, received_at: datetime) -> None:
     await make_partitions(log.db, [received_at.date()])
     async with log.db.transaction() as connection:
-        await insert(connection, [LoggedBatch(received_at, f"b{received_at}", 0, b"", b"", None)])
+        await insert(connection, [AppliedBatch(0, 0, received_at, f"b{received_at}", None, b"", b"")])
 
 
 async def test_partitions_are_created_ahead_and_dropped_after_the_days(log: EventLog, objects: ObjectStore) -> None:

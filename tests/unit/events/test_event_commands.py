@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.event_batches import Batch, BatchedEvent, Kind, encode_batch, encode_verdicts
+from services.contracts.fingerprints import decode_fingerprints, encode_fingerprints, fingerprint_of, positions_of
 from services.events.commands import show
 from services.events.commands.arguments import add_since, parser
 from services.events.commands.replay import replay
 from services.events.config import Settings
-from services.events.rules.fingerprints import decode_fingerprints, encode_fingerprints, fingerprint_of, positions_of
 from services.events.rules.log_lines import LoggedEvent, as_json, columns_of, events_of, readability_fault, table
 from tests.support.event_makers import batched, node_event, task_event, workflow_event
 from tests.support.poisons import groups
@@ -25,9 +25,15 @@ FINGERPRINT, OTHER = fingerprint_of("p", "d", "e"), fingerprint_of("p", "d", "ot
 @given(st.lists(st.sampled_from([FINGERPRINT, OTHER]), max_size=50))
 def test_positions_of_a_fingerprint_are_those_of_its_events(fingerprints: list[bytes]) -> None:
     decoded = decode_fingerprints(encode_fingerprints(fingerprints))
+    assert decoded is not None
     assert list(positions_of(FINGERPRINT, decoded)) == [
         position for position, fingerprint in enumerate(fingerprints) if fingerprint == FINGERPRINT
     ]
+
+
+@pytest.mark.parametrize("header", [None, "no base64", "größe"])
+def test_a_header_that_is_missing_or_cannot_be_read_has_no_fingerprints(header: str | None) -> None:
+    assert decode_fingerprints(header) is None
 
 
 def test_a_fingerprint_across_the_border_of_two_others_has_no_position() -> None:

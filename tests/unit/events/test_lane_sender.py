@@ -65,6 +65,7 @@ class World:
     nats_up: bool = True
     senders: dict[str, LaneSender] = field(default_factory=dict)
     seen_empty_at: float = -1e9
+    under_way: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def pause(self, most: float) -> None:
         await asyncio.sleep(self.chance.random() * most)
@@ -153,7 +154,7 @@ class Network:
         if not world.owned:
             asyncio.get_running_loop().call_soon(world.senders[identifier.rpartition("-")[0]].nobody_receives)
         elif world.chance.random() < 0.95:
-            asyncio.ensure_future(world.direct(identifier, after))
+            world.under_way.append(asyncio.create_task(world.direct(identifier, after)))
 
 
 async def play(seed: int) -> None:

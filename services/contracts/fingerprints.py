@@ -1,8 +1,8 @@
 """Fingerprints of the executions that the events of a batch belong to, for the event log.
 
-The log does not parse events when it writes them; it is searched by fingerprints. A batch carries them in a header: a
-reader that does not know the header loses nothing, so releases can be mixed. A batch of a sender that does not know it
-has none.
+The log does not parse events when it writes them; it is searched by fingerprints. A batch carries them in a header,
+which executions stores with the batch: a reader that does not know the header loses nothing, so releases can be mixed.
+A batch of a sender that does not know it has none.
 """
 
 from base64 import b64decode, b64encode
@@ -27,9 +27,12 @@ def encode_fingerprints(fingerprints: Iterable[bytes]) -> str:
     return b64encode(b"".join(fingerprints)).decode()
 
 
-def decode_fingerprints(header: str) -> bytes:
-    """Return the fingerprints in a header, concatenated."""
-    return b64decode(header)
+def decode_fingerprints(header: str | None) -> bytes | None:
+    """Return the fingerprints in a header, concatenated; None when it is missing or cannot be read."""
+    try:
+        return None if header is None else b64decode(header, validate=True)
+    except ValueError:
+        return None
 
 
 def positions_of(fingerprint: bytes, fingerprints: bytes) -> Iterator[int]:
