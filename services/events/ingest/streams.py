@@ -19,7 +19,8 @@ from services.contracts.event_batches import (
 )
 from services.events.store.locks import exclusive_transaction
 from services.kit.db.database import Database
-from services.kit.messaging.bus import Bus, Stream
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.messages import Stream
 from services.kit.messaging.pull_consumer import PullConsumer
 from services.kit.messaging.streams import pull_consumer_config, push_consumer_config
 

@@ -53,7 +53,8 @@ from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore
 from services.kit.rpc.cpu_pool import CpuPool
 
-# Registered versions never change, so the registry's responses are cached: some hundred kilobytes each at worst, a few
+# Of a registered version only the state of a launch plan and its time change, which no launch reads. So the registry's
+# responses are cached: some hundred kilobytes each at worst, a few
 # kilobytes usually.
 _CACHED_ENTITIES = 1000
 # Random bytes in the folder name of a launch's inputs, written in hexadecimal.

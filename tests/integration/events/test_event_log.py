@@ -20,8 +20,9 @@ from services.events.rules.fingerprints import HEADER as FINGERPRINTS_HEADER
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition, NotFound, ServiceError
 from services.kit.messaging import streams
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.pull_consumer import Fetched, PullConsumer
+from services.kit.messaging.streams import Delivery
 from tests.support.event_log import EventLog, event_log
 from tests.support.event_makers import node_event, task_event, workflow_event
 from tests.support.event_path import Executions, send

@@ -27,9 +27,10 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.message import Message
 
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.messages import Announcement
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.entities import identifier, literals
 from tests.support.executions import (
     execution_id,
