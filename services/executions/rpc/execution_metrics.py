@@ -27,12 +27,15 @@ from services.kit.errors import ResourceExhausted
 from services.kit.messaging.bus import Bus
 from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 from services.kit.rpc.table import Call
 
 # Nodes and attempts of all executions in one response: some hundred megabytes while it is built.
 MOST_ENTITIES = 50_000
 # Bytes of their closures beyond the usual size of each. The response contains nothing of what makes a closure large.
 MOST_LARGE_BYTES = 64 * 1024 * 1024
+# Responses that are built at a time, in all and for one client connection; the CPU pool does not build more at once.
+_MOST_CALLS, _MOST_CALLS_OF_CONNECTION = 4, 2
 
 
 class ExecutionMetricsHandlers:
@@ -43,6 +46,7 @@ class ExecutionMetricsHandlers:
         self._bus = bus
         self._objects = objects
         self._cpu_pool = cpu_pool
+        self._calls = FairSemaphore(_MOST_CALLS, _MOST_CALLS_OF_CONNECTION)
 
     async def GetExecutionMetrics(
         self, request: WorkflowExecutionGetMetricsRequest, _call: Call
@@ -56,6 +60,14 @@ class ExecutionMetricsHandlers:
             ServiceError: The database, the object store or the registry failed.
         """
         check_execution_identifier(request.id if request.HasField("id") else None)
+        connection = current_client_connection()
+        await self._calls.acquire(connection)
+        try:
+            return await self._metrics(request)
+        finally:
+            self._calls.release(connection)
+
+    async def _metrics(self, request: WorkflowExecutionGetMetricsRequest) -> WorkflowExecutionGetMetricsResponse:
         reading = _Reading(self._db, self._cpu_pool)
         run = await reading.run(request.id, with_nodes=request.depth != 0)
         spans = execution_span(run, request.depth)

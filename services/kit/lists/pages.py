@@ -66,8 +66,10 @@ class RowPage:
 
     async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows: as many as fit, and at least one."""
-        text = STATEMENT_CACHE.text_of(
-            (self.table.name, self.cache_key, self.query.shape, tuple(self.values)), self._page
+        text = await STATEMENT_CACHE.text_of(
+            (self.table.name, self.cache_key, self.query.shape, tuple(self.values)),
+            self._page,
+            len(self.query.conditions),
         )
         values = {**self.values, **self.query.values, "most_bytes": MOST_PAGE_BYTES}
         rows = await fetch_text(connection, text, values)

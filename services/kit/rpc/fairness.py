@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from services.kit.process.settings import DEFAULT_INCOMPLETE_BYTES, DEFAULT_REQUEST_IDLE_SECONDS
 
@@ -56,52 +57,74 @@ class FairBudget:
 
 
 class FairSemaphore:
-    """A semaphore of `slots`, at most `per_connection` of them for one connection. Waiting connections take turns."""
+    """A semaphore of `slots`, at most `per_connection` of them for one connection. Waiting connections take turns.
+
+    A caller may acquire several slots at once. While they are not free, those whose turn is later wait too.
+    """
 
     def __init__(self, slots: int, per_connection: int | None = None) -> None:
         self._free = slots
         self._per_connection = per_connection or slots
         self._held: Counter[Hashable] = Counter()
-        self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()
+        self._short = False  # the next waiter needs more slots than are free
 
-    async def acquire(self, connection: Hashable, seconds: float | None = None) -> None:
-        """Acquire a slot for `connection`, which must be released; raise TimeoutError after `seconds`."""
-        if self._free and self._held[connection] < self._per_connection:
-            self._grant(connection)
+    async def acquire(self, connection: Hashable, seconds: float | None = None, size: int = 1) -> None:
+        """Acquire `size` slots for `connection`, which must be released; raise TimeoutError after `seconds`."""
+        if not self._short and size <= self._free and self._held[connection] + size <= self._per_connection:
+            self._grant(connection, size)
             return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(connection, deque()).append(granted)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), size)
+        self._waiting.setdefault(connection, deque()).append(waiter)
+        self._grant_waiting()
         try:
             async with asyncio.timeout(seconds):
-                await granted
+                await waiter.granted
         except BaseException:
-            if granted.done() and not granted.cancelled():
-                self.release(connection)  # it was granted at the same moment
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self.release(connection, size)  # they were granted at the same moment
             else:
-                granted.cancel()  # `release` skips it
+                waiter.granted.cancel()
+                self._grant_waiting()  # to those that waited behind it
             raise
 
-    def release(self, connection: Hashable) -> None:
-        """Release a slot of `connection`."""
-        self._free += 1
-        self._held[connection] -= 1
+    def release(self, connection: Hashable, size: int = 1) -> None:
+        """Release `size` slots of `connection`."""
+        self._free += size
+        self._held[connection] -= size
         if not self._held[connection]:
             del self._held[connection]
-        for other, queue in list(self._waiting.items()):
-            while queue and queue[0].done():
-                queue.popleft()
-            if queue and self._free and self._held[other] < self._per_connection:
-                self._grant(other)
-                queue.popleft().set_result(None)
-                self._waiting.move_to_end(other)
-            if not queue:
-                del self._waiting[other]
-            if not self._free:
-                return
+        self._grant_waiting()
 
-    def _grant(self, connection: Hashable) -> None:
-        self._free -= 1
-        self._held[connection] += 1
+    def _grant_waiting(self) -> None:
+        """Grant slots to waiting connections, one after the other, until no more can be granted."""
+        self._short = False
+        granted = True
+        while granted and self._free:
+            granted = False
+            for connection, queue in list(self._waiting.items()):
+                while queue and queue[0].granted.done():
+                    queue.popleft()
+                if queue and self._held[connection] + queue[0].size <= self._per_connection:
+                    if queue[0].size > self._free:
+                        self._short = True
+                        return
+                    waiter = queue.popleft()
+                    self._grant(connection, waiter.size)
+                    waiter.granted.set_result(None)
+                    self._waiting.move_to_end(connection)
+                    granted = True
+                if not queue:
+                    del self._waiting[connection]
+
+    def _grant(self, connection: Hashable, size: int) -> None:
+        self._free -= size
+        self._held[connection] += size
+
+
+class _Waiter(NamedTuple):
+    granted: asyncio.Future[None]
+    size: int
 
 
 class UnreadResponses:

@@ -26,6 +26,9 @@ Any caller may send it, and then gets a failure instead of a reply that is not r
 # small fields, far less for a usual list. The limit is what flytekit receives by gRPC.
 MOST_JSON_REPLY_BYTES = 20 * 1024 * 1024
 
+# A longer reply is checked item by item: parsed as a whole, one of many small fields takes a hundred times its size.
+_MOST_WHOLE_BYTES = 1024 * 1024
+
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +44,11 @@ def check_reply_size(reply: bytes) -> None:
 def check_json_reply(method: str, request: Message, message_type: Descriptor, reply: bytes) -> None:
     """Raise Internal unless `reply`, a serialized message of the type `message_type`, can be written as JSON."""
     try:
-        _check(message_type, reply)
+        if len(reply) <= _MOST_WHOLE_BYTES:
+            _check(message_type, reply)
+        else:
+            for number, content in length_delimited(reply):
+                _check(message_type, message_field(number, content))
     except UnreadableValue as unreadable:
         message = _describe(method, request, message_type, reply, unreadable)
         log.warning("a reply has no form as JSON", extra={"cause": message})

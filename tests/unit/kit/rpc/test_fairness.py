@@ -63,6 +63,43 @@ async def test_a_connection_at_its_limit_leaves_slots_free() -> None:
     await semaphore.acquire("a", SOON)
 
 
+async def test_a_caller_of_many_slots_has_its_turn_before_later_ones() -> None:
+    semaphore, order = FairSemaphore(10, 8), list[str]()
+    await semaphore.acquire("busy", SOON, 6)
+
+    async def call(connection: str, size: int) -> None:
+        await semaphore.acquire(connection, SOON, size)
+        order.append(connection)
+
+    waiting = [asyncio.create_task(call(connection, size)) for connection, size in [("many", 8), ("few", 1)]]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not order
+    semaphore.release("busy", 6)
+    await asyncio.gather(*waiting)
+    assert order == ["many", "few"]
+
+
+async def test_slots_that_are_released_at_once_serve_all_who_wait() -> None:
+    semaphore = FairSemaphore(4)
+    await semaphore.acquire("busy", SOON, 4)
+    waiting = [asyncio.create_task(semaphore.acquire("a", SOON)) for _ in range(4)]
+    await asyncio.sleep(0)
+    semaphore.release("busy", 4)
+    await asyncio.gather(*waiting)
+
+
+async def test_a_caller_of_many_slots_that_gives_up_holds_up_no_other() -> None:
+    semaphore = FairSemaphore(4)
+    await semaphore.acquire("busy", SOON, 2)
+    many = asyncio.create_task(semaphore.acquire("many", 0.01, 4))
+    await asyncio.sleep(0)
+    few = asyncio.create_task(semaphore.acquire("few", SOON, 2))
+    with pytest.raises(TimeoutError):
+        await many
+    await few
+
+
 async def test_a_cancelled_caller_releases_its_slot() -> None:
     semaphore = FairSemaphore(1)
     await semaphore.acquire("a", SOON)

@@ -62,6 +62,14 @@ def test_the_reply_or_its_first_bad_item_is_named_by_its_id() -> None:
     assert error_message(plan, ObjectGetRequest()).startswith("launch plan p/d/t/v cannot be shown: ")
 
 
+def test_a_long_reply_is_checked_in_all_its_items() -> None:
+    long = execution(error={"message": "x" * 1_000_000})
+    good = ExecutionList(executions=[long, execution(), long], token="t")
+    check(good, Empty())
+    bad = ExecutionList(executions=[long, long, execution(created_at=FAR)], token="t")
+    assert error_message(bad) == f"execution p/d/e cannot be shown: closure.created_at: {AFTER}"
+
+
 def test_a_reply_without_an_id_is_named_by_its_request() -> None:
     reply = WorkflowExecutionGetDataResponse()
     reply.full_inputs.literals["x"].scalar.generic.fields["y"].number_value = float("inf")
