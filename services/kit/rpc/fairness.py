@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from services.kit.errors import ResourceExhausted
 from services.kit.process.settings import DEFAULT_INCOMPLETE_BYTES, DEFAULT_REQUEST_IDLE_SECONDS
 
 CONNECTION_HEADER = "x-flyteplane-connection"
@@ -13,6 +15,9 @@ CONNECTION_HEADER = "x-flyteplane-connection"
 
 TOTAL_TIME_FACTOR = 6
 """A request may take this many times as long in total as it may wait for its next bytes."""
+
+# Seconds that a call waits for its client connection to read earlier responses.
+_READ_SECONDS = 5.0
 
 _CLIENT_CONNECTION: ContextVar[str | None] = ContextVar("client_connection", default=None)
 
@@ -99,6 +104,15 @@ class FairSemaphore:
             if not self._free:
                 return
 
+    @asynccontextmanager
+    async def slot(self, connection: Hashable) -> AsyncIterator[None]:
+        """Hold a slot of `connection` for a block."""
+        await self.acquire(connection)
+        try:
+            yield
+        finally:
+            self.release(connection)
+
     def _grant(self, connection: Hashable) -> None:
         self._free -= 1
         self._held[connection] += 1
@@ -134,6 +148,28 @@ class UnreadResponses:
 # Several of the largest lists that clients read.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
 """The unread responses of this process."""
+
+
+@asynccontextmanager
+async def slot_for_response(semaphore: FairSemaphore) -> AsyncIterator[None]:
+    """Hold a slot for a block that makes a large response, once the client has read most of the earlier ones.
+
+    Raises:
+        ResourceExhausted: the client connection does not read its responses.
+    """
+    connection = current_client_connection()
+    await semaphore.acquire(connection)
+    while UNREAD_RESPONSES.exceeded(connection):
+        semaphore.release(connection)
+        try:
+            await UNREAD_RESPONSES.wait(connection, _READ_SECONDS)
+        except TimeoutError:
+            raise ResourceExhausted("too many responses are unread") from None
+        await semaphore.acquire(connection)
+    try:
+        yield
+    finally:
+        semaphore.release(connection)
 
 
 @dataclass(frozen=True)
