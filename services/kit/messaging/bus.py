@@ -112,6 +112,10 @@ class Bus:
             ServiceError: the failure that it responded with.
             Unavailable: there is no reply within the deadline of the service request.
         """
+        return service_request.reply.FromString(await self.request_bytes(service_request, request))
+
+    async def request_bytes(self, service_request: ServiceRequest[Request, Reply], request: Request) -> bytes:
+        """Return the serialized reply of the service, for replies that may be large. Raise as `request`."""
         clock = asyncio.get_running_loop().time
         end = clock() + service_request.deadline
         payload = request.SerializeToString()
@@ -127,7 +131,7 @@ class Bus:
                 raise Unavailable(f"no answer from {service_request.subject} in time") from error
         if message.headers and _FAILURE_HEADER in message.headers:
             raise from_status(Status.FromString(message.data))
-        return service_request.reply.FromString(message.data)
+        return message.data
 
     async def _send_request(self, subject: str, payload: bytes, seconds: float) -> Msg:
         if not self.connected:

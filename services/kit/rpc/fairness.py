@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from services.kit.errors import ResourceExhausted
 from services.kit.process.settings import DEFAULT_INCOMPLETE_BYTES, DEFAULT_REQUEST_IDLE_SECONDS
 
 CONNECTION_HEADER = "x-flyteplane-connection"
@@ -14,6 +16,9 @@ CONNECTION_HEADER = "x-flyteplane-connection"
 
 TOTAL_TIME_FACTOR = 6
 """A request may take this many times as long in total as it may wait for its next bytes."""
+
+# Seconds that a call waits for its client connection to read earlier responses.
+_READ_SECONDS = 5.0
 
 _CLIENT_CONNECTION: ContextVar[str | None] = ContextVar("client_connection", default=None)
 
@@ -96,6 +101,15 @@ class FairSemaphore:
             del self._held[connection]
         self._grant_waiting()
 
+    @asynccontextmanager
+    async def slot(self, connection: Hashable) -> AsyncIterator[None]:
+        """Hold a slot of `connection` for a block."""
+        await self.acquire(connection)
+        try:
+            yield
+        finally:
+            self.release(connection)
+
     def _grant_waiting(self) -> None:
         """Grant slots to waiting connections, one after the other, until no more can be granted."""
         self._short = False
@@ -157,6 +171,28 @@ class UnreadResponses:
 # Several of the largest lists that clients read.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
 """The unread responses of this process."""
+
+
+@asynccontextmanager
+async def slot_for_response(semaphore: FairSemaphore) -> AsyncIterator[None]:
+    """Hold a slot for a block that makes a large response, once the client has read most of the earlier ones.
+
+    Raises:
+        ResourceExhausted: the client connection does not read its responses.
+    """
+    connection = current_client_connection()
+    await semaphore.acquire(connection)
+    while UNREAD_RESPONSES.exceeded(connection):
+        semaphore.release(connection)
+        try:
+            await UNREAD_RESPONSES.wait(connection, _READ_SECONDS)
+        except TimeoutError:
+            raise ResourceExhausted("too many responses are unread") from None
+        await semaphore.acquire(connection)
+    try:
+        yield
+    finally:
+        semaphore.release(connection)
 
 
 @dataclass(frozen=True)

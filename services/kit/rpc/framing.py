@@ -27,6 +27,7 @@ NOT_WHOLE = "the request is not one whole gRPC message"
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_MOST_TIMEOUT_CHARACTERS = 9
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])", re.ASCII)
 # Characters of a grpc-message that are not escaped: printable ASCII without "%". A space at either end would be lost in
 # a header of HTTP/1.1.
@@ -96,7 +97,8 @@ def failure_headers(error: ServiceError) -> list[tuple[bytes, bytes]]:
 
 def deadline(metadata: Mapping[str, str], now: float) -> float | None:
     """Return when the caller stops waiting, in the event loop's time, which is `now`; None without a deadline."""
-    seconds = _seconds(metadata.get("grpc-timeout", ""))
+    timeout = metadata.get("grpc-timeout", "")
+    seconds = _seconds(timeout) if len(timeout) <= _MOST_TIMEOUT_CHARACTERS else None  # the cache has no long texts
     return None if seconds is None else now + seconds
 
 

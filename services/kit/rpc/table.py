@@ -21,7 +21,7 @@ from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgumen
 from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, nested_parser
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
-from services.kit.rpc.fairness import set_client_connection
+from services.kit.rpc.fairness import UNREAD_RESPONSES, current_client_connection, set_client_connection
 from services.kit.rpc.framing import CompressedMessage
 from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_json_reply, check_reply_size
 from services.kit.rpc.large_requests import MOST_SMALL_BYTES, LargeRequests
@@ -178,11 +178,20 @@ class Table:
                 if len(reply) <= MOST_LOOP_BYTES:
                     check_json_reply(method.name, request, method.reply, reply)
                 else:
-                    await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+                    await self._check_large_json_reply(method, request, reply)
         finally:
             if memory:
                 self._large_requests.release(memory)
         return reply
+
+    async def _check_large_json_reply(self, method: Method, request: Message, reply: bytes) -> None:
+        """Check a reply in the CPU pool; meanwhile it counts as unread, so that not many accumulate there."""
+        connection = current_client_connection()
+        UNREAD_RESPONSES.add(connection, len(reply))
+        try:
+            await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+        finally:
+            UNREAD_RESPONSES.add(connection, -len(reply))
 
     def _unimplemented(self, path: str) -> str:
         """Return the message of gRPC servers in Go: the whole service is unknown, or a method of it."""

@@ -60,7 +60,7 @@ TASK_ID = identifier(ResourceType.TASK, "my.task")
 # The point at which the service dies, and whether the call has happened by then.
 LAUNCH = [
     ("before Projects.get", False),
-    ("after Launcher._launched_entity", False),
+    ("after EntityLease.entity", False),
     ("before Launcher._write_inputs", False),
     ("after ObjectStore.put", False),
     ("after Launcher._write_inputs", False),
@@ -72,7 +72,7 @@ LAUNCH = [
 ]
 # Its row is written in a transaction that the service then does not commit.
 LIMITED_LAUNCH = [("before launches.insert", False), ("after launches.insert", False)]
-TASK_LAUNCH = [("after Launcher._launched_entity", False), ("after launches.insert", True)]
+TASK_LAUNCH = [("after EntityLease.entity", False), ("after launches.insert", True)]
 RECOVERY = [
     ("after ExecutionHandlers._source", False),
     ("after ObjectStore.get", False),
