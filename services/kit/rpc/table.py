@@ -22,7 +22,7 @@ from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, depth_check
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import set_client_connection
-from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_json_reply, check_reply_size
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER, JsonTurns, check_json_reply, check_reply_size
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Table:
     def __init__(self, cpu_pool: CpuPool | None = None) -> None:
         self._methods: dict[str, Method] = {}
         self._cpu_pool = cpu_pool or CpuPool()
+        self._json_turns = JsonTurns()
 
     def bind(self, service: ServiceDescriptor, *handlers: object) -> None:
         """Bind the methods of `service` that `handlers` have; raise ValueError when two have the same one."""
@@ -176,7 +177,9 @@ class Table:
             if len(reply) <= MOST_LOOP_BYTES:
                 check_json_reply(method.name, request, method.reply, reply)
             else:
-                await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+                parts = await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+                if parts:
+                    await self._json_turns.wait(parts)
         return reply
 
     def _unimplemented(self, path: str) -> str:
