@@ -36,8 +36,8 @@ _UPLOADS = ".uploads"
 _DIGESTS = ".content-md5"
 # The longest name in a file system.
 _MOST_NAME_BYTES = 255
-# A file of an upload that is unchanged for this long belongs to a process that was killed: the gateway ends uploads
-# after 300 s.
+# A file of an upload that is unchanged for this long belongs to a process that was killed: uploads of which nothing
+# arrives end after a minute at most.
 _STALE_SECONDS = 3600
 _MD5_BYTES = 16
 # Bytes per read while a digest is computed.
