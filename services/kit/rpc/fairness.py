@@ -142,24 +142,30 @@ class _Waiter(NamedTuple):
 
 
 class UnreadResponses:
-    """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that."""
+    """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that.
 
-    def __init__(self, limit: int) -> None:
+    A connection may leave `limit` bytes unread, and no more than all of them leave of `total`.
+    """
+
+    def __init__(self, limit: int, total: int) -> None:
         self._limit = limit
+        self._free = total
         self._bytes: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, asyncio.Future[None]] = {}
 
     def add(self, connection: Hashable, size: int) -> None:
         """Count `size` bytes more, or fewer if it is negative."""
+        self._free -= size
         unread = self._bytes[connection] = self._bytes[connection] + size
-        if unread <= self._limit and connection in self._waiting:
-            self._waiting.pop(connection).set_result(None)
         if not unread:
             del self._bytes[connection]
+        if self._waiting and size < 0:
+            for ready in [waiting for waiting in self._waiting if not self.exceeded(waiting)]:
+                self._waiting.pop(ready).set_result(None)
 
     def exceeded(self, connection: Hashable) -> bool:
         """Return whether `connection` must read before its further calls are served."""
-        return connection in self._bytes and self._bytes[connection] > self._limit
+        return connection in self._bytes and self._bytes[connection] > min(self._limit, self._free)
 
     async def wait(self, connection: Hashable, seconds: float) -> None:
         """Wait until `connection` is below the limit; raise TimeoutError after `seconds`."""
@@ -168,8 +174,8 @@ class UnreadResponses:
             await asyncio.shield(waiting)
 
 
-# Several of the largest lists that clients read.
-UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
+# A connection may have several of the largest lists that clients read, and all of them those of eight such connections.
+UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""
 
 

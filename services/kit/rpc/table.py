@@ -23,7 +23,7 @@ from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, Unr
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import UNREAD_RESPONSES, current_client_connection, set_client_connection
 from services.kit.rpc.framing import CompressedMessage
-from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_json_reply, check_reply_size
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER, JsonTurns, check_json_reply, check_reply_size
 from services.kit.rpc.large_requests import MOST_SMALL_BYTES, LargeRequests
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Table:
         self._methods: dict[str, Method] = {}
         self._cpu_pool = cpu_pool or CpuPool()
         self._large_requests = LargeRequests(self._cpu_pool)
+        self._json_turns = JsonTurns()
 
     def bind(self, service: ServiceDescriptor, *objects: object) -> None:
         """Bind the RPCs of `service` that are methods of `objects`; raise ValueError when two have the same one."""
@@ -189,7 +190,9 @@ class Table:
         connection = current_client_connection()
         UNREAD_RESPONSES.add(connection, len(reply))
         try:
-            await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+            parts = await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+            if parts:
+                await self._json_turns.wait(parts)
         finally:
             UNREAD_RESPONSES.add(connection, -len(reply))
 

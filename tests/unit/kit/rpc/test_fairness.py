@@ -115,7 +115,7 @@ async def test_a_cancelled_caller_releases_its_slot() -> None:
 
 
 async def test_a_connection_with_too_much_unread_waits_until_it_has_read() -> None:
-    unread = UnreadResponses(10)
+    unread = UnreadResponses(10, 100)
     unread.add("a", 25)
     assert unread.exceeded("a")
     assert not unread.exceeded("b")
@@ -127,4 +127,19 @@ async def test_a_connection_with_too_much_unread_waits_until_it_has_read() -> No
     assert unread.exceeded("a")
     unread.add("a", -10)
     await asyncio.gather(*waiting)
+    assert not unread.exceeded("a")
+
+
+async def test_connections_together_leave_no_more_unread_than_the_total() -> None:
+    unread = UnreadResponses(10, 30)
+    for connection in "abcd":
+        unread.add(connection, 8)
+    assert all(unread.exceeded(connection) for connection in "abcd")
+    assert not unread.exceeded("reads")
+    waiting = asyncio.create_task(unread.wait("a", SOON))
+    await asyncio.sleep(0)
+    unread.add("b", -8)
+    assert unread.exceeded("a")
+    unread.add("c", -8)
+    await waiting
     assert not unread.exceeded("a")
