@@ -9,6 +9,7 @@ keeps them although it then takes the route of its method.
 from pathlib import Path
 from typing import Any
 
+from gateway import limits
 from gateway.descriptors import SERVICES, Form
 
 CORS = "envoy.filters.http.cors"
@@ -23,8 +24,11 @@ ROUTER = "envoy.filters.http.router"
 # `page` as a gRPC call of a web page that may make it.
 REST_SPACE = "flyteplane.rest"
 
-# How many times as long as in binary a message may be in JSON. Usually it is two to four times, for bytes 1.4 times.
-JSON_FACTOR = 4
+# The transcoder reads a JSON body in one go, and Envoy serves no other client meanwhile: up to 0.1 s for a MiB of
+# small parts.
+LARGEST_JSON = 4 * limits.MIB
+# JSON bodies above this size share LARGEST_JSON bytes a second, so that many at a time take no longer than one.
+LARGE_JSON = 64 * limits.KIB
 # A reply is held in memory as a whole while it is transcoded. This bounds Envoy's memory only: lists have limits.
 LARGEST_REPLY = 64 * 1024 * 1024
 
@@ -51,7 +55,7 @@ def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
 
 def largest_body(body: Form, largest_message: int) -> int:
     """Return the largest size of a REST request's body, in bytes, for services that accept `largest_message` bytes."""
-    return largest_message * (JSON_FACTOR if body is Form.JSON else 1)
+    return min(largest_message, LARGEST_JSON) if body is Form.JSON else largest_message
 
 
 def transcoder(

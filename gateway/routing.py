@@ -177,7 +177,8 @@ def _rest_route(routes: Routes, out: Path, largest_message: int, name: str | Non
     flavour = filters.transcoder(out, body, reply, largest_message, snake_names=snake_names)
     return {
         "match": match,
-        "request_body_buffer_limit": filters.largest_body(body, largest_message),
+        # That of a request's first route holds, which is the usual flavour's: so the limit of all forms.
+        "request_body_buffer_limit": largest_message,
         "route": {"cluster": routes.unknown_methods, "idle_timeout": limits.BODY_IDLE},
         "typed_per_filter_config": filters.rest_switched_on(flavour),
     }

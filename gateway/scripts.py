@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.descriptors import Form, Pattern
-from gateway.filters import largest_body
+from gateway.filters import LARGE_JSON, largest_body
 
 FOLDER = Path(__file__).with_name("lua")
 # Placeholders in the scripts.
 PATTERNS = "--@REST_PATTERNS@"
 LARGEST_BODIES = "--@LARGEST_BODIES@"
+LARGE_JSON_BODY = "--@LARGE_JSON@"
 ORIGINS = "--@ORIGINS@"
 HOSTS = "--@HOSTS@"
 
@@ -30,7 +31,8 @@ def inner() -> str:
 def outer(patterns: Iterable[Pattern], largest_message: int) -> str:
     """Return the script in front of the transcoder, with these REST patterns and the size limits of bodies."""
     limits = ", ".join(f"{form} = {largest_body(form, largest_message)}" for form in Form)
-    return _script("outer").replace(PATTERNS, "\n".join(map(_call, patterns))).replace(LARGEST_BODIES, limits)
+    script = _script("outer").replace(PATTERNS, "\n".join(map(_call, patterns)))
+    return script.replace(LARGEST_BODIES, limits).replace(LARGE_JSON_BODY, str(LARGE_JSON))
 
 
 def _script(name: str) -> str:

@@ -96,7 +96,7 @@ async def _supervise(run: Run, show: Print, launcher: socket.socket | None) -> i
     file = StateFile(run.layout, run.ports)
 
     def changed() -> None:
-        file.write(supervisor.parts.values())
+        file.write(supervisor.processes.values())
 
     def started() -> None:
         file.phase = RUNNING

@@ -4,7 +4,7 @@ from deploy import nats_users
 from deploy.sandbox.layout import Layout
 from deploy.sandbox.ports import Ports
 
-# A batch of events is one message; 64 large events fit.
+# Replies to service requests and announcements of refused events contain entities of up to 4 MiB, and some more.
 _MAX_PAYLOAD = "8MB"
 # Without it the limit is three quarters of the disk space that is free when NATS starts: after a start on a disk that
 # is nearly full NATS would go on refusing messages when there is space again.

@@ -48,7 +48,7 @@ class Part:
 
     name: str
     command: tuple[str, ...]
-    ready: Check
+    is_ready: Check
     problem: Callable[[], Awaitable[str]] | None = None
     """Returns why the part is not ready, as it reports itself; an empty text when it is ready."""
     broken: Check | None = None

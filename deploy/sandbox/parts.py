@@ -87,7 +87,7 @@ def _postgres(layout: Layout) -> Part:
         name="postgres",
         command=postgres.command(layout),
         steps=(Step((sys.executable, "-m", "deploy.sandbox.postgres", str(layout.root))),),
-        ready=postmaster_ready(layout.postgres / "data"),
+        is_ready=postmaster_ready(layout.postgres / "data"),
         data=layout.postgres,
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
         orphan_signal=signal.SIGINT,
@@ -104,7 +104,7 @@ def _nats(layout: Layout, ports: Ports) -> Part:
         env={"GOMEMLIMIT": _NATS_MEMORY},
         files={config: nats.config(layout, ports)},
         # It also fails when a stream could not write; the stream then takes no message until the server restarts.
-        ready=http_ok(monitor, "/healthz"),
+        is_ready=http_ok(monitor, "/healthz"),
         problem=http_problem(monitor, "/healthz"),
         broken=broken_for_good(monitor, "/healthz", layout.nats, layout.nats / "jetstream"),
         data=layout.nats,
@@ -149,7 +149,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         env=env,
         files=files,
         steps=(migrate,) if first else (),
-        ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
+        is_ready=http_ok(ports.address(f"{instance}-http"), "/readyz"),
         problem=http_problem(ports.address(f"{instance}-http"), "/readyz"),
         # The first replica migrates the schema for all.
         needs=("postgres", "nats") if first else ("postgres", "nats", name),
@@ -186,7 +186,7 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
                 Stamp(layout.gateway / "rendered", rendered_from),
             ),
         ),
-        ready=http_ok(admin, "/ready"),
+        is_ready=http_ok(admin, "/ready"),
         stops_before=tuple(instance for name in SERVICES for instance in instances(ports, name)),
         drain=lambda: _drain(admin),
     )

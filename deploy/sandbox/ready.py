@@ -1,4 +1,4 @@
-"""Checks that a part is ready. The supervisor repeats a check until it is true; none raises."""
+"""Checks of a part: whether it is ready, why it is not, and whether only a restart helps. None raises."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -52,7 +52,7 @@ async def _healths(states: Mapping[str, PartState], parts: Sequence[Part]) -> tu
 async def _health(state: PartState, part: Part) -> str:
     if state.pid is None:
         return "stopped" if state.held else "down"
-    if not await part.ready(state.pid):
+    if not await part.is_ready(state.pid):
         return "not ready" if state.ready else "starting"
     return "disk full" if part.data and _free_megabytes(part.data) < _SCARCE_MEGABYTES else "ready"
 

@@ -1,4 +1,7 @@
-"""The supervisor, one thread: starts the parts in order, restarts those that die, stops all in the opposite order."""
+"""The supervisor, one thread: starts each part once those that it needs are ready, and restarts those that die.
+
+It stops each part before those that it needs or names in `stops_before`.
+"""
 
 import asyncio
 import contextlib
@@ -49,7 +52,7 @@ class Supervisor:
         announce: Callable[[str, float], None] = lambda _name, _seconds: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.parts = {part.name: PartProcess(part) for part in parts}
+        self.processes = {part.name: PartProcess(part) for part in parts}
         self._children = Children(env, folder)
         self._logs = logs
         self._announce = announce
@@ -66,7 +69,7 @@ class Supervisor:
 
     def hold(self, names: Container[str]) -> None:
         """Stop the parts with these names and hold them down; start the others that were held down."""
-        for child in self.parts.values():
+        for child in self.processes.values():
             if child.part.name not in names:
                 child.wanted.set()
             elif child.wanted.is_set():
@@ -84,15 +87,15 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         work: list[asyncio.Task[None]] = [
-            asyncio.create_task(self._first_start(child)) for child in self.parts.values()
+            asyncio.create_task(self._first_start(child)) for child in self.processes.values()
         ]
         stopping = asyncio.create_task(self._until_stopped())
         try:
             await _first_failure([*work, stopping], until=stopping)
             if not stopping.done():
                 started()
-                work = [asyncio.create_task(self._keep_running(child)) for child in self.parts.values()]
-                work.extend(asyncio.create_task(self._watch(child)) for child in self.parts.values())
+                work = [asyncio.create_task(self._keep_running(child)) for child in self.processes.values()]
+                work.extend(asyncio.create_task(self._watch(child)) for child in self.processes.values())
                 work.append(asyncio.create_task(self._bound_logs()))
                 await _first_failure([*work, stopping], until=stopping)
         finally:
@@ -100,7 +103,7 @@ class Supervisor:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-            await asyncio.gather(*(self._stop_in_order(child) for child in self.parts.values()))
+            await asyncio.gather(*(self._stop_in_order(child) for child in self.processes.values()))
             loop.remove_signal_handler(signal.SIGCHLD)
 
     async def _until_stopped(self) -> None:
@@ -108,7 +111,7 @@ class Supervisor:
 
     async def _first_start(self, child: PartProcess) -> None:
         for name in child.part.needs:
-            await self.parts[name].ready.wait()
+            await self.processes[name].ready.wait()
         began = time.monotonic()
         await self._start(child)
         self._announce(child.part.name, time.monotonic() - began)
@@ -150,7 +153,7 @@ class Supervisor:
         ended = self._children.ended(process)
         try:
             async with asyncio.timeout(READY_SECONDS):
-                while not await part.ready(process.pid):
+                while not await part.is_ready(process.pid):
                     if ended.is_set():
                         raise PartError(f"{part.name} ended at start: {how_ended(process)}\n{end_of(self._log(part))}")
                     await asyncio.sleep(_POLL_SECONDS)
@@ -203,7 +206,7 @@ class Supervisor:
 
     async def _stop_in_order(self, child: PartProcess) -> None:
         """End the part once all that stop before it are gone."""
-        for other in self.parts.values():
+        for other in self.processes.values():
             if child.part.name in (*other.part.needs, *other.part.stops_before):
                 await other.gone.wait()
         await self._end(child)
@@ -229,14 +232,14 @@ class Supervisor:
     async def _bound_logs(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK_SECONDS)
-            for child in self.parts.values():
+            for child in self.processes.values():
                 bound(self._log(child.part))
 
     def _log(self, part: Part) -> Path:
         return self._logs / f"{part.name}.log"
 
     def _reap(self) -> None:
-        self._children.reap(keep={child.process for child in self.parts.values()})
+        self._children.reap(keep={child.process for child in self.processes.values()})
 
 
 async def _first_failure(tasks: Sequence[asyncio.Task[None]], until: asyncio.Task[None]) -> None:

@@ -45,6 +45,27 @@ end
 -- Size limits of bodies in bytes, by form; written by scripts.py. The transcoder stops bodies without a length header.
 local LARGEST = { --@LARGEST_BODIES@ }
 
+-- The size above which JSON bodies share a budget: LARGEST.json bytes, and as much again each second. They keep Envoy
+-- busy for as long as they are, and with it all other clients (filters.py).
+local LARGE_JSON = --@LARGE_JSON@
+local MILLISECONDS = 1000
+local budget, counted_at = LARGEST.json, 0
+
+-- Returns whether a JSON body of this many bytes may be read now.
+local function fits_budget(handle, length)
+  if length <= LARGE_JSON then
+    return true
+  end
+  local now = tonumber(handle:timestamp())
+  local gained = math.max(now - counted_at, 0) / MILLISECONDS * LARGEST.json
+  budget, counted_at = math.min(budget + gained, LARGEST.json), now
+  if length > budget then
+    return false
+  end
+  budget = budget - length
+  return true
+end
+
 -- Bytes of a string that is too large to wait for Lua's next garbage collection.
 local LARGE = 1048576
 
@@ -84,15 +105,18 @@ end
 -- A web page can send some of the other types, and none, without a CORS preflight of the browser.
 local BODY_TYPES = { ["application/json"] = true, ["application/octet-stream"] = true }
 
+local function length_fault(length, form)
+  if length and length > LARGEST[form] then
+    return "413", ("Received message larger than max (%.0f vs. %.0f)"):format(length, LARGEST[form])
+  end
+end
+
 -- Returns what is wrong with the body according to its headers: HTTP status and message, or nothing.
 local function body_fault(headers, inbound, form)
   if inbound and inbound ~= "" and not BODY_TYPES[inbound:lower()] then
     return "415", "the body is " .. inbound .. "; send it with Content-Type: application/json or application/octet-stream"
   end
-  local length = tonumber(headers:get("content-length") or "")
-  if length and length > LARGEST[form] then
-    return "413", ("Received message larger than max (%.0f vs. %.0f)"):format(length, LARGEST[form])
-  end
+  return length_fault(tonumber(headers:get("content-length") or ""), form)
 end
 
 -- Returns the form of the reply: the first Accept line that is exactly a registered type; else the request's form.
@@ -113,6 +137,9 @@ local function reply_form(headers, inbound)
   return "camel"
 end
 
+local TOO_MANY_LARGE = "too many large JSON bodies at a time: those above " .. LARGE_JSON .. " bytes may have "
+  .. LARGEST.json .. " bytes a second together; wait, send application/octet-stream, or call by gRPC"
+
 -- Waits for the whole body, which Envoy accounts to the stream meanwhile, unlike the transcoder's buffer (limits.py).
 -- JSON becomes one piece: the transcoder parses JSON that it cannot complete again from the start with every piece that
 -- arrives, and a few MB in small pieces would block all requests for minutes.
@@ -122,6 +149,13 @@ local function await_body(handle, form)
     return
   end
   local length = buffer:length()
+  local status, fault = length_fault(length, form)
+  if not status and not fits_budget(handle, length) then
+    status, fault = "429", TOO_MANY_LARGE
+  end
+  if status then
+    return handle:respond({ [":status"] = status }, fault)
+  end
   buffer:setBytes(buffer:getBytes(0, length))
   if length > LARGE then
     collectgarbage() -- Lua's memory is in no account of Envoy's, and Lua collects late after few, large strings

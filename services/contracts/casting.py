@@ -85,7 +85,7 @@ class Comparison:
             case "map_value_type":
                 return self._map(given, declared)
             case "blob":
-                return _blob_fits(given, declared)
+                return self._blob_fits(given, declared)
             case "union_type":
                 return self._union(given, declared)
             case "schema":
@@ -103,8 +103,10 @@ class Comparison:
             )
         if _is_simple(declared, _NONE):
             return given.simple == _NONE
-        if given.structure.tag and given.structure.tag != declared.structure.tag:
-            return False
+        if tag := given.structure.tag:
+            self.spend(len(tag) // BYTES_PER_STEP)
+            if tag != declared.structure.tag:
+                return False
         if _is_simple(given, _STRUCT) and _is_simple(declared, _STRUCT):
             if not (given.HasField("metadata") and declared.HasField("metadata")):
                 return True
@@ -154,11 +156,13 @@ class Comparison:
     def _schema(self, given: LiteralType, declared: LiteralType) -> bool:
         schema = declared.schema
         if given.HasField("schema"):
-            return self._columns(_schema_columns(given.schema), _schema_columns(schema), int.__eq__)
+            return self._columns(self._schema_columns(given.schema), self._schema_columns(schema), int.__eq__)
         dataset = given.structured_dataset_type
-        if not given.HasField("structured_dataset_type") or not _same_format(dataset.format, _PARQUET):
+        if not given.HasField("structured_dataset_type") or not self._same_format(dataset.format, _PARQUET):
             return False
-        return self._columns(_dataset_columns(dataset), _schema_columns(schema), lambda d, s: _same_column(s, d))
+        return self._columns(
+            self._dataset_columns(dataset), self._schema_columns(schema), lambda d, s: _same_column(s, d)
+        )
 
     def _structured_dataset(self, given: LiteralType, declared: LiteralType) -> bool:
         # A structured dataset may always be None.
@@ -166,13 +170,31 @@ class Comparison:
             return True
         dataset = declared.structured_dataset_type
         if given.HasField("schema"):
-            if not _same_format(dataset.format, _PARQUET):
+            if not self._same_format(dataset.format, _PARQUET):
                 return False
-            return self._columns(_schema_columns(given.schema), _dataset_columns(dataset), _same_column)
+            return self._columns(self._schema_columns(given.schema), self._dataset_columns(dataset), _same_column)
         own = given.structured_dataset_type
-        if not given.HasField("structured_dataset_type") or not _same_format(own.format, dataset.format):
+        if not given.HasField("structured_dataset_type") or not self._same_format(own.format, dataset.format):
             return False
-        return self._columns(_dataset_columns(own), _dataset_columns(dataset), self._accepts)
+        return self._columns(self._dataset_columns(own), self._dataset_columns(dataset), self._accepts)
+
+    def _schema_columns(self, schema: SchemaType) -> list[tuple[str, int]]:
+        self.spend(len(schema.columns))
+        return [(column.name, column.type) for column in schema.columns]
+
+    def _dataset_columns(self, dataset: StructuredDatasetType) -> list[tuple[str, LiteralType]]:
+        self.spend(len(dataset.columns))
+        return [(column.name, column.literal_type) for column in dataset.columns]
+
+    def _same_format(self, one: str, other: str) -> bool:
+        self.spend((len(one) + len(other)) // BYTES_PER_STEP)
+        return not one or not other or one.casefold() == other.casefold()
+
+    def _blob_fits(self, given: LiteralType, declared: LiteralType) -> bool:
+        # Files and folders alike: clients rely on either being accepted for the other.
+        formats = (given.blob.format, declared.blob.format)
+        self.spend(sum(map(len, formats)) // BYTES_PER_STEP)
+        return given.HasField("blob") and (not all(formats) or formats[0] == formats[1])
 
     def _columns(
         self,
@@ -195,23 +217,5 @@ def _is_simple(literal_type: LiteralType, simple: SimpleType) -> bool:
     return literal_type.HasField("simple") and literal_type.simple == simple
 
 
-def _blob_fits(given: LiteralType, declared: LiteralType) -> bool:
-    # Files and folders alike: clients rely on either being accepted for the other.
-    formats = (given.blob.format, declared.blob.format)
-    return given.HasField("blob") and (not all(formats) or formats[0] == formats[1])
-
-
-def _same_format(one: str, other: str) -> bool:
-    return not one or not other or one.casefold() == other.casefold()
-
-
 def _same_column(schema_type: int, literal_type: LiteralType) -> bool:
     return schema_type in _COLUMN_TYPES and _is_simple(literal_type, _COLUMN_TYPES[schema_type])
-
-
-def _schema_columns(schema: SchemaType) -> list[tuple[str, int]]:
-    return [(column.name, column.type) for column in schema.columns]
-
-
-def _dataset_columns(dataset: StructuredDatasetType) -> list[tuple[str, LiteralType]]:
-    return [(column.name, column.literal_type) for column in dataset.columns]

@@ -90,6 +90,8 @@ class _Schemas:
         return self._results[key]
 
     def _compare(self, given: Schema, declared: Schema) -> bool:
+        lists = (schema.get(keyword) for schema in (given, declared) for keyword in ("type", "required"))
+        self._spend(sum(len(names) for names in lists if isinstance(names, list)))
         given_cases, declared_cases = _cases(given), _cases(declared)
         if given_cases is not None or declared_cases is not None:
             return self._cover(given_cases or [given], declared_cases or [declared])

@@ -1,8 +1,8 @@
 """Service requests and announcements of the executions service.
 
-An announcement about an execution contains its identifier only: a subscriber reads the rest from the database, as it
-is then. Batches of events and their verdicts are in `services.contracts.event_batches`, what the event log takes in
-`services.contracts.applied_batches`.
+An announcement about an execution contains its identifier only: its consumer, the engine dispatcher, reads the rest
+from the database of executions, as it is then. Batches of events and their verdicts are in
+`services.contracts.event_batches`, what the event log takes in `services.contracts.applied_batches`.
 """
 
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig

@@ -10,7 +10,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[eEinumkKMGTP]*[-+]?\d*)", re.ASCII)
+_NUMBER = re.compile(
+    r"(?P<sign>[+-]?)(?P<digits>\d+(?:\.\d*)?|\.\d+)(?P<suffix>(?:[eEinumkKMGTP]+[-+]?\d*|[-+]\d*)?)", re.ASCII
+)
 # The words of k8s.io/apimachinery.
 _WRONG_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _WRONG_SUFFIX = "unable to parse quantity's suffix"

@@ -143,8 +143,8 @@ class _Check:
     def _union_literal(self, union: Union, part: _DeclaredPart) -> bool:
         """Return whether a value is of the variant that it names, and that variant may be given here.
 
-        A declared variant equal to the named one goes before others that it could be cast to: a text that is named a
-        value of an enum must be one of the enum's texts, even if another variant accepts any text.
+        A declared variant equal to the named one takes precedence over others that it could be cast to: a text that is
+        named a value of an enum must be one of the enum's texts, even if another variant accepts any text.
         """
         # A union in a union may be of several variants here.
         candidates = part.variants if part.variants and not union.type.HasField("union_type") else [part]

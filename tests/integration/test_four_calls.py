@@ -41,9 +41,10 @@ LOOPS = {
     "services/events/ingest/stall_detector.py",
     "services/executions/jobs/abort_reconciler.py",
     "services/executions/store/endings.py",
+    "services/kit/messaging/bus.py",
     "services/kit/messaging/outbox.py",
-    "services/kit/messaging/provisioning.py",
     "services/kit/messaging/streams.py",
+    "services/kit/messaging/provisioning.py",
     "services/kit/process/http_server.py",
 }
 FILE = re.compile(r"`(services/[\w/]+\.py)`")

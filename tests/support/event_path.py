@@ -41,8 +41,9 @@ from services.executions.events.ownership import LaneOwnership
 from services.executions.rules.events.batch import Event
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox, Relay
+from services.kit.messaging.streams import Delivery
 from services.kit.objects.store import ObjectStore
 from tests.support.event_makers import batched
 from tests.support.event_model_checks import OK, Verdict

@@ -19,6 +19,7 @@ from typing import Any
 from services.executions import app
 from services.executions.config import Settings
 from services.executions.launching.group_commit import GroupCommit
+from services.executions.launching.launched_entities import EntityLease
 from services.executions.launching.launcher import Launcher
 from services.executions.launching.projects import Projects
 from services.executions.rpc.executions import ExecutionHandlers
@@ -33,7 +34,7 @@ Step = Callable[..., Awaitable[Any]]
 STEPS = (
     (ExecutionHandlers, "_source"),
     (ExecutionHandlers, "TerminateExecution"),
-    (Launcher, "_launched_entity"),
+    (EntityLease, "entity"),
     (Launcher, "_write_inputs"),
     (GroupCommit, "store"),
     (Projects, "get"),

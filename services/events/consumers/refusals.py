@@ -14,8 +14,9 @@ from services.contracts.executions import EVENT_REFUSED
 from services.events.store.refused_events import insert
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 
 log = logging.getLogger(__name__)
 

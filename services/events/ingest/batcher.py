@@ -81,14 +81,14 @@ class BatchSender(Protocol):
 
 
 class Batcher:
-    """The batcher of one lane. Its loop runs only while there are events to send."""
+    """The batcher of one lane. Its task runs only while there are events to send."""
 
     def __init__(self, sender: BatchSender, lane: int) -> None:
         self._sender = sender
         self._lane = lane
         self._waiting: deque[_Waiting] = deque()
         self._waiting_by_execution: Tally[bytes] = Tally()  # by fingerprint
-        self._loop: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
         self._in_flight = 0  # batches without verdicts
         self._wakeup: asyncio.Future[None] | None = None  # the loop waits for it
         # Evaluated when metrics are read, at no cost to an event.
@@ -112,16 +112,16 @@ class Batcher:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(event, loop.time(), loop.create_future())
         self._waiting.append(waiting)
-        if self._loop is None:
-            self._loop = asyncio.create_task(self._send_all())
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
         elif len(self._waiting) in {SEND_AHEAD_EVENTS, self._sender.limits.batch_events}:
             self._wake()
         return await waiting.verdict
 
     async def drain(self) -> None:
         """Send all waiting events."""
-        if self._loop is not None:
-            await self._loop
+        if self._sending is not None:
+            await self._sending
 
     def _oldest_age(self) -> float:
         return asyncio.get_running_loop().time() - self._waiting[0].since if self._waiting else 0.0
@@ -134,7 +134,7 @@ class Batcher:
                 if batch := self._next_batch():
                     await self._send(batch)
         finally:
-            self._loop = None
+            self._sending = None
 
     def _next_batch(self) -> list[_Waiting]:
         """Remove the next batch from the queue: the events that fit and whose callers still wait.

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from services.kit.errors import Unavailable
 
 _BEAT_SECONDS = 1.0
-# Well below the 15 s after which engines give up a call: without a stall, no request of a waiting engine is older.
+# Well below the 15 s after which engines give up a call: a process that has not stalled for this long reads a request
+# while its engine still waits.
 STALL_SECONDS = 5.0
 # Enough to read all that is in the sockets; the retries of an engine's call take longer together.
 REFUSAL_SECONDS = 1.0

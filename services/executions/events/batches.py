@@ -33,8 +33,9 @@ from services.executions.rules.events.batch import Event, read_event
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.errors import Internal, InvalidArgument, NotFound, ServiceError
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
+from services.kit.messaging.streams import Delivery
 from services.kit.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)

@@ -30,6 +30,8 @@ MOST_CHUNK_BYTES = 256 * 1024
 # Nodes and attempts of each lane together, serialized; in memory they take up to three times as much. The senders of
 # events decide how large a row is, and need not ever end it.
 MOST_CACHE_BYTES = 96 * 1024 * 1024
+# Memory of a log in addition to its texts; serialized, an empty one has two bytes.
+_LOG_BYTES = 32
 # An execution's cluster comes from an event, too.
 _MOST_CLUSTER_CHARACTERS = 255
 
@@ -153,6 +155,8 @@ class RowCache:
 
     def _measure(self, key: NodeKey | TaskKey, state: NodeState | TaskState) -> None:
         size = state.closure.ByteSize() + len(state.input_uri)
+        if isinstance(state, TaskState):
+            size += _LOG_BYTES * len(state.closure.logs)
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 

@@ -26,14 +26,14 @@ class GroupCommit:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._waiting: deque[_Waiting] = deque()
-        self._loop: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
 
     async def store(self, launch: Launch) -> bool:
         """Store `launch`; return False, with nothing stored, if its name is in use. Raises a ServiceError."""
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((launch, stored))
-        if self._loop is None:
-            self._loop = asyncio.create_task(self._store_all())
+        if self._storing is None:
+            self._storing = asyncio.create_task(self._store_all())
         return await stored
 
     async def _store_all(self) -> None:
@@ -43,7 +43,7 @@ class GroupCommit:
                 # A call that was cancelled got no response, so its execution must not be stored.
                 await self._store(*(waiting for waiting in group if not waiting[1].done()))
         finally:
-            self._loop = None
+            self._storing = None
 
     async def _store(self, *group: _Waiting) -> None:
         try:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from cachetools import LRUCache
-from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionCreateResponse
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.admin.matchable_resource_pb2 import (
@@ -22,16 +20,16 @@ from flyteidl.admin.matchable_resource_pb2 import (
     WorkflowExecutionConfig,
 )
 from flyteidl.admin.project_pb2 import Project
-from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
+from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
 from services.contracts.casting import TypesTooLarge
 from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.identifiers import GENERATED_PREFIX
 from services.contracts.projects import check_active_with_domain, unregistered
-from services.contracts.registry import GET_LAUNCH_PLAN, GET_TASK_LAUNCH_PLAN
 from services.executions.config import Settings
 from services.executions.launching.group_commit import GroupCommit
+from services.executions.launching.launched_entities import EntityLease, LaunchedEntities
 from services.executions.launching.projects import Projects
 from services.executions.rules import attributes, configuration, create, errors, inputs, names
 from services.executions.rules.attributes import Matching
@@ -53,9 +51,6 @@ from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore
 from services.kit.rpc.cpu_pool import CpuPool
 
-# Registered versions never change, so the registry's responses are cached: some hundred kilobytes each at worst, a few
-# kilobytes usually.
-_CACHED_ENTITIES = 1000
 # Random bytes in the folder name of a launch's inputs, written in hexadecimal.
 _FOLDER_BYTES = 8
 # Limits of checks on the event loop, which take some milliseconds; larger inputs are checked in the CPU pool.
@@ -90,7 +85,7 @@ class Launcher:
         self._settings = settings
         self._default_config = default_config
         self._clock = clock
-        self._entities: LRUCache[bytes, LaunchedEntity] = LRUCache(_CACHED_ENTITIES)
+        self._entities = LaunchedEntities(bus, cpu_pool)
 
     async def launch(
         self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
@@ -105,12 +100,21 @@ class Launcher:
             AlreadyExists: The name is in use, or the concurrency limit is reached.
         """
         create.check_project_domain_and_name(request)
-        scope = await self._attribute_scope(request)  # requests the launch plan, unless it is cached
+        lease = self._entities.lease()
+        try:
+            return await self._launch(request, principal, source_execution_id, lease)
+        finally:
+            lease.release()
+
+    async def _launch(
+        self, request: ExecutionCreateRequest, principal: str, source_execution_id: int, lease: EntityLease
+    ) -> ExecutionCreateResponse:
+        scope = await self._attribute_scope(request, lease)  # requests the launch plan, unless it is cached
         project, matching = await self._project_and_attributes(request, scope)
         await self._check_spec(request)
-        entity = await self._launched_entity(request.spec.launch_plan)
+        entity = await lease.entity(request.spec.launch_plan)
         given = create.inputs_of(request)
-        resolved = await self._resolve_inputs(given, entity.launch_plan)
+        resolved = await self._resolve_inputs(given, entity.launch_plan, on_loop=not lease.is_large)
         parent = await self._parent(request)
         config = self._config(request, entity, matching, principal)
         execution = new_execution(
@@ -140,9 +144,9 @@ class Launcher:
         else:
             create.check_spec(request)
 
-    async def _resolve_inputs(self, given: LiteralMap, launch_plan: LaunchPlan) -> LiteralMap:
+    async def _resolve_inputs(self, given: LiteralMap, launch_plan: LaunchPlan, *, on_loop: bool) -> LiteralMap:
         """Return the inputs completed and checked, in the CPU pool if they are large or take many steps."""
-        if given.ByteSize() <= _SMALL_BYTES:
+        if on_loop and given.ByteSize() <= _SMALL_BYTES:
             with suppress(TypesTooLarge):
                 return inputs.resolve(given, launch_plan, _FEW_STEPS)
         try:
@@ -150,7 +154,9 @@ class Launcher:
         except TypesTooLarge as error:
             raise InvalidArgument("the types of the inputs are too large to compare") from error
 
-    async def _attribute_scope(self, request: ExecutionCreateRequest) -> MatchableAttributesConfiguration:
+    async def _attribute_scope(
+        self, request: ExecutionCreateRequest, lease: EntityLease
+    ) -> MatchableAttributesConfiguration:
         """Return the attribute scope of a launch: its project-domain, workflow and launch plan, if they are known."""
         scope = MatchableAttributesConfiguration(project=request.project, domain=request.domain)
         identifier = request.spec.launch_plan
@@ -159,7 +165,7 @@ class Launcher:
             scope.workflow = GENERATED_PREFIX + identifier.name
         elif identifier.resource_type == ResourceType.LAUNCH_PLAN:
             with suppress(InvalidArgument, NotFound):  # launch() raises it again, after the project and the spec
-                entity = await self._launched_entity(identifier)
+                entity = await lease.entity(identifier)
                 scope.workflow, scope.launch_plan = entity.workflow_id.name, identifier.name
         return scope
 
@@ -173,24 +179,6 @@ class Launcher:
             raise unregistered(request.project, request.domain, error) from error
         check_active_with_domain(found.project, request.domain)
         return found.project, found.attributes
-
-    async def _launched_entity(self, identifier: Identifier) -> LaunchedEntity:
-        key = identifier.SerializeToString(deterministic=True)
-        entity = self._entities.get(key)
-        if entity is None:
-            entity = self._entities[key] = await self._request_entity(identifier)
-        return entity
-
-    async def _request_entity(self, identifier: Identifier) -> LaunchedEntity:
-        request = ObjectGetRequest(id=identifier)
-        if identifier.resource_type == ResourceType.LAUNCH_PLAN:
-            launch_plan = await self._bus.request(GET_LAUNCH_PLAN, request)
-            return LaunchedEntity(launch_plan, launch_plan.spec.workflow_id)
-        launch_plan = await self._bus.request(GET_TASK_LAUNCH_PLAN, request)
-        workflow = Identifier()
-        workflow.CopyFrom(launch_plan.id)
-        workflow.resource_type = ResourceType.WORKFLOW
-        return LaunchedEntity(launch_plan, workflow, identifier)
 
     async def _parent(self, request: ExecutionCreateRequest) -> Parent | None:
         if not request.spec.metadata.HasField("parent_node_execution"):

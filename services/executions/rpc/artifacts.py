@@ -43,16 +43,21 @@ class ArtifactHandlers:
             signed = await self._data_proxy.CreateDownloadLink(link, call)
             return GetDataResponse(pre_signed_urls=signed.pre_signed_urls)
         location = await self._location(artifact)
-        fetched = await self._data_handlers.fetch(location, call)
+        async with self._data_handlers.fetched((location,), call) as (fetched,):
+            return await self._response(request.flyte_url, artifact, location, fetched)
+
+    async def _response(
+        self, url: str, artifact: rules.Artifact, location: data.Location, fetched: data.Data
+    ) -> GetDataResponse | bytes:
         if fetched.gone:
-            raise NotFound(f"the data of [{request.flyte_url}] is gone: {location.uri}")
+            raise NotFound(f"the data of [{url}] is gone: {location.uri}")
         if fetched.full is None:
             if artifact.literal or not location.uri:
-                raise ResourceExhausted(f"the data of [{request.flyte_url}] is too large to be answered")
+                raise ResourceExhausted(f"the data of [{url}] is too large to be answered")
             urls, expires_at = await self._data_proxy.sign_download(location.uri)
             return GetDataResponse(pre_signed_urls=PreSignedURLs(signed_url=urls, expires_at=expires_at))
         if artifact.literal:
-            return await self._cpu_pool.parse(fetched.full, partial(rules.named, artifact.literal, request.flyte_url))
+            return await self._cpu_pool.parse(fetched.full, partial(rules.named, artifact.literal, url))
         return message_field(GetDataResponse.LITERAL_MAP_FIELD_NUMBER, fetched.full)
 
     async def _location(self, artifact: rules.Artifact) -> data.Location:

@@ -1,7 +1,8 @@
 """Inputs and outputs of executions, nodes and tasks (executions.md#getexecutiondata)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -36,6 +37,7 @@ from services.kit.errors import NotFound
 from services.kit.objects.errors import LargeObject
 from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.fairness import FairSemaphore, slot_for_response
 from services.kit.rpc.json_replies import JSON_REPLY_HEADER
 from services.kit.rpc.table import Call
 
@@ -44,6 +46,10 @@ _MOST_BYTES = 16 * 1024 * 1024
 # The limit in replies that the gateway writes as JSON. Inputs and outputs of this size take it 0.8 s if they are small
 # literals, and it serves no other client meanwhile.
 _MOST_JSON_BYTES = 15 * 256 * 1024
+# Larger objects are read into memory for a few calls at a time: a client may name the same one in many.
+_USUAL_BYTES = 256 * 1024
+_LARGE_CALLS = 8
+_LARGE_CALLS_OF_CONNECTION = 4
 
 
 class DataHandlers:
@@ -56,6 +62,7 @@ class DataHandlers:
         self._max_bytes = settings.inline_data_max_bytes
         self._signed = settings.signed_data_urls
         self._url_lifetime = timedelta(seconds=settings.signed_data_url_seconds)
+        self._large_calls = FairSemaphore(_LARGE_CALLS, _LARGE_CALLS_OF_CONNECTION)
 
     async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, call: Call) -> bytes:
         """Return the inputs of an execution, completed with defaults, and its outputs; raises NotFound."""
@@ -77,11 +84,14 @@ class DataHandlers:
         closure = NodeExecutionClosure.FromString(row.closure)
         urls = NodeExecutionGetDataResponse(flyte_urls=rules.node_urls(request.id, deck=bool(closure.deck_uri)))
         rest = urls.SerializeToString()
-        if row.dynamic_workflow_uri:
+        located = rules.outputs(closure)
+        if not row.dynamic_workflow_uri:
+            return await self._data_fields(call, NodeExecutionGetDataResponse, row.input_uri, located) + rest
+        async with self._large_call():
             parse = partial(dynamic_workflow, closure.dynamic_job_spec_uri)
             rest += await self._parse(row.dynamic_workflow_uri, parse) or b""
-        located = rules.outputs(closure)
-        return await self._data_fields(call, NodeExecutionGetDataResponse, row.input_uri, located) + rest
+            fetched = await self._fetch_whole((rules.Location(row.input_uri), located), call)
+            return data_fields(NodeExecutionGetDataResponse, *fetched) + rest
 
     async def GetDynamicNodeWorkflow(self, request: GetDynamicNodeWorkflowRequest, _call: Call) -> bytes:
         """Return the workflow of a dynamic node; raises NotFound, also for a node without one.
@@ -95,10 +105,11 @@ class DataHandlers:
             raise missing(request.id)
         if not row.dynamic_workflow_uri:
             raise NotFound("node does not contain dynamic workflow")
-        response = await self._parse(row.dynamic_workflow_uri, dynamic_node_workflow)
-        if response is None:
-            raise NotFound(f"the dynamic workflow of the node is gone: {row.dynamic_workflow_uri}")
-        return response
+        async with self._large_call():
+            response = await self._parse(row.dynamic_workflow_uri, dynamic_node_workflow)
+            if response is None:
+                raise NotFound(f"the dynamic workflow of the node is gone: {row.dynamic_workflow_uri}")
+            return response
 
     async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, call: Call) -> bytes:
         """Return the inputs and outputs of one attempt of a task; raises NotFound."""
@@ -115,17 +126,37 @@ class DataHandlers:
     async def _data_fields(
         self, call: Call, kind: type[DataResponse], input_uri: str, outputs: rules.Location
     ) -> bytes:
-        fetched = await asyncio.gather(self.fetch(rules.Location(input_uri), call), self.fetch(outputs, call))
-        return data_fields(kind, *fetched)
+        async with self.fetched((rules.Location(input_uri), outputs), call) as (inputs, outputs_):
+            return data_fields(kind, inputs, outputs_)
 
-    async def fetch(self, location: rules.Location, call: Call) -> rules.Data:
-        """Fetch data that a response contains, and sign a URL (executions.md#inline-data-and-urls).
+    @asynccontextmanager
+    async def fetched(self, locations: Sequence[rules.Location], call: Call) -> AsyncIterator[list[rules.Data]]:
+        """Fetch data for a block that makes a response of it (executions.md#inline-data-and-urls).
 
         Data that is missing in the store does not fail the call: it is returned as GONE, logged and counted.
 
         Raises:
             Unavailable: The object store is down.
+            ResourceExhausted: The data is large, and the client does not read its responses.
         """
+        found = await asyncio.gather(*(self._fetch(location, call, usual=True) for location in locations))
+        usual = [data for data in found if data is not None]
+        if len(usual) == len(found):
+            yield usual
+            return
+        del found, usual
+        async with self._large_call():
+            yield await self._fetch_whole(locations, call)
+
+    def _large_call(self) -> AbstractAsyncContextManager[None]:
+        return slot_for_response(self._large_calls)
+
+    async def _fetch_whole(self, locations: Sequence[rules.Location], call: Call) -> list[rules.Data]:
+        found = await asyncio.gather(*(self._fetch(location, call) for location in locations))
+        return [data for data in found if data is not None]
+
+    async def _fetch(self, location: rules.Location, call: Call, *, usual: bool = False) -> rules.Data | None:
+        """Fetch data that a response contains, and sign a URL; with `usual` return None for an object that is large."""
         uri = location.uri
         if not uri:
             return rules.from_values(location.values, self._max_bytes)
@@ -137,11 +168,11 @@ class DataHandlers:
             blob = UrlBlob(url=await self._objects.sign_get(uri, self._url_lifetime), bytes=info.size)
         if blob.bytes and self._max_bytes and blob.bytes >= self._max_bytes:
             return rules.Data(blob, None)
+        most_bytes = _MOST_JSON_BYTES if JSON_REPLY_HEADER in call.metadata else _MOST_BYTES
         try:
-            most_bytes = _MOST_JSON_BYTES if JSON_REPLY_HEADER in call.metadata else _MOST_BYTES
-            content = await self._parse(uri, rules.literals, most_bytes)
+            content = await self._parse(uri, rules.literals, _USUAL_BYTES if usual else most_bytes)
         except LargeObject:
-            return rules.Data(blob, None)
+            return None if usual else rules.Data(blob, None)
         return rules.GONE if content is None else rules.Data(blob, content)
 
     async def _parse(self, uri: str, parse: Callable[[bytes], bytes], most_bytes: int | None = None) -> bytes | None:

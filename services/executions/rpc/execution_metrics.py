@@ -11,9 +11,11 @@ from google.protobuf.message import DecodeError
 from services.contracts.identifiers import check_execution_identifier
 from services.contracts.registry import LOCATE_WORKFLOW_CLOSURE
 from services.executions.rules.errors import missing
+from services.executions.rules.spans.layouts import layout
 from services.executions.rules.spans.nodes import execution_span
 from services.executions.rules.spans.requests import (
     DynamicSpanRequest,
+    Layout,
     OneSpan,
     Run,
     RunSpanRequest,
@@ -27,12 +29,18 @@ from services.kit.errors import ResourceExhausted
 from services.kit.messaging.bus import Bus
 from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 from services.kit.rpc.table import Call
 
 # Nodes and attempts of all executions in one response: some hundred megabytes while it is built.
 MOST_ENTITIES = 50_000
-# Bytes of their closures beyond the usual size of each. The response contains nothing of what makes a closure large.
+# Bytes of their closures, and of those of workflows, beyond the usual size of each. The response contains nothing of
+# what makes a closure large.
 MOST_LARGE_BYTES = 64 * 1024 * 1024
+# The usual size of a workflow's closure.
+_USUAL_CLOSURE_BYTES = 64 * 1024
+# Calls that are served at the same time, one of a client connection: their trees are the largest things in memory.
+_CALLS = 2
 
 
 class ExecutionMetricsHandlers:
@@ -43,6 +51,7 @@ class ExecutionMetricsHandlers:
         self._bus = bus
         self._objects = objects
         self._cpu_pool = cpu_pool
+        self._calls = FairSemaphore(_CALLS, 1)
 
     async def GetExecutionMetrics(
         self, request: WorkflowExecutionGetMetricsRequest, _call: Call
@@ -56,6 +65,10 @@ class ExecutionMetricsHandlers:
             ServiceError: The database, the object store or the registry failed.
         """
         check_execution_identifier(request.id if request.HasField("id") else None)
+        async with self._calls.slot(current_client_connection()):
+            return WorkflowExecutionGetMetricsResponse(span=await self._span(request))
+
+    async def _span(self, request: WorkflowExecutionGetMetricsRequest) -> Span:
         reading = _Reading(self._db, self._cpu_pool)
         run = await reading.run(request.id, with_nodes=request.depth != 0)
         spans = execution_span(run, request.depth)
@@ -63,18 +76,18 @@ class ExecutionMetricsHandlers:
         while needed is not None:
             result = await self._result(needed, reading)
             needed, span = await self._cpu_pool.run(_go_on, spans, result)
-        return WorkflowExecutionGetMetricsResponse(span=span)
+        return span
 
     async def _result(self, needed: SpanRequest, reading: "_Reading") -> SpanResult:
         if isinstance(needed, RunSpanRequest):
             return await reading.run(needed.execution, with_nodes=needed.with_nodes)
-        registered = not isinstance(needed, DynamicSpanRequest)
         uri = await self._closure_uri(needed.id) if isinstance(needed, WorkflowSpanRequest) else needed.uri
         content = await self._objects.find(uri, bytes)
         if content is None:
             return None
+        reading.add_closure(len(content))
         try:
-            return await self._cpu_pool.run(_compiled, content, registered=registered)
+            return await self._cpu_pool.run(_layout, content, needed)
         except DecodeError as error:
             report_lost_object(uri, error)
             return None
@@ -92,6 +105,12 @@ class _Reading:
         self._remaining = MOST_ENTITIES
         self._remaining_bytes = MOST_LARGE_BYTES
 
+    def add_closure(self, size: int) -> None:
+        """Count the bytes of a workflow's closure."""
+        self._remaining_bytes -= max(size - _USUAL_CLOSURE_BYTES, 0)
+        if self._remaining_bytes < 0:
+            raise ResourceExhausted("the workflows of the execution are too large; ask for a smaller depth")
+
     async def run(self, execution: WorkflowExecutionIdentifier, *, with_nodes: bool) -> Run:
         async with self._db.read() as connection, snapshot(connection):
             if with_nodes:
@@ -107,11 +126,13 @@ class _Reading:
         return await self._cpu_pool.run(run_of, execution, tree)
 
 
-def _compiled(data: bytes, *, registered: bool) -> CompiledWorkflowClosure:
-    """Parse the closure of a registered workflow, or the one of a dynamic node."""
-    if registered:
-        return WorkflowClosure.FromString(data).compiled_workflow
-    return CompiledWorkflowClosure.FromString(data)
+def _layout(data: bytes, needed: WorkflowSpanRequest | DynamicSpanRequest) -> Layout:
+    """Parse the closure of a registered workflow or a dynamic node; return what the spans need of it."""
+    if isinstance(needed, WorkflowSpanRequest):
+        closure = WorkflowClosure.FromString(data).compiled_workflow
+    else:
+        closure = CompiledWorkflowClosure.FromString(data)
+    return layout(closure, needed.run, needed.parent)
 
 
 def _begin(spans: OneSpan) -> tuple[SpanRequest | None, Span]:

@@ -33,8 +33,12 @@ from services.kit.db.database import Database
 from services.kit.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
 from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore, report_lost_object
-from services.kit.rpc.cpu_pool import CpuPool
+from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
+from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 from services.kit.rpc.table import Call
+
+# Repeats of executions with large inputs, which take up to twenty times their bytes in memory; one of a connection.
+_LARGE_REPEATS = 2
 
 
 class ExecutionHandlers:
@@ -56,6 +60,7 @@ class ExecutionHandlers:
         self._launcher = launcher
         self._cpu_pool = cpu_pool
         self._clock = clock
+        self._large_repeats = FairSemaphore(_LARGE_REPEATS, 1)
 
     async def CreateExecution(self, request: ExecutionCreateRequest, call: Call) -> ExecutionCreateResponse:
         """Launch a launch plan or a single task; raises AlreadyExists and others (executions.md#createexecution)."""
@@ -68,8 +73,7 @@ class ExecutionHandlers:
         """
         identifier = _identifier(request)
         source = await self._source(identifier)
-        again = await self._with_inputs(source, partial(repeat.relaunched, identifier, request, source.spec))
-        return await self._launcher.launch(again, call.principal, source.id)
+        return await self._repeat(source, partial(repeat.relaunched, identifier, request, source.spec), call)
 
     async def RecoverExecution(self, request: ExecutionRecoverRequest, call: Call) -> ExecutionCreateResponse:
         """Repeat an execution; the engine reuses the nodes that succeeded.
@@ -78,8 +82,7 @@ class ExecutionHandlers:
         """
         identifier = _identifier(request)
         source = await self._source(identifier)
-        again = await self._with_inputs(source, partial(repeat.recovered, identifier, request, source.spec))
-        return await self._launcher.launch(again, call.principal, source.id)
+        return await self._repeat(source, partial(repeat.recovered, identifier, request, source.spec), call)
 
     async def GetExecution(self, request: WorkflowExecutionGetRequest, _call: Call) -> bytes:
         """Return a whole execution; raises NotFound (executions.md#getexecution)."""
@@ -158,20 +161,45 @@ class ExecutionHandlers:
             raise missing(identifier)
         return source
 
-    async def _with_inputs(
-        self, source: store.Source, repeat_with: Callable[[bytes], ExecutionCreateRequest]
-    ) -> ExecutionCreateRequest:
+    async def _repeat(
+        self, source: store.Source, repeat_with: Callable[[bytes], ExecutionCreateRequest], call: Call
+    ) -> ExecutionCreateResponse:
+        content = await self._inputs(source)
+        if len(content) <= MOST_LOOP_BYTES:
+            return await self._launcher.launch(_parsed(source, content, repeat_with), call.principal, source.id)
+        del content  # it is read again when it is this call's turn
+        async with self._large_repeats.slot(current_client_connection()):
+            content = await self._inputs(source)
+            again = await self._cpu_pool.run(_parsed, source, content, repeat_with)
+            return await self._launcher.launch(again, call.principal, source.id)
+
+    async def _inputs(self, source: store.Source) -> bytes:
+        """Return the serialized inputs of an execution; raise FailedPrecondition if they are gone."""
         uri = source.user_inputs_uri
         try:
             content = await self._objects.find(uri, bytes)
-            if content is not None:
-                return await self._cpu_pool.parse(content, repeat_with)
         except Unavailable as error:
             # The engine retries a child workflow after INTERNAL; UNAVAILABLE would fail its node permanently.
             raise Internal(f"the inputs cannot be read again from {uri}") from error
-        except DecodeError as error:
-            report_lost_object(uri, error)
-        raise FailedPrecondition(f"the inputs of the execution are gone from {uri}, so it cannot run again")
+        if content is None:
+            raise _gone(source)
+        return content
+
+
+def _parsed(
+    source: store.Source, content: bytes, repeat_with: Callable[[bytes], ExecutionCreateRequest]
+) -> ExecutionCreateRequest:
+    try:
+        return repeat_with(content)
+    except DecodeError as error:
+        report_lost_object(source.user_inputs_uri, error)
+        raise _gone(source) from error
+
+
+def _gone(source: store.Source) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the inputs of the execution are gone from {source.user_inputs_uri}, so it cannot run again"
+    )
 
 
 def _identifier(

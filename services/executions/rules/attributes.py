@@ -1,7 +1,8 @@
 """Choice of the matchable attributes that act on an execution (executions.md#attributes-of-an-execution).
 
 Attributes that match an attribute scope are sorted, the most specific first. The first one of a kind acts, whole; only
-configurations are merged. A value of the request, its launch plan or its parent goes before every attribute.
+configurations are merged. A value of the request, its launch plan or its parent takes precedence over every
+attribute.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ def check_literals(inputs: LiteralMap) -> None:
 
 
 def resolve(given: LiteralMap, launch_plan: LaunchPlan, steps: int = MAX_STEPS) -> LiteralMap:
-    """Return `given` completed with defaults and fixed inputs; a fixed input goes before a default of the same name.
+    """Return `given` completed with defaults and fixed inputs; a fixed input takes precedence over a default.
 
     Raises:
         InvalidArgument: An input is unknown, missing, fixed, or of the wrong type.

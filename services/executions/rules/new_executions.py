@@ -124,7 +124,7 @@ def new_execution(
         entity=entity,
         tags=frozenset([*request.spec.labels.values.items(), *((tag, "") for tag in request.spec.tags)]),
         created_at=now,
-        # The repeated execution goes before the parent's.
+        # The execution that is repeated takes precedence over the parent's execution.
         source_execution_id=origin.source_execution_id or (parent.execution_id if parent else 0),
         parent_node_execution_id=parent.node_execution_id if parent else 0,
     )

@@ -30,6 +30,7 @@ from services.kit.errors import (
     ServiceError,
     Unavailable,
 )
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.fairness import UNREAD_RESPONSES, FairSemaphore, current_client_connection
 
 Connection = psycopg.AsyncConnection[TupleRow]
@@ -55,10 +56,13 @@ START_SECONDS = 30.0
 _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
+# Connections that one client connection leaves to others; it would not get more done with them.
+_LEFT_FREE = 2
 
-# Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte, the
-# longest that filters allow has 20.
+# Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte.
 _MOST_CACHED_TEXTS = 500
+# Clients' filters have a few conditions. Some hundred, which are allowed, take 20 ms to compose.
+_MOST_CACHED_CONDITIONS = 20
 
 _TOO_MANY = "too many calls are waiting for the database"
 
@@ -105,7 +109,7 @@ class Database:
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
         # The pool itself is first in, first out: all other clients would wait behind hundreds of lists of one client.
-        self._semaphore = FairSemaphore(pool.max_size)
+        self._semaphore = FairSemaphore(pool.max_size, max(1, pool.max_size - _LEFT_FREE))
         self._in_use = 0  # connections outside of the pool
         self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
@@ -349,14 +353,18 @@ class StatementCache:
 
     def __init__(self) -> None:
         self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_CACHED_TEXTS)
+        self._cpu_pool = CpuPool()
 
-    def text_of(self, shape: Hashable, compose: Callable[[], Executable]) -> str:
+    async def text_of(self, shape: Hashable, compose: Callable[[], Executable], conditions: int) -> str:
         """Return the text of the statement that `compose` returns.
 
         Args:
             shape: the key; statements of one shape have the same text and differ only in parameters.
             compose: makes the statement when it is not cached.
+            conditions: how many the statement has. One with many is composed in a thread and not cached.
         """
+        if conditions > _MOST_CACHED_CONDITIONS:
+            return await self._cpu_pool.run(lambda: compiled(compose())[0])
         text = self._texts.get(shape)
         if text is None:
             text = self._texts[shape] = compiled(compose())[0]

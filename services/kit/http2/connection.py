@@ -355,7 +355,9 @@ class Connection(asyncio.Protocol):
         stream.task = self._loop.create_task(self._respond(stream))
 
     async def _respond(self, stream: Stream) -> None:
-        response = await self._serve(stream.headers, stream.body)
+        served = self._serve(stream.headers, stream.body)
+        stream.body = b""  # the server drops it when it has read the message
+        response = await served
         if self._streams.get(stream.id) is stream:
             self._writer.respond(stream, response)
 

@@ -28,8 +28,8 @@ from services.kit.db.database import Connection, fetch_text
 from services.kit.lists.query import ListQuery
 from services.kit.lists.statements import STATEMENT_CACHE, paged
 
-# Most bytes of a page, of each row only those beyond USUAL_BYTES. With the default limit of 100 rows a page so fits
-# into the 4 MiB that gRPC clients receive by default; with a larger limit it may not.
+# The maximum size of a page. Of each row only the bytes beyond USUAL_BYTES count, so a page of 100 rows, the default
+# limit, fits into the 4 MiB that gRPC clients receive by default; a longer page may not.
 MOST_PAGE_BYTES = 3 * 1024 * 1024
 # A row up to this size never ends a page: the console requests ten thousand nodes at once and reads no second page.
 USUAL_BYTES = 8 * 1024
@@ -66,8 +66,10 @@ class RowPage:
 
     async def read(self, connection: Connection) -> Page[tuple[Any, ...]]:
         """Return the columns of the page's rows: as many as fit, and at least one."""
-        text = STATEMENT_CACHE.text_of(
-            (self.table.name, self.cache_key, self.query.shape, tuple(self.values)), self._page
+        text = await STATEMENT_CACHE.text_of(
+            (self.table.name, self.cache_key, self.query.shape, tuple(self.values)),
+            self._page,
+            len(self.query.conditions),
         )
         values = {**self.values, **self.query.values, "most_bytes": MOST_PAGE_BYTES}
         rows = await fetch_text(connection, text, values)

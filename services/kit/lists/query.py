@@ -156,7 +156,7 @@ class Listing:
         sort_key: str | None,
         sort_direction: int = DESCENDING,
     ) -> ListQuery:
-        """Return the query of a request, checked in flyteadmin's order: limit, filters, sort, token.
+        """Return the query of a request, checked in flyteadmin's order: filters, sort, token.
 
         Args:
             name: the RPC, for the message about a bad token.
@@ -169,8 +169,6 @@ class Listing:
         Raises:
             InvalidArgument: the first check that fails.
         """
-        if limit < 0:
-            raise InvalidArgument("invalid value for limit")
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
         return ListQuery(

@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 # The payload of a reply with this header is a google.rpc.Status.
 _FAILURE_HEADER = "Flyte-Failed"
 _MESSAGE_ID = "Nats-Msg-Id"
-# Reply subject of a request: `_INBOX.<user>.<id>...`. A consumer's deliver subject has one token less, so a requester
-# cannot make this service publish to a consumer.
+# A reply subject has at least two tokens after `_INBOX`: `_INBOX.<user>.<id>...`. The deliver subject of a push
+# consumer has one, `_INBOX.<durable>` (`streams.push_consumer_config`): no requester makes this service publish there.
 _REQUEST_INBOX = re.compile(r"_INBOX(\.[^.*>]+){2,}")
 # Pause between retries of a request without responders: an owner that restarts is back within a second or two.
 _REQUEST_RETRY_SECONDS = 0.05
@@ -110,6 +110,10 @@ class Bus:
             ServiceError: the failure that it responded with.
             Unavailable: there is no reply within the deadline of the service request.
         """
+        return service_request.reply.FromString(await self.request_bytes(service_request, request))
+
+    async def request_bytes(self, service_request: ServiceRequest[Request, Reply], request: Request) -> bytes:
+        """Return the serialized reply of the service, for replies that may be large. Raise as `request`."""
         clock = asyncio.get_running_loop().time
         end = clock() + service_request.deadline
         payload = request.SerializeToString()
@@ -125,7 +129,7 @@ class Bus:
                 raise Unavailable(f"no answer from {service_request.subject} in time") from error
         if message.headers and _FAILURE_HEADER in message.headers:
             raise from_status(Status.FromString(message.data))
-        return service_request.reply.FromString(message.data)
+        return message.data
 
     async def _send_request(self, subject: str, payload: bytes, seconds: float) -> Msg:
         if not self.connected:

@@ -12,8 +12,8 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, Meta
 
 from services.kit.db.database import Connection, Database, after_commit
 from services.kit.errors import ServiceError
-from services.kit.messaging.bus import Bus, Stream, StreamMissing
-from services.kit.messaging.messages import Announcement, Payload
+from services.kit.messaging.bus import Bus, StreamMissing
+from services.kit.messaging.messages import Announcement, Payload, Stream
 from services.kit.process.telemetry import OUTBOX_WAITING
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,9 @@ _STATUS = {
     Code.UNAVAILABLE: 503,
 }
 
+# Uploads at a time to one path: retries, and clients that upload the same package. One URL must not take all capacity.
+_MOST_UPLOADS_OF_PATH = 16
+
 # Uploaded content is served from the gateway's origin. The sandbox gives a deck's scripts an opaque origin, from which
 # they cannot use the console or the API with the credentials of the user who views it.
 _SANDBOXED = {
@@ -47,13 +51,14 @@ class _ObjectRoutes:
     def __init__(self, store: ObjectStore, upload_max_bytes: int) -> None:
         self._store = store
         self._upload_max_bytes = upload_max_bytes
+        self._uploads: Counter[str] = Counter()  # under way, by path
 
     async def serve(self, request: Request) -> Response:
         path = request.path_params["path"]
         try:
             if request.method == "PUT":
                 self._store.check_signature("PUT", path, request.query_params)
-                return await self._upload(request, path)
+                return await self._upload_in_turn(request, path)
             self._store.check_signature("GET", path, request.query_params)
             return await self._download(request, self._store.uri(path))
         except ClientDisconnect:
@@ -61,6 +66,17 @@ class _ObjectRoutes:
         except ServiceError as error:
             # The connection stays open while the rest of a refused body arrives: closing it would lose the response.
             return PlainTextResponse(error.message, status_code=_STATUS.get(error.code, 500), headers=_SANDBOXED)
+
+    async def _upload_in_turn(self, request: Request, path: str) -> Response:
+        if self._uploads[path] >= _MOST_UPLOADS_OF_PATH:
+            return PlainTextResponse("too many uploads to this path at a time", 429, headers=_SANDBOXED)
+        self._uploads[path] += 1
+        try:
+            return await self._upload(request, path)
+        finally:
+            self._uploads[path] -= 1
+            if not self._uploads[path]:
+                del self._uploads[path]
 
     async def _upload(self, request: Request, path: str) -> Response:
         if int(request.headers.get("content-length", 0)) > self._upload_max_bytes:

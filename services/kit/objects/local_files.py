@@ -27,14 +27,17 @@ from services.kit.errors import (
 )
 from services.kit.objects.errors import UnreadableObject, check_object_size
 
+# A file that is there for as long as the store is. Without it, the folder is the mount point of a store that is not
+# mounted, or was made by another program.
+_MARKER = ".flyteplane-store"
 # The folder of uploads under way: inside the store, as a hard link cannot cross file systems.
 _UPLOADS = ".uploads"
 # The folder of the digests of uploads: files have no metadata of their own.
 _DIGESTS = ".content-md5"
 # The longest name in a file system.
 _MOST_NAME_BYTES = 255
-# A file of an upload that is unchanged for this long belongs to a process that was killed: the gateway ends uploads
-# after 300 s.
+# A file of an upload that is unchanged for this long belongs to a process that was killed: uploads of which nothing
+# arrives end after a minute at most.
 _STALE_SECONDS = 3600
 _MD5_BYTES = 16
 # Bytes per read while a digest is computed.
@@ -48,7 +51,21 @@ class LocalFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._marker = folder / _MARKER
         self._swept = 0.0
+
+    def make(self) -> None:
+        """Make the folder and its marker unless they are there; nothing else may make the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._marker.touch()
+
+    def check_present(self) -> None:
+        """Raise Unavailable unless the folder is there, with its marker."""
+        if os.access(self._marker, os.F_OK):
+            return
+        if os.access(self._folder, os.R_OK | os.X_OK):
+            raise Unavailable(f"the folder of the object store has no file {_MARKER}: the store is not there")
+        raise Unavailable("the folder of the object store cannot be read")
 
     def check_path(self, path: str) -> None:
         """Raise InvalidArgument for a path that no file system can have."""
@@ -56,7 +73,13 @@ class LocalFiles:
             raise InvalidArgument(f"invalid uri: a part of the path has more than {_MOST_NAME_BYTES} bytes")
 
     def check_writable_path(self, path: str) -> None:
-        """Raise FailedPrecondition when a folder exists at `path`, or a file where `path` needs a folder."""
+        """Check that a file can be written at `path`.
+
+        Raises:
+            FailedPrecondition: a folder is at `path`, or a file where `path` needs a folder.
+            Unavailable: the store is not there.
+        """
+        self.check_present()
         with self._translated(path):
             if (self._folder / path).is_dir():
                 raise FailedPrecondition(f"a folder is at [{path}], so no file can be")
@@ -105,8 +128,9 @@ class LocalFiles:
     def upload(self) -> "Upload":
         """Begin an upload. Raise Unavailable."""
         folder = self._folder / _UPLOADS
+        self.check_present()
         with self._translated(_UPLOADS):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             self._delete_stale(folder)
             return Upload(self, folder / secrets.token_hex(16))
 
@@ -123,6 +147,7 @@ class LocalFiles:
     def link(self, source: Path, path: str, md5: bytes) -> None:
         """Link the file `source` at `path`, unless another object is there. Raise as `Upload.publish` does."""
         target = self._folder / path
+        self.check_present()
         with self._translated(path):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,8 +168,7 @@ class LocalFiles:
         try:
             yield
         except OSError as error:
-            if not os.access(self._folder, os.R_OK | os.X_OK):
-                raise Unavailable("the folder of the object store cannot be read") from error
+            self.check_present()
             if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
                 raise NotFound(f"object not found: {path}") from error
             if error.errno in _IMPOSSIBLE_NAMES:

@@ -39,6 +39,9 @@ _PIECE_BYTES = 64 * 1024
 _TRIAL_OBJECT = ".trial"
 _TRIAL_BYTES = b"\0" * 4096
 
+# In the text of obstore's error for a list that is not permitted; it has no class of its own.
+_FORBIDDEN = "status code: 403"
+
 Verb = Literal["GET", "PUT"]
 Parsed = TypeVar("Parsed")
 
@@ -72,7 +75,7 @@ class ObjectStore:
 
     @classmethod
     def open(cls, url: str, public_url: str, signing_key: str) -> Self:
-        """Open the store at `url`; the folder of a file:// store is created when missing.
+        """Open the store at `url`; the folder of a file:// store is created when missing, here only.
 
         Args:
             url: base URL of the objects.
@@ -81,8 +84,8 @@ class ObjectStore:
         """
         if url.startswith("file://"):
             folder = Path(urlsplit(url).path)
-            folder.mkdir(parents=True, exist_ok=True)
-            return cls(url, LocalStore(folder, mkdir=True, automatic_cleanup=True), public_url, signing_key.encode())
+            LocalFiles(folder).make()
+            return cls(url, LocalStore(folder, automatic_cleanup=True), public_url, signing_key.encode())
         return cls(url, from_url(url), public_url, signing_key.encode())
 
     @property
@@ -106,10 +109,18 @@ class ObjectStore:
 
     async def put(self, uri: str, data: bytes) -> None:
         """Write the object; replace an older one. Raise Unavailable."""
+        path = self.path(uri)
         try:
-            await obstore.put_async(self._store, self.path(uri), data)
+            if self._local_files:
+                await asyncio.to_thread(self._put_file, self._local_files, path, data)
+            else:
+                await obstore.put_async(self._store, path, data)
         except (BaseError, OSError) as error:
             raise Unavailable(f"the object store does not take {uri}") from error
+
+    def _put_file(self, files: LocalFiles, path: str, data: bytes) -> None:
+        files.check_present()  # obstore would make the folder of a store that is not there
+        obstore.put(self._store, path, data)
 
     async def get(self, uri: str, most_bytes: int | None = None) -> bytes:
         """Return the content. Raise LargeObject above `most_bytes`, NotFound, UnreadableObject or Unavailable."""
@@ -120,7 +131,10 @@ class ObjectStore:
             result = await obstore.get_async(self._store, path)
             check_object_size(uri, result.meta["size"], most_bytes)
             return bytes(await result.bytes_async())
-        except (FileNotFoundError, BaseError, OSError) as error:
+        except FileNotFoundError as error:
+            await self._check_bucket(path)
+            raise NotFound(f"object not found: {uri}") from error
+        except (BaseError, OSError) as error:
             raise _failure(uri, error) from error
 
     async def find(self, uri: str, parse: Callable[[bytes], Parsed], most_bytes: int | None = None) -> Parsed | None:
@@ -160,11 +174,23 @@ class ObjectStore:
             if self._local_files:
                 return ObjectInfo(await asyncio.to_thread(self._local_files.size, path), "")
             meta = await obstore.head_async(self._store, path)
-        except (NotFound, FileNotFoundError):
+        except NotFound:
+            return None
+        except FileNotFoundError:
+            await self._check_bucket(path)
             return None
         except (BaseError, OSError) as error:
             raise _failure(uri, error) from error
         return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'))
+
+    async def _check_bucket(self, path: str) -> None:
+        """Raise Unavailable when there is no bucket; for that and for a missing object stores raise the same error."""
+        try:
+            async for _ in obstore.list(self._store, prefix=path):
+                break
+        except (BaseError, OSError) as error:
+            if _FORBIDDEN not in str(error):  # then it may not be listed
+                raise Unavailable(f"the object store does not answer for {self._base}") from error
 
     async def head_or_none(self, uri: str) -> ObjectInfo | None:
         """Return what `head` returns; None, logged and counted, for an object that is permanently lost (see `find`)."""
@@ -178,7 +204,12 @@ class ObjectStore:
         return info
 
     async def check_writable_path(self, uri: str) -> None:
-        """Raise FailedPrecondition when a file:// store has a folder at `uri`, or a file where `uri` needs a folder."""
+        """Check that a file:// store can have a file at `uri`.
+
+        Raises:
+            FailedPrecondition: a folder is at `uri`, or a file where `uri` needs a folder.
+            Unavailable: the store is not there.
+        """
         path = self.path(uri)
         if self._local_files:
             await asyncio.to_thread(self._local_files.check_writable_path, path)
@@ -201,6 +232,8 @@ class ObjectStore:
     async def delete_older(self, folder: Sequence[str], before: datetime) -> int:
         """Delete the objects below `folder` that were written before `before`; return how many. Raise Unavailable."""
         deleted = 0
+        if self._local_files:  # a folder that is not there would count as empty
+            await asyncio.to_thread(self._local_files.check_present)
         try:
             async for chunk in obstore.list(self._store, prefix="/".join(folder)):
                 old = [meta["path"] for meta in chunk if meta["last_modified"] < before]
@@ -213,9 +246,9 @@ class ObjectStore:
 
     async def check_writes(self) -> None:
         """Raise Unavailable unless a file:// store accepts writes now; other stores are not checked."""
-        if self.local:
+        if self._local_files:
             try:
-                await obstore.put_async(self._store, _TRIAL_OBJECT, _TRIAL_BYTES)
+                await asyncio.to_thread(self._put_file, self._local_files, _TRIAL_OBJECT, _TRIAL_BYTES)
                 await obstore.delete_async(self._store, _TRIAL_OBJECT)
             except FileNotFoundError:
                 return  # a replica has deleted it
@@ -280,9 +313,7 @@ def report_lost_object(uri: str, error: Exception) -> None:
     log.warning("an object cannot be answered", extra={"uri": uri, "cause": str(error)})
 
 
-def _failure(uri: str, error: Exception) -> NotFound | Unavailable:
-    if isinstance(error, FileNotFoundError):
-        return NotFound(f"object not found: {uri}")
+def _failure(uri: str, error: Exception) -> Unavailable:
     # Amazon S3 returns this for a missing object when the bucket may not be listed.
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return UnreadableObject(f"the object store does not give {uri}")

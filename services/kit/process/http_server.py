@@ -16,10 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.kit.process.http_connection import connection_with_timeout
 from services.kit.process.settings import DEFAULT_REQUEST_IDLE_SECONDS
-from services.kit.rpc.fairness import CONNECTION_HEADER, FairBudget
+from services.kit.rpc.fairness import CONNECTION_HEADER, TOTAL_TIME_FACTOR, FairBudget
 
 # Concurrent requests except probes. Each needs a connection and maybe a file, and open files of a process are limited.
 _MOST_REQUESTS = 500
+# As slow as a request may be on average, once its time without any bytes has passed: slower ones only take its place.
+_LEAST_BYTES_PER_SECOND = 16 * 1024
 _PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
@@ -30,7 +32,8 @@ class HttpServer:
         address: host:port.
         ready: returns why the process cannot serve now, empty when it can.
         routes: routes in addition to the probes.
-        idle_seconds: a request is aborted when nothing of it arrives for this long.
+        idle_seconds: a request is aborted when nothing of it arrives for this long. With its response it may take
+            `TOTAL_TIME_FACTOR` times as long, and longer by what its bytes take at 16 KiB/s.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class HttpServer:
         ]
         app = Starlette(routes=[*probes, *routes])
         config = uvicorn.Config(
-            _LimitRequests(_LimitIdleTime(app, idle_seconds), _MOST_REQUESTS),
+            _LimitRequests(_LimitTime(app, idle_seconds), _MOST_REQUESTS),
             host=host,
             port=int(port),
             log_config=None,
@@ -105,8 +108,8 @@ class _LimitRequests:
             self._budget.release(connection, 1)
 
 
-class _LimitIdleTime:
-    """An ASGI application that receives a disconnect when a request's body is incomplete and nothing of it arrives."""
+class _LimitTime:
+    """An ASGI application that receives a disconnect when a request rests before it is complete, or is too slow."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app = app
@@ -115,19 +118,28 @@ class _LimitIdleTime:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         more, timed_out = True, False
+        clock = asyncio.get_running_loop().time
+        end = clock() + TOTAL_TIME_FACTOR * self._seconds
 
         async def receive_in_time() -> Message:
-            nonlocal more, timed_out
-            try:
-                # After the body only the end of the connection can arrive.
-                async with asyncio.timeout(self._seconds if more else None):
-                    message = await receive()
-            except TimeoutError:
-                message, timed_out = {"type": "http.disconnect"}, True
+            nonlocal more, timed_out, end
+            while True:
+                try:
+                    # After the body only the end of the connection can arrive, while `end` moves with the response.
+                    async with asyncio.timeout_at(min(end, clock() + self._seconds) if more else end):
+                        message = await receive()
+                except TimeoutError:
+                    if not more and clock() < end:
+                        continue
+                    message, timed_out = {"type": "http.disconnect"}, True
+                break
+            end += len(message.get("body", b"")) / _LEAST_BYTES_PER_SECOND
             more = message.get("more_body", False)
             return message
 
         async def send_response(message: Message) -> None:
+            nonlocal end
+            end += len(message.get("body", b"")) / _LEAST_BYTES_PER_SECOND
             if timed_out and message["type"] == "http.response.start":
                 # Otherwise the rest of the body would be parsed as another request.
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]

@@ -74,7 +74,7 @@ class ProcessSettings(BaseSettings):
     request_idle_seconds: float = Field(default=DEFAULT_REQUEST_IDLE_SECONDS, gt=0, le=3600)
     """A request of which nothing arrives for this long is DEADLINE_EXCEEDED, and a connection whose next request is
     incomplete for this long is closed; some are after half of it, as progress is checked twice within it. As a whole a
-    request may take six times as long, an upload as long as bytes arrive."""
+    request may take six times as long, an upload or download longer by a second for each 16 KiB."""
 
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     """debug, info (a line per call), warning or error."""

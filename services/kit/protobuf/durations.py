@@ -14,15 +14,21 @@ _UNITS = {
     "m": Decimal(60 * NANOSECONDS),
     "h": Decimal(3600 * NANOSECONDS),
 }
-_PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+# There is one way only to match a text: with `\d+\.?\d*`, a long number took the square of its length to be refused.
+_DIGITS = r"(\d+(?:\.\d*)?|\.\d+)"
+_PART = rf"{_DIGITS}(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(rf"([+-]?)((?:{_PART})+)", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_NUMBER = re.compile(rf"[+-]?{_DIGITS}", re.ASCII)
+# The longest that Go writes has 24 characters. Longer texts are never meant as durations.
+_MAX_CHARACTERS = 1000
 # Go stores a duration as a signed 64-bit count of nanoseconds.
 _LARGEST = 2**63 - 1
 
 
 def parse_duration(text: str) -> int:
     """Return the nanoseconds of a Go duration or of a plain number of seconds; raise ValueError for other text."""
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"a duration of more than {_MAX_CHARACTERS} characters")
     if _NUMBER.fullmatch(text):
         return _bounded(Decimal(text) * NANOSECONDS, text)
     match = _DURATION.fullmatch(text)

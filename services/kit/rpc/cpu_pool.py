@@ -38,7 +38,12 @@ class CpuPool:
         running = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
         # A thread cannot be stopped: after a cancellation it continues, and its slot is free only when it is done.
         running.add_done_callback(lambda _: self._semaphore.release(connection))
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        finally:
+            # An exception refers to this frame, and so would be kept until a garbage collection, with all its frames
+            # and the large request in them.
+            del running
 
     async def parse(self, content: bytes, work: Callable[[bytes], Result]) -> Result:
         """Return what `work` returns for a serialized message, in a thread if it is large; raise what `work` raises."""

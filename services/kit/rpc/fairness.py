@@ -2,10 +2,13 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from services.kit.errors import ResourceExhausted
 from services.kit.process.settings import DEFAULT_INCOMPLETE_BYTES, DEFAULT_REQUEST_IDLE_SECONDS
 
 CONNECTION_HEADER = "x-flyteplane-connection"
@@ -13,6 +16,9 @@ CONNECTION_HEADER = "x-flyteplane-connection"
 
 TOTAL_TIME_FACTOR = 6
 """A request may take this many times as long in total as it may wait for its next bytes."""
+
+# Seconds that a call waits for its client connection to read earlier responses.
+_READ_SECONDS = 5.0
 
 _CLIENT_CONNECTION: ContextVar[str | None] = ContextVar("client_connection", default=None)
 
@@ -56,73 +62,110 @@ class FairBudget:
 
 
 class FairSemaphore:
-    """A semaphore of `slots`, at most `per_connection` of them for one connection. Waiting connections take turns."""
+    """A semaphore of `slots`, at most `per_connection` of them for one connection. Waiting connections take turns.
+
+    A caller may acquire several slots at once. While they are not free, those whose turn is later wait too.
+    """
 
     def __init__(self, slots: int, per_connection: int | None = None) -> None:
         self._free = slots
         self._per_connection = per_connection or slots
         self._held: Counter[Hashable] = Counter()
-        self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()
+        self._short = False  # the next waiter needs more slots than are free
 
-    async def acquire(self, connection: Hashable, seconds: float | None = None) -> None:
-        """Acquire a slot for `connection`, which must be released; raise TimeoutError after `seconds`."""
-        if self._free and self._held[connection] < self._per_connection:
-            self._grant(connection)
+    async def acquire(self, connection: Hashable, seconds: float | None = None, size: int = 1) -> None:
+        """Acquire `size` slots for `connection`, which must be released; raise TimeoutError after `seconds`."""
+        if not self._short and size <= self._free and self._held[connection] + size <= self._per_connection:
+            self._grant(connection, size)
             return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(connection, deque()).append(granted)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), size)
+        self._waiting.setdefault(connection, deque()).append(waiter)
+        self._grant_waiting()
         try:
             async with asyncio.timeout(seconds):
-                await granted
+                await waiter.granted
         except BaseException:
-            if granted.done() and not granted.cancelled():
-                self.release(connection)  # it was granted at the same moment
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self.release(connection, size)  # they were granted at the same moment
             else:
-                granted.cancel()  # `release` skips it
+                waiter.granted.cancel()
+                self._grant_waiting()  # to those that waited behind it
             raise
 
-    def release(self, connection: Hashable) -> None:
-        """Release a slot of `connection`."""
-        self._free += 1
-        self._held[connection] -= 1
+    def release(self, connection: Hashable, size: int = 1) -> None:
+        """Release `size` slots of `connection`."""
+        self._free += size
+        self._held[connection] -= size
         if not self._held[connection]:
             del self._held[connection]
-        for other, queue in list(self._waiting.items()):
-            while queue and queue[0].done():
-                queue.popleft()
-            if queue and self._free and self._held[other] < self._per_connection:
-                self._grant(other)
-                queue.popleft().set_result(None)
-                self._waiting.move_to_end(other)
-            if not queue:
-                del self._waiting[other]
-            if not self._free:
-                return
+        self._grant_waiting()
 
-    def _grant(self, connection: Hashable) -> None:
-        self._free -= 1
-        self._held[connection] += 1
+    @asynccontextmanager
+    async def slot(self, connection: Hashable) -> AsyncIterator[None]:
+        """Hold a slot of `connection` for a block."""
+        await self.acquire(connection)
+        try:
+            yield
+        finally:
+            self.release(connection)
+
+    def _grant_waiting(self) -> None:
+        """Grant slots to waiting connections, one after the other, until no more can be granted."""
+        self._short = False
+        granted = True
+        while granted and self._free:
+            granted = False
+            for connection, queue in list(self._waiting.items()):
+                while queue and queue[0].granted.done():
+                    queue.popleft()
+                if queue and self._held[connection] + queue[0].size <= self._per_connection:
+                    if queue[0].size > self._free:
+                        self._short = True
+                        return
+                    waiter = queue.popleft()
+                    self._grant(connection, waiter.size)
+                    waiter.granted.set_result(None)
+                    self._waiting.move_to_end(connection)
+                    granted = True
+                if not queue:
+                    del self._waiting[connection]
+
+    def _grant(self, connection: Hashable, size: int) -> None:
+        self._free -= size
+        self._held[connection] += size
+
+
+class _Waiter(NamedTuple):
+    granted: asyncio.Future[None]
+    size: int
 
 
 class UnreadResponses:
-    """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that."""
+    """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that.
 
-    def __init__(self, limit: int) -> None:
+    A connection may leave `limit` bytes unread, and no more than all of them leave of `total`.
+    """
+
+    def __init__(self, limit: int, total: int) -> None:
         self._limit = limit
+        self._free = total
         self._bytes: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, asyncio.Future[None]] = {}
 
     def add(self, connection: Hashable, size: int) -> None:
         """Count `size` bytes more, or fewer if it is negative."""
+        self._free -= size
         unread = self._bytes[connection] = self._bytes[connection] + size
-        if unread <= self._limit and connection in self._waiting:
-            self._waiting.pop(connection).set_result(None)
         if not unread:
             del self._bytes[connection]
+        if self._waiting and size < 0:
+            for ready in [waiting for waiting in self._waiting if not self.exceeded(waiting)]:
+                self._waiting.pop(ready).set_result(None)
 
     def exceeded(self, connection: Hashable) -> bool:
         """Return whether `connection` must read before its further calls are served."""
-        return connection in self._bytes and self._bytes[connection] > self._limit
+        return connection in self._bytes and self._bytes[connection] > min(self._limit, self._free)
 
     async def wait(self, connection: Hashable, seconds: float) -> None:
         """Wait until `connection` is below the limit; raise TimeoutError after `seconds`."""
@@ -131,9 +174,31 @@ class UnreadResponses:
             await asyncio.shield(waiting)
 
 
-# Several of the largest lists that clients read.
-UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024)
+# A connection may have several of the largest lists that clients read, and all of them those of eight such connections.
+UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""
+
+
+@asynccontextmanager
+async def slot_for_response(semaphore: FairSemaphore) -> AsyncIterator[None]:
+    """Hold a slot for a block that makes a large response, once the client has read most of the earlier ones.
+
+    Raises:
+        ResourceExhausted: the client connection does not read its responses.
+    """
+    connection = current_client_connection()
+    await semaphore.acquire(connection)
+    while UNREAD_RESPONSES.exceeded(connection):
+        semaphore.release(connection)
+        try:
+            await UNREAD_RESPONSES.wait(connection, _READ_SECONDS)
+        except TimeoutError:
+            raise ResourceExhausted("too many responses are unread") from None
+        await semaphore.acquire(connection)
+    try:
+        yield
+    finally:
+        semaphore.release(connection)
 
 
 @dataclass(frozen=True)

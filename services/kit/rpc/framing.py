@@ -9,9 +9,11 @@ import re
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from services.kit.errors import InvalidArgument, ResourceExhausted, ServiceError, Unimplemented, to_status
+from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES
 
 FRAME_HEAD = 5
 """Bytes before the message: one for the compression flag, four for the length."""
@@ -25,6 +27,7 @@ NOT_WHOLE = "the request is not one whole gRPC message"
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_MOST_TIMEOUT_CHARACTERS = 9
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])", re.ASCII)
 # Characters of a grpc-message that are not escaped: printable ASCII without "%". A space at either end would be lost in
 # a header of HTTP/1.1.
@@ -32,13 +35,33 @@ _PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _OUTER_SPACE = re.compile(r"^ | $")
 
 
+class CompressedMessage(NamedTuple):
+    """A request that is decompressed when it is its turn: a thousand bytes may become megabytes."""
+
+    content: bytes
+    encoding: str
+    most: int  # bytes that the message may have
+
+    def decompressed(self) -> bytes:
+        """Return the message.
+
+        Raises:
+            ResourceExhausted: the message is larger than `most`.
+            InvalidArgument: the content is malformed.
+        """
+        message = _decompress(self.content, self.encoding, self.most)
+        if message is None:
+            raise _too_large(self.most + 1, self.most)
+        return message
+
+
 def encode_frame(reply: bytes) -> bytes:
     """Return the frame of a serialized reply."""
     return b"\0" + len(reply).to_bytes(4, "big") + reply
 
 
-def decode_frame(body: bytes | bytearray, metadata: Mapping[str, str], most: int) -> bytes:
-    """Return the one message of a request.
+def decode_frame(body: bytes | bytearray, metadata: Mapping[str, str], most: int) -> bytes | CompressedMessage:
+    """Return the one message of a request; one that is larger than MOST_LOOP_BYTES stays compressed.
 
     Args:
         body: the body, or the beginning of one that is too large.
@@ -58,7 +81,7 @@ def decode_frame(body: bytes | bytearray, metadata: Mapping[str, str], most: int
     if len(body) != FRAME_HEAD + size:
         raise InvalidArgument(NOT_WHOLE)
     message = body[FRAME_HEAD:] if isinstance(body, bytes) else bytes(memoryview(body)[FRAME_HEAD:])
-    return _decompress(message, metadata.get("grpc-encoding", ""), most) if body[0] else message
+    return _decode_compressed(message, metadata.get("grpc-encoding", ""), most) if body[0] else message
 
 
 def failure_headers(error: ServiceError) -> list[tuple[bytes, bytes]]:
@@ -74,7 +97,8 @@ def failure_headers(error: ServiceError) -> list[tuple[bytes, bytes]]:
 
 def deadline(metadata: Mapping[str, str], now: float) -> float | None:
     """Return when the caller stops waiting, in the event loop's time, which is `now`; None without a deadline."""
-    seconds = _seconds(metadata.get("grpc-timeout", ""))
+    timeout = metadata.get("grpc-timeout", "")
+    seconds = _seconds(timeout) if len(timeout) <= _MOST_TIMEOUT_CHARACTERS else None  # the cache has no long texts
     return None if seconds is None else now + seconds
 
 
@@ -86,19 +110,26 @@ def _seconds(timeout: str) -> float | None:
     return int(match[1]) * _UNIT_SECONDS[match[2]] if match else None
 
 
-def _decompress(message: bytes, encoding: str, most: int) -> bytes:
+def _decode_compressed(content: bytes, encoding: str, most: int) -> bytes | CompressedMessage:
     if encoding not in _WINDOW_BITS:
         raise Unimplemented(f"grpc-encoding {encoding!r} is not known; there are: {', '.join(_WINDOW_BITS)}")
+    compressed = CompressedMessage(content, encoding, most)
+    small = _decompress(content, encoding, MOST_LOOP_BYTES) if len(content) <= MOST_LOOP_BYTES else None
+    return compressed if small is None else small
+
+
+def _decompress(content: bytes, encoding: str, most: int) -> bytes | None:
+    """Return the message; None if it is larger than `most`."""
     decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
-        plain = decompressor.decompress(message, most + 1)
+        message = decompressor.decompress(content, most + 1)
     except zlib.error as error:
         raise InvalidArgument(f"the request is not {encoding}") from error
-    if len(plain) > most:
-        raise _too_large(len(plain), most)
+    if len(message) > most:
+        return None
     if not decompressor.eof:
         raise InvalidArgument(f"the request is not whole {encoding}")
-    return plain
+    return message
 
 
 def _too_large(size: int, most: int) -> ResourceExhausted:

@@ -4,7 +4,8 @@ It is for direct callers, probes, reflection and watched health. The gateway's o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -17,6 +18,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVIC
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from services.kit.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, ServiceError, to_status
+from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES
 from services.kit.rpc.fairness import CONNECTION_HEADER, FairSemaphore, IncompleteRequestLimits
 from services.kit.rpc.framing import NOT_WHOLE, TOO_MUCH, TOO_SLOW
 from services.kit.rpc.health import CHECK, NOT_SERVING, SERVING, WATCH, check_health, parse_request, statuses_of
@@ -112,6 +114,7 @@ class _RequestReader:
 
     def __init__(self, limits: IncompleteRequestLimits, max_message_bytes: int) -> None:
         slots = max(2, limits.total // max_message_bytes)
+        self._budget = limits.budget
         self._semaphore = FairSemaphore(slots, slots // 2)
         self._seconds = limits.seconds
 
@@ -138,6 +141,20 @@ class _RequestReader:
         if message is None:
             raise InvalidArgument(NOT_WHOLE)
         return message
+
+    @contextmanager
+    def counted(self, message: bytes, context: "_Context") -> Iterator[None]:
+        """Reserve the size of a large message until its response; raise ResourceExhausted if it does not fit."""
+        if len(message) <= MOST_LOOP_BYTES:
+            yield
+            return
+        connection = _metadata(context)[CONNECTION_HEADER]
+        if not self._budget.acquire(connection, len(message)):
+            raise ResourceExhausted(TOO_MUCH)
+        try:
+            yield
+        finally:
+            self._budget.release(connection, len(message))
 
 
 class _AllPaths(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
@@ -168,7 +185,9 @@ class _AllPaths(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 def _unary(reader: _RequestReader, serve: _Serve) -> "grpc.RpcMethodHandler[bytes, bytes]":
     async def respond(requests: AsyncIterator[bytes], context: "_Context") -> bytes:
         try:
-            return await serve(await reader.read_one(requests, context), context)
+            message = await reader.read_one(requests, context)
+            with reader.counted(message, context):
+                return await serve(message, context)
         except ServiceError as error:
             await _abort(context, error)
 

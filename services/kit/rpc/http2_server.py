@@ -12,6 +12,7 @@ from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceErro
 from services.kit.http2.connection import Connection, IncompleteRequests
 from services.kit.http2.headers import STATUS_200, HeaderFieldCache, Headers, encode
 from services.kit.http2.responses import Response
+from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES
 from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.framing import (
     CONTENT_TYPE,
@@ -80,10 +81,11 @@ class Http2Server:
         """Return the response to one request; a failure is a response too, nothing is raised."""
         path = headers.get(":path", "")
         try:
-            message = decode_frame(body, headers, self._max_message_bytes)
             if path == CHECK:
                 # While the server stops it refuses every call, health checks too: no check returns NOT_SERVING.
-                return Response(_HEAD, encode_frame(check_health(self._health, message)), _SUCCESS)
+                return Response(_HEAD, encode_frame(self._check(headers, body)), _SUCCESS)
+            message = decode_frame(body, headers, self._max_message_bytes)
+            del body  # a large one would be in memory twice
             call = Call(metadata=headers, deadline=deadline(headers, self._loop.time()))
             reply = await self._table.serve(path, message, call)
         except ServiceError as error:
@@ -91,6 +93,10 @@ class Http2Server:
         except asyncio.CancelledError:  # by `stop`, or the client has gone and the response is dropped
             return _failure(Unavailable("the service is ending"))
         return Response(_HEAD, encode_frame(reply), _SUCCESS)
+
+    def _check(self, headers: Headers, body: bytes | bytearray) -> bytes:
+        message = decode_frame(body, headers, min(self._max_message_bytes, MOST_LOOP_BYTES))
+        return check_health(self._health, message if isinstance(message, bytes) else message.decompressed())
 
 
 def _failure(error: ServiceError) -> Response:

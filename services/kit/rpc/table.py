@@ -19,10 +19,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.process.telemetry import CALLS
-from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, depth_check
+from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, nested_parser
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
-from services.kit.rpc.fairness import set_client_connection
-from services.kit.rpc.json_replies import JSON_REPLY_HEADER, check_json_reply, check_reply_size
+from services.kit.rpc.fairness import UNREAD_RESPONSES, current_client_connection, set_client_connection
+from services.kit.rpc.framing import CompressedMessage
+from services.kit.rpc.json_replies import JSON_REPLY_HEADER, JsonTurns, check_json_reply, check_reply_size
+from services.kit.rpc.large_requests import MOST_SMALL_BYTES, LargeRequests
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +48,10 @@ class Method:
 
     path: str
     name: str
-    request: type[Message]
+    request: Descriptor
     reply: Descriptor
     handler: Handler
-    check_depth: Callable[[bytes], None]  # of serialized requests
+    parse: Callable[[bytes], Message]  # raises UnreadableValue for what is nested too deeply to be read back
     check_values: Check | None  # of requests; None when no value of this type is refused
 
     def read_request(self, payload: bytes) -> Message:
@@ -59,18 +61,15 @@ class Method:
             InvalidArgument: the payload is no such message, or a field has a value that some clients could not read
                 once it is stored.
         """
-        request = self.request()
         try:
-            request.ParseFromString(payload)
+            request = self.parse(payload)
+            if self.check_values is not None:
+                self.check_values(request)
         except DecodeError as error:
             raise InvalidArgument(
                 f"the request to {self.path.lstrip('/')} cannot be parsed: "
                 f"not its message, or nested more than {MOST_LEVELS} levels deep"
             ) from error
-        try:
-            self.check_depth(payload)
-            if self.check_values is not None:
-                self.check_values(request)
         except UnreadableValue as unreadable:
             name = unreadable.fields[0] if unreadable.fields else "request"
             path = f" ({unreadable.path})" if len(unreadable.fields) > 1 else ""
@@ -87,6 +86,8 @@ class Table:
     def __init__(self, cpu_pool: CpuPool | None = None) -> None:
         self._methods: dict[str, Method] = {}
         self._cpu_pool = cpu_pool or CpuPool()
+        self._large_requests = LargeRequests(self._cpu_pool)
+        self._json_turns = JsonTurns()
 
     def bind(self, service: ServiceDescriptor, *objects: object) -> None:
         """Bind the RPCs of `service` that are methods of `objects`; raise ValueError when two have the same one."""
@@ -102,14 +103,14 @@ class Table:
                 self._methods[path] = Method(
                     path,
                     descriptor.name,
-                    request,
+                    descriptor.input_type,
                     descriptor.output_type,
                     handler,
-                    depth_check(request),
+                    nested_parser(request),
                     REQUEST_RULE.checker(descriptor.input_type),
                 )
 
-    async def serve(self, path: str, payload: bytes, call: Call) -> bytes:
+    async def serve(self, path: str, payload: bytes | CompressedMessage, call: Call) -> bytes:
         """Return the serialized reply of one call.
 
         At the deadline the handler is cancelled where it waits. Its transaction is rolled back; what has left the
@@ -141,7 +142,7 @@ class Table:
             name = "unknown" if method is None else method.name
             CALLS.record(name, path, code, time.perf_counter() - started, call.metadata.get("traceparent", ""))
 
-    async def _serve_in_time(self, path: str, payload: bytes, call: Call, deadline: float) -> bytes:
+    async def _serve_in_time(self, path: str, payload: bytes | CompressedMessage, call: Call, deadline: float) -> bytes:
         """Do what `asyncio.timeout_at` does, at less cost: every call of an engine has a deadline, few reach it."""
         task: asyncio.Task[bytes] = asyncio.current_task()  # type: ignore[assignment]  # a coroutine runs in a task
         passed = False
@@ -161,23 +162,39 @@ class Table:
         finally:
             timer.cancel()
 
-    async def _serve(self, path: str, payload: bytes, call: Call) -> bytes:
+    async def _serve(self, path: str, payload: bytes | CompressedMessage, call: Call) -> bytes:
         method = self._methods.get(path)
         if method is None:
             raise Unimplemented(self._unimplemented(path))
-        if len(payload) <= MOST_LOOP_BYTES:
+        memory = 0
+        if type(payload) is bytes and len(payload) <= MOST_SMALL_BYTES:
             request = method.read_request(payload)
         else:
-            request = await self._cpu_pool.run(method.read_request, payload)
-        response = await method.handler(request, call)
-        reply = response if isinstance(response, bytes) else response.SerializeToString()
-        if JSON_REPLY_HEADER in call.metadata:
-            check_reply_size(reply)
-            if len(reply) <= MOST_LOOP_BYTES:
-                check_json_reply(method.name, request, method.reply, reply)
-            else:
-                await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+            request, memory = await self._large_requests.read(method.request, method.read_request, payload)
+        try:
+            response = await method.handler(request, call)
+            reply = response if isinstance(response, bytes) else response.SerializeToString()
+            if JSON_REPLY_HEADER in call.metadata:
+                check_reply_size(reply)
+                if len(reply) <= MOST_LOOP_BYTES:
+                    check_json_reply(method.name, request, method.reply, reply)
+                else:
+                    await self._check_large_json_reply(method, request, reply)
+        finally:
+            if memory:
+                self._large_requests.release(memory)
         return reply
+
+    async def _check_large_json_reply(self, method: Method, request: Message, reply: bytes) -> None:
+        """Check a reply in the CPU pool; meanwhile it counts as unread, so that not many accumulate there."""
+        connection = current_client_connection()
+        UNREAD_RESPONSES.add(connection, len(reply))
+        try:
+            parts = await self._cpu_pool.run(check_json_reply, method.name, request, method.reply, reply)
+            if parts:
+                await self._json_turns.wait(parts)
+        finally:
+            UNREAD_RESPONSES.add(connection, -len(reply))
 
     def _unimplemented(self, path: str) -> str:
         """Return the message of gRPC servers in Go: the whole service is unknown, or a method of it."""

@@ -15,6 +15,9 @@ from services.contracts.message_text import message_text
 # People correct a few and try again; a longer message would be cut on its way to the client.
 MAX_ERRORS = 500
 
+# The same error may be found a million times in a list of bindings, and each is described before it is compared.
+MAX_FOUND = 10_000
+
 # Texts of larger messages take seconds to write and are too long to read.
 MAX_TEXT_BYTES = 4096
 
@@ -84,6 +87,7 @@ class Errors:
 
     def __init__(self, parent: "Errors | None" = None, *, fail_fast: bool = False) -> None:
         self._errors: set[CompileError] = set()
+        self._found = 0
         self._parent = parent
         self._fail_fast = fail_fast
 
@@ -95,7 +99,7 @@ class Errors:
         return Errors(self)
 
     def add(self, code: Code, node_id: str, description: str) -> None:
-        """Collect an error; raise CompilationFailed when there are MAX_ERRORS."""
+        """Collect an error; raise CompilationFailed when there are MAX_ERRORS, or MAX_FOUND with equal ones."""
         self.add_lazily(code, node_id, lambda: description)
 
     def add_lazily(self, code: Code, node_id: str, describe: Callable[[], str]) -> None:
@@ -146,9 +150,10 @@ class Errors:
 
     def _collect(self, error: CompileError) -> None:
         self._errors.add(error)
+        self._found += 1
         if self._parent is not None:
             self._parent._collect(error)  # noqa: SLF001 - of the same class
-        elif len(self._errors) >= MAX_ERRORS:
+        elif len(self._errors) >= MAX_ERRORS or self._found >= MAX_FOUND:
             self.raise_any()
 
 

@@ -16,6 +16,7 @@ from services.registry.compiler.interfaces import Library, is_own, typed_interfa
 from services.registry.compiler.nodes import Nodes
 from services.registry.compiler.requirements import (
     Key,
+    every_node,
     index_by_id,
     key_of,
     reachable,
@@ -23,9 +24,12 @@ from services.registry.compiler.requirements import (
     required,
 )
 
-# The most steps that the checks of a workflow may take: bindings, variables and comparisons of types. Some seconds;
-# workflows of thousands of nodes need far fewer. Without a bound one request could keep the registry busy for hours.
-MAX_STEPS = 1_000_000
+# The most steps that the checks of a workflow may take: nodes, bindings, variables and comparisons of types. A second
+# or two; workflows of thousands of nodes need far fewer. Without a bound one request could keep the registry busy for
+# hours.
+MAX_STEPS = 500_000
+# A node costs about as much as so many comparisons of types.
+STEPS_PER_NODE = 20
 
 
 def compile_workflow(
@@ -56,14 +60,21 @@ def compile_workflow(
         comparison=Comparison(MAX_STEPS),
     )
     errors.raise_any()
-    reached = _check_references(closure.primary.template, library, errors)
-    errors.raise_any()
     try:
+        _spend_nodes(closure, library.comparison)
+        reached = _check_references(closure.primary.template, library, errors)
+        errors.raise_any()
         _compile_all(closure, reached, library, errors)
     except TypesTooLarge:
-        errors.invalid_value(ROOT, "workflow: its types and bindings are too many to check")
+        errors.invalid_value(ROOT, "workflow: its nodes, types and bindings are too many to check")
     errors.raise_any()
     return closure
+
+
+def _spend_nodes(closure: CompiledWorkflowClosure, comparison: Comparison) -> None:
+    for workflow in (closure.primary, *closure.sub_workflows):
+        for _ in every_node(workflow.template):
+            comparison.spend(STEPS_PER_NODE)
 
 
 def _reparsed(

@@ -149,7 +149,8 @@ async def _read(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of a page; `kind` distinguishes the statements of `compose` in the statement cache."""
     shape = (kind, scope["resource_type"], query.shape, given_columns(scope))
-    return await fetch_text(connection, STATEMENT_CACHE.text_of(shape, compose), {**scope, **query.values})
+    text = await STATEMENT_CACHE.text_of(shape, compose, len(query.conditions))
+    return await fetch_text(connection, text, {**scope, **query.values})
 
 
 def _has_version(resource_type: ResourceType, conditions: list[Condition]) -> ColumnElement[bool]:

@@ -26,9 +26,10 @@ from services.events.consumers.refusals import DURABLE as REFUSALS
 from services.events.ingest.streams import FORMER_VERDICTS_STREAM, declare_streams, delete_former_log_streams
 from services.executions.engine import dispatcher as engine_inputs
 from services.kit.errors import NotFound, Unavailable
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.messages import Announcement, ServiceRequest
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.integration.stack import launched
 from tests.support.parts import free_port, running_nats
 from tests.support.sandbox import Sandbox

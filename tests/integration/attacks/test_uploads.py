@@ -31,6 +31,8 @@ MEBIBYTE = 1024 * KIBIBYTE
 SLOW_READERS = 20
 # More than a process accepts at a time.
 SLOW_WRITERS = 520
+# So that few of them write to the same one.
+WRITTEN_PATHS = 65
 # The memory that an idle connection may take in each part; Envoy has a buffer of 1 MiB.
 READER_BYTES = {"executions": 700 * KIBIBYTE, "envoy": 1500 * KIBIBYTE}
 
@@ -319,14 +321,28 @@ def slow_writer(attacked: Sandbox, path: str) -> Iterator[None]:
 
 
 async def test_probes_succeed_while_uploads_take_all_capacity(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
-    location = await proxy.CreateUploadLocation(upload_request("writers", filename="f", filename_root="r"))
-    url = urlsplit(location.signed_url)
+    names = [upload_request("writers", filename=f"f{number}", filename_root="r") for number in range(WRITTEN_PATHS)]
+    locations = [await proxy.CreateUploadLocation(name) for name in names]
+    urls = [urlsplit(location.signed_url) for location in locations]
     settings = Layout(attacked.folder).environments / "executions.env"
     (probes,) = (line.partition("=")[2] for line in settings.read_text().splitlines() if "HTTP_ADDRESS" in line)
     with ExitStack() as stack:
-        for _ in range(SLOW_WRITERS):
+        for number in range(SLOW_WRITERS):
+            url = urls[number % WRITTEN_PATHS]
             stack.enter_context(slow_writer(attacked, f"{url.path}?{url.query}"))
-        await until(lambda: put(location, b"x").status_code == 503)
+        await until(lambda: put(locations[0], b"x").status_code == 503)
         for path in ("healthz", "readyz", "metrics"):
             assert get(f"http://{probes}/{path}").status_code == 200
+    await until(lambda: put(locations[0], b"x").status_code == 200)
+
+
+async def test_one_url_does_not_take_the_capacity_of_others(attacked: Sandbox, proxy: DataProxyServiceStub) -> None:
+    location = await proxy.CreateUploadLocation(upload_request("one-url", filename="f", filename_root="r"))
+    other = await proxy.CreateUploadLocation(upload_request("one-url", filename="g", filename_root="r"))
+    url = urlsplit(location.signed_url)
+    with ExitStack() as stack:
+        for _ in range(SLOW_WRITERS):
+            stack.enter_context(slow_writer(attacked, f"{url.path}?{url.query}"))
+        await until(lambda: put(location, b"x").status_code == 429)
+        assert put(other, b"x").status_code == 200
     await until(lambda: put(location, b"x").status_code == 200)

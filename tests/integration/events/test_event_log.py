@@ -22,9 +22,9 @@ from services.events.ingest.streams import (
 from services.executions.consumers import requests
 from services.kit.db.database import Database
 from services.kit.errors import Code, FailedPrecondition
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
-from services.kit.messaging.streams import pull_consumer_config
+from services.kit.messaging.streams import Delivery, pull_consumer_config
 from tests.support.event_log import EventLog, apply, batch_of, event_log
 from tests.support.event_makers import node_event, task_event, workflow_event
 from tests.support.event_path import Executions, send

@@ -33,7 +33,8 @@ from services.contracts.event_batches import BATCHES_STREAM, durable_of, lane_of
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
 from services.kit.errors import Code, Unavailable
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.streams import Delivery
 from tests.support.event_makers import VALUES, node_event, task_event, workflow_event
 from tests.support.event_path import Executions, delivery, send, verdicts_of
 from tests.support.parts import Parts, Served, free_port, running_nats, service

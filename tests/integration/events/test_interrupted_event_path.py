@@ -14,7 +14,8 @@ from flyteidl.admin.event_pb2 import NodeExecutionEventRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.kit.errors import Unavailable
-from services.kit.messaging.bus import Bus, Stream
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.messages import Stream
 from tests.support.event_makers import node_event
 from tests.support.event_path import Executions, send
 from tests.support.parts import Parts, free_port, running_nats, service

@@ -29,8 +29,9 @@ from flyteidl.core.types_pb2 import EnumType, LiteralType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.executions import EXECUTION_CREATED
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.entities import PROJECT, identifier, integer, literals
 from tests.support.executions import (
     execution_id,

@@ -27,9 +27,10 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.message import Message
 
 from services.contracts.executions import EXECUTION_CREATED, EXECUTION_TERMINATED
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.messages import Announcement
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.entities import identifier, literals
 from tests.support.executions import (
     execution_id,
@@ -59,7 +60,7 @@ TASK_ID = identifier(ResourceType.TASK, "my.task")
 # The point at which the service dies, and whether the call has happened by then.
 LAUNCH = [
     ("before Projects.get", False),
-    ("after Launcher._launched_entity", False),
+    ("after EntityLease.entity", False),
     ("before Launcher._write_inputs", False),
     ("after ObjectStore.put", False),
     ("after Launcher._write_inputs", False),
@@ -71,7 +72,7 @@ LAUNCH = [
 ]
 # Its row is written in a transaction that the service then does not commit.
 LIMITED_LAUNCH = [("before launches.insert", False), ("after launches.insert", False)]
-TASK_LAUNCH = [("after Launcher._launched_entity", False), ("after launches.insert", True)]
+TASK_LAUNCH = [("after EntityLease.entity", False), ("after launches.insert", True)]
 RECOVERY = [
     ("after ExecutionHandlers._source", False),
     ("after ObjectStore.get", False),

@@ -32,8 +32,9 @@ from services.executions.rules.events.batch import Event
 from services.executions.rules.events.external_resources import CHUNK_INDEXES, INLINE_RESOURCES
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
+from services.kit.messaging.streams import Delivery
 from services.kit.objects.store import ObjectStore
 from tests.support.event_makers import TASK, VALUES, batched, node_event, task_event
 from tests.support.event_path import Executions

@@ -25,8 +25,9 @@ from google.protobuf.empty_pb2 import Empty
 from services.contracts.executions import GET_DEFAULT_CONFIG
 from services.contracts.projects import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED, GET_PROJECT_AND_ATTRIBUTES
 from services.kit.errors import NotFound
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.attributes import (
     LEVELS,
     PROJECT,

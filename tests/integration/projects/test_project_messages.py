@@ -15,8 +15,9 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.projects import GET_PROJECT, PROJECT_REGISTERED, PROJECT_UPDATED, check_active_with_domain
 from services.kit.errors import InvalidArgument, NotFound
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.parts import Parts, Served, service
 from tests.support.projects import register
 from tests.support.refusals import refused

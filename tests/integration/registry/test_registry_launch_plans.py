@@ -26,8 +26,9 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.registry import GET_LAUNCH_PLAN, LAUNCH_PLAN_ACTIVATED, LAUNCH_PLAN_DEACTIVATED
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.entities import (
     DOMAIN,
     INTEGER,

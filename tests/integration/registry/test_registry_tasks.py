@@ -23,8 +23,9 @@ from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from services.contracts.registry import TASK_REGISTERED
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support import attributes
 from tests.support.entities import INTEGER, PROJECT, STRING, identifier
 from tests.support.entities import task as container_task

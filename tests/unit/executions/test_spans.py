@@ -13,7 +13,8 @@ from flyteidl.core.metrics_pb2 import Span
 from flyteidl.core.workflow_pb2 import Node as NodeTemplate
 from google.protobuf.message import Message
 
-from services.executions.rules.spans.nodes import MOST_LEVELS, execution_span
+from services.executions.rules.spans.layouts import MOST_LEVELS, layout
+from services.executions.rules.spans.nodes import execution_span
 from services.executions.rules.spans.requests import Run, RunSpanRequest, WorkflowSpanRequest
 from services.executions.store import execution_trees
 from services.kit.errors import NotFound, ResourceExhausted
@@ -91,7 +92,10 @@ def built(first: Run, depth: int, known: Mapping[str, Message | Run | None] | No
                 name = request.uri
             if name not in results:
                 raise NotFound(name)
-            request = spans.send(results[name])
+            result = results[name]
+            if not isinstance(request, RunSpanRequest) and isinstance(result, CompiledWorkflowClosure):
+                result = layout(result, request.run, request.parent)
+            request = spans.send(result)
     except StopIteration as end:
         return tree(end.value)
 

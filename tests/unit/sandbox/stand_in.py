@@ -41,7 +41,7 @@ def stack(_layout: Layout, ports: Ports, _chosen: ChosenSettings) -> tuple[Part,
 
 def _part(name: str, program: str, port: int, needs: tuple[str, ...] = ()) -> Part:
     command = (sys.executable, "-S", "-c", program, str(port))
-    return Part(name=name, command=command, ready=http_ok(f"127.0.0.1:{port}", "/"), needs=needs)
+    return Part(name=name, command=command, is_ready=http_ok(f"127.0.0.1:{port}", "/"), needs=needs)
 
 
 if __name__ == "__main__":

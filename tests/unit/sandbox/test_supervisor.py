@@ -109,7 +109,7 @@ async def test_step_that_fails_names_the_part_and_leaves_no_stamp(folder: Folder
 
 
 async def test_command_that_does_not_exist_names_the_part(folder: Folder) -> None:
-    part = Part("a", ("/no/such/program",), folder.part("a").ready)
+    part = Part("a", ("/no/such/program",), folder.part("a").is_ready)
     with pytest.raises(PartError, match=r"^a cannot be run: .*/no/such/program"):
         await folder.run(part)
 
@@ -130,7 +130,7 @@ async def test_part_that_ignores_the_stop_signal_is_killed(folder: Folder, monke
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
     supervisor = folder.supervisor(folder.part("a", program=STUBBORN))
     await supervisor.run(supervisor.stop)
-    process = supervisor.parts["a"].process
+    process = supervisor.processes["a"].process
     assert process is not None
     assert process.returncode == -9
 
@@ -148,7 +148,7 @@ async def test_second_stop_kills_at_once(folder: Folder) -> None:
 
 async def test_part_that_is_held_stays_down_and_counts_no_restart(folder: Folder) -> None:
     supervisor = folder.supervisor(folder.part("a"), folder.part("b"))
-    part_a, part_b = supervisor.parts["a"], supervisor.parts["b"]
+    part_a, part_b = supervisor.processes["a"], supervisor.processes["b"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
@@ -176,7 +176,7 @@ async def test_stop_while_a_part_is_held_ends(folder: Folder) -> None:
         supervisor.stop()
 
     await supervisor.run(hold_and_stop)
-    assert all(running.gone.is_set() for running in supervisor.parts.values())
+    assert all(running.gone.is_set() for running in supervisor.processes.values())
 
 
 async def test_part_that_keeps_dying_is_restarted_with_growing_pauses(
@@ -196,7 +196,7 @@ async def test_part_that_keeps_dying_is_restarted_with_growing_pauses(
     monkeypatch.setattr(asyncio, "sleep", recorded)
 
     def make_it_die() -> None:
-        part_a = supervisor.parts["a"]
+        part_a = supervisor.processes["a"]
         object.__setattr__(part_a.part, "command", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
         (folder.path / "a").unlink()
         assert part_a.process is not None
@@ -216,7 +216,7 @@ async def test_part_that_is_broken_twice_in_a_row_is_restarted(folder: Folder, m
         return checks in {1, 3, 4}  # once, and then twice in a row
 
     supervisor = folder.supervisor(replace(folder.part("a"), broken=broken))
-    part_a = supervisor.parts["a"]
+    part_a = supervisor.processes["a"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()
@@ -234,7 +234,7 @@ async def test_part_whose_configuration_cannot_be_written_keeps_the_others_runni
     config = folder.path / "config"
     part = folder.part("a", files={config: "port: 1"})
     supervisor = folder.supervisor(part, folder.part("b"))
-    part_a, part_b = supervisor.parts["a"], supervisor.parts["b"]
+    part_a, part_b = supervisor.processes["a"], supervisor.processes["b"]
     started = asyncio.Event()
     running = asyncio.create_task(supervisor.run(started.set))
     await started.wait()

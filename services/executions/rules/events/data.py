@@ -28,7 +28,7 @@ def set_result(
     layout: ObjectLayout,
     offloads: Offloads,
 ) -> None:
-    """Store the event's outputs or error in `closure`; outputs by reference go before inline ones."""
+    """Store the event's outputs or error in `closure`; outputs by reference take precedence over inline ones."""
     if event.output_uri:
         closure.output_uri = event.output_uri
     elif event.HasField("output_data"):

@@ -32,7 +32,7 @@ class LaneCursor:
     def has_applied(self, batch_id: str) -> bool:
         """Return whether the batch, or a later one of its sender, was applied."""
         sender, number = sender_and_number(batch_id)
-        return number <= self.senders.get(sender, 0)
+        return number <= self.senders.get(sender, -1)
 
     def is_past(self, sequence: int, stored_at: datetime) -> bool:
         """Return whether the batch with this sequence and time in the stream was applied before the last one.

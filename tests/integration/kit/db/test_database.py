@@ -133,6 +133,30 @@ async def test_calls_of_other_connections_take_turns_with_hundreds_of_one(parts:
     assert order.index("one") < 10
 
 
+async def test_a_client_connection_leaves_database_connections_to_others(parts: Parts) -> None:
+    database = await Database.open(parts.new_database("test_db"), max_size=4)
+    may_end, begun, slow_begun = asyncio.Event(), list[str](), asyncio.Semaphore(0)
+
+    async def call(connection_name: str) -> None:
+        set_client_connection({CONNECTION_HEADER: connection_name})
+        async with database.read() as connection:
+            await connection.execute("SELECT 1")
+            begun.append(connection_name)
+            if connection_name == "slow":
+                slow_begun.release()
+                await may_end.wait()
+
+    slow = [asyncio.create_task(call("slow")) for _ in range(6)]
+    for _ in range(2):
+        await slow_begun.acquire()
+    for _ in range(3):
+        await asyncio.create_task(call("other"))
+    assert begun.count("slow") == 2
+    may_end.set()
+    await asyncio.gather(*slow)
+    await database.close()
+
+
 async def test_calls_of_a_client_with_unread_responses_are_resource_exhausted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ from nats.aio.msg import Msg
 from services.kit.errors import Internal, NotFound, Unavailable
 from services.kit.messaging import bus as bus_module
 from services.kit.messaging import push_consumer, streams
-from services.kit.messaging.bus import Bus, Delivery, Stream
-from services.kit.messaging.messages import ServiceRequest
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.messages import ServiceRequest, Stream
+from services.kit.messaging.streams import Delivery
 from tests.support.parts import Parts, free_port, running_nats
 from tests.support.waiting import until
 

@@ -10,9 +10,10 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from services.kit.db.database import Database
 from services.kit.messaging import outbox as outbox_module
-from services.kit.messaging.bus import Bus, Delivery
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.messages import Announcement
 from services.kit.messaging.outbox import Outbox, Relay, announcements_of
+from services.kit.messaging.streams import Delivery
 from tests.support.parts import Parts
 
 OWNER = f"test{uuid4().hex[:8]}"

@@ -8,7 +8,8 @@ import pytest
 
 from services.kit.errors import Unavailable
 from services.kit.messaging import pull_consumer, streams
-from services.kit.messaging.bus import Bus, Stream
+from services.kit.messaging.bus import Bus
+from services.kit.messaging.messages import Stream
 from services.kit.messaging.pull_consumer import Fetched, PullConsumer
 from tests.support.parts import Parts
 from tests.support.waiting import until

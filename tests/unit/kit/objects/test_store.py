@@ -1,7 +1,10 @@
 """A file:// store: URIs, signatures and refused requests."""
 
+import asyncio
 import os
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -9,7 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from obstore.store import MemoryStore
+from obstore.store import MemoryStore, S3Store
 
 from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from services.kit.objects.store import ObjectStore
@@ -104,12 +107,91 @@ async def test_a_folder_or_pipe_is_not_found_and_stays_closed(store: ObjectStore
     assert open_files() == before
 
 
-async def test_a_missing_folder_of_the_store_is_unavailable(store: ObjectStore, tmp_path: Path) -> None:
-    await store.put(store.uri("x"), b"x")
-    (tmp_path / "objects" / "x").unlink()
-    (tmp_path / "objects").rmdir()
-    with pytest.raises(Unavailable):
-        await store.find(store.uri("x"), bytes)
+async def test_a_store_that_is_not_there_is_unavailable_and_not_made_again(store: ObjectStore, tmp_path: Path) -> None:
+    folder, away = tmp_path / "objects", tmp_path / "away"
+    x = store.uri("x")
+    await store.put(x, b"x")
+    begun = await store.upload()
+    folder.rename(away)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.put(x, b"y"),
+        lambda: store.get(x),
+        lambda: store.find(x, bytes),
+        lambda: store.head(x),
+        lambda: store.head_or_none(x),
+        lambda: store.md5(x),
+        lambda: store.delete([x]),
+        lambda: store.delete_older(["a"], datetime.now(UTC)),
+        lambda: anext(store.pieces(x, 0, 1)),
+        lambda: store.check_writable_path(x),
+        store.check_writes,
+        store.upload,
+        lambda: asyncio.to_thread(begun.publish, "x", b""),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable):
+            await call()
+        assert not folder.exists()
+    folder.mkdir()  # as a mount point is
+    for call in calls:
+        with pytest.raises(Unavailable):
+            await call()
+        assert list(folder.iterdir()) == []
+    folder.rmdir()
+    away.rename(folder)
+    assert await store.get(x) == b"x"
+    await store.check_writes()
+    begun.discard()
+
+
+async def test_a_store_of_an_earlier_release_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    earlier = ObjectStore.open(f"file://{tmp_path}", "", "key")
+    assert await earlier.get(earlier.uri("x")) == b"x"
+    await earlier.put(earlier.uri("y"), b"y")
+
+
+@asynccontextmanager
+async def not_found_server(*, lists: int) -> AsyncIterator[str]:
+    """Run a server that answers 404, and `lists` to requests that list; yield its URL."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        listed = b"prefix=" in head.partition(b"\r\n")[0]
+        body = b"<ListBucketResult/>" if listed and lists == 200 else b"<Error><Code>Missing</Code></Error>"
+        content = b"" if head.startswith(b"HEAD") else body
+        status = lists if listed else 404
+        writer.write(b"HTTP/1.1 %d X\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % (status, len(body)))
+        writer.write(content)
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("lists", [200, 403, 404])
+async def test_a_missing_bucket_is_unavailable_and_a_missing_object_is_not_found(lists: int) -> None:
+    async with not_found_server(lists=lists) as url:
+        s3 = S3Store(
+            "bucket",
+            endpoint=url,
+            region="r",
+            access_key_id="k",
+            secret_access_key="s",
+            client_options={"allow_http": True},
+        )
+        store = ObjectStore("s3://bucket", s3, "", b"")
+        if lists == 404:
+            for call in (store.get, store.head, store.head_or_none):
+                with pytest.raises(Unavailable):
+                    await call(store.uri("a"))
+        else:
+            with pytest.raises(NotFound):
+                await store.get(store.uri("a"))
+            assert await store.head(store.uri("a")) is None
+        with pytest.raises(Unavailable):
+            await store.put(store.uri("a"), b"x")
 
 
 @given(st.text(), st.text(), st.text(), st.text())

@@ -7,21 +7,27 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from services.kit.process import http_server
 from services.kit.process.http_server import HttpServer
+from services.kit.rpc.fairness import TOTAL_TIME_FACTOR
 from tests.support.parts import free_port
 from tests.support.waiting import until
 
 SHORT = 0.3
+SHORTEST = 0.05
 LONG = 30.0
+MEBIBYTE = 1024 * 1024
 MORE_THAN_SERVED = 600
+DOWNLOAD = b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n"
 UPLOAD_HEAD = b"PUT /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
 
 
 @asynccontextmanager
-async def running_server(idle_seconds: float = SHORT) -> AsyncIterator[int]:
+async def running_server(idle_seconds: float = SHORT, ended: asyncio.Event | None = None) -> AsyncIterator[int]:
     async def ready() -> str:
         return ""
 
@@ -31,8 +37,24 @@ async def running_server(idle_seconds: float = SHORT) -> AsyncIterator[int]:
         except ClientDisconnect:
             return PlainTextResponse("broke off", status_code=400)
 
+    async def pieces() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(MEBIBYTE)
+            await asyncio.sleep(0)  # sending does not wait once the client is gone
+
+    async def download(_: Request) -> Response:
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await StreamingResponse(pieces())(scope, receive, send)
+            finally:
+                if ended is not None:
+                    ended.set()
+
+        return respond  # type: ignore[return-value]  # any ASGI application is a response
+
     port = free_port()
-    served = HttpServer(f"127.0.0.1:{port}", ready, [Route("/echo", echo_body, methods=["PUT"])], idle_seconds)
+    routes = [Route("/echo", echo_body, methods=["PUT"]), Route("/endless", download)]
+    served = HttpServer(f"127.0.0.1:{port}", ready, routes, idle_seconds)
     serving = asyncio.create_task(served.serve())
     await until(lambda: served.server.started)
     try:
@@ -80,6 +102,37 @@ async def test_a_body_that_rests_is_aborted_and_one_that_moves_is_not() -> None:
         assert b"broke off" in await send(port, UPLOAD_HEAD + b"half")
         moving = [UPLOAD_HEAD.replace(b"host", b"connection: close\r\nhost"), *[b"x"] * 10]
         assert (await send(port, *moving, pause=SHORT / 5)).endswith(b"x" * 10)
+
+
+async def test_a_body_that_moves_too_slowly_is_aborted() -> None:
+    async with running_server(SHORTEST) as port:
+        drops = [UPLOAD_HEAD.replace(b"10", b"1000"), *[b"x"] * 100]
+        response = await send(port, *drops, pause=SHORTEST / 5)
+        assert response == b"" or b"broke off" in response  # it may be lost, as the client writes on
+
+
+async def test_a_download_ends_that_is_read_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What fits into the buffers of both sockets must take no time.
+    monkeypatch.setattr(http_server, "_LEAST_BYTES_PER_SECOND", 100 * MEBIBYTE)
+    ended = asyncio.Event()
+    async with running_server(SHORTEST, ended) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(DOWNLOAD)
+        async with asyncio.timeout(LONG):
+            await ended.wait()
+        writer.close()
+
+
+async def test_a_download_that_is_read_may_take_longer() -> None:
+    ended = asyncio.Event()
+    async with running_server(SHORTEST, ended) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(DOWNLOAD)
+        longest = asyncio.get_running_loop().time() + 2 * TOTAL_TIME_FACTOR * SHORTEST
+        while asyncio.get_running_loop().time() < longest:
+            assert await reader.read(MEBIBYTE)
+        assert not ended.is_set()
+        writer.close()
 
 
 async def test_a_connection_serves_further_requests() -> None:

@@ -40,3 +40,9 @@ def test_a_malformed_duration_is_refused(text: str) -> None:
 def test_any_text_is_a_duration_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert isinstance(parse_duration(text), int)
+
+
+@pytest.mark.parametrize("text", ["1" * 1_000_000 + "x", "1." * 500_000, "1h" * 500_000, "1" * 5000])
+def test_long_texts_are_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)

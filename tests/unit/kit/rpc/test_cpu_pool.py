@@ -1,7 +1,9 @@
 """The CPU pool: the event loop continues while a limited number of threads work."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -100,3 +102,23 @@ async def test_large_content_is_parsed_in_a_thread(cpu_pool: CpuPool) -> None:
 
     assert await parsed_on_loop(MOST_LOOP_BYTES)
     assert not await parsed_on_loop(MOST_LOOP_BYTES + 1)
+
+
+async def test_what_failed_work_used_is_freed_at_once(cpu_pool: CpuPool) -> None:
+    class Large:
+        pass
+
+    def work(_: Large) -> None:
+        raise ValueError
+
+    large = Large()
+    freed = weakref.ref(large)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError):  # noqa: PT011  # it has no message
+            await cpu_pool.run(work, large)
+        del large
+        await asyncio.sleep(0)
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -63,6 +63,43 @@ async def test_a_connection_at_its_limit_leaves_slots_free() -> None:
     await semaphore.acquire("a", SOON)
 
 
+async def test_a_caller_of_many_slots_has_its_turn_before_later_ones() -> None:
+    semaphore, order = FairSemaphore(10, 8), list[str]()
+    await semaphore.acquire("busy", SOON, 6)
+
+    async def call(connection: str, size: int) -> None:
+        await semaphore.acquire(connection, SOON, size)
+        order.append(connection)
+
+    waiting = [asyncio.create_task(call(connection, size)) for connection, size in [("many", 8), ("few", 1)]]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not order
+    semaphore.release("busy", 6)
+    await asyncio.gather(*waiting)
+    assert order == ["many", "few"]
+
+
+async def test_slots_that_are_released_at_once_serve_all_who_wait() -> None:
+    semaphore = FairSemaphore(4)
+    await semaphore.acquire("busy", SOON, 4)
+    waiting = [asyncio.create_task(semaphore.acquire("a", SOON)) for _ in range(4)]
+    await asyncio.sleep(0)
+    semaphore.release("busy", 4)
+    await asyncio.gather(*waiting)
+
+
+async def test_a_caller_of_many_slots_that_gives_up_holds_up_no_other() -> None:
+    semaphore = FairSemaphore(4)
+    await semaphore.acquire("busy", SOON, 2)
+    many = asyncio.create_task(semaphore.acquire("many", 0.01, 4))
+    await asyncio.sleep(0)
+    few = asyncio.create_task(semaphore.acquire("few", SOON, 2))
+    with pytest.raises(TimeoutError):
+        await many
+    await few
+
+
 async def test_a_cancelled_caller_releases_its_slot() -> None:
     semaphore = FairSemaphore(1)
     await semaphore.acquire("a", SOON)
@@ -78,7 +115,7 @@ async def test_a_cancelled_caller_releases_its_slot() -> None:
 
 
 async def test_a_connection_with_too_much_unread_waits_until_it_has_read() -> None:
-    unread = UnreadResponses(10)
+    unread = UnreadResponses(10, 100)
     unread.add("a", 25)
     assert unread.exceeded("a")
     assert not unread.exceeded("b")
@@ -90,4 +127,19 @@ async def test_a_connection_with_too_much_unread_waits_until_it_has_read() -> No
     assert unread.exceeded("a")
     unread.add("a", -10)
     await asyncio.gather(*waiting)
+    assert not unread.exceeded("a")
+
+
+async def test_connections_together_leave_no_more_unread_than_the_total() -> None:
+    unread = UnreadResponses(10, 30)
+    for connection in "abcd":
+        unread.add(connection, 8)
+    assert all(unread.exceeded(connection) for connection in "abcd")
+    assert not unread.exceeded("reads")
+    waiting = asyncio.create_task(unread.wait("a", SOON))
+    await asyncio.sleep(0)
+    unread.add("b", -8)
+    assert unread.exceeded("a")
+    unread.add("c", -8)
+    await waiting
     assert not unread.exceeded("a")

@@ -11,6 +11,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.kit.errors import NotFound, ServiceError
+from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.grpcio_server import GrpcioServer
 from services.kit.rpc.http2_server import Http2Server
 from tests.support.parts import free_port
@@ -21,6 +22,7 @@ from tests.support.waiting import until
 LIMIT = 12 << 20
 CALLS = 1_000
 LARGE = 10 << 20
+COUNTED = 100_000
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Make = Callable[[ToyService, str], GrpcioServer | Http2Server]
@@ -95,9 +97,10 @@ async def test_an_unknown_method_is_unimplemented_by_name(make: Make) -> None:
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-async def test_a_compressed_request_is_decompressed(make: Make, compression: grpc.Compression) -> None:
+@pytest.mark.parametrize("size", [10, 10_000, 100_000])
+async def test_a_compressed_request_is_decompressed(make: Make, compression: grpc.Compression, size: int) -> None:
     async with channel_to(make, echo) as channel:
-        assert (await method(channel)(TEXT(text="x" * 10_000), compression=compression)).text == "x" * 10_000
+        assert (await method(channel)(TEXT(text="x" * size), compression=compression)).text == "x" * size
 
 
 async def test_headers_are_metadata(make: Make) -> None:
@@ -168,6 +171,31 @@ async def test_large_messages_pass_in_both_directions(make: Make) -> None:
     async with channel_to(make, echo) as channel:
         replies = await asyncio.gather(*(method(channel)(TEXT(text=text)) for _ in range(3)), method(channel)(TEXT()))
         assert [len(reply.text) for reply in replies] == [LARGE, LARGE, LARGE, 0]
+
+
+@pytest.mark.parametrize("server", [GrpcioServer, Http2Server])
+async def test_large_requests_are_counted_until_their_reply(server: type[Any]) -> None:
+    limits, may_respond = IncompleteRequestLimits(total=10 * COUNTED), asyncio.Event()
+
+    async def wait(_: Any) -> Any:
+        await may_respond.wait()
+        return TEXT()
+
+    def make(toy_service: ToyService, address: str) -> GrpcioServer | Http2Server:
+        made: GrpcioServer | Http2Server = server(
+            toy_service.table, address=address, max_message_bytes=LIMIT, services=(), incomplete=limits
+        )
+        return made
+
+    async with channel_to(make, wait) as channel:
+        calls = [asyncio.ensure_future(method(channel)(TEXT(text="x" * COUNTED))) for _ in range(10)]
+        await until(lambda: sum(call.done() for call in calls) >= 5, 10)
+        may_respond.set()
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        refused_calls = [reply for reply in replies if isinstance(reply, grpc.aio.AioRpcError)]
+        assert {call.code() for call in refused_calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert len(refused_calls) < len(calls)
+        await method(channel)(TEXT(text="x" * COUNTED))
 
 
 async def test_a_request_over_the_limit_is_refused_with_grpcs_message(make: Make) -> None:

@@ -1,5 +1,8 @@
 """A reply that cannot be written as JSON is reported with the name of the entity that has the value."""
 
+import asyncio
+from itertools import pairwise
+
 import pytest
 from flyteidl.admin.common_pb2 import NamedEntityIdentifierList, ObjectGetRequest
 from flyteidl.admin.execution_pb2 import (
@@ -16,7 +19,13 @@ from google.protobuf.message import Message
 from services.kit.errors import Internal, ResourceExhausted
 from services.kit.protobuf.readable import MOST_LEVELS, descriptor_of
 from services.kit.protobuf.wire import message_field
-from services.kit.rpc.json_replies import MOST_JSON_REPLY_BYTES, check_json_reply, check_reply_size
+from services.kit.rpc.json_replies import (
+    MOST_JSON_REPLY_BYTES,
+    MOST_JSON_REPLY_PARTS,
+    JsonTurns,
+    check_json_reply,
+    check_reply_size,
+)
 from tests.support.poisons import deep, fields_to, path_back
 
 NAME = {"project": "p", "domain": "d", "name": "e"}
@@ -27,8 +36,8 @@ def execution(**closure: object) -> Execution:
     return Execution(id=NAME, closure=closure)
 
 
-def check(reply: Message, request: Message, payload: bytes = b"") -> None:
-    check_json_reply("GetIt", request, descriptor_of(reply), payload or reply.SerializeToString())
+def check(reply: Message, request: Message, payload: bytes = b"") -> int:
+    return check_json_reply("GetIt", request, descriptor_of(reply), payload or reply.SerializeToString())
 
 
 def error_message(reply: Message, request: Message | None = None, payload: bytes = b"") -> str:
@@ -62,6 +71,14 @@ def test_the_reply_or_its_first_bad_item_is_named_by_its_id() -> None:
     assert error_message(plan, ObjectGetRequest()).startswith("launch plan p/d/t/v cannot be shown: ")
 
 
+def test_a_long_reply_is_checked_in_all_its_items() -> None:
+    long = execution(error={"message": "x" * 1_000_000})
+    good = ExecutionList(executions=[long, execution(), long], token="t")
+    check(good, Empty())
+    bad = ExecutionList(executions=[long, long, execution(created_at=FAR)], token="t")
+    assert error_message(bad) == f"execution p/d/e cannot be shown: closure.created_at: {AFTER}"
+
+
 def test_a_reply_without_an_id_is_named_by_its_request() -> None:
     reply = WorkflowExecutionGetDataResponse()
     reply.full_inputs.literals["x"].scalar.generic.fields["y"].number_value = float("inf")
@@ -88,3 +105,33 @@ def test_a_reply_that_is_too_large_for_json_is_refused() -> None:
     check_reply_size(bytes(MOST_JSON_REPLY_BYTES))
     with pytest.raises(ResourceExhausted, match=f"has {MOST_JSON_REPLY_BYTES + 1} bytes"):
         check_reply_size(bytes(MOST_JSON_REPLY_BYTES + 1))
+
+
+def test_parts_of_large_replies_only_are_counted() -> None:
+    assert check(ExecutionList(executions=[{}] * 1000), Empty()) == 0
+    dense = ExecutionList(executions=[{}] * 200_000)
+    assert check(dense, Empty()) > 200_000
+    one_text = ExecutionList(token="t" * 400_000)
+    assert 0 < check(one_text, Empty()) < 100_000
+
+
+async def test_a_reply_of_too_many_parts_is_refused() -> None:
+    dense = ExecutionList(executions=[{}] * (MOST_JSON_REPLY_PARTS // 5))
+    with pytest.raises(ResourceExhausted, match=f"more than the {MOST_JSON_REPLY_PARTS} parts"):
+        await JsonTurns().wait(check(dense, Empty()))
+
+
+async def test_large_replies_are_spaced_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, ended = JsonTurns(), []
+    parts = 100_000  # 20 ms
+
+    async def reply() -> None:
+        await turns.wait(parts)
+        ended.append(asyncio.get_running_loop().time())
+
+    await asyncio.gather(*(reply() for _ in range(4)))
+    # Timers of the loop may be a clock tick early.
+    assert all(later - sooner > 0.9 * parts * turns.SECONDS_OF_PART for sooner, later in pairwise(ended))
+    monkeypatch.setattr(JsonTurns, "MOST_SECONDS", 0.01)
+    replies = await asyncio.gather(*(turns.wait(MOST_JSON_REPLY_PARTS) for _ in range(2)), return_exceptions=True)
+    assert [type(each) for each in replies] == [type(None), ResourceExhausted]

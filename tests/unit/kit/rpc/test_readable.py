@@ -23,6 +23,7 @@ from services.kit.protobuf.readable import (
     REQUEST_RULE,
     UnreadableValue,
     depth_check,
+    nested_parser,
 )
 from services.kit.protobuf.wire import message_field
 from tests.support.poisons import groups
@@ -147,3 +148,20 @@ def test_depth_is_limited_as_parsers_limit_it(make: Any) -> None:
         else:
             with pytest.raises(DecodeError):
                 SignalList.FromString(listed)
+
+
+@pytest.mark.parametrize("size", [0, 100, 1000, 10_000])
+def test_nested_parser_returns_the_message(size: int) -> None:
+    message = custom("x" * size)
+    message.template.id.name = "task"
+    parsed: Any = nested_parser(TaskSpec)(message.SerializeToString())
+    assert parsed == message
+    parsed.template.id.name = "changed"
+    message.MergeFrom(parsed)
+    assert message.template.id.name == "changed"
+
+
+@pytest.mark.parametrize("size", [100, 1000, 10_000])
+def test_nested_parser_reports_what_is_no_message(size: int) -> None:
+    with pytest.raises(DecodeError):
+        nested_parser(TaskSpec)(custom("x" * size).SerializeToString()[:-1])
