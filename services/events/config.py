@@ -8,9 +8,10 @@ from services.kit.process.settings import ObjectStoreSettings
 class Settings(ObjectStoreSettings):
     """The settings that only the events service has."""
 
-    verdict_wait_seconds: float = Field(default=5.0, gt=0, le=14)
+    verdict_wait_seconds: float = Field(default=5.0, ge=3, le=14)
     """Seconds that a caller whose event is stored in the stream waits for its verdict; then it receives OK. Below the
-    15 s after which engines give up a call."""
+    15 s after which engines give up a call, and longer than executions takes to notice that batches wait in the stream
+    (docs/decisions/0027-direct-batches.md)."""
 
     append_wait_seconds: float = Field(default=5.0, gt=0, le=14)
     """Seconds to keep trying to store an event in the stream; then its caller receives UNAVAILABLE. Long enough for a

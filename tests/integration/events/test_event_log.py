@@ -87,7 +87,7 @@ async def test_a_batch_applied_while_events_is_down_is_logged_after_its_start(pa
     with running_nats(tmp_path, free_port()) as url:
         fresh = Parts(parts.postgres_url, url, parts.folder)
         executions = await Executions.migrated(fresh, "test_event_log_first")
-        settings = {"objects_url": executions.objects.uri(), "verdict_wait_seconds": 0.3}
+        settings = {"objects_url": executions.objects.uri(), "verdict_wait_seconds": 3}
         name = executions.create()
         async with service("events", fresh, "test_event_log_before", **settings) as events:
             admin = AdminServiceStub(events.channel)

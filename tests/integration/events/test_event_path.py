@@ -41,7 +41,7 @@ from tests.support.parts import Parts, Served, free_port, running_nats, service
 from tests.support.waiting import until
 
 SOON_SECONDS = 15.0
-VERDICT_WAIT_SECONDS = 1.0
+VERDICT_WAIT_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")

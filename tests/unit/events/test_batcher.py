@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -43,8 +43,8 @@ class Recorder:
 
 
 def batcher_and_recorder() -> tuple[Batcher, Recorder]:
-    settings = Settings(database_url="postgresql://none", nats_url="nats://none", verdict_wait_seconds=VERDICT_WAIT)
-    recorder = Recorder(Limits.of(settings))
+    settings = Settings(database_url="postgresql://none", nats_url="nats://none")
+    recorder = Recorder(replace(Limits.of(settings), verdict_wait=VERDICT_WAIT))
     return Batcher(recorder, 0), recorder
 
 
