@@ -41,6 +41,7 @@ LOOPS = {
     "services/events/ingest/stall_detector.py",
     "services/executions/jobs/abort_reconciler.py",
     "services/executions/store/endings.py",
+    "services/kit/errors.py",
     "services/kit/messaging/bus.py",
     "services/kit/messaging/outbox.py",
     "services/kit/messaging/streams.py",
