@@ -49,6 +49,7 @@ class EventLog:
         await declare_streams(bus)
         writer = LogWriter(self.db, await log_consumer(bus), bus.create_missing_streams)
         await bus.subscribe(VERDICT_SUBJECTS, writer.receive_verdicts)
+        await bus._client.flush()  # subscribed before verdicts are sent on another connection
         try:
             yield writer
         finally:
