@@ -171,10 +171,12 @@ class UnreadResponses:
         """Return whether `connection` must read before a further call is served.
 
         Args:
-            connection: the client connection.
+            connection: the client connection; None for work outside of calls, which has no responses.
             under_way: its calls whose responses are being made. They count as unread where memory is short: a new
                 connection would otherwise make many responses before the first of them is found unread.
         """
+        if connection is None:
+            return False
         unread = self._bytes.get(connection, 0)
         if unread > min(self._limit, max(self._free, 0)):
             return True
