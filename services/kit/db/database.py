@@ -210,6 +210,7 @@ class Database:
                 yield connection
         finally:
             self._semaphore.release(client_connection)
+            UNREAD_RESPONSES.call_ended(client_connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -241,7 +242,7 @@ class Database:
         """
         client_connection = current_client_connection()
         await self._wait_for_slot(client_connection)
-        while UNREAD_RESPONSES.exceeded(client_connection):
+        while UNREAD_RESPONSES.exceeded(client_connection, self._semaphore.held(client_connection) - 1):
             self._semaphore.release(client_connection)
             try:
                 await UNREAD_RESPONSES.wait(client_connection, POOL_WAIT_SECONDS)

@@ -93,6 +93,10 @@ class FairSemaphore:
                 self._grant_waiting()  # to those that waited behind it
             raise
 
+    def held(self, connection: Hashable) -> int:
+        """Return how many slots `connection` holds."""
+        return self._held.get(connection, 0)
+
     def release(self, connection: Hashable, size: int = 1) -> None:
         """Release `size` slots of `connection`."""
         self._free += size
@@ -163,9 +167,25 @@ class UnreadResponses:
             for ready in [waiting for waiting in self._waiting if not self.exceeded(waiting)]:
                 self._waiting.pop(ready).set_result(None)
 
-    def exceeded(self, connection: Hashable) -> bool:
-        """Return whether `connection` must read before its further calls are served."""
-        return connection in self._bytes and self._bytes[connection] > min(self._limit, self._free)
+    def exceeded(self, connection: Hashable, under_way: int = 0) -> bool:
+        """Return whether `connection` must read before a further call is served.
+
+        Args:
+            connection: the client connection; None for work outside of calls, which has no responses.
+            under_way: its calls whose responses are being made. They count as unread where memory is short: a new
+                connection would otherwise make many responses before the first of them is found unread.
+        """
+        if connection is None:
+            return False
+        unread = self._bytes.get(connection, 0)
+        if unread > min(self._limit, max(self._free, 0)):
+            return True
+        return under_way > 0 and unread + under_way * _LARGE_RESPONSE_BYTES > max(self._free, 0)
+
+    def call_ended(self, connection: Hashable) -> None:
+        """Let a waiting call of `connection` check again, as one that was under way has ended."""
+        if self._waiting and (waiting := self._waiting.pop(connection, None)) is not None:
+            waiting.set_result(None)
 
     async def wait(self, connection: Hashable, seconds: float) -> None:
         """Wait until `connection` is below the limit; raise TimeoutError after `seconds`."""
@@ -174,6 +194,8 @@ class UnreadResponses:
             await asyncio.shield(waiting)
 
 
+# What most clients receive at most.
+_LARGE_RESPONSE_BYTES = 4 * 1024 * 1024
 # A connection may have several of the largest lists that clients read, and all of them those of eight such connections.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""

@@ -239,7 +239,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
         received.append(data)
 
     await buses["events"].subscribe(event_batches.VERDICT_SUBJECTS, receive)
-    await buses["events"]._client.flush()
+    await buses["events"]._client.flush()  # subscribed before another connection publishes
     await buses["executions"].send(event_batches.verdict_subject_of("abc"), b"verdicts")
     await until(lambda: received == [b"verdicts"])
     for bus in buses.values():

@@ -297,6 +297,7 @@ async def requests(stack: Stack, parts: Parts) -> AsyncIterator[list[bytes]]:
 
     subscriber = await Bus.connect(parts.nats_url, "test-effects")
     await subscriber.subscribe(GET_PROJECT_AND_ATTRIBUTES.subject, receive)
+    await subscriber._client.flush()  # subscribed before another connection sends a request
     yield received
     await subscriber.close()
 

@@ -157,6 +157,24 @@ async def test_a_client_connection_leaves_database_connections_to_others(parts: 
     await database.close()
 
 
+async def test_work_outside_of_calls_does_not_wait_for_clients_to_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.5)
+    both = asyncio.Barrier(2)
+
+    async def work() -> None:
+        async with database.read() as connection:
+            await connection.execute("SELECT 1")
+            await asyncio.wait_for(both.wait(), 15)
+
+    UNREAD_RESPONSES.add("unread", 1024 * 1024 * 1024)
+    try:
+        await asyncio.gather(work(), work())
+    finally:
+        UNREAD_RESPONSES.add("unread", -1024 * 1024 * 1024)
+
+
 async def test_calls_of_a_client_with_unread_responses_are_resource_exhausted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

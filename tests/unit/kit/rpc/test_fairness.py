@@ -143,3 +143,21 @@ async def test_connections_together_leave_no_more_unread_than_the_total() -> Non
     unread.add("c", -8)
     await waiting
     assert not unread.exceeded("a")
+
+
+async def test_calls_under_way_count_as_unread_where_memory_is_short() -> None:
+    mebibyte = 1024 * 1024
+    unread = UnreadResponses(16 * mebibyte, 20 * mebibyte)
+    assert not unread.exceeded("new", under_way=5)
+    assert unread.exceeded("new", under_way=6)
+    unread.add("a", 14 * mebibyte)
+    assert not unread.exceeded("new", under_way=1)
+    assert unread.exceeded("new", under_way=2)
+    unread.add("b", 8 * mebibyte)
+    assert not unread.exceeded("new")
+    assert unread.exceeded("new", under_way=1)
+    waiting = asyncio.create_task(unread.wait("new", SOON))
+    await asyncio.sleep(0)
+    unread.call_ended("other")
+    unread.call_ended("new")
+    await waiting
