@@ -68,7 +68,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     abort_patience = timedelta(seconds=settings.abort_patience_seconds)
     reconciler = AbortReconciler(events_db, outbox, layout, patience=abort_patience, clock=_now)
 
-    loops = [relay.run, ownership.run, reconciler.run]
+    loops = [relay.run, *ownership.loops, reconciler.run]
     engine = ENGINES[settings.engine](settings)
     if engine is not None:
         dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)

@@ -45,6 +45,7 @@ from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.messaging.streams import Delivery
 from services.kit.objects.store import ObjectStore
+from services.kit.process.service import cancel_all
 from tests.support.event_makers import batched
 from tests.support.event_model_checks import OK, Verdict
 from tests.support.parts import Parts
@@ -82,7 +83,7 @@ class Executions:
             for loop in (
                 Relay("executions", db, bus, outbox).run,
                 bus.check_streams_periodically,
-                LaneOwnership(self.url, bus, listener).run,
+                *LaneOwnership(self.url, bus, listener).loops,
             )
         ]
         await listener.listen()
@@ -90,9 +91,7 @@ class Executions:
         try:
             yield listener
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await cancel_all(loops)
             await bus.close()
             await db.close()
 

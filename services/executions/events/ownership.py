@@ -6,6 +6,7 @@ lane in the cache of one replica.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from services.contracts.event_batches import EVENT_LANES, direct_subject_of
@@ -21,18 +22,17 @@ _RETRY_SECONDS = 1.0
 
 
 class LaneOwnership:
-    """The loop by which a replica owns lanes."""
+    """The loops by which a replica owns lanes."""
 
     def __init__(self, database_url: str, bus: Bus, consumer: EventBatchConsumer) -> None:
         self._database_url = database_url
         self._bus = bus
         self._consumer = consumer
 
-    async def run(self) -> None:
-        """Own each lane as soon as no other replica does, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for lane in range(EVENT_LANES):
-                group.create_task(self._own(lane))
+    @property
+    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """The loop of each lane: it owns the lane as soon as no other replica does, until cancelled."""
+        return [partial(self._own, lane) for lane in range(EVENT_LANES)]
 
     async def _own(self, lane: int) -> None:
         while True:

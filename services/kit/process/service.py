@@ -208,7 +208,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
     for flush in app.flush:
         await flush()
     http_server.stop(drained_by - asyncio.get_running_loop().time())
-    await _cancel([*loops, ended])
+    await cancel_all([*loops, ended])
     results = await asyncio.gather(http, *loops, return_exceptions=True)
     log.info("ended", extra={"cause": "asked to" if ended in done else f"a loop or the HTTP server of {name} ended"})
     for result in results:
@@ -216,7 +216,7 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
             raise result
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks until all of them have ended."""
     waiting = set(tasks)
     while waiting:
