@@ -48,6 +48,7 @@ class OutgoingBatch:
         reply: The future of its verdicts; cancelled when the wait for them is over, with the batch in the stream.
         append_by: The event loop's time until which the stream may take it.
         appended: Done when the batch is in the stream, or cannot be appended.
+        is_stored: Whether the stream has acknowledged it.
         timer: Of the wait for its verdicts.
     """
 
@@ -59,6 +60,7 @@ class OutgoingBatch:
     after: int = 0
     append_by: float = 0.0
     appended: asyncio.Future[None] | None = None
+    is_stored: bool = False
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
 
@@ -127,7 +129,8 @@ class LaneSender:
     def fail_appended(self) -> None:
         """Raise Unavailable in the callers of batches that wait in the stream: it is gone, and they with it."""
         for batch in list(self._in_stream.values()):
-            self._fail(batch, "the stream of events was lost")
+            if batch.is_stored:  # the append of the others goes on, in the new stream
+                self._fail(batch, "the stream of events was lost")
 
     def _may_go_directly(self) -> bool:
         return self._executions_replies and not self._to_append and not self._in_stream
@@ -183,6 +186,7 @@ class LaneSender:
             self._appending = None
 
     def _wait_for_verdicts(self, batch: OutgoingBatch) -> None:
+        batch.is_stored = True
         if batch.appended is not None and not batch.appended.done():
             batch.appended.set_result(None)
         if not batch.reply.done():

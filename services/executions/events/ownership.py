@@ -6,8 +6,9 @@ lane in the cache of one replica.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from services.contracts.event_batches import EVENT_LANES, direct_subject_of
 from services.executions.events.batches import EventBatchConsumer
@@ -30,7 +31,7 @@ class LaneOwnership:
         self._consumer = consumer
 
     @property
-    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+    def loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The loop of each lane: it owns the lane as soon as no other replica does, until cancelled."""
         return [partial(self._own, lane) for lane in range(EVENT_LANES)]
 
