@@ -19,6 +19,7 @@ from services.contracts.event_batches import (
     Kind,
     batch_id,
     decode_verdicts,
+    direct_subject_of,
     encode_batch,
     lane_of,
     large_event_path,
@@ -37,8 +38,10 @@ from services.kit.objects.store import ObjectStore
 
 # Between two attempts to append; a stream elects its leader or a server restarts within a few of them.
 _APPEND_AGAIN_SECONDS = 0.1
-# After a successful append the stream counts as available for this long.
+# An event would be taken now if a batch was appended, or applied directly, within this time.
 _AVAILABLE_SECONDS = 1.0
+# How long a probe waits for executions before the stream is probed.
+_DIRECT_PROBE_SECONDS = 0.5
 
 
 class EventPublisher:
@@ -66,7 +69,8 @@ class EventPublisher:
             LaneSender(bus, lane, partial(self._append, subject_of(lane)), self.verdict_subject, limits)
             for lane in range(EVENT_LANES)
         ]
-        self._appended_at = -_AVAILABLE_SECONDS  # time of the last append, as the event loop's time
+        self._taken_at = -_AVAILABLE_SECONDS  # time of the last append or direct verdicts, as the event loop's time
+        self._probes: dict[str, asyncio.Future[bool]] = {}  # by the id of the batch
         self.executions_keeps_up = True
         """Whether executions returns verdicts in time. A batcher sets it to False when it could not send its next batch
         within its wait; verdicts of any batch set it to True."""
@@ -89,14 +93,35 @@ class EventPublisher:
             raise from_status(status)
 
     async def check(self) -> None:
-        """Raise Unavailable unless the stream accepts batches; appends an empty one when there was none lately."""
-        if asyncio.get_running_loop().time() - self._appended_at > _AVAILABLE_SECONDS:
-            self._sent += 1
-            identifier = batch_id(self._process_id, self._sent)
-            try:
-                await self._append_once(PROBE_SUBJECT, encode_batch(Batch(identifier, ())), identifier)
-            except Unavailable as error:
-                raise Unavailable("the stream takes no events") from error
+        """Raise Unavailable unless an event would be taken, directly or by the stream.
+
+        When none was taken lately, executions receives a batch without events. If it does not reply, the stream does.
+        """
+        if asyncio.get_running_loop().time() - self._taken_at <= _AVAILABLE_SECONDS:
+            return
+        self._sent += 1
+        identifier = batch_id(self._process_id, self._sent)
+        probe = encode_batch(Batch(identifier, ()))
+        if await self._is_applied(identifier, probe):
+            return
+        try:
+            await self._append_once(PROBE_SUBJECT, probe, identifier)
+        except Unavailable as error:
+            raise Unavailable("executions takes no events, and neither does the stream") from error
+
+    async def _is_applied(self, identifier: str, probe: bytes) -> bool:
+        """Return whether executions replies to a batch without events, which it does while it can apply others."""
+        replied: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._probes[identifier] = replied
+        headers = {VERDICT_SUBJECT_HEADER: self.verdict_subject}
+        try:
+            async with asyncio.timeout(_DIRECT_PROBE_SECONDS):
+                await self._bus.send(direct_subject_of(0), probe, headers, reply=self.verdict_subject)
+                return await replied
+        except (TimeoutError, Unavailable):
+            return False
+        finally:
+            self._probes.pop(identifier, None)
 
     def fail_appended(self) -> None:
         """Raise Unavailable in the callers of batches in flight: the stream is gone, and their events with it."""
@@ -146,9 +171,9 @@ class EventPublisher:
     async def _append_once(
         self, subject: str, payload: bytes, identifier: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._appended_at = -_AVAILABLE_SECONDS
+        self._taken_at = -_AVAILABLE_SECONDS
         await self._bus.append(subject, payload, identifier, headers)
-        self._appended_at = asyncio.get_running_loop().time()
+        self._taken_at = asyncio.get_running_loop().time()
 
     async def _store_large(self, events: Sequence[BatchedEvent], batch_id: str) -> tuple[BatchedEvent, ...]:
         """Store large events in the object store and return the events with their URIs instead."""
@@ -170,8 +195,20 @@ class EventPublisher:
         if not data:
             for sender in self._senders:
                 sender.nobody_receives()
+            while self._probes:
+                _, probe = self._probes.popitem()
+                _resolve(probe, result=False)
             return
         verdicts = decode_verdicts(data)
+        if (expected := self._probes.pop(verdicts.id, None)) is not None:
+            _resolve(expected, result=True)
+            return
         self.executions_keeps_up = True
+        self._taken_at = asyncio.get_running_loop().time()
         for sender in self._senders:
             sender.receive_verdicts(verdicts.id, verdicts.statuses)
+
+
+def _resolve(probe: asyncio.Future[bool], *, result: bool) -> None:
+    if not probe.done():  # as it is when the wait is over
+        probe.set_result(result)

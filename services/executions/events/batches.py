@@ -45,6 +45,7 @@ class EventBatchConsumer:
     """The consumer of all lanes: of the batches in the stream, and of direct ones while this replica owns the lane."""
 
     def __init__(self, db: Database, bus: Bus, objects: ObjectStore, outbox: Outbox, layout: ObjectLayout) -> None:
+        self._db = db
         self._bus = bus
         self._objects = objects
         self._applier = EventApplier(db, objects, outbox, layout)
@@ -85,22 +86,27 @@ class EventBatchConsumer:
     async def apply_direct(self, lane: int, payload: bytes, headers: Mapping[str, str]) -> None:
         """Apply one batch that came directly and send its verdicts.
 
-        A batch that cannot be applied now gets a frame without verdicts: its sender appends it to the stream.
+        A batch that cannot be applied now gets a frame without verdicts: its sender appends it to the stream. One
+        without events is a probe; it gets that frame while batches can be applied, and no response otherwise.
         """
         try:
-            batch, source = decode_batch(payload), DirectBatch(int(headers.get(AFTER_HEADER, "")), datetime.now(UTC))
+            batch, source = decode_batch(payload), DirectBatch(int(headers.get(AFTER_HEADER, "0")), datetime.now(UTC))
         except (InvalidArgument, ValueError):
             log.exception("a direct batch of events cannot be read")  # its sender appends it to the stream
             return
+        verdicts = encode_verdicts(batch.id, ())
         try:
-            async with self._locks[lane]:
-                if await self._backlogs[lane].is_empty():
-                    verdicts = await self._applier.apply(await self._received(lane, batch, payload, headers, source))
-                else:
-                    verdicts = encode_verdicts(batch.id, ())
+            if not batch.events:
+                await self._db.check_writes()
+            else:
+                async with self._locks[lane]:
+                    if await self._backlogs[lane].is_empty():
+                        received = await self._received(lane, batch, payload, headers, source)
+                        verdicts = await self._applier.apply(received)
         except ServiceError as error:
             log.warning("a direct batch of events is not applied: %s", error.message, extra={"batch": batch.id})
-            verdicts = encode_verdicts(batch.id, ())
+            if not batch.events:
+                return
         if verdicts and (subject := headers.get(VERDICT_SUBJECT_HEADER)):
             with contextlib.suppress(ServiceError):
                 await self._bus.send(subject, verdicts)
