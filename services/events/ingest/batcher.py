@@ -74,6 +74,10 @@ class Limits:
             large_event_bytes=settings.large_event_bytes,
         )
 
+    def is_large(self, event: BatchedEvent) -> bool:
+        """Return whether an event goes into the object store, and only its URI into a batch."""
+        return len(event.body) > self.large_event_bytes
+
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
@@ -185,8 +189,7 @@ class Batcher:
 
     def _size_in_batch(self, waiting: _Waiting) -> int:
         """Return the bytes that the event takes in a batch; of a large one the batch has only the URI."""
-        whole = size([waiting.event])
-        return 0 if whole > self._appender.limits.large_event_bytes else whole
+        return 0 if self._appender.limits.is_large(waiting.event) else size([waiting.event])
 
     async def _send(self, batch: list[_Waiting]) -> None:
         seconds = self._appender.limits.verdict_wait

@@ -216,7 +216,7 @@ class Launcher:
         else:
             launch_plan = launch.execution.entity.launch_plan
             async with self._db.transaction() as connection:
-                active = await store.lock_and_count_active(connection, launch_plan.id)
+                active = await store.lock_and_count_unfinished(connection, launch_plan.id)
                 create.check_concurrency(launch_plan.spec.concurrency_policy, active, launch_plan.id.name)
                 stored = bool(await launches.insert(connection, [launch], EXECUTION_CREATED.subject))
         if not stored:

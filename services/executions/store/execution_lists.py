@@ -129,7 +129,7 @@ _LISTED = (
 
 
 async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdentifier) -> Page[StoredExecution]:
-    """Return a page of the executions in `scope`; active ones only, unless `query` filters by state.
+    """Return a page of the executions in `scope`; without archived ones, unless `query` filters by state.
 
     An empty field of `scope` matches every execution.
     """

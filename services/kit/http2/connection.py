@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
 
     async def _respond(self, stream: Stream) -> None:
         served = self._serve(stream.headers, stream.body)
-        stream.body = b""  # the server drops it when it has read the message
+        stream.body = b""  # so that `served` has the only reference, and frees it when the message is parsed
         response = await served
         if self._streams.get(stream.id) is stream:
             self._writer.respond(stream, response)

@@ -4,8 +4,9 @@ flyteadmin matches an expression with `(.+)\((.+),\s?(.+)\)`, unanchored and gre
 Python's engine backtracks, and a filter of a few thousand brackets and commas would block the process for hours. So the
 same parts are searched from the end, each once.
 
-flyteadmin splits at every `+`, also at that of a time zone. Here a value may contain it: every expression has a comma
-and no value has one, so a piece without a comma continues the value before it, unless all brackets are closed there.
+flyteadmin splits at every `+`, also at that of a time zone. Here a value may contain it. Of the pieces between two `+`,
+one that has a comma begins an expression, as every expression has a comma and no value has one. A piece without a comma
+belongs to the value before it, unless all brackets are closed there.
 """
 
 from collections.abc import Iterator

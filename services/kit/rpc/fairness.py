@@ -148,7 +148,7 @@ class _Waiter(NamedTuple):
 class UnreadResponses:
     """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that.
 
-    A connection may leave `limit` bytes unread, and no more than all of them leave of `total`.
+    A connection may have `limit` bytes unread, but no more than what is left of `total`.
     """
 
     def __init__(self, limit: int, total: int) -> None:
@@ -194,9 +194,9 @@ class UnreadResponses:
             await asyncio.shield(waiting)
 
 
-# What most clients receive at most.
+# The largest response that clients of gRPC receive, unless they set another limit.
 _LARGE_RESPONSE_BYTES = 4 * 1024 * 1024
-# A connection may have several of the largest lists that clients read, and all of them those of eight such connections.
+# A connection may have four of the largest responses unread, and all connections together as many as eight that do.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""
 
