@@ -16,8 +16,8 @@ from services.kit.db.pipeline import Pipeline, Result, Statement
 
 _STATE = "execution_project, execution_domain, execution_name, cluster, closure"
 _KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)"
-# As in the index of unfinished executions. Those that are SUCCEEDING or FAILING end within seconds; an index for them is
-# not worth its cost.
+# As in the index of unfinished executions. Those that are SUCCEEDING or FAILING end within seconds: an index for them
+# is not worth its cost.
 _UNFINISHED = f"phase IN ({', '.join(repr(phase) for phase in UNFINISHED_PHASES)})"
 
 # Rows of a former release have no aborting_since; they wait from their last change.

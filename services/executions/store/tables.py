@@ -145,8 +145,8 @@ Index(
     desc(executions.c.execution_created_at),
     desc(executions.c.id),
 )
-# Lists contain executions that are not archived, unless a filter names `state`. With the column in the index, PostgreSQL does not read
-# the rows that an offset skips.
+# Lists contain executions that are not archived, unless a filter names `state`. With the column in the index,
+# PostgreSQL does not read the rows that an offset skips.
 _NEWEST_AND_STATE = (*_NEWEST, executions.c.state)
 Index("executions_by_workflow", *_PROJECT_DOMAIN, executions.c.workflow_name, *_NEWEST_AND_STATE)
 Index(
