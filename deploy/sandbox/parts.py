@@ -141,7 +141,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     files[layout.environments / f"{instance}.env"] = "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)
     migrations = REPOSITORY / "services" / name / "store" / "migrations"
     command = (sys.executable, "-m", f"services.{name}")
-    # With a wrong stamp the service does not start, as it checks its schema; nothing is written to a wrong one.
+    # With a wrong stamp the service does not start, as it checks its schema; nothing is written to a wrong schema.
     migrate = Step((*command, "migrate"), Stamp(layout.stamps / name, _digest([migrations])))
     first = instance == name
     return Part(

@@ -230,7 +230,7 @@ def _identifier(message: Fetched) -> str:
 
 
 def _unreadable_id(message: Fetched) -> str:
-    """Return the log's own id for a batch whose id cannot be read; executions stores it (`unreadable_batch_path`)."""
+    """Return the log's own id for a batch whose id cannot be read; executions stores the batch, under another name."""
     return f"unreadable-{message.sequence}"
 
 

@@ -60,7 +60,7 @@ class EventPublisher:
         self.verdict_subject = verdict_subject_of(process_id)
         self._batchers = [Batcher(self, lane) for lane in range(EVENT_LANES)]
         self._replies: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
-        self._appended: set[str] = set()  # of these, the batches that the stream has acknowledged
+        self._appended: set[str] = set()  # ids of `_replies` whose batches the stream has acknowledged
         self._appended_at = -_AVAILABLE_SECONDS  # time of the last append, as the event loop's time
         self.executions_keeps_up = True
         """Whether executions returns verdicts in time. A batcher sets it to False when it could not send its next batch

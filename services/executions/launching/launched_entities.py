@@ -16,7 +16,8 @@ from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 
 # Registered versions never change, so the registry's responses are cached. A usual launch plan has a few kilobytes, so
-# this is a thousand of them. Parsed they take more; those with nothing but empty lists a hundred megabytes.
+# this is a thousand of them. Parsed they take more: a cache full of plans with nothing but empty lists takes a hundred
+# megabytes.
 _CACHE_BYTES = 4 * 1024 * 1024
 # Larger ones are requested for each launch.
 _MOST_CACHED_BYTES = 64 * 1024

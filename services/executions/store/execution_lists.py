@@ -152,6 +152,7 @@ async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdent
             else statement.where(_first_of_each(phases, query, with_conditions))
         )
 
+    # `restrict` has these two forms; the rest of the text depends on the shape of the query.
     page = RowPage(executions, _LISTED, query, restrict, cache_key=phases is None, values=key)
     rows = await page.read(connection)
     return Page(map(StoredExecution._make, rows), more=rows.more)

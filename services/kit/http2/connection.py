@@ -1,8 +1,8 @@
 """The server side of an HTTP/2 connection (RFC 9113), as far as unary calls through a gateway need it.
 
 One connection carries all calls of a gateway's worker: one system call reads many requests, and one writes all
-responses of a turn of the event loop. Requests are served concurrently, each by a task. A response is a header block,
-or headers, a body and trailers (`responses`). There is no push and no priority.
+responses of a turn of the event loop. Requests are served concurrently, each by a task. A response is headers, a body
+and trailers, or headers alone (`responses`). There is no push and no priority.
 """
 
 import asyncio
@@ -390,7 +390,7 @@ class Connection(asyncio.Protocol):
 
 
 def _append(stream: Stream, payload: bytes) -> None:
-    # Nearly all bodies are one frame and stay bytes; of longer ones, bytes would be copied with every frame.
+    # Nearly all bodies are one DATA frame and stay bytes; of longer ones, bytes would be copied with every frame.
     if not stream.body:
         stream.body = payload
         return

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from services.kit.errors import InvalidArgument
 
-# No client comes near these limits. This many conditions take some 20 ms to check and compose, this many values half of
-# that, and no other call is served meanwhile. PostgreSQL refuses more than 65,535 conditions.
+# No client comes near these limits. This many conditions take some milliseconds to check, this many values ten, and no
+# other call is served meanwhile; the statement of so many conditions is composed in a thread (`StatementCache`).
+# PostgreSQL refuses more than 65,535 conditions.
 MAX_EXPRESSIONS = 500
 MAX_VALUES = 10_000
 # Each line is parsed by itself.

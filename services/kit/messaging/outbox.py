@@ -93,7 +93,11 @@ class Relay:
             await self._wait()
 
     async def publish_waiting(self) -> int:
-        """Publish and delete one batch; return its size. Raise Unavailable with the batch still stored."""
+        """Publish and delete waiting announcements, 100 at most; return their number.
+
+        Raises:
+            Unavailable: The announcements are still stored.
+        """
         async with self._db.transaction() as connection:
             cursor = await connection.execute(_TRY_LOCK, {"key": _RELAY_LOCK})
             lock = await cursor.fetchone()
