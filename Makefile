@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 # Variables of make's command line or the environment reach the sandbox: PORT, SANDBOX_DIR, SANDBOX_SETTINGS. REPLICAS,
-# the number of processes of registry, of events and of executions each, is also for the stacks of load tests.
+# the number of processes of registry, of events and of executions each, reaches it as SANDBOX_REPLICAS, and load tests
+# as an option.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +32,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, REPLICAS (docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
+	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, REPLICAS (SANDBOX_REPLICAS in docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
 
 up: $(RUN_READY) ## Start the local stack and wait until it is ready (FOREGROUND=1 stays; Ctrl-C stops it)
 	@$(SANDBOX) up $(if $(FOREGROUND),--foreground)

@@ -63,7 +63,9 @@ OUTLIERS = {
     "max_ejection_time": "10s",
     "max_ejection_percent": 50,
 }
-# A server that drains reports NOT_SERVING; two seconds later it gets no new requests.
+# A server that stops serving gets no new requests after two seconds at the latest. A grpcio server reports NOT_SERVING
+# while it drains. An HTTP/2 server sends GOAWAY, which ends its connections for new requests at once, and refuses
+# checks.
 HEALTH_TIMES = {
     "interval": "2s",
     "no_traffic_interval": "2s",

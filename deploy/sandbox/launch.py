@@ -1,7 +1,7 @@
-"""Start of the supervisor: in the foreground, or in the background with a launcher that waits until all is ready.
+"""Start of the supervisor: in the foreground, or in the background with `make up` waiting until all is ready.
 
-Launcher and supervisor have the two ends of a socket. Over it the supervisor sends lines to print and the exit code;
-if the launcher dies before that, the supervisor sees the end of the socket and stops everything.
+The starting process and the supervisor have the two ends of a socket. Over it the supervisor sends lines to print and
+the exit code; if the starting process dies before that, the supervisor sees the end of the socket and stops everything.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def in_background(run: Run, lock: int) -> int:
         code = asyncio.run(_supervise(run, lambda line: _send(there, {"print": line}), there))
         _send(there, {"exit": code})
         sys.stdout.flush()
-        os._exit(code)  # without the launcher's exit handlers
+        os._exit(code)  # without the starter's exit handlers
     there.close()
     os.close(lock)
     return _print_until_exit(here, child, run.layout)
@@ -91,7 +91,7 @@ def _print_until_exit(channel: socket.socket, supervisor: int, layout: Layout) -
     return 1
 
 
-async def _supervise(run: Run, show: Print, launcher: socket.socket | None) -> int:
+async def _supervise(run: Run, show: Print, starter: socket.socket | None) -> int:
     """Start all, report it, run until stopped; return the exit code."""
     file = StateFile(run.layout, run.ports)
 
@@ -101,11 +101,11 @@ async def _supervise(run: Run, show: Print, launcher: socket.socket | None) -> i
     def started() -> None:
         file.phase = RUNNING
         changed()
-        if launcher is not None:
-            loop.remove_reader(launcher)
-        show(_welcome(run, background=launcher is not None))
-        if launcher is not None:
-            _send(launcher, {"exit": 0})
+        if starter is not None:
+            loop.remove_reader(starter)
+        show(_welcome(run, background=starter is not None))
+        if starter is not None:
+            _send(starter, {"exit": 0})
 
     def stop() -> None:
         file.phase = STOPPING
@@ -129,8 +129,8 @@ async def _supervise(run: Run, show: Print, launcher: socket.socket | None) -> i
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(HOLD_SIGNAL, hold)
-    if launcher is not None:
-        loop.add_reader(launcher, stop)  # the launcher sends nothing: readable means that it is gone
+    if starter is not None:
+        loop.add_reader(starter, stop)  # the starter sends nothing: readable means that it is gone
     run.layout.client_config.write_text(client_config(run.ports.gateway))
     try:
         await supervisor.run(started)
@@ -144,7 +144,7 @@ async def _supervise(run: Run, show: Print, launcher: socket.socket | None) -> i
 
 
 def _detach(layout: Layout, keep: tuple[int, ...]) -> None:
-    """Leave the terminal and close inherited descriptors, such as pipes whose readers wait for the launcher's end."""
+    """Leave the terminal and close inherited descriptors, such as pipes whose readers wait for the starter's end."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(layout.logs / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -161,7 +161,7 @@ def _send(channel: socket.socket, message: dict[str, object]) -> None:
     try:
         channel.sendall(json.dumps(message).encode() + b"\n")
     except OSError:
-        return  # the launcher has gone, as it does once all is ready
+        return  # the starter has gone, as it does once all is ready
 
 
 def _print(line: str) -> None:

@@ -62,9 +62,10 @@ class Part:
     steps: tuple[Step, ...] = ()
     """Run one after the other before every start."""
     needs: tuple[str, ...] = ()
-    """Parts that must be ready before the first start of this one (a restart does not wait), and that stop after it."""
+    """Parts that must be ready before the first start of this one; a restart does not wait for them. When the stack
+    stops, this part stops before them."""
     stops_before: tuple[str, ...] = ()
-    """Further parts that stop after this one; its start does not wait for them."""
+    """Further parts before which this one stops. Its start does not wait for them."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Awaited before the stop signal; must end by itself."""
     stop_signal: signal.Signals = signal.SIGTERM

@@ -131,6 +131,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
     files = {}
     if settings := chosen.of(name):
+        # A variable would win over the same setting in a file.
         env = {key: value for key, value in env.items() if key.removeprefix("FLYTEPLANE_").lower() not in settings}
         file = layout.environments / f"{instance}.yaml"
         env["FLYTEPLANE_CONFIG"] = str(file)
@@ -140,7 +141,7 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     files[layout.environments / f"{instance}.env"] = "".join(f"{key}={shlex.quote(env[key])}\n" for key in env)
     migrations = REPOSITORY / "services" / name / "store" / "migrations"
     command = (sys.executable, "-m", f"services.{name}")
-    # A service checks its schema at every start, so a wrong stamp does no harm.
+    # With a wrong stamp the service does not start, as it checks its schema; nothing is written to a wrong schema.
     migrate = Step((*command, "migrate"), Stamp(layout.stamps / name, _digest([migrations])))
     first = instance == name
     return Part(

@@ -114,6 +114,7 @@ def _refused(content: Mapping[str, Any]) -> list[str]:
 
 def _checked(content: Mapping[str, Any], layout: Layout) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the settings of each process and the problems, by the services' own definitions."""
+    # A variable would win over the file, and executions accepts a file:// store only with a signing key.
     others = {name: value for name, value in os.environ.items() if not name.startswith("FLYTEPLANE_")}
     process = subprocess.run(
         (sys.executable, "-m", "services.settings"),

@@ -25,8 +25,8 @@ _RESTART_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
 # A part that has run this long had recovered; its next end counts as the first.
 _RECOVERED_SECONDS = 30.0
 _LOG_CHECK_SECONDS = 30.0
-# A part that is broken at so many checks in a row is restarted.
 _CHECK_SECONDS = 1.0
+# A part that is broken at so many checks in a row is restarted.
 _BROKEN_TIMES = 2
 
 

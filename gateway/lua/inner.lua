@@ -4,6 +4,8 @@
 -- they name. The service must get the body with the path's values over it: to merge two protobuf messages is to join
 -- their bytes, and the later value wins.
 -- Reply: it is wrapped as google.api.HttpBody for clients that read binary. A failure is noted for outer.lua.
+--
+-- wire.lua and its names, such as `varint`, come before it (scripts.py).
 
 local BODY_FIELD = 15999
 local HTTP_BODY_DATA = 2

@@ -4,6 +4,8 @@
 -- header `origin`. It only keeps the response from the page. So a page may write when it is the gateway's own or listed.
 -- A page can also have a host name of its own resolve to the gateway's address ("DNS rebinding"), and has the gateway's
 -- origin then. So the gateway accepts requests for its own host names, where these are listed, and for IP addresses.
+--
+-- wire.lua and its names, such as `char`, come before it (scripts.py).
 
 -- Tables by origin, such as "https://console.example", and by name, such as "localhost"; written by scripts.py.
 local ORIGINS = {--@ORIGINS@}

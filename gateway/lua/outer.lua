@@ -1,10 +1,12 @@
--- The script in front of the transcoder, first to see a REST request and last to see its reply. gRPC requests do not
+-- The outer one of the two scripts around the transcoder. gRPC requests do not
 -- pass it (filters.py).
 --
 -- Request: finds the pattern that the path fits, decides which forms the client writes and reads
 -- (gateway.md#choice-of-forms), and sets the decision as metadata for the choice of the route, which selects the
 -- transcoder's configuration, and for inner.lua.
 -- Reply: failures in flyteadmin's form (gateway.md#rest-errors), in binary for clients that read binary.
+--
+-- wire.lua and names such as `sub` and `SPACE` come before it (scripts.py).
 
 -- The same as in services/kit/rpc/json_replies.py.
 local JSON_REPLY_HEADER = "x-flyteplane-json-reply"

@@ -21,7 +21,7 @@ from google.rpc.status_pb2 import Status
 from services.kit.errors import InvalidArgument, ServiceError, to_status
 from services.kit.messaging.messages import Stream
 
-# A lane has one batch in flight at a time: more lanes let more replicas work at once, fewer make batches larger and an
+# Of a lane one batch is applied at a time: more lanes let more replicas work at once, fewer make batches larger and an
 # event cheaper. One keeps a process of executions busy (docs/decisions/0015-one-lane-statements-by-libpq.md). Changing
 # the number reorders events in flight, so it is part of the contract and not a setting.
 EVENT_LANES = 1

@@ -36,7 +36,7 @@ def _without_limit(_steps: int) -> None:
 def type_text(literal_type: LiteralType) -> str:
     """Write a type for a message, on one line: `collection_type:{simple:INTEGER}`.
 
-    A byte of the serialized type takes as long as a step of a comparison of types.
+    The time is that of a step of `Spend` for each byte of the serialized type.
     """
     return message_text(literal_type)
 

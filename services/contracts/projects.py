@@ -100,8 +100,8 @@ def unregistered(project: str, domain: str, missing: NotFound) -> InvalidArgumen
 def check_active_with_domain(project: Project, domain: str) -> None:
     """Raise InvalidArgument unless `project` is active and has `domain` (projects.md#check-of-a-project-domain).
 
-    For a project that is not active the error has the detail InactiveProject, by which the scheduler takes a firing as
-    done; without it the scheduler would retry the firing thirty times.
+    For a project that is not active the error has the detail InactiveProject, by which flyteadmin's scheduler takes a
+    firing as done; without it the scheduler would retry the firing thirty times.
     """
     if project.state != Project.ACTIVE:
         raise InvalidArgument(f"project [{project.id}] is not active", InactiveProject(id=project.id))

@@ -1,4 +1,4 @@
-"""Settings that registry and executions share: one checks them at registration, the other applies them at launch."""
+"""Settings that registry and executions need with the same values."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

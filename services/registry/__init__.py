@@ -8,7 +8,7 @@ and UpdateLaunchPlan; Get, List and Update of named entities; Get and List of de
 
 Publishes: a version was registered, a launch plan was activated or deactivated (`services.contracts.registry`).
 
-Serves to other services: registered versions, and the launch plan that runs a single task.
+Serves to other services: launch plans, also the generated one that runs a single task, and URIs of compiled workflows.
 
 Requests: of projects, the project before anything is registered in it, and the limits of task resources there.
 """

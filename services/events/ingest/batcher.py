@@ -1,7 +1,8 @@
 """The batcher of a lane: sends the lane's events in batches, in order.
 
 While a batch is in flight, the next one collects events. It is sent when the verdicts of the first have arrived, or
-earlier when it has grown large. A lone event is sent at once: a timer would cost both latency and throughput.
+earlier when it has grown large or the verdicts are late. A lone event is sent at once: a timer would cost both latency
+and throughput.
 """
 
 import asyncio
@@ -23,9 +24,10 @@ log = logging.getLogger(__name__)
 # After this fraction of the verdict wait the next batch is sent although the last one has no verdicts: executions is
 # slow or down, the stream preserves the order, and the callers behind should not wait twice as long.
 _VERDICT_WAIT_FRACTION = 0.25
-# Turns of the event loop before a batch is sent: in the first the calls waiting in the sockets are read, in the next
-# they reach their batchers. That costs microseconds when there are none; under load it doubles the size of batches, and
-# a batch costs NATS and both services more than a millisecond regardless of its size.
+# Turns of the event loop before a batch is sent: in the first the calls waiting in the sockets are read, in the second
+# their tasks start, and those that have to wait for a turn reach their batchers in the third. That costs microseconds
+# when there are none; under load it doubles the size of batches, and a batch costs NATS and both services more than a
+# millisecond regardless of its size.
 _EVENT_LOOP_TURNS = 3
 # While executions is down or behind, a batch collects events for this long: callers wait in vain for verdicts anyway,
 # and executions works off the backlog batch by batch. Batches of one or two events, each with a commit on a slow disk,
@@ -162,8 +164,7 @@ class Batcher:
 
     def _size_in_batch(self, waiting: _Waiting) -> int:
         """Return the bytes that the event takes in a batch; of a large one the batch has only the URI."""
-        whole = size([waiting.event])
-        return 0 if whole > self._sender.limits.large_event_bytes else whole
+        return 0 if self._sender.limits.is_large(waiting.event) else size([waiting.event])
 
     async def _send(self, batch: list[_Waiting]) -> None:
         seconds = self._sender.limits.verdict_wait

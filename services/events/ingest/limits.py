@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from services.contracts.event_batches import BatchedEvent
 from services.events.config import Settings
 
 
@@ -30,3 +31,7 @@ class Limits:
             batch_bytes=settings.batch_bytes,
             large_event_bytes=settings.large_event_bytes,
         )
+
+    def is_large(self, event: BatchedEvent) -> bool:
+        """Return whether an event goes into the object store, and only its URI into a batch."""
+        return len(event.body) > self.large_event_bytes

@@ -178,7 +178,7 @@ class EventPublisher:
     async def _store_large(self, events: Sequence[BatchedEvent], batch_id: str) -> tuple[BatchedEvent, ...]:
         """Store large events in the object store and return the events with their URIs instead."""
         result = list(events)
-        large = [position for position, event in enumerate(events) if len(event.body) > self.limits.large_event_bytes]
+        large = [position for position, event in enumerate(events) if self.limits.is_large(event)]
         if large:
             uris = [self._objects.uri(*large_event_path(batch_id, position)) for position in large]
             bodies = [events[position].body for position in large]

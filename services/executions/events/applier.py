@@ -55,8 +55,8 @@ from services.kit.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-# The database or the object store is down or overloaded: the batch waits. Any other failure of a write is caused by one
-# of its events.
+# The database or the object store is down or overloaded: the batch waits. Any other failure is caused by one of its
+# events, or by a cached cursor that another replica has moved on from; applying the events one by one mends both.
 _DEPENDENCY_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
 
 # Of the events of a batch, in order: an error, or None for OK. A verdict is an outcome as a serialized status.

@@ -16,7 +16,8 @@ from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.fairness import FairSemaphore, current_client_connection
 
 # Registered versions never change, so the registry's responses are cached. A usual launch plan has a few kilobytes, so
-# this is a thousand of them; of those with nothing but empty lists it is a hundred megabytes.
+# this is a thousand of them. Parsed they take more: a cache full of plans with nothing but empty lists takes a hundred
+# megabytes.
 _CACHE_BYTES = 4 * 1024 * 1024
 # Larger ones are requested for each launch.
 _MOST_CACHED_BYTES = 64 * 1024
@@ -46,9 +47,9 @@ class LaunchedEntities:
         return self._cache.get(_key(identifier))
 
     async def request(self, identifier: Identifier) -> tuple[LaunchedEntity, bool]:
-        """Request an entity; return whether it is large, too, and occupies a slot until `release_large`."""
+        """Request an entity; return it, and whether it is large: it occupies a slot then, until `release_large`."""
         async with self._requests.slot(current_client_connection()):
-            entity = self.cached(identifier)  # a launch that was waiting, too, may have requested it
+            entity = self.cached(identifier)  # another launch may have requested it meanwhile
             if entity is not None:
                 return entity, False
             content = await self._bus.request_bytes(

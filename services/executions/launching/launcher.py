@@ -164,7 +164,7 @@ class Launcher:
             # The name of a generated workflow is known, and nothing may be generated before the project is checked.
             scope.workflow = GENERATED_PREFIX + identifier.name
         elif identifier.resource_type == ResourceType.LAUNCH_PLAN:
-            with suppress(InvalidArgument, NotFound):  # launch() raises it again, after the project and the spec
+            with suppress(InvalidArgument, NotFound):  # `_launch` raises it again, after the project and the spec
                 entity = await lease.entity(identifier)
                 scope.workflow, scope.launch_plan = entity.workflow_id.name, identifier.name
         return scope
@@ -216,8 +216,8 @@ class Launcher:
         else:
             launch_plan = launch.execution.entity.launch_plan
             async with self._db.transaction() as connection:
-                active = await store.lock_and_count_active(connection, launch_plan.id)
-                create.check_concurrency(launch_plan.spec.concurrency_policy, active, launch_plan.id.name)
+                unfinished = await store.lock_and_count_unfinished(connection, launch_plan.id)
+                create.check_concurrency(launch_plan.spec.concurrency_policy, unfinished, launch_plan.id.name)
                 stored = bool(await launches.insert(connection, [launch], EXECUTION_CREATED.subject))
         if not stored:
             raise errors.name_in_use(launch.execution.id)

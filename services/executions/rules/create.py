@@ -108,9 +108,9 @@ def has_concurrency_limit(entity: LaunchedEntity) -> bool:
     raise Internal(f"unsupported concurrency limit behavior {policy.behavior}")
 
 
-def check_concurrency(policy: ConcurrencyPolicy, active: int, launch_plan: str) -> None:
-    """Raise AlreadyExists if `active` executions reach the limit of `policy`."""
-    if active >= policy.max:
+def check_concurrency(policy: ConcurrencyPolicy, unfinished: int, launch_plan: str) -> None:
+    """Raise AlreadyExists if `unfinished` executions reach the limit of `policy`."""
+    if unfinished >= policy.max:
         raise AlreadyExists(
             f"concurrency limit ({policy.max}) reached for launch plan {launch_plan}; skipping execution"
         )

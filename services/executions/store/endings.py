@@ -10,15 +10,15 @@ from datetime import datetime
 from flyteidl.admin.execution_pb2 import ExecutionClosure
 
 from services.executions.rules.events.state import ExecutionKey, ExecutionState
-from services.executions.store.tables import ACTIVE_PHASES
+from services.executions.store.tables import UNFINISHED_PHASES
 from services.kit.db.binary_parameters import bigint, read_int, read_text, texts, timestamp
 from services.kit.db.pipeline import Pipeline, Result, Statement
 
 _STATE = "execution_project, execution_domain, execution_name, cluster, closure"
 _KEY = "(execution_project, execution_domain, execution_name) = (%(project)b::text, %(domain)b::text, %(name)b::text)"
-# As in the index of active executions. Those that are SUCCEEDING or FAILING end within seconds; an index for them is
-# not worth its cost.
-_ACTIVE = f"phase IN ({', '.join(repr(phase) for phase in ACTIVE_PHASES)})"
+# As in the index of unfinished executions. Those that are SUCCEEDING or FAILING end within seconds: an index for them
+# is not worth its cost.
+_UNFINISHED = f"phase IN ({', '.join(repr(phase) for phase in UNFINISHED_PHASES)})"
 
 # Rows of a former release have no aborting_since; they wait from their last change.
 _LOCK_OVERDUE = Statement(f"""
@@ -32,11 +32,11 @@ _POSTPONE = Statement(f"UPDATE executions SET aborting_since = now() WHERE {_KEY
 _LOCK = Statement(f"SELECT {_STATE} FROM executions WHERE {_KEY} FOR UPDATE")
 _UNCHANGED = Statement(f"""
 SELECT execution_project, execution_domain, execution_name FROM executions
-WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
+WHERE {_UNFINISHED} AND updated_at < %(before)b::timestamptz
 """)
 _LOCK_UNCHANGED = Statement(f"""
 SELECT {_STATE} FROM executions
-WHERE {_ACTIVE} AND updated_at < %(before)b::timestamptz
+WHERE {_UNFINISHED} AND updated_at < %(before)b::timestamptz
     AND (execution_project, execution_domain, execution_name) IN (
         SELECT * FROM unnest(%(projects)b::text[], %(domains)b::text[], %(names)b::text[])
     )
@@ -86,14 +86,14 @@ async def lock_overdue(pipeline: Pipeline, before: datetime, most: int) -> list[
 
 
 async def unchanged_executions(pipeline: Pipeline, before: datetime) -> list[ExecutionKey]:
-    """Return all active executions that have not changed since `before`; each key takes a hundred bytes."""
+    """Return all unfinished executions that have not changed since `before`; each key takes a hundred bytes."""
     result = pipeline.put(_UNCHANGED, {"before": timestamp(before)})
     await pipeline.run()
     return [_execution_key(row) for row in result.rows]
 
 
 async def lock_unchanged(pipeline: Pipeline, before: datetime, keys: Sequence[ExecutionKey]) -> list[ExecutionState]:
-    """Lock and return those of `keys` that are active and still have not changed since `before`."""
+    """Lock and return those of `keys` that are unfinished and still have not changed since `before`."""
     result = pipeline.put(_LOCK_UNCHANGED, {"before": timestamp(before), **_columns(keys)})
     await pipeline.run()
     return _states(result)

@@ -129,7 +129,7 @@ _LISTED = (
 
 
 async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdentifier) -> Page[StoredExecution]:
-    """Return a page of the executions in `scope`; active ones only, unless `query` filters by state.
+    """Return a page of the executions in `scope`; without archived ones, unless `query` filters by state.
 
     An empty field of `scope` matches every execution.
     """
@@ -152,6 +152,7 @@ async def find(connection: Connection, query: ListQuery, scope: NamedEntityIdent
             else statement.where(_first_of_each(phases, query, with_conditions))
         )
 
+    # `restrict` has these two forms; the rest of the text depends on the shape of the query.
     page = RowPage(executions, _LISTED, query, restrict, cache_key=phases is None, values=key)
     rows = await page.read(connection)
     return Page(map(StoredExecution._make, rows), more=rows.more)

@@ -7,7 +7,7 @@ from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.core.identifier_pb2 import Identifier, NodeExecutionIdentifier, WorkflowExecutionIdentifier
 
 from services.executions.rules.new_executions import Parent
-from services.executions.store.tables import ACTIVE_PHASES
+from services.executions.store.tables import UNFINISHED_PHASES
 from services.kit.db.database import Connection
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
@@ -34,10 +34,10 @@ WHERE id = %(id)s
 # Launches of a launch plan with a concurrency limit are stored one after the other, those of all its versions: no other
 # one may be inserted between the count and the insert. The lock ends with the transaction.
 _LOCK_LAUNCH_PLAN = "SELECT pg_advisory_xact_lock(hashtextextended(%(launch_plan)s, 0))"
-_COUNT_ACTIVE = f"""
+_COUNT_UNFINISHED = f"""
 SELECT count(*) FROM executions
 WHERE launch_plan_project = %(project)s AND launch_plan_domain = %(domain)s AND launch_plan_name = %(name)s
-    AND phase IN ({", ".join(repr(phase) for phase in ACTIVE_PHASES)})
+    AND phase IN ({", ".join(repr(phase) for phase in UNFINISHED_PHASES)})
 """
 
 
@@ -115,16 +115,16 @@ async def get_parent(connection: Connection, node: NodeExecutionIdentifier) -> P
     return Parent(row[0], row[1], row[2], ExecutionSpec.FromString(row[3])) if row else None
 
 
-async def lock_and_count_active(connection: Connection, launch_plan: Identifier) -> int:
-    """Lock out other launches of `launch_plan` until the transaction ends; return its number of active executions.
+async def lock_and_count_unfinished(connection: Connection, launch_plan: Identifier) -> int:
+    """Lock out other launches of `launch_plan` until the transaction ends; return its number of unfinished executions.
 
     All versions of the launch plan count together.
     """
     text = f"{launch_plan.project}/{launch_plan.domain}/{launch_plan.name}"
     await connection.execute(_LOCK_LAUNCH_PLAN, {"launch_plan": text})
-    cursor = await connection.execute(_COUNT_ACTIVE, _key(launch_plan))
-    (active,) = await cursor.fetchone() or (0,)
-    return int(active)
+    cursor = await connection.execute(_COUNT_UNFINISHED, _key(launch_plan))
+    (unfinished,) = await cursor.fetchone() or (0,)
+    return int(unfinished)
 
 
 async def lock(connection: Connection, identifier: WorkflowExecutionIdentifier) -> LockedExecution | None:

@@ -16,7 +16,7 @@ _INSERT = """
 WITH given AS (
 SELECT * FROM unnest(
     %(projects)b::text[], %(domains)b::text[], %(names)b::text[], %(specs)b::bytea[], %(spec_inputs)b::bytea[],
-    %(closures)b::bytea[], %(configs)b::bytea[], %(attributes)b::bytea[], %(created)b::timestamptz[],
+    %(closures)b::bytea[], %(configs)b::bytea[], %(attributes)b::bytea[], %(created_times)b::timestamptz[],
     %(modes)b::int[], %(sources)b::bigint[], %(parent_nodes)b::bigint[], %(inputs_uris)b::text[],
     %(user_inputs_uris)b::text[], %(users)b::text[], %(launch_plan_projects)b::text[],
     %(launch_plan_domains)b::text[], %(launch_plan_names)b::text[], %(launch_plan_versions)b::text[],
@@ -29,7 +29,7 @@ SELECT * FROM unnest(
     workflow_project, workflow_domain, workflow_name, workflow_version, task_project, task_domain, task_name,
     task_version, announcement, position
 )
-), created AS (
+), inserted AS (
 INSERT INTO executions (
     execution_project, execution_domain, execution_name, phase, spec, spec_inputs, closure, execution_config,
     execution_attributes, execution_created_at, execution_updated_at, mode, source_execution_id,
@@ -49,15 +49,15 @@ ON CONFLICT (execution_project, execution_domain, execution_name) DO NOTHING
 RETURNING execution_project, execution_domain, execution_name, inputs_uri
 ), tagged AS (
 INSERT INTO execution_tags (execution_project, execution_domain, execution_name, key, value)
-SELECT created.execution_project, created.execution_domain, created.execution_name, tag.key, tag.value
-FROM created
-JOIN unnest(%(tagged)b::text[], %(tag_keys)b::text[], %(tag_values)b::text[]) AS tag (inputs_uri, key, value)
+SELECT inserted.execution_project, inserted.execution_domain, inserted.execution_name, tag.key, tag.value
+FROM inserted
+JOIN unnest(%(tag_owners)b::text[], %(tag_keys)b::text[], %(tag_values)b::text[]) AS tag (inputs_uri, key, value)
     USING (inputs_uri)
 ), announced AS (
 INSERT INTO outbox (subject, payload)
-SELECT %(subject)s, given.announcement FROM created JOIN given USING (inputs_uri) ORDER BY given.position
+SELECT %(subject)s, given.announcement FROM inserted JOIN given USING (inputs_uri) ORDER BY given.position
 )
-SELECT inputs_uri FROM created
+SELECT inputs_uri FROM inserted
 """
 _ID_PARTS = ("project", "domain", "name", "version")
 
@@ -97,14 +97,14 @@ async def insert(connection: Connection, launches: Sequence[Launch], subject: st
         "closures": [execution.closure.SerializeToString() for execution in executions],
         "configs": [execution.config.SerializeToString() for execution in executions],
         "attributes": [execution.attributes.SerializeToString() for execution in executions],
-        "created": [execution.created_at for execution in executions],
+        "created_times": [execution.created_at for execution in executions],
         "modes": [execution.spec.metadata.mode for execution in executions],
         "sources": [execution.source_execution_id for execution in executions],
         "parent_nodes": [execution.parent_node_execution_id for execution in executions],
         "inputs_uris": [launch.inputs_uri for launch in launches],
         "user_inputs_uris": [launch.user_inputs_uri for launch in launches],
         "users": [execution.spec.metadata.principal for execution in executions],
-        "tagged": [uri for uri, _, _ in tags],
+        "tag_owners": [uri for uri, _, _ in tags],
         "tag_keys": [key for _, key, _ in tags],
         "tag_values": [value for _, _, value in tags],
         "announcements": [launch.announcement for launch in launches],

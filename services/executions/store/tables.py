@@ -42,7 +42,7 @@ metadata = MetaData()
 
 # Phases that count towards a launch plan's concurrency limit (executions.md#concurrency-policy). New executions are
 # UNDEFINED until the engine's first event.
-ACTIVE_PHASES = ("UNDEFINED", "QUEUED", "RUNNING")
+UNFINISHED_PHASES = ("UNDEFINED", "QUEUED", "RUNNING")
 
 
 def _id() -> Column[int]:
@@ -146,8 +146,8 @@ Index(
     desc(executions.c.execution_created_at),
     desc(executions.c.id),
 )
-# Lists contain active executions unless a filter names `state`. With the column in the index, PostgreSQL does not read
-# the rows that an offset skips.
+# Lists contain executions that are not archived, unless a filter names `state`. With the column in the index,
+# PostgreSQL does not read the rows that an offset skips.
 _NEWEST_AND_STATE = (*_NEWEST, executions.c.state)
 Index("executions_by_workflow", *_PROJECT_DOMAIN, executions.c.workflow_name, *_NEWEST_AND_STATE)
 Index(
@@ -166,14 +166,14 @@ Index(
 )
 Index("executions_by_user", *_PROJECT_DOMAIN, executions.c.user, *_NEWEST_AND_STATE)
 Index("executions_by_mode", *_PROJECT_DOMAIN, executions.c.mode, *_NEWEST_AND_STATE)
-# A change of phase is no HOT update in any case, because of the index of active executions; here it adds one entry.
+# A change of phase is no HOT update in any case, because of the index of unfinished executions; here it adds one entry.
 Index("executions_by_phase", *_PROJECT_DOMAIN, executions.c.phase, *_NEWEST_AND_STATE)
 Index(
     "executions_active_by_launch_plan",
     executions.c.launch_plan_project,
     executions.c.launch_plan_domain,
     executions.c.launch_plan_name,
-    postgresql_where=text(f"phase IN ({', '.join(repr(phase) for phase in ACTIVE_PHASES)})"),
+    postgresql_where=text(f"phase IN ({', '.join(repr(phase) for phase in UNFINISHED_PHASES)})"),
 )
 
 node_executions = Table(

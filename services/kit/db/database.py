@@ -31,7 +31,12 @@ from services.kit.errors import (
     Unavailable,
 )
 from services.kit.rpc.cpu_pool import CpuPool
-from services.kit.rpc.fairness import UNREAD_RESPONSES, FairSemaphore, current_client_connection
+from services.kit.rpc.fairness import (
+    UNREAD_RESPONSES,
+    FairSemaphore,
+    acquire_to_respond,
+    current_client_connection,
+)
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -56,7 +61,8 @@ START_SECONDS = 30.0
 _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
-# Connections that one client connection leaves to others; it would not get more done with them.
+# Connections to the database that the calls of one client connection leave to those of others. A client that
+# used these two as well would not get more done.
 _LEFT_FREE = 2
 
 # Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte.
@@ -237,28 +243,23 @@ class Database:
         A client connection with too many unread responses waits: more of them would accumulate in memory.
 
         Raises:
-            ResourceExhausted: no slot was free in time.
-            Unavailable: the same, because the database cannot be reached.
+            ResourceExhausted: no slot was free in time: other calls use them all, or those of this client connection
+                use its share. Or the client does not read its responses.
+            Unavailable: no slot was free in time, because the database cannot be reached.
         """
-        client_connection = current_client_connection()
-        await self._wait_for_slot(client_connection)
-        while UNREAD_RESPONSES.exceeded(client_connection, self._semaphore.held(client_connection) - 1):
-            self._semaphore.release(client_connection)
-            try:
-                await UNREAD_RESPONSES.wait(client_connection, POOL_WAIT_SECONDS)
-            except TimeoutError:
-                raise ResourceExhausted(_TOO_MANY) from None
-            await self._wait_for_slot(client_connection)
-        return client_connection
+        await acquire_to_respond(self._semaphore, self._wait_for_slot, POOL_WAIT_SECONDS)
+        return current_client_connection()
 
-    async def _wait_for_slot(self, client_connection: str | None) -> None:
+    async def _wait_for_slot(self) -> None:
         try:
-            await self._semaphore.acquire(client_connection, POOL_WAIT_SECONDS)
+            await self._semaphore.acquire(current_client_connection(), POOL_WAIT_SECONDS)
         except TimeoutError:
-            raise self._no_connection() from None
+            # Those that have the slots wait for the pool, or they use their connections for long.
+            waits_for_pool = self._pool.get_stats().get("requests_waiting", 0) > 0
+            raise (self._no_connection() if waits_for_pool else ResourceExhausted(_TOO_MANY)) from None
 
     def _no_connection(self) -> ServiceError:
-        # Fewer than the maximum are in use, so the pool could not open one.
+        """Return the error of a wait for the pool: with fewer connections than the maximum, it could not open one."""
         return Unavailable(_UNREACHABLE) if self._in_use < self._pool.max_size else ResourceExhausted(_TOO_MANY)
 
     async def check_writes(self) -> None:
@@ -353,8 +354,9 @@ class StatementCache:
     """A cache of the texts of composed statements; composing one costs as much as the rest of the call."""
 
     def __init__(self) -> None:
-        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_CACHED_TEXTS)
+        # A pool of its own: composing takes milliseconds, and in that of the process it would wait for compilations.
         self._cpu_pool = CpuPool()
+        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_CACHED_TEXTS)
 
     async def text_of(self, shape: Hashable, compose: Callable[[], Executable], conditions: int) -> str:
         """Return the text of the statement that `compose` returns.

@@ -1,8 +1,8 @@
 """The server side of an HTTP/2 connection (RFC 9113), as far as unary calls through a gateway need it.
 
 One connection carries all calls of a gateway's worker: one system call reads many requests, and one writes all
-responses of a turn of the event loop. Requests are served concurrently, each by a task. A response is a header block,
-or headers, a body and trailers (`responses`). There is no push and no priority.
+responses of a turn of the event loop. Requests are served concurrently, each by a task. A response is headers, a body
+and trailers, or headers alone (`responses`). There is no push and no priority.
 """
 
 import asyncio
@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
 
     async def _respond(self, stream: Stream) -> None:
         served = self._serve(stream.headers, stream.body)
-        stream.body = b""  # the server drops it when it has read the message
+        stream.body = b""  # so that `served` has the only reference, and frees it when the message is parsed
         response = await served
         if self._streams.get(stream.id) is stream:
             self._writer.respond(stream, response)
@@ -390,7 +390,7 @@ class Connection(asyncio.Protocol):
 
 
 def _append(stream: Stream, payload: bytes) -> None:
-    # Nearly all bodies are one frame and stay bytes; of longer ones, bytes would be copied with every frame.
+    # Nearly all bodies are one DATA frame and stay bytes; of longer ones, bytes would be copied with every frame.
     if not stream.body:
         stream.body = payload
         return

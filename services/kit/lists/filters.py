@@ -4,8 +4,9 @@ flyteadmin matches an expression with `(.+)\((.+),\s?(.+)\)`, unanchored and gre
 Python's engine backtracks, and a filter of a few thousand brackets and commas would block the process for hours. So the
 same parts are searched from the end, each once.
 
-flyteadmin splits at every `+`, also at that of a time zone. Here a value may contain it: every expression has a comma
-and no value has one, so a piece without a comma continues the value before it, unless all brackets are closed there.
+flyteadmin splits at every `+`, also at that of a time zone. Here a value may contain it. Of the pieces between two `+`,
+one that has a comma begins an expression, as every expression has a comma and no value has one. A piece without a comma
+belongs to the value before it, unless all brackets are closed there.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 
 from services.kit.errors import InvalidArgument
 
-# No client comes near these limits. This many conditions take some 20 ms to check and compose, this many values half of
-# that, and no other call is served meanwhile. PostgreSQL refuses more than 65,535 conditions.
+# No client comes near these limits. This many conditions take some milliseconds to check, this many values ten, and no
+# other call is served meanwhile; the statement of so many conditions is composed in a thread (`StatementCache`).
+# PostgreSQL refuses more than 65,535 conditions.
 MAX_EXPRESSIONS = 500
 MAX_VALUES = 10_000
 # Each line is parsed by itself.

@@ -81,6 +81,7 @@ class RowPage:
         ids = paged(self.restrict(select(row_id))).order_by(*self.query.order_by)
         page = ids.subquery("page")
         order = [*self.query.order_by]
+        # All three window functions have the same window, so that PostgreSQL sorts once.
         # PostgreSQL returns lengths without reading long values, so values that do not fit are never read.
         rows = select(
             *(column.label(f"column_{at}") for at, column in enumerate(self.columns)),

@@ -19,7 +19,8 @@ from services.kit.lists.filters import Expression, parse_filters
 from services.kit.lists.operators import MOST_PATTERN_CHARACTERS, OPERATORS, PATTERNS, SEVERAL_VALUES
 from services.kit.protobuf.durations import parse_duration
 
-# Prefixes of columns in filters, and the entity's code in messages (lists.md#filter-entities).
+# Flyte's entities, by which columns are prefixed in filters, and the entity's code in messages
+# (lists.md#filter-entities).
 ENTITY_CODES = {
     "task": "t",
     "workflow": "w",
@@ -241,7 +242,7 @@ def _convert(column: Column, name: str, text: str, function: str) -> Any:
     if function in PATTERNS:
         if len(text) > MOST_PATTERN_CHARACTERS:
             raise InvalidArgument(f"a pattern for {name} may have {MOST_PATTERN_CHARACTERS} characters")
-        # A backslash must be followed by a character. In `contains` that is the % that is appended; a pattern of
+        # A backslash must be followed by a character. `contains` appends a %, so there is one; a pattern of
         # `not_like` that ends with a backslash would make PostgreSQL fail at the first row that it compares.
         if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:
             raise InvalidArgument(f"'{text}' is not a pattern for {name}: it ends with an escape character")

@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 _FAILURE_HEADER = "Flyte-Failed"
 _MESSAGE_ID = "Nats-Msg-Id"
 # A reply subject has at least two tokens after `_INBOX`: `_INBOX.<user>.<id>...`. The deliver subject of a push
-# consumer has one, `_INBOX.<durable>` (`streams.push_consumer_config`): no requester makes this service publish there.
+# consumer has one, `_INBOX.<durable>` (`streams.push_consumer_config`). So no requester can make this service publish
+# to a consumer.
 _REQUEST_INBOX = re.compile(r"_INBOX(\.[^.*>]+){2,}")
 # Pause between retries of a request without responders: an owner that restarts is back within a second or two.
 _REQUEST_RETRY_SECONDS = 0.05

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # A consumer that is down for less than this misses nothing.
 ANNOUNCEMENTS_KEPT_SECONDS = 7 * 24 * 3600.0
 # Announcements per read of the database; further ones follow at once.
-_BATCH = 100
+_MOST_READ = 100
 # A commit of this process wakes the relay. Announcements of other processes, which may have died before publishing, are
 # found at this interval.
 _IDLE_SECONDS = 1.0
@@ -83,7 +83,7 @@ class Relay:
                 if not ready:
                     await self._bus.declare_stream(announcements_of(self._owner))
                     ready = True
-                while await self.publish_waiting() == _BATCH:
+                while await self.publish_waiting() == _MOST_READ:
                     pass
             except ServiceError as error:
                 log.warning("announcements wait: %s", error.message)
@@ -93,13 +93,17 @@ class Relay:
             await self._wait()
 
     async def publish_waiting(self) -> int:
-        """Publish and delete one batch; return its size. Raise Unavailable with the batch still stored."""
+        """Publish and delete waiting announcements, 100 at most; return their number.
+
+        Raises:
+            Unavailable: The announcements are still stored.
+        """
         async with self._db.transaction() as connection:
             cursor = await connection.execute(_TRY_LOCK, {"key": _RELAY_LOCK})
             lock = await cursor.fetchone()
             if lock is None or not lock[0]:
                 return 0
-            cursor = await connection.execute(_WAITING, {"limit": _BATCH})
+            cursor = await connection.execute(_WAITING, {"limit": _MOST_READ})
             rows = await cursor.fetchall()
             OUTBOX_WAITING.set(len(rows))
             for _, subject, payload, message_id in rows:

@@ -4,7 +4,7 @@ from services.kit.errors import ResourceExhausted, Unavailable
 
 
 class UnreadableObject(Unavailable):
-    """The store is available, but this object is not readable."""
+    """The store refuses this object; as permissions can change, it is unavailable and not missing."""
 
 
 class LargeObject(ResourceExhausted):

@@ -310,7 +310,7 @@ def report_lost_object(uri: str, error: Exception) -> None:
     """Log and count an object that a reply needs and that is permanently lost."""
     reason = "Unreadable" if isinstance(error, UnreadableObject) else type(error).__name__
     OBJECTS_LOST.labels(reason).inc()
-    log.warning("an object cannot be answered", extra={"uri": uri, "cause": str(error)})
+    log.warning("an object is lost", extra={"uri": uri, "cause": str(error)})
 
 
 def _failure(uri: str, error: Exception) -> Unavailable:

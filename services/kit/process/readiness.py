@@ -13,7 +13,8 @@ Check = Callable[[], Awaitable[None]]
 
 # How long a result is valid: some checks write, and any client on the machine may send many requests.
 _CACHE_SECONDS = 1.0
-# Longer than the timeout of an append. To a probe that waits less, as the sandbox's, a slow check is a failed one.
+# Longer than the timeout of an append. A probe that waits less, as the sandbox's, finds the process not ready when a
+# check is slow.
 _CHECK_SECONDS = 2.0
 
 

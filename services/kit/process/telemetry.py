@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 OUTBOX_WAITING = Gauge(
     "flyteplane_outbox_waiting", "Announcements that the relay found when it last read the outbox, 100 at most"
 )
+# The metric has the name that it had in earlier releases.
 OBJECTS_LOST = CounterMetric(
     "flyteplane_objects_missed", "Objects that a reply needed and that are permanently lost", ["reason"]
 )

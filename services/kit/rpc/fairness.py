@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from services.kit.errors import ResourceExhausted
@@ -148,7 +149,7 @@ class _Waiter(NamedTuple):
 class UnreadResponses:
     """Bytes of responses that clients have not read yet, by client connection, and the calls that wait for that.
 
-    A connection may leave `limit` bytes unread, and no more than all of them leave of `total`.
+    A connection may have `limit` bytes unread, but no more than what is left of `total`.
     """
 
     def __init__(self, limit: int, total: int) -> None:
@@ -194,38 +195,50 @@ class UnreadResponses:
             await asyncio.shield(waiting)
 
 
-# What most clients receive at most.
+# The largest response that clients of gRPC receive, unless they set another limit.
 _LARGE_RESPONSE_BYTES = 4 * 1024 * 1024
-# A connection may have several of the largest lists that clients read, and all of them those of eight such connections.
+# A connection may have four of the largest responses unread, and all connections together as many as eight that do.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""
 
 
-@asynccontextmanager
-async def slot_for_response(semaphore: FairSemaphore) -> AsyncIterator[None]:
-    """Hold a slot for a block that makes a large response, once the client has read most of the earlier ones.
+async def acquire_to_respond(semaphore: FairSemaphore, acquire: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Acquire a slot for a call that makes a response, once the client has read most of the earlier ones.
+
+    Args:
+        semaphore: where the slot is.
+        acquire: acquires a slot there for the current client connection.
+        seconds: how long the client may take to read.
 
     Raises:
         ResourceExhausted: the client connection does not read its responses.
     """
     connection = current_client_connection()
-    await semaphore.acquire(connection)
-    while UNREAD_RESPONSES.exceeded(connection):
+    await acquire()
+    while UNREAD_RESPONSES.exceeded(connection, semaphore.held(connection) - 1):
         semaphore.release(connection)
         try:
-            await UNREAD_RESPONSES.wait(connection, _READ_SECONDS)
+            await UNREAD_RESPONSES.wait(connection, seconds)
         except TimeoutError:
             raise ResourceExhausted("too many responses are unread") from None
-        await semaphore.acquire(connection)
+        await acquire()
+
+
+@asynccontextmanager
+async def slot_for_response(semaphore: FairSemaphore) -> AsyncIterator[None]:
+    """Hold a slot for a block that makes a large response; raise ResourceExhausted as `acquire_to_respond` does."""
+    connection = current_client_connection()
+    await acquire_to_respond(semaphore, partial(semaphore.acquire, connection), _READ_SECONDS)
     try:
         yield
     finally:
         semaphore.release(connection)
+        UNREAD_RESPONSES.call_ended(connection)
 
 
 @dataclass(frozen=True)
 class IncompleteRequestLimits:
-    """Limits of incomplete requests: those of which a part has been received.
+    """Limits of incomplete requests: those of which only some bytes have been received.
 
     Attributes:
         total: bytes that all of them in the process may hold.

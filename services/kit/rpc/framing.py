@@ -1,7 +1,7 @@
 """The HTTP form of a unary gRPC call, for `http2_server`.
 
-The body of a request is one frame: a compression flag, the length, the message. A reply is one frame too. A failure is
-headers without a body, gRPC's "Trailers-Only".
+The body of a request is one length-prefixed message of gRPC: a compression flag, the length, the message. So is that of
+a reply. A failure is headers without a body, gRPC's "Trailers-Only".
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The check of replies that the gateway writes as JSON: values that JSON cannot express are reported by their owner.
+"""The check of replies that the gateway writes as JSON: values that JSON cannot express are reported with their entity.
 
 The gateway can only return 502 for a whole list, without the row that is bad. The service names the row and returns
 INTERNAL (docs/decisions/0020-readable-values.md). Stored messages can have such values: releases before the check of
@@ -31,6 +31,7 @@ MOST_JSON_REPLY_BYTES = 20 * 1024 * 1024
 MOST_JSON_REPLY_PARTS = 4_000_000
 # Smaller replies are written in less than 0.05 s, whatever their parts.
 _MOST_UNCOUNTED_BYTES = 256 * 1024
+# Long texts count, too: as many parts as take as long.
 _BYTES_OF_PART = 8
 
 # A longer reply is checked item by item: parsed as a whole, one of many small fields takes a hundred times its size.
@@ -145,9 +146,9 @@ def _describe(
     return _cannot_be_shown(f"{method} {_id_text(request)}", unreadable)
 
 
-def _cannot_be_shown(owner: str, unreadable: UnreadableValue) -> str:
+def _cannot_be_shown(entity: str, unreadable: UnreadableValue) -> str:
     path = f"{unreadable.path}: " if unreadable.fields else ""
-    return f"{owner} cannot be shown: {path}{unreadable.fault}"
+    return f"{entity} cannot be shown: {path}{unreadable.fault}"
 
 
 def _named(message_type: Descriptor, payload: bytes) -> str:

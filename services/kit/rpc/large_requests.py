@@ -49,8 +49,8 @@ class LargeRequests:
     ) -> tuple[Message, int]:
         """Return the parsed request, and its memory, which must be released.
 
-        The handler's first steps are done in the same turn of the event loop as the parsing of a medium request, and
-        other calls have their turns before the next one.
+        A request of at most `MOST_LOOP_BYTES` is parsed on the event loop, in one turn with the handler's first steps.
+        Other calls have their turns before the next such request.
 
         Raises:
             ServiceError: the request is malformed, too large or has too many parts.

@@ -80,7 +80,7 @@ class Method:
 class Table:
     """Every method that a process serves, by full path (`/flyteidl.service.AdminService/GetTask`).
 
-    Large requests are parsed in `cpu_pool`, which the whole process shares.
+    Large requests are parsed in `cpu_pool`, that of the handlers.
     """
 
     def __init__(self, cpu_pool: CpuPool | None = None) -> None:

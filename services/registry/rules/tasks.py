@@ -29,9 +29,9 @@ Whitelist = Mapping[str, Sequence[WhitelistScope]]
 """Where a task type may be used, by type (registry.md#task-type-whitelist); one without an entry, everywhere."""
 
 
-def check_task(task: Identifier, spec: TaskSpec | None, whitelist: Whitelist, limits: ResourceLimits) -> None:
+def check_task(task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: ResourceLimits) -> None:
     """Raise InvalidArgument unless `spec` may be registered as `task`, with resources within `limits`."""
-    if spec is None or not spec.HasField("template"):
+    if not spec.HasField("template"):
         raise InvalidArgument("missing spec")
     template = spec.template
     if not template.type:

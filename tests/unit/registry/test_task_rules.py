@@ -58,7 +58,6 @@ def test_complete_spec_is_valid(good: TaskSpec) -> None:
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
-        (None, "missing spec"),
         (TaskSpec(), "missing spec"),
         (spec(lambda template: template.ClearField("type")), "missing type"),
         (spec(lambda template: setattr(template, "type", "x" * 256)), "size of type exceeded length 255"),
@@ -71,7 +70,7 @@ def test_complete_spec_is_valid(good: TaskSpec) -> None:
         (spec(pod(requesting(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
     ],
 )
-def test_incomplete_spec_is_refused(bad: TaskSpec | None, text: str) -> None:
+def test_incomplete_spec_is_refused(bad: TaskSpec, text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_task(TASK, bad, {}, PLATFORM)
     assert text in caught.value.message

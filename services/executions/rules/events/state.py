@@ -67,7 +67,11 @@ class ExecutionState:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """A node execution; `parent_id` and `parent_task_id` are row ids, None at the top level."""
+    """A node execution.
+
+    `event_version`, `parent_id` and `parent_task_id` are those of a new row, which keeps them; they are not read back.
+    The last two are row ids, None at the top level.
+    """
 
     key: NodeKey
     closure: NodeExecutionClosure

@@ -24,7 +24,7 @@ class TransitionResult(Enum):
 
 
 # Rows: stored. Columns: event, in the order of the rows. Events that would take an execution back to a former phase are
-# late; in flyteadmin they overwrite the phase (differences.md#events).
+# late or refused; those that are late overwrite the phase in flyteadmin (differences.md#events).
 _WORKFLOW = """
 UNDEFINED   again   ok      ok      ok      ok      ok      ok      ok      ok      ok
 QUEUED      late    ok      ok      ok      ok      ok      ok      ok      ok      ok

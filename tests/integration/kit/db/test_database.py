@@ -83,11 +83,15 @@ async def test_a_database_that_was_down_for_long_is_used_again_at_once(
         await database.close()
 
 
+@pytest.mark.parametrize(
+    "max_size",
+    [pytest.param(1, id="all connections are in use"), pytest.param(3, id="the share of a client is in use")],
+)
 async def test_only_calls_that_wait_for_others_are_resource_exhausted(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, max_size: int
 ) -> None:
     monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.2)
-    database = await Database.open(parts.new_database("test_db_busy"), max_size=1)
+    database = await Database.open(parts.new_database(f"test_db_busy_{max_size}"), max_size=max_size)
     async with database.read():
         with pytest.raises(ResourceExhausted):
             await database.check_writes()
