@@ -166,7 +166,7 @@ class Replica:
         """Fold a batch of a lane and move its cursor; all replicas share `cursors`."""
         cache, needed = self.caches[lane], rows_needed(events)
         missing = cache.missing_rows(needed)
-        if cache.cursor not in {None, cursors.get(lane)}:
+        if cache.cursor is not None and cache.cursor != cursors.get(lane):
             cache.clear()
             missing = needed
         self.store.complete(missing, cache.rows)

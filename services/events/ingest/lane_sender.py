@@ -1,6 +1,6 @@
 """The sender of a lane: its batches go directly to executions, and through the stream when that does not work.
 
-A batch that goes directly costs one message each way and nobody stores it: executions applies it and replies with its
+A batch that goes directly costs one message each way and is not stored: executions applies it and replies with its
 verdicts. The stream stores batches on disk until executions applies them; that costs a second sync, and more messages.
 
 Order and "acknowledged is never lost" hold in both ways, and from one to the other
@@ -120,7 +120,7 @@ class LaneSender:
         elif identifier in self._direct:
             self._fall_back_up_to(batch.number)
 
-    def nobody_receives(self) -> None:
+    def no_receiver(self) -> None:
         """Send the batches on their direct way into the stream: no replica of executions receives this lane."""
         if self._direct:
             self._executions_replies = False

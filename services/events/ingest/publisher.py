@@ -194,7 +194,7 @@ class EventPublisher:
         """
         if not data:
             for sender in self._senders:
-                sender.nobody_receives()
+                sender.no_receiver()
             while self._probes:
                 _, probe = self._probes.popitem()
                 _resolve(probe, result=False)

@@ -127,7 +127,7 @@ class Sender:
         await self._bus.subscribe(verdict_subject_of(self._name), self._replies.put)
 
     async def send(self, number: int, after: int, execution: str, phase: str) -> int | None:
-        """Send a batch of one event; return the number of its verdicts, None when nobody received it."""
+        """Send a batch of one event; return the number of its verdicts, None when no replica received it."""
         batch = Batch(batch_id(self._name, number), (batched(node_event(phase, name=execution)),))
         headers = {VERDICT_SUBJECT_HEADER: verdict_subject_of(self._name), AFTER_HEADER: str(after)}
         reply = verdict_subject_of(self._name)

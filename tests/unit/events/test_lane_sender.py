@@ -152,7 +152,7 @@ class Network:
             raise Unavailable("no connection")
         identifier, after = payload.decode(), int(headers[AFTER_HEADER])
         if not world.owned:
-            asyncio.get_running_loop().call_soon(world.senders[identifier.rpartition("-")[0]].nobody_receives)
+            asyncio.get_running_loop().call_soon(world.senders[identifier.rpartition("-")[0]].no_receiver)
         elif world.chance.random() < 0.95:
             world.under_way.append(asyncio.create_task(world.direct(identifier, after)))
 
