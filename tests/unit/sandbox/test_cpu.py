@@ -42,7 +42,7 @@ def test_cpu_of_a_process_that_has_gone_is_zero() -> None:
 def test_cores_are_cpu_by_time(
     samples: list[tuple[float, float]], cores: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "cpu_seconds", lambda _pid, whole_tree: 0.5)
+    monkeypatch.setattr(cpu, "cpu_seconds", lambda _pid, **_: 0.5)
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     file = tmp_path / "cpu.json"
     file.write_text(json.dumps([(1000.0 + at, {"7": used}) for at, used in samples]))
