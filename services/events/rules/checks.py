@@ -70,7 +70,9 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
 def _check_sizes(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
-    # URI and producer become part of the execution, and lists return executions whole.
+    # They become part of the entity, and lists return entities whole.
+    if not isinstance(event, WorkflowExecutionEvent) and len(event.input_uri) > _MOST_CHARACTERS:
+        raise InvalidArgument(f"size of input_uri exceeded length {_MOST_CHARACTERS}")
     if len(event.output_uri) > _MOST_CHARACTERS:
         raise InvalidArgument(f"size of output_uri exceeded length {_MOST_CHARACTERS}")
     if len(event.producer_id) > _MOST_CHARACTERS:

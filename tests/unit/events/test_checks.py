@@ -52,6 +52,7 @@ def test_a_bad_workflow_event_is_refused(
         (NodeExecutionEvent(), InvalidArgument, "missing id"),
         (NodeExecutionEvent(id={"node_id": "n"}), InvalidArgument, "missing execution_id"),
         (NodeExecutionEvent(id={"execution_id": EXECUTION}), InvalidArgument, "missing node_id"),
+        (node_event("RUNNING", input_uri="u" * 16_385), InvalidArgument, "size of input_uri exceeded length 16384"),
         (node_event("SUCCEEDED", output_data=VALUES), ResourceExhausted, "exceeds platform configured threshold"),
     ],
 )

@@ -26,6 +26,9 @@ _name = TaskExecution.Phase.Name
 # number the oldest are dropped.
 MAX_REASONS = 256
 
+# What the end of an attempt does without when it would become too large.
+_OPTIONAL = ("task_type", "reason", "reasons", "logs", "log_context", "custom_info", "metadata")
+
 _REPEATS = frozenset((TransitionResult.AGAIN_UNLESS_NEWER, TransitionResult.AGAIN_ELSE_OVER))
 
 
@@ -68,7 +71,8 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, layout: ObjectLayout, of
     if event.phase == TaskExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
     _advance(closure, key, event, layout, offloads)
-    _limit_size(closure, TaskExecutionClosure())
+    if not _fits(closure, TaskExecutionClosure()) and (end := _end_alone(event, offloads)) != event:
+        return fold_first(key, end, layout, offloads)
     return TaskState(
         key=key,
         closure=closure,
@@ -96,7 +100,8 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, layout, offloads)
-    _limit_size(closure, stored.closure)
+    if not _fits(closure, stored.closure) and (end := _end_alone(event, offloads)) != event:
+        return fold_task(stored, end, layout, offloads)
     return TaskState(
         key=stored.key,
         closure=closure,
@@ -106,10 +111,13 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout
     )
 
 
-def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
-    """Drop the oldest reasons of a closure that is too large; raise ResourceExhausted if it has grown all the same.
+def _fits(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> bool:
+    """Drop the oldest reasons of a closure that is too large; if it has grown all the same, return False for an end.
 
     Many external resources are not in it. The end of an attempt is always accepted: it happens once.
+
+    Raises:
+        ResourceExhausted: It has grown, and is no end.
     """
     size = closure.ByteSize()
     while size > MOST_ENTITY_BYTES and len(closure.reasons) > 1:
@@ -117,6 +125,19 @@ def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> 
         del closure.reasons[0]
     if closure.phase not in TASK_TERMINAL:
         check_growth("task execution", size, stored)
+        return True
+    size -= closure.error.ByteSize()  # there is always space for it
+    return size <= MOST_ENTITY_BYTES or size <= stored.ByteSize()
+
+
+def _end_alone(event: TaskExecutionEvent, offloads: Offloads) -> TaskExecutionEvent:
+    """Return a terminal event without all but times and result; drop what has been collected for it."""
+    offloads.objects.clear()
+    end = TaskExecutionEvent()
+    end.CopyFrom(event)
+    for name in _OPTIONAL:
+        end.ClearField(name)
+    return end
 
 
 def _advance(

@@ -21,13 +21,13 @@ def already_over(message: str, phase: str) -> FailedPrecondition:
     )
 
 
-def check_growth(what: str, size: int, stored: Message) -> None:
-    """Raise ResourceExhausted if a closure grows from `stored` to `size` bytes and is larger than clients can receive.
+def check_growth(what: str, size: int, *stored: Message) -> None:
+    """Raise ResourceExhausted if messages grow from `stored` to `size` bytes and are larger than clients can receive.
 
     Each event reads and writes a closure as a whole, and the others of the lane wait meanwhile. By its text the engine
     recognizes that a retry is useless (events.md#status-and-error-kind).
     """
-    if size > MOST_ENTITY_BYTES and size > stored.ByteSize():
+    if size > MOST_ENTITY_BYTES and size > sum(message.ByteSize() for message in stored):
         raise ResourceExhausted(f"The {what} becomes a message larger than max ({size} vs. {MOST_ENTITY_BYTES})")
 
 

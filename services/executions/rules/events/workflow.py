@@ -8,6 +8,7 @@ from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 
 from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
+from services.executions.rules.events.data import set_error
 from services.executions.rules.events.layout import OUTPUTS, ObjectLayout
 from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at
@@ -97,7 +98,7 @@ def _set_result(
             data = event.output_data.SerializeToString()
             closure.outputs.uri = offloads.add(layout.execution_data(stored.key, OUTPUTS), data)
     elif event.HasField("error"):
-        closure.error.CopyFrom(event.error)
+        set_error(closure, event.error)
 
 
 def _assigned(spec: bytes, event: WorkflowExecutionEvent) -> bytes:
