@@ -52,6 +52,10 @@ VERDICT_SUBJECTS = "flyte.events.verdicts.*"
 LARGE_EVENTS_PATH = ("metadata", "events", "waiting")
 """Parts of the URI below which events are stored that are too large for a batch."""
 
+MOST_RESOURCE_INDEX = 2**17 - 1
+"""The largest index of an external resource: map tasks of 131,072 subtasks. Executions stores neighbours together, so
+it bounds the rows of a task, which a change of its phase reads and writes."""
+
 _VERSION = 1
 _HEAD = struct.Struct(">BBI")  # version, length of the batch id, number of items
 _EVENT = struct.Struct(">BI")  # kind and flags, length

@@ -62,14 +62,19 @@ class EventBatchConsumer:
             log.exception("a batch of events cannot be read", extra={"uri": uri})
             return
         large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
-        events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
+        # One after the other: more threads would not parse faster, and hold the event loop up.
+        events = [await _read_large(next(large)) if event.by_reference else read_event(event) for event in batch.events]
         verdicts = await self._applier.apply(ReceivedBatch(lane, delivery.sequence, delivery.stored_at, batch, events))
         if verdicts and (subject := delivery.headers.get(VERDICT_SUBJECT_HEADER)):
             await self._bus.send(subject, verdicts)
 
-    async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
+    async def _fetch(self, batched: BatchedEvent) -> BatchedEvent | ServiceError:
         try:
             body = await self._objects.get(batched.body.decode())
         except (NotFound, InvalidArgument) as error:
             return Internal(f"the object of the large event is gone: {error.message}")
-        return read_event(BatchedEvent(batched.kind, body))
+        return BatchedEvent(batched.kind, body)
+
+
+async def _read_large(fetched: BatchedEvent | ServiceError) -> Event | ServiceError:
+    return fetched if isinstance(fetched, ServiceError) else await asyncio.to_thread(read_event, fetched)

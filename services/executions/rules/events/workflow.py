@@ -1,6 +1,7 @@
 """Fold of a workflow event into an execution (events.md#createworkflowevent)."""
 
 from dataclasses import replace
+from typing import Any
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.core.execution_pb2 import WorkflowExecution
@@ -15,6 +16,9 @@ from services.executions.rules.events.times import between, check_occurred_at, d
 from services.executions.rules.events.transitions import WORKFLOW, TransitionResult
 from services.executions.rules.events.verdicts import UNNAMED_PRODUCERS, already_over, check_producer
 from services.kit.errors import AlreadyExists, FailedPrecondition
+from services.kit.protobuf.partial import text_field_type
+
+_CLUSTER_OF_SPEC = text_field_type(ExecutionSpec.DESCRIPTOR, "metadata", "system_metadata", "execution_cluster")
 
 _name = WorkflowExecution.Phase.Name
 
@@ -102,6 +106,7 @@ def _set_result(
 
 
 def _assigned(spec: bytes, event: WorkflowExecutionEvent) -> bytes:
-    parsed = ExecutionSpec.FromString(spec)
+    parsed: Any = _CLUSTER_OF_SPEC.FromString(spec)  # it may have a million other parts
     parsed.metadata.system_metadata.execution_cluster = event.producer_id
-    return parsed.SerializeToString()
+    assigned: bytes = parsed.SerializeToString()
+    return assigned

@@ -15,6 +15,7 @@ from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
 from services.executions.rules.events.task import MAX_REASONS, check_transition, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
+from services.executions.rules.events.verdicts import MOST_STORED_PARTS
 from services.kit.errors import AlreadyExists, ResourceExhausted
 from services.kit.protobuf.size_limit import MOST_ENTITY_BYTES
 from tests.support.event_makers import LAYOUT, TASK_KEY, VALUES, at, task_event
@@ -152,6 +153,22 @@ def test_an_error_is_cut_so_that_clients_receive_the_attempt() -> None:
     assert closure.HasField("custom_info")
     assert closure.error.message.startswith("éé")
     assert closure.ByteSize() < MOST_ENTITY_BYTES + 150 * 1024
+
+
+def test_an_attempt_does_not_grow_beyond_the_parts_that_may_be_stored_and_always_ends() -> None:
+    """Every later event copies them."""
+    logs = [TaskLog(ShowWhilePending=True)] * (MOST_STORED_PARTS - 100)
+    state = first("QUEUED", logs=logs)
+    for grown in (
+        {"custom_info": struct(dict.fromkeys(map(str, range(100)), "v"))},
+        {"logs": [TaskLog(uri="u")] * 300},
+    ):
+        with pytest.raises(ResourceExhausted, match="message larger than max"):
+            fold(state, "RUNNING", version=1, **grown)
+        fold(state, "SUCCEEDED", **grown)
+    assert fold(state, "RUNNING", version=1, reason="r").closure.reason == "r"
+    with pytest.raises(ResourceExhausted, match="message larger than max"):
+        first("QUEUED", logs=logs * 2)
 
 
 def test_event_versions_only_grow_and_the_task_type_stays() -> None:
