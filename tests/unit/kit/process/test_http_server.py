@@ -142,6 +142,31 @@ async def test_a_connection_serves_further_requests() -> None:
             await asyncio.sleep(SHORT / 2)
 
 
+async def test_uploads_do_not_take_the_capacity_of_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MOST_UPLOADS", 1)
+    async with running_server(LONG) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPLOAD_HEAD)
+        async with asyncio.timeout(LONG):
+            while (refused := await client.put("/echo", content=b"x")).status_code != 503:
+                pass
+        assert refused.headers["retry-after"] == "1"
+        async with client.stream("GET", "/endless") as download:
+            assert download.status_code == 200
+        writer.close()
+
+
+async def test_downloads_do_not_take_the_capacity_of_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MOST_DOWNLOADS", 1)
+    async with (
+        running_server(LONG) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        client.stream("GET", "/endless"),
+    ):
+        assert (await client.get("/endless")).status_code == 503
+        assert (await client.put("/echo", content=b"whole")).text == "whole"
+
+
 async def test_incomplete_uploads_of_one_client_block_neither_probes_nor_others() -> None:
     async with running_server(LONG) as port:
         begun = UPLOAD_HEAD.replace(b"\r\n\r\n", b"\r\nx-flyteplane-connection: flood\r\n\r\n")
