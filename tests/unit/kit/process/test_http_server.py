@@ -97,6 +97,14 @@ async def test_headers_above_the_limit_end_the_connection() -> None:
         assert await send(port, b"GET /healthz HTTP/1.1\r\n", *filler, b"\r\n") == b""
 
 
+async def test_a_target_above_the_limit_is_404() -> None:
+    async with running_server() as port:
+        for length, status in ((15, b"200"), (17, b"404")):
+            target = b"/healthz?" + b"x" * 1024 * length
+            response = await send(port, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert response.startswith(b"HTTP/1.1 " + status)
+
+
 async def test_a_body_that_rests_is_aborted_and_one_that_moves_is_not() -> None:
     async with running_server() as port:
         assert b"broke off" in await send(port, UPLOAD_HEAD + b"half")
