@@ -44,6 +44,7 @@ from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_project_domain_given
 from services.registry.rules.workflows import (
     WorkflowLimits,
+    check_library_size,
     check_nodes,
     check_size,
     check_spec,
@@ -148,6 +149,10 @@ class WorkflowHandlers:
         try:
             needed = await self._cpu_pool.run(requirements_of, spec)
             async with self._db.read() as connection:
+                check_library_size(
+                    await tasks.total_bytes(connection, needed.tasks)
+                    + await launch_plans.total_bytes(connection, needed.launch_plans)
+                )
                 task_messages = await tasks.get_all(connection, needed.tasks)
                 plan_messages = await launch_plans.get_all(connection, needed.launch_plans)
             library = (
