@@ -30,6 +30,7 @@ from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus
 from tests.support.event_makers import batched
 from tests.support.parts import Parts
+from tests.support.subscriptions import until_subscribed
 
 SENDER = "sender"
 
@@ -49,7 +50,7 @@ class EventLog:
         await declare_streams(bus)
         writer = LogWriter(self.db, await log_consumer(bus), bus.create_missing_streams)
         await bus.subscribe(VERDICT_SUBJECTS, writer.receive_verdicts)
-        await bus._client.flush()  # subscribed before verdicts are sent on another connection
+        await until_subscribed(bus)
         try:
             yield writer
         finally:
