@@ -18,10 +18,10 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --requi
 SANDBOX := $(if $(REPLICAS),SANDBOX_REPLICAS=$(REPLICAS)) $(BIN)/python -m deploy.sandbox
 # Commands that inspect or end a stack install nothing: without an environment none can be running.
 IF_SET_UP = test -x $(BIN)/python || { echo "Nothing is set up here yet: make up"; exit 3; };
-# A worker for each core. Unit tests go to whichever is free. Integration tests go file by file and in order, as the tests
-# of a file share parts, and those of a folder a stack.
+# A worker for each core, of integration tests three for two cores. Unit tests go to whichever is free. Integration tests
+# go file by file and in order, as the tests of a file share parts, and those of a folder a stack.
 UNIT_WORKERS := -n logical --dist worksteal
-INTEGRATION_WORKERS := -n logical --dist loadfile --no-loadscope-reorder
+INTEGRATION_WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 

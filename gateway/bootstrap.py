@@ -168,7 +168,9 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "http_protocol_options": {"accept_http_10": True},
         "generate_request_id": settings.access_log,  # nothing else reads it
         **limits.of_connections(),
-        "local_reply_config": {"mappers": [*_grpc_mappers(), _unwritable_mapper(), *_rest_mappers()]},
+        "local_reply_config": {
+            "mappers": [*_grpc_mappers(), _unwritable_mapper(), *_textless_mappers(), *_rest_mappers()]
+        },
         "access_log": [_access_log()] if settings.access_log else [],
         "http_filters": filters.chain(out, settings.max_message_bytes),
         "route_config": routing.route_table(
@@ -203,17 +205,26 @@ def _unwritable_mapper() -> dict[str, Any]:
     }
 
 
-def _rest_mappers() -> list[dict[str, Any]]:
+def _textless_mappers() -> list[dict[str, Any]]:
+    """Return the mappers of requests that Envoy refuses without a text, before any filter."""
     return [
-        {
-            "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=True)]}},
-            "body_format_override": {
-                "json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []},
-                "content_type": "application/json",
-            },
-        }
-        for status, code in CODES.items()
+        _rest_mapper(400, "the path cannot be read", _header_is(":path", contains="%00")),
+        _rest_mapper(403, "connections cannot be upgraded", _header_is("connection", contains="upgrade")),
     ]
+
+
+def _rest_mappers() -> list[dict[str, Any]]:
+    return [_rest_mapper(status, "%LOCAL_REPLY_BODY%") for status in CODES]
+
+
+def _rest_mapper(status: int, message: str, *conditions: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=True), *conditions]}},
+        "body_format_override": {
+            "json_format": {"code": CODES[status], "message": message, "details": []},
+            "content_type": "application/json",
+        },
+    }
 
 
 def _grpc_mappers() -> list[dict[str, Any]]:
@@ -234,6 +245,11 @@ def _grpc_mappers() -> list[dict[str, Any]]:
 def _status_is(status: int) -> dict[str, Any]:
     value = {"default_value": status, "runtime_key": f"flyteplane.local_reply.{status}"}
     return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _header_is(name: str, contains: str) -> dict[str, Any]:
+    text = {"contains": contains, "ignore_case": True}
+    return {"header_filter": {"header": {"name": name, "string_match": text}}}
 
 
 def _is_rest(*, rest: bool) -> dict[str, Any]:

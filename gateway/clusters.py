@@ -42,6 +42,10 @@ CONCURRENT_STREAMS = 1000
 # other client.
 STREAM_WINDOW = limits.STREAM_WINDOW
 CONNECTION_WINDOW = CONCURRENT_STREAMS * STREAM_WINDOW
+# Bytes of requests that wait to be written to a service. Above it Envoy reads no more of any request on the connection,
+# so calls with large headers held up the calls of all other clients: enough for the headers of all streams, twice, as
+# REST requests also have their original path.
+CONNECTION_BUFFER = 2 * CONCURRENT_STREAMS * limits.MOST_HEADERS_KB * limits.KIB
 
 # Against a peer that vanished without closing: probes by the kernel, and one HTTP/2 ping before a request on a
 # connection that was idle for long. No pings at intervals: gRPC servers end connections that ping without a call
@@ -128,7 +132,7 @@ class Address:
 
 def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     """Return the cluster of a service: gRPC over clear-text HTTP/2."""
-    cluster = _cluster(name, addresses) | {
+    cluster = _cluster(name, addresses, CONNECTION_BUFFER) | {
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {
                 "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
@@ -150,7 +154,8 @@ def grpc_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
 
 def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     """Return the cluster of a plain HTTP/1.1 server."""
-    cluster = _cluster(name, addresses) | {
+    # Each connection has one request, so nothing else waits when a slow client fills its buffer.
+    cluster = _cluster(name, addresses, limits.CONNECTION_BUFFER) | {
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {
                 "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
@@ -168,7 +173,7 @@ def _health_checked(addresses: Sequence[Address], health_check: dict[str, Any]) 
     return {}
 
 
-def _cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
+def _cluster(name: str, addresses: Sequence[Address], buffer: int) -> dict[str, Any]:
     dns = not all(address.is_fixed for address in addresses)
     thresholds = {
         "max_connections": MOST_REQUESTS,
@@ -180,7 +185,7 @@ def _cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
         "name": name,
         **({"cluster_type": {"name": "envoy.cluster.dns", "typed_config": DNS}} if dns else {"type": "STATIC"}),
         "connect_timeout": CONNECT_TIMEOUT,
-        "per_connection_buffer_limit_bytes": limits.CONNECTION_BUFFER,
+        "per_connection_buffer_limit_bytes": buffer,
         "circuit_breakers": {"thresholds": [thresholds]},
         **({} if addresses[0].is_socket else {"upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE}}),
         "load_assignment": {

@@ -38,6 +38,7 @@ GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 ORIGIN = {"name": "origin", "present_match": True}
 
 POST = {"name": ":method", "string_match": {"exact": "POST"}}
+GET = {"name": ":method", "string_match": {"exact": "GET"}}
 # A gRPC call is a POST; services would reset anything else.
 NO_CALL = {
     "match": {"prefix": "/", "headers": [GRPC, POST | {"invert_match": True}]},
@@ -98,6 +99,7 @@ def route_table(
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
                     *([_objects_route(routes)] if objects else []),
                     *(_rest_route(routes, out, largest_message, name) for name in FLAVOURS),
+                    _get_route(routes, out, largest_message),
                     _rest_route(routes, out, largest_message),
                 ],
             },
@@ -179,8 +181,21 @@ def _rest_route(routes: Routes, out: Path, largest_message: int, name: str | Non
         "match": match,
         # That of a request's first route holds, which is the usual flavour's: so the limit of all forms.
         "request_body_buffer_limit": largest_message,
-        "route": {"cluster": routes.unknown_methods, "idle_timeout": limits.BODY_IDLE},
+        "route": {
+            "cluster": routes.unknown_methods,
+            "idle_timeout": limits.BODY_IDLE,
+            "max_stream_duration": {"max_stream_duration": limits.LONGEST_BODY},
+        },
         "typed_per_filter_config": filters.rest_switched_on(flavour),
+    }
+
+
+def _get_route(routes: Routes, out: Path, largest_message: int) -> dict[str, Any]:
+    """Return the first route of REST requests whose methods take no body: a body is ignored, and must be small."""
+    route = _rest_route(routes, out, largest_message)
+    return route | {
+        "match": route["match"] | {"headers": [GET]},
+        "request_body_buffer_limit": min(limits.COUNTED_BODY, largest_message),
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from gateway import limits
 from gateway.descriptors import Form, Pattern
 from gateway.filters import LARGE_JSON, largest_body
 
@@ -10,7 +11,12 @@ FOLDER = Path(__file__).with_name("lua")
 # Placeholders in the scripts.
 PATTERNS = "--@REST_PATTERNS@"
 LARGEST_BODIES = "--@LARGEST_BODIES@"
-LARGE_JSON_BODY = "--@LARGE_JSON@"
+NUMBERS = {
+    "--@LARGE_JSON@": LARGE_JSON,
+    "--@UNFINISHED_BODIES@": limits.UNFINISHED_BODIES,
+    "--@COUNTED_BODY@": limits.COUNTED_BODY,
+    "--@MOST_QUERY_PAIRS@": limits.MOST_QUERY_PAIRS,
+}
 ORIGINS = "--@ORIGINS@"
 HOSTS = "--@HOSTS@"
 
@@ -30,9 +36,11 @@ def inner() -> str:
 
 def outer(patterns: Iterable[Pattern], largest_message: int) -> str:
     """Return the script in front of the transcoder, with these REST patterns and the size limits of bodies."""
-    limits = ", ".join(f"{form} = {largest_body(form, largest_message)}" for form in Form)
-    script = _script("outer").replace(PATTERNS, "\n".join(map(_call, patterns)))
-    return script.replace(LARGEST_BODIES, limits).replace(LARGE_JSON_BODY, str(LARGE_JSON))
+    largest = ", ".join(f"{form} = {largest_body(form, largest_message)}" for form in Form)
+    script = _script("outer").replace(PATTERNS, "\n".join(map(_call, patterns))).replace(LARGEST_BODIES, largest)
+    for placeholder, number in NUMBERS.items():
+        script = script.replace(placeholder, str(number))
+    return script
 
 
 def _script(name: str) -> str:

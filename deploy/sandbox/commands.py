@@ -143,14 +143,17 @@ def _await_part(layout: Layout, part: str, condition: Callable[[PartState], bool
 
 
 def status(layout: Layout, make_stack: MakeStack) -> int:
-    """Print the state and memory of every part."""
+    """Print the state, CPU and memory of every part."""
+    from deploy.sandbox.cpu import CpuUse  # noqa: PLC0415 - as the next
     from deploy.sandbox.status import table  # noqa: PLC0415 - psutil is slow to import, and no other command needs it
 
     state = State.read(layout)
     if not layout.running or state is None:
         _print(f"Flyteplane is not running in {layout.root}.{' It was killed.' if state else ''}")
         return NOT_RUNNING
-    text, healthy = table(state, make_stack(layout, state.all_ports, settings_file.ChosenSettings()))
+    text, healthy = table(
+        state, make_stack(layout, state.all_ports, settings_file.ChosenSettings()), CpuUse(layout.cpu)
+    )
     locations = {
         "endpoint": f"localhost:{state.port}",
         "client config": layout.client_config,

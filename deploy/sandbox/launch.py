@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.sandbox.client_config import client_config
+from deploy.sandbox.cpu import sample_periodically
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, Layout
 from deploy.sandbox.part import Part
@@ -107,6 +108,10 @@ async def _supervise(run: Run, show: Print, starter: socket.socket | None) -> in
         if starter is not None:
             _send(starter, {"exit": 0})
 
+    def pids() -> dict[int, bool]:
+        running = {each.process.pid: True for each in supervisor.processes.values() if each.process is not None}
+        return {**running, os.getpid(): False}
+
     def stop() -> None:
         file.phase = STOPPING
         changed()
@@ -132,12 +137,14 @@ async def _supervise(run: Run, show: Print, starter: socket.socket | None) -> in
     if starter is not None:
         loop.add_reader(starter, stop)  # the starter sends nothing: readable means that it is gone
     run.layout.client_config.write_text(client_config(run.ports.gateway))
+    sampling = asyncio.create_task(sample_periodically(run.layout.cpu, pids))
     try:
         await supervisor.run(started)
     except SandboxError as error:
         show(f"{error}\nEverything was stopped.")
         return 1
     finally:
+        sampling.cancel()
         file.remove()
     show("Stopped.")
     return 0

@@ -57,6 +57,11 @@ class Layout:
         return self.root / "lock"
 
     @property
+    def cpu(self) -> Path:
+        """Samples of the parts' CPU seconds."""
+        return self.root / "cpu.json"
+
+    @property
     def state(self) -> Path:
         """The file of what runs and on which ports; written by the supervisor."""
         return self.root / "state.json"

@@ -1,4 +1,4 @@
-"""The table that `status` prints: every part, whether it is ready now, how long it has run, and its memory."""
+"""The table that `status` prints: every part, whether it is ready now, how long it has run, its CPU and its memory."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.sandbox.cpu import CpuUse
 from deploy.sandbox.part import Part
 from deploy.sandbox.state import PartState, State
 
@@ -17,25 +18,30 @@ _SCARCE_MEGABYTES = 16
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
-def table(state: State, parts: Sequence[Part]) -> tuple[str, bool]:
+def table(state: State, parts: Sequence[Part], cpu: CpuUse) -> tuple[str, bool]:
     """Return the table, and whether every part is ready now."""
     healths, problems = asyncio.run(_healths(state.parts, parts))
-    rows = [("PART", "STATE", "PID", "UP", "RESTARTS", "RSS MB", "PSS MB", "LAST END")]
-    total = 0.0
+    rows = [("PART", "STATE", "PID", "UP", "RESTARTS", "CPU", "RSS MB", "PSS MB", "LAST END")]
+    total = total_cores = 0.0
     for name, part in state.parts.items():
         rss, pss = _memory(part.pid)
+        cores = cpu.cores(part.pid, part.since) if part.pid else 0.0
         total += pss
+        total_cores += cores
         up = _duration(time.time() - part.since) if part.pid else "-"
-        memory = (f"{rss:.0f}", f"{pss:.0f}")
-        rows.append((name, healths[name], str(part.pid or "-"), up, str(part.restarts), *memory, part.last_end))
+        figures = (str(part.restarts), f"{cores:.3f}", f"{rss:.0f}", f"{pss:.0f}")
+        rows.append((name, healths[name], str(part.pid or "-"), up, *figures, part.last_end))
     rss, pss = _memory(state.supervisor, whole_tree=False)
+    cores = cpu.cores(state.supervisor, state.started, whole_tree=False)
     total += pss
+    total_cores += cores
     up = _duration(time.time() - state.started)
-    rows.append(("supervisor", state.phase, str(state.supervisor), up, "", f"{rss:.0f}", f"{pss:.0f}", ""))
+    figures = ("", f"{cores:.3f}", f"{rss:.0f}", f"{pss:.0f}")
+    rows.append(("supervisor", state.phase, str(state.supervisor), up, *figures, ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     lines.extend(("", *problems) if problems else ())
-    lines.append(f"memory of all (PSS): {total:.0f} MB\n")
+    lines.append(f"CPU of all over the last minute: {total_cores:.3f} cores\nmemory of all (PSS): {total:.0f} MB\n")
     return "\n".join(lines), all(health == "ready" for health in healths.values())
 
 

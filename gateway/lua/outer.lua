@@ -68,6 +68,37 @@ local function fits_budget(handle, length)
   return true
 end
 
+-- Unfinished bodies above COUNTED_BODY bytes share a budget, because each of them is in memory. A stream that ends
+-- before its body is complete drops its coroutine without a word, so a reservation is an object that the garbage
+-- collector finalizes.
+local COUNTED_BODY = --@COUNTED_BODY@
+local free_for_bodies = --@UNFINISHED_BODIES@
+local COLLECT_EVERY = 100 -- milliseconds: a collection takes as long as some requests
+local collected_at = 0
+
+local function release(reservation)
+  local held = getmetatable(reservation)
+  free_for_bodies = free_for_bodies + held.size
+  held.size = 0
+end
+
+-- Returns a reservation for a body of this many bytes, or nothing when too many others are unfinished.
+local function reserve(handle, size)
+  local now = tonumber(handle:timestamp())
+  if size > free_for_bodies and math.abs(now - collected_at) > COLLECT_EVERY then
+    collected_at = now
+    collectgarbage()
+  end
+  if size > free_for_bodies then
+    return nil
+  end
+  free_for_bodies = free_for_bodies - size
+  local reservation = newproxy(true)
+  local held = getmetatable(reservation)
+  held.size, held.__gc = size, release
+  return reservation
+end
+
 -- Bytes of a string that is too large to wait for Lua's next garbage collection.
 local LARGE = 1048576
 
@@ -85,8 +116,22 @@ local function find(node, segments, at)
   return verbs
 end
 
+local MOST_QUERY_PAIRS = --@MOST_QUERY_PAIRS@
+
 local function unescape(text)
   return (text:gsub("%%(%x%x)", function(digits) return char(tonumber(digits, 16)) end))
+end
+
+-- Returns whether a query has too many pairs to be split, without looking further than that.
+local function has_many_pairs(query)
+  local at = 0
+  for _ = 1, MOST_QUERY_PAIRS do
+    at = query:find("&", at + 1, true)
+    if not at then
+      return false
+    end
+  end
+  return true
 end
 
 -- Removes keys that the path binds: it wins over the query (gateway.md#query-parameters), unlike in the transcoder.
@@ -142,11 +187,32 @@ end
 local TOO_MANY_LARGE = "too many large JSON bodies at a time: those above " .. LARGE_JSON .. " bytes may have "
   .. LARGEST.json .. " bytes a second together; wait, send application/octet-stream, or call by gRPC"
 
+local TOO_MANY_UNFINISHED = "too many large bodies are unfinished: those above " .. COUNTED_BODY
+  .. " bytes may have " .. free_for_bodies .. " bytes together; wait, or call by gRPC"
+
+-- Returns how many bytes the body may have before it is known to be complete. On HTTP/2 a body without a length is
+-- Envoy's to bound (limits.py), and most requests without one have no body.
+local function announced_size(handle, form)
+  local length = handle:headers():get("content-length")
+  if not length and handle:streamInfo():protocol() ~= "HTTP/2" then
+    return LARGEST[form]
+  end
+  return tonumber(length or 0)
+end
+
 -- Waits for the whole body, which Envoy accounts to the stream meanwhile, unlike the transcoder's buffer (limits.py).
 -- JSON becomes one piece: the transcoder parses JSON that it cannot complete again from the start with every piece that
 -- arrives, and a few MB in small pieces would block all requests for minutes.
 local function await_body(handle, form)
+  local size = announced_size(handle, form)
+  local reservation = size > COUNTED_BODY and reserve(handle, size)
+  if reservation == nil then
+    return handle:respond({ [":status"] = "429" }, TOO_MANY_UNFINISHED)
+  end
   local buffer = handle:body()
+  if reservation then
+    release(reservation)
+  end
   if not buffer or form == "bin" then
     return
   end
@@ -198,6 +264,8 @@ function envoy_on_request(handle)
       metadata:set(SPACE, "body", body)
     end
     query = "" -- methods with a body ignore the query (gateway.md#query-parameters)
+  elseif has_many_pairs(query) then
+    return handle:respond({ [":status"] = "400" }, "the query has more than " .. MOST_QUERY_PAIRS .. " pairs")
   elseif query ~= "" then
     query = without_bound_keys(query, pattern.bound)
   end
@@ -213,6 +281,11 @@ function envoy_on_request(handle)
   handle:clearRouteCache()
   if pattern.has_body then
     await_body(handle, body)
+  else
+    local ignored = handle:body() -- bounded by the route (routing.py), unlike what the transcoder would buffer
+    if ignored then
+      ignored:setBytes("")
+    end
   end
 end
 

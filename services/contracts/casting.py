@@ -6,6 +6,7 @@ Used for bindings in workflows, for inputs of launch plans and executions, and f
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from cachetools import LRUCache
 from flyteidl.core.types_pb2 import LiteralType, SchemaType, SimpleType, StructuredDatasetType
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
@@ -18,8 +19,13 @@ _PARQUET = "parquet"
 # Far beyond any type that people write, and well under a second of comparing. Types are sent by clients: the square of
 # what fits into one request would keep a service busy for hours.
 MAX_STEPS = 200_000
-# Comparing or copying so many bytes as a whole takes about as long as a step.
-BYTES_PER_STEP = 256
+# Comparing, copying or serializing so many bytes takes at most as long as a step, also when they are sorted entries of
+# maps.
+BYTES_PER_STEP = 64
+# Serialized types that a comparison keeps: those of a large workflow.
+_KEPT_BYTES = 8 * 1024 * 1024
+# A smaller type is serialized again in less time than one is kept.
+_SMALLEST_KEPT_BYTES = 512
 
 # Python looks enum members up by name on every access, which costs more than the comparison itself.
 _NONE, _STRING, _STRUCT = SimpleType.NONE, SimpleType.STRING, SimpleType.STRUCT
@@ -63,6 +69,8 @@ class Comparison:
         self._unions: dict[tuple[bytes, bytes], bool] = {}
         # Many nodes pass on the same few dataclasses.
         self._structs: dict[tuple[bytes, bytes], bool] = {}
+        # Serialized types by the identity of the type, which each entry keeps alive: nodes refer to the same types.
+        self._serialized: LRUCache[int, tuple[Message, bytes]] = LRUCache(_KEPT_BYTES, lambda entry: len(entry[1]))
 
     def castable(self, given: LiteralType, declared: LiteralType) -> bool:
         """Return what the function of this name returns; raise TypesTooLarge."""
@@ -76,6 +84,11 @@ class Comparison:
         self._steps -= steps
         if self._steps < 0:
             raise TypesTooLarge
+
+    def spend_size(self, *messages: Message) -> None:
+        """Take the steps of comparing, copying or serializing `messages` off the allowance, as `spend`."""
+        for message in messages:
+            self.spend(message.ByteSize() // BYTES_PER_STEP)
 
     def _accepts(self, given: LiteralType, declared: LiteralType) -> bool:
         self.spend()
@@ -117,12 +130,21 @@ class Comparison:
     def _struct(self, given: Struct, declared: Struct) -> bool:
         key = self._pair(given, declared)
         if key not in self._structs:
+            self.spend((len(key[0]) + len(key[1])) // BYTES_PER_STEP)
             self._structs[key] = struct_castable(given, declared, self.spend)
         return self._structs[key]
 
     def _pair(self, one: Message, other: Message) -> tuple[bytes, bytes]:
-        key = (one.SerializeToString(deterministic=True), other.SerializeToString(deterministic=True))
-        self.spend((len(key[0]) + len(key[1])) // BYTES_PER_STEP)
+        return self._key(one), self._key(other)
+
+    def _key(self, message: Message) -> bytes:
+        kept = self._serialized.get(id(message))
+        if kept is not None:
+            return kept[1]
+        self.spend_size(message)
+        key = message.SerializeToString(deterministic=True)
+        if _SMALLEST_KEPT_BYTES <= len(key) <= _KEPT_BYTES:
+            self._serialized[id(message)] = (message, key)
         return key
 
     def _collection(self, given: LiteralType, declared: LiteralType) -> bool:

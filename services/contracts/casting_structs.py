@@ -19,8 +19,8 @@ _TYPE_NAMES = frozenset(("array", "boolean", "integer", "null", "number", "objec
 # A chain of references longer than this is a loop.
 _MAX_REFERENCES = 100
 
-# Following a reference takes about a step for so many characters.
-_CHARACTERS_PER_STEP = 256
+# Following a reference, or writing a value, takes at most a step for so many characters.
+_CHARACTERS_PER_STEP = 64
 
 # Classes nested deeper than this, through references, are not compared: Python's stack is limited.
 _MAX_DEPTH = 50
@@ -99,7 +99,7 @@ class _Schemas:
             all(self.fits(given, part) for part in _schemas(declared, "allOf"))
             and _types_fit(given, declared)
             and self._values_fit(given, declared)
-            and ("format" not in declared or given.get("format") == declared["format"])
+            and ("format" not in declared or self._texts([given.get("format")]) == self._texts([declared["format"]]))
             and self._properties_fit(given, declared)
             and self._items_fit(given, declared)
         )

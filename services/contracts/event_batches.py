@@ -47,6 +47,10 @@ AFTER_HEADER = "Flyte-After"
 LARGE_EVENTS_PATH = ("metadata", "events", "waiting")
 """Parts of the URI below which events are stored that are too large for a batch."""
 
+MOST_RESOURCE_INDEX = 2**17 - 1
+"""The largest index of an external resource: map tasks of 131,072 subtasks. Executions stores neighbours together, so
+it bounds the rows of a task, which a change of its phase reads and writes."""
+
 _VERSION = 1
 # Of the number of a batch: a bigint.
 _DIGITS = 18

@@ -19,6 +19,8 @@ from services.kit.errors import InvalidArgument
 ConfigLevel = ExecutionSpec | LaunchPlanSpec | WorkflowExecutionConfig
 
 
+# Environment variables, and secrets: pods have hundreds at most, and each name is checked.
+MAX_ENTRIES = 10_000
 _BAD_ENV = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 
 
@@ -26,6 +28,9 @@ def check_config(level: ConfigLevel) -> None:
     """Raise InvalidArgument for a configuration with which Kubernetes would refuse the execution's objects."""
     check_labels(level.labels.values)
     check_annotations(level.annotations.values)
+    for what, entries in (("envs", level.envs.values), ("secrets", level.security_context.secrets)):
+        if len(entries) > MAX_ENTRIES:
+            raise InvalidArgument(f"{what} cannot exceed {MAX_ENTRIES} entries")
     check_env_names(pair.key for pair in level.envs.values)
     if level.max_parallelism < 0:
         raise InvalidArgument("invalid value for max_parallelism")

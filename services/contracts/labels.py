@@ -58,16 +58,16 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 
 def check_annotations(annotations: Mapping[str, str]) -> None:
-    """Raise InvalidArgument unless each key is a qualified name, in any case, and all fit into one object.
+    """Raise InvalidArgument unless all fit into one object, and each key is a qualified name, in any case.
 
-    Values may be any text.
+    Values may be any text. The size is checked first, as checking keys takes longer.
     """
-    for key in sorted(annotations):
-        if reasons := _qualified_name_faults(key.lower()):
-            raise InvalidArgument(f"invalid annotation key [{key}]: [{' '.join(reasons)}]")
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS_BYTES:
         raise InvalidArgument(f"annotations size {size} is larger than limit {MAX_ANNOTATIONS_BYTES}")
+    for key in sorted(annotations):
+        if reasons := _qualified_name_faults(key.lower()):
+            raise InvalidArgument(f"invalid annotation key [{key}]: [{' '.join(reasons)}]")
 
 
 def dns_label_faults(name: str) -> list[str]:

@@ -14,6 +14,8 @@ from flyteidl.core.types_pb2 import (
 
 from services.contracts.message_text import message_text
 
+# Copying so many bytes of a type twice, and serializing them, takes at most as long as a step.
+_BYTES_PER_STEP = 32
 # Binary values packed with it are the attributes of a dataclass or a pydantic model.
 MESSAGEPACK_TAG = "msgpack"
 
@@ -46,8 +48,8 @@ def literal_type(literal: Literal, spend: Spend = _without_limit) -> LiteralType
 
     Args:
         literal: The value.
-        spend: Called with the steps of sorting large types, which are not bounded by the size of the literal; may
-            raise.
+        spend: Called with the steps of copying and sorting large types, which are not bounded by the size of the
+            literal; may raise.
     """
     return _type_of(literal, _TypeTexts(spend))
 
@@ -58,6 +60,12 @@ class _TypeTexts:
     def __init__(self, spend: Spend) -> None:
         self._spend = spend
         self._texts: dict[bytes, str] = {}
+
+    def key(self, literal_type: LiteralType) -> bytes:
+        """Return a type serialized: that of an element, which is copied at each level of nesting."""
+        key: bytes = literal_type.SerializeToString(deterministic=True)
+        self._spend(len(key) // _BYTES_PER_STEP)
+        return key
 
     def of(self, key: bytes, literal_type: LiteralType) -> str:
         """Return the text of a type; `key` is the type serialized."""
@@ -135,7 +143,7 @@ def _combined(literals: Iterable[Literal], texts: _TypeTexts) -> LiteralType | N
         if literal.WhichOneof("value") == "collection" and not literal.collection.literals:
             empty = inner
         else:
-            types[inner.SerializeToString(deterministic=True)] = inner
+            types[texts.key(inner)] = inner
     if not types:
         return empty or LiteralType(simple=SimpleType.NONE)
     if len(types) == 1:

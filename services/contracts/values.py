@@ -10,15 +10,20 @@ from typing import NamedTuple
 
 from flyteidl.core.literals_pb2 import Literal, Scalar, Union
 from flyteidl.core.types_pb2 import LiteralType
+from google.protobuf.message import Message
 
-from services.contracts.casting import Comparison
+from services.contracts.casting import BYTES_PER_STEP, Comparison
 from services.contracts.literals import literal_type, scalar_type, type_text
 
 # Types whose values have parts.
 _TRAVERSED = frozenset(("collection_type", "map_value_type", "union_type"))
 # Bytes of a value that count as one step. The smallest literals have 8 and take about a step each, so at least half of
 # the cost is counted.
-_BYTES_PER_STEP = 16
+_VALUE_BYTES_PER_STEP = 16
+# A variant becomes a part, and is compared.
+_STEPS_PER_VARIANT = 2
+# Texts of an enum that are put into a set in a step.
+_TEXTS_PER_STEP = 16
 
 
 class UntypedValue(Exception):
@@ -48,7 +53,7 @@ def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison)
         TypesTooLarge: The check takes more steps than `comparison` has.
     """
     check = _Check(comparison)
-    if check.fits(value, _DeclaredPart(declared)):
+    if check.fits(value, _DeclaredPart(declared, comparison)):
         return None
     given = literal_type(value, comparison.spend)
     if given is None:
@@ -60,17 +65,20 @@ def type_mismatch(value: Literal, declared: LiteralType, comparison: Comparison)
 class _DeclaredPart:
     """A part of a declared type, with a cache of results: lists contain the same few types of scalars over and over."""
 
-    def __init__(self, declared: LiteralType) -> None:
+    def __init__(self, declared: LiteralType, comparison: Comparison) -> None:
         self.declared = declared
+        self._comparison = comparison
         self.kind = declared.WhichOneof("type")
         self.scalar_results: dict[bytes, bool] = {}
         self.variants: list[_DeclaredPart] = []
         self.texts: frozenset[str] | None = None  # of an enum
         self.has_enum = False
         if self.kind == "union_type":
-            self.variants = [_DeclaredPart(variant) for variant in declared.union_type.variants]
+            comparison.spend(_STEPS_PER_VARIANT * len(declared.union_type.variants))
+            self.variants = [_DeclaredPart(variant, comparison) for variant in declared.union_type.variants]
             self.has_enum = any(variant.has_enum for variant in self.variants)
         elif self.kind == "enum_type":
+            comparison.spend(len(declared.enum_type.values) // _TEXTS_PER_STEP)
             self.texts, self.has_enum = frozenset(declared.enum_type.values), True
         self._inner: _DeclaredPart | None = None
 
@@ -78,7 +86,8 @@ class _DeclaredPart:
         """Return the type of elements of a list or values of a map."""
         if self._inner is None:
             is_list = self.kind == "collection_type"
-            self._inner = _DeclaredPart(self.declared.collection_type if is_list else self.declared.map_value_type)
+            inner = self.declared.collection_type if is_list else self.declared.map_value_type
+            self._inner = _DeclaredPart(inner, self._comparison)
         return self._inner
 
 
@@ -116,10 +125,10 @@ class _Check:
     def _spend_repeats(self, value: Literal, variants: list[_DeclaredPart]) -> None:
         """Spend the steps of traversing `value` once for each variant; a single time costs no more than parsing it."""
         if len(variants) > 1:
-            self._comparison.spend(len(variants) * (value.ByteSize() // _BYTES_PER_STEP))
+            self._comparison.spend(len(variants) * (value.ByteSize() // _VALUE_BYTES_PER_STEP))
 
     def _scalar(self, scalar: Scalar, part: _DeclaredPart) -> bool:
-        key = _key(scalar, has_enum=part.has_enum)
+        key = self._key(scalar, has_enum=part.has_enum)
         if key is None:
             return False
         if key not in part.scalar_results:
@@ -155,16 +164,21 @@ class _Check:
         self._spend_repeats(union.value, fitting)
         return any(self.fits(union.value, candidate) for candidate in fitting)
 
+    def _key(self, scalar: Scalar, *, has_enum: bool) -> bytes | None:
+        """Return what decides whether `scalar` fits a part: its type, or all of it where there are enums."""
+        if scalar.HasField("union"):
+            union = scalar.union
+            if not (union.type.HasField("simple") and union.value.HasField("scalar")):
+                return self._serialized(scalar)
+            inner = self._key(union.value.scalar, has_enum=has_enum)
+            return None if inner is None else b"union" + self._serialized(union.type) + inner
+        if has_enum and scalar.primitive.HasField("string_value"):
+            return self._serialized(scalar)
+        given = scalar_type(scalar)
+        return None if given is None else self._serialized(given)
 
-def _key(scalar: Scalar, *, has_enum: bool) -> bytes | None:
-    """Return what decides whether `scalar` fits a part: its type, or all of the scalar where there are enums."""
-    if scalar.HasField("union"):
-        union = scalar.union
-        if not (union.type.HasField("simple") and union.value.HasField("scalar")):
-            return scalar.SerializeToString(deterministic=True)
-        inner = _key(union.value.scalar, has_enum=has_enum)
-        return None if inner is None else b"union" + union.type.SerializeToString(deterministic=True) + inner
-    if has_enum and scalar.primitive.HasField("string_value"):
-        return scalar.SerializeToString(deterministic=True)
-    given = scalar_type(scalar)
-    return None if given is None else given.SerializeToString(deterministic=True)
+    def _serialized(self, message: Message) -> bytes:
+        # A union in a union is serialized again at each level. Small parts are as cheap as the traversal itself.
+        serialized: bytes = message.SerializeToString(deterministic=True)
+        self._comparison.spend(len(serialized) // BYTES_PER_STEP)
+        return serialized

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from flyteidl.service import admin_pb2
 
+from services.contracts.event_parts import check_parts
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
 from services.events.consumers.log_writer import LogWriter
@@ -17,13 +18,14 @@ from services.events.jobs.log_retention import LogRetention
 from services.events.rpc.events import EventHandlers
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Connections
+from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
 NAME = "events"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
-async def build(settings: Settings, connections: Connections, _stack: AsyncExitStack) -> App:
+async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
     """Build the service on `connections`; from here on it receives verdicts and refused events."""
     # No signing key: this process gives no client a URL.
     objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
@@ -41,7 +43,9 @@ async def build(settings: Settings, connections: Connections, _stack: AsyncExitS
     await RefusedEventWriter(connections.db).listen(connections.bus)
 
     stall_detector = StallDetector()
-    table = Table()
+    cpu_pool = CpuPool()
+    stack.callback(cpu_pool.close)
+    table = Table(cpu_pool, check_parts)
     table.bind(ADMIN_SERVICE, EventHandlers(publisher, stall_detector, settings.max_output_bytes))
     retention = LogRetention(connections.db, connections.bus, objects, settings.event_log_days)
     return App(

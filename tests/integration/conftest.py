@@ -1,5 +1,6 @@
 """Fixtures of several integration tests: one PostgreSQL and one NATS for the session, connections to them."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,11 @@ from services.executions.events.batches import EventBatchConsumer
 from services.kit.messaging.bus import Bus
 from tests.support.event_path import Executions
 from tests.support.parts import Parts, running_parts
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return half as many workers again as there are cores, as these tests often wait for other processes."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(scope="session")

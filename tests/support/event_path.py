@@ -50,6 +50,7 @@ from tests.support.event_makers import batched
 from tests.support.event_model_checks import OK, Verdict
 from tests.support.parts import Parts
 from tests.support.plain import plain
+from tests.support.subscriptions import until_subscribed
 from tests.support.waiting import once_available
 
 SOON_SECONDS = 15.0
@@ -139,7 +140,7 @@ async def verdicts_of(
 
     subject = verdict_subject_of(uuid.uuid4().hex)
     await bus.subscribe(subject, receive)
-    await bus._client.flush()  # subscribed before the verdicts are sent on another connection
+    await until_subscribed(bus)
     await apply(lane, replace(sent, headers={VERDICT_SUBJECT_HEADER: subject}))
     statuses = map(parse_verdict, decode_verdicts(await asyncio.wait_for(received, SOON_SECONDS)).statuses)
     return [0 if status is None else status.code for status in statuses]

@@ -13,7 +13,7 @@ from flyteidl.admin.event_pb2 import (
 from services.contracts.event_batches import Kind
 from services.events.ingest.publisher import EventPublisher
 from services.events.ingest.stall_detector import StallDetector
-from services.events.rules.checks import check_node_event, check_task_event, check_workflow_event
+from services.events.rules.checks import check_node_event, check_storable, check_task_event, check_workflow_event
 from services.kit.rpc.table import Call
 
 _RECORDED = b""
@@ -32,7 +32,10 @@ class EventHandlers:
         self._stall_detector.check()
         check_workflow_event(request, self._max_output_bytes)
         execution = request.event.execution_id
-        await self._publisher.record(execution, Kind.WORKFLOW, request.SerializeToString())
+        body = request.SerializeToString()
+        if 0 in body:
+            check_storable(request.event)
+        await self._publisher.record(execution, Kind.WORKFLOW, body)
         return _RECORDED
 
     async def CreateNodeEvent(self, request: NodeExecutionEventRequest, _call: Call) -> bytes:
@@ -40,7 +43,10 @@ class EventHandlers:
         self._stall_detector.check()
         check_node_event(request, self._max_output_bytes)
         execution = request.event.id.execution_id
-        await self._publisher.record(execution, Kind.NODE, request.SerializeToString())
+        body = request.SerializeToString()
+        if 0 in body:
+            check_storable(request.event)
+        await self._publisher.record(execution, Kind.NODE, body)
         return _RECORDED
 
     async def CreateTaskEvent(self, request: TaskExecutionEventRequest, _call: Call) -> bytes:
@@ -48,5 +54,8 @@ class EventHandlers:
         self._stall_detector.check()
         check_task_event(request, self._max_output_bytes)
         execution = request.event.parent_node_execution_id.execution_id
-        await self._publisher.record(execution, Kind.TASK, request.SerializeToString())
+        body = request.SerializeToString()
+        if 0 in body:
+            check_storable(request.event)
+        await self._publisher.record(execution, Kind.TASK, body)
         return _RECORDED

@@ -4,6 +4,8 @@ Incomplete ids are refused: flyteadmin looks them up all the same and finds an a
 (common.md#execution-identifiers).
 """
 
+from collections.abc import Iterator
+
 from flyteidl.admin.event_pb2 import (
     NodeExecutionEventRequest,
     TaskExecutionEventRequest,
@@ -12,7 +14,9 @@ from flyteidl.admin.event_pb2 import (
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
+from google.protobuf.message import Message
 
+from services.contracts.event_batches import MOST_RESOURCE_INDEX
 from services.contracts.identifiers import (
     check_execution_identifier,
     check_identifier,
@@ -22,6 +26,8 @@ from services.kit.errors import InvalidArgument, ResourceExhausted
 
 # Far more than object stores accept for a key.
 _MOST_CHARACTERS = 16 * 1024
+# What an integer column stores.
+_MOST_INTEGER = 2**31 - 1
 _WORKFLOW_PHASES = frozenset(WorkflowExecution.Phase.values())
 _NODE_PHASES = frozenset(NodeExecution.Phase.values())
 _TASK_PHASES = frozenset(TaskExecution.Phase.values())
@@ -48,6 +54,12 @@ def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) 
     event = request.event
     check_node_execution_identifier(event.id if event.HasField("id") else None)
     _check_sizes(event, max_output_bytes)
+    if len(event.retry_group) > _MOST_CHARACTERS:
+        raise InvalidArgument(f"size of retry_group exceeded length {_MOST_CHARACTERS}")
+    if len(event.spec_node_id) > _MOST_CHARACTERS:
+        raise InvalidArgument(f"size of spec_node_id exceeded length {_MOST_CHARACTERS}")
+    if event.HasField("parent_task_metadata") and event.parent_task_metadata.id.retry_attempt > _MOST_INTEGER:
+        raise _not_storable()
     _check_phase(event.phase, _NODE_PHASES)
 
 
@@ -65,12 +77,58 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
         raise InvalidArgument("missing task_id")
     check_identifier(event.task_id, ResourceType.TASK)
     _check_phase(event.phase, _TASK_PHASES)
+    if event.retry_attempt > _MOST_INTEGER or event.phase_version > _MOST_INTEGER:
+        raise _not_storable()
+    # One that is far from the others takes a row of its own, and a change of phase reads all rows.
+    if event.HasField("metadata") and any(
+        resource.index > MOST_RESOURCE_INDEX for resource in event.metadata.external_resources
+    ):
+        raise InvalidArgument(f"invalid value for index: an external resource has at most {MOST_RESOURCE_INDEX}")
+
+
+def check_storable(event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent) -> None:
+    """Raise InvalidArgument if a text column would have a NUL, which PostgreSQL does not store.
+
+    Executions would notice only when the statement of the whole batch fails. Only needed if the serialized event has a
+    zero byte.
+    """
+    if any("\0" in text for text in _column_texts(event)):
+        raise _not_storable()
+
+
+def _not_storable() -> InvalidArgument:
+    return InvalidArgument("a value of the event cannot be stored")
+
+
+def _column_texts(event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent) -> Iterator[str]:
+    """Yield the texts of `event` that statements have as texts; all others are within serialized messages."""
+    if isinstance(event, WorkflowExecutionEvent):
+        yield from _texts(event.execution_id)
+        yield from (event.producer_id, event.error.code)
+    elif isinstance(event, NodeExecutionEvent):
+        for identifier in (event.id, event.parent_task_metadata.id, event.workflow_node_metadata.execution_id):
+            yield from _texts(identifier)
+        yield from (event.parent_node_metadata.node_id, event.input_uri, event.error.code)
+    else:
+        yield from _texts(event.parent_node_execution_id)
+        yield from _texts(event.task_id)
+        yield event.input_uri
+
+
+def _texts(identifier: Message) -> Iterator[str]:
+    for _field, value in identifier.ListFields():
+        if isinstance(value, Message):
+            yield from _texts(value)
+        elif isinstance(value, str):
+            yield value
 
 
 def _check_sizes(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
-    # URI and producer become part of the execution, and lists return executions whole.
+    # They become part of the entity, and lists return entities whole.
+    if not isinstance(event, WorkflowExecutionEvent) and len(event.input_uri) > _MOST_CHARACTERS:
+        raise InvalidArgument(f"size of input_uri exceeded length {_MOST_CHARACTERS}")
     if len(event.output_uri) > _MOST_CHARACTERS:
         raise InvalidArgument(f"size of output_uri exceeded length {_MOST_CHARACTERS}")
     if len(event.producer_id) > _MOST_CHARACTERS:

@@ -7,6 +7,7 @@ delivered again after its successor, as to a replica that stalled, changes nothi
 
 import asyncio
 import logging
+import time
 from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from services.contracts.event_batches import (
 )
 from services.contracts.executions import EVENT_REFUSED
 from services.executions.events.row_cache import RowCache
-from services.executions.rules.events.batch import Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
+from services.executions.rules.events.batch import BatchFold, Changes, Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.layout import ObjectLayout
 from services.executions.store.applied_batches import put_applied_batch, storable_id
@@ -58,6 +59,9 @@ log = logging.getLogger(__name__)
 # The database or the object store is down or overloaded: the batch waits. Any other failure is caused by one of its
 # events, or by a cached cursor that another replica has moved on from; applying the events one by one mends both.
 _DEPENDENCY_DOWN = (Unavailable, DeadlineExceeded, ResourceExhausted)
+
+# A turn of the event loop that folds events. A usual batch takes some milliseconds, as does an event of a large row.
+_TURN_SECONDS = 0.01
 
 # Of the events of a batch, in order: an error, or None for OK. A verdict is an outcome as a serialized status.
 Outcomes = Sequence[ServiceError | None]
@@ -186,12 +190,30 @@ class EventApplier:
 
     async def _write(self, pipeline: Pipeline, received: ReceivedBatch, before: LaneCursor) -> LaneCursor:
         """Fold and write a new batch, move the cursor from `before` and return the new one."""
-        changes = fold_batch(received.events, self._caches[received.lane].rows, self._layout)
+        changes = await self._fold(received, self._caches[received.lane].rows)
         await self._offload(changes)
         cursor = _advance_lane(pipeline, received, changes.outcomes, before)
         write_rows(pipeline, changes)
         await self._report(pipeline, received.batch, changes.outcomes)
         return cursor
+
+    async def _fold(self, received: ReceivedBatch, rows: Rows) -> Changes:
+        """Fold a batch; other work of the event loop runs in between when it takes long.
+
+        No other batch is folded over `rows` meanwhile. After a cancellation a thread may still change them: the caller
+        drops them then.
+        """
+        fold = BatchFold(rows, self._layout)
+        began = time.perf_counter()
+        for event, batched in zip(received.events, received.batch.events, strict=True):
+            if batched.by_reference:
+                await asyncio.to_thread(fold.apply, event)
+            else:
+                fold.apply(event)
+            if time.perf_counter() - began > _TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return fold.changes
 
     async def _apply_one_by_one(self, received: ReceivedBatch) -> bytes:
         """Write each event in a savepoint: a failure refuses only the event that causes it."""

@@ -116,13 +116,18 @@ class EventBatchConsumer:
     ) -> ReceivedBatch:
         """Return a batch with its events parsed, large ones fetched from the object store."""
         large = iter(await asyncio.gather(*(self._fetch(event) for event in batch.events if event.by_reference)))
-        events = [next(large) if event.by_reference else read_event(event) for event in batch.events]
+        # One after the other: more threads would not parse faster, and hold the event loop up.
+        events = [await _read_large(next(large)) if event.by_reference else read_event(event) for event in batch.events]
         fingerprints = decode_fingerprints(headers.get(FINGERPRINTS_HEADER))
         return ReceivedBatch(lane, batch, events, payload, fingerprints, source)
 
-    async def _fetch(self, batched: BatchedEvent) -> Event | ServiceError:
+    async def _fetch(self, batched: BatchedEvent) -> BatchedEvent | ServiceError:
         try:
             body = await self._objects.get(batched.body.decode())
         except (NotFound, InvalidArgument) as error:
             return Internal(f"the object of the large event is gone: {error.message}")
-        return read_event(BatchedEvent(batched.kind, body))
+        return BatchedEvent(batched.kind, body)
+
+
+async def _read_large(fetched: BatchedEvent | ServiceError) -> Event | ServiceError:
+    return fetched if isinstance(fetched, ServiceError) else await asyncio.to_thread(read_event, fetched)

@@ -5,7 +5,7 @@ only the replica that holds the lane's lock applies its events. So the rows writ
 ones as long as the lane's cursor is the one of that batch; the cursor is read under the lock, or checked when it is
 moved. Rows of executions are changed by users too: of such a row only the cluster is cached, which only events change.
 
-Rows in a terminal phase are removed at once, since hardly an event follows. The number and the bytes of the others are
+Rows in a terminal phase are removed at once, since hardly an event follows. The number and the memory of the others are
 bounded; the oldest are evicted first.
 """
 
@@ -18,7 +18,7 @@ from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TER
 from services.executions.rules.events.batch import Rows, RowsNeeded
 from services.executions.rules.events.external_resources import chunks_needed
 from services.executions.rules.events.lane_cursor import LaneCursor
-from services.executions.rules.events.state import ExecutionKey, NodeKey, NodeState, ResourceChunks, TaskKey, TaskState
+from services.executions.rules.events.state import ExecutionKey, NodeKey, ResourceChunks, TaskKey, TaskState
 
 # Rows of each kind in each lane: those of a thousand running executions, half of them fan-outs of a hundred nodes.
 # With 2 KB for a node and 3 for an attempt that is a quarter of a gigabyte at worst.
@@ -27,11 +27,17 @@ MOST_ROWS = 50_000
 # megabytes at worst.
 MOST_CHUNKED = 200
 MOST_CHUNK_BYTES = 256 * 1024
-# Nodes and attempts of each lane together, serialized; in memory they take up to three times as much. The senders of
-# events decide how large a row is, and need not ever end it.
-MOST_CACHE_BYTES = 96 * 1024 * 1024
-# Memory of a log in addition to its texts; serialized, an empty one has two bytes.
-_LOG_BYTES = 32
+# Estimated memory of the nodes and attempts of each lane together. The senders of events decide how large a row is, and
+# need not ever end it.
+MOST_CACHE_BYTES = 256 * 1024 * 1024
+# A larger row, serialized, is read again for each batch. Attempts have 1 KB.
+MOST_ROW_BYTES = 64 * 1024
+# Memory of a part in addition to its texts; serialized, an empty one has two bytes.
+_PART_BYTES = 64
+# Memory of a chunk in addition to its bytes.
+_CHUNK_BYTES = 128
+# Bytes that cannot be the first of a field with a length, as every part is one: their last three bits are not its type.
+_NO_PART = bytes(byte for byte in range(256) if byte & 0b111 != 0b010)  # noqa: PLR2004  # see above
 # An execution's cluster comes from an event, too.
 _MOST_CLUSTER_CHARACTERS = 255
 
@@ -128,8 +134,13 @@ class RowCache:
             return
         if state.closure.phase in NODE_TERMINAL:
             self._remove_node(key)
+            return
+        # Nodes that have not ended have no lists, so their memory is that of their texts.
+        size = state.closure.ByteSize() + state.metadata.ByteSize() + len(state.input_uri)
+        if size > MOST_ROW_BYTES:
+            self._remove_node(key)
         else:
-            self._measure(key, state)
+            self._measure(key, size)
 
     def _store_task(self, key: TaskKey) -> None:
         state = self.rows.tasks.get(key)
@@ -138,13 +149,20 @@ class RowCache:
         if state.closure.phase in TASK_TERMINAL:
             self._remove_task(key)
             return
-        self._measure(key, state)
+        closure = state.closure.SerializeToString()
+        size = len(closure) + len(state.input_uri)
+        if size > MOST_ROW_BYTES:
+            self._remove_task(key)
+            return
+        # The bytes that may begin a part: all that do, and an eighth of the others.
+        parts = len(closure.translate(None, _NO_PART))
+        self._measure(key, size + _PART_BYTES * parts)
         if state.chunks is not None:
             self._store_chunks(key, state, state.chunks)
 
     def _store_chunks(self, key: TaskKey, state: TaskState, chunks: ResourceChunks) -> None:
         self._chunked.pop(key, None)
-        if sum(map(len, chunks.data.values())) > MOST_CHUNK_BYTES:
+        if sum(map(len, chunks.data.values())) + _CHUNK_BYTES * len(chunks.data) > MOST_CHUNK_BYTES:
             self._remove_task(key)
             return
         self._chunked[key] = None
@@ -153,10 +171,7 @@ class RowCache:
         if len(self._chunked) > MOST_CHUNKED:
             self._remove_task(next(iter(self._chunked)))
 
-    def _measure(self, key: NodeKey | TaskKey, state: NodeState | TaskState) -> None:
-        size = state.closure.ByteSize() + len(state.input_uri)
-        if isinstance(state, TaskState):
-            size += _LOG_BYTES * len(state.closure.logs)
+    def _measure(self, key: NodeKey | TaskKey, size: int) -> None:
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 

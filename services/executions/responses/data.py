@@ -7,8 +7,7 @@ from flyteidl.admin.node_execution_pb2 import (
     NodeExecutionGetDataResponse,
 )
 from flyteidl.admin.task_execution_pb2 import TaskExecutionGetDataResponse
-from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
-from flyteidl.core.identifier_pb2 import Identifier
+from flyteidl.core.compiler_pb2 import CompiledWorkflow, CompiledWorkflowClosure
 from google.protobuf.message import DecodeError
 
 from services.executions.rules.data import Data
@@ -42,12 +41,16 @@ def dynamic_workflow(job_spec_uri: str, content: bytes) -> bytes:
         content: The serialized closure of the workflow, which becomes part of the response unchanged.
 
     Raises:
-        DecodeError: `content` is no CompiledWorkflowClosure, or has no workflow id.
+        DecodeError: `content` is no CompiledWorkflowClosure, or has no primary workflow.
     """
     fields = DynamicWorkflowNodeMetadata
+    template = _primary(content).template
+    identifier = (
+        message_field(fields.ID_FIELD_NUMBER, template.id.SerializeToString()) if template.HasField("id") else b""
+    )
     return message_field(
         NodeExecutionGetDataResponse.DYNAMIC_WORKFLOW_FIELD_NUMBER,
-        message_field(fields.ID_FIELD_NUMBER, _workflow_id(content).SerializeToString())
+        identifier
         + message_field(fields.COMPILED_WORKFLOW_FIELD_NUMBER, content)
         + string_field(fields.DYNAMIC_JOB_SPEC_URI_FIELD_NUMBER, job_spec_uri),
     )
@@ -55,12 +58,12 @@ def dynamic_workflow(job_spec_uri: str, content: bytes) -> bytes:
 
 def dynamic_node_workflow(content: bytes) -> bytes:
     """Return a serialized DynamicNodeWorkflowResponse with `content`; raises DecodeError as `dynamic_workflow`."""
-    _workflow_id(content)
+    _primary(content)
     return message_field(DynamicNodeWorkflowResponse.COMPILED_WORKFLOW_FIELD_NUMBER, content)
 
 
-def _workflow_id(content: bytes) -> Identifier:
-    workflow = CompiledWorkflowClosure.FromString(content).primary.template
-    if not workflow.HasField("id"):
+def _primary(content: bytes) -> CompiledWorkflow:
+    closure = CompiledWorkflowClosure.FromString(content)
+    if not closure.HasField("primary"):
         raise DecodeError("the stored dynamic workflow has no primary workflow")
-    return workflow.id
+    return closure.primary

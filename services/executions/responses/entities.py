@@ -95,7 +95,8 @@ def task_execution(node: bytes, row: StoredTaskExecution) -> bytes:
 
 def page(field: int, items: Iterable[bytes], token_field: int, token: str) -> bytes:
     """Return a serialized list response: `items` as the repeated field `field`, and the next page's token."""
-    return b"".join(message_field(field, item) for item in items) + string_field(token_field, token)
+    # In one step: a long page would else be copied for the token.
+    return b"".join((*(message_field(field, item) for item in items), string_field(token_field, token)))
 
 
 def execution_id(project: str, domain: str, name: str) -> bytes:

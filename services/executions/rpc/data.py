@@ -108,7 +108,9 @@ class DataHandlers:
         async with self._large_call():
             response = await self._parse(row.dynamic_workflow_uri, dynamic_node_workflow)
             if response is None:
-                raise NotFound(f"the dynamic workflow of the node is gone: {row.dynamic_workflow_uri}")
+                raise NotFound(
+                    f"the dynamic workflow of the node is gone, or has no primary workflow: {row.dynamic_workflow_uri}"
+                )
             return response
 
     async def GetTaskExecutionData(self, request: TaskExecutionGetDataRequest, call: Call) -> bytes:

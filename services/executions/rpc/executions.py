@@ -31,6 +31,7 @@ from services.executions.store import execution_lists
 from services.executions.store import executions as store
 from services.kit.db.database import Database
 from services.kit.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
+from services.kit.lists.pages import connection_for_page
 from services.kit.messaging.outbox import Outbox
 from services.kit.objects.store import ObjectStore, report_lost_object
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
@@ -110,7 +111,7 @@ class ExecutionHandlers:
             sort_key=request.sort_by.key if request.HasField("sort_by") else None,
             sort_direction=request.sort_by.direction,
         )
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             rows = await execution_lists.find(connection, query, request.id)
         return entities.page(
             ExecutionList.EXECUTIONS_FIELD_NUMBER,

@@ -16,7 +16,7 @@ from services.executions.store import node_executions as store
 from services.executions.store import task_executions
 from services.kit.db.database import Connection, Database
 from services.kit.errors import InvalidArgument
-from services.kit.lists.pages import Page
+from services.kit.lists.pages import Page, connection_for_page
 from services.kit.lists.query import ListQuery
 from services.kit.rpc.table import Call
 
@@ -47,7 +47,7 @@ class NodeExecutionHandlers:
         _check_execution(request)
         query = _query("ListNodeExecutions", request)
         execution = request.workflow_execution_id
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             parent = await _parent(connection, request)
             rows = await store.find(connection, query, execution, parent_id=parent)
         return _page(execution, rows, query)
@@ -61,7 +61,7 @@ class NodeExecutionHandlers:
         query = _query("ListNodeExecutionsForTask", request)
         task = request.task_execution_id
         execution = task.node_execution_id.execution_id
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             number = await task_executions.get_id(connection, task)
             if number is None:
                 raise missing(task)

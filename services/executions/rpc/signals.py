@@ -15,6 +15,7 @@ from flyteidl.core.types_pb2 import LiteralType
 from services.executions.rules import signals as rules
 from services.executions.store import signals as store
 from services.kit.db.database import Database
+from services.kit.lists.pages import connection_for_page
 from services.kit.rpc.table import Call
 
 
@@ -52,7 +53,7 @@ class SignalHandlers:
             sort_direction=request.sort_by.direction,
         )
         execution = request.workflow_execution_id
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             rows = await store.find(connection, query, execution)
         signals = [_signal(SignalIdentifier(signal_id=row.signal_id, execution_id=execution), row) for row in rows]
         return SignalList(signals=signals, token=query.next_token(len(rows), more=rows.more))

@@ -9,6 +9,7 @@ from services.executions.rules.errors import missing
 from services.executions.rules.identifiers import check_task_execution_id
 from services.executions.store import task_executions as store
 from services.kit.db.database import Database
+from services.kit.lists.pages import connection_for_page
 from services.kit.rpc.table import Call
 
 
@@ -41,7 +42,7 @@ class TaskExecutionHandlers:
             sort_key=request.sort_by.key if request.HasField("sort_by") else None,
             sort_direction=request.sort_by.direction,
         )
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             rows = await store.find(connection, query, request.node_execution_id)
         node = _node(request.node_execution_id)
         return entities.page(

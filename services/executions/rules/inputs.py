@@ -13,8 +13,8 @@ from services.contracts.literals import type_text
 from services.contracts.values import UntypedValue, type_mismatch
 from services.kit.errors import InvalidArgument
 
-# Steps for comparing the types of all inputs of one execution: about a second; usual inputs need far fewer.
-MAX_STEPS = 1_000_000
+# Steps for comparing the types of all inputs of one execution: a second or two; usual inputs need far fewer.
+MAX_STEPS = 500_000
 
 
 def check_literals(inputs: LiteralMap) -> None:

@@ -16,7 +16,6 @@ from flyteidl.core.identifier_pb2 import (
 
 from services.executions.rules.spans.requests import Node, Run, Task
 from services.kit.db.database import Connection
-from services.kit.lists.pages import USUAL_BYTES
 
 _KEY = "execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s"
 _CLOSURE = f"SELECT closure FROM executions WHERE {_KEY}"
@@ -28,11 +27,14 @@ _TASKS = f"""
 SELECT node_id, project, domain, name, version, retry_attempt, closure
 FROM task_executions WHERE {_KEY} ORDER BY id LIMIT %(most)s
 """
-# The bytes of closures beyond the usual size of each: an error or the custom information of a task may have megabytes.
+# A row up to this size counts as one entity alone.
+_USUAL_BYTES = 2 * 1024
+# The bytes of rows beyond the usual size of each: an error or the custom information of a task may have megabytes.
 _LARGE_BYTES = f"""
-SELECT COALESCE(sum(greatest(octet_length(closure) - %(usual)s, 0)), 0)::bigint FROM (
-    SELECT closure FROM node_executions WHERE {_KEY} UNION ALL SELECT closure FROM task_executions WHERE {_KEY}
-) AS closures
+SELECT COALESCE(sum(greatest(size - %(usual)s, 0)), 0)::bigint FROM (
+    SELECT octet_length(closure) + octet_length(node_execution_metadata) AS size FROM node_executions WHERE {_KEY}
+    UNION ALL SELECT octet_length(closure) FROM task_executions WHERE {_KEY}
+) AS sizes
 """
 # id, node_id, parent_id, closure, node_execution_metadata, dynamic_workflow_remote_closure_reference
 NodeRow = tuple[int, str, int | None, bytes, bytes, str]
@@ -49,8 +51,8 @@ class Tree(NamedTuple):
 
 
 async def large_bytes(connection: Connection, execution: WorkflowExecutionIdentifier) -> int:
-    """Return how many bytes the closures of an execution's nodes and attempts have beyond the usual size of each."""
-    cursor = await connection.execute(_LARGE_BYTES, _key(execution) | {"usual": USUAL_BYTES}, binary=True)
+    """Return how many bytes the rows of an execution's nodes and attempts have beyond the usual size of each."""
+    cursor = await connection.execute(_LARGE_BYTES, _key(execution) | {"usual": _USUAL_BYTES}, binary=True)
     ((size,),) = await cursor.fetchall()
     return int(size)
 

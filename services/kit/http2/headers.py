@@ -3,7 +3,7 @@
 Once a client has acknowledged a dynamic table of size 0, a block always means the same, and so does each of its fields.
 Clients send the same fields with every call, so a decoded field is cached by its encoded bytes. The run of all fields
 before the deadline, which differs from call to call, is cached as a whole, and so is the run after it. For other fields
-that differ, the name is cached.
+that differ, the name is cached. Values that are large and that services do not read are not decoded.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,14 +16,20 @@ Headers = dict[str, str]
 NO_TABLE = 0
 # Size of the dynamic table until settings change it (RFC 9113, SETTINGS_HEADER_TABLE_SIZE).
 FIRST_TABLE = 4096
-# Limit of all headers of a request. Envoy passes 60 KiB and adds its own; each field counts 32 bytes in addition.
-MOST_HEADER_BYTES = 128 * 1024
+# Limit of all headers of a request. Envoy passes 16 KiB in up to 100 fields, adds the original path and a few of its
+# own; each field counts 32 bytes in addition.
+MOST_HEADER_BYTES = 64 * 1024
 # Cached fields. The cache is cleared when it is full: most of its fields were then of one call only.
 _MOST_FIELDS = 4096
 # Cached runs of fields; each client connection has one of its own.
 _MOST_RUNS = 2048
 # A field or run that is longer than this is unlikely to be repeated.
 _MOST_CACHED_BYTES = 512
+
+# Fields whose value is decoded although it is large: decoding takes 0.1 ms a KiB, in which no other call is served.
+# All others that services read are short.
+_READ_WHEN_LARGE = frozenset({":path"})
+_EMPTY_STRING = b"\0"
 
 # The first byte of a field: its kind, and the bits that begin a number.
 _INDEXED_FIELD, _INCREMENTAL, _TABLE_SIZE_UPDATE = 0x80, 0x40, 0x20
@@ -87,6 +93,8 @@ class HeaderFieldCache:
         return headers
 
     def _decode_field(self, field: bytes) -> tuple[str, str]:
+        if len(field) > _MOST_CACHED_BYTES:
+            return self._decode_large(field)
         value_at = _value_index(field)
         try:
             name = self._names.get(field[:value_at]) if value_at else None
@@ -96,13 +104,25 @@ class HeaderFieldCache:
                 value = _short_string(field, value_at)
         except (HPACKError, ValueError) as error:
             raise HeaderError from error
-        if len(field) <= _MOST_CACHED_BYTES:
-            if len(self._fields) >= _MOST_FIELDS:
-                self._fields.clear()
-                self._names.clear()
-            self._fields[field] = (name, value)
-            if value_at:
-                self._names[field[:value_at]] = name
+        if len(self._fields) >= _MOST_FIELDS:
+            self._fields.clear()
+            self._names.clear()
+        self._fields[field] = (name, value)
+        if value_at:
+            self._names[field[:value_at]] = name
+        return name, value
+
+    def _decode_large(self, field: bytes) -> tuple[str, str]:
+        """Decode the name of a large field; its value only if services read it, otherwise return ""."""
+        value_at = _large_value_index(field)
+        if value_at > _MOST_CACHED_BYTES:
+            return "", ""
+        try:
+            ((name, value),) = _as_text(self._decoder.decode(field[:value_at] + _EMPTY_STRING, raw=True))
+            if name in _READ_WHEN_LARGE:
+                ((name, value),) = _as_text(self._decoder.decode(field, raw=True))
+        except (HPACKError, ValueError) as error:
+            raise HeaderError from error
         return name, value
 
 
@@ -210,6 +230,13 @@ def _value_index(field: bytes) -> int:
         return 0
     at = _after_string(field, 1)
     return at if field[at] & _STRING_BITS != _STRING_BITS else 0
+
+
+def _large_value_index(field: bytes) -> int:
+    """Return the index of the value in a large field."""
+    bits = _INCREMENTAL_BITS if field[0] & _INCREMENTAL else _PLAIN_BITS
+    at = _after_number(field, 0, bits)
+    return at if field[0] & bits else _after_string(field, at)
 
 
 def _short_string(field: bytes, at: int) -> str:

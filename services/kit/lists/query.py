@@ -41,6 +41,8 @@ DESCENDING, ASCENDING = 0, 1
 # The limit of a request without one, as Flyte's API documentation says (lists.md#limit); flyteadmin refuses such a
 # request.
 DEFAULT_LIMIT = 100
+# A higher limit is as this one: a row takes hundreds of bytes in memory, however small it is.
+MOST_ROWS = 50_000
 # PostgreSQL's bigint and integer; no such column can have a larger number.
 _MAX_BIGINT = 2**63 - 1
 _MAX_INTEGER = 2**31 - 1
@@ -161,7 +163,7 @@ class Listing:
 
         Args:
             name: the RPC, for the message about a bad token.
-            limit: 0 for the default.
+            limit: 0 for the default; at most MOST_ROWS are returned.
             token: page token of the request.
             filters: filter text of the request.
             sort_key: None without `sort_by`.
@@ -173,7 +175,11 @@ class Listing:
         conditions = self.conditions(filters)
         order_by = self.order_by(sort_key, sort_direction)
         return ListQuery(
-            conditions, order_by, limit or DEFAULT_LIMIT, parse_token(token, name), (sort_key, sort_direction)
+            conditions,
+            order_by,
+            min(limit or DEFAULT_LIMIT, MOST_ROWS),
+            parse_token(token, name),
+            (sort_key, sort_direction),
         )
 
     def conditions(self, filters: str) -> list[Condition]:

@@ -5,7 +5,6 @@ decides the content. All functions block; `objects.store` calls them in threads.
 """
 
 import errno
-import filecmp
 import hashlib
 import os
 import secrets
@@ -40,8 +39,8 @@ _MOST_NAME_BYTES = 255
 # arrives end after a minute at most.
 _STALE_SECONDS = 3600
 _MD5_BYTES = 16
-# Bytes per read while a digest is computed.
-_HASHED_BYTES = 1024 * 1024
+# Bytes per read while a file is compared, or its digest computed.
+_READ_BYTES = 1024 * 1024
 # Errors for names that no file can have, as opposed to a failing store.
 _IMPOSSIBLE_NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
 
@@ -121,7 +120,7 @@ class LocalFiles:
         file, _ = self.open(path)
         digest = hashlib.md5(usedforsecurity=False)
         with file, self._translated(path):
-            while piece := file.read(_HASHED_BYTES):
+            while piece := file.read(_READ_BYTES):
                 digest.update(piece)
         return digest.digest()
 
@@ -154,7 +153,7 @@ class LocalFiles:
                 os.link(source, target)
             except (FileExistsError, NotADirectoryError) as error:
                 self.check_writable_path(path)
-                if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
+                if not target.is_file() or not _equal(source, target):
                     raise AlreadyExists(f"file already exists at location [{path}] with other content") from error
         with suppress(OSError):  # it can be computed again
             self._digest_path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +190,11 @@ class Upload:
         self._digest = hashlib.md5(usedforsecurity=False)
         self._lock = Lock()
         self._size = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes have been written."""
+        return self._size
 
     def write(self, piece: bytes, most_bytes: int) -> None:
         """Append a piece. Raise ResourceExhausted above `most_bytes`, Unavailable on a full disk."""
@@ -241,6 +245,16 @@ class Upload:
 def _open_nonblocking(path: str, flags: int) -> int:
     # The path may be a pipe, whose open would block without a writer.
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _equal(path: Path, other: Path) -> bool:
+    if path.stat().st_size != other.stat().st_size:
+        return False
+    with path.open("rb") as file, other.open("rb") as other_file:
+        while piece := file.read(_READ_BYTES):
+            if piece != other_file.read(_READ_BYTES):
+                return False
+    return True
 
 
 def too_large(most_bytes: int) -> ResourceExhausted:

@@ -27,6 +27,7 @@ from services.kit.objects.errors import UnreadableObject, check_object_size
 from services.kit.objects.local_files import LocalFiles, Upload
 from services.kit.objects.paths import check_path
 from services.kit.process.telemetry import OBJECTS_LOST
+from services.kit.rpc.fairness import FairSemaphore
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,12 @@ log = logging.getLogger(__name__)
 OBJECTS_PATH = "/objects/"
 # Bytes per read of a download. A slow reader occupies them twice: here and in the connection.
 _PIECE_BYTES = 64 * 1024
+
+# Publishing a larger upload can take seconds: it is synced to disk, and compared with the object that is there.
+_MOST_QUICK_BYTES = 16 * 1024 * 1024
+# Larger uploads that are published at a time; a path takes one turn, however many uploads to it wait. They occupy
+# threads that all work on objects shares.
+_LARGE_UPLOADS = 2
 
 # An object that is written to check that the store accepts writes; one block of a disk.
 _TRIAL_OBJECT = ".trial"
@@ -72,6 +79,7 @@ class ObjectStore:
         self._key = key
         # Set for a file:// store only, whose URLs are signed and served here.
         self._local_files = LocalFiles(Path(str(store.prefix))) if isinstance(store, LocalStore) else None
+        self._large_uploads = FairSemaphore(_LARGE_UPLOADS)
 
     @classmethod
     def open(cls, url: str, public_url: str, signing_key: str) -> Self:
@@ -166,6 +174,8 @@ class ObjectStore:
             while count > 0 and (piece := await asyncio.to_thread(file.read, min(count, _PIECE_BYTES))):
                 count -= len(piece)
                 yield piece
+        if count > 0:
+            raise Unavailable(f"{uri} has become shorter while it was read")
 
     async def head(self, uri: str) -> ObjectInfo | None:
         """Return size and etag of the object, None when it does not exist. Raise UnreadableObject or Unavailable."""
@@ -221,6 +231,14 @@ class ObjectStore:
     async def upload(self) -> Upload:
         """Begin an upload to a file:// store. Raise Unavailable."""
         return await asyncio.to_thread(self._require_local_files().upload)
+
+    async def publish(self, upload: Upload, path: str, expected_md5: bytes) -> None:
+        """Publish an upload; large ones take turns. Raise as `Upload.publish` does."""
+        if upload.size <= _MOST_QUICK_BYTES:
+            await asyncio.to_thread(upload.publish, path, expected_md5)
+            return
+        async with self._large_uploads.slot(path):
+            await asyncio.to_thread(upload.publish, path, expected_md5)
 
     async def delete(self, uris: Iterable[str]) -> None:
         """Delete existing objects. Raise Unavailable."""

@@ -18,11 +18,16 @@ from services.kit.process.http_connection import connection_with_timeout
 from services.kit.process.settings import DEFAULT_REQUEST_IDLE_SECONDS
 from services.kit.rpc.fairness import CONNECTION_HEADER, TOTAL_TIME_FACTOR, FairBudget
 
-# Concurrent requests except probes. Each needs a connection and maybe a file, and open files of a process are limited.
-_MOST_REQUESTS = 500
+# Concurrent requests except probes: those that write, and those that read. Each needs a connection and maybe a file,
+# and open files of a process are limited.
+MOST_UPLOADS = 250
+MOST_DOWNLOADS = 250
+# With refusals for a lack of capacity: some clients try again then.
+RETRY_SOON = {"Retry-After": "1"}
 # As slow as a request may be on average, once its time without any bytes has passed: slower ones only take its place.
 _LEAST_BYTES_PER_SECOND = 16 * 1024
 _PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
+_READS = frozenset(("GET", "HEAD"))
 
 
 class HttpServer:
@@ -51,13 +56,15 @@ class HttpServer:
             Route("/metrics", self._metrics),
         ]
         app = Starlette(routes=[*probes, *routes])
+        app.router.redirect_slashes = False  # no path is meant by another one
         config = uvicorn.Config(
-            _LimitRequests(_LimitTime(app, idle_seconds), _MOST_REQUESTS),
+            _LimitRequests(_LimitTime(app, idle_seconds)),
             host=host,
             port=int(port),
             log_config=None,
             access_log=False,
             lifespan="off",
+            ws="none",
             http=connection_with_timeout(idle_seconds),
         )
         self.server = _Server(config)
@@ -85,11 +92,15 @@ class HttpServer:
 
 
 class _LimitRequests:
-    """An ASGI application with at most `limit` concurrent requests except probes, shared by client connections."""
+    """An ASGI application with limits of concurrent requests except probes, shared by client connections.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Uploads and downloads have a limit each, so that neither blocks the other.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._budget = FairBudget(limit)
+        self._downloads = FairBudget(MOST_DOWNLOADS)
+        self._uploads = FairBudget(MOST_UPLOADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it at once."""
@@ -97,15 +108,17 @@ class _LimitRequests:
             await self._app(scope, receive, send)
             return
         connection = Headers(scope=scope).get(CONNECTION_HEADER) or scope["client"]
-        if not self._budget.acquire(connection, 1):
+        budget = self._downloads if scope["method"] in _READS else self._uploads
+        if not budget.acquire(connection, 1):
             # Otherwise the rest of the body would be parsed as another request.
-            refused = PlainTextResponse("too many requests at a time", 503, {"connection": "close"})
+            headers = {"connection": "close", **RETRY_SOON}
+            refused = PlainTextResponse("too many requests at a time", 503, headers)
             await refused(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
         finally:
-            self._budget.release(connection, 1)
+            budget.release(connection, 1)
 
 
 class _LimitTime:

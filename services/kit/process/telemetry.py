@@ -114,6 +114,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+# uvicorn's line for a response that is ended early: that of a slow reader, or of an object that cannot be read further,
+# which has a line of its own.
+_ENDED_EARLY = "ASGI callable returned without completing response."
+
+
 class JsonLines(logging.Formatter):
     """Formats a log record as one line of JSON; values passed as `extra` become fields."""
 
@@ -143,3 +148,4 @@ def log_as_json(service: str, level: str) -> None:
     CALLS.log_to(sys.stdout if logging.getLogger().isEnabledFor(logging.INFO) else None, service)
     for chatty in ("uvicorn.access", "uvicorn.error", "nats.aio.client", "alembic.runtime.migration"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _ENDED_EARLY)

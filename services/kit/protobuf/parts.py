@@ -3,6 +3,7 @@
 A submessage of two bytes takes some hundred bytes when it is parsed and read.
 """
 
+from collections.abc import Collection
 from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,12 +17,12 @@ from services.kit.protobuf.readable import MOST_LEVELS
 _POOL = DescriptorPool()  # of the flat types; the names in it are those of the message types
 
 
-def count_parts(message_type: Descriptor, payload: bytes, most: int) -> int:
+def count_parts(message_type: Descriptor, payload: bytes, most: int, opaque: Collection[Descriptor] = ()) -> int:
     """Return how many submessages, map entries and items of lists `payload` has; after `most`, a number above it.
 
     All submessages of one type that are equally deep are counted at once: their concatenation is a message with the
     parts of all. So this takes a tenth of the time and memory of parsing. The number for a malformed message may be too
-    small; the parser refuses that.
+    small; the parser refuses that. A message of an `opaque` type is one part.
 
     Raises:
         DecodeError: `payload` is malformed.
@@ -38,7 +39,7 @@ def count_parts(message_type: Descriptor, payload: bytes, most: int) -> int:
                 count += len(items)
                 if count > most:
                     return count
-                if items and submessage is not None:
+                if items and submessage is not None and submessage not in opaque:
                     deeper.setdefault(submessage, []).append(b"".join(items))
         level = deeper
     return count

@@ -18,6 +18,9 @@ CONNECTION_HEADER = "x-flyteplane-connection"
 TOTAL_TIME_FACTOR = 6
 """A request may take this many times as long in total as it may wait for its next bytes."""
 
+LARGE_RESPONSE_BYTES = 4 * 1024 * 1024
+"""The largest response that clients of gRPC receive, unless they set another limit."""
+
 # Seconds that a call waits for its client connection to read earlier responses.
 _READ_SECONDS = 5.0
 
@@ -168,6 +171,11 @@ class UnreadResponses:
             for ready in [waiting for waiting in self._waiting if not self.exceeded(waiting)]:
                 self._waiting.pop(ready).set_result(None)
 
+    @property
+    def left(self) -> int:
+        """What is left of the total; negative when it is exceeded."""
+        return self._free
+
     def exceeded(self, connection: Hashable, under_way: int = 0) -> bool:
         """Return whether `connection` must read before a further call is served.
 
@@ -181,7 +189,7 @@ class UnreadResponses:
         unread = self._bytes.get(connection, 0)
         if unread > min(self._limit, max(self._free, 0)):
             return True
-        return under_way > 0 and unread + under_way * _LARGE_RESPONSE_BYTES > max(self._free, 0)
+        return under_way > 0 and unread + under_way * LARGE_RESPONSE_BYTES > max(self._free, 0)
 
     def call_ended(self, connection: Hashable) -> None:
         """Let a waiting call of `connection` check again, as one that was under way has ended."""
@@ -195,8 +203,6 @@ class UnreadResponses:
             await asyncio.shield(waiting)
 
 
-# The largest response that clients of gRPC receive, unless they set another limit.
-_LARGE_RESPONSE_BYTES = 4 * 1024 * 1024
 # A connection may have four of the largest responses unread, and all connections together as many as eight that do.
 UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""

@@ -36,11 +36,19 @@ _TOO_MANY_PARTS = (
 )
 
 
-class LargeRequests:
-    """Reads the requests of a process that are larger than MOST_SMALL_BYTES or compressed."""
+# Raises a ServiceError or a DecodeError.
+CheckLarge = Callable[[Descriptor, bytes], None]
 
-    def __init__(self, cpu_pool: CpuPool) -> None:
+
+class LargeRequests:
+    """Reads the requests of a process that are larger than MOST_SMALL_BYTES or compressed.
+
+    Those whose parts are counted are also passed to `check`, if there is one.
+    """
+
+    def __init__(self, cpu_pool: CpuPool, check: CheckLarge | None = None) -> None:
         self._cpu_pool = cpu_pool
+        self._check = check
         self._memory = FairSemaphore(_MEMORY_BYTES, _CONNECTION_BYTES)
         self._turn = FairSemaphore(1)
 
@@ -60,7 +68,7 @@ class LargeRequests:
             memory = len(payload) // _SMALLEST_PART_BYTES * _PART_BYTES
         else:
             # With a larger `max_message_bytes` the largest request has the whole share of its connection.
-            memory = min(_CONNECTION_BYTES, await self._cpu_pool.run(_memory_of, message_type, payload))
+            memory = min(_CONNECTION_BYTES, await self._cpu_pool.run(_memory_of, message_type, payload, self._check))
         await self._memory.acquire(connection, size=memory)
         try:
             if isinstance(payload, bytes) and len(payload) <= MOST_LOOP_BYTES:
@@ -84,10 +92,12 @@ class LargeRequests:
         asyncio.get_running_loop().call_soon(self._turn.release, connection)
 
 
-def _memory_of(message_type: Descriptor, payload: bytes | CompressedMessage) -> int:
+def _memory_of(message_type: Descriptor, payload: bytes | CompressedMessage, check: CheckLarge | None) -> int:
     message = _message(payload)
     try:
         parts = count_parts(message_type, message, MOST_PARTS)
+        if check is not None and parts <= MOST_PARTS:
+            check(message_type, message)
     except DecodeError:
         return len(message)  # the parser refuses it, and says why
     if parts > MOST_PARTS:

@@ -24,7 +24,7 @@ from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import UNREAD_RESPONSES, current_client_connection, set_client_connection
 from services.kit.rpc.framing import CompressedMessage
 from services.kit.rpc.json_replies import JSON_REPLY_HEADER, JsonTurns, check_json_reply, check_reply_size
-from services.kit.rpc.large_requests import MOST_SMALL_BYTES, LargeRequests
+from services.kit.rpc.large_requests import MOST_SMALL_BYTES, CheckLarge, LargeRequests
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,15 @@ class Method:
 class Table:
     """Every method that a process serves, by full path (`/flyteidl.service.AdminService/GetTask`).
 
-    Large requests are parsed in `cpu_pool`, that of the handlers.
+    Args:
+        cpu_pool: That of the handlers; large requests are parsed in it.
+        check_large: Called with the type and the bytes of each large request before it is parsed, in a thread.
     """
 
-    def __init__(self, cpu_pool: CpuPool | None = None) -> None:
+    def __init__(self, cpu_pool: CpuPool | None = None, check_large: CheckLarge | None = None) -> None:
         self._methods: dict[str, Method] = {}
         self._cpu_pool = cpu_pool or CpuPool()
-        self._large_requests = LargeRequests(self._cpu_pool)
+        self._large_requests = LargeRequests(self._cpu_pool, check_large)
         self._json_turns = JsonTurns()
 
     def bind(self, service: ServiceDescriptor, *objects: object) -> None:

@@ -48,8 +48,10 @@ from services.contracts.executions import GET_DEFAULT_CONFIG
 from services.contracts.projects import ATTRIBUTES_DELETED, ATTRIBUTES_UPDATED
 from services.kit.db.database import Connection, Database
 from services.kit.errors import InvalidArgument
+from services.kit.lists.pages import connection_for_long_page
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
+from services.kit.protobuf.wire import message_field
 from services.kit.rpc.table import Call
 from services.projects.rules import attributes as rules
 from services.projects.rules.attributes import Level, Scope
@@ -161,9 +163,7 @@ class AttributeHandlers:
         await self._delete(scope, request.resource_type)
         return WorkflowAttributesDeleteResponse()
 
-    async def ListMatchableAttributes(
-        self, request: ListMatchableAttributesRequest, _call: Call
-    ) -> ListMatchableAttributesResponse:
+    async def ListMatchableAttributes(self, request: ListMatchableAttributesRequest, _call: Call) -> bytes:
         """Return all attributes of a kind with their scopes, most specific first.
 
         Raises:
@@ -171,11 +171,11 @@ class AttributeHandlers:
             ResourceExhausted: They are too large for one response; the list has no pages.
         """
         rules.check_kind_known(request.resource_type)
-        async with self._db.read() as connection:
+        async with connection_for_long_page(self._db) as connection:
             rules.check_listable(await store.size_of_kind(connection, request.resource_type))
-            return ListMatchableAttributesResponse(
-                configurations=await store.of_kind(connection, request.resource_type)
-            )
+            configurations = await store.of_kind(connection, request.resource_type)
+        field = ListMatchableAttributesResponse.CONFIGURATIONS_FIELD_NUMBER
+        return b"".join(message_field(field, configuration) for configuration in configurations)
 
     async def _update(self, request: Updates, scope: Scope) -> None:
         if not request.HasField("attributes"):

@@ -18,6 +18,8 @@ from flyteidl.admin.project_pb2 import (
 
 from services.contracts.projects import PROJECT_REGISTERED, PROJECT_UPDATED
 from services.kit.db.database import Database
+from services.kit.lists.pages import connection_for_page
+from services.kit.lists.query import MOST_ROWS
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.table import Call
@@ -73,19 +75,19 @@ class ProjectHandlers:
         return stored + self._domains
 
     async def ListProjects(self, request: ProjectListRequest, _call: Call) -> bytes:
-        """Return a page of projects, or all when the limit is 0 (lists.md#listprojects).
+        """Return a page of projects, or up to MOST_ROWS when the limit is 0 (lists.md#listprojects).
 
         Without filters archived projects are left out.
         """
         query = store.LISTING.query(
             name="ListProjects",
-            limit=request.limit or store.NO_LIMIT,
+            limit=request.limit or MOST_ROWS,
             token=request.token,
             filters=request.filters,
             sort_key=request.sort_by.key if request.HasField("sort_by") else None,
             sort_direction=request.sort_by.direction,
         )
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             page = await store.find(connection, query)
         projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in page)
         return b"".join(projects) + string_field(

@@ -11,6 +11,7 @@ from flyteidl.core.execution_pb2 import QualityOfService
 from services.contracts.quantities import parse_amount
 from services.kit.errors import InvalidArgument
 
+_BEHAVIORS = frozenset(PluginOverride.MissingPluginBehavior.values())
 _RESOURCES = ("cpu", "gpu", "memory", "storage", "ephemeral_storage")
 
 
@@ -21,7 +22,7 @@ def check_values(attributes: MatchingAttributes) -> None:
             _check_task_resources(attributes.task_resource_attributes)
         case "plugin_overrides":
             for override in attributes.plugin_overrides.overrides:
-                if override.missing_plugin_behavior not in PluginOverride.MissingPluginBehavior.values():
+                if override.missing_plugin_behavior not in _BEHAVIORS:
                     raise InvalidArgument("invalid value for missing_plugin_behavior")
         case "quality_of_service":
             _check_quality_of_service(attributes.quality_of_service)

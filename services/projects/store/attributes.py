@@ -8,6 +8,7 @@ from datetime import datetime
 from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration, MatchingAttributes
 
 from services.kit.db.database import Connection
+from services.kit.protobuf.wire import message_field, string_field
 from services.projects.rules.attributes import Scope
 
 _SCOPE = "project = %(project)s AND domain = %(domain)s AND workflow = %(workflow)s AND launch_plan = ''"
@@ -81,10 +82,19 @@ async def size_of_kind(connection: Connection, kind: int) -> int:
     return int(size)
 
 
-async def of_kind(connection: Connection, kind: int) -> list[MatchableAttributesConfiguration]:
-    """Return all attributes of a kind, most specific first."""
+async def of_kind(connection: Connection, kind: int) -> list[bytes]:
+    """Return all attributes of a kind as serialized MatchableAttributesConfigurations, most specific first."""
     cursor = await connection.execute(_OF_KIND, {"resource_type": kind}, binary=True)
-    return [_configuration(*row) for row in await cursor.fetchall()]
+    # They are not parsed: small parts would take many times their bytes.
+    fields = MatchableAttributesConfiguration
+    return [
+        message_field(fields.ATTRIBUTES_FIELD_NUMBER, attributes)
+        + string_field(fields.DOMAIN_FIELD_NUMBER, domain)
+        + string_field(fields.PROJECT_FIELD_NUMBER, project)
+        + string_field(fields.WORKFLOW_FIELD_NUMBER, workflow)
+        + string_field(fields.LAUNCH_PLAN_FIELD_NUMBER, launch_plan)
+        for project, domain, workflow, launch_plan, attributes in await cursor.fetchall()
+    ]
 
 
 async def project_and_matches(

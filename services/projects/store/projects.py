@@ -25,9 +25,6 @@ WHERE identifier = %(identifier)s
 _GET = "SELECT message FROM projects WHERE identifier = %(identifier)s"
 _LOCK = _GET + " FOR UPDATE"
 
-# For a list without a limit: more than any request can set, as its limit has 32 bits.
-NO_LIMIT = 2**32
-
 LISTING = Listing(
     "project",
     Entity(

@@ -8,21 +8,17 @@ from flyteidl.core.literals_pb2 import BindingData, Literal, Scalar
 from flyteidl.core.types_pb2 import EnumType, LiteralType, OutputReference, SimpleType
 from flyteidl.core.workflow_pb2 import Node
 
-from services.contracts.casting import BYTES_PER_STEP, Comparison
+from services.contracts.casting import Comparison
 from services.contracts.literals import scalar_type
 from services.contracts.values import type_mismatch
-from services.registry.compiler.errors import (
-    MAX_TEXT_BYTES,
-    Code,
-    DoesNotFit,
-    Errors,
-    short_text,
-    short_type_text,
-)
+from services.registry.compiler.errors import MAX_TEXT_BYTES, Code, DoesNotFit, Errors
 from services.registry.compiler.graph import START_NODE
 from services.registry.compiler.interfaces import Types
 
 _VARIABLE = re.compile(r"(?P<index>\[\d+\]\.)?(?P<name>\w+)", re.ASCII)
+
+# Keys of a map that are sorted in a step.
+_SORTED_PER_STEP = 8
 
 # The expected type of a binding whose type is to be inferred.
 _UNKNOWN = LiteralType(simple=SimpleType.NONE)
@@ -103,8 +99,11 @@ class _BindingCheck:
         self._node = node
         self._variable = variable
         self._typed = typed
-        self._input = f"Input [{variable}] on node [{node.id}]"
         self.upstream: list[str] = []
+
+    @property
+    def _input(self) -> str:
+        return f"Input [{self._variable}] on node [{self._node.id}]"
 
     def resolve(self, data: BindingData, expected: LiteralType, errors: Errors) -> LiteralType | None:
         """Return the type of `data`, None after an error."""
@@ -117,18 +116,24 @@ class _BindingCheck:
         if expected.HasField("union_type"):
             return self._union(data, expected, errors)
         if kind == "collection" and expected.HasField("collection_type"):
+            inner = expected.collection_type
             for item in data.collection.bindings:
-                self.resolve(item, expected.collection_type, errors)
+                self.resolve(item, inner, errors)
             return expected
         if kind == "map" and expected.HasField("map_value_type"):
-            for _, value in sorted(data.map.bindings.items()):
-                self.resolve(value, expected.map_value_type, errors)
+            bindings = data.map.bindings
+            # They are sorted once for every variant of a union.
+            self._comparison.spend(len(bindings) // _SORTED_PER_STEP)
+            inner = expected.map_value_type
+            for key in sorted(bindings):
+                self.resolve(bindings[key], inner, errors)
             return expected
         errors.add_lazily(
             Code.MISMATCHING_BINDINGS,
             self._node.id,
             lambda: (
-                f"{self._input} expects bindings of type [{short_type_text(expected)}].  Received [{short_text(data)}]"
+                f"{self._input} expects bindings of type [{errors.type_text(expected)}].  "
+                f"Received [{errors.text(data)}]"
             ),
         )
         return None
@@ -150,20 +155,23 @@ class _BindingCheck:
             return fitting[0][0]
         variants = [variant for variant, _ in fitting]
         code = Code.AMBIGUOUS_BINDING_UNION_VALUE if fitting else Code.INCOMPATIBLE_BINDING_UNION_VALUE
-        errors.add_lazily(code, self._node.id, lambda: self._not_one_variant(data, expected, variants))
+        errors.add_lazily(code, self._node.id, lambda: self._not_one_variant(data, expected, variants, errors))
         return None
 
-    def _not_one_variant(self, data: BindingData, expected: LiteralType, fitting: Sequence[LiteralType]) -> str:
-        union = short_type_text(expected)
-        start = f"{self._input} expects bindings of union type [{union}].  Received [{short_text(data)}]"
+    def _not_one_variant(
+        self, data: BindingData, expected: LiteralType, fitting: Sequence[LiteralType], errors: Errors
+    ) -> str:
+        union = errors.type_text(expected)
+        start = f"{self._input} expects bindings of union type [{union}].  Received [{errors.text(data)}]"
         if not fitting:
             return f"{start} which does not match any of the variants."
-        first, second = short_type_text(fitting[0]), short_type_text(fitting[1])
+        first, second = errors.type_text(fitting[0]), errors.type_text(fitting[1])
         return f"{start} which is ambiguous as both variants [{first}] and [{second}] match."
 
     def _scalar(self, scalar: Scalar, expected: LiteralType, errors: Errors) -> LiteralType | None:
         # A literal of a union is checked once for every variant that it may be of.
-        self._comparison.spend(scalar.ByteSize() // BYTES_PER_STEP + len(expected.enum_type.values))
+        self._comparison.spend_size(scalar)
+        self._comparison.spend(len(expected.enum_type.values))
         given = scalar_type(scalar)
         if given is None:
             kind = scalar.WhichOneof("value") or "nothing"
@@ -192,7 +200,7 @@ class _BindingCheck:
                 Code.ILLEGAL_ENUM_VALUE,
                 self._node.id,
                 lambda: (
-                    f"{self._input} expects a value of type [{short_type_text(expected)}].  "
+                    f"{self._input} expects a value of type [{errors.type_text(expected)}].  "
                     f"Received [{mismatch.unknown_enum_text}], which its enum does not have"
                 ),
             )
@@ -243,7 +251,7 @@ class _BindingCheck:
         errors.add_lazily(
             Code.FIELD_NOT_FOUND,
             self._node.id,
-            lambda: f"Variable [{variable}] (type [{short_type_text(owner)}]) doesn't have field [{field}].",
+            lambda: f"Variable [{variable}] (type [{errors.type_text(owner)}]) doesn't have field [{field}].",
         )
 
     def _mismatch(
@@ -256,8 +264,8 @@ class _BindingCheck:
             Code.MISMATCHING_TYPES,
             node.id,
             lambda: (
-                f"The output variable '{output}' has type [{short_type_text(given)}], but it's assigned to the input "
-                f"variable '{input_}' which has type type [{short_type_text(expected)}]."
+                f"The output variable '{output}' has type [{errors.type_text(given)}], but it's assigned to the input "
+                f"variable '{input_}' which has type type [{errors.type_text(expected)}]."
             ),
         )
 

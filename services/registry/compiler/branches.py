@@ -7,9 +7,9 @@ from flyteidl.core.condition_pb2 import BooleanExpression, Operand
 from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.core.workflow_pb2 import Node
 
-from services.contracts.casting import BYTES_PER_STEP, Comparison
+from services.contracts.casting import Comparison
 from services.contracts.literals import primitive_type, scalar_type
-from services.registry.compiler.errors import Code, Errors, short_text
+from services.registry.compiler.errors import Code, Errors
 from services.registry.compiler.interfaces import Interface, Types
 from services.registry.compiler.requirements import case_nodes
 
@@ -34,10 +34,10 @@ def common_outputs(cases: list[tuple[str, Interface]], comparison: Comparison, e
     """Return the outputs that all cases have; types of one name must be equal in every detail."""
     first = cases[0][1].outputs
     shared = dict(first)
-    # Each case is compared with all outputs that are shared so far.
-    steps = sum(1 + literal_type.ByteSize() // BYTES_PER_STEP for literal_type in first.values())
     for node_id, interface in cases[1:]:
-        comparison.spend(steps)
+        # Each case is compared with all outputs that are shared so far.
+        comparison.spend(len(shared))
+        comparison.spend_size(*shared.values())
         shared = {name: literal_type for name, literal_type in shared.items() if name in interface.outputs}
         for name in sorted(shared):
             if first[name] != interface.outputs[name]:
@@ -50,7 +50,7 @@ def _types_differ(node_id: str, variable: str, first: LiteralType, other: Litera
     errors.add(
         Code.MISMATCHING_TYPES,
         node_id,
-        f"Variable [{variable}] (type [{short_text(first)}]) doesn't match expected type [{short_text(other)}].",
+        f"Variable [{variable}] (type [{errors.text(first)}]) doesn't match expected type [{errors.text(other)}].",
     )
 
 
@@ -130,7 +130,8 @@ class _Conditions:
         left_type = self._type("LeftValue", left, errors)
         if right is None or left is None or right_type is None or left_type is None:
             return
-        self._comparison.spend(1 + (right_type.ByteSize() + left_type.ByteSize()) // BYTES_PER_STEP)
+        self._comparison.spend()
+        self._comparison.spend_size(right_type, left_type)
         if right_type == left_type:
             return
         # A scalar, such as None, may be of one of the variants of a variable's type.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from google.protobuf.message import Message
 
+from services.contracts.casting import Comparison
 from services.contracts.message_text import message_text
 
 # People correct a few and try again; a longer message would be cut on its way to the client.
@@ -17,6 +18,9 @@ MAX_ERRORS = 500
 
 # The same error may be found a million times in a list of bindings, and each is described before it is compared.
 MAX_FOUND = 10_000
+
+# Ids and names in texts may be long. Clients receive 32,000 bytes of all texts.
+MAX_FOUND_CHARACTERS = 1_000_000
 
 # Texts of larger messages take seconds to write and are too long to read.
 MAX_TEXT_BYTES = 4096
@@ -83,11 +87,17 @@ class Errors:
 
     A child also adds its errors to its parent, so a step can check whether it had any itself. A collection that fails
     fast raises DoesNotFit for the first error.
+
+    Texts of types are charged to `comparison`: a large one takes long to measure, and may be in many errors.
     """
 
-    def __init__(self, parent: "Errors | None" = None, *, fail_fast: bool = False) -> None:
+    def __init__(
+        self, parent: "Errors | None" = None, *, fail_fast: bool = False, comparison: Comparison | None = None
+    ) -> None:
+        self._comparison = comparison
         self._errors: set[CompileError] = set()
         self._found = 0
+        self._found_characters = 0
         self._parent = parent
         self._fail_fast = fail_fast
 
@@ -96,7 +106,7 @@ class Errors:
 
     def child(self) -> "Errors":
         """Return a new child, for the errors of one step."""
-        return Errors(self)
+        return Errors(self, comparison=self._comparison)
 
     def add(self, code: Code, node_id: str, description: str) -> None:
         """Collect an error; raise CompilationFailed when there are MAX_ERRORS, or MAX_FOUND with equal ones."""
@@ -138,10 +148,22 @@ class Errors:
             Code.MISMATCHING_TYPES,
             node_id,
             lambda: (
-                f"Variable [{variable}] (type [{short_type_text(given)}]) doesn't match expected type "
-                f"[{short_type_text(expected)}]."
+                f"Variable [{variable}] (type [{self.type_text(given)}]) doesn't match expected type "
+                f"[{self.type_text(expected)}]."
             ),
         )
+
+    def type_text(self, literal_type: LiteralType) -> str:
+        """Return `short_type_text`; raise TypesTooLarge when that takes too many steps."""
+        if self._comparison is not None:
+            self._comparison.spend_size(literal_type)
+        return short_type_text(literal_type)
+
+    def text(self, message: Message) -> str:
+        """Return `short_text`; raise TypesTooLarge when that takes too many steps."""
+        if self._comparison is not None:
+            self._comparison.spend_size(message)
+        return short_text(message)
 
     def raise_any(self) -> None:
         """Raise CompilationFailed if there are errors."""
@@ -151,9 +173,14 @@ class Errors:
     def _collect(self, error: CompileError) -> None:
         self._errors.add(error)
         self._found += 1
+        self._found_characters += len(error.node_id) + len(error.description)
         if self._parent is not None:
             self._parent._collect(error)  # noqa: SLF001 - of the same class
-        elif len(self._errors) >= MAX_ERRORS or self._found >= MAX_FOUND:
+        elif (
+            len(self._errors) >= MAX_ERRORS
+            or self._found >= MAX_FOUND
+            or self._found_characters >= MAX_FOUND_CHARACTERS
+        ):
             self.raise_any()
 
 

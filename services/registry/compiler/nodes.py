@@ -42,11 +42,15 @@ class Nodes:
         self._binder = Binder(self._sources, library.comparison)
         self._nodes: dict[str, Node] = {}
         self._interface = interface
+        self._has_long_ids = False
         self.connections = Connections()
 
     def compile(self) -> None:
         """Check and connect the nodes; errors are collected."""
         self._assign_ids()
+        # The checks mention ids, and texts of ids that are too long would be copied with each edge.
+        if self._has_long_ids:
+            self._errors.raise_any()
         failure = self._template.failure_node if self._template.HasField("failure_node") else None
         interfaces = self._interfaces()
         for node_id in sorted(self._nodes):
@@ -89,6 +93,7 @@ class Nodes:
 
     def _check_length(self, node: Node) -> None:
         if len(node.id.encode()) > MAX_NODE_ID_BYTES:
+            self._has_long_ids = True
             self._errors.invalid_value(f"{node.id[:MAX_NODE_ID_BYTES]}...", "Id")
 
     def _duplicate(self, node_id: str) -> None:

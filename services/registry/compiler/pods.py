@@ -14,6 +14,12 @@ from services.contracts.quantities import parse_quantity
 
 # No cluster accepts a larger object: etcd's limit is 1.5 MiB. Without a limit the check could take long.
 MAX_BYTES = 1024 * 1024
+# Of all kinds together; pods have a handful.
+MAX_CONTAINERS = 1000
+# Values of known fields: those of a hundred containers with thirty variables each fit. They are checked in 0.1 s.
+MAX_VALUES = 20_000
+# As many values does an amount of a resource count for, as it takes that much longer to check.
+_AMOUNT_COST = 5
 
 
 class _Kind(Enum):
@@ -81,7 +87,7 @@ _CONTAINER: _Shape = {
     },
 }
 
-_POD: _Shape = {
+_POD: "Mapping[str, _Shape]" = {
     "restartPolicy": _STRING,
     "dnsPolicy": _STRING,
     "serviceAccountName": _STRING,
@@ -132,6 +138,7 @@ _POD: _Shape = {
     "initContainers": [_CONTAINER],
     "ephemeralContainers": [_CONTAINER],
 }
+_CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 
 # Fields of Value by kind, except for quantities.
 _FIELDS = {
@@ -146,33 +153,53 @@ class NotAPodSpec(ValueError):
     """The Struct cannot be decoded as a PodSpec."""
 
 
+class TooLargePodSpec(NotAPodSpec):
+    """The PodSpec has more containers or values than it may have."""
+
+
 def container_names(pod_spec: Struct) -> list[str]:
-    """Return the names of the pod's containers, without init containers; raise NotAPodSpec."""
+    """Return the names of the pod's containers, without init containers; raise NotAPodSpec, TooLargePodSpec."""
     if pod_spec.ByteSize() > MAX_BYTES:
         raise NotAPodSpec
-    _check(Value(struct_value=pod_spec), _POD)
-    containers = pod_spec.fields["containers"].list_value.values if "containers" in pod_spec.fields else ()
-    return [_name(container.struct_value) for container in containers]
+    containers = sum(len(pod_spec.fields[name].list_value.values) for name in _CONTAINERS if name in pod_spec.fields)
+    if containers > MAX_CONTAINERS:
+        raise TooLargePodSpec(f"the pod_spec of the K8sPod has {containers} containers, it may have {MAX_CONTAINERS}")
+    _Check().fields(pod_spec, _POD)
+    listed = pod_spec.fields["containers"].list_value.values if "containers" in pod_spec.fields else ()
+    return [_name(container.struct_value) for container in listed]
 
 
-def _check(value: Value, shape: _Shape) -> None:
-    if value.WhichOneof("kind") in {"null_value", None}:
-        return
-    if isinstance(shape, _Kind):
-        _check_plain(value, shape)
-    elif isinstance(shape, list):
-        _require(value, "list_value")
-        for item in value.list_value.values:
-            _check(item, shape[0])
-    elif isinstance(shape, _MapOf):
-        _require(value, "struct_value")
-        for item in value.struct_value.fields.values():
-            _check(item, shape.kind)
-    else:
-        _require(value, "struct_value")
-        for name, item in value.struct_value.fields.items():
+class _Check:
+    """The check of one PodSpec, which ends at the first fault or after `MAX_VALUES`."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def fields(self, parent: Struct, shape: "Mapping[str, _Shape]") -> None:
+        """Check the fields of an object that `shape` names."""
+        for name, item in parent.fields.items():
             if name in shape:
-                _check(item, shape[name])
+                self._value(item, shape[name])
+
+    def _value(self, value: Value, shape: _Shape) -> None:
+        self._left -= _AMOUNT_COST if shape is _Kind.QUANTITY else 1
+        if self._left < 0:
+            raise TooLargePodSpec(f"the pod_spec of the K8sPod has too many values, it may have {MAX_VALUES}")
+        if value.WhichOneof("kind") in {"null_value", None}:
+            return
+        if isinstance(shape, _Kind):
+            _check_plain(value, shape)
+        elif isinstance(shape, list):
+            _require(value, "list_value")
+            for item in value.list_value.values:
+                self._value(item, shape[0])
+        elif isinstance(shape, Mapping):
+            _require(value, "struct_value")
+            self.fields(value.struct_value, shape)
+        else:
+            _require(value, "struct_value")
+            for item in value.struct_value.fields.values():
+                self._value(item, shape.kind)
 
 
 def _check_plain(value: Value, kind: _Kind) -> None:

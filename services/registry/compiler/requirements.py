@@ -5,6 +5,7 @@ Nothing here recurses: the client decides how deep branches and sub-workflows ar
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 from flyteidl.core.identifier_pb2 import Identifier
@@ -59,7 +60,7 @@ def requirements(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTem
         CompilationFailed: A sub-workflow has no id or that of another, or contains itself.
     """
     errors = Errors()
-    if len(template.nodes) + sum(1 + len(each.nodes) for each in sub_workflows) > MAX_NODES:
+    if _has_too_many_nodes(template, sub_workflows):
         errors.invalid_value(ROOT, f"workflow: it has more than {MAX_NODES} nodes")
         errors.raise_any()
     index = index_by_id(sub_workflows, errors)
@@ -67,6 +68,16 @@ def requirements(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTem
     reached = reachable(template, index, errors)
     errors.raise_any()
     return required([references(template), *(references(index[key]) for key in reached)])
+
+
+def _has_too_many_nodes(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTemplate]) -> bool:
+    if len(template.nodes) + sum(1 + len(each.nodes) for each in sub_workflows) > MAX_NODES:
+        return True
+    for count, node in enumerate(chain.from_iterable(map(every_node, (template, *sub_workflows)))):
+        # The nodes of the cases come next; making a list of them would take a second.
+        if count + len(sub_workflows) >= MAX_NODES or len(node.branch_node.if_else.other) > MAX_NODES:
+            return True
+    return False
 
 
 def required(all_references: Iterable[References]) -> Requirements:

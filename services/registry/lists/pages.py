@@ -11,6 +11,7 @@ from flyteidl.admin.description_entity_pb2 import DescriptionEntityListRequest
 from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.kit.db.database import Database
+from services.kit.lists.pages import connection_for_page
 from services.kit.lists.query import Listing, ListQuery
 from services.registry.store import names
 
@@ -44,7 +45,7 @@ async def names_page(
     request: NamedEntityIdentifierListRequest,
 ) -> bytes:
     """Read a page of names and return the serialized NamedEntityIdentifierList."""
-    async with db.read() as connection:
+    async with connection_for_page(db, query) as connection:
         rows = await names.find_ids(connection, query, resource_type, project=request.project, domain=request.domain)
     entities = [NamedEntityIdentifier(project=project, domain=domain, name=name) for project, domain, name in rows]
     return NamedEntityIdentifierList(entities=entities, token=query.next_token(len(rows))).SerializeToString()

@@ -12,6 +12,7 @@ from flyteidl.core.identifier_pb2 import Identifier
 
 from services.kit.errors import Internal, InvalidArgument, NotFound
 from services.kit.objects.store import ObjectStore
+from services.kit.protobuf.wire import message_field
 
 
 class ClosureStore:
@@ -46,4 +47,5 @@ class ClosureStore:
 
 def closure_bytes(compiled: CompiledWorkflowClosure) -> bytes:
     """Return the object's content; the same bytes for the same workflow."""
-    return WorkflowClosure(compiled_workflow=compiled).SerializeToString(deterministic=True)
+    content = compiled.SerializeToString(deterministic=True)
+    return message_field(WorkflowClosure.COMPILED_WORKFLOW_FIELD_NUMBER, content)

@@ -6,6 +6,7 @@ from flyteidl.core.identifier_pb2 import ResourceType
 
 from services.contracts.identifiers import check_complete
 from services.kit.db.database import Database
+from services.kit.lists.pages import connection_for_page
 from services.kit.protobuf.wire import message_field, string_field
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import list_query
@@ -40,7 +41,7 @@ class DescriptionHandlers:
         query = list_query(store.listing_of(request.resource_type), "ListWorkflows", request)
         if query.conditions:
             check_filterable(request.resource_type)
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             page = await store.find(connection, query, request.resource_type, request.id)
         field = DescriptionEntityList.DESCRIPTIONENTITIES_FIELD_NUMBER
         descriptions = b"".join(message_field(field, description) for description in page)

@@ -36,7 +36,7 @@ from services.contracts.registry import (
 )
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
-from services.kit.lists.pages import Page
+from services.kit.lists.pages import Page, connection_for_page
 from services.kit.lists.query import ListQuery
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
@@ -189,7 +189,7 @@ class LaunchPlanHandlers:
         check_id_given(request.id if request.HasField("id") else None)
         query = list_query(listings.LAUNCH_PLANS, "ListLaunchPlans", request)
         identifier = request.id
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             page = await listings.find_launch_plans(
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )
@@ -202,7 +202,7 @@ class LaunchPlanHandlers:
         if request.HasField("sort_by"):
             unfiltered.sort_by.CopyFrom(request.sort_by)
         query = list_query(listings.LAUNCH_PLANS, "ListActiveLaunchPlans", unfiltered)
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             page = await listings.find_launch_plans(connection, query, request.project, request.domain, active=True)
         return _page_bytes(query, page)
 

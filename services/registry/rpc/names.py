@@ -13,6 +13,7 @@ from flyteidl.admin.common_pb2 import (
 )
 
 from services.kit.db.database import Database
+from services.kit.lists.pages import connection_for_page
 from services.kit.rpc.table import Call
 from services.registry.lists.pages import list_query
 from services.registry.rules.errors import entry_not_found
@@ -64,7 +65,7 @@ class NamedEntityHandlers:
         request.filters = request.filters or DEFAULT_FILTERS
         query = list_query(store.NAMED_ENTITIES, "ListNamedEntities", request)
         check_listed(request.resource_type)
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             response = await store.find(
                 connection, query, request.resource_type, project=request.project, domain=request.domain
             )

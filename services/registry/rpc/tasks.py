@@ -18,6 +18,7 @@ from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import TASK_REGISTERED
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
+from services.kit.lists.pages import connection_for_page
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_entity_size
@@ -115,7 +116,7 @@ class TaskHandlers:
         check_id_given(request.id if request.HasField("id") else None)
         query = list_query(listings.TASKS, "ListTasks", request)
         identifier = request.id
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             page = await listings.find_tasks(
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )

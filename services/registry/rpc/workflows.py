@@ -27,6 +27,7 @@ from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import WORKFLOW_REGISTERED
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
+from services.kit.lists.pages import connection_for_page
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox
 from services.kit.protobuf.size_limit import check_entity_size
@@ -43,6 +44,7 @@ from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_project_domain_given
 from services.registry.rules.workflows import (
     WorkflowLimits,
+    check_library_size,
     check_nodes,
     check_size,
     check_spec,
@@ -147,6 +149,10 @@ class WorkflowHandlers:
         try:
             needed = await self._cpu_pool.run(requirements_of, spec)
             async with self._db.read() as connection:
+                check_library_size(
+                    await tasks.total_bytes(connection, needed.tasks)
+                    + await launch_plans.total_bytes(connection, needed.launch_plans)
+                )
                 task_messages = await tasks.get_all(connection, needed.tasks)
                 plan_messages = await launch_plans.get_all(connection, needed.launch_plans)
             library = (
@@ -179,7 +185,7 @@ class WorkflowHandlers:
         check_id_given(request.id if request.HasField("id") else None)
         query = list_query(listings.WORKFLOWS, "ListWorkflows", request)
         identifier = request.id
-        async with self._db.read() as connection:
+        async with connection_for_page(self._db, query) as connection:
             page = await listings.find_workflows(
                 connection, query, identifier.project, identifier.domain, name=identifier.name
             )

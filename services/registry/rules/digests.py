@@ -31,17 +31,17 @@ def launch_plan_digest(plan: LaunchPlan) -> bytes:
         covered += message_field(LaunchPlan.ID_FIELD_NUMBER, _canonical(plan.id))
     if plan.HasField("spec"):
         covered += message_field(LaunchPlan.SPEC_FIELD_NUMBER, _canonical(plan.spec))
-    covered += message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, _canonical(_expected_interface(plan.closure)))
+    covered += message_field(LaunchPlan.CLOSURE_FIELD_NUMBER, _expected_interface(plan.closure))
     return sha256(covered).digest()
 
 
-def _expected_interface(closure: LaunchPlanClosure) -> LaunchPlanClosure:
-    expected = LaunchPlanClosure()
+def _expected_interface(closure: LaunchPlanClosure) -> bytes:
+    covered = b""
     if closure.HasField("expected_inputs"):
-        expected.expected_inputs.CopyFrom(closure.expected_inputs)
+        covered += message_field(LaunchPlanClosure.EXPECTED_INPUTS_FIELD_NUMBER, _canonical(closure.expected_inputs))
     if closure.HasField("expected_outputs"):
-        expected.expected_outputs.CopyFrom(closure.expected_outputs)
-    return expected
+        covered += message_field(LaunchPlanClosure.EXPECTED_OUTPUTS_FIELD_NUMBER, _canonical(closure.expected_outputs))
+    return covered
 
 
 def _canonical(message: Message) -> bytes:
@@ -49,9 +49,10 @@ def _canonical(message: Message) -> bytes:
 
     It is restored rather than copied: copying a map of 150,000 entries takes a fifth of a second.
     """
-    serialized = message.SerializeToString()
+    serialized: bytes = message.SerializeToString(deterministic=True)
     message.DiscardUnknownFields()
+    if message.ByteSize() == len(serialized):
+        return serialized
     canonical: bytes = message.SerializeToString(deterministic=True)
-    if message.ByteSize() != len(serialized):
-        message.ParseFromString(serialized)
+    message.ParseFromString(serialized)
     return canonical

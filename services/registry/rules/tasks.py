@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from services.contracts.identifiers import MAX_FIELD_BYTES
 from services.kit.errors import InvalidArgument
-from services.registry.compiler.pods import NotAPodSpec, container_names
+from services.registry.compiler.pods import NotAPodSpec, TooLargePodSpec, container_names
 from services.registry.config import WhitelistScope
 from services.registry.rules.resources import Entry, ResourceLimits, check_resources
 
@@ -24,6 +24,8 @@ _POD_RESOURCES = {
     "EPHEMERAL_STORAGE": Resources.EPHEMERAL_STORAGE,
 }
 
+# Requests and limits of a container together. There are six names, of which four may occur once in each list.
+MAX_RESOURCES = 1000
 
 Whitelist = Mapping[str, Sequence[WhitelistScope]]
 """Where a task type may be used, by type (registry.md#task-type-whitelist); one without an entry, everywhere."""
@@ -70,6 +72,11 @@ def _check_target(task: Identifier, template: TaskTemplate, limits: ResourceLimi
         if not template.container.image:
             raise InvalidArgument("missing image")
         resources = template.container.resources
+        entries = len(resources.requests) + len(resources.limits)
+        if entries > MAX_RESOURCES:
+            raise InvalidArgument(
+                f"the container has {entries} resource requests and limits, it may have {MAX_RESOURCES}"
+            )
         check_resources(task, _entries(resources.requests), _entries(resources.limits), limits)
     elif target == "k8s_pod":
         if not template.k8s_pod.HasField("pod_spec"):
@@ -83,9 +90,11 @@ def _entries(entries: Iterable[Resources.ResourceEntry]) -> list[Entry]:
 
 
 def _pod_resources(pod_spec: Struct) -> list[Struct]:
-    """Return the resources of each container; raise InvalidArgument unless `pod_spec` is a PodSpec."""
+    """Return the resources of each container; raise InvalidArgument unless `pod_spec` is a PodSpec within limits."""
     try:
         container_names(pod_spec)
+    except TooLargePodSpec as error:
+        raise InvalidArgument(str(error)) from error
     except NotAPodSpec as error:
         raise InvalidArgument("the pod_spec of the K8sPod cannot be read as a Kubernetes PodSpec") from error
     containers = pod_spec.fields["containers"].list_value.values if "containers" in pod_spec.fields else ()

@@ -13,6 +13,10 @@ from services.contracts.identifiers import identifier_text
 from services.kit.errors import InvalidArgument, ServiceError
 from services.registry.compiler import CompilationFailed, Requirements, compile_workflow, requirements
 
+# All tasks and launch plans that a workflow refers to, which are parsed and copied with it. A second or two of that;
+# tasks have some kilobytes.
+MAX_LIBRARY_BYTES = 16 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class WorkflowLimits:
@@ -64,6 +68,12 @@ def uncompilable(workflow: Identifier, error: ServiceError) -> InvalidArgument:
     Never NotFound: clients would apply it to the workflow itself.
     """
     return InvalidArgument(f"failed to compile workflow for [{identifier_text(workflow)}] with err: {error.message}")
+
+
+def check_library_size(size: int) -> None:
+    """Raise InvalidArgument when the tasks and launch plans of a workflow have too many bytes to be compiled."""
+    if size > MAX_LIBRARY_BYTES:
+        raise InvalidArgument(f"its tasks and launch plans have {size} bytes together, more than {MAX_LIBRARY_BYTES}")
 
 
 def check_size(size: int, limits: WorkflowLimits) -> None:

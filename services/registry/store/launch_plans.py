@@ -49,6 +49,10 @@ _GET_ALL = f"""
 SELECT {_MESSAGE} FROM {REQUESTED}
 LEFT JOIN launch_plans USING (project, domain, name, version) ORDER BY requested.number
 """
+_TOTAL_BYTES = f"""
+SELECT coalesce(sum(octet_length(spec) + octet_length(closure)), 0)::bigint
+FROM {REQUESTED} JOIN launch_plans USING (project, domain, name, version)
+"""
 _LOCK_NAME = f"""
 SELECT id FROM named_entities WHERE resource_type = {ResourceType.LAUNCH_PLAN} AND {WHERE_NAME} FOR UPDATE
 """
@@ -117,6 +121,13 @@ async def get_active(connection: Connection, project: str, domain: str, name: st
     cursor = await connection.execute(_GET_ACTIVE, {"project": project, "domain": domain, "name": name}, binary=True)
     row = await cursor.fetchone()
     return message_of(*row) if row else None
+
+
+async def total_bytes(connection: Connection, identifiers: Sequence[Identifier]) -> int:
+    """Return how many bytes the launch plans that `get_all` returns have together."""
+    cursor = await connection.execute(_TOTAL_BYTES, keys_of(identifiers), binary=True)
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def get_all(connection: Connection, identifiers: Sequence[Identifier]) -> list[bytes | None]:

@@ -25,6 +25,10 @@ _GET = f"SELECT digest, message FROM tasks WHERE {WHERE_KEY}"
 _GET_ALL = f"""
 SELECT tasks.message FROM {REQUESTED} LEFT JOIN tasks USING (project, domain, name, version) ORDER BY requested.number
 """
+_TOTAL_BYTES = f"""
+SELECT coalesce(sum(octet_length(tasks.message)), 0)::bigint
+FROM {REQUESTED} JOIN tasks USING (project, domain, name, version)
+"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,13 @@ async def get(connection: Connection, identifier: Identifier) -> Stored | None:
     cursor = await connection.execute(_GET, key_of(identifier), binary=True)
     row = await cursor.fetchone()
     return Stored(*row) if row else None
+
+
+async def total_bytes(connection: Connection, identifiers: Sequence[Identifier]) -> int:
+    """Return how many bytes the tasks that `get_all` returns have together."""
+    cursor = await connection.execute(_TOTAL_BYTES, keys_of(identifiers), binary=True)
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def get_all(connection: Connection, identifiers: Sequence[Identifier]) -> list[bytes | None]:

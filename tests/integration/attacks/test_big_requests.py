@@ -43,6 +43,8 @@ LONG = "x" * 3_900_000
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}
 NAME = f"big_requests.{uuid4().hex}"
 EXECUTION = WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=f"big{uuid4().hex[:12]}")
+# Lists of the other domain, which other tests read, stay small.
+DOMAIN_OF_LARGE = "staging"
 WHOLE_DOMAIN = NamedEntityIdentifier(project=PROJECT, domain=DOMAIN)
 
 Change = Callable[[Any], object]
@@ -50,6 +52,7 @@ Change = Callable[[Any], object]
 
 def task(change: Change, name: str = "task") -> TaskCreateRequest:
     request = entities.task(f"{NAME}.{name}", {}, {})
+    request.id.domain = DOMAIN_OF_LARGE
     change(request.spec.template)
     return request
 
@@ -65,12 +68,14 @@ def pod(change: Change) -> TaskCreateRequest:
 
 def workflow(change: Change) -> WorkflowCreateRequest:
     request = entities.workflow(f"{NAME}.workflow", {}, {}, [entities.task_node("n", NAME)], [])
+    request.id.domain = DOMAIN_OF_LARGE
     change(request.spec.template)
     return request
 
 
 def plan(change: Change) -> LaunchPlanCreateRequest:
     request = entities.launch_plan(f"{NAME}.plan", NAME)
+    request.id.domain = DOMAIN_OF_LARGE
     change(request.spec)
     return request
 

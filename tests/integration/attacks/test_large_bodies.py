@@ -23,6 +23,8 @@ MIB = 1 << 20
 TASKS = "/api/v1/tasks"
 CREATE_TASK = "/flyteidl.service.AdminService/CreateTask"
 JSON, BINARY, GRPC = "application/json", "application/octet-stream", "application/grpc"
+LARGEST_BODY = 4 * MIB
+UNFINISHED = 16  # of the largest bodies
 LONGEST_ANSWER = 2.0  # seconds, of other clients' calls meanwhile
 # In addition to what Envoy needs without load: its buffers when it begins to reset streams, which is 40 % of its heap,
 # the bytes that come until they are reset, memory that has just been freed, and the scripts.
@@ -70,10 +72,10 @@ class Sender:
     def __init__(self, sandbox: Sandbox) -> None:
         self._port = sandbox.port
 
-    async def begin(self, path: str, kind: str, length: str) -> None:
+    async def begin(self, path: str, kind: str, length: str, method: str = "POST") -> None:
         """Send the head of a request; `length` is the header with the length of its body."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{length}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{length}\r\n\r\n"
         self._writer.write(head.encode())
 
     async def send(self, body: bytes, piece: int) -> None:
@@ -83,6 +85,10 @@ class Sender:
                 part = body[at : at + piece]
                 self._writer.write(b"%x\r\n%s\r\n" % (len(part), part))
                 await self._writer.drain()
+
+    def write(self, *parts: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(b"".join(parts))
 
     async def end(self) -> None:
         """Send the end of a chunked body."""
@@ -169,8 +175,9 @@ async def test_bodies_of_small_parts_do_not_hold_up_others(attacked: Sandbox, sh
 
 
 async def test_replies_of_small_parts_do_not_hold_up_others(attacked: Sandbox) -> None:
-    path = f"{TASKS}/flytesnacks/development/dense/1"
+    path = f"{TASKS}/flytesnacks/staging/dense/1"
     request = task("dense", {}, {}, version="1")
+    request.id.domain = "staging"  # lists of the other domain, which other tests read, stay small
     request.spec.template.container.env.extend([KeyValuePair()] * 950_000)  # a request may have a million parts
     async with attacked.channel() as channel, httpx.AsyncClient(base_url=attacked.url, timeout=30) as client:
         await AdminServiceStub(channel).CreateTask(request)
@@ -207,6 +214,53 @@ async def test_memory_of_many_incomplete_bodies_levels_out(attacked: Sandbox) ->
             sender.close()
         await until(lambda: all(value == "0" for value in at_rest(attacked)), 30)
     assert max(peaks) - before < MOST_GROWTH
+
+
+async def is_read(client: httpx.AsyncClient, body: bytes) -> bool:
+    """Return whether the gateway reads a body that is no message; it may close the connection when it refuses it."""
+    with contextlib.suppress(httpx.TransportError):
+        return (await client.post(TASKS, content=body, headers={"content-type": BINARY})).status_code == 400
+    return False
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        (JSON, f"content-length: {LARGEST_BODY}"),
+        (BINARY, f"content-length: {LARGEST_BODY}"),
+        (BINARY, "transfer-encoding: chunked"),
+    ],
+)
+async def test_large_unfinished_bodies_share_a_budget(attacked: Sandbox, kind: str, length: str) -> None:
+    senders = [Sender(attacked) for _ in range(UNFINISHED + 4)]
+    async with unnoticed(attacked), httpx.AsyncClient(base_url=attacked.url) as client:
+        for sender in senders[:UNFINISHED]:
+            await sender.begin(TASKS, kind, length)
+            sender.write(b"1000\r\n" if "chunked" in length else b"", bytes(4096))
+        for sender in senders[UNFINISHED:]:
+            await sender.begin(TASKS, kind, length)
+            refusal = await sender.response(LONGEST_ANSWER)
+            assert refusal.startswith("HTTP/1.1 429 ")
+            assert "too many large bodies are unfinished" in refusal
+        small = await client.post(TASKS, content=b"{" + b" " * 16_000 + b"}", headers={"content-type": JSON})
+        assert small.status_code == 400
+        for sender in senders:
+            sender.close()
+
+        async with asyncio.timeout(10):
+            while not await is_read(client, bytes(LARGEST_BODY)):
+                pass
+
+
+@pytest.mark.parametrize("length", ["content-length: 4000000", "transfer-encoding: chunked"])
+async def test_body_of_a_get_must_be_small(attacked: Sandbox, length: str) -> None:
+    sender = Sender(attacked)
+    await sender.begin("/api/v1/projects", JSON, length, "GET")
+    sender.write(b"%x\r\n" % MIB, bytes(MIB))
+    assert (await sender.response(LONGEST_ANSWER)).startswith("HTTP/1.1 413 ")
+    sender.close()
+    async with httpx.AsyncClient(base_url=attacked.url) as client:
+        assert (await client.request("GET", "/api/v1/projects", content=b"x" * 1000)).is_success
 
 
 async def test_body_that_stalls_times_out(attacked: Sandbox) -> None:

@@ -8,9 +8,11 @@ import grpc
 import psutil
 import pytest
 from flyteidl.admin.task_execution_pb2 import TaskExecutionGetRequest
+from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.identifier_pb2 import ResourceType, TaskExecutionIdentifier, WorkflowExecutionIdentifier
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
+from services.executions.rules.events.verdicts import MOST_STORED_PARTS
 from tests.integration.attacks.running import events, running
 from tests.support.entities import identifier
 from tests.support.sandbox import Sandbox
@@ -61,6 +63,21 @@ def _log(name: WorkflowExecutionIdentifier, number: int) -> tuple[str, Any]:
     return method, request
 
 
+def _parts(name: WorkflowExecutionIdentifier, number: int) -> tuple[str, Any]:
+    """Return an event with nearly as many parts as an attempt may have, which the next ones keep."""
+    method, request = _next_version(name, number)
+    if number == 0:
+        for _ in range(MOST_STORED_PARTS - 100):
+            request.event.log_context.pods.add()
+    return method, request
+
+
+def _too_many_parts(name: WorkflowExecutionIdentifier, number: int) -> tuple[str, Any]:
+    method, request = _next_version(name, number)
+    request.event.logs.extend([TaskLog()] * 200_000)
+    return method, request
+
+
 def _custom_info(name: WorkflowExecutionIdentifier, number: int) -> tuple[str, Any]:
     method, request = _next_version(name, number)
     request.event.custom_info[str(number)] = LARGE
@@ -73,7 +90,7 @@ async def _admin(attacked: Sandbox) -> AsyncIterator[AdminServiceStub]:
         yield AdminServiceStub(channel)
 
 
-@pytest.mark.parametrize("make", [_new_node, _repeated, _reason, _log, _custom_info])
+@pytest.mark.parametrize("make", [_new_node, _repeated, _reason, _log, _custom_info, _parts, _too_many_parts])
 async def test_large_events_take_no_memory_and_delay_no_other_client(
     attacked: Sandbox, admin: AdminServiceStub, make: Make
 ) -> None:

@@ -33,6 +33,7 @@ from services.kit.messaging.streams import Delivery
 from tests.integration.stack import launched
 from tests.support.parts import free_port, running_nats
 from tests.support.sandbox import Sandbox
+from tests.support.subscriptions import until_subscribed
 from tests.support.waiting import until
 
 CONTRACTS = [import_module(f"services.contracts.{module.name}") for module in iter_modules(contracts.__path__)]
@@ -239,7 +240,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
         received.append(data)
 
     await buses["events"].subscribe(event_batches.VERDICT_SUBJECTS, receive)
-    await buses["events"]._client.flush()  # subscribed before another connection publishes
+    await until_subscribed(buses["events"])
     await buses["executions"].send(event_batches.verdict_subject_of("abc"), b"verdicts")
     await until(lambda: received == [b"verdicts"])
     for bus in buses.values():

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from secrets import token_hex
+from typing import Any
 
 import psycopg
 import pytest
+from flyteidl.admin.node_execution_pb2 import NodeExecutionClosure
 from flyteidl.core.catalog_pb2 import CatalogMetadata
 from flyteidl.core.execution_pb2 import ExecutionError
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
@@ -177,7 +179,8 @@ async def test_an_event_larger_than_a_batch_travels_with_small_ones(
     name = executions.create()
     uri = "x" * 1_500_000
     events = [node_event("QUEUED", node=f"n{number}", name=name) for number in range(EXECUTION_EVENTS)]
-    events[5] = node_event("QUEUED", node="n5", name=name, input_uri=uri)
+    events[5] = node_event("RUNNING", node="n5", name=name, deck_uri=uri)
     assert await asyncio.gather(*(verdict_of(admin, event) for event in events)) == [OK] * EXECUTION_EVENTS
-    ((stored,),) = [row for row in executions.rows("node_executions", "input_uri", name) if row != ("",)]
-    assert stored == uri
+    rows: list[Any] = executions.rows("node_executions", "closure", name)
+    stored = [NodeExecutionClosure.FromString(closure) for (closure,) in rows]
+    assert sorted(closure.deck_uri for closure in stored) == [*[""] * (EXECUTION_EVENTS - 1), uri]

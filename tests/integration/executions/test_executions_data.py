@@ -207,6 +207,26 @@ async def test_data_of_a_node_comes_with_its_dynamic_workflow_and_urls(
     assert (of_task.flyte_urls.outputs, of_task.flyte_urls.deck) == (f"{base}/3/o", "")
 
 
+async def test_dynamic_workflow_without_an_id_is_returned_and_one_without_a_primary_is_not_found(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    compiled = CompiledWorkflowClosure()
+    compiled.primary.template.nodes.add(id="n")
+    await execution(database, "odd_dynamic")
+    for name, closure in (("unnamed", compiled), ("empty", CompiledWorkflowClosure())):
+        uri = stored(objects, name, closure.SerializeToString())
+        await node(database, "odd_dynamic", name, dynamic_workflow_remote_closure_reference=uri)
+    dynamic = await admin.GetDynamicNodeWorkflow(GetDynamicNodeWorkflowRequest(id=node_id("odd_dynamic", "unnamed")))
+    assert dynamic.compiled_workflow == compiled
+    data = await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("odd_dynamic", "unnamed")))
+    assert data.dynamic_workflow.compiled_workflow == compiled
+    assert not data.dynamic_workflow.HasField("id")
+    request = GetDynamicNodeWorkflowRequest(id=node_id("odd_dynamic", "empty"))
+    await refused(admin.GetDynamicNodeWorkflow(request), grpc.StatusCode.NOT_FOUND, "has no primary workflow")
+    data = await admin.GetNodeExecutionData(NodeExecutionGetDataRequest(id=node_id("odd_dynamic", "empty")))
+    assert not data.HasField("dynamic_workflow")
+
+
 async def test_plain_node_has_no_dynamic_workflow(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:

@@ -29,7 +29,11 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from services.contracts.event_batches import Batch, encode_batch, lane_of, subject_of
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.rules.events.batch import Event
-from services.executions.rules.events.external_resources import CHUNK_INDEXES, INLINE_RESOURCES
+from services.executions.rules.events.external_resources import (
+    CHUNK_INDEXES,
+    INLINE_RESOURCES,
+    MOST_PENDING_CHUNK_BYTES,
+)
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus
@@ -287,3 +291,18 @@ async def test_rows_of_the_former_release_are_returned_and_moved_by_the_next_eve
     assert await resources(admin, name) == merged
     await maps.take(task_event("RUNNING", version=2, name=name))
     assert await resources(admin, name) == merged
+
+
+async def test_logs_of_very_large_resources_are_not_filtered_by_every_change_of_phase(
+    admin: AdminServiceStub, maps: Maps
+) -> None:
+    """A small event would read and write megabytes each time."""
+    name = await maps.with_node()
+    log = TaskLog(uri="u" * (MOST_PENDING_CHUNK_BYTES // MANY), HideOnceFinished=True)
+    shown = metadata_with(*(resource(index, logs=[log]) for index in range(MANY)))
+    await maps.take(task_event("RUNNING", name=name, metadata=shown))
+    await maps.take(task_event("QUEUED", name=name, metadata=metadata_with(resource(MANY - 1, 1))))
+    shown_resources = await resources(admin, name)
+    assert [len(each.logs) for each in shown_resources] == [1] * CHUNK_INDEXES + [0, 0]  # one chunk was read
+    await maps.take(task_event("SUCCEEDED", name=name))
+    assert not any(each.logs for each in await resources(admin, name))

@@ -194,6 +194,20 @@ async def test_path_segment_may_contain_any_text(gateway: Gateway, segment: str,
 
 
 @pytest.mark.parametrize(
+    ("path", "headers", "status", "message"),
+    [
+        ("/api/v1/projects/a%00", {}, 400, "the path cannot be read"),
+        ("/api/v1/projects", {"connection": "Upgrade", "upgrade": "websocket"}, 403, "connections cannot be upgraded"),
+    ],
+)
+async def test_request_that_envoy_refuses_by_itself_has_a_message(
+    gateway: Gateway, path: str, headers: dict[str, str], status: int, message: str
+) -> None:
+    response = await gateway.rest.get(path, headers=headers)
+    assert (response.status_code, response.json()["message"]) == (status, message)
+
+
+@pytest.mark.parametrize(
     ("verb", "path", "status", "code"),
     [
         ("GET", "/api/v1/nothing", 404, 5),

@@ -50,6 +50,7 @@ from tests.support.executions import (
 )
 from tests.support.parts import Parts, service
 from tests.support.refusals import refused
+from tests.support.subscriptions import until_subscribed
 from tests.support.waiting import until
 
 KINDS = MatchableResource.keys()
@@ -297,7 +298,7 @@ async def requests(stack: Stack, parts: Parts) -> AsyncIterator[list[bytes]]:
 
     subscriber = await Bus.connect(parts.nats_url, "test-effects")
     await subscriber.subscribe(GET_PROJECT_AND_ATTRIBUTES.subject, receive)
-    await subscriber._client.flush()  # subscribed before another connection sends a request
+    await until_subscribed(subscriber)
     yield received
     await subscriber.close()
 

@@ -310,3 +310,14 @@ class TestSingleTask:
     async def test_missing_task_is_not_found(self, bus: Bus) -> None:
         with pytest.raises(NotFound, match="missing entity of type TASK"):
             await bus.request(GET_TASK_LAUNCH_PLAN, get_request("missing", kind=ResourceType.TASK))
+
+
+async def test_workflow_of_too_large_tasks_is_refused(admin: AdminServiceStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.registry.rules.workflows.MAX_LIBRARY_BYTES", 2000)
+    for name, size in (("long", 1500), ("longer", 1500)):
+        request = task(name, {}, {})
+        request.spec.template.metadata.discovery_version = "v" * size
+        await admin.CreateTask(request)
+    await admin.CreateWorkflow(workflow_of("one_large", {}, {}, [task_node("n0", "long")], []))
+    both = workflow_of("two_large", {}, {}, [task_node("n0", "long"), task_node("n1", "longer")], [])
+    await refused(admin.CreateWorkflow(both), INVALID_ARGUMENT, "bytes together, more than 2000")

@@ -77,6 +77,7 @@ def test_status_is_healthy_and_within_the_memory_target(sandbox: Sandbox) -> Non
     memory = re.search(r"memory of all \(PSS\): (\d+) MB", status.stdout)
     assert memory is not None
     assert int(memory[1]) < MEMORY_TARGET_MB
+    assert re.search(r"CPU of all over the last minute: \d+\.\d{3} cores", status.stdout)
 
 
 @pytest.mark.parametrize("role", SERVICES)

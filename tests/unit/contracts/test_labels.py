@@ -116,6 +116,8 @@ def test_annotations_have_any_value_and_keys_in_any_case() -> None:
         ({"a b": "c"}, f"invalid annotation key [a b]: [name part {NAME_RULE}]"),
         ({"B c": "", "A b": ""}, f"invalid annotation key [A b]: [name part {NAME_RULE}]"),
         ({"k": "ä" * (MAX_ANNOTATIONS_BYTES // 2)}, "annotations size 262145 is larger than limit 262144"),
+        # Before the keys are checked, which takes longer.
+        ({"": "ä" * (MAX_ANNOTATIONS_BYTES // 2), "-": "v"}, "annotations size 262146 is larger than limit 262144"),
     ],
 )
 def test_annotations_that_kubernetes_refuses_are_invalid_argument(annotations: dict[str, str], message: str) -> None:

@@ -7,7 +7,7 @@ from flyteidl.admin.common_pb2 import Notification
 from flyteidl.core.execution_pb2 import NodeExecution, TaskExecution, WorkflowExecution
 from google.protobuf.json_format import ParseDict
 
-from services.contracts.notifications import check_notifications
+from services.contracts.notifications import MAX_NOTIFICATIONS, check_notifications
 from services.contracts.phases import NODE_TERMINAL, TASK_TERMINAL, WORKFLOW_TERMINAL
 from services.kit.errors import InvalidArgument
 
@@ -33,6 +33,13 @@ def test_list_too_large_to_send_is_resource_exhausted(fields: dict[str, Any], me
     right = ParseDict({"email": TO}, Notification())
     with pytest.raises(InvalidArgument, match=f"^{message}$"):
         check_notifications([right, ParseDict(fields, Notification())])
+
+
+def test_notifications_above_the_limit_are_invalid_argument() -> None:
+    right = ParseDict({"email": TO}, Notification())
+    check_notifications([right] * MAX_NOTIFICATIONS)
+    with pytest.raises(InvalidArgument, match=r"^notifications cannot exceed 1000 entries$"):
+        check_notifications([right] * (MAX_NOTIFICATIONS + 1))
 
 
 def test_terminal_phases() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.casting import MAX_STEPS, Comparison, TypesTooLarge
+from services.contracts.literals import literal_type as inferred_type
 from services.contracts.literals import type_text
 from services.contracts.values import UntypedValue, type_mismatch
 from tests.support.values import (
@@ -27,6 +28,7 @@ from tests.support.values import (
     literal,
     literal_type,
     many,
+    map_of,
     mapped,
     one,
     optional,
@@ -127,3 +129,30 @@ def test_value_of_too_many_possible_types_exceeds_the_steps() -> None:
     with pytest.raises(TypesTooLarge):
         mismatch_text(*_deep(3), steps=100)
     assert mismatch_text(map_like := {"mapValueType": optional(INTEGER)}, mapped(a=one("x")), steps=1000), map_like
+
+
+def test_value_is_serialized_at_few_levels_of_unions() -> None:
+    declared: Json = map_of(INTEGER)
+    value = mapped(**{str(number): one(number) for number in range(20_000)})
+    for _ in range(20):
+        declared, value = optional(declared), variant(value, declared)
+    with pytest.raises(TypesTooLarge):
+        mismatch_text(declared, value, steps=20_000)
+    assert mismatch_text(declared, value) is None
+
+
+def test_copying_a_type_at_each_level_of_lists_costs_steps() -> None:
+    kind = literal_type({"simple": "STRUCT"})
+    for number in range(10_000):
+        kind.metadata.fields[str(number)].string_value = "a"
+    value = Literal(offloaded_metadata={"inferred_type": kind})
+    for _ in range(20):
+        value = Literal(collection={"literals": [value]})
+    steps = 0
+
+    def spend(spent: int) -> None:
+        nonlocal steps
+        steps += spent
+
+    inferred_type(value, spend)
+    assert steps > 20 * kind.ByteSize() // 64

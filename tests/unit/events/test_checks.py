@@ -1,5 +1,7 @@
 """Checks of events without stored state, and their order."""
 
+from contextlib import nullcontext
+
 import pytest
 from flyteidl.admin.event_pb2 import (
     NodeExecutionEventRequest,
@@ -9,7 +11,8 @@ from flyteidl.admin.event_pb2 import (
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
 
-from services.events.rules.checks import check_node_event, check_task_event, check_workflow_event
+from services.contracts.event_batches import MOST_RESOURCE_INDEX
+from services.events.rules.checks import check_node_event, check_storable, check_task_event, check_workflow_event
 from services.kit.errors import InvalidArgument, ResourceExhausted, ServiceError
 from tests.support.event_makers import EXECUTION, TASK, VALUES, at, node_event, task_event, workflow_event
 
@@ -52,6 +55,7 @@ def test_a_bad_workflow_event_is_refused(
         (NodeExecutionEvent(), InvalidArgument, "missing id"),
         (NodeExecutionEvent(id={"node_id": "n"}), InvalidArgument, "missing execution_id"),
         (NodeExecutionEvent(id={"execution_id": EXECUTION}), InvalidArgument, "missing node_id"),
+        (node_event("RUNNING", input_uri="u" * 16_385), InvalidArgument, "size of input_uri exceeded length 16384"),
         (node_event("SUCCEEDED", output_data=VALUES), ResourceExhausted, "exceeds platform configured threshold"),
     ],
 )
@@ -84,3 +88,63 @@ def test_a_refusal_for_large_outputs_is_not_taken_for_a_message_too_large_for_th
     with pytest.raises(ResourceExhausted) as raised:
         check_node_event(NodeExecutionEventRequest(event=node_event("SUCCEEDED", output_data=VALUES)), LIMIT)
     assert "message larger than max" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "event",
+    [task_event("RUNNING", retry_attempt=2**31), task_event("RUNNING", version=2**31)],
+)
+def test_a_number_that_no_column_can_store_is_refused(event: TaskExecutionEvent) -> None:
+    """Executions would apply the whole batch event by event."""
+    with pytest.raises(InvalidArgument, match="a value of the event cannot be stored"):
+        check_task_event(TaskExecutionEventRequest(event=event), LIMIT)
+
+
+def test_a_parent_task_with_a_number_that_no_column_can_store_is_refused() -> None:
+    event = node_event("RUNNING", parent_task_metadata={"id": {"retry_attempt": 2**31}})
+    with pytest.raises(InvalidArgument, match="a value of the event cannot be stored"):
+        check_node_event(NodeExecutionEventRequest(event=event), LIMIT)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        workflow_event("RUNNING", name="\0"),
+        workflow_event("QUEUED", producer_id="\0"),
+        workflow_event("FAILED", error={"code": "\0"}),
+        node_event("RUNNING", node="\0"),
+        node_event("RUNNING", input_uri="\0"),
+        node_event("FAILED", error={"code": "\0"}),
+        node_event("RUNNING", parent_node_metadata={"node_id": "\0"}),
+        node_event("RUNNING", parent_task_metadata={"id": {"task_id": {"name": "\0"}}}),
+        node_event("RUNNING", workflow_node_metadata={"execution_id": {"name": "\0"}}),
+        task_event("RUNNING", node="\0"),
+        task_event("RUNNING", input_uri="\0"),
+    ],
+)
+def test_a_nul_in_a_text_column_is_refused(
+    event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent,
+) -> None:
+    assert 0 in event.SerializeToString()
+    with pytest.raises(InvalidArgument, match="a value of the event cannot be stored"):
+        check_storable(event)
+
+
+def test_a_zero_byte_elsewhere_passes() -> None:
+    event = task_event("RUNNING", reason="\0", metadata={})
+    assert 0 in event.SerializeToString()
+    check_storable(event)
+
+
+def test_an_index_beyond_all_map_tasks_is_refused() -> None:
+    for index, refused in ((MOST_RESOURCE_INDEX, False), (MOST_RESOURCE_INDEX + 1, True)):
+        event = task_event("RUNNING", metadata={"external_resources": [{"index": index}]})
+        with pytest.raises(InvalidArgument, match="invalid value for index") if refused else nullcontext():
+            check_task_event(TaskExecutionEventRequest(event=event), LIMIT)
+
+
+@pytest.mark.parametrize("field", ["retry_group", "spec_node_id"])
+def test_a_long_text_of_a_node_is_refused(field: str) -> None:
+    event = node_event("RUNNING", 10, **{field: "x" * 16_385})
+    with pytest.raises(InvalidArgument, match=f"size of {field} exceeded length"):
+        check_node_event(NodeExecutionEventRequest(event=event), LIMIT)

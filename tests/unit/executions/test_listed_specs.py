@@ -113,7 +113,7 @@ def test_same_large_types_count_once() -> None:
         row.literals.add().scalar.none_type.SetInParent()
     plan = registered_launch_plan()
     with pytest.raises(InvalidArgument, match="invalid a input wrong type"):
-        inputs.resolve(LiteralMap(literals={"a": value}), plan, 2000)
+        inputs.resolve(LiteralMap(literals={"a": value}), plan, 6000)
 
 
 def test_long_list_of_one_type_takes_few_steps() -> None:

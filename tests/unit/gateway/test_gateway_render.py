@@ -76,7 +76,7 @@ def test_grpc_routes_come_first_and_enable_no_rest_filter(config: Any) -> None:
     switched_off = [each["name"] for each in manager_of(config)["http_filters"] if each.get("disabled")]
     assert switched_off == filters_of_rest
     rest = [route for route in routes_of(config) if "typed_per_filter_config" in route and route not in grpc]
-    assert len(rest) == 5
+    assert len(rest) == 6
     assert all(list(route["typed_per_filter_config"]) == filters_of_rest for route in rest)
 
 

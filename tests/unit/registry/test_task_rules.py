@@ -11,9 +11,10 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from services.kit.errors import InvalidArgument
+from services.registry.compiler.pods import MAX_CONTAINERS, MAX_VALUES
 from services.registry.config import WhitelistScope
 from services.registry.rules.resources import ResourceLimits
-from services.registry.rules.tasks import check_task
+from services.registry.rules.tasks import MAX_RESOURCES, check_task
 
 TASK = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name="n", version="v")
 PLATFORM = ResourceLimits({Resources.CPU: "2"})
@@ -38,6 +39,14 @@ def requesting(**requests: object) -> list[dict[str, object]]:
     return [{"name": "main", "resources": {"requests": requests}}]
 
 
+def requesting_often(template: TaskTemplate) -> None:
+    template.container.resources.requests.extend([Resources.ResourceEntry()] * MAX_RESOURCES)
+    template.container.resources.limits.add()
+
+
+AMOUNTS = {f"vendor/{number}": "1" for number in range(MAX_VALUES // 5)}
+
+
 @pytest.mark.parametrize(
     "good",
     [
@@ -48,6 +57,7 @@ def requesting(**requests: object) -> list[dict[str, object]]:
         spec(pod(requesting(cpu=2))),
         spec(pod(requesting(**{"nvidia.com/gpu": "40"}))),
         spec(pod([{"name": "main"}])),
+        spec(pod([{"name": "main", "env": [{"name": "a", "value": "b"}] * 30, "args": ["x"] * 50}] * 100)),
         spec(pod(None)),
     ],
 )
@@ -67,6 +77,10 @@ def test_complete_spec_is_valid(good: TaskSpec) -> None:
         (spec(lambda template: template.container.ClearField("image")), "missing image"),
         (spec(lambda template: template.k8s_pod.SetInParent()), "pod tasks should specify their target as a K8sPod"),
         (spec(pod("main")), "cannot be read as a Kubernetes PodSpec"),
+        (spec(requesting_often), "the container has 1001 resource requests and limits, it may have 1000"),
+        (spec(pod([None] * (MAX_CONTAINERS + 1))), "has 1001 containers, it may have 1000"),
+        (spec(pod([{"args": [""] * MAX_VALUES}])), "has too many values, it may have 20000"),
+        (spec(pod([{"tolerations": []}, *requesting(**AMOUNTS)])), "has too many values, it may have 20000"),
         (spec(pod(requesting(cpu="3"))), "Requested CPU default [3] is greater than current limit"),
     ],
 )

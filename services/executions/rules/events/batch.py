@@ -8,16 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from flyteidl.admin.event_pb2 import (
-    NodeExecutionEventRequest,
-    TaskExecutionEventRequest,
-    WorkflowExecutionEventRequest,
-)
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, WorkflowExecutionIdentifier
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
 from google.protobuf.message import DecodeError
 
-from services.contracts.event_batches import BatchedEvent, Kind
+from services.contracts.event_batches import BatchedEvent
+from services.contracts.event_parts import REQUESTS, check_parts
 from services.contracts.identifiers import check_task_execution_identifier, identifier_text
 from services.executions.rules.events import node as nodes
 from services.executions.rules.events import task as tasks
@@ -38,25 +34,30 @@ from services.executions.rules.events.state import (
 )
 from services.executions.rules.events.verdicts import check_producer
 from services.executions.rules.events.workflow import fold_workflow, reassigns
-from services.kit.errors import Internal, InvalidArgument, NotFound, ServiceError
+from services.kit.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, ServiceError
 
 State = TypeVar("State")
 
+# Events of this size have no more parts than an event may have.
+_MOST_UNCHECKED_BYTES = 64 * 1024
+
 Event = WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent
 
-_REQUESTS: dict[Kind, type[WorkflowExecutionEventRequest | NodeExecutionEventRequest | TaskExecutionEventRequest]] = {
-    Kind.WORKFLOW: WorkflowExecutionEventRequest,
-    Kind.NODE: NodeExecutionEventRequest,
-    Kind.TASK: TaskExecutionEventRequest,
-}
 
+def read_event(batched: BatchedEvent) -> Event | ServiceError:
+    """Parse one event of a batch; return the error that becomes its outcome when it cannot be parsed.
 
-def read_event(batched: BatchedEvent) -> Event | InvalidArgument:
-    """Parse one event of a batch; return the error that becomes its outcome when it cannot be parsed."""
+    So does one with too many parts: the events service refuses these, but an earlier release, or `replay`, did not.
+    """
     try:
-        return _REQUESTS[batched.kind].FromString(batched.body).event
+        request_type = REQUESTS[batched.kind]
+        if len(batched.body) > _MOST_UNCHECKED_BYTES:
+            check_parts(request_type.DESCRIPTOR, batched.body)  # type: ignore[arg-type]  # both types of descriptors
+        return request_type.FromString(batched.body).event
     except DecodeError:
         return InvalidArgument("the event cannot be parsed")
+    except ResourceExhausted as error:
+        return error.with_traceback(None)
 
 
 @dataclass
@@ -170,19 +171,22 @@ def fold_batch(events: Sequence[Event | ServiceError], rows: Rows, layout: Objec
     An error instead of an event (it could not be read) becomes its outcome. A failure that no rule foresees becomes
     Internal with the failure as its cause, for the log.
     """
-    fold = _Fold(rows, layout)
+    fold = BatchFold(rows, layout)
     for event in events:
         fold.apply(event)
     return fold.changes
 
 
-class _Fold:
+class BatchFold:
+    """The fold of a batch, event by event, as `fold_batch` does it: for a caller that pauses between two of them."""
+
     def __init__(self, rows: Rows, layout: ObjectLayout) -> None:
         self._rows = rows
         self._layout = layout
         self.changes = Changes()
 
     def apply(self, event: Event | ServiceError) -> None:
+        """Fold the next event over the rows, which are updated in place; its outcome is the last in `changes`."""
         offloads = Offloads()
         outcome: ServiceError | None = None
         try:

@@ -6,7 +6,9 @@ from flyteidl.core.execution_pb2 import TaskExecution, TaskLog
 
 from services.contracts.phases import TASK_TERMINAL
 
-_PENDING = frozenset((TaskExecution.QUEUED, TaskExecution.INITIALIZING))
+PENDING = frozenset((TaskExecution.QUEUED, TaskExecution.INITIALIZING))
+FILTERING = PENDING | TASK_TERMINAL
+"""The phases in which logs are dropped."""
 
 
 def merge_logs(stored: Sequence[TaskLog], new: Sequence[TaskLog]) -> list[TaskLog]:
@@ -18,7 +20,7 @@ def merge_logs(stored: Sequence[TaskLog], new: Sequence[TaskLog]) -> list[TaskLo
 
 def visible_logs(logs: Iterable[TaskLog], phase: int) -> list[TaskLog]:
     """Return the logs that stay in `phase`; a dropped one comes back with the next event that contains it."""
-    pending, terminal = phase in _PENDING, phase in TASK_TERMINAL
+    pending, terminal = phase in PENDING, phase in TASK_TERMINAL
     return [
         log for log in logs if not (terminal and log.HideOnceFinished) and not (pending and not log.ShowWhilePending)
     ]

@@ -65,12 +65,14 @@ def fold_node(
     elif event.HasField("task_node_metadata"):
         _merge_task_node_metadata(closure, event)
         dynamic_closure_uri = _dynamic_closure(stored, event, layout, offloads) or dynamic_closure_uri
-    if event.phase not in NODE_TERMINAL:
-        check_growth("node execution", closure.ByteSize(), stored.closure)
+    metadata = _merged_metadata(stored.metadata, event)
+    # There is always space for an error.
+    size = closure.ByteSize() - closure.error.ByteSize() + metadata.ByteSize()
+    check_growth("node execution", size, stored.closure, stored.metadata)
     return NodeState(
         key=stored.key,
         closure=closure,
-        metadata=_merged_metadata(stored.metadata, event),
+        metadata=metadata,
         input_uri=stored.input_uri or input_uri(stored.key, event, layout, offloads),
         dynamic_closure_uri=dynamic_closure_uri,
         event_version=stored.event_version,

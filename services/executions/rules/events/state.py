@@ -91,11 +91,13 @@ class ResourceChunks:
         data: Serialized chunks by number: those that the events of the batch may change, or all when `whole`.
         unsaved: The numbers of the chunks that differ from their rows.
         whole: Whether `data` has all chunks of the task.
+        pending: The numbers of the chunks whose logs are filtered for a pending task already.
     """
 
     data: Mapping[int, bytes]
     unsaved: frozenset[int] = frozenset()
     whole: bool = False
+    pending: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from services.executions.rules.events.custom_info import merge_patch
 from services.executions.rules.events.data import input_uri, set_result
 from services.executions.rules.events.external_resources import fold_resources, split_resources
 from services.executions.rules.events.layout import ObjectLayout
-from services.executions.rules.events.logs import merge_logs, visible_logs
+from services.executions.rules.events.logs import FILTERING, merge_logs, visible_logs
 from services.executions.rules.events.state import Offloads, TaskKey, TaskState
 from services.executions.rules.events.task_metadata import sort_resources
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at, recorded_at
 from services.executions.rules.events.transitions import TASK, TransitionResult
-from services.executions.rules.events.verdicts import already_over, check_growth
+from services.executions.rules.events.verdicts import already_over, check_growth, check_parts_growth
 from services.kit.errors import AlreadyExists
 from services.kit.protobuf.size_limit import MOST_ENTITY_BYTES
 
@@ -25,6 +25,9 @@ _name = TaskExecution.Phase.Name
 # The engine repeats reasons with every phase version, up to 100,000 of them. The console shows a few; beyond this
 # number the oldest are dropped.
 MAX_REASONS = 256
+
+# What the end of an attempt does without when it would become too large.
+_OPTIONAL = ("task_type", "reason", "reasons", "logs", "log_context", "custom_info", "metadata")
 
 _REPEATS = frozenset((TransitionResult.AGAIN_UNLESS_NEWER, TransitionResult.AGAIN_ELSE_OVER))
 
@@ -68,13 +71,15 @@ def fold_first(key: TaskKey, event: TaskExecutionEvent, layout: ObjectLayout, of
     if event.phase == TaskExecution.RUNNING:
         closure.started_at.CopyFrom(event.occurred_at)
     _advance(closure, key, event, layout, offloads)
-    _limit_size(closure, TaskExecutionClosure())
+    chunks = split_resources(closure, event.phase)
+    if not _fits(closure, TaskExecutionClosure()) and (end := _end_alone(event, offloads)) != event:
+        return fold_first(key, end, layout, offloads)
     return TaskState(
         key=key,
         closure=closure,
         phase_version=event.phase_version,
         input_uri=input_uri(key, event, layout, offloads),
-        chunks=split_resources(closure),
+        chunks=chunks,
     )
 
 
@@ -88,15 +93,17 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout
         closure.started_at.CopyFrom(event.occurred_at)
     elif event.phase in TASK_TERMINAL:
         default_started_at(closure)
-    logs = visible_logs(merge_logs(stored.closure.logs, event.logs), event.phase)
-    del closure.logs[:]
-    closure.logs.extend(logs)
+    if event.logs or event.phase in FILTERING:
+        logs = visible_logs(merge_logs(stored.closure.logs, event.logs), event.phase)
+        del closure.logs[:]
+        closure.logs.extend(logs)
     if event.HasField("custom_info"):
         merge_patch(closure.custom_info, event.custom_info, present=stored.closure.HasField("custom_info"))
     chunks = fold_resources(stored, closure, event, changed=changed)
     closure.event_version = max(closure.event_version, event.event_version)
     _advance(closure, stored.key, event, layout, offloads)
-    _limit_size(closure, stored.closure)
+    if not _fits(closure, stored.closure) and (end := _end_alone(event, offloads)) != event:
+        return fold_task(stored, end, layout, offloads)
     return TaskState(
         key=stored.key,
         closure=closure,
@@ -106,10 +113,13 @@ def fold_task(stored: TaskState, event: TaskExecutionEvent, layout: ObjectLayout
     )
 
 
-def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> None:
-    """Drop the oldest reasons of a closure that is too large; raise ResourceExhausted if it has grown all the same.
+def _fits(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> bool:
+    """Drop the oldest reasons of a closure that is too large; return False if an end is too large all the same.
 
     Many external resources are not in it. The end of an attempt is always accepted: it happens once.
+
+    Raises:
+        ResourceExhausted: The closure is none of an end, and has grown too large.
     """
     size = closure.ByteSize()
     while size > MOST_ENTITY_BYTES and len(closure.reasons) > 1:
@@ -117,6 +127,20 @@ def _limit_size(closure: TaskExecutionClosure, stored: TaskExecutionClosure) -> 
         del closure.reasons[0]
     if closure.phase not in TASK_TERMINAL:
         check_growth("task execution", size, stored)
+        check_parts_growth("task execution", size, closure, stored)
+        return True
+    size -= closure.error.ByteSize()  # there is always space for it
+    return size <= MOST_ENTITY_BYTES or size <= stored.ByteSize()
+
+
+def _end_alone(event: TaskExecutionEvent, offloads: Offloads) -> TaskExecutionEvent:
+    """Return a terminal event without all but times and result; drop what has been collected for it."""
+    offloads.objects.clear()
+    end = TaskExecutionEvent()
+    end.CopyFrom(event)
+    for name in _OPTIONAL:
+        end.ClearField(name)
+    return end
 
 
 def _advance(

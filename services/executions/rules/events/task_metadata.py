@@ -52,8 +52,8 @@ def merge_resources(stored: TaskExecutionMetadata, new: Iterable[ExternalResourc
 def filter_resource_logs(metadata: TaskExecutionMetadata, phase: int) -> None:
     """Filter the logs of every external resource by the task's (not the resource's) `phase`."""
     for resource in metadata.external_resources:
-        if resource.logs:
-            _set_logs(resource, visible_logs(resource.logs, phase))
+        if resource.logs and len(visible := visible_logs(resource.logs, phase)) < len(resource.logs):
+            _set_logs(resource, visible)
 
 
 def _merge_resource(stored: ExternalResourceInfo, new: ExternalResourceInfo) -> None:

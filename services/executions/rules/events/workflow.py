@@ -1,6 +1,7 @@
 """Fold of a workflow event into an execution (events.md#createworkflowevent)."""
 
 from dataclasses import replace
+from typing import Any
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
 from flyteidl.core.execution_pb2 import WorkflowExecution
@@ -8,12 +9,16 @@ from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 
 from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
+from services.executions.rules.events.data import set_error
 from services.executions.rules.events.layout import OUTPUTS, ObjectLayout
 from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at
 from services.executions.rules.events.transitions import WORKFLOW, TransitionResult
 from services.executions.rules.events.verdicts import UNNAMED_PRODUCERS, already_over, check_producer
 from services.kit.errors import AlreadyExists, FailedPrecondition
+from services.kit.protobuf.partial import text_field_type
+
+_CLUSTER_OF_SPEC = text_field_type(ExecutionSpec.DESCRIPTOR, "metadata", "system_metadata", "execution_cluster")
 
 _name = WorkflowExecution.Phase.Name
 
@@ -97,10 +102,11 @@ def _set_result(
             data = event.output_data.SerializeToString()
             closure.outputs.uri = offloads.add(layout.execution_data(stored.key, OUTPUTS), data)
     elif event.HasField("error"):
-        closure.error.CopyFrom(event.error)
+        set_error(closure, event.error)
 
 
 def _assigned(spec: bytes, event: WorkflowExecutionEvent) -> bytes:
-    parsed = ExecutionSpec.FromString(spec)
+    parsed: Any = _CLUSTER_OF_SPEC.FromString(spec)  # it may have a million other parts
     parsed.metadata.system_metadata.execution_cluster = event.producer_id
-    return parsed.SerializeToString()
+    assigned: bytes = parsed.SerializeToString()
+    return assigned

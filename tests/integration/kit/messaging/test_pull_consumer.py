@@ -12,6 +12,7 @@ from services.kit.messaging.bus import Bus
 from services.kit.messaging.messages import Stream
 from services.kit.messaging.pull_consumer import Fetched, PullConsumer
 from tests.support.parts import Parts
+from tests.support.subscriptions import until_subscribed
 from tests.support.waiting import until
 
 FOR_ALL = Stream("FOR_ALL", ("forall.*",), max_age=0, interest_retention=True)
@@ -69,7 +70,7 @@ async def test_a_burst_is_limited_in_bytes_and_a_larger_message_comes_alone(
     sizes = []
     for _ in range(3):
         sizes.append([len(payload) for payload in payloads(await consumer.fetch(10))])
-        await bus._client.flush()
+        await until_subscribed(bus)
     assert sizes == [[1000, 1000], [5000], [1]]
 
 
@@ -85,7 +86,7 @@ async def test_a_message_not_acknowledged_is_delivered_again_with_its_first_time
     assert [(message.redelivered, message.stored_at) for message in again] == [(True, first.stored_at)]
     assert abs((datetime.now(UTC) - first.stored_at).total_seconds()) < 60
     await consumer.acknowledge(again)
-    await bus._client.flush()
+    await until_subscribed(bus)
     assert await consumer.fetch(10) == []
 
 

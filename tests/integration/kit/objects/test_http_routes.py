@@ -3,15 +3,20 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from services.kit.objects import http_routes
 from services.kit.objects.http_routes import object_routes
+from services.kit.objects.local_files import LocalFiles, Upload
 from services.kit.objects.store import ObjectStore
 from services.kit.process.http_server import HttpServer
 from tests.support.parts import await_port, free_port
@@ -19,10 +24,20 @@ from tests.support.parts import await_port, free_port
 HOUR = timedelta(hours=1)
 MEBIBYTE = 1024 * 1024
 MOST_BYTES = 12 * MEBIBYTE
+# More than the sockets between a server and its client take.
+LARGE = 32 * MEBIBYTE
+# Of asyncio's default executor.
+MOST_THREADS = 32
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    async with served_store(tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def served_store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     port = free_port()
     made = ObjectStore.open(f"file://{tmp_path}/objects", f"http://127.0.0.1:{port}", "key")
 
@@ -103,6 +118,75 @@ async def test_a_request_without_its_signature_is_403(store: ObjectStore) -> Non
         assert (await client.get(put)).status_code == 403
         assert (await client.get(get.replace("/objects/a", "/objects/b"))).status_code == 403
     assert await store.get(uri) == b"old"
+
+
+async def test_a_long_query_is_414_before_its_signature_is_checked(store: ObjectStore) -> None:
+    get = await store.sign_get(store.uri("x" * 200), HOUR)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(get)).status_code == 404
+        response = await client.get(f"{get}{'&%' * 500}")
+    assert (response.status_code, response.text) == (414, "the query is too long: it may have 1024 bytes")
+
+
+async def test_slow_readers_of_an_object_do_not_take_the_capacity_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_routes, "MOST_DOWNLOADS", 4)
+    async with served_store(tmp_path) as store, httpx.AsyncClient() as client:
+        for name in ("one", "other"):
+            await store.put(store.uri(name), bytes(LARGE))
+        one, other = [await store.sign_get(store.uri(name), HOUR) for name in ("one", "other")]
+        async with client.stream("GET", one), client.stream("GET", one):
+            refused = await client.get(one)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert (await client.head(one)).status_code == 200
+            assert (await client.get(other)).content == bytes(LARGE)
+        assert len((await client.get(one)).content) == LARGE
+
+
+async def test_an_object_that_becomes_shorter_ends_its_download_with_one_line(
+    store: ObjectStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.put(store.uri("one"), bytes(LARGE))
+    async with httpx.AsyncClient() as client, client.stream("GET", await store.sign_get(store.uri("one"), HOUR)) as got:
+        os.truncate(tmp_path / "objects" / "one", MEBIBYTE)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await got.aread()
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.getMessage() for line in lines if line.name != "uvicorn.error"] == ["a download breaks off"]
+    assert not any(line.exc_info for line in lines)
+
+
+class _RestingUpload(Upload):
+    """A large upload whose disk takes long."""
+
+    rested = threading.Event()
+
+    @property
+    def size(self) -> int:
+        return LARGE
+
+    def publish(self, path: str, expected_md5: bytes) -> None:
+        self.rested.wait()
+        super().publish(path, expected_md5)
+
+
+async def test_large_uploads_that_are_published_leave_threads_to_others(store: ObjectStore, tmp_path: Path) -> None:
+    files = LocalFiles(tmp_path / "objects")
+    resting = [_RestingUpload(files, tmp_path / str(number)) for number in range(MOST_THREADS)]
+    publishing = [asyncio.create_task(store.publish(upload, "large", b"")) for upload in resting]
+    small = await store.upload()
+    try:
+        async with asyncio.timeout(10):
+            await store.publish(small, "small", b"")
+            assert await store.get(store.uri("small")) == b""
+        assert not any(each.done() for each in publishing)
+    finally:
+        _RestingUpload.rested.set()
+        await asyncio.gather(*publishing)
+        for upload in (*resting, small):
+            upload.discard()
+    assert await store.get(store.uri("large")) == b""
 
 
 async def test_a_missing_object_is_404(store: ObjectStore) -> None:

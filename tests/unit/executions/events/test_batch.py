@@ -168,7 +168,9 @@ def test_a_reassignment_applies_to_the_rest_of_the_batch() -> None:
 
 
 def test_a_reassignment_changes_only_the_cluster_in_the_spec() -> None:
-    spec = ExecutionSpec(metadata={"principal": "me"})
+    spec = ExecutionSpec(metadata={"principal": "me", "system_metadata": {"namespace": "n"}}, max_parallelism=3)
+    spec.envs.values.add(key="a", value="b")
+    spec.tags.extend(["x", "y"])
     stored = replace(execution_state(cluster="c1"), spec=spec.SerializeToString())
     memory = Memory(executions=[stored])
     memory.take([workflow_event("QUEUED", producer_id="c2"), workflow_event("RUNNING", producer_id="c2")])

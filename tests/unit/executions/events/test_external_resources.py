@@ -19,6 +19,7 @@ from services.executions.rules.events.external_resources import (
 )
 from services.executions.rules.events.state import Offloads, ResourceChunks, TaskState
 from services.executions.rules.events.task import check_transition, fold_first, fold_task
+from services.executions.rules.events.verdicts import MOST_STORED_PARTS
 from services.kit.errors import ServiceError
 from tests.support.event_makers import LAYOUT, TASK_KEY, task_event
 from tests.support.external_resources import ResourceList, metadata_with, resource
@@ -177,6 +178,38 @@ def test_a_change_of_the_tasks_phase_filters_the_logs_of_all_resources() -> None
     apply(row, task_event("RUNNING", version=1, metadata=metadata_with(resource(0))))
     assert [list(info.logs) for info in resources(row)] == [[log]] * MANY
     apply(row, task_event("SUCCEEDED"))
+    assert [list(info.logs) for info in resources(row)] == [[]] * MANY
+
+
+def test_attempts_of_one_index_do_not_grow_beyond_a_chunk_and_the_task_always_ends() -> None:
+    row = Row()
+    apply(row, task_event("RUNNING", metadata=metadata_with(*map(resource, range(MANY)))))
+    many = metadata_with(*(resource(0, number) for number in range(MOST_STORED_PARTS)))
+    assert not list(row.take([task_event("RUNNING", version=1, metadata=many)]))
+    apply(row, task_event("SUCCEEDED", metadata=many))
+
+
+def test_all_chunks_are_needed_only_for_a_phase_that_may_drop_logs() -> None:
+    row = Row()
+    apply(row, task_event("QUEUED", metadata=metadata_with(*map(resource, range(MANY)))))
+    state = row._read([])
+    assert state is not None
+    assert chunks_needed(state, [task_event("RUNNING")]) == set()
+    assert chunks_needed(state, [task_event("RUNNING"), task_event("QUEUED", version=1)]) is None
+    assert chunks_needed(state, [task_event("SUCCEEDED")]) is None
+    assert chunks_needed(state, [task_event("QUEUED", version=1)]) == set()
+
+
+def test_resources_of_a_task_that_is_pending_again_are_filtered_again() -> None:
+    row, log = Row(), TaskLog(uri="a")
+    shown = metadata_with(*(resource(index, logs=[log]) for index in range(MANY)))
+    apply(row, task_event("RUNNING", metadata=shown))
+    again = [
+        task_event("QUEUED"),
+        task_event("RUNNING", metadata=metadata_with(resource(0, logs=[log]))),
+        task_event("QUEUED"),
+    ]
+    apply(row, *again)
     assert [list(info.logs) for info in resources(row)] == [[]] * MANY
 
 

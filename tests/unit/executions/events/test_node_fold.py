@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.executions.rules.events.node import first_state, fold_node
 from services.executions.rules.events.state import NodeState, Offload, Offloads
-from services.kit.errors import InvalidArgument
+from services.kit.errors import InvalidArgument, ResourceExhausted
 from tests.support.event_makers import EXECUTION, INLINE, LAYOUT, NODE_KEY, TASK, VALUES, at, node_event
 
 
@@ -105,6 +105,27 @@ def test_inline_outputs_are_offloaded_or_stay_in_the_closure() -> None:
     state = fold_node(first("RUNNING"), event, LAYOUT, offloads)
     assert state.closure.output_uri == offloads.objects[0].uri == "mem://metadata/p/d/e/n0/offloaded_outputs"
     assert fold_node(first("RUNNING"), event, INLINE, Offloads()).closure.output_data == VALUES
+
+
+def test_a_node_stays_receivable_with_its_error() -> None:
+    metadata = TaskNodeMetadata(checkpoint_uri="c" * 3_900_000)
+    state = first("RUNNING", task_node_metadata=metadata)
+    with pytest.raises(ResourceExhausted, match="message larger than max"):
+        fold(state, "SUCCEEDED", deck_uri="d" * 100_000)
+    error = ExecutionError(
+        message="first" + "x" * 3_900_000 + "last", code="c" * 9_000, error_uri="u", kind=ExecutionError.USER
+    )
+    closure = fold(state, "FAILED", error=error).closure
+    assert closure.error.message.startswith("first")
+    assert "<Message Truncated>" in closure.error.message
+    assert closure.error.message.endswith("last")
+    assert (len(closure.error.code), closure.error.error_uri, closure.error.kind) == (4096, "u", ExecutionError.USER)
+    assert closure.ByteSize() < 3_900_000 + 150 * 1024
+
+
+def test_metadata_of_a_node_counts_towards_its_size() -> None:
+    with pytest.raises(ResourceExhausted, match="message larger than max"):
+        first("RUNNING", spec_node_id="s" * 2_000_000, deck_uri="d" * 2_000_000)
 
 
 def test_an_odd_node_id_does_not_escape_its_folder() -> None:

@@ -6,7 +6,7 @@ import pytest
 from flyteidl.event.event_pb2 import TaskExecutionMetadata
 
 from services.executions.events import row_cache
-from services.executions.events.row_cache import MOST_CHUNK_BYTES, RowCache
+from services.executions.events.row_cache import MOST_CHUNK_BYTES, MOST_ROW_BYTES, RowCache
 from services.executions.rules.events.batch import Event, Rows, RowsNeeded, fold_batch, rows_needed
 from services.executions.rules.events.lane_cursor import LaneCursor
 from services.executions.rules.events.phase_counts import PhaseCounts
@@ -125,7 +125,7 @@ def test_chunks_are_cached_as_saved() -> None:
 
 
 def test_a_task_with_too_large_chunks_is_not_cached() -> None:
-    cache, (small, large) = cache_with_chunks(MOST_CHUNK_BYTES, MOST_CHUNK_BYTES + 1)
+    cache, (small, large) = cache_with_chunks(MOST_CHUNK_BYTES // 2, MOST_CHUNK_BYTES)
     assert cached_chunks(cache, small) is not None
     assert cached_chunks(cache, large) is None
 
@@ -185,6 +185,21 @@ def test_the_oldest_of_too_large_rows_are_evicted(monkeypatch: pytest.MonkeyPatc
     assert (len(cache.rows.nodes), len(cache.rows.tasks)) == (1, 1)
     apply(cache, node_event("RUNNING", node="n3", deck_uri="x" * 3000))
     assert (cache.rows.nodes, cache.rows.tasks) == ({}, {})
+
+
+def test_rows_of_many_parts_count_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_cache, "MOST_CACHE_BYTES", 100_000)
+    for fields, cached in (({"reason": "x" * 2000}, 2), ({"log_context": {"pods": [{}] * 1000}}, 1)):
+        events = [task_event("RUNNING", retry_attempt=attempt, **fields) for attempt in range(2)]
+        assert len(cache_after(node_event("RUNNING"), *events).rows.tasks) == cached
+
+
+@pytest.mark.parametrize("field", ["deck_uri", "spec_node_id"])
+def test_a_large_row_is_not_cached(field: str) -> None:
+    cache = cache_after(node_event("RUNNING", 10, **{field: "x" * MOST_ROW_BYTES}))
+    assert (cache.rows.nodes, cache.rows.node_ids) == ({}, {})
+    cache = cache_after(node_event("RUNNING"), task_event("RUNNING", reason="x" * MOST_ROW_BYTES))
+    assert (cache.rows.tasks, cache.rows.task_ids) == ({}, {})
 
 
 def test_a_cluster_with_a_long_name_is_not_cached() -> None:

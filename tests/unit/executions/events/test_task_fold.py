@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from flyteidl.core.catalog_pb2 import CACHE_HIT
-from flyteidl.core.execution_pb2 import ExecutionError, LogContext, TaskLog
+from flyteidl.core.execution_pb2 import ExecutionError, LogContext, TaskExecution, TaskLog
 from flyteidl.event.event_pb2 import EventReason, ExternalResourceInfo, ResourcePoolInfo, TaskExecutionMetadata
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
@@ -15,6 +15,7 @@ from services.executions.rules.events.logs import merge_logs, visible_logs
 from services.executions.rules.events.state import Offload, Offloads, TaskState
 from services.executions.rules.events.task import MAX_REASONS, check_transition, fold_first, fold_task
 from services.executions.rules.events.task_metadata import merge_metadata
+from services.executions.rules.events.verdicts import MOST_STORED_PARTS
 from services.kit.errors import AlreadyExists, ResourceExhausted
 from services.kit.protobuf.size_limit import MOST_ENTITY_BYTES
 from tests.support.event_makers import LAYOUT, TASK_KEY, VALUES, at, task_event
@@ -130,9 +131,44 @@ def test_an_attempt_does_not_grow_beyond_a_message_and_always_ends() -> None:
     for grown in ({"logs": [TaskLog(uri="v" * 3_000_000)]}, {"custom_info": struct({"k": "v" * 1_000_000})}):
         with pytest.raises(ResourceExhausted, match="message larger than max"):
             fold(state, "RUNNING", version=2, **grown)
-        assert fold(state, "SUCCEEDED", **grown).closure.ByteSize() > MOST_ENTITY_BYTES
+        end = fold(state, "SUCCEEDED", **grown, output_uri="s3://out").closure  # without what it has no space for
+        assert (end.phase, end.output_uri) == (TaskExecution.SUCCEEDED, "s3://out")
+        assert end.ByteSize() <= MOST_ENTITY_BYTES
     with pytest.raises(ResourceExhausted, match="message larger than max"):
         first("QUEUED", reason="r" * 3_000_000)  # a closure has it twice
+    end = first("FAILED", reason="r" * 3_000_000, error=ExecutionError(message="m")).closure
+    assert (end.reason, end.error.message) == ("", "m")
+
+
+def test_an_end_without_space_stores_no_object_twice() -> None:
+    offloads = Offloads()
+    event = task_event("SUCCEEDED", custom_info=struct({"k": "v" * MOST_ENTITY_BYTES}), output_data=VALUES)
+    state = fold_task(first("RUNNING"), event, LAYOUT, offloads)
+    assert [item.uri for item in offloads.objects] == [state.closure.output_uri]
+
+
+def test_an_error_is_cut_so_that_clients_receive_the_attempt() -> None:
+    state = first("RUNNING", custom_info=struct({"k": "v" * (MOST_ENTITY_BYTES - 100)}))
+    closure = fold(state, "FAILED", error=ExecutionError(message="é" * 2_000_000, code="c" * 4_000_000)).closure
+    assert closure.HasField("custom_info")
+    assert closure.error.message.startswith("éé")
+    assert closure.ByteSize() < MOST_ENTITY_BYTES + 150 * 1024
+
+
+def test_an_attempt_does_not_grow_beyond_the_parts_that_may_be_stored_and_always_ends() -> None:
+    """Every later event copies them."""
+    logs = [TaskLog(ShowWhilePending=True)] * (MOST_STORED_PARTS - 100)
+    state = first("QUEUED", logs=logs)
+    for grown in (
+        {"custom_info": struct(dict.fromkeys(map(str, range(100)), "v"))},
+        {"logs": [TaskLog(uri="u")] * 300},
+    ):
+        with pytest.raises(ResourceExhausted, match="message larger than max"):
+            fold(state, "RUNNING", version=1, **grown)
+        fold(state, "SUCCEEDED", **grown)
+    assert fold(state, "RUNNING", version=1, reason="r").closure.reason == "r"
+    with pytest.raises(ResourceExhausted, match="message larger than max"):
+        first("QUEUED", logs=logs * 2)
 
 
 def test_event_versions_only_grow_and_the_task_type_stays() -> None:

@@ -135,3 +135,13 @@ def test_an_event_without_occurred_at_is_refused() -> None:
         fold(execution_state(), "RUNNING", None)
     with pytest.raises(InvalidArgument, match="occurred_at"):
         fold(execution_state(), "RUNNING", 1e13)
+
+
+@pytest.mark.parametrize(("size", "cut"), [(102_400, False), (102_401, True)])
+def test_a_message_of_more_bytes_than_engines_leave_is_cut(size: int, *, cut: bool) -> None:
+    for phase in ("FAILING", "FAILED"):
+        message = fold(
+            execution_state("RUNNING"), phase, error=ExecutionError(message="m" * size)
+        ).closure.error.message
+        assert ("<Message Truncated>" in message) is cut
+        assert message.count("m") == 102_400

@@ -199,6 +199,12 @@ def test_a_list_without_limit_has_a_hundred_entries() -> None:
     assert query.next_token(100) == "100"
 
 
+def test_a_higher_limit_than_the_most_rows_is_that() -> None:
+    query = make_query(limit=2**32 - 1)
+    assert query.limit == query.values["limit"] == 50_000
+    assert query.next_token(50_000) == "50000"
+
+
 @pytest.mark.parametrize("token", ["x", "-1", "1.5", " ", "9" * 5000, "١"])
 def test_a_token_that_is_no_offset_is_refused(token: str) -> None:
     with pytest.raises(InvalidArgument, match=r"invalid pagination token .* for ListTasks"):

@@ -97,6 +97,14 @@ async def test_headers_above_the_limit_end_the_connection() -> None:
         assert await send(port, b"GET /healthz HTTP/1.1\r\n", *filler, b"\r\n") == b""
 
 
+async def test_a_target_above_the_limit_is_404() -> None:
+    async with running_server() as port:
+        for length, status in ((15, b"200"), (17, b"404")):
+            target = b"/healthz?" + b"x" * 1024 * length
+            response = await send(port, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert response.startswith(b"HTTP/1.1 " + status)
+
+
 async def test_a_body_that_rests_is_aborted_and_one_that_moves_is_not() -> None:
     async with running_server() as port:
         assert b"broke off" in await send(port, UPLOAD_HEAD + b"half")
@@ -140,6 +148,31 @@ async def test_a_connection_serves_further_requests() -> None:
         for _ in range(3):
             assert (await client.get("/healthz")).text == "ok"
             await asyncio.sleep(SHORT / 2)
+
+
+async def test_uploads_do_not_take_the_capacity_of_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MOST_UPLOADS", 1)
+    async with running_server(LONG) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPLOAD_HEAD)
+        async with asyncio.timeout(LONG):
+            while (refused := await client.put("/echo", content=b"x")).status_code != 503:
+                pass
+        assert refused.headers["retry-after"] == "1"
+        async with client.stream("GET", "/endless") as download:
+            assert download.status_code == 200
+        writer.close()
+
+
+async def test_downloads_do_not_take_the_capacity_of_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MOST_DOWNLOADS", 1)
+    async with (
+        running_server(LONG) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        client.stream("GET", "/endless"),
+    ):
+        assert (await client.get("/endless")).status_code == 503
+        assert (await client.put("/echo", content=b"whole")).text == "whole"
 
 
 async def test_incomplete_uploads_of_one_client_block_neither_probes_nor_others() -> None:
