@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
+from cachetools import LRUCache
 from flyteidl.admin.common_pb2 import UrlBlob
 from flyteidl.admin.execution_pb2 import (
     ExecutionClosure,
@@ -46,6 +47,13 @@ _MOST_BYTES = 16 * 1024 * 1024
 # The limit in replies that the gateway writes as JSON. Inputs and outputs of this size take it 0.8 s if they are small
 # literals, and it serves no other client meanwhile.
 _MOST_JSON_BYTES = 15 * 256 * 1024
+# Objects never change once a row names them, and the console reads those of an execution again and again. Small ones
+# stay in memory, those of some thousand executions.
+_CACHE_BYTES = 16 * 1024 * 1024
+_MOST_CACHED_BYTES = 64 * 1024
+_MOST_CACHED_URI = 1024
+# What an entry takes in addition to its content, at most.
+_ENTRY_BYTES = 2 * 1024
 # Larger objects are read into memory for a few calls at a time: a client may name the same one in many.
 _USUAL_BYTES = 256 * 1024
 _LARGE_CALLS = 8
@@ -62,6 +70,7 @@ class DataHandlers:
         self._max_bytes = settings.inline_data_max_bytes
         self._signed = settings.signed_data_urls
         self._url_lifetime = timedelta(seconds=settings.signed_data_url_seconds)
+        self._cache: LRUCache[str, bytes] = LRUCache(_CACHE_BYTES, lambda content: _ENTRY_BYTES + len(content))
         self._large_calls = FairSemaphore(_LARGE_CALLS, _LARGE_CALLS_OF_CONNECTION)
 
     async def GetExecutionData(self, request: WorkflowExecutionGetDataRequest, call: Call) -> bytes:
@@ -162,6 +171,8 @@ class DataHandlers:
         uri = location.uri
         if not uri:
             return rules.from_values(location.values, self._max_bytes)
+        if not self._signed and (cached := self._cache.get(uri)) is not None:
+            return rules.Data(UrlBlob(), cached)
         blob = UrlBlob()
         if self._signed:
             info = await self._objects.head_or_none(uri)
@@ -175,7 +186,11 @@ class DataHandlers:
             content = await self._parse(uri, rules.literals, _USUAL_BYTES if usual else most_bytes)
         except LargeObject:
             return None if usual else rules.Data(blob, None)
-        return rules.GONE if content is None else rules.Data(blob, content)
+        if content is None:
+            return rules.GONE
+        if len(content) <= _MOST_CACHED_BYTES and len(uri) <= _MOST_CACHED_URI:
+            self._cache[uri] = content
+        return rules.Data(blob, content)
 
     async def _parse(self, uri: str, parse: Callable[[bytes], bytes], most_bytes: int | None = None) -> bytes | None:
         """Return the result of `parse` for an object's content; None if it is permanently lost.

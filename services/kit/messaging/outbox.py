@@ -53,6 +53,11 @@ def announcements_of(owner: str) -> Stream:
     return Stream(f"FLYTE_{owner.upper()}", (f"flyte.{owner}.>",), ANNOUNCEMENTS_KEPT_SECONDS)
 
 
+def announcement_row(announcement: Announcement[Payload], message: Payload) -> dict[str, object]:
+    """Return `subject` and `payload` of a row of the outbox, for a statement that inserts it with its change."""
+    return {"subject": announcement.subject, "payload": message.SerializeToString()}
+
+
 class Outbox:
     """Stores announcements of one service, and wakes its relay."""
 
@@ -62,7 +67,7 @@ class Outbox:
 
     async def put(self, connection: Connection, announcement: Announcement[Payload], message: Payload) -> None:
         """Store `message` for publication, in the open transaction of `connection`, whose commit wakes the relay."""
-        await connection.execute(_PUT, {"subject": announcement.subject, "payload": message.SerializeToString()})
+        await connection.execute(_PUT, announcement_row(announcement, message))
         after_commit(connection, self.filled.set)
 
 

@@ -19,6 +19,8 @@ THREADS = 2
 # The largest message that is parsed or checked on the event loop. That takes about a millisecond, some 10 ms for a map
 # of many small entries. Larger ones go to the pool.
 MOST_LOOP_BYTES = 32 * 1024
+# The largest request that is checked and compiled on the event loop, in less than a millisecond usually.
+MOST_QUICK_BYTES = 8 * 1024
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -44,6 +46,15 @@ class CpuPool:
             # An exception refers to this frame, and so would be kept until a garbage collection, with all its frames
             # and the large request in them.
             del running
+
+    async def run_unless_small(
+        self, size: int, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Return what `work` returns, raise what it raises; it runs on the event loop if `size` bytes are few.
+
+        Two changes of threads take longer than most checks.
+        """
+        return work(*args, **kwargs) if size <= MOST_QUICK_BYTES else await self.run(work, *args, **kwargs)
 
     async def parse(self, content: bytes, work: Callable[[bytes], Result]) -> Result:
         """Return what `work` returns for a serialized message, in a thread if it is large; raise what `work` raises."""

@@ -32,7 +32,6 @@ from services.contracts.projects import check_active_with_domain
 from services.contracts.registry import (
     LAUNCH_PLAN_ACTIVATED,
     LAUNCH_PLAN_DEACTIVATED,
-    LAUNCH_PLAN_REGISTERED,
 )
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
@@ -113,10 +112,10 @@ class LaunchPlanHandlers:
     async def _insert(self, new: store.New, now: datetime) -> store.Stored | None:
         """Insert a launch plan; return the existing one if a concurrent call was first."""
         check_entity_size("launch plan", new.plan.ByteSize())
-        async with self._db.transaction() as connection:
+        async with self._db.autocommit() as connection:
             if not await store.insert(connection, new, now):
                 return await store.get(connection, new.plan.id)
-            await self._outbox.put(connection, LAUNCH_PLAN_REGISTERED, new.plan.id)
+        self._outbox.filled.set()
         return None
 
     async def GetLaunchPlan(self, request: ObjectGetRequest, _call: Call) -> bytes:

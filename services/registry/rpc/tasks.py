@@ -1,5 +1,6 @@
 """Tasks (registry.md#createtask, registry.md#gettask)."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,6 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_complete, check_identifier
 from services.contracts.projects import check_active_with_domain
-from services.contracts.registry import TASK_REGISTERED
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, ServiceError
 from services.kit.lists.pages import connection_for_page
@@ -34,7 +34,7 @@ from services.registry.rules.errors import not_found
 from services.registry.rules.lists import check_id_given, check_project_domain_given
 from services.registry.rules.resources import ResourceLimits, task_limits
 from services.registry.rules.tasks import Whitelist, check_task, registered_task
-from services.registry.store import descriptions, listings, names
+from services.registry.store import listings, names
 from services.registry.store import tasks as store
 
 
@@ -74,39 +74,43 @@ class TaskHandlers:
             InvalidArgument: It is registered with another structure, or the request is invalid.
         """
         check_identifier(request.id if request.HasField("id") else None, ResourceType.TASK)
-        response = await request_project_and_attributes(self._bus, request.id)
+        size, spec = request.ByteSize(), request.spec
+        response, stored = await asyncio.gather(
+            request_project_and_attributes(self._bus, request.id), self._stored(request.id)
+        )
         check_active_with_domain(response.project, request.id.domain)
         limits = task_limits(response.attributes, self._policy.limits)
-        spec = request.spec
-        compiled, digest = await self._cpu_pool.run(
-            _check_and_compile, request.id, spec, self._policy.whitelist, limits
+        compiled, digest = await self._cpu_pool.run_unless_small(
+            size, _check_and_compile, request.id, spec, self._policy.whitelist, limits
         )
-        async with self._db.read() as connection:
-            stored = await store.get(connection, request.id)
         if stored is None:
-            stored = await self._insert(compiled, digest, spec)
+            stored = await self._insert(compiled, digest, spec, size)
         if stored is not None:
             raise await self._cpu_pool.run(_duplicate, compiled, digest, stored)
         return TaskCreateResponse()
 
-    async def _insert(self, compiled: CompiledTask, digest: bytes, spec: TaskSpec) -> store.Stored | None:
-        """Insert a task; return the existing one if a concurrent call was first."""
+    async def _stored(self, task: Identifier) -> store.Stored | None:
+        async with self._db.read() as connection:
+            return await store.get(connection, task)
+
+    async def _insert(self, compiled: CompiledTask, digest: bytes, spec: TaskSpec, size: int) -> store.Stored | None:
+        """Insert a task whose request has `size` bytes; return the existing one if a concurrent call was first."""
         now = self._clock()
-        task = await self._cpu_pool.run(registered_task, compiled, spec.description.short_description, now)
+        description = spec.description if spec.HasField("description") else None
+        task = await self._cpu_pool.run_unless_small(
+            size, registered_task, compiled, spec.description.short_description, now
+        )
         check_entity_size("task", task.ByteSize())
-        async with self._db.transaction() as connection:
-            if not await store.insert(connection, task, digest, now):
+        async with self._db.autocommit() as connection:
+            if not await store.insert(connection, task, digest, now, description):
                 return await store.get(connection, task.id)
-            if spec.HasField("description"):
-                await descriptions.insert(connection, task.id, spec.description, now)
-            await self._outbox.put(connection, TASK_REGISTERED, task.id)
+        self._outbox.filled.set()
         return None
 
     async def GetTask(self, request: ObjectGetRequest, _call: Call) -> bytes:
         """Return a version, whatever the resource type of the id; raise InvalidArgument, NotFound."""
         check_complete(request.id if request.HasField("id") else None)
-        async with self._db.read() as connection:
-            stored = await store.get(connection, request.id)
+        stored = await self._stored(request.id)
         if stored is None:
             raise not_found(ResourceType.TASK, request.id)
         return stored.message

@@ -24,7 +24,6 @@ from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
 from services.contracts.identifiers import check_identifier
 from services.contracts.projects import check_active_with_domain
-from services.contracts.registry import WORKFLOW_REGISTERED
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ServiceError
 from services.kit.lists.pages import connection_for_page
@@ -53,7 +52,7 @@ from services.registry.rules.workflows import (
     requirements_of,
     uncompilable,
 )
-from services.registry.store import descriptions, launch_plans, listings, names, tasks
+from services.registry.store import launch_plans, listings, names, tasks
 from services.registry.store import workflows as store
 
 
@@ -127,12 +126,11 @@ class WorkflowHandlers:
         """Insert a workflow; return the existing one if a concurrent call was first."""
         now = self._clock()
         new.listed.closure.created_at.FromDatetime(now)
-        async with self._db.transaction() as connection:
-            if not await store.insert(connection, new, now):
+        description = request.spec.description if request.spec.HasField("description") else None
+        async with self._db.autocommit() as connection:
+            if not await store.insert(connection, new, now, description):
                 return await store.get(connection, request.id)
-            if request.spec.HasField("description"):
-                await descriptions.insert(connection, new.listed.id, request.spec.description, now)
-            await self._outbox.put(connection, WORKFLOW_REGISTERED, new.listed.id)
+        self._outbox.filled.set()
         return None
 
     async def _duplicate(self, compiled: _Compiled, stored: store.Stored) -> ServiceError:

@@ -1,7 +1,6 @@
 """The description_entities table: descriptions of tasks and workflows, stored with their registration."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from flyteidl.admin.common_pb2 import NamedEntityIdentifier
 from flyteidl.admin.description_entity_pb2 import DescriptionEntity
@@ -17,12 +16,15 @@ from services.registry.store.version_pages import VersionPage
 
 # A left-over description without a version is kept: it does not block a registration
 # (registry.md#registering-a-task-twice).
-_INSERT = """
-INSERT INTO description_entities (created_at, updated_at, resource_type, project, domain, name, version,
-    short_description, long_description, link, message)
-VALUES (%(now)s, %(now)s, %(resource_type)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(short_description)s,
-    %(long_description)b, %(link)s, %(message)b)
-ON CONFLICT (resource_type, project, domain, name, version) DO NOTHING
+DESCRIBE_NEW = """
+described AS (
+    INSERT INTO description_entities (created_at, updated_at, resource_type, project, domain, name, version,
+        short_description, long_description, link, message)
+    SELECT %(now)s, %(now)s, %(resource_type)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(short_description)s,
+        %(long_description)b, %(link)s, %(description)b
+    FROM new
+    ON CONFLICT (resource_type, project, domain, name, version) DO NOTHING
+)
 """
 _GET = f"SELECT message FROM description_entities WHERE resource_type = %(resource_type)s AND {WHERE_KEY}"
 
@@ -59,21 +61,18 @@ def listing_of(resource_type: ResourceType) -> Listing:
     return _LISTINGS.get(resource_type, _OF_NO_ENTITY)
 
 
-async def insert(connection: Connection, identifier: Identifier, sent: DescriptionEntity, now: datetime) -> None:
-    """Insert `sent` as the description of the version `identifier`; its own id is ignored."""
+def description_row(identifier: Identifier, sent: DescriptionEntity) -> dict[str, object]:
+    """Return the parameters of DESCRIBE_NEW that are those of `sent` for `identifier`; its own id is ignored."""
     message = DescriptionEntity(id=identifier, short_description=sent.short_description, tags=sent.tags)
     # Both are returned even when they are empty (registry.md#description-entities).
     message.long_description.CopyFrom(sent.long_description)
     message.source_code.CopyFrom(sent.source_code)
-    row = key_of(identifier) | {
-        "now": now,
-        "resource_type": identifier.resource_type,
+    return {
         "short_description": sent.short_description,
         "long_description": sent.long_description.SerializeToString(),
         "link": sent.source_code.link,
-        "message": message.SerializeToString(),
+        "description": message.SerializeToString(),
     }
-    await connection.execute(_INSERT, row, binary=True)
 
 
 async def get(connection: Connection, identifier: Identifier) -> bytes | None:

@@ -19,29 +19,26 @@ from flyteidl.admin.launch_plan_pb2 import LaunchPlan, LaunchPlanClosure, Launch
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contracts.registry import LAUNCH_PLAN_REGISTERED
 from services.kit.db.database import Connection
+from services.kit.messaging.outbox import announcement_row
 from services.kit.protobuf.wire import enum_field, message_field
 from services.registry.store.keys import (
-    INSERT_NAME_OF_NEW,
     REQUESTED,
     WHERE_KEY,
     WHERE_NAME,
     identifier_of,
+    insert_new,
     key_of,
     keys_of,
 )
 
-_INSERT = f"""
-WITH new AS (
-    INSERT INTO launch_plans (created_at, updated_at, project, domain, name, version, workflow_id, state,
-        schedule_type, launch_condition_type, digest, spec, closure)
-    VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(workflow_id)s,
-        {LaunchPlanState.INACTIVE}, %(schedule_type)s, %(launch_condition_type)s, %(digest)b, %(spec)b, %(closure)b)
-    ON CONFLICT (project, domain, name, version) DO NOTHING
-    RETURNING id
-), {INSERT_NAME_OF_NEW}
-SELECT id FROM new
-"""
+_INSERT = insert_new(f"""
+INSERT INTO launch_plans (created_at, updated_at, project, domain, name, version, workflow_id, state,
+    schedule_type, launch_condition_type, digest, spec, closure)
+VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(workflow_id)s,
+    {LaunchPlanState.INACTIVE}, %(schedule_type)s, %(launch_condition_type)s, %(digest)b, %(spec)b, %(closure)b)
+""")
 _MESSAGE = "spec, closure, state, updated_at"
 _GET = f"SELECT digest, {_MESSAGE} FROM launch_plans WHERE {WHERE_KEY}"
 _GET_ACTIVE = f"SELECT {_MESSAGE} FROM launch_plans WHERE {WHERE_NAME} AND state = {LaunchPlanState.ACTIVE}"
@@ -92,7 +89,7 @@ class New:
 
 
 async def insert(connection: Connection, new: New, now: datetime) -> bool:
-    """Insert a plan, inactive, and return whether it is new; leave an existing version unchanged."""
+    """Insert a plan, inactive, and its announcement; return whether it is new, and change nothing if not."""
     plan = new.plan
     row = key_of(plan.id) | {
         "now": now,
@@ -104,6 +101,7 @@ async def insert(connection: Connection, new: New, now: datetime) -> bool:
         "digest": new.digest,
         "spec": LaunchPlan(id=plan.id, spec=plan.spec).SerializeToString(),
         "closure": plan.closure.SerializeToString(),
+        **announcement_row(LAUNCH_PLAN_REGISTERED, plan.id),
     }
     cursor = await connection.execute(_INSERT, row, binary=True)
     return await cursor.fetchone() is not None

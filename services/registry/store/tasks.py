@@ -5,22 +5,23 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flyteidl.admin.common_pb2 import NamedEntityState
+from flyteidl.admin.description_entity_pb2 import DescriptionEntity
 from flyteidl.admin.task_pb2 import Task
 from flyteidl.core.identifier_pb2 import Identifier, ResourceType
 
+from services.contracts.registry import TASK_REGISTERED
 from services.kit.db.database import Connection
-from services.registry.store.keys import INSERT_NAME_OF_NEW, REQUESTED, WHERE_KEY, key_of, keys_of
+from services.kit.messaging.outbox import announcement_row
+from services.registry.store.descriptions import DESCRIBE_NEW, description_row
+from services.registry.store.keys import REQUESTED, WHERE_KEY, insert_new, key_of, keys_of
 
-_INSERT = f"""
-WITH new AS (
-    INSERT INTO tasks (created_at, updated_at, project, domain, name, version, type, short_description, digest, message)
-    VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(type)s, %(short_description)s,
-        %(digest)b, %(message)b)
-    ON CONFLICT (project, domain, name, version) DO NOTHING
-    RETURNING id
-), {INSERT_NAME_OF_NEW}
-SELECT id FROM new
+_INSERT_TASK = """
+INSERT INTO tasks (created_at, updated_at, project, domain, name, version, type, short_description, digest, message)
+VALUES (%(now)s, %(now)s, %(project)s, %(domain)s, %(name)s, %(version)s, %(type)s, %(short_description)s,
+    %(digest)b, %(message)b)
 """
+_INSERT = insert_new(_INSERT_TASK)
+_INSERT_DESCRIBED = insert_new(_INSERT_TASK, DESCRIBE_NEW)
 _GET = f"SELECT digest, message FROM tasks WHERE {WHERE_KEY}"
 _GET_ALL = f"""
 SELECT tasks.message FROM {REQUESTED} LEFT JOIN tasks USING (project, domain, name, version) ORDER BY requested.number
@@ -39,8 +40,10 @@ class Stored:
     message: bytes  # admin.Task
 
 
-async def insert(connection: Connection, task: Task, digest: bytes, now: datetime) -> bool:
-    """Insert `task` and return whether it is new; leave an existing version unchanged."""
+async def insert(
+    connection: Connection, task: Task, digest: bytes, now: datetime, description: DescriptionEntity | None
+) -> bool:
+    """Insert `task`, its description and its announcement; return whether it is new, and change nothing if not."""
     row = key_of(task.id) | {
         "now": now,
         "resource_type": ResourceType.TASK,
@@ -49,8 +52,12 @@ async def insert(connection: Connection, task: Task, digest: bytes, now: datetim
         "short_description": task.short_description,
         "digest": digest,
         "message": task.SerializeToString(),
+        **announcement_row(TASK_REGISTERED, task.id),
     }
-    cursor = await connection.execute(_INSERT, row, binary=True)
+    if description is not None:
+        row |= description_row(task.id, description)
+    statement = _INSERT if description is None else _INSERT_DESCRIBED
+    cursor = await connection.execute(statement, row, binary=True)
     return await cursor.fetchone() is not None
 
 

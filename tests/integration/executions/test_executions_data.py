@@ -49,6 +49,23 @@ async def test_data_is_returned_inline(
     assert response.HasField("outputs")
 
 
+async def test_small_data_is_read_from_the_store_once(
+    admin: AdminServiceStub, database: psycopg.AsyncConnection[Any], objects: Path
+) -> None:
+    small, large = literals(a=1), literals(o="x" * 100_000)
+    inputs = stored(objects, "twice/inputs", small.SerializeToString())
+    outputs = stored(objects, "twice/outputs", large.SerializeToString())
+    await execution(database, "twice", inputs_uri=inputs, closure=ExecutionClosure(outputs={"uri": outputs}))
+    request = WorkflowExecutionGetDataRequest(id=execution_id("twice"))
+    response = await admin.GetExecutionData(request)
+    assert (response.full_inputs, response.full_outputs) == (small, large)
+    for uri in (inputs, outputs):
+        Path(uri.removeprefix("file://")).unlink()
+    response = await admin.GetExecutionData(request)
+    assert response.full_inputs == small
+    assert not response.HasField("full_outputs")
+
+
 async def test_maps_without_data_are_present_and_empty(
     admin: AdminServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
