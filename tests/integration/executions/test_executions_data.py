@@ -1,5 +1,6 @@
 """Inputs and outputs of executions and nodes: inline, signed, missing and unreadable."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,7 @@ async def test_small_data_is_read_from_the_store_once(
     response = await admin.GetExecutionData(request)
     assert (response.full_inputs, response.full_outputs) == (small, large)
     for uri in (inputs, outputs):
-        Path(uri.removeprefix("file://")).unlink()
+        await asyncio.to_thread(Path(uri.removeprefix("file://")).unlink)
     response = await admin.GetExecutionData(request)
     assert response.full_inputs == small
     assert not response.HasField("full_outputs")
