@@ -18,7 +18,7 @@ from services.executions.rules.events.external_resources import whole_closure
 from services.executions.store.executions import StoredExecution
 from services.executions.store.node_executions import StoredNodeExecution
 from services.executions.store.task_executions import StoredTaskExecution
-from services.kit.protobuf.wire import enum_field, message_field, string_field
+from services.kit.protobuf.wire import enum_field, length_delimited, message_field, string_field
 
 # A page of failed executions would otherwise be mostly tracebacks.
 LISTED_ERROR_BYTES = 100
@@ -26,7 +26,7 @@ LISTED_ERROR_BYTES = 100
 
 def execution(project: str, domain: str, row: StoredExecution) -> bytes:
     """Return the serialized admin.Execution of `row`, whole (executions.md#getexecution)."""
-    spec = row.spec + _attribute_fields(row)
+    spec = _spec(row)
     if row.spec_inputs is not None:
         spec += message_field(ExecutionSpec.INPUTS_FIELD_NUMBER, row.spec_inputs)
     return _execution(execution_id(project, domain, row.name), spec, _closure(row, listed=False))
@@ -37,7 +37,7 @@ def listed_executions(project: str, domain: str, rows: Iterable[StoredExecution]
     project_domain = execution_id(project, domain, "")
     for row in rows:
         identifier = project_domain + string_field(WorkflowExecutionIdentifier.NAME_FIELD_NUMBER, row.name)
-        yield _execution(identifier, row.spec + _attribute_fields(row), _closure(row, listed=True))
+        yield _execution(identifier, _spec(row), _closure(row, listed=True))
 
 
 def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) -> bytes:
@@ -56,10 +56,11 @@ def node_execution(execution: bytes, row: StoredNodeExecution, *, listed: bool) 
             parsed.error.message = shorten_error(parsed.error.message)
             closure = parsed.SerializeToString()
     metadata = row.metadata
-    if row.has_children:
-        metadata += enum_field(NodeExecutionMetaData.IS_PARENT_NODE_FIELD_NUMBER, 1)
-    if row.has_dynamic_children:
-        metadata += enum_field(NodeExecutionMetaData.IS_DYNAMIC_FIELD_NUMBER, 1)
+    if row.has_children or row.has_dynamic_children:
+        parsed_metadata = NodeExecutionMetaData.FromString(metadata)
+        parsed_metadata.is_parent_node |= row.has_children
+        parsed_metadata.is_dynamic |= row.has_dynamic_children
+        metadata = parsed_metadata.SerializeToString()
     return (
         message_field(NodeExecution.ID_FIELD_NUMBER, identifier)
         + string_field(NodeExecution.INPUT_URI_FIELD_NUMBER, row.input_uri)
@@ -147,9 +148,17 @@ def attribute_spec(attributes: bytes) -> ExecutionSpec:
     return spec
 
 
-def _attribute_fields(row: StoredExecution) -> bytes:
-    # Attributes act only where the spec has no value, so a field appears twice only where the spec has an empty one.
-    return attribute_spec(row.attributes).SerializeToString() if row.attributes else b""
+def _spec(row: StoredExecution) -> bytes:
+    """Return the spec with what acting attributes add; they act where it has no value."""
+    if not row.attributes:
+        return row.spec
+    added = attribute_spec(row.attributes).SerializeToString()
+    spec = row.spec + added
+    fields = {number for number, _ in length_delimited(added)}
+    if all(number not in fields for number, _ in length_delimited(row.spec)):
+        return spec
+    # The spec has an empty value there. Written twice, the field could not be written as JSON, nor the list around it.
+    return ExecutionSpec.FromString(spec).SerializeToString()
 
 
 def _closure(row: StoredExecution, *, listed: bool) -> bytes:
