@@ -38,9 +38,6 @@ PROBE_SUBJECT = "flyte.events.batch.trial"
 VERDICT_SUBJECT_HEADER = "Flyte-Verdict-Inbox"
 """NATS header of a batch: the subject to which its verdicts are sent."""
 
-VERDICT_SUBJECTS = "flyte.events.verdicts.*"
-"""Subjects of the verdicts for all processes of events."""
-
 AFTER_HEADER = "Flyte-After"
 """NATS header of a batch that is sent directly: the number of its sender's batch that must be applied before it."""
 
@@ -190,15 +187,6 @@ def encode_batch(batch: Batch) -> bytes:
         flags = _BY_REFERENCE if event.by_reference else 0
         parts += (_EVENT.pack(event.kind | flags, len(event.body)), event.body)
     return b"".join(parts)
-
-
-def framed_id(data: bytes) -> str:
-    """Return the id in a framed batch or in framed verdicts; raise InvalidArgument when `data` is neither."""
-    reader = _Reader(data)
-    try:
-        return reader.head()[0]
-    except (struct.error, ValueError) as error:
-        raise InvalidArgument("the frame of a batch of events is broken") from error
 
 
 def decode_batch(data: bytes) -> Batch:

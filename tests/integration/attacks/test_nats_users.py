@@ -91,7 +91,7 @@ def others_subjects(user: str) -> Iterator[str]:
     for other in USERS.keys() - {user}:
         yield from (f"_INBOX.{other}.>", f"ask.{other}.*", f"flyte.{other}.>")
     if user != "events":
-        yield event_batches.VERDICT_SUBJECTS
+        yield event_batches.verdict_subject_of("*")
 
 
 def forbidden_subjects(user: str) -> Iterator[str]:
@@ -239,7 +239,7 @@ async def test_each_user_may_do_all_that_its_service_does(buses: dict[str, Bus])
     async def receive(data: bytes) -> None:
         received.append(data)
 
-    await buses["events"].subscribe(event_batches.VERDICT_SUBJECTS, receive)
+    await buses["events"].subscribe(event_batches.verdict_subject_of("*"), receive)
     await until_subscribed(buses["events"])
     await buses["executions"].send(event_batches.verdict_subject_of("abc"), b"verdicts")
     await until(lambda: received == [b"verdicts"])
