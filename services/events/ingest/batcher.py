@@ -92,7 +92,7 @@ class Batcher:
         self._waiting_by_execution: Tally[bytes] = Tally()  # by fingerprint
         self._sending: asyncio.Task[None] | None = None
         self._in_flight = 0  # batches without verdicts
-        self._wakeup: asyncio.Future[None] | None = None  # the loop waits for it
+        self._wakeup: asyncio.Future[None] | None = None  # `_send_all` waits for it
         # Evaluated when metrics are read, at no cost to an event.
         WAITING.labels(lane).set_function(lambda: len(self._waiting))
         OLDEST.labels(lane).set_function(self._oldest_age)

@@ -54,10 +54,7 @@ def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) 
     event = request.event
     check_node_execution_identifier(event.id if event.HasField("id") else None)
     _check_sizes(event, max_output_bytes)
-    if len(event.retry_group) > _MOST_CHARACTERS:
-        raise InvalidArgument(f"size of retry_group exceeded length {_MOST_CHARACTERS}")
-    if len(event.spec_node_id) > _MOST_CHARACTERS:
-        raise InvalidArgument(f"size of spec_node_id exceeded length {_MOST_CHARACTERS}")
+    _check_lengths(event, "retry_group", "spec_node_id")
     if event.HasField("parent_task_metadata") and event.parent_task_metadata.id.retry_attempt > _MOST_INTEGER:
         raise _not_storable()
     _check_phase(event.phase, _NODE_PHASES)
@@ -127,15 +124,18 @@ def _check_sizes(
     event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, max_output_bytes: int
 ) -> None:
     # They become part of the entity, and lists return entities whole.
-    if not isinstance(event, WorkflowExecutionEvent) and len(event.input_uri) > _MOST_CHARACTERS:
-        raise InvalidArgument(f"size of input_uri exceeded length {_MOST_CHARACTERS}")
-    if len(event.output_uri) > _MOST_CHARACTERS:
-        raise InvalidArgument(f"size of output_uri exceeded length {_MOST_CHARACTERS}")
-    if len(event.producer_id) > _MOST_CHARACTERS:
-        raise InvalidArgument(f"size of producer_id exceeded length {_MOST_CHARACTERS}")
+    if not isinstance(event, WorkflowExecutionEvent):
+        _check_lengths(event, "input_uri")
+    _check_lengths(event, "output_uri", "producer_id")
     size = event.output_data.ByteSize() if event.HasField("output_data") else 0
     if size > max_output_bytes:
         raise ResourceExhausted(f"Output data size exceeds platform configured threshold ({size} > {max_output_bytes})")
+
+
+def _check_lengths(event: Message, *fields: str) -> None:
+    for field in fields:
+        if len(getattr(event, field)) > _MOST_CHARACTERS:
+            raise InvalidArgument(f"size of {field} exceeded length {_MOST_CHARACTERS}")
 
 
 def _check_phase(phase: int, known: frozenset[int]) -> None:
