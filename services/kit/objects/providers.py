@@ -20,7 +20,7 @@ from services.kit.objects.paths import check_path
 
 RemoteStore = S3Store | GCSStore | AzureStore
 
-# Buckets that stay open: each has connections of its own. With a pattern in the allow list a client may name any number.
+# Buckets that stay open: each has connections of its own. Where a pattern allows buckets, a client may name any number.
 _OPEN_BUCKETS = 64
 # In obstore's errors: the status of a response that would be the same again. A request that took too long (408) or came
 # too often (429) is none.

@@ -1,8 +1,9 @@
 """The object store of the control plane: inputs, outputs, closures and uploads, by URI.
 
-It is a folder of a bucket (`s3://`, `gs://`, `abfs://`) or of a disk (`file://`). Everything is written there; objects in
-other buckets of the same provider, where engines write, can be read and signed if `BucketAccess` allows it. Providers
-sign URLs themselves; those of `file://` point to the gateway, have an HMAC as signature and are served by `http_routes`.
+It is a folder of a bucket (`s3://`, `gs://`, `abfs://`) or of a disk (`file://`). Everything is written there; objects
+in other buckets of the same provider, where engines write, can be read and signed if `BucketAccess` allows it.
+Providers sign URLs themselves; those of `file://` point to the gateway, have an HMAC as signature and are served by
+`http_routes`.
 """
 
 import asyncio

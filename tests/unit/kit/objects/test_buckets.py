@@ -88,8 +88,19 @@ def test_an_entry_admits_its_buckets_only(allowed: str, admitted: tuple[str, ...
 
 @pytest.mark.parametrize(
     "text",
-    ["", "b", "*", "s3://", "s3:///k", "file:///x", "s3://a b", "s3://b/x*", "s3://b?zone=1", "gs://b?region=eu", "s3://b?"
-     "region=a&region=b"],
+    [
+        "",
+        "b",
+        "*",
+        "s3://",
+        "s3:///k",
+        "file:///x",
+        "s3://a b",
+        "s3://b/x*",
+        "s3://b?zone=1",
+        "gs://b?region=eu",
+        "s3://b?region=a&region=b",
+    ],
 )
 def test_a_text_that_allows_no_bucket_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="bucket"):
