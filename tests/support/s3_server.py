@@ -1,13 +1,14 @@
-"""An S3 server on PORT with the buckets named as BUCKET=REGION, and STS for roles.
+"""An S3 server on PORT with the buckets named as BUCKET=REGION, and STS for roles; on TLS_PORT the same with TLS.
 
-`python -m tests.support.s3_server PORT [--deny BUCKET] BUCKET=REGION ...`; nothing can be read from the bucket after
---deny. The key that it knows is in its environment. The server is moto's, behind checks of signatures.
+`python -m tests.support.s3_server PORT TLS_PORT FOLDER [--deny BUCKET] BUCKET=REGION ...`; nothing can be read from the
+bucket after --deny. FOLDER has cert.pem and key.pem. The access key that the server knows is in its environment. It is
+moto's, behind checks of signatures.
 """
 
-import json
 import os
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
+from threading import Thread
 from typing import Any
 
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -18,12 +19,12 @@ from werkzeug.serving import make_server
 
 from tests.support.s3_signatures import SignedRequests
 
-_STATEMENT = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject"}
-
 
 def main() -> None:
     parser = ArgumentParser()
     parser.add_argument("port", type=int)
+    parser.add_argument("tls_port", type=int)
+    parser.add_argument("folder")
     parser.add_argument("buckets", nargs="+")
     parser.add_argument("--deny", default="")
     chosen = parser.parse_args()
@@ -32,19 +33,20 @@ def main() -> None:
     for bucket in chosen.buckets:
         name, _, region = bucket.partition("=")
         backend.create_bucket(name, region)
-    if chosen.deny:
-        policy = {"Version": "2012-10-17", "Statement": [_STATEMENT | {"Resource": f"arn:aws:s3:::{chosen.deny}/*"}]}
-        backend.put_bucket_policy(chosen.deny, json.dumps(policy).encode())
 
     def region_of(name: str) -> str | None:
         return backend.buckets[name].region_name if name in backend.buckets else None
 
-    objects, sts = SignedRequests(create_backend_app("s3"), _secret_of, region_of), create_backend_app("sts")
+    objects = SignedRequests(create_backend_app("s3"), _secret_of, region_of, chosen.deny)
+    sts = create_backend_app("sts")
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         is_sts = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == "/"
         return (sts if is_sts else objects)(environ, start_response)
 
+    files = (f"{chosen.folder}/cert.pem", f"{chosen.folder}/key.pem")
+    with_tls = make_server("127.0.0.1", chosen.tls_port, app, threaded=True, ssl_context=files)
+    Thread(target=with_tls.serve_forever, daemon=True).start()
     make_server("127.0.0.1", chosen.port, app, threaded=True).serve_forever()
 
 

@@ -1,11 +1,14 @@
-"""Checks of S3 requests that moto leaves out: signatures, their expiry, and regions; as WSGI middleware.
+"""Checks of S3 requests that moto leaves out, as WSGI middleware: signatures, their expiry, regions, digests, refusals.
 
 The signature of a request is computed a second time, by botocore.
 """
 
+import hashlib
+from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -14,6 +17,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+VIRTUAL_HOST = ".s3.test"
+"""What follows the bucket in the name of a virtual host."""
 _DATE = "%Y%m%dT%H%M%SZ"
 
 
@@ -53,14 +58,20 @@ class SignedRequests:
         app: the server of objects.
         secret_of: returns the secret of an access key, and the session token that belongs to it; None for no such key.
         region_of: returns the region of a bucket; None for no such bucket.
+        denied: a bucket that nobody may read.
     """
 
     def __init__(
-        self, app: App, secret_of: Callable[[str], tuple[str, str | None] | None], region_of: Callable[[str], str | None]
+        self,
+        app: App,
+        secret_of: Callable[[str], tuple[str, str | None] | None],
+        region_of: Callable[[str], str | None],
+        denied: str,
     ) -> None:
         self._app = app
         self._secret_of = secret_of
         self._region_of = region_of
+        self._denied = denied
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         refusal = self._refusal(environ)
@@ -79,21 +90,34 @@ class SignedRequests:
             return Refusal("403 Forbidden", "AccessDenied")
         if _signature(environ, target, signed, secret[0]) != signed.signature:
             return Refusal("403 Forbidden", "SignatureDoesNotMatch")
-        region = self._region_of(_bucket(target))
+        bucket = _bucket(target)
+        region = self._region_of(bucket)
         if region is not None and region != signed.region:
             return Refusal("301 Moved Permanently", "PermanentRedirect", region)  # without Location, as S3
-        return None
+        if bucket == self._denied and environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
+            return Refusal("403 Forbidden", "AccessDenied")
+        return None if _has_its_digest(environ) else Refusal("400 Bad Request", "BadDigest")
+
+
+def _has_its_digest(environ: dict[str, Any]) -> bool:
+    if "HTTP_CONTENT_MD5" not in environ:
+        return True
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    environ["wsgi.input"] = BytesIO(body)
+    return hashlib.md5(body, usedforsecurity=False).digest() == b64decode(environ["HTTP_CONTENT_MD5"])
 
 
 def _target(environ: dict[str, Any]) -> SplitResult:
     """Return the URL of a request as it was sent; to a proxy a client sends the whole URL."""
     raw = environ["RAW_URI"]
-    return urlsplit(raw if raw.startswith("http://") else f"http://{environ['HTTP_HOST']}{raw}")
+    scheme = environ["wsgi.url_scheme"]
+    return urlsplit(raw if raw.startswith("http://") else f"{scheme}://{environ['HTTP_HOST']}{raw}")
 
 
 def _bucket(target: SplitResult) -> str:
     host = target.hostname or ""
-    return target.path.split("/")[1] if host[:1].isdigit() else host.partition(".")[0]
+    virtual = host.endswith(VIRTUAL_HOST)
+    return host.removesuffix(VIRTUAL_HOST) if virtual else target.path.split("/")[1]
 
 
 def _signed(environ: dict[str, Any], target: SplitResult) -> _Signed | None:

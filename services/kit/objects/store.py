@@ -96,9 +96,7 @@ class ObjectStore:
         others: the other buckets; None for none.
     """
 
-    def __init__(
-        self, base: str, store: Any, public_url: str, key: bytes, others: OtherBuckets | None = None
-    ) -> None:
+    def __init__(self, base: str, store: Any, public_url: str, key: bytes, others: OtherBuckets | None = None) -> None:
         self._base = base.rstrip("/")
         self._store = store
         self._others = others

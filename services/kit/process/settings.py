@@ -157,7 +157,8 @@ class ObjectStoreSettings(ProcessSettings):
     objects_url: str = "file:///tmp/flyteplane-objects"
     """The object store for inputs, outputs, compiled workflows, uploads and large events: file:///folder, s3://bucket,
     gs://bucket or abfs://container (Azure), each with a folder or none. All services must have the same. Credentials
-    come from the provider's own environment variables, such as AWS_ACCESS_KEY_ID (docs/object-stores.md)."""
+    come from the provider's own environment variables, such as AWS_ACCESS_KEY_ID
+    (docs/object-stores.md#object-stores)."""
 
     objects_buckets: Annotated[tuple[str, ...], NoDecode] = ()
     """Other buckets or containers of the same provider whose objects may be read and given to clients, such as those

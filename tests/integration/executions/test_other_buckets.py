@@ -32,29 +32,29 @@ from tests.support.execution_rows import execution, node, task
 from tests.support.executions import execution_id, node_id, task_id
 from tests.support.parts import Parts, Served, service
 from tests.support.refusals import refused
-from tests.support.s3 import DENIED, FAR_REGION, KEYS, REGION, running_s3, written
+from tests.support.s3 import DENIED, FAR_REGION, KEYS, REGION, S3, running_s3, written
 
 INPUTS, OUTPUTS = literals(a=1), literals(o=2)
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
+def s3() -> Iterator[S3]:
     buckets = dict.fromkeys(("own", "team-a", "raw", "private"), REGION)
-    with running_s3({**buckets, "team-far": FAR_REGION}) as url, pytest.MonkeyPatch.context() as environment:
+    with running_s3({**buckets, "team-far": FAR_REGION}) as server, pytest.MonkeyPatch.context() as environment:
         for name, value in KEYS.items():
             environment.setenv(name, value)
-        yield url
+        yield server
 
 
 @pytest.fixture(scope="module")
-async def served(parts: Parts, s3: str) -> AsyncIterator[Served]:
+async def served(parts: Parts, s3: S3) -> AsyncIterator[Served]:
     async with service(
         "executions",
         parts,
         "bucket_executions",
         objects_url="s3://own/flyte",
         objects_buckets=("s3://team-*", "s3://nowhere", f"s3://{DENIED}"),
-        objects_endpoint=s3,
+        objects_endpoint=s3.url,
         objects_region=REGION,
         output_location_prefix="s3://raw/data",
         signed_data_urls=True,
@@ -68,7 +68,7 @@ async def fetched(url: str) -> bytes:
 
 
 async def test_all_data_of_an_execution_may_be_in_other_buckets(
-    s3: str, admin: AdminServiceStub, proxy: DataProxyServiceStub, database: psycopg.AsyncConnection[Any]
+    s3: S3, admin: AdminServiceStub, proxy: DataProxyServiceStub, database: psycopg.AsyncConnection[Any]
 ) -> None:
     compiled = CompiledWorkflowClosure()
     compiled.primary.template.id.name = "dynamic"
@@ -107,7 +107,7 @@ LOST = ("s3://private/x", "s3://team-a/gone", "s3://nowhere/x", f"s3://{DENIED}/
 
 @pytest.mark.parametrize("uri", LOST)
 async def test_what_cannot_be_read_hides_nothing_else(
-    s3: str, admin: AdminServiceStub, proxy: DataProxyServiceStub, database: psycopg.AsyncConnection[Any], uri: str
+    s3: S3, admin: AdminServiceStub, proxy: DataProxyServiceStub, database: psycopg.AsyncConnection[Any], uri: str
 ) -> None:
     for there in (f"s3://{DENIED}/x", "s3://private/x"):
         await written(s3, there, OUTPUTS.SerializeToString())
@@ -155,9 +155,7 @@ async def test_an_upload_goes_to_the_own_bucket_and_can_be_downloaded(proxy: Dat
     await refused(proxy.CreateUploadLocation(named), grpc.StatusCode.ALREADY_EXISTS, "file already exists at location")
 
 
-async def test_a_download_is_signed_in_every_allowed_bucket_and_no_other(
-    s3: str, proxy: DataProxyServiceStub
-) -> None:
+async def test_a_download_is_signed_in_every_allowed_bucket_and_no_other(s3: S3, proxy: DataProxyServiceStub) -> None:
     for uri in ("s3://own/other/x", "s3://team-a/x", "s3://raw/elsewhere/x"):
         await written(s3, uri, uri.encode())
         signed = await proxy.CreateDownloadLocation(CreateDownloadLocationRequest(native_url=uri))

@@ -1,4 +1,4 @@
-"""docs/object-stores.md: every example is a valid configuration, and opens a store of its provider."""
+"""The page on object stores: every example is a valid configuration, and opens a store of its provider."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,9 @@ import yaml
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from services.executions.config import Settings
-from services.kit.objects.buckets import ObjectUri
 from services.kit.objects.providers import open_bucket
 
-PAGE = Path(__file__).parents[3] / "docs" / "object-stores.md"
+PAGE = Path(__file__).parents[3].joinpath("docs", "object-stores").with_suffix(".md")
 EXAMPLES: dict[str, dict[str, Any]] = {
     name: yaml.safe_load(text)
     for name, text in re.findall(r"<!-- example: (\S+) -->\n```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -40,4 +39,5 @@ def test_an_example_is_valid(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     settings = Settings(**example["settings"])
     access = settings.bucket_access
     assert len(access.allowed) == len(example["settings"].get("objects_buckets", ()))
-    assert isinstance(open_bucket(access, ObjectUri.parse(settings.objects_url)), STORES[name.partition("-")[0]])
+    store = open_bucket(access, access.located(settings.objects_url))
+    assert isinstance(store, STORES[name.partition("-")[0]])

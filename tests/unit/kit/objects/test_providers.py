@@ -92,9 +92,7 @@ async def test_each_bucket_of_google_is_in_the_path(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("url", ["abfs://own/flyte", "az://own/flyte", "abfss://own@lake.dfs.core.windows.net/flyte"])
-async def test_each_container_of_azure_is_in_the_path_of_its_account(
-    monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+async def test_each_container_of_azure_is_in_the_path_of_its_account(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     given(monkeypatch, AZURE_KEY)
     allowed = ("abfs://other", "abfs://far@sea.dfs.core.windows.net")
     store = ObjectStore.open(url, "", "", BucketAccess(account="lake").with_buckets(allowed))
@@ -116,14 +114,3 @@ async def test_each_container_of_azure_is_in_the_path_of_its_account(
 def test_a_store_that_lacks_an_account_does_not_open() -> None:
     with pytest.raises(BaseError, match="Account"):
         ObjectStore.open("abfs://own", "", "")
-
-
-async def test_a_bucket_behind_a_private_authority_is_opened_with_its_certificates(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    given(monkeypatch, S3_KEYS)
-    file = tmp_path / "ca.pem"
-    file.write_text("no certificate")
-    access = BucketAccess(endpoint="https://s3.example.com", ca_file=file)
-    with pytest.raises(BaseError):
-        ObjectStore.open("s3://own", "", "", access)
