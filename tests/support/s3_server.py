@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import Any
 
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import create_backend_app
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends

@@ -58,7 +58,7 @@ class SignedRequests:
         app: the server of objects.
         secret_of: returns the secret of an access key, and the session token that belongs to it; None for no such key.
         region_of: returns the region of a bucket; None for no such bucket.
-        denied: a bucket that nobody may read.
+        denied: a bucket that may not be read.
     """
 
     def __init__(

@@ -73,30 +73,39 @@ def open_bucket(access: BucketAccess, bucket: ObjectUri, *, region: str = "", pr
     Raises:
         BaseError: the environment or `access` has not what the provider needs, or contradicts itself.
     """
-    # Not as client options: these would replace those of the environment, such as a proxy.
-    plain_http = {"allow_http": "true"} if access.endpoint.startswith("http://") else {}
-    common: dict[str, Any] = {"prefix": prefix or None}
+    options: dict[str, Any] = {"config": _config(access, bucket, region), "prefix": prefix or None}
     if access.ca_file:
-        common["client_options"] = {"root_certificate": access.ca_file.read_bytes(), "allow_http": bool(plain_http)}
+        certificates = access.ca_file.read_bytes()
+        options["client_options"] = {"root_certificate": certificates, "allow_http": _plain_http(access)}
     if bucket.provider == GOOGLE:
-        config = {"base_url": access.endpoint} if access.endpoint else {}
-        return GCSStore(bucket.bucket, config=config | plain_http, **common)
+        return GCSStore(bucket.bucket, **options)
     if bucket.provider == AZURE:
-        config = {"endpoint": access.endpoint} if access.endpoint else {}
-        config |= {"account_name": bucket.account} if bucket.account else {}
-        return AzureStore(bucket.bucket, config=config | plain_http, **common)
-    return S3Store(bucket.bucket, config=_s3_config(access, bucket.bucket, region) | plain_http, **common)
+        return AzureStore(bucket.bucket, **options)
+    return S3Store(bucket.bucket, **options)
 
 
-def _s3_config(access: BucketAccess, bucket: str, region: str) -> dict[str, str]:
-    config = {"region": region or access.region} if region or access.region else {}
+def _plain_http(access: BucketAccess) -> bool:
+    return access.endpoint.startswith("http://")
+
+
+def _config(access: BucketAccess, bucket: ObjectUri, region: str) -> dict[str, str]:
+    """Return what is said to obstore in addition to the environment; a setting has priority."""
+    # Not as a client option: these would replace those of the environment, such as a proxy.
+    config = {"allow_http": "true"} if _plain_http(access) else {}
+    if bucket.provider == GOOGLE:
+        return config | ({"base_url": access.endpoint} if access.endpoint else {})
+    if access.endpoint:
+        config["endpoint"] = access.endpoint
+    if bucket.provider == AZURE:
+        return config | ({"account_name": bucket.account} if bucket.account else {})
+    if region or access.region:
+        config["region"] = region or access.region
     if not access.path_style:
         config["virtual_hosted_style_request"] = "true"
-    if access.endpoint:
-        # obstore takes the endpoint as the host of all requests, so a virtual host has to be in it.
+    if access.endpoint and not access.path_style:
+        # obstore takes the endpoint as the host of all requests, so the bucket has to be in it.
         host = urlsplit(access.endpoint)
-        virtual = host._replace(netloc=f"{bucket}.{host.netloc}").geturl()
-        config["endpoint"] = access.endpoint if access.path_style else virtual
+        config["endpoint"] = host._replace(netloc=f"{bucket.bucket}.{host.netloc}").geturl()
     return config
 
 
