@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from services.contracts.clusters import NamespaceSettings
 from services.contracts.execution_config import check_env_names, check_service_account
 from services.contracts.labels import check_annotations, check_labels
 from services.contracts.workflow_settings import ResourceAmounts, WorkflowSettings
@@ -14,7 +15,7 @@ _MEBIBYTE = 1024 * 1024
 _LONGEST_SIGNATURE_SECONDS = 7 * 24 * 3600.0
 
 
-class Settings(WorkflowSettings):
+class Settings(WorkflowSettings, NamespaceSettings):
     """Settings of the executions service, in addition to those that all services have."""
 
     public_url: str = "http://localhost:30080"
@@ -80,9 +81,6 @@ class Settings(WorkflowSettings):
 
     queue_tags: dict[str, list[str]] = Field(default_factory=dict)
     """Queue tags of each domain, unless attributes set them; those of "" are for all other domains."""
-
-    namespace_template: str = "{{ project }}-{{ domain }}"
-    """Kubernetes namespace in which the executions of a project-domain run."""
 
     inline_data_max_bytes: int = Field(default=2 * _MEBIBYTE, ge=0)
     """Inputs and outputs of this size or more are returned as a signed URL only; 0 is no limit. Without
