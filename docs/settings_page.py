@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, FilePath
+from pydantic import BaseModel, DirectoryPath, FilePath
 from pydantic.fields import FieldInfo
 
 from deploy.sandbox.settings import VARIABLES
@@ -136,7 +136,8 @@ def _type(name: str, field: FieldInfo) -> str:
 def _type_of(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
-        return "file" if annotation == FilePath else _type_of(get_args(annotation)[0])
+        paths = {FilePath: "file", DirectoryPath: "folder"}
+        return paths.get(annotation) or _type_of(get_args(annotation)[0])
     if origin in {Union, types.UnionType}:
         return _type_of(get_args(annotation)[0])
     if origin is Literal:

@@ -9,14 +9,16 @@ import contextlib
 import logging
 from collections import Counter as Count
 from collections.abc import Container, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.kit.errors import DeadlineExceeded, ServiceError, Unauthenticated, Unavailable
+from services.kit.errors import DeadlineExceeded, FailedPrecondition, ServiceError, Unauthenticated, Unavailable
 from services.kit.kubernetes.client import KubernetesClient
+from services.projects.config import Settings
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource, WantedResources
 from services.projects.rules.cluster_resources.applied import Applied, AppliedKey, fingerprint
 from services.projects.rules.cluster_resources.values import Values, check_namespace
@@ -49,6 +51,32 @@ DELAY_SECONDS = Histogram(
     ["cluster"],
     buckets=(0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600),
 )
+
+
+def open_appliers(settings: Settings, source: ClusterResourceSource, stack: AsyncExitStack) -> list["ClusterApplier"]:
+    """Return an applier for each enabled cluster; `stack` closes their connections.
+
+    Raises:
+        FailedPrecondition: The credentials of a cluster cannot be read.
+    """
+    appliers = []
+    for cluster in settings.clusters:
+        if cluster.enabled:
+            try:
+                client = KubernetesClient.open(cluster.reader(), cluster=cluster.id)
+            except (OSError, ValueError) as error:
+                raise FailedPrecondition(f"cluster {cluster.id!r} cannot be used: {error}") from error
+            stack.push_async_callback(client.close)
+            appliers.append(
+                ClusterApplier(
+                    cluster.id,
+                    client,
+                    source,
+                    refresh_seconds=settings.cluster_resource_refresh_seconds,
+                    again_seconds=settings.cluster_resource_reapply_seconds,
+                )
+            )
+    return appliers
 
 
 @dataclass(frozen=True)
@@ -131,25 +159,24 @@ class ClusterApplier:
     async def _round(self, projects: Container[str] | None) -> bool:
         """Apply the resources of these projects, or of all; return whether nothing failed."""
         try:
-            failures = await self.apply(projects)
+            round_ = await self.apply(projects)
         except ServiceError as error:
             log.warning("cluster resources wait: %s", error.message, extra={"cluster": self.cluster})
             return False
         except Exception:
             log.exception("cluster resources wait", extra={"cluster": self.cluster})
             return False
-        return not failures
+        return not round_.failures
 
-    async def apply(self, projects: Container[str] | None = None) -> list[Failure]:
-        """Apply what is due once, for these projects or for all; return what failed.
+    async def apply(self, projects: Container[str] | None = None) -> "Round":
+        """Apply what is due once, for these projects or for all; return the finished round.
 
         Raises:
             ServiceError: Templates or projects cannot be read, or the cluster is unavailable.
         """
         wanted = await self._source.read()
-        round_ = _Round(
-            iter([values for values in wanted.values if projects is None or values.own["project"] in projects])
-        )
+        chosen = [values for values in wanted.values if projects is None or values.own["project"] in projects]
+        round_ = Round(iter(chosen))
         async with asyncio.TaskGroup() as workers:
             for _ in range(_WORKERS):
                 workers.create_task(self._work(round_, wanted))
@@ -162,9 +189,9 @@ class ClusterApplier:
             log.info("cluster resources applied", extra={"cluster": self.cluster, **counts})
         if round_.is_unavailable:
             raise Unavailable(f"the cluster is unavailable: {round_.failures[-1].reason}")
-        return round_.failures
+        return round_
 
-    async def _work(self, round_: "_Round", wanted: WantedResources) -> None:
+    async def _work(self, round_: "Round", wanted: WantedResources) -> None:
         for values in round_.waiting:
             for template in wanted.templates:
                 if round_.is_unavailable:
@@ -172,7 +199,7 @@ class ClusterApplier:
                 await self._apply_if_due(round_, values, template)
             await asyncio.sleep(0)  # most rounds find nothing to do, and must not hold the event loop up
 
-    async def _apply_if_due(self, round_: "_Round", values: Values, template: Template) -> None:
+    async def _apply_if_due(self, round_: "Round", values: Values, template: Template) -> None:
         key = AppliedKey(values.own["project"], values.own["domain"], template.name)
         content = fingerprint(template, values)
         if not self._applied.is_due(key, content, monotonic()):
@@ -198,7 +225,7 @@ class ClusterApplier:
                 resource, item["metadata"].get("namespace", ""), item, field_manager=FIELD_MANAGER, force=True
             )
 
-    def _failed(self, round_: "_Round", failure: Failure, *, is_unavailable: bool) -> None:
+    def _failed(self, round_: "Round", failure: Failure, *, is_unavailable: bool) -> None:
         APPLIED.labels(self.cluster, failure.template, "failed").inc()
         log.warning(
             "a cluster resource cannot be applied",
@@ -213,14 +240,16 @@ class ClusterApplier:
         round_.unavailable = round_.unavailable + 1 if is_unavailable else 0
 
 
-class _Round:
-    """What the workers of a round share."""
+class Round:
+    """One round over project-domains: what its workers share, and its result."""
 
     def __init__(self, waiting: Iterator[Values]) -> None:
         self.waiting = waiting
         self.failures: list[Failure] = []
         self.applied = 0
-        self.unavailable = 0  # failures in a row for which the cluster is the reason
+        """How many templates were applied, each for one project-domain."""
+        self.unavailable = 0
+        """Failures in a row for which the cluster is the reason."""
 
     @property
     def is_unavailable(self) -> bool:

@@ -8,9 +8,6 @@ from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfigurati
 from services.contracts.labels import dns_label_faults
 from services.kit.errors import InvalidArgument
 
-RESERVED = frozenset({"namespace", "project", "domain"})
-"""Keys of the project-domain itself. Settings may not have them; in attributes they have no effect."""
-
 # Kubernetes' own namespaces: those for which it reserves the prefix, and the one that cannot be deleted.
 _RESERVED_PREFIX = "kube-"
 _DEFAULT_NAMESPACE = "default"
@@ -38,7 +35,8 @@ def values_of(
 ) -> Values:
     """Return the values of a project-domain, whose Kubernetes namespace is `namespace`."""
     own = {"project": project, "domain": domain, "namespace": namespace}
-    return Values(own, {key: value for key, value in attributes.items() if key not in RESERVED}, settings)
+    # Settings cannot have its keys; in attributes they have no effect.
+    return Values(own, {key: value for key, value in attributes.items() if key not in own}, settings)
 
 
 def check_namespace(namespace: str) -> None:
