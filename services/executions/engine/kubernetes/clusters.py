@@ -50,6 +50,11 @@ class EngineCluster:
         """Return when the cluster is available."""
         await self._available.wait()
 
+    def check(self) -> None:
+        """Raise Unavailable if the cluster is."""
+        if not self._available.is_set():
+            raise Unavailable(self._reason)
+
     @contextmanager
     def calling(self) -> Iterator[KubernetesClient]:
         """Lend the client for calls; if one of them gets no response, the cluster is unavailable.
@@ -57,8 +62,7 @@ class EngineCluster:
         Raises:
             Unavailable: It is unavailable already.
         """
-        if not self._available.is_set():
-            raise Unavailable(self._reason)
+        self.check()
         try:
             yield self.client
         except (Unreachable, DeadlineExceeded) as error:

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from services.executions.config import Settings
-from services.executions.engine.interface import Placement, RunRequest
+from services.executions.engine.interface import RunRequest
 from services.executions.engine.kubernetes.clusters import Clusters, EngineCluster
 from services.executions.engine.kubernetes.resources import ResourceBuilder
 from services.executions.rules.flyteworkflow import choose_cluster, identity, is_same_execution
 from services.executions.rules.flyteworkflow.encoding import Json
+from services.executions.rules.placements import Placement
 from services.kit.errors import (
     Aborted,
     AlreadyExists,
@@ -73,8 +74,7 @@ class KubernetesEngine:
             ServiceError: The API server refuses the resource.
         """
         cluster = self._clusters.get(request.cluster)
-        with cluster.calling():
-            pass  # nothing is built while the cluster is unavailable
+        cluster.check()  # nothing is built while it is unavailable
         resource = await self._builder.build(request)
         with _described("failed to create workflow in propeller"):
             try:
@@ -131,7 +131,7 @@ async def _delete(cluster: EngineCluster, placement: Placement) -> bool:
             if not is_same_execution(existing, identity(placement.id, placement.accepted_at)):
                 return False
             await client.delete(FLYTE_WORKFLOW, placement.namespace, name, uid=existing["metadata"]["uid"])
-        except (NotFound, Aborted):
+        except NotFound:
             return False
         return True
 
