@@ -5,9 +5,10 @@ Objects are dictionaries as in JSON. Errors are those of `services.kit.errors`, 
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
-from services.kit.errors import NotFound, OutOfRange, Unavailable
+from services.kit.errors import NotFound, OutOfRange, PermissionDenied, Unauthenticated, Unavailable
 from services.kit.kubernetes.access import ReadAccess
 from services.kit.kubernetes.resource_types import ResourceType, group_path
 from services.kit.kubernetes.transport import Transport
@@ -43,6 +44,11 @@ class KubernetesClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
+
+    async def check(self) -> None:
+        """Raise a ServiceError unless the server is ready; permissions do not matter."""
+        with suppress(PermissionDenied, Unauthenticated):
+            await self._transport.request("GET", "/readyz")
 
     async def create(
         self,

@@ -29,6 +29,10 @@ class TooLarge(ResourceExhausted):
     """An object is larger than the API server or its store accepts."""
 
 
+class Unreachable(Unavailable):
+    """There is no connection to the API server."""
+
+
 _BY_STATUS: dict[int, type[ServiceError]] = {
     400: InvalidArgument,
     401: Unauthenticated,

@@ -88,19 +88,23 @@ class Cluster(BaseModel):
 class ClusterSettings(ProcessSettings):
     """Settings of a service that calls Kubernetes API servers."""
 
-    clusters: tuple[Cluster, ...] = (Cluster(),)
-    """Kubernetes clusters in which executions run; JSON in the environment. By default the one in which the service
-    runs. A single one may have the id "". Of each: id, enabled, and either kubeconfig and context, or server, ca_file
-    and one of token_file, certificate_file with key_file; files are read again when they change."""
+    clusters: tuple[Cluster, ...] = ()
+    """Kubernetes clusters in which executions run, by default the one in which the service runs; JSON in the
+    environment. Of each: id (of a single one it may be empty), enabled, and how it is reached: kubeconfig and context;
+    or server, ca_file, and token_file or certificate_file and key_file; or nothing, for the cluster in which the
+    service runs. Files are read again when they change."""
 
     @field_validator("clusters")
     @classmethod
     def _distinct(cls, value: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
         ids = {cluster.id for cluster in value}
-        if not value:
-            raise ValueError("needs at least one cluster")
         if len(ids) < len(value):
             raise ValueError("each id may stand here once")
         if len(value) > 1 and "" in ids:
             raise ValueError("each of several clusters needs an id")
         return value
+
+    @property
+    def reachable_clusters(self) -> tuple[Cluster, ...]:
+        """The clusters, with the default."""
+        return self.clusters or (Cluster(),)

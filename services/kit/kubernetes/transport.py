@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 from prometheus_client import Histogram
 
-from services.kit.errors import DeadlineExceeded, ServiceError, Unauthenticated, Unavailable
+from services.kit.errors import DeadlineExceeded, ServiceError, Unauthenticated
 from services.kit.kubernetes.access import Access, ReadAccess
-from services.kit.kubernetes.errors import to_error
+from services.kit.kubernetes.errors import Unreachable, to_error
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Transport:
 
         Raises:
             ServiceError: The error that the server responded with (`errors.to_error`).
-            Unavailable: The server cannot be reached.
+            Unreachable: The server cannot be reached.
             DeadlineExceeded: It does not respond in time; it may have carried the request out.
         """
         if monotonic() - self._read_at >= _REREAD_SECONDS:
@@ -97,7 +97,7 @@ class Transport:
         except httpx.TimeoutException as error:
             raise DeadlineExceeded(f"{self._named()} does not respond: {_text(error)}") from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self._named()} cannot be reached: {_text(error)}") from error
+            raise Unreachable(f"{self._named()} cannot be reached: {_text(error)}") from error
         finally:
             REQUEST_SECONDS.labels(self._cluster, verb, str(status)).observe(monotonic() - start)
         if status >= _ERROR:
