@@ -28,7 +28,9 @@ RUN printf 'commit = "%s"\ntime = "%s"\n' "$COMMIT" "$TIME" > /opt/flyteplane/ap
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Flyteplane" org.opencontainers.image.licenses="Apache-2.0"
 # A name for the user: libpq looks it up.
-RUN useradd --system --uid 65532 --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin flyteplane
+RUN groupadd --gid 65532 flyteplane \
+    && useradd --uid 65532 --gid flyteplane --home-dir /nonexistent --no-create-home --no-log-init \
+        --shell /usr/sbin/nologin flyteplane
 COPY --from=build /opt/flyteplane /opt/flyteplane
 WORKDIR /opt/flyteplane/app
 ENV PATH=/opt/flyteplane/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \

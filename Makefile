@@ -27,7 +27,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
+.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration image-check lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,11 +82,16 @@ test-unit: $(TEST_READY) ## Tests of rules, without the stack
 test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against real stacks, on free ports
 	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
 
-lint: $(TEST_READY) ## Style, format, types and import rules
+# A minute, of which most is the download of wheels, and it needs root: not part of `make test`.
+image-check: $(TEST_READY) ## Run the steps of the Dockerfile without Docker, and start what they make (needs root)
+	@$(BIN)/python -m pytest -q -n 0 tests/image
+
+lint: $(TEST_READY) ## Style, format, types and import rules; the Dockerfile
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/hadolint Dockerfile
 
 typecheck: $(TEST_READY) ## Types only
 	@$(BIN)/mypy --no-error-summary
@@ -102,6 +107,7 @@ lock: ## Upgrade the locked versions within the bounds of pyproject.toml (needs 
 	@$(LOCK) --upgrade --extra sandbox --output-file requirements.lock pyproject.toml
 	@$(LOCK) --upgrade --extra sandbox --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
+	@$(LOCK) --upgrade --constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 	@$(LOCK) --upgrade --output-file requirements-client.lock requirements-client.in
 
 $(BIN)/python:
