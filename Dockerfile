@@ -33,8 +33,7 @@ RUN groupadd --gid 65532 flyteplane \
         --shell /usr/sbin/nologin flyteplane
 COPY --from=build /opt/flyteplane /opt/flyteplane
 WORKDIR /opt/flyteplane/app
-ENV PATH=/opt/flyteplane/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    FLYTEPLANE_GRPC_ADDRESS=0.0.0.0:8081 FLYTEPLANE_HTTP_ADDRESS=0.0.0.0:8082 FLYTEPLANE_HTTP2_ADDRESS=0.0.0.0:8083
+ENV PATH=/opt/flyteplane/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # By number: Kubernetes checks `runAsNonRoot` without the image's names.
 USER 65532:65532
 EXPOSE 8081 8082 8083

@@ -30,8 +30,9 @@ DURABLE = "cluster-resources"
 STREAM = announcements_of(PROJECT_REGISTERED.owner)
 _LOCK_KEY = 0x636C7573746572
 _MOST_FETCHED = 100
-# How long a fetch waits for the next announcement; it returns as soon as there is one.
-_WAIT_SECONDS = 5.0
+# How long a fetch waits for the next announcement; it returns as soon as there is one. A replica that lost the lock may
+# still get one for so long, which is delivered to the next replica half a minute later.
+_WAIT_SECONDS = 2.0
 # Pause after a failure of NATS or the database.
 _RETRY_SECONDS = 1.0
 
