@@ -30,7 +30,14 @@ class RealApiServer:
     url: str
     folder: Path
     _command: Sequence[str] = field(repr=False)
+    etcd_pid: int
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def pids(self) -> Mapping[str, int]:
+        """The process ids of both."""
+        own = {} if self._process is None else {"kube-apiserver": self._process.pid}
+        return {"etcd": self.etcd_pid, **own}
 
     @property
     def ca_file(self) -> Path:
@@ -122,15 +129,15 @@ def real_api_server(folder: Path, *options: str, fsync: bool = False) -> Iterato
     built = binaries()
     folder.mkdir(parents=True)
     with ExitStack() as stack:
-        etcd = stack.enter_context(_running_etcd(built / "etcd", folder, fsync=fsync))
-        server = _prepared(built / "kube-apiserver", folder, etcd, options)
+        etcd, pid = stack.enter_context(_running_etcd(built / "etcd", folder, fsync=fsync))
+        server = RealApiServer(*_prepared(built / "kube-apiserver", folder, etcd, options), etcd_pid=pid)
         stack.callback(server.stop)
         server.start()
         yield server
 
 
 @contextmanager
-def _running_etcd(binary: Path, folder: Path, *, fsync: bool) -> Iterator[str]:
+def _running_etcd(binary: Path, folder: Path, *, fsync: bool) -> Iterator[tuple[str, int]]:
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     command = [
         str(binary),
@@ -146,12 +153,12 @@ def _running_etcd(binary: Path, folder: Path, *, fsync: bool) -> Iterator[str]:
     with (folder / "etcd.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        yield client
+        yield client, process.pid
     finally:
         _end(process)
 
 
-def _prepared(binary: Path, folder: Path, etcd: str, options: Sequence[str]) -> RealApiServer:
+def _prepared(binary: Path, folder: Path, etcd: str, options: Sequence[str]) -> tuple[str, Path, Sequence[str]]:
     key = folder / "service-account.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
     tokens = folder / "tokens.csv"
@@ -174,7 +181,7 @@ def _prepared(binary: Path, folder: Path, etcd: str, options: Sequence[str]) -> 
         "--disable-admission-plugins=ServiceAccount",
         *options,
     ]
-    return RealApiServer(f"https://127.0.0.1:{port}", folder, command)
+    return f"https://127.0.0.1:{port}", folder, command
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
