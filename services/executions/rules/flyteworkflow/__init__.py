@@ -8,7 +8,7 @@
 from services.executions.rules.flyteworkflow.clusters import choose_cluster
 from services.executions.rules.flyteworkflow.errors import BuildFailed
 from services.executions.rules.flyteworkflow.offloading import Offloading, offload_closure, offload_inputs
-from services.executions.rules.flyteworkflow.preparation import is_same_execution, prepare
+from services.executions.rules.flyteworkflow.preparation import identity, is_same_execution, prepare
 from services.executions.rules.flyteworkflow.resource import build_resource
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Offloading",
     "build_resource",
     "choose_cluster",
+    "identity",
     "is_same_execution",
     "offload_closure",
     "offload_inputs",

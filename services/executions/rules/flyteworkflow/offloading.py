@@ -5,6 +5,7 @@ the API server keeps for field managers.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +59,18 @@ class Offloading:
         inputs: LiteralMap,
         execution: WorkflowExecutionIdentifier,
         namespace: str,
+        members: Callable[[CompiledWorkflowClosure], Json] = workflow_members,
     ) -> Json:
         """Return what `build_resource` returns, with parts offloaded that always are or are too large by themselves.
 
         Such parts are not converted to JSON, which takes seconds for some megabytes.
+
+        Args:
+            closure: As of `build_resource`.
+            inputs: As of `build_resource`.
+            execution: As of `build_resource`.
+            namespace: As of `build_resource`.
+            members: Returns the members that contain the workflow; they may come from a cache.
 
         Raises:
             BuildFailed: As `build_resource`; nodes of an offloaded closure are left to flytepropeller.
@@ -72,7 +81,7 @@ class Offloading:
         if self.always_closure or closure.ByteSize() > self.inline_max_bytes:
             resource = offload_closure(resource, self.closure_uri)
         else:
-            resource |= workflow_members(closure)
+            resource |= members(closure)
         if self.always_inputs or inputs.ByteSize() > self.inline_max_bytes:
             return offload_inputs(resource, self.inputs_uri)
         return resource | {"inputs": protojson(inputs)}

@@ -52,9 +52,8 @@ def prepare(
     prepared = resource | {
         "kind": _KIND,
         "metadata": resource["metadata"] | _metadata(resource["metadata"]["labels"], config, role_name_key),
-        "executionId": plain(execution),
+        **identity(execution, accepted_at),
         "workflowMeta": {"eventVersion": _EVENT_VERSION},
-        "acceptedAt": accepted_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "rawOutputDataConfig": plain(config.raw_output_data_config),
         "executionConfig": _execution_config(spec, config, task_resources, plugin_overrides),
     }
@@ -67,8 +66,13 @@ def prepare(
     return prepared
 
 
+def identity(execution: WorkflowExecutionIdentifier, accepted_at: datetime) -> Json:
+    """Return the members of a prepared resource that distinguish it from every other."""
+    return {"executionId": plain(execution), "acceptedAt": accepted_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
 def is_same_execution(one: Json, other: Json) -> bool:
-    """Return whether two prepared resources are of the same launch, whatever else has changed in them since.
+    """Return whether two prepared resources, or their identities, are of the same launch, whatever else has changed.
 
     A resource of the same name can be of another control plane, or of an execution of this one before its database was
     lost.
