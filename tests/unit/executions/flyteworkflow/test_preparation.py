@@ -19,7 +19,7 @@ from flyteidl.core.literals_pb2 import KeyValuePair, LiteralMap
 from flyteidl.core.security_pb2 import Identity, OAuth2Client, OAuth2TokenRequest, Secret, SecurityContext
 from google.protobuf.wrappers_pb2 import BoolValue
 
-from services.executions.rules.flyteworkflow import build_resource, is_same_execution, prepare
+from services.executions.rules.flyteworkflow import build_resource, identity, is_same_execution, prepare
 from tests.unit.executions.flyteworkflow.building import EXECUTION, closure_of, task_node
 
 ACCEPTED_AT = datetime(2024, 1, 2, 3, 4, 5, 678_900, UTC)
@@ -213,6 +213,7 @@ def test_resource_is_the_same_execution_whatever_the_engine_wrote_into_it() -> N
     found["status"] = {"phase": 4}
     found["metadata"] |= {"labels": {"termination-status": "terminated"}, "finalizers": []}
     assert is_same_execution(found, ours)
+    assert is_same_execution(found, identity(EXECUTION, ACCEPTED_AT))
 
 
 @pytest.mark.parametrize("change", [{"executionId": {}}, {"acceptedAt": "2024-01-02T03:04:06Z"}])

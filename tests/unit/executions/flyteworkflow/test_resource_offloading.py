@@ -75,6 +75,12 @@ def test_parts_that_are_too_large_by_themselves_are_not_converted() -> None:
     assert parts(small.build(CLOSURE, INPUTS, EXECUTION, "p-d")) == (False, True)
 
 
+def test_members_of_the_workflow_can_come_from_a_cache() -> None:
+    members = {"spec": {"id": "cached"}, "tasks": {}}
+    resource = OFFLOADING.build(CLOSURE, INPUTS, EXECUTION, "p-d", lambda _: members)
+    assert resource == {key: value for key, value in WHOLE.items() if key not in WORKFLOW} | members
+
+
 def test_inputs_of_an_offloaded_closure_are_checked() -> None:
     offloading = replace(OFFLOADING, always_closure=True, always_inputs=True)
     with pytest.raises(BuildFailed):
