@@ -211,9 +211,9 @@ async def test_forbidden_execution_fails_with_the_words_of_the_server(
     parts: Parts, api_server: RealApiServer, client: KubernetesClient, tmp_path: Path
 ) -> None:
     await create_namespace(client, "forbidden")
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "stranger"}}
     await client.create(SERVICE_ACCOUNTS, "forbidden", account)
-    path = SERVICE_ACCOUNTS.path("forbidden", "nobody") + "/token"
+    path = SERVICE_ACCOUNTS.path("forbidden", "stranger") + "/token"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     response = await asyncio.to_thread(api_server.request, "POST", path, request)
     (tmp_path / "token").write_text(response["status"]["token"])
@@ -222,4 +222,4 @@ async def test_forbidden_execution_fails_with_the_words_of_the_server(
         await plane.launch("not-allowed")
         assert await eventually(lambda: failed(plane, "not-allowed"))
         error = (await plane.get("not-allowed")).closure.error
-    assert 'User "system:serviceaccount:forbidden:nobody" cannot create resource "flyteworkflows"' in error.message
+    assert 'User "system:serviceaccount:forbidden:stranger" cannot create resource "flyteworkflows"' in error.message
