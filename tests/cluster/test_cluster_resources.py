@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,9 @@ from services.projects.jobs.cluster_resources import ClusterResources, open_appl
 from tests.support.parts import Parts, free_port, service
 from tests.support.real_api_servers import RealApiServer
 
-NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ namespace }}\nspec:\n  finalizers:\n  - kubernetes\n"
+NAMESPACE = (
+    "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ namespace }}\nspec:\n  finalizers:\n  - kubernetes\n"
+)
 QUOTA = """\
 apiVersion: v1
 kind: ResourceQuota
@@ -99,7 +102,7 @@ class Running:
 async def eventually(look: Callable[[], Awaitable[Found | None]], seconds: float = LATER_SECONDS) -> Found:
     """Return what `look` returns as soon as it is something; raise TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not (found := await look()):
+        while not (found := await look()):  # noqa: ASYNC110  # another process has the state and sends no event
             await asyncio.sleep(0.02)
         return found
 
@@ -109,14 +112,19 @@ def counted(outcome: str, template: str, cluster: str = "") -> float:
     return REGISTRY.get_sample_value("flyteplane_cluster_resources_applied_total", labels) or 0.0
 
 
+def write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write templates, by file name."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+
+
 @asynccontextmanager
 async def running(
     parts: Parts, api_server: RealApiServer, folder: Path, texts: Mapping[str, str], **settings: Any
 ) -> AsyncIterator[Running]:
     """Run the projects service with these templates, by file name."""
-    folder.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text)
+    write(folder, texts)
     clusters = ({"id": "", **api_server.settings},)
     options = {"clusters": clusters, "cluster_resource_values": VALUES, "seed_projects": (), "domains": "development"}
     database = f"cluster_resources_{folder.parent.name.replace('-', '_')[-30:]}"
@@ -149,7 +157,8 @@ async def test_new_project_has_its_objects_within_two_seconds(
         await it.register("soon-warm-up")
         await eventually(lambda: it.quota("soon-warm-up-production"))
         await it.register("soon")
-        quotas = [await eventually(lambda: it.quota(f"soon-{domain}"), SOON_SECONDS) for domain in domains.split(",")]
+        namespaces = [f"soon-{domain}" for domain in domains.split(",")]
+        quotas = [await eventually(partial(it.quota, namespace), SOON_SECONDS) for namespace in namespaces]
         assert [quota["limits.cpu"] for quota in quotas] == ["4", "4", "5"]
         binding = await eventually(
             lambda: it.get("RoleBinding", "team", "soon-staging", "rbac.authorization.k8s.io/v1"), SOON_SECONDS
@@ -207,8 +216,9 @@ async def test_callers_values_give_no_permission(parts: Parts, api_server: RealA
 async def test_nothing_is_written_twice_and_nothing_is_deleted(
     parts: Parts, api_server: RealApiServer, templates: Path
 ) -> None:
-    async with running(parts, api_server, templates, FLYTEADMIN, cluster_resource_reapply_seconds=1,
-                       cluster_resource_refresh_seconds=1) as it:
+    async with running(
+        parts, api_server, templates, FLYTEADMIN, cluster_resource_reapply_seconds=1, cluster_resource_refresh_seconds=1
+    ) as it:
         await it.register("idle")
         await eventually(lambda: it.get("RoleBinding", "team", "idle-development", "rbac.authorization.k8s.io/v1"))
         first = await it.get("ResourceQuota", "project-quota", "idle-development")
@@ -262,7 +272,9 @@ async def test_fields_that_a_template_no_longer_has_are_removed(
     async with running(parts, api_server, templates, FLYTEADMIN, cluster_resource_refresh_seconds=1) as it:
         await it.register("fewer")
         await eventually(lambda: it.quota("fewer-development"))
-        (templates / "ab_project_resource_quota.yaml").write_text(QUOTA.replace("    limits.cpu: {{ projectQuotaCpu }}\n", ""))
+        (templates / "ab_project_resource_quota.yaml").write_text(
+            QUOTA.replace("    limits.cpu: {{ projectQuotaCpu }}\n", "")
+        )
 
         async def fewer() -> Any:
             hard = await it.quota("fewer-development")
@@ -308,7 +320,9 @@ async def test_failing_template_stops_no_other_and_is_tried_again(
             await it.register("partly")
             await eventually(lambda: it.quota("partly-development"))
             failed = [record.__dict__ for record in caplog.records if "cannot be applied" in record.message]
-            reasons = {record["template"]: record["reason"] for record in failed if record["scope"].startswith("partly/")}
+            reasons = {
+                record["template"]: record["reason"] for record in failed if record["scope"].startswith("partly/")
+            }
             assert reasons["aa_broken.yaml"] == "template aa_broken.yaml: no value for nowhere"
             assert reasons["ac_unknown.yaml"] == "the API server has no example.com/v1"
             assert "quantities must match" in reasons["ad_refused.yaml"]
@@ -324,9 +338,7 @@ async def test_failing_template_stops_no_other_and_is_tried_again(
 async def test_namespaces_of_kubernetes_are_never_touched(
     parts: Parts, api_server: RealApiServer, templates: Path, project: str
 ) -> None:
-    async with running(
-        parts, api_server, templates, FLYTEADMIN, namespace_template="{{ project }}"
-    ) as it:
+    async with running(parts, api_server, templates, FLYTEADMIN, namespace_template="{{ project }}") as it:
         before = await it.get("Namespace", project)
         await it.register(project)
         await it.register(f"{project}-not")
@@ -410,9 +422,10 @@ async def replica(settings: Settings, bus: Bus) -> AsyncIterator[asyncio.Task[No
 async def test_one_replica_works_and_another_takes_over(
     parts: Parts, api_server: RealApiServer, templates: Path
 ) -> None:
-    templates.mkdir()
-    (templates / "aa_namespace.yaml").write_text(NAMESPACE)
-    async with service("projects", parts, "cluster_resources_replicas", seed_projects=(), domains="development") as served:
+    write(templates, {"aa_namespace.yaml": NAMESPACE})
+    async with service(
+        "projects", parts, "cluster_resources_replicas", seed_projects=(), domains="development"
+    ) as served:
         it = Running(AdminServiceStub(served.channel), api_server.client(), templates)
         bus = await Bus.connect(parts.nats_url, "projects")
 
@@ -442,9 +455,7 @@ async def test_one_replica_works_and_another_takes_over(
 async def test_command_applies_once_and_shows_objects(
     parts: Parts, api_server: RealApiServer, templates: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    templates.mkdir()
-    (templates / "aa_namespace.yaml").write_text(NAMESPACE)
-    (templates / "ab_quota.yaml").write_text(QUOTA)
+    write(templates, {"aa_namespace.yaml": NAMESPACE, "ab_quota.yaml": QUOTA})
     async with service(
         "projects", parts, "cluster_resources_command", seed_projects=("command",), domains="development"
     ) as served:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,7 @@ from deploy.sandbox import postgres
 from deploy.sandbox.layout import SERVICES, Layout
 from deploy.sandbox.spawn import spawn
 from tests.support.image_build import Stage, build, in_container, instructions, size
-from tests.support.parts import await_port, free_port, running_nats
-from tests.support.waiting import until
+from tests.support.parts import START_SECONDS, await_port, free_port, running_nats
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 250_000_000
@@ -114,7 +114,7 @@ def test_image_renders_the_gateway(image: Stage, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-async def test_service_migrates_and_serves_on_a_read_only_root(
+def test_service_migrates_and_serves_on_a_read_only_root(
     image: Stage, environment: dict[str, dict[str, str]], name: str
 ) -> None:
     env = environment[name]
@@ -122,19 +122,23 @@ async def test_service_migrates_and_serves_on_a_read_only_root(
     subprocess.run(in_container(image, [f"services.{name}", "migrate"], env), check=True)
     process = subprocess.Popen(in_container(image, [f"services.{name}"], env, objects))
     try:
-        await until(lambda: process.poll() is not None or _is_ready(env["FLYTEPLANE_HTTP_ADDRESS"]), seconds=30)
-        assert process.poll() is None
+        _await_ready(process, env["FLYTEPLANE_HTTP_ADDRESS"])
     finally:
         process.terminate()
         assert process.wait() == 0
 
 
-def _is_ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+def _await_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while True:
+        assert process.poll() is None, "the service has ended"
+        try:
+            with urllib.request.urlopen(f"http://{address}/readyz", timeout=2):
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def test_image_has_the_python_of_the_tests() -> None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -90,13 +90,11 @@ def build(folder: Path, arguments: Mapping[str, str]) -> Stage:
     return stage
 
 
-def in_layer(
-    layer: Path, base: Path, command: Sequence[str], env: Mapping[str, str], user: str = "0:0", folder: str = "/"
-) -> list[str]:
+def in_layer(layer: Path, base: Path, command: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """Return the command line that runs `command` as root on the file system of `layer`, and writes into it."""
     work = layer.with_name(f"{layer.name}-work")
     work.mkdir(exist_ok=True)
-    return _mounted(layer, f"lowerdir={base}:/,upperdir={layer},workdir={work}", command, env, user, folder)
+    return _mounted(Stage(layer, dict(env)), f"lowerdir={base}:/,upperdir={layer},workdir={work}", command)
 
 
 def in_container(
@@ -110,31 +108,21 @@ def in_container(
     base = stage.layer.with_name("base")
     command = [*(stage.entrypoint if entrypoint is None else entrypoint), *arguments]
     options = f"lowerdir={stage.layer}:{base}:/"
-    return _mounted(stage.layer, options, command, {**stage.env, **env}, stage.user, stage.folder, writable)
+    return _mounted(replace(stage, env={**stage.env, **env}), options, command, writable)
 
 
-def _mounted(
-    layer: Path,
-    overlay: str,
-    command: Sequence[str],
-    env: Mapping[str, str],
-    user: str,
-    folder: str,
-    writable: Sequence[Path] = (),
-) -> list[str]:
-    root = layer.with_name(f"{layer.name}-root")
+def _mounted(stage: Stage, overlay: str, command: Sequence[str], writable: Sequence[Path] = ()) -> list[str]:
+    root = stage.layer.with_name(f"{stage.layer.name}-root")
     root.mkdir(exist_ok=True)
-    binds = [f"mount --bind {shlex.quote(str(path))} {root}{shlex.quote(str(path))}" for path in writable]
-    line = shlex.join(
-        ["/usr/bin/env", "-i", f"--chdir={folder}", *(f"{name}={value}" for name, value in env.items()), *command]
-    )
+    variables = (f"{name}={value}" for name, value in stage.env.items())
+    line = shlex.join(["/usr/bin/env", "-i", f"--chdir={stage.folder}", *variables, *command])
     script = " && ".join(
         (
             f"mount -t overlay overlay -o {overlay} {root}",
             f"mount --rbind /proc {root}/proc",
             f"mount --rbind /dev {root}/dev",
-            *binds,
-            f"exec chroot --userspec={user} {root} {line}",
+            *(f"mount --bind {shlex.quote(str(path))} {root}{shlex.quote(str(path))}" for path in writable),
+            f"exec chroot --userspec={stage.user} {root} {line}",
         )
     )
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]

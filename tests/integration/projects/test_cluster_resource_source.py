@@ -50,12 +50,12 @@ async def test_source_has_every_project_that_is_not_archived_in_every_domain(
     (tmp_path / "b.yaml").write_text("b")
     (tmp_path / "a.yaml").write_text("a")
     (tmp_path / "notes.txt").write_text("no template")
-    (tmp_path / "secret").write_text("s\n")
+    (tmp_path / "value").write_text("s\n")
     monkeypatch.setenv("ROLE", "r")
     settings = settings_of(
         projects,
         cluster_resource_templates=tmp_path,
-        cluster_resource_values={"cpu": "4", "role": {"env": "ROLE"}, "secret": {"file": tmp_path / "secret"}},
+        cluster_resource_values={"cpu": "4", "role": {"env": "ROLE"}, "file": {"file": tmp_path / "value"}},
         cluster_resource_domain_values={"production": {"cpu": "5"}},
         namespace_template="ns-{{ project }}-{{ domain }}",
     )
@@ -68,12 +68,12 @@ async def test_source_has_every_project_that_is_not_archived_in_every_domain(
         ("ns-old-development", {}, "4"),
         ("ns-old-production", {}, "5"),
     ]
-    assert wanted.values[0].settings == {"cpu": "4", "role": "r", "secret": "s"}
+    assert wanted.values[0].settings == {"cpu": "4", "role": "r", "file": "s"}
     (tmp_path / "a.yaml").write_text("changed")
-    (tmp_path / "secret").write_text("t")
+    (tmp_path / "value").write_text("t")
     changed = await source.read()
     assert changed.templates[0] == Template("a.yaml", "changed")
-    assert changed.values[0].settings["secret"] == "t"
+    assert changed.values[0].settings["file"] == "t"
 
 
 @pytest.mark.parametrize(
