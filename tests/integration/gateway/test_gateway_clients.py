@@ -15,8 +15,9 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from gateway import routes
-from gateway.bootstrap import Certificate, Settings
+from gateway.bootstrap import Settings
 from gateway.clusters import Address
+from gateway.tls import Certificate
 from tests.support.echo_services import METHODS, EchoServices
 from tests.support.envoy import running_gateway
 from tests.support.gateways import ADMIN, BINARY, CONSOLE, Gateway
