@@ -40,7 +40,14 @@ DECIDED: Mapping[str, str] = {
     "tls": "the sandbox serves this machine, in clear text",
 }
 # Settings that must be the same in several processes.
-SHARED = ("objects_url", "metadata_storage_prefix", "task_resource_limits", "max_message_bytes")
+SHARED = (
+    "objects_url",
+    "metadata_storage_prefix",
+    "task_resource_limits",
+    "max_message_bytes",
+    "clusters",
+    "namespace_template",
+)
 
 
 @dataclass(frozen=True)

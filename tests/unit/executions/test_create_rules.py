@@ -291,16 +291,3 @@ def test_concurrency_limit_counts_active_executions(active: int, refusal: type[S
         return
     with pytest.raises(refusal, match=r"concurrency limit \(2\) reached for launch plan lp; skipping execution"):
         create.check_concurrency(policy, active, "lp")
-
-
-@pytest.mark.parametrize(
-    ("template", "namespace"),
-    [
-        ("{{ project }}-{{ domain }}", f"{PROJECT}-{DOMAIN}"),
-        ("{{domain}}", DOMAIN),
-        ("fixed", "fixed"),
-        ("{{ other }}", "{{ other }}"),
-    ],
-)
-def test_namespaces_follow_their_template(template: str, namespace: str) -> None:
-    assert new_executions.namespace(template, PROJECT, DOMAIN) == namespace
