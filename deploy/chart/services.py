@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from deploy.chart.base import Image, KubernetesObject, Labels, Name, Pods, ReplicatedPods, SecretKey, Seconds, Values
+from deploy.chart.base import Image, KubernetesObject, Labels, Name, ReplicatedPods, SecretKey, Seconds, Values
 
 
 # Settings of services that the chart makes itself, from values above the services' own.
@@ -12,6 +12,7 @@ DECIDED = frozenset(
     (
         *("database_url", "nats_url", "nats_ca_file", "nats_certificate_file", "nats_key_file"),
         *("grpc_address", "http2_address", "http_address", "drain_seconds", "log_level", "max_message_bytes"),
+        *("clusters", "namespace_template", "cluster_resource_templates"),
         *("objects_url", "public_url", "signing_key", "metadata_storage_prefix", "task_resource_limits", "engine"),
     )
 )
@@ -73,47 +74,63 @@ class Executions(_Service):
 
 
 class Cluster(Values):
-    """A cluster whose credentials are in a Secret."""
+    """A Kubernetes cluster in which executions run."""
 
-    name: str = Field(min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    """Its name; the Secret's files are in the folder `/etc/flyteplane/clusters/<name>`."""
+    id: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Its name in executions."""
 
-    existing_secret: Name = Field(min_length=1)
-    """Secret with a kubeconfig, or with a token and the certificate of its authority."""
+    enabled: bool = True
+    """Whether new executions may run there."""
+
+    existing_secret: Name = ""
+    """Secret with its credentials: the key `kubeconfig`; or with `server` the keys `ca.crt` and `token`. Empty: the
+    chart's own cluster, with the pods' service account."""
+
+    context: str = ""
+    """Context of the kubeconfig; empty: its current one."""
+
+    server: str = Field(default="", pattern=r"^$|^https?://.+$")
+    """URL of the API server, in place of a kubeconfig."""
 
 
 class Engine(Values):
-    """What runs executions."""
+    """What runs executions, and where."""
 
     type: Literal["none", "kubernetes"] = "none"
     """`kubernetes`: FlyteWorkflow resources for flytepropeller. `none`: another program finds executions and sends
     their events."""
 
-    create_resource_definition: bool = True
-    """Whether the chart has the definition of FlyteWorkflow. It stays when the chart is removed, as its removal would
-    delete every execution."""
-
-    own_cluster: bool = True
-    """Whether executions run in the chart's own cluster, so that its service account may write their resources."""
-
     clusters: list[Cluster] = []
-    """Other clusters, each with a Secret; `executions.settings` names its files."""
+    """The clusters; empty: the chart's own. `executions.settings.cluster_weights` has their weights by label."""
+
+    namespace_template: str = Field(default="{{ project }}-{{ domain }}", min_length=1)
+    """Kubernetes namespace in which the executions of a project-domain run."""
+
+    create_resource_definition: bool = True
+    """Whether the chart has the definition of FlyteWorkflow for its own cluster. It stays when the chart is removed, as
+    its removal would delete every execution."""
 
 
-class ClusterResources(Pods):
-    """The job that makes namespaces and quotas for each project and domain."""
+class ClusterResources(ReplicatedPods):
+    """Pods of projects that make namespaces, quotas and other objects for each project and domain, in the engine's
+    clusters. No client reaches them, as their service account may do more than those of the services."""
 
     enabled: bool = False
-    """Whether it runs."""
+    """Whether there are any."""
 
-    templates: Labels = {}
-    """Templates by file name, in the order of which they are applied: one object each."""
+    templates: Labels = {
+        "aa_namespace.yaml": "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ namespace }}\n",
+    }
+    """Templates of objects by file name, applied in the order of names."""
 
-    settings: Annotated[dict[str, Any], SettingsOf("cluster_resources")] = {}
-    """Its settings, by the names of docs/settings.md."""
+    settings: Annotated[dict[str, Any], SettingsOf("projects")] = {}
+    """Settings in addition to those of projects, such as `cluster_resource_values`."""
 
-    rules: list[KubernetesObject] = []
-    """Permissions of its service account, in addition to those for namespaces, resource quotas and service accounts."""
+    rules: list[KubernetesObject] = [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "create", "patch"]},
+    ]
+    """Permissions of their service account in the chart's own cluster: `get`, `create` and `patch` for each kind of
+    object in the templates."""
 
 
 class Migrations(Values):

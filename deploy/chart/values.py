@@ -97,7 +97,7 @@ class ChartValues(Values):
     projects: Projects = Projects(resources=_SERVICE)
     """The service projects."""
 
-    cluster_resources: ClusterResources = ClusterResources(resources=_SMALL)
+    cluster_resources: ClusterResources = ClusterResources(replicas=1, resources=_SERVICE)
     """Namespaces, quotas and other objects for each project and domain."""
 
     gateway: Gateway = Gateway(resources=_GATEWAY)

@@ -34,9 +34,57 @@ file:///var/lib/flyteplane/objects
 {{- end -}}
 {{- end -}}
 
+{{/* The service whose program a component runs: the cluster resources are made by projects. */}}
+{{- define "flyteplane.program" -}}
+{{- if eq . "cluster-resources" -}}projects{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{/* The values of a component: (list root component). */}}
+{{- define "flyteplane.component" -}}
+{{- if eq (index . 1) "cluster-resources" -}}
+{{- toYaml (index . 0).Values.clusterResources -}}
+{{- else -}}
+{{- toYaml (index (index . 0).Values (index . 1)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a component calls API servers, of any cluster: (list root component). "true" or empty. */}}
+{{- define "flyteplane.callsClusters" -}}
+{{- $root := index . 0 -}}
+{{- if or (eq (index . 1) "cluster-resources") (and (eq (index . 1) "executions") (eq $root.Values.engine.type "kubernetes")) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the chart's own cluster is among the engine's. "true" or empty. */}}
+{{- define "flyteplane.ownCluster" -}}
+{{- $own := not .Values.engine.clusters -}}
+{{- range .Values.engine.clusters -}}{{- if not .existingSecret -}}{{- $own = true -}}{{- end -}}{{- end -}}
+{{- if $own -}}true{{- end -}}
+{{- end -}}
+
+{{/* The setting `clusters`. */}}
+{{- define "flyteplane.clusters" -}}
+{{- $clusters := list -}}
+{{- range .Values.engine.clusters -}}
+{{- $cluster := dict "id" .id "enabled" (ne (toString .enabled) "false") -}}
+{{- $folder := printf "/etc/flyteplane/clusters/%s" .id -}}
+{{- if .server -}}
+{{- $_ := set $cluster "server" .server -}}
+{{- $_ := set $cluster "ca_file" (printf "%s/ca.crt" $folder) -}}
+{{- $_ := set $cluster "token_file" (printf "%s/token" $folder) -}}
+{{- else if .existingSecret -}}
+{{- $_ := set $cluster "kubeconfig" (printf "%s/kubeconfig" $folder) -}}
+{{- with .context -}}{{- $_ := set $cluster "context" . -}}{{- end -}}
+{{- end -}}
+{{- $clusters = append $clusters $cluster -}}
+{{- end -}}
+{{- toYaml (dict "clusters" $clusters) -}}
+{{- end -}}
+
 {{/* The URL of a service's database, without a password: (list root service). */}}
 {{- define "flyteplane.databaseUrl" -}}
-{{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- $root := index . 0 -}}{{- $service := include "flyteplane.program" (index . 1) -}}
 {{- $own := (index $root.Values $service).database -}}
 {{- $user := $own.user | default $service | urlquery -}}
 {{- $name := $own.name | default $service | urlquery -}}
@@ -55,7 +103,7 @@ postgresql://{{ $user }}@{{ $host }}:{{ $root.Values.database.port }}/{{ $name }
 
 {{/* The URL of NATS for a service; Kubernetes fills the password in: (list root service). */}}
 {{- define "flyteplane.natsUrl" -}}
-{{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- $root := index . 0 -}}{{- $service := include "flyteplane.program" (index . 1) -}}
 {{- $scheme := "nats" -}}{{- $servers := list (printf "%s:4222" (include "flyteplane.host" (list $root "nats"))) -}}
 {{- if not $root.Values.trial.nats.enabled -}}
 {{- $servers = required "nats.servers: needed unless trial.nats is enabled" $root.Values.nats.servers -}}
@@ -73,7 +121,7 @@ postgresql://{{ $user }}@{{ $host }}:{{ $root.Values.database.port }}/{{ $name }
 
 {{/* A reference to the password of a service's role in its database: (list root service). */}}
 {{- define "flyteplane.databasePassword" -}}
-{{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- $root := index . 0 -}}{{- $service := include "flyteplane.program" (index . 1) -}}
 {{- $own := (index $root.Values $service).database.existingSecret -}}
 {{- if $own.name -}}
 secretKeyRef: {name: {{ $own.name }}, key: {{ $own.key | default $service }}}
@@ -86,7 +134,7 @@ secretKeyRef: {name: {{ required "database.existingSecret: needed unless trial.p
 
 {{/* A reference to the password of a service's user of NATS: (list root service). */}}
 {{- define "flyteplane.natsPassword" -}}
-{{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- $root := index . 0 -}}{{- $service := include "flyteplane.program" (index . 1) -}}
 {{- if $root.Values.trial.nats.enabled -}}
 secretKeyRef: {name: {{ include "flyteplane.trialSecret" $root }}, key: nats-{{ $service }}}
 {{- else -}}
@@ -161,11 +209,17 @@ volumes:
     secret: {secretName: {{ . }}}
   {{- end }}
   {{- end }}
-  {{- if eq $service "executions" }}
+  {{- if include "flyteplane.callsClusters" . }}
   {{- range $root.Values.engine.clusters }}
-  - name: cluster-{{ .name }}
+  {{- if .existingSecret }}
+  - name: cluster-{{ .id }}
     secret: {secretName: {{ .existingSecret }}}
   {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- if eq $service "cluster-resources" }}
+  - name: templates
+    configMap: {name: {{ include "flyteplane.name" (list $root "cluster-resource-templates") }}}
   {{- end }}
 mounts:
   - {name: settings, mountPath: /etc/flyteplane/settings, readOnly: true}
@@ -189,10 +243,15 @@ mounts:
   - {name: credentials, mountPath: /etc/flyteplane/credentials, readOnly: true}
   {{- end }}
   {{- end }}
-  {{- if eq $service "executions" }}
+  {{- if include "flyteplane.callsClusters" . }}
   {{- range $root.Values.engine.clusters }}
-  - {name: cluster-{{ .name }}, mountPath: /etc/flyteplane/clusters/{{ .name }}, readOnly: true}
+  {{- if .existingSecret }}
+  - {name: cluster-{{ .id }}, mountPath: /etc/flyteplane/clusters/{{ .id }}, readOnly: true}
   {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- if eq $service "cluster-resources" }}
+  - {name: templates, mountPath: /etc/flyteplane/cluster-resource-templates, readOnly: true}
   {{- end }}
 {{- end -}}
 
@@ -223,5 +282,16 @@ mounts:
 {{- $_ := set $made "public_url" (include "flyteplane.publicUrl" $root) -}}
 {{- $_ := set $made "engine" $root.Values.engine.type -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $made (deepCopy (index $root.Values $service).settings)) -}}
+{{- if include "flyteplane.callsClusters" . -}}
+{{- $made = mergeOverwrite $made (fromYaml (include "flyteplane.clusters" $root)) -}}
+{{- end -}}
+{{- if has $service (list "executions" "cluster-resources") -}}
+{{- $_ := set $made "namespace_template" $root.Values.engine.namespaceTemplate -}}
+{{- end -}}
+{{- $own := deepCopy (index $root.Values (include "flyteplane.program" $service)).settings -}}
+{{- if eq $service "cluster-resources" -}}
+{{- $_ := set $made "cluster_resource_templates" "/etc/flyteplane/cluster-resource-templates" -}}
+{{- $own = mergeOverwrite $own (deepCopy $root.Values.clusterResources.settings) -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $made $own) -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/* The Deployment of a service: (list root service). */}}
 {{- define "flyteplane.serviceDeployment" -}}
-{{- $root := index . 0 -}}{{- $service := index . 1 -}}{{- $values := index $root.Values $service -}}
+{{- $root := index . 0 -}}{{- $service := index . 1 -}}{{- $values := fromYaml (include "flyteplane.component" .) -}}
 {{- $ports := fromYaml (include "flyteplane.ports" $root) -}}
 {{- $storage := fromYaml (include "flyteplane.serviceVolumes" .) -}}
 {{- $usesObjects := has $service (fromYaml (include "flyteplane.objectUsers" $root)).services -}}
@@ -23,6 +23,9 @@ spec:
       {{- include "flyteplane.podMetadata" (list $root $service $values) | nindent 6 }}
       annotations:
         checksum/settings: {{ include "flyteplane.settings" . | sha256sum }}
+        {{- if eq $service "cluster-resources" }}
+        checksum/templates: {{ toYaml $root.Values.clusterResources.templates | sha256sum }}
+        {{- end }}
         {{- if eq (include "flyteplane.usesTrialSecret" .) "true" }}
         checksum/trial: {{ include "flyteplane.trialPasswords" $root | sha256sum }}
         {{- end }}
@@ -31,7 +34,7 @@ spec:
         {{- end }}
     spec:
       {{- include "flyteplane.pod" (list $root $service $values) | nindent 6 }}
-      automountServiceAccountToken: {{ and (eq $service "executions") (eq $root.Values.engine.type "kubernetes") $root.Values.engine.ownCluster }}
+      automountServiceAccountToken: {{ and (ne (include "flyteplane.callsClusters" .) "") (ne (include "flyteplane.ownCluster" $root) "") }}
       # It goes on serving, then drains; the rest is for closing connections.
       terminationGracePeriodSeconds: {{ add $root.Values.preStopSeconds $root.Values.drainSeconds 10 }}
       {{- include "flyteplane.podSecurity" (include "flyteplane.user" $root) | nindent 6 }}
@@ -39,7 +42,7 @@ spec:
         - name: {{ $service }}
           image: {{ include "flyteplane.image" (list $root $root.Values.image) }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-          command: [python, -m, services.{{ $service }}]
+          command: [python, -m, services.{{ include "flyteplane.program" $service }}]
           env:
             - name: FLYTEPLANE_CONFIG
               value: /etc/flyteplane/settings/settings.yaml
