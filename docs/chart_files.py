@@ -24,8 +24,8 @@ CHART = Path(__file__).parents[1] / "deploy" / "helm"
 BEGIN, END = "<!-- values: written by make docs -->", "<!-- end of values -->"
 _WIDTH = 110
 _INDENT = 2
-# Settings that may also be written as texts, which their definitions parse.
-_TEXTS = {"domains": {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}}
+# Tables of settings that may also be written as texts, which their definitions parse.
+_TEXTS = ("ConfiguredDomain", "TemplateValue")
 
 
 def files() -> dict[Path, str]:
@@ -132,10 +132,13 @@ def _settings_name(service: str) -> str:
 def _settings_schema(service: str) -> dict[str, Any]:
     """Return definitions: of the settings of a service that values may have, and of what they refer to."""
     made = PROCESSES[service].model_json_schema(ref_template=f"#/$defs/{_settings_name(service)}-{{model}}")
-    definitions = {f"{_settings_name(service)}-{name}": each for name, each in made.pop("$defs", {}).items()}
+    definitions = {
+        f"{_settings_name(service)}-{name}": {"anyOf": [{"type": "string"}, each]} if name in _TEXTS else each
+        for name, each in made.pop("$defs", {}).items()
+    }
     properties: Mapping[str, Any] = made["properties"]
     allowed = {
-        name: _TEXTS.get(name, {key: value for key, value in each.items() if key != "default"})
+        name: {key: value for key, value in each.items() if key != "default"}
         for name, each in properties.items()
         if name not in DECIDED
     }
