@@ -28,11 +28,12 @@ RUN printf 'commit = "%s"\ntime = "%s"\n' "$COMMIT" "$TIME" > /opt/flyteplane/ap
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Flyteplane" org.opencontainers.image.licenses="Apache-2.0"
 # A name for the user: libpq looks it up.
-RUN useradd --system --uid 65532 --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin flyteplane
+RUN groupadd --gid 65532 flyteplane \
+    && useradd --uid 65532 --gid flyteplane --home-dir /nonexistent --no-create-home --no-log-init \
+        --shell /usr/sbin/nologin flyteplane
 COPY --from=build /opt/flyteplane /opt/flyteplane
 WORKDIR /opt/flyteplane/app
-ENV PATH=/opt/flyteplane/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    FLYTEPLANE_GRPC_ADDRESS=0.0.0.0:8081 FLYTEPLANE_HTTP_ADDRESS=0.0.0.0:8082 FLYTEPLANE_HTTP2_ADDRESS=0.0.0.0:8083
+ENV PATH=/opt/flyteplane/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # By number: Kubernetes checks `runAsNonRoot` without the image's names.
 USER 65532:65532
 EXPOSE 8081 8082 8083

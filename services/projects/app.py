@@ -15,9 +15,8 @@ from services.kit.process.service import App, Connections
 from services.kit.rpc.table import Table
 from services.projects.config import Settings
 from services.projects.consumers.requests import ProjectRequests
-from services.projects.jobs.cluster_applier import open_appliers
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource
-from services.projects.jobs.cluster_resources import ClusterResources
+from services.projects.jobs.cluster_resources import ClusterResources, open_appliers
 from services.projects.rpc.attributes import AttributeHandlers
 from services.projects.rpc.projects import ProjectHandlers
 from services.projects.rpc.version import VersionHandlers

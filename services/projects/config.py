@@ -119,7 +119,7 @@ class Settings(NamespaceSettings):
 
     @field_validator("domains")
     @classmethod
-    def _distinct(cls, value: tuple[ConfiguredDomain, ...]) -> tuple[ConfiguredDomain, ...]:
+    def _distinct_domains(cls, value: tuple[ConfiguredDomain, ...]) -> tuple[ConfiguredDomain, ...]:
         if len({domain.id for domain in value}) < len(value):
             raise ValueError("each domain may stand here once")
         return value

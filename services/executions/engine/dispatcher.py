@@ -135,7 +135,7 @@ class EngineDispatcher:
     async def _run(self, identifier: WorkflowExecutionIdentifier, stored: StoredRunRequest) -> None:
         request = _run_request(identifier, stored, self._settings)
         if not request.cluster and (cluster := self._engine.choose_cluster(request)):
-            async with self._db.transaction() as connection:
+            async with self._db.autocommit() as connection:
                 cluster = await assign_cluster(connection, identifier, stored, cluster)
             request = replace(request, cluster=cluster)
         await self._engine.run(request)

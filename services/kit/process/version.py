@@ -1,7 +1,7 @@
 """The build of a process: its version, its commit and the time of that.
 
-A wheel has a version. For a checkout, the version comes from its `pyproject.toml` and the commit from git. An image is a
-copy without git; its `build.toml` has the commit and the time.
+A wheel has a version. For a checkout, the version comes from its `pyproject.toml` and the commit from git. An image is
+a copy without git; its `build.toml` has the commit and the time.
 """
 
 import subprocess

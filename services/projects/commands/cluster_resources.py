@@ -11,8 +11,8 @@ from services.kit.db.database import at_terminal
 from services.kit.errors import FailedPrecondition, ServiceError
 from services.kit.process.service import Command
 from services.projects.config import Settings
-from services.projects.jobs.cluster_applier import open_appliers
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource
+from services.projects.jobs.cluster_resources import open_appliers
 from services.projects.rules.cluster_resources.values import check_namespace
 from services.projects.rules.cluster_resources.yaml_templates import render
 
@@ -51,17 +51,13 @@ async def _show(source: ClusterResourceSource) -> int:
 async def _apply(settings: Settings, source: ClusterResourceSource, stack: AsyncExitStack) -> int:
     failed = 0
     for applier in open_appliers(settings, source, stack):
-        try:
-            round_ = await applier.apply()
-        except ServiceError as error:
-            sys.stderr.write(f"{applier.cluster or 'the cluster'}: {error.message}\n")
-            failed += 1
-            continue
+        round_ = await applier.apply()
         for failure in round_.failures:
             _print_failure(f"{failure.project}/{failure.domain}", failure.template, failure.reason, applier.cluster)
-        failed += len(round_.failures)
+        rest = "; the cluster is unavailable, and the rest was not tried" if round_.is_unavailable else ""
         name = applier.cluster or "the cluster"
-        sys.stdout.write(f"{name}: {round_.applied} applied, {len(round_.failures)} failed\n")
+        sys.stdout.write(f"{name}: {round_.applied} applied, {len(round_.failures)} failed{rest}\n")
+        failed += len(round_.failures)
     return 1 if failed else 0
 
 

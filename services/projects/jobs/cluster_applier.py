@@ -9,16 +9,14 @@ import contextlib
 import logging
 from collections import Counter as Count
 from collections.abc import Container, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.kit.errors import DeadlineExceeded, FailedPrecondition, ServiceError, Unauthenticated, Unavailable
+from services.kit.errors import DeadlineExceeded, ServiceError, Unauthenticated, Unavailable
 from services.kit.kubernetes.client import KubernetesClient
-from services.projects.config import Settings
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource, WantedResources
 from services.projects.rules.cluster_resources.applied import Applied, AppliedKey, fingerprint
 from services.projects.rules.cluster_resources.values import Values, check_namespace
@@ -32,8 +30,10 @@ _WORKERS = 4
 # So many failures in a row that do not depend on the object, and the cluster is taken for unavailable.
 _MOST_UNAVAILABLE = 2 * _WORKERS
 _UNAVAILABLE = (Unavailable, DeadlineExceeded, Unauthenticated)
-# After a failure; doubled up to the pause between rounds while there are failures.
+# After a failure; doubled while there are failures, up to the pause between rounds.
 _FIRST_RETRY_SECONDS = 2.0
+# While the cluster or the database is unavailable: a round then ends after a few requests.
+_UNAVAILABLE_RETRY_SECONDS = 5.0
 
 APPLIED = Counter(
     "flyteplane_cluster_resources_applied_total",
@@ -51,32 +51,6 @@ DELAY_SECONDS = Histogram(
     ["cluster"],
     buckets=(0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600),
 )
-
-
-def open_appliers(settings: Settings, source: ClusterResourceSource, stack: AsyncExitStack) -> list["ClusterApplier"]:
-    """Return an applier for each enabled cluster; `stack` closes their connections.
-
-    Raises:
-        FailedPrecondition: The credentials of a cluster cannot be read.
-    """
-    appliers = []
-    for cluster in settings.clusters:
-        if cluster.enabled:
-            try:
-                client = KubernetesClient.open(cluster.reader(), cluster=cluster.id)
-            except (OSError, ValueError) as error:
-                raise FailedPrecondition(f"cluster {cluster.id!r} cannot be used: {error}") from error
-            stack.push_async_callback(client.close)
-            appliers.append(
-                ClusterApplier(
-                    cluster.id,
-                    client,
-                    source,
-                    refresh_seconds=settings.cluster_resource_refresh_seconds,
-                    again_seconds=settings.cluster_resource_reapply_seconds,
-                )
-            )
-    return appliers
 
 
 @dataclass(frozen=True)
@@ -128,6 +102,7 @@ class ClusterApplier:
 
         Projects that change do not wait for a round over all.
         """
+        self._applied.clear()  # another replica may have applied something else meanwhile
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._refresh())
             tasks.create_task(self._follow_changes())
@@ -136,43 +111,51 @@ class ClusterApplier:
         retry = _FIRST_RETRY_SECONDS
         while True:
             self._retry.clear()
-            if await self._round(None):
-                retry = _FIRST_RETRY_SECONDS
+            longest_pause = await self._round(None)
+            if longest_pause is None:
+                retry, longest_pause = _FIRST_RETRY_SECONDS, self._refresh_seconds
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._retry.wait(), self._refresh_seconds)
                 if not self._retry.is_set():
                     continue
+            retry = min(retry, longest_pause)
             await asyncio.sleep(retry)
-            retry = min(2 * retry, self._refresh_seconds)
+            retry *= 2
 
     async def _follow_changes(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             changed, self._changed = self._changed, {}
-            if not await self._round(changed):
+            if await self._round(changed) is not None:
                 self._retry.set()
                 continue
             for since in changed.values():
                 DELAY_SECONDS.labels(self.cluster).observe(max(0.0, (datetime.now(UTC) - since).total_seconds()))
 
-    async def _round(self, projects: Container[str] | None) -> bool:
-        """Apply the resources of these projects, or of all; return whether nothing failed."""
+    async def _round(self, projects: Container[str] | None) -> float | None:
+        """Apply the resources of these projects, or of all.
+
+        Returns:
+            The longest pause until the next try, in seconds; None if nothing failed.
+        """
         try:
             round_ = await self.apply(projects)
         except ServiceError as error:
             log.warning("cluster resources wait: %s", error.message, extra={"cluster": self.cluster})
-            return False
+            return _UNAVAILABLE_RETRY_SECONDS
         except Exception:
             log.exception("cluster resources wait", extra={"cluster": self.cluster})
-            return False
-        return not round_.failures
+            return self._refresh_seconds
+        if round_.unavailable:
+            return _UNAVAILABLE_RETRY_SECONDS
+        return self._refresh_seconds if round_.failures else None
 
     async def apply(self, projects: Container[str] | None = None) -> "Round":
         """Apply what is due once, for these projects or for all; return the finished round.
 
         Raises:
-            ServiceError: Templates or projects cannot be read, or the cluster is unavailable.
+            ServiceError: Templates or projects cannot be read.
         """
         wanted = await self._source.read()
         chosen = [values for values in wanted.values if projects is None or values.own["project"] in projects]
@@ -187,8 +170,6 @@ class ClusterApplier:
         if round_.applied:
             counts = {"templates": round_.applied, "failed": len(round_.failures)}
             log.info("cluster resources applied", extra={"cluster": self.cluster, **counts})
-        if round_.is_unavailable:
-            raise Unavailable(f"the cluster is unavailable: {round_.failures[-1].reason}")
         return round_
 
     async def _work(self, round_: "Round", wanted: WantedResources) -> None:
@@ -249,7 +230,7 @@ class Round:
         self.applied = 0
         """How many templates were applied, each for one project-domain."""
         self.unavailable = 0
-        """Failures in a row for which the cluster is the reason."""
+        """Failures in a row, up to the last request, for which the cluster is the reason."""
 
     @property
     def is_unavailable(self) -> bool:

@@ -15,6 +15,7 @@ from flyteidl.admin.execution_pb2 import (
     ExecutionTerminateRequest,
     WorkflowExecutionGetRequest,
 )
+from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesResponse
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
@@ -103,6 +104,33 @@ async def test_new_execution_is_run_with_its_spec_and_inputs(
     assert (request.id, request.workflow_id.name, request.spec) == (execution_id("fresh"), "wf", spec)
     assert (request.inputs_uri, request.engine_inputs.task_resources.defaults.cpu) == ("file:///inputs", "2")
     assert request.accepted_at <= now()
+
+
+async def test_cluster_is_stored_before_the_execution_runs_and_not_chosen_again(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+) -> None:
+    spec = ExecutionSpec(execution_cluster_label={"value": "labelled"}, max_parallelism=3)
+    spec.metadata.system_metadata.namespace = "ns"
+    await created(database, "placed", spec=spec)
+    engine.failures = [Unavailable("no route")]
+    assert not await dispatcher.submit(execution_id("placed"), last=False)
+    shown = (await get(admin, "placed")).spec
+    assert (shown.metadata.system_metadata.execution_cluster, shown.max_parallelism) == ("c1", 3)
+    engine.cluster = "c2"  # as if the weights had changed
+    assert await dispatcher.submit(execution_id("placed"), last=False)
+    request = engine.running["placed"]
+    assert (request.cluster, request.namespace) == ("c1", "ns")
+
+
+async def test_engine_receives_what_attributes_add_to_the_spec(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows
+) -> None:
+    attributes = ListMatchableAttributesResponse()
+    label = attributes.configurations.add().attributes.execution_cluster_label
+    label.value = "labelled"
+    await created(database, "by-attribute", execution_attributes=attributes)
+    assert await dispatcher.submit(execution_id("by-attribute"), last=False)
+    assert engine.running["by-attribute"].cluster == "c1"
 
 
 @pytest.mark.parametrize("phase", ["QUEUED", "RUNNING", "SUCCEEDING", "SUCCEEDED", "FAILED", "TIMED_OUT"])

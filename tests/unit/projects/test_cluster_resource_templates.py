@@ -74,9 +74,7 @@ def test_documents_of_a_template_become_objects_in_order_and_empty_ones_none() -
         ({"other": "x"}, {"key": "settings"}, "settings"),
     ],
 )
-def test_attributes_go_before_settings(
-    attributes: dict[str, str], settings: dict[str, str], expected: str
-) -> None:
+def test_attributes_go_before_settings(attributes: dict[str, str], settings: dict[str, str], expected: str) -> None:
     assert data("{a: x {{ key }} y}", values(attributes, settings)) == {"a": f"x {expected} y"}
 
 
@@ -129,10 +127,12 @@ def test_operators_may_set_lists_and_blocks() -> None:
     }
 
 
-HOSTILE = st.text(st.sampled_from(list("ab01 \n\r\t:#-'\"{}[],&*!|>%@\\\ue000\ue001\x85\u2028")), max_size=12) | st.text()
+HOSTILE = (
+    st.text(st.sampled_from(list("ab01 \n\r\t:#-'\"{}[],&*!|>%@\\\ue000\ue001\x85\u2028")), max_size=12) | st.text()
+)
 TEMPLATE = Template(
     "t.yaml",
-    OBJECT + 'data:\n  plain: {{ key }}\n  quoted: "a {{ key }} b"\n  single: \'{{ key }}\'\n'
+    OBJECT + "data:\n  plain: {{ key }}\n  quoted: \"a {{ key }} b\"\n  single: '{{ key }}'\n"
     "  flow: [x, {{ key }}, y]\n  # {{ key }}\n  block: |\n    1 {{ key }}\n    2\n  last: end\n",
 )
 

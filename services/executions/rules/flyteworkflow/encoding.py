@@ -31,7 +31,7 @@ def plain(message: Message) -> Json:
 
 
 def identifier_key(identifier: Identifier) -> str:
-    """Return the text by which tasks and sub-workflows are keyed, and by which nodes of the same resource refer to them.
+    """Return the text by which tasks and sub-workflows are keyed, and by which nodes refer to them.
 
     `resource_type:TASK project:"p" domain:"d" name:"n" version:"v"`; empty fields are left out.
     """

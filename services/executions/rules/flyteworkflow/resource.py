@@ -45,10 +45,10 @@ def workflow_members(closure: CompiledWorkflowClosure) -> Json:
         "spec": workflow_spec(closure.primary, tasks),
         "tasks": {key: protojson(template) for key, template in tasks.items()},
     }
-    if closure.sub_workflows:
-        members["subWorkflows"] = {
-            identifier_key(sub.template.id): workflow_spec(sub, tasks) for sub in closure.sub_workflows
-        }
+    # Those to which no node refers are not compiled: they have no connections, and may have tasks that are not there.
+    referred_to = [sub for sub in closure.sub_workflows if sub.HasField("connections")]
+    if referred_to:
+        members["subWorkflows"] = {identifier_key(sub.template.id): workflow_spec(sub, tasks) for sub in referred_to}
     return members
 
 

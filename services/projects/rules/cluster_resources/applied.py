@@ -32,6 +32,10 @@ class Applied:
         known, at = self._applied.get(key, (b"", 0.0))
         return known != fingerprint or now - at >= self._again_seconds
 
+    def clear(self) -> None:
+        """Forget everything: all is due."""
+        self._applied.clear()
+
     def add(self, key: AppliedKey, fingerprint: bytes, now: float) -> None:
         """Record that the template was applied at `now`."""
         self._applied[key] = fingerprint, now

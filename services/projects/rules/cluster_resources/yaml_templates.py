@@ -88,7 +88,7 @@ def _parse(text: str, scalars: Sequence[tuple[str, bool]]) -> Iterator[dict[str,
     for node in yaml.compose_all(text, Loader=_KubernetesLoader):
         loader = _KubernetesLoader("")
         _insert(node, scalars, loader, set())
-        document = loader.construct_document(node)  # type: ignore[no-untyped-call]  # the stubs leave it unannotated
+        document = loader.construct_document(node)
         if document is not None:
             yield json.loads(json.dumps(document, allow_nan=False))
 
@@ -102,9 +102,9 @@ def _insert(node: yaml.Node, scalars: Sequence[tuple[str, bool]], loader: _Kuber
         used = [scalars[int(number)] for number in _MARKED.findall(node.value)]
         if used:
             node.value = _MARKED.sub(lambda match: scalars[int(match[1])][0], node.value)
-            if node.style is None and not any(is_text for _, is_text in used):
+            if not node.style and not any(is_text for _, is_text in used):
                 # Not quoted: the value decides whether this is a number, as if it were written here.
-                node.tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))
+                node.tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _insert(item, scalars, loader, seen)
