@@ -176,11 +176,16 @@ class Node:
         claim = volume.get("persistentVolumeClaim", {}).get("claimName")
         return self.folder / "claims" / claim if claim else pod.folder / name
 
-    def prepare(self, pod: Pod) -> None:
-        """Make the folders of a pod's volumes, with the files in them."""
+    def make_folders(self, pod: Pod) -> None:
+        """Make the folders of a pod's volumes."""
         containers = [*pod.spec.get("initContainers", ()), *pod.spec["containers"]]
         for name in {mount["name"] for container in containers for mount in container.get("volumeMounts", ())}:
             self._volume(pod, name).mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, pod: Pod) -> None:
+        """Make the folders of a pod's volumes, with the files in them."""
+        self.make_folders(pod)
+        containers = [*pod.spec.get("initContainers", ()), *pod.spec["containers"]]
         # A file is read by one container only, so its texts can have that container's folders.
         for container in containers:
             mounted = {mount["name"] for mount in container.get("volumeMounts", ())}

@@ -106,7 +106,8 @@ postgresql://{{ $user }}@{{ $host }}:{{ $root.Values.database.port }}/{{ $name }
 {{- $root := index . 0 -}}{{- $service := include "flyteplane.program" (index . 1) -}}
 {{- $scheme := "nats" -}}{{- $servers := list (printf "%s:4222" (include "flyteplane.host" (list $root "nats"))) -}}
 {{- if not $root.Values.trial.nats.enabled -}}
-{{- $servers = required "nats.servers: needed unless trial.nats is enabled" $root.Values.nats.servers -}}
+{{- $servers = $root.Values.nats.servers -}}
+{{- if not $servers -}}{{- fail "nats.servers: needed unless trial.nats is enabled" -}}{{- end -}}
 {{- if $root.Values.nats.tls -}}{{- $scheme = "tls" -}}{{- end -}}
 {{- end -}}
 {{- $urls := list -}}

@@ -15,19 +15,13 @@ from deploy.chart.values import ChartValues
 from deploy.sandbox.layout import SERVICES
 from docs.chart_files import CHART, files
 from tests.support.chart_queries import queried_metrics
+from tests.support.helm import merge
 
 TEMPLATES = sorted((CHART / "templates").rglob("*.*"))
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 NAMED = re.compile(r"\.Values((?:\.\w+)+)")
 DEFINED = re.compile(r'define "([^"]+)"')
 INCLUDED = re.compile(r'include "([^"]+)"')
-
-
-def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Return values of two files as Helm merges them."""
-    both = {key: (first[key], second[key]) for key in first.keys() & second.keys()}
-    tables = {key: merged(*pair) for key, pair in both.items() if all(isinstance(each, dict) for each in pair)}
-    return first | second | tables
 
 
 def descriptions(model: type[Values], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -50,8 +44,8 @@ def test_every_value_has_a_description() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_values_of_every_example_are_allowed(example: Path) -> None:
-    minimal = yaml.safe_load((CHART / "examples" / "minimal.yaml").read_text())
-    ChartValues.model_validate(merged(minimal, yaml.safe_load(example.read_text())))
+    defaults = ChartValues().model_dump(by_alias=True)
+    ChartValues.model_validate(merge(defaults, yaml.safe_load(example.read_text())))
 
 
 def test_templates_name_only_values_that_exist() -> None:
