@@ -187,8 +187,8 @@ def report(none: Run, engine: Run, rate: float, seconds: float) -> tuple[str, bo
         *describe_machine(),
         f"- kube-apiserver {kubernetes_version()} and etcd run on this machine, too; etcd syncs to disk",
         f"- {rate:g} launches/s for {seconds:g} s of a workflow with one task",
-        f"- targets: launch p99 at most {_MOST_SLOWER:g} times that without an engine; "
-        f"from launch to resource p50 {_TARGET_P50} ms, p99 {_TARGET_P99} ms",
+        f"- targets: launch p99 at most {_MOST_SLOWER:g} times that without an engine",
+        f"- targets: from launch to resource p50 {_TARGET_P50} ms, p99 {_TARGET_P99} ms",
         "",
         "| latency, ms | number | p50 | p90 | p99 | max | failed |",
         "|---|---|---|---|---|---|---|",

@@ -149,7 +149,9 @@ class Settings(WorkflowSettings, NamespaceSettings):
         ids = {cluster.id for cluster in self.clusters}
         for label, weights in self.cluster_weights.items():
             if unknown := sorted(weights.keys() - ids):
-                raise ValueError(f"cluster_weights of {label!r} names {', '.join(unknown)}, which clusters does not have")
+                raise ValueError(
+                    f"cluster_weights of {label!r} names {', '.join(unknown)}, which clusters does not have"
+                )
             if not all(weight >= 0 for weight in weights.values()):
                 raise ValueError(f"cluster_weights of {label!r} must not be negative")
         if self.default_cluster_label and self.default_cluster_label not in self.cluster_weights:

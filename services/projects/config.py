@@ -93,8 +93,8 @@ class Settings(NamespaceSettings):
 
     cluster_resource_templates: DirectoryPath | None = None
     """Folder of templates, `*.yaml`, of the Kubernetes objects that each project has in each domain, such as its
-    namespace and its quota (docs/operating/cluster-resources.md). None: the service makes no objects. Without it
-    `clusters` and `namespace_template` have no effect on this service."""
+    namespace and its quota (docs/operating/cluster-resources.md#1-write-templates). None: the service makes no objects,
+    and `clusters` and `namespace_template` have no effect on it."""
 
     cluster_resource_values: dict[str, TemplateValue] = Field(default_factory=dict)
     """Values of the placeholders in templates, by key; a JSON object in the environment. A value is a text, or a table

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ async def client(api_server: RealApiServer) -> AsyncIterator[KubernetesClient]:
 @pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.name.removesuffix("_2_wf_crd.json"))
 async def test_resource_is_read_back_unchanged(golden: Path, client: KubernetesClient) -> None:
     name = f"g{GOLDENS.index(golden)}"
-    resource = json.loads(golden.read_text())
+    resource = _read(golden)
     # Go's objects have the kind in lower case, and their names are all the same.
     resource |= {"kind": FLYTE_WORKFLOW.kind}
     resource["metadata"] |= {"name": name, "namespace": NAMESPACE}
@@ -40,3 +41,8 @@ async def test_resource_is_read_back_unchanged(golden: Path, client: KubernetesC
         key: value for key, value in resource.items() if key != "metadata"
     }
     assert stored["metadata"]["labels"] == resource["metadata"]["labels"]
+
+
+def _read(golden: Path) -> dict[str, Any]:
+    resource: dict[str, Any] = json.loads(golden.read_text())
+    return resource

@@ -112,9 +112,7 @@ async def test_execution_waits_for_its_namespace(
 
 
 async def test_execution_whose_namespace_never_comes_fails(parts: Parts, api_server: RealApiServer) -> None:
-    async with control_plane(
-        parts, "never", [api_server.settings], "never", engine_patience_seconds=1
-    ) as plane:
+    async with control_plane(parts, "never", [api_server.settings], "never", engine_patience_seconds=1) as plane:
         await plane.launch("lonely")
         assert await eventually(lambda: failed(plane, "lonely"))
         error = (await plane.get("lonely")).closure.error
@@ -152,9 +150,7 @@ async def deleted(client: KubernetesClient, name: str) -> bool:
 
 
 async def refused(api_server: RealApiServer, token_file: Path) -> bool:
-    probe = KubernetesClient.open(
-        lambda: from_files(api_server.url, authorities=api_server.ca_file, token=token_file)
-    )
+    probe = KubernetesClient.open(lambda: from_files(api_server.url, authorities=api_server.ca_file, token=token_file))
     try:
         await probe.names(ResourceType("", "v1", "configmaps", "ConfigMap"), "tokens")
     except Unauthenticated:

@@ -3,9 +3,10 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from flyteidl.admin.execution_pb2 import ExecutionClusterLabel
+from flyteidl.admin.matchable_resource_pb2 import ExecutionClusterLabel
 
 from services.executions.engine.kubernetes.engine import FLYTE_WORKFLOW
 from services.kit.kubernetes.client import KubernetesClient
@@ -46,7 +47,7 @@ async def plane(
         yield running
 
 
-def labelled(label: str) -> dict[str, ExecutionClusterLabel]:
+def labelled(label: str) -> dict[str, Any]:
     return {"execution_cluster_label": ExecutionClusterLabel(value=label)}
 
 

@@ -43,8 +43,8 @@ def failure(status: int, reason: str, message: str) -> tuple[int, Any]:
 
 
 @contextmanager
-def played_server(respond: Respond) -> Iterator[PlayedServer]:
-    """Run a server in a thread during the block."""
+def played_server(respond: Respond, port: int = 0) -> Iterator[PlayedServer]:
+    """Run a server in a thread during the block, on any free port unless one is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -66,7 +66,7 @@ def played_server(respond: Respond) -> Iterator[PlayedServer]:
         def log_message(self, *_arguments: Any) -> None:
             """Log nothing."""
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     listening.daemon_threads = True
     server = PlayedServer(f"http://127.0.0.1:{listening.server_port}", respond)
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -23,7 +23,7 @@ _GO = "/usr/local/go/bin"
 _NO_GO = 3
 
 
-class NoGo(Exception):  # noqa: N818  # as the errors of the repository
+class NoGo(Exception):
     """Go is not installed, so that nothing can be built."""
 
 

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 _VARIABLE = re.compile(r"\$\{?([A-Z_]+)\}?")
 # How pip reaches its index here; Docker passes a proxy's variables to steps in the same way.
 _PASSED = re.compile(r"(PIP|SSL)_\w+|\w+_proxy|\w+_PROXY")
+# The base image's own Python is found there by its cache of libraries, which is this machine's here.
+_LIBRARIES = "LD_LIBRARY_PATH=/usr/local/lib"
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -115,7 +117,7 @@ def _mounted(stage: Stage, overlay: str, command: Sequence[str], writable: Seque
     root = stage.layer.with_name(f"{stage.layer.name}-root")
     root.mkdir(exist_ok=True)
     variables = (f"{name}={value}" for name, value in stage.env.items())
-    line = shlex.join(["/usr/bin/env", "-i", f"--chdir={stage.folder}", *variables, *command])
+    line = shlex.join(["/usr/bin/env", "-i", f"--chdir={stage.folder}", _LIBRARIES, *variables, *command])
     script = " && ".join(
         (
             f"mount -t overlay overlay -o {overlay} {root}",
@@ -129,13 +131,18 @@ def _mounted(stage: Stage, overlay: str, command: Sequence[str], writable: Seque
 
 
 def _base_layer(layer: Path) -> Path:
-    """Make this machine's Python the base image's: `python` on the path, and readable by every user."""
+    """Copy this machine's Python to where the base image has its own; Python finds its library by its place."""
     programs = layer / "usr" / "local" / "bin"
     programs.mkdir(parents=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    prefix = Path(sys.base_prefix)
+    shutil.copy(prefix / "bin" / version, programs / version)
     for name in ("python", "python3"):
-        (programs / name).symlink_to(Path(sys.base_prefix) / "bin" / "python3")
-    for parent in reversed(Path(sys.base_prefix).parents[:-1]):
-        (layer / parent.relative_to("/")).mkdir(mode=0o755, exist_ok=True)
+        (programs / name).symlink_to(version)
+    ignored = shutil.ignore_patterns("test", "__pycache__", "*.a")
+    shutil.copytree(prefix / "lib" / version, layer / "usr" / "local" / "lib" / version, symlinks=True, ignore=ignored)
+    for library in (prefix / "lib").glob("libpython*.so*"):
+        shutil.copy(library, layer / "usr" / "local" / "lib", follow_symlinks=False)
     return layer
 
 

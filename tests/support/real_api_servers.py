@@ -17,7 +17,7 @@ from services.kit.kubernetes.client import KubernetesClient
 from tests.support.cluster_binaries import binaries
 from tests.support.parts import free_port
 
-ADMIN_TOKEN = "admin-token"
+ADMIN_TOKEN = "admin-token"  # noqa: S105  # of a server that a test starts
 _READY_SECONDS = 120.0
 _END_SECONDS = 20.0
 _ISSUER = "https://kubernetes.default.svc"

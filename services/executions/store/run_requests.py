@@ -29,7 +29,10 @@ WHERE (execution_project, execution_domain, execution_name) IN (
 
 @dataclass(frozen=True)
 class StoredRunRequest:
-    """The columns; messages are serialized: admin.ExecutionSpec, WorkflowExecutionConfig, the attributes, the closure."""
+    """The columns.
+
+    Serialized: admin.ExecutionSpec, WorkflowExecutionConfig, ListMatchableAttributesResponse, ExecutionClosure.
+    """
 
     phase: str
     cluster: str
@@ -68,9 +71,7 @@ async def assign_cluster(
     return str(assigned)
 
 
-async def get_placements(
-    connection: Connection, identifiers: Sequence[WorkflowExecutionIdentifier]
-) -> list[Placement]:
+async def get_placements(connection: Connection, identifiers: Sequence[WorkflowExecutionIdentifier]) -> list[Placement]:
     """Return where these executions run, in any order; those that do not exist are left out."""
     keys = {
         "projects": [identifier.project for identifier in identifiers],

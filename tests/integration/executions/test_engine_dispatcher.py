@@ -332,9 +332,9 @@ async def test_event_during_the_check_wins(
     await created(database, "revived", phase="RUNNING", **OLD)
     original = engine.missing
 
-    async def missing(executions: Any) -> Any:
+    async def missing(placements: Any) -> Any:
         await database.execute("UPDATE executions SET updated_at = now() WHERE execution_name = 'revived'")
-        return await original(executions)
+        return await original(placements)
 
     engine.missing = missing  # type: ignore[method-assign]
     await lost.check()

@@ -45,7 +45,7 @@ def test_guides_name_metrics_that_exist(guide: Path, code: str) -> None:
 def test_guides_name_commands_that_exist(guide: Path) -> None:
     text = guide.read_text()
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"make ([a-z][a-z-]+)", text)):
+    for target in set(re.findall(r"`make ([a-z][a-z-]+)", text)):
         assert f"\n{target}:" in makefile, target
     for service, command in set(re.findall(r"services\.(\w+) ([a-z][a-z-]+)", text)):
         main = (ROOT / "services" / service / "__main__.py").read_text()

@@ -95,5 +95,3 @@ def _runnable(uri: str, content: bytes, inputs: EngineInputs, queue: str) -> Run
 
 def _size(workflow: RunnableWorkflow) -> int:
     return workflow.closure.ByteSize()
-
-

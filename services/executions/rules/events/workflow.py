@@ -56,7 +56,9 @@ def fold_workflow(
     _advance(closure, event)
     _set_result(closure, stored, event, layout, offloads)
     if reassigns(event):
-        return replace(stored, closure=closure, cluster=event.producer_id, spec=in_cluster(stored.spec, event.producer_id))
+        return replace(
+            stored, closure=closure, cluster=event.producer_id, spec=in_cluster(stored.spec, event.producer_id)
+        )
     return replace(stored, closure=closure)
 
 

@@ -44,9 +44,7 @@ def _type_error(name: str, literal: Literal, variable: Variable, comparison: Com
     try:
         mismatch = type_mismatch(literal, variable.type, comparison)
     except UntypedValue:
-        return BuildError(
-            BuildCode.INVALID_LITERAL_TYPE, _START_NODE, f"Failed to validate literal type for [{name}]."
-        )
+        return BuildError(BuildCode.INVALID_LITERAL_TYPE, _START_NODE, f"Failed to validate literal type for [{name}].")
     if mismatch is None:
         return None
     return BuildError(

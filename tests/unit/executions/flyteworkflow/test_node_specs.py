@@ -117,9 +117,7 @@ def test_interruptible_is_written_when_the_node_sets_it(value: bool) -> None:
 def overridden(**resources: dict[str, str]) -> Node:
     """Return a task node with resources by Flyte's names."""
     entries = {
-        member: [
-            Resources.ResourceEntry(name=Resources.ResourceName.Value(name), value=text) for name, text in of.items()
-        ]
+        member: [Resources.ResourceEntry(name=name, value=text) for name, text in of.items()]
         for member, of in resources.items()
     }
     node = task_node()
@@ -161,7 +159,7 @@ def test_accelerator_shared_memory_and_image_of_overrides_are_written() -> None:
 
 def test_pod_template_of_overrides_is_plain() -> None:
     pod = K8sPod(metadata=K8sObjectMetadata(labels={"team": "a"}), primary_container_name="main")
-    container = {"name": "main", "ports": [{"containerPort": 80}], "tty": False, "stdin": None}
+    container: dict[str, Any] = {"name": "main", "ports": [{"containerPort": 80}], "tty": False, "stdin": None}
     pod.pod_spec.update({"containers": [container], "hostNetwork": True})
     pod.data_config.enabled = True
     pod.data_config.input_path = "/in"

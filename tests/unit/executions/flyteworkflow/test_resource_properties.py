@@ -154,6 +154,6 @@ def test_prepared_resource_is_small_or_offloaded(
     assert has_inputs == ("offloadedInputs" not in resource)
     assert not (always_closure and has_closure)
     assert not (always_inputs and has_inputs)
-    references = sum(map(len, URIS)) + len("workflowClosureReference" "offloadedInputs")
+    references = sum(map(len, URIS)) + len("workflowClosureReference") + len("offloadedInputs")
     size = len(json.dumps(resource, ensure_ascii=False, separators=(",", ":")))
     assert not (has_closure or has_inputs) or size <= most + references

@@ -125,7 +125,9 @@ def test_workflow_without_inputs_and_outputs_has_empty_ones() -> None:
 
 
 def test_sub_workflows_are_keyed_as_their_nodes_refer_to_them() -> None:
-    inner = workflow(run("n0", "double", x=".x"), name="inner", inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o0")})
+    inner = workflow(
+        run("n0", "double", x=".x"), name="inner", inputs={"x": INTEGER}, outputs={"o": (INTEGER, "n0.o0")}
+    )
     outer = workflow(sub("n0", "inner", x=".i"), inputs={"i": INTEGER}, outputs={"o": (INTEGER, "n0.o")})
     resource = build_resource(compiled(outer, [inner]), to_literals({"i": 1}), EXECUTION, "p-d")
     inner_key = key("inner", ResourceType.WORKFLOW)

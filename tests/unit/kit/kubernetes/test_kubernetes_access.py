@@ -63,8 +63,8 @@ def test_kubeconfig_with_files_relative_to_its_folder(tmp_path: Path) -> None:
 
 def test_kubeconfig_context_is_chosen(tmp_path: Path) -> None:
     file = kubeconfig(tmp_path, user={"token": "secret"})
-    assert from_kubeconfig(file).token == "secret"
-    assert from_kubeconfig(file, "anonymous").token == ""
+    assert from_kubeconfig(file) == Access(server="https://host:6443", token="secret")
+    assert from_kubeconfig(file, "anonymous") == Access(server="https://host:6443")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,9 @@ def test_kubeconfig_needs_a_server(tmp_path: Path) -> None:
         from_kubeconfig(kubeconfig(tmp_path, user={}, cluster={"server": "host"}))
 
 
-@pytest.mark.parametrize(("host", "server"), [("10.0.0.1", "https://10.0.0.1:443"), ("fd00::1", "https://[fd00::1]:443")])
+@pytest.mark.parametrize(
+    ("host", "server"), [("10.0.0.1", "https://10.0.0.1:443"), ("fd00::1", "https://[fd00::1]:443")]
+)
 def test_service_account_of_a_pod(host: str, server: str, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("ca")
     (tmp_path / "token").write_text("secret\n")

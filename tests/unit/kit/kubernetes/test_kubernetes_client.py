@@ -47,6 +47,14 @@ def token_file(tmp_path: Path) -> Path:
     return file
 
 
+def write(file: Path, token: str) -> None:
+    file.write_text(token)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
 def opened(server: PlayedServer, token: Path | None = None) -> KubernetesClient:
     return KubernetesClient.open(lambda: from_files(server.url + "/", token=token), cluster="c1")
 
@@ -78,9 +86,7 @@ def test_paths_are_those_of_core_and_other_groups() -> None:
         (504, "Timeout", "etcd", DeadlineExceeded),
     ],
 )
-def test_errors_have_the_words_of_the_server(
-    status: int, reason: str, message: str, kind: type[ServiceError]
-) -> None:
+def test_errors_have_the_words_of_the_server(status: int, reason: str, message: str, kind: type[ServiceError]) -> None:
     error = to_error(status, json.dumps(failure(status, reason, message)[1]).encode())
     assert (type(error), error.message) == (kind, message)
 
@@ -135,7 +141,7 @@ async def test_a_new_token_is_used_as_soon_as_the_old_one_is_refused(server: Pla
     client = opened(server, token_file)
     server.respond = tokens_accepted("first")
     await client.get(CONFIG_MAPS, "ns", "n")
-    token_file.write_text("second")
+    write(token_file, "second")
     server.respond = tokens_accepted("second")
     await client.get(CONFIG_MAPS, "ns", "n")
     await client.close()
@@ -147,7 +153,7 @@ async def test_a_new_token_is_used_after_a_while_although_the_old_one_is_accepte
 ) -> None:
     monkeypatch.setattr(transport, "_REREAD_SECONDS", 0.0)
     client = opened(server, token_file)
-    token_file.write_text("second")
+    write(token_file, "second")
     await client.get(CONFIG_MAPS, "ns", "n")
     await client.close()
     assert [request.token for request in server.received] == ["second"]
@@ -169,7 +175,7 @@ async def test_credentials_that_cannot_be_read_again_are_kept(
 ) -> None:
     monkeypatch.setattr(transport, "_REREAD_SECONDS", 0.0)
     client = opened(server, token_file)
-    token_file.unlink()
+    remove(token_file)
     await client.get(CONFIG_MAPS, "ns", "n")
     await client.close()
     assert [request.token for request in server.received] == ["first"]
@@ -256,6 +262,6 @@ async def test_types_are_discovered_once(server: PlayedServer) -> None:
     with pytest.raises(NotFound, match="the API server has no Pod of v1"):
         await client.resource_type("v1", "Pod")
     server.respond = lambda _: failure(404, "NotFound", "the server could not find the requested resource")
-    with pytest.raises(NotFound, match="the API server has no none.io/v1"):
+    with pytest.raises(NotFound, match=r"the API server has no none\.io/v1"):
         await client.resource_type("none.io/v1", "Thing")
     await client.close()
