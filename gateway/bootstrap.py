@@ -114,7 +114,12 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
                 _listener(settings, out, _connection_manager(routes, out, settings)),
                 *([stats.listener(settings.stats)] if settings.stats else []),
             ],
-            "clusters": [*services, *reflection, *objects, *([stats.cluster(settings.admin)] if settings.stats else [])],
+            "clusters": [
+                *services,
+                *reflection,
+                *objects,
+                *([stats.cluster(settings.admin)] if settings.stats else []),
+            ],
         },
         "overload_manager": limits.overload_manager(),
     }

@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from deploy.chart.base import Image, KubernetesObject, Labels, Name, ReplicatedPods, SecretKey, Seconds, Values
-
+from deploy.chart.base import Image, KubernetesObject, Labels, Name, ReplicatedPods, Seconds, SecretKey, Values
 
 # Settings of services that the chart makes itself, from values above the services' own.
 DECIDED = frozenset(
@@ -112,8 +111,10 @@ class Engine(Values):
 
 
 class ClusterResources(ReplicatedPods):
-    """Pods of projects that make namespaces, quotas and other objects for each project and domain, in the engine's
-    clusters. No client reaches them, as their service account may do more than those of the services."""
+    """Pods of projects that make namespaces, quotas and other objects for each project and domain.
+
+    No client reaches them, as their service account may do more than those of the services.
+    """
 
     enabled: bool = False
     """Whether there are any."""

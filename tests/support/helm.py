@@ -63,7 +63,12 @@ def validate(objects: Sequence[Any], versions: int) -> Any:
 
 def _run(tool: str, argument: str, given: str) -> Any:
     ran = subprocess.run(
-        [str(PYTHON), str(TOOLS / tool), argument], input=given, capture_output=True, text=True, timeout=_SECONDS, check=False
+        [str(PYTHON), str(TOOLS / tool), argument],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
@@ -74,6 +79,6 @@ def _manifests(files: dict[str, str]) -> Manifests:
         document
         for name, text in sorted(files.items())
         if name.endswith(".yaml")
-        for document in yaml.load_all(text, Loader=yaml.CSafeLoader)  # noqa: S506 - a safe loader
+        for document in yaml.load_all(text, Loader=yaml.CSafeLoader)
     )
     return Manifests([document for document in documents if document])

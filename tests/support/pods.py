@@ -57,7 +57,9 @@ class Node:
     without a pod is an address that refuses connections.
     """
 
-    def __init__(self, folder: Path, manifests: Manifests, slots: Mapping[str, int], programs: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, manifests: Manifests, slots: Mapping[str, int], programs: Mapping[str, str]
+    ) -> None:
         self.folder = folder
         self.manifests = manifests
         self.programs = programs
@@ -145,14 +147,18 @@ class Node:
         }
         longest = sorted(folders, key=len, reverse=True)
         paths = "|".join(map(re.escape, longest)) or "(?!)"
-        text = re.sub(rf"(?<![\w/.-])(?P<scheme>(?:file://)?)(?P<path>{paths})(?![\w-])", lambda m: m["scheme"] + folders[m["path"]], text)
+        text = re.sub(
+            rf"(?<![\w/.-])(?P<scheme>(?:file://)?)(?P<path>{paths})(?![\w-])",
+            lambda m: m["scheme"] + folders[m["path"]],
+            text,
+        )
         text = re.sub(r"(?<![\d.])(?:0\.0\.0\.0|127\.0\.0\.1)(?![\d.])", pod.address, text)
         return _NAME.sub(lambda m: ",".join(self.address(m["service"], m["namespace"], int(m["port"]))), text)
 
     def command(self, pod: Pod, container: KubernetesObject) -> list[str]:
         """Return the command line of a container, with the programs of this machine."""
-        first, *others = [*container["command"], *container.get("args", ())]
-        return [self.programs[first], *(self.local(pod, container, part) for part in others)]
+        line: list[str] = container["command"] + container.get("args", [])
+        return [self.programs[line[0]], *(self.local(pod, container, part) for part in line[1:])]
 
     def _port(self, component: str, name: str) -> int:
         for _, pod in self.manifests.pods():
@@ -172,7 +178,7 @@ class Node:
 
     def _volume(self, pod: Pod, name: str) -> Path:
         """Return the folder of a volume; claims are shared by pods."""
-        volume = next((each for each in pod.spec.get("volumes", ()) if each["name"] == name), {})
+        volume: dict[str, Any] = next((each for each in pod.spec.get("volumes", ()) if each["name"] == name), {})
         claim = volume.get("persistentVolumeClaim", {}).get("claimName")
         return self.folder / "claims" / claim if claim else pod.folder / name
 

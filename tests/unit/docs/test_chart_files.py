@@ -26,7 +26,7 @@ INCLUDED = re.compile(r'include "([^"]+)"')
 
 def descriptions(model: type[Values], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the path and the description of each value."""
-    for name, field in model.model_fields.items():
+    for field in model.model_fields.values():
         path = f"{prefix}{field.alias}"
         yield path, field.description or ""
         if isinstance(field.annotation, type) and issubclass(field.annotation, Values):
