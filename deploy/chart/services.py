@@ -12,7 +12,16 @@ DECIDED = frozenset(
         *("database_url", "nats_url", "nats_ca_file", "nats_certificate_file", "nats_key_file"),
         *("grpc_address", "http2_address", "http_address", "drain_seconds", "log_level", "max_message_bytes"),
         *("clusters", "namespace_template", "cluster_resource_templates"),
-        *("objects_url", "public_url", "signing_key", "metadata_storage_prefix", "task_resource_limits", "engine"),
+        *("objects_url", "objects_buckets", "objects_endpoint", "objects_region", "objects_path_style"),
+        *(
+            "objects_azure_account",
+            "objects_ca_file",
+            "public_url",
+            "signing_key",
+            "metadata_storage_prefix",
+            "task_resource_limits",
+            "engine",
+        ),
     )
 )
 

@@ -52,20 +52,39 @@ class Nats(Values):
 class ObjectStore(Values):
     """The object store for inputs, outputs, compiled workflows, uploads and large events."""
 
-    url: str = Field(default="", pattern=r"^$|^(s3|gs|az|file)://.+$")
-    """`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `file:///folder` with a
+    url: str = Field(default="", pattern=r"^$|^(s3|gs|abfs|file)://.+$")
+    """`s3://bucket/folder`, `gs://bucket/folder`, `abfs://container/folder` (Azure), or `file:///folder` with a
     `persistentVolumeClaim`; empty with `trial.objectStore`."""
 
+    buckets: list[str] = []
+    """Other buckets or containers of the same provider whose objects may be read and given to clients, such as those
+    that engines write to."""
+
+    endpoint: str = Field(default="", pattern=r"^$|^https?://.+$")
+    """URL of the provider's API where it is not the provider's own; signed URLs begin with it, so clients must reach
+    it."""
+
+    region: str = ""
+    """Region of the buckets of an `s3://` store; empty: AWS_REGION, else us-east-1."""
+
+    path_style: bool = True
+    """Whether requests to an `s3://` store have the bucket in their path, not in the host."""
+
+    azure_account: str = ""
+    """Storage account of an `abfs://` store."""
+
+    ca_secret: SecretKey = SecretKey()
+    """Key with the PEM certificates of the provider's authority, in addition to those of the image's system."""
+
     existing_secret: Name = ""
-    """Secret whose keys are environment variables of the store's client, such as AWS_ACCESS_KEY_ID; empty where the
-    pods' service accounts have access."""
+    """Secret whose keys are environment variables of the store's client, such as AWS_ACCESS_KEY_ID and
+    AZURE_STORAGE_ACCOUNT_KEY; empty where the pods' service accounts have access."""
 
     env: dict[str, str] = {}
-    """Environment variables of the store's client that are no secrets, such as AWS_REGION and AWS_ENDPOINT."""
+    """Environment variables of the store's client that are no secrets."""
 
-    credentials_secret: SecretKey = SecretKey()
-    """Key with a credentials file, mounted as `/etc/flyteplane/credentials/<key>`; with gs:// its path is
-    GOOGLE_APPLICATION_CREDENTIALS."""
+    google_key_secret: SecretKey = SecretKey()
+    """Key with the key file of a Google service account, for a `gs://` store without workload identity."""
 
     persistent_volume_claim: Name = ""
     """Claim of the volume of a `file://` store, which all pods of registry, executions and events write."""

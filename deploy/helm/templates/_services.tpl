@@ -169,10 +169,10 @@ secretKeyRef: {name: {{ include "flyteplane.trialSecret" . }}, key: signing-key}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
-{{- with $root.Values.objectStore.credentialsSecret }}
+{{- with $root.Values.objectStore.googleKeySecret }}
 {{- if .name }}
-- name: GOOGLE_APPLICATION_CREDENTIALS
-  value: /etc/flyteplane/credentials/{{ .key }}
+- name: GOOGLE_SERVICE_ACCOUNT
+  value: /etc/flyteplane/google/{{ .key }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -205,8 +205,12 @@ volumes:
   - name: objects
     persistentVolumeClaim: {claimName: {{ include "flyteplane.objectsClaim" $root }}}
   {{- end }}
-  {{- with $root.Values.objectStore.credentialsSecret.name }}
-  - name: credentials
+  {{- with $root.Values.objectStore.googleKeySecret.name }}
+  - name: google
+    secret: {secretName: {{ . }}}
+  {{- end }}
+  {{- with $root.Values.objectStore.caSecret.name }}
+  - name: objects-ca
     secret: {secretName: {{ . }}}
   {{- end }}
   {{- end }}
@@ -240,8 +244,11 @@ mounts:
   {{- if include "flyteplane.localObjects" $root }}
   - {name: objects, mountPath: {{ include "flyteplane.objectsUrl" $root | trimPrefix "file://" }}}
   {{- end }}
-  {{- if $root.Values.objectStore.credentialsSecret.name }}
-  - {name: credentials, mountPath: /etc/flyteplane/credentials, readOnly: true}
+  {{- if $root.Values.objectStore.googleKeySecret.name }}
+  - {name: google, mountPath: /etc/flyteplane/google, readOnly: true}
+  {{- end }}
+  {{- if $root.Values.objectStore.caSecret.name }}
+  - {name: objects-ca, mountPath: /etc/flyteplane/objects-ca, readOnly: true}
   {{- end }}
   {{- end }}
   {{- if include "flyteplane.callsClusters" . }}
@@ -274,6 +281,12 @@ mounts:
 {{- end -}}
 {{- if has $service (fromYaml (include "flyteplane.objectUsers" $root)).services -}}
 {{- $_ := set $made "objects_url" (include "flyteplane.objectsUrl" $root) -}}
+{{- $store := $root.Values.objectStore -}}
+{{- range $setting, $value := dict "objects_buckets" $store.buckets "objects_endpoint" $store.endpoint "objects_region" $store.region "objects_azure_account" $store.azureAccount -}}
+{{- with $value -}}{{- $_ := set $made $setting . -}}{{- end -}}
+{{- end -}}
+{{- if not $store.pathStyle -}}{{- $_ := set $made "objects_path_style" false -}}{{- end -}}
+{{- with $store.caSecret -}}{{- if .name -}}{{- $_ := set $made "objects_ca_file" (printf "/etc/flyteplane/objects-ca/%s" .key) -}}{{- end -}}{{- end -}}
 {{- end -}}
 {{- if has $service (list "registry" "executions") -}}
 {{- $_ := set $made "metadata_storage_prefix" $root.Values.metadataStoragePrefix -}}
