@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.support.chart_queries import queried_metrics
+from tests.support.helm import render
 from tests.support.released import WORKLOADS, Release, running_release
 
 GATEWAY_METRICS = "/stats/prometheus"
@@ -16,7 +17,7 @@ GATEWAY_METRICS = "/stats/prometheus"
 @pytest.fixture(scope="module")
 async def release() -> AsyncIterator[Release]:
     """Run a release of the trial's values."""
-    async with running_release(["trial.yaml"]) as running:
+    async with running_release(render(["trial.yaml"])) as running:
         yield running
 
 

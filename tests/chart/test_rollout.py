@@ -87,7 +87,7 @@ class Load:
 @pytest.fixture(scope="module")
 async def release() -> AsyncIterator[Release]:
     """Run a release with two pods of each Deployment."""
-    async with running_release(["trial.yaml"], replicas=REPLICAS, slots=SLOTS) as running:
+    async with running_release(render(["trial.yaml"]), replicas=REPLICAS, slots=SLOTS) as running:
         yield running
 
 

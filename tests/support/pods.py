@@ -27,6 +27,9 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 90.0
 _POLL_SECONDS = 0.05
 _NAME = re.compile(r"(?P<service>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc:(?P<port>\d+)")
+# All addresses of a pod, and its loopback, which only Envoy's admin interface uses. Other loopback addresses are those
+# of servers outside of the cluster.
+_OWN_ADDRESS = re.compile(r"(?<![\d.])(?:0\.0\.0\.0(?![\d.])|127\.0\.0\.1(?=[:/]9901\b))")
 _REFERENCE = re.compile(r"\$\((?P<name>[A-Z_]+)\)")
 
 
@@ -63,6 +66,8 @@ class Node:
         self.folder = folder
         self.manifests = manifests
         self.programs = programs
+        self.tokens: dict[str, str] = {}
+        """Tokens of service accounts by component, in place of the file `token` of a cluster's Secret."""
         self._slots = {
             component: [f"127.77.{row}.{number}" for number in range(1, most + 1)]
             for row, (component, most) in enumerate(slots.items(), 1)
@@ -152,7 +157,7 @@ class Node:
             lambda m: m["scheme"] + folders[m["path"]],
             text,
         )
-        text = re.sub(r"(?<![\d.])(?:0\.0\.0\.0|127\.0\.0\.1)(?![\d.])", pod.address, text)
+        text = _OWN_ADDRESS.sub(pod.address, text)
         return _NAME.sub(lambda m: ",".join(self.address(m["service"], m["namespace"], int(m["port"]))), text)
 
     def command(self, pod: Pod, container: KubernetesObject) -> list[str]:
@@ -198,7 +203,8 @@ class Node:
             for volume in pod.spec.get("volumes", ()):
                 if volume["name"] in mounted:
                     for path, text in self._files(volume):
-                        (pod.folder / volume["name"] / path).write_text(self.local(pod, container, text))
+                        token = self.tokens.get(pod.component) if path == "token" else None
+                        (pod.folder / volume["name"] / path).write_text(token or self.local(pod, container, text))
 
     def _files(self, volume: KubernetesObject) -> Iterator[tuple[str, str]]:
         if "configMap" in volume:

