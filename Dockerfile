@@ -23,7 +23,7 @@ RUN python -m venv --without-pip /opt/flyteplane \
 COPY pyproject.toml LICENSE /opt/flyteplane/app/
 COPY services /opt/flyteplane/app/services
 COPY gateway /opt/flyteplane/app/gateway
-COPY deploy/__init__.py deploy/nats_users.py /opt/flyteplane/app/deploy/
+COPY deploy/__init__.py deploy/nats_users.py deploy/release_test.py /opt/flyteplane/app/deploy/
 ARG COMMIT=unknown
 ARG TIME=""
 # Compiled here, as the running container writes nothing; checked by hash, as times change when layers are made again.

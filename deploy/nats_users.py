@@ -99,10 +99,15 @@ USERS: Mapping[str, Permissions] = {
 def authorization(passwords: Mapping[str, str]) -> str:
     """Return the block of the server's configuration that admits these users and no others."""
     users = [
-        {"user": name, "password": passwords[name], "permissions": _in_configuration(name, permissions)}
-        for name, permissions in USERS.items()
+        {"user": name, "password": passwords[name], "permissions": permissions}
+        for name, permissions in permissions_of_users().items()
     ]
     return f"authorization {json.dumps({'users': users}, indent=1)}\n"
+
+
+def permissions_of_users() -> dict[str, dict[str, object]]:
+    """Return the permissions of each user in the form of the server's configuration, for other deployments."""
+    return {name: _in_configuration(name, permissions) for name, permissions in USERS.items()}
 
 
 def _in_configuration(name: str, permissions: Permissions) -> dict[str, object]:
