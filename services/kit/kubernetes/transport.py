@@ -22,7 +22,8 @@ _REREAD_SECONDS = 10.0
 _CONNECT_SECONDS = 3.0
 # Longer than the API server itself works on a request of one object.
 _RESPONSE_SECONDS = 15.0
-_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60.0)
+# The pool looks at every idle connection for each request, which costs as much as the request if there are many.
+_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60.0)
 _ERROR = 400
 
 REQUEST_SECONDS = Histogram(
