@@ -34,6 +34,10 @@ REQUEST_SECONDS = Histogram(
 )
 
 
+class _Disconnected(Unreachable):
+    """The connection has ended before the response; the server may have carried the request out."""
+
+
 class Transport:
     """Connections to one API server; its credentials are read again when they have changed.
 
@@ -65,7 +69,8 @@ class Transport:
     ) -> bytes:
         """Return the body of the response.
 
-        A request that the server does not authenticate is repeated once if the credentials have changed meanwhile.
+        A request that the server does not authenticate is repeated once if the credentials have changed meanwhile, and
+        one whose connection ends before the response is repeated once: servers restart one after the other.
 
         Raises:
             ServiceError: The error that the server responded with (`errors.to_error`).
@@ -85,6 +90,12 @@ class Transport:
             return await self._send(verb, path, request)
 
     async def _send(self, verb: str, path: str, request: Mapping[str, Any]) -> bytes:
+        try:
+            return await self._send_once(verb, path, request)
+        except _Disconnected:
+            return await self._send_once(verb, path, request)
+
+    async def _send_once(self, verb: str, path: str, request: Mapping[str, Any]) -> bytes:
         access, start, status = self._access, monotonic(), 0
         headers = {**(request["headers"] or {})}
         if access.token:
@@ -97,6 +108,8 @@ class Transport:
             status = response.status_code
         except httpx.TimeoutException as error:
             raise DeadlineExceeded(f"{self._named()} does not respond: {_text(error)}") from error
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+            raise _Disconnected(f"{self._named()} has closed the connection: {_text(error)}") from error
         except httpx.HTTPError as error:
             raise Unreachable(f"{self._named()} cannot be reached: {_text(error)}") from error
         finally:
