@@ -461,11 +461,15 @@ async def test_execution_launched_right_after_its_project_was_registered_is_subm
 ) -> None:
     write(templates, {"aa_namespace.yaml": NAMESPACE})
     template = "first-run-{{ project }}-{{ domain }}"
-    resources = {"cluster_resource_templates": templates, "clusters": ({"id": "", **api_server.settings},)}
     async with control_plane(parts, "first_run", [api_server.settings], template) as plane:
-        database = plane.served.settings.database_url.replace("/first_run?", "/first_run_projects?")
-        settings = Settings(
-            database_url=database, nats_url=parts.nats_url, namespace_template=template, domains=DOMAIN, **resources
+        settings = Settings.model_validate(
+            {
+                "database_url": plane.served.settings.database_url.replace("/first_run?", "/first_run_projects?"),
+                "domains": DOMAIN,
+                "namespace_template": template,
+                "cluster_resource_templates": templates,
+                "clusters": ({"id": "", **api_server.settings},),
+            }
         )
         bus = await Bus.connect(parts.nats_url, "projects")
         await plane.launch("early")
