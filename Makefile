@@ -13,6 +13,9 @@ TEST_READY := $(VENV)/.ready-to-test
 # flytekit, as its users install it, in an environment of its own: the services do not need its dependencies.
 CLIENT_VENV := .venv-client
 CLIENT_READY := $(CLIENT_VENV)/.ready
+# Helm's library and the schemas of Kubernetes, for tests of the chart: as large as all other environments together.
+CHART_VENV := .venv-chart
+CHART_READY := $(CHART_VENV)/.ready
 # Wheels only, each with its hash: nothing is compiled, and nothing but what was locked is installed.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all:
 SANDBOX := $(if $(REPLICAS),SANDBOX_REPLICAS=$(REPLICAS)) $(BIN)/python -m deploy.sandbox
@@ -27,7 +30,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
+.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare bench-cluster chaos outage fuzz test test-unit test-integration test-cluster test-chart image-check lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +66,10 @@ bench-compare: $(RUN_READY) ## This checkout and commit BASE in turn; writes ben
 	@$(BIN)/python -m bench.compare --base $(or $(BASE),origin/main) --out bench/RESULTS-compare.md \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
+bench-cluster: $(TEST_READY) ## 100 launches/s without an engine and on a real API server; writes bench/RESULTS-cluster.md (SECONDS, RATE)
+	@$(BIN)/python -m bench.cluster --out bench/RESULTS-cluster.md \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE))
+
 chaos: $(RUN_READY) ## Kill and freeze parts under load: nothing may get lost (SECONDS, RATE, REPLICAS, SEED)
 	@$(BIN)/python -m bench.chaos $(if $(REPLICAS),--replicas $(REPLICAS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
@@ -82,11 +89,25 @@ test-unit: $(TEST_READY) ## Tests of rules, without the stack
 test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against real stacks, on free ports
 	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
 
-lint: $(TEST_READY) ## Style, format, types and import rules
+test-cluster: $(TEST_READY) ## Tests on real API servers, built once (minutes); skipped where Go is not found
+	@$(BIN)/python -m tests.support.cluster_binaries >/dev/null; status=$$?; \
+		if [ $$status -eq 3 ]; then echo "Tests on real API servers are skipped."; \
+		elif [ $$status -ne 0 ]; then exit $$status; \
+		else $(BIN)/python -m pytest -q -n 0 tests/cluster; fi
+
+# A minute, of which most is the download of wheels, and it needs root: not part of `make test`.
+test-chart: $(TEST_READY) $(CHART_READY) ## Render the chart by Helm, and run its pods as local processes (minutes)
+	@$(BIN)/python -m pytest -q -n 0 tests/chart
+
+image-check: $(TEST_READY) ## Run the steps of the Dockerfile without Docker, and start what they make (needs root)
+	@$(BIN)/python -m pytest -q -n 0 tests/image
+
+lint: $(TEST_READY) ## Style, format, types and import rules; the Dockerfile
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/hadolint Dockerfile
 
 typecheck: $(TEST_READY) ## Types only
 	@$(BIN)/mypy --no-error-summary
@@ -95,14 +116,17 @@ fmt: $(TEST_READY) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-docs: $(TEST_READY) ## Write docs/settings.md from the definitions of the settings
+docs: $(TEST_READY) ## Write docs/settings.md and the chart's generated files from the definitions of settings and values
 	@$(BIN)/python -m docs.settings_page
+	@$(BIN)/python -m docs.chart_files
 
 lock: ## Upgrade the locked versions within the bounds of pyproject.toml (needs uv)
 	@$(LOCK) --upgrade --extra sandbox --output-file requirements.lock pyproject.toml
 	@$(LOCK) --upgrade --extra sandbox --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
+	@$(LOCK) --upgrade --constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 	@$(LOCK) --upgrade --output-file requirements-client.lock requirements-client.in
+	@$(LOCK) --upgrade --output-file requirements-chart.lock requirements-chart.in
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -128,4 +152,10 @@ $(CLIENT_READY): requirements-client.lock $(BIN)/python
 	@echo "Installing flytekit for the tests, in $(CLIENT_VENV) (once) ..."
 	@$(PYTHON) -m venv --clear $(CLIENT_VENV)
 	@$(CLIENT_VENV)/bin/python $(INSTALL) --requirement requirements-client.lock
+	@touch $@
+
+$(CHART_READY): requirements-chart.lock $(BIN)/python
+	@echo "Installing Helm's library for the tests of the chart, in $(CHART_VENV) (once) ..."
+	@$(PYTHON) -m venv --clear $(CHART_VENV)
+	@$(CHART_VENV)/bin/python $(INSTALL) --requirement requirements-chart.lock
 	@touch $@

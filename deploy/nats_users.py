@@ -8,7 +8,7 @@ The subjects are those of `services.contracts`, the requests to JetStream those 
 | registry | projects | announcements | | FLYTE_REGISTRY | |
 | executions | projects, registry | announcements, verdicts | | FLYTE_EXECUTIONS | batches, its announcements (engine) |
 | events | executions | batches | verdicts | EVENT_BATCHES | refused events |
-| projects | executions | announcements | | FLYTE_PROJECTS | |
+| projects | executions | announcements | | FLYTE_PROJECTS | its announcements (cluster resources) |
 
 Each but events serves requests, with one response to each, and each receives responses below an inbox of its own.
 There are no other users: no anonymous user, and none of the system account.
@@ -91,6 +91,7 @@ USERS: Mapping[str, Permissions] = {
         requests=("ask.executions.get_default_config",),
         publishes=("flyte.projects.>",),
         streams=("FLYTE_PROJECTS",),
+        consumers=(Consumer("FLYTE_PROJECTS", "cluster-resources"),),
     ),
 }
 
@@ -98,10 +99,15 @@ USERS: Mapping[str, Permissions] = {
 def authorization(passwords: Mapping[str, str]) -> str:
     """Return the block of the server's configuration that admits these users and no others."""
     users = [
-        {"user": name, "password": passwords[name], "permissions": _in_configuration(name, permissions)}
-        for name, permissions in USERS.items()
+        {"user": name, "password": passwords[name], "permissions": permissions}
+        for name, permissions in permissions_of_users().items()
     ]
     return f"authorization {json.dumps({'users': users}, indent=1)}\n"
+
+
+def permissions_of_users() -> dict[str, dict[str, object]]:
+    """Return the permissions of each user in the form of the server's configuration, for other deployments."""
+    return {name: _in_configuration(name, permissions) for name, permissions in USERS.items()}
 
 
 def _in_configuration(name: str, permissions: Permissions) -> dict[str, object]:

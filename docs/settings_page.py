@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, FilePath
+from pydantic import BaseModel, DirectoryPath, FilePath
 from pydantic.fields import FieldInfo
 
 from deploy.sandbox.settings import VARIABLES
@@ -60,11 +60,11 @@ AWS_SECRET_ACCESS_KEY = "..."
 ```
 
 Tables are `registry`, `executions`, `events`, `projects`, `gateway` and `environment`. Several processes need the same
-settings `objects_*`, `metadata_storage_prefix`, `task_resource_limits` and `max_message_bytes`, so these are allowed
-above all tables only. The sandbox sets ports, databases, NATS, TLS and the signing key itself: settings of these are
-refused before anything starts, as are unknown and wrong ones. `FLYTEPLANE_LOG_LEVEL` in the environment of `make up`
-has priority over the file. The sandbox's folder is readable by its owner only; `make reset` deletes it, and the file in
-it.
+settings `objects_*`, `metadata_storage_prefix`, `task_resource_limits`, `max_message_bytes`, `clusters` and
+`namespace_template`, so these are allowed above all tables only. The sandbox sets ports, databases, NATS, TLS and the
+signing key itself: settings of these are refused before anything starts, as are unknown and wrong ones.
+`FLYTEPLANE_LOG_LEVEL` in the environment of `make up` has priority over the file. The sandbox's folder is readable by
+its owner only; `make reset` deletes it, and the file in it.
 """
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", Address: "address"}
@@ -137,7 +137,8 @@ def _type(name: str, field: FieldInfo) -> str:
 def _type_of(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
-        return "file" if annotation == FilePath else _type_of(get_args(annotation)[0])
+        paths = {FilePath: "file", DirectoryPath: "folder"}
+        return paths.get(annotation) or _type_of(get_args(annotation)[0])
     if origin in {Union, types.UnionType}:
         return _type_of(get_args(annotation)[0])
     if origin is Literal:

@@ -10,6 +10,6 @@ The modules, from the table to the files:
     descriptors                 the four descriptor sets and the list of REST patterns, from the same flyteidl
     lua/                        what Envoy's transcoder cannot do by itself, for REST requests only; what pages may do
     limits                      bounds of what clients may use up
-    clusters, filters, routing, bootstrap   Envoy's configuration as plain data
+    clusters, filters, routing, tls, stats, bootstrap   Envoy's configuration as plain data
     render                      all of it as files in a folder
 """

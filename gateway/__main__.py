@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway import routes
-from gateway.bootstrap import Certificate, Settings
+from gateway.bootstrap import Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
+from gateway.tls import Certificate
 
 _FIELDS = Settings.model_fields
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     command.add_argument("--listen", type=_address, metavar="HOST:PORT", **_from("listen"))
     command.add_argument("--admin", type=_address, metavar="HOST:PORT|unix:PATH", **_from("admin"))
+    command.add_argument("--stats", type=_address, metavar="HOST:PORT", **_from("stats"))
     command.add_argument("--upstream", type=_upstream, metavar="OWNER=...", **_repeated("upstreams"))
     command.add_argument("--reflection", type=_addresses, metavar="HOST:PORT[,...]", **_from("reflection"))
     command.add_argument("--objects", type=_addresses, metavar="HOST:PORT[,...]", **_from("objects"))
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings(
             listen=chosen.listen,
             admin=chosen.admin,
+            stats=chosen.stats,
             upstreams=dict(chosen.upstream),
             reflection=chosen.reflection,
             objects=chosen.objects,

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
-from gateway import clusters, filters, limits, routing
+from gateway import clusters, filters, limits, routing, stats, tls
 from gateway.clusters import Address
 from gateway.routes import Routes
+from gateway.tls import Certificate
 
 _OWNER_ONLY = 0o600
 
@@ -55,14 +55,6 @@ def _host(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """The gateway's TLS certificate, with its chain, and its private key: PEM files."""
-
-    chain: Path
-    key: Path
-
-
 class Settings(BaseModel):
     """The settings of a gateway; the title of a field is its option of `python -m gateway render`."""
 
@@ -73,6 +65,9 @@ class Settings(BaseModel):
 
     admin: Address = Field(default=Address("127.0.0.1", 9901), title="--admin")
     """host:port or unix:PATH of Envoy's admin interface, which can stop it: a socket is for its owner only."""
+
+    stats: Address | None = Field(default=None, title="--stats")
+    """host:port of Envoy's metrics (GET /stats/prometheus) and readiness (GET /ready); none: no such listener."""
 
     upstreams: Mapping[str, Sequence[Address]] = Field(default_factory=dict, title="--upstream")
     """OWNER=HOST:PORT[,HOST:PORT]: the HTTP/2 servers of one service; needed once for each of them."""
@@ -115,17 +110,25 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
         # A client of it can stop the gateway, so a socket is for its owner only.
         "admin": {"address": settings.admin.as_envoy(mode=_OWNER_ONLY)},
         "static_resources": {
-            "listeners": [_listener(settings, _connection_manager(routes, out, settings))],
-            "clusters": [*services, *reflection, *objects],
+            "listeners": [
+                _listener(settings, out, _connection_manager(routes, out, settings)),
+                *([stats.listener(settings.stats)] if settings.stats else []),
+            ],
+            "clusters": [
+                *services,
+                *reflection,
+                *objects,
+                *([stats.cluster(settings.admin)] if settings.stats else []),
+            ],
         },
         "overload_manager": limits.overload_manager(),
     }
 
 
-def _listener(settings: Settings, connection_manager: dict[str, Any]) -> dict[str, Any]:
+def _listener(settings: Settings, out: Path, connection_manager: dict[str, Any]) -> dict[str, Any]:
     manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection_manager}
-    tls = (
-        {"transport_socket": _tls(settings.tls), "transport_socket_connect_timeout": limits.HANDSHAKE_TIMEOUT}
+    secured = (
+        {"transport_socket": tls.transport_socket(out), "transport_socket_connect_timeout": limits.HANDSHAKE_TIMEOUT}
         if settings.tls
         else {}
     )
@@ -135,21 +138,7 @@ def _listener(settings: Settings, connection_manager: dict[str, Any]) -> dict[st
         # With it two gateways could listen on the same port without an error, and each would get some of the requests.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": limits.CONNECTION_BUFFER,
-        "filter_chains": [{"filters": [manager], **tls}],
-    }
-
-
-def _tls(certificate: Certificate) -> dict[str, Any]:
-    files = {
-        "certificate_chain": {"filename": str(certificate.chain.resolve())},
-        "private_key": {"filename": str(certificate.key.resolve())},
-    }
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [files]},
-        },
+        "filter_chains": [{"filters": [manager], **secured}],
     }
 
 

@@ -1,10 +1,11 @@
-"""All that Envoy needs as files in one folder: envoy.yaml, four descriptor sets, three scripts."""
+"""All that Envoy needs as files in one folder: envoy.yaml, descriptor sets, three scripts, a certificate's paths."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from gateway import descriptors, filters, routes, scripts
+from gateway import descriptors, filters, routes, scripts, tls
 from gateway.bootstrap import Settings, bootstrap
 
 CONFIG_FILE = "envoy.yaml"
@@ -35,6 +36,12 @@ def render(out: Path, settings: Settings) -> Path:
     (out / "origin.lua").write_text(scripts.origin(settings.cors_origins, settings.hosts))
     (out / "outer.lua").write_text(scripts.outer(descriptors.rest_patterns(), settings.max_message_bytes))
     (out / "inner.lua").write_text(scripts.inner())
+    if settings.tls:
+        (out / tls.SECRET_FILE).write_text(_yaml(tls.secret(settings.tls)))
     config = out / CONFIG_FILE
-    config.write_text(yaml.dump(bootstrap(table, out, settings), Dumper=_PlainDumper, sort_keys=False, width=120))
+    config.write_text(_yaml(bootstrap(table, out, settings)))
     return config
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, width=120)

@@ -36,6 +36,7 @@ DECIDED: Mapping[str, str] = {
     "signing_key": "the sandbox makes its own and keeps it",
     "listen": "the variable PORT is the gateway's port",
     "admin": "the sandbox keeps it for its owner only",
+    "stats": "the sandbox has a socket for that",
     "tls": "the sandbox serves this machine, in clear text",
 }
 # Settings that must be the same in several processes.
@@ -50,6 +51,8 @@ SHARED = (
     "metadata_storage_prefix",
     "task_resource_limits",
     "max_message_bytes",
+    "clusters",
+    "namespace_template",
 )
 
 

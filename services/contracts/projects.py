@@ -16,6 +16,7 @@ A MatchableAttributesConfiguration without attributes is an attribute scope: pro
 "" where it has none.
 """
 
+import re
 from typing import Any
 
 from flyteidl.admin.matchable_resource_pb2 import MatchableAttributesConfiguration
@@ -26,6 +27,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from services.kit.errors import InvalidArgument, NotFound
 from services.kit.messaging.messages import Announcement, ServiceRequest
+
+_NAMESPACE_PLACEHOLDER = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
 
 
 def _project_and_attributes() -> Any:
@@ -107,3 +110,12 @@ def check_active_with_domain(project: Project, domain: str) -> None:
         raise InvalidArgument(f"project [{project.id}] is not active", InactiveProject(id=project.id))
     if all(configured.id != domain for configured in project.domains):
         raise InvalidArgument(f"domain [{domain}] is unrecognized by system")
+
+
+def namespace_of(template: str, project: str, domain: str) -> str:
+    """Return the Kubernetes namespace of a project-domain, by the setting `namespace_template` (engine.md#namespaces).
+
+    Its executions run there, and its cluster resources are there.
+    """
+    values = {"project": project, "domain": domain}
+    return _NAMESPACE_PLACEHOLDER.sub(lambda match: values[match[1]], template)

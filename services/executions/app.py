@@ -1,6 +1,7 @@
 """Construction of the executions service: everything is made here, by hand, top to bottom."""
 
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,6 +13,10 @@ from services.executions.config import Settings
 from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.interface import Engine
+from services.executions.engine.kubernetes.clusters import Clusters
+from services.executions.engine.kubernetes.engine import KubernetesEngine
+from services.executions.engine.kubernetes.resources import ResourceBuilder
+from services.executions.engine.kubernetes.workflows import RunnableWorkflows
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.events.ownership import LaneOwnership
 from services.executions.jobs.abort_reconciler import AbortReconciler
@@ -28,6 +33,7 @@ from services.executions.rpc.task_executions import TaskExecutionHandlers
 from services.executions.rules.configuration import default_config_of
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.http_routes import object_routes
 from services.kit.objects.store import ObjectStore
@@ -39,8 +45,6 @@ NAME = "executions"
 # Of the pool `events_db`. No RPC uses it, so events do not wait for RPCs: one connection is for the batch that is being
 # applied, the others for the jobs that end executions and for the check of readiness.
 _EVENT_CONNECTIONS = 4
-# Engines, by their names in the settings; with none, another program runs executions and sends events.
-ENGINES: Mapping[str, Callable[[Settings], Engine | None]] = {"none": lambda _settings: None}
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
 SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
@@ -69,7 +73,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     reconciler = AbortReconciler(events_db, outbox, layout, patience=abort_patience, clock=_now)
 
     loops = [relay.run, *ownership.loops, reconciler.run]
-    engine = ENGINES[settings.engine](settings)
+    engine = ENGINES[settings.engine](settings, bus, objects, cpu_pool, stack)
     if engine is not None:
         dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)
         lost_patience = timedelta(seconds=settings.lost_patience_seconds)
@@ -99,6 +103,29 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
         routes=object_routes(objects, settings.upload_max_bytes),
         checks={"the database": events_db.check_writes, "the object store": objects.check_writes},
     )
+
+
+def _no_engine(
+    _settings: Settings, _bus: Bus, _objects: ObjectStore, _cpu_pool: CpuPool, _stack: AsyncExitStack
+) -> None:
+    """Build nothing: another program runs executions and sends events."""
+
+
+def _kubernetes(
+    settings: Settings, bus: Bus, objects: ObjectStore, cpu_pool: CpuPool, stack: AsyncExitStack
+) -> KubernetesEngine:
+    clusters = Clusters.open(settings)
+    stack.push_async_callback(clusters.close)
+    workflows = RunnableWorkflows(bus, objects, cpu_pool)
+    builder = ResourceBuilder(workflows, objects, cpu_pool, settings, random.choice)
+    return KubernetesEngine(clusters, builder, settings)
+
+
+# Engines, by their names in the settings.
+ENGINES: dict[str, Callable[[Settings, Bus, ObjectStore, CpuPool, AsyncExitStack], Engine | None]] = {
+    "none": _no_engine,
+    "kubernetes": _kubernetes,
+}
 
 
 def _now() -> datetime:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from services.contracts.clusters import NamespaceSettings
 from services.contracts.execution_config import check_env_names, check_service_account
 from services.contracts.labels import check_annotations, check_labels
 from services.contracts.workflow_settings import ResourceAmounts, WorkflowSettings
@@ -15,7 +16,7 @@ _MEBIBYTE = 1024 * 1024
 _LONGEST_SIGNATURE_SECONDS = 7 * 24 * 3600.0
 
 
-class Settings(WorkflowSettings):
+class Settings(WorkflowSettings, NamespaceSettings):
     """Settings of the executions service, in addition to those that all services have."""
 
     public_url: str = "http://localhost:30080"
@@ -63,8 +64,33 @@ class Settings(WorkflowSettings):
     task_resource_defaults: ResourceAmounts = ResourceAmounts(cpu="2", memory="200Mi")
     """Resources of a task that requests none, unless attributes set them; JSON in the environment."""
 
-    engine: Literal["none"] = "none"
-    """What runs executions. none: another program finds them and sends events."""
+    engine: Literal["none", "kubernetes"] = "none"
+    """What runs executions. kubernetes: flytepropeller, for which the service creates FlyteWorkflow resources in
+    clusters. none: another program finds executions and sends events."""
+
+    cluster_weights: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Of each execution cluster label, the clusters and their weights; JSON in the environment. Executions with another
+    label run in the clusters of default_cluster_label, or of all."""
+
+    default_cluster_label: str = ""
+    """Execution cluster label of executions for whose own label there is no enabled cluster."""
+
+    offload_workflow_closures: bool = False
+    """Whether every FlyteWorkflow resource refers to its workflow's closure in the object store instead of containing
+    it; task resources and queues of attributes then do not change its tasks."""
+
+    offload_inputs: bool = False
+    """Whether every FlyteWorkflow resource refers to the inputs in the object store instead of containing them."""
+
+    resource_max_bytes: int = Field(default=512 * 1024, ge=1024)
+    """Size of a FlyteWorkflow resource from which its inputs, its workflow or both are offloaded; etcd stores 1.5 MiB
+    at most, with the status, which grows while the execution runs."""
+
+    iam_role_annotation: str = ""
+    """Key of the annotation of a FlyteWorkflow resource for the execution's IAM role; without a key it has none."""
+
+    console_url: str = ""
+    """The console's address in links to executions that tasks receive; empty for none."""
 
     engine_patience_seconds: float = Field(default=600.0, gt=0)
     """How long a new execution waits while its engine is unavailable; after that it is FAILED."""
@@ -81,9 +107,6 @@ class Settings(WorkflowSettings):
 
     queue_tags: dict[str, list[str]] = Field(default_factory=dict)
     """Queue tags of each domain, unless attributes set them; those of "" are for all other domains."""
-
-    namespace_template: str = "{{ project }}-{{ domain }}"
-    """Kubernetes namespace in which the executions of a project-domain run."""
 
     inline_data_max_bytes: int = Field(default=2 * _MEBIBYTE, ge=0)
     """Inputs and outputs of this size or more are returned as a signed URL only; 0 is no limit. Without
@@ -120,6 +143,20 @@ class Settings(WorkflowSettings):
             check_service_account(self.k8s_service_account)
         except InvalidArgument as error:
             raise ValueError(error.message) from error
+        return self
+
+    @model_validator(mode="after")
+    def _check_cluster_weights(self) -> Self:
+        ids = {cluster.id for cluster in self.clusters}
+        for label, weights in self.cluster_weights.items():
+            if unknown := sorted(weights.keys() - ids):
+                raise ValueError(
+                    f"cluster_weights of {label!r} names {', '.join(unknown)}, which clusters does not have"
+                )
+            if not all(weight >= 0 for weight in weights.values()):
+                raise ValueError(f"cluster_weights of {label!r} must not be negative")
+        if self.default_cluster_label and self.default_cluster_label not in self.cluster_weights:
+            raise ValueError("default_cluster_label must be a label of cluster_weights")
         return self
 
     @model_validator(mode="after")

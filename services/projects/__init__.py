@@ -1,6 +1,7 @@
 """The projects service.
 
-Owns: projects; matchable attributes; and, as configuration, the domains that every project has.
+Owns: projects; matchable attributes; and, as configuration, the domains that every project has. In Kubernetes also
+cluster resources: the objects that each project has in each domain.
 
 Serves: RegisterProject, UpdateProject, GetProject, ListProjects, GetDomains, GetVersion of AdminService; Update, Get
 and Delete of project, project-domain and workflow attributes, ListMatchableAttributes.

@@ -5,7 +5,14 @@ from pathlib import Path
 from services.kit.db.repair import command
 from services.kit.process.service import main
 from services.projects.app import NAME, build
+from services.projects.commands.cluster_resources import CLUSTER_RESOURCES
 from services.projects.config import Settings
 from services.projects.store.stored_messages import STORED
 
-main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations", {"repair": command(NAME, STORED)})
+main(
+    NAME,
+    Settings,
+    build,
+    Path(__file__).parent / "store" / "migrations",
+    {"repair": command(NAME, STORED), "cluster-resources": CLUSTER_RESOURCES},
+)

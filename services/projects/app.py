@@ -15,6 +15,8 @@ from services.kit.process.service import App, Connections
 from services.kit.rpc.table import Table
 from services.projects.config import Settings
 from services.projects.consumers.requests import ProjectRequests
+from services.projects.jobs.cluster_resource_source import ClusterResourceSource
+from services.projects.jobs.cluster_resources import ClusterResources, open_appliers
 from services.projects.rpc.attributes import AttributeHandlers
 from services.projects.rpc.projects import ProjectHandlers
 from services.projects.rpc.version import VersionHandlers
@@ -25,7 +27,7 @@ NAME = "projects"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
-async def build(settings: Settings, connections: Connections, _stack: AsyncExitStack) -> App:
+async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
     """Build the service on `connections`, seed the configured projects and begin to serve other services."""
     domains = [Domain(id=domain.id, name=domain.name) for domain in settings.domains]
     outbox = Outbox()
@@ -41,10 +43,15 @@ async def build(settings: Settings, connections: Connections, _stack: AsyncExitS
         AttributeHandlers(connections.db, connections.bus, outbox, domains, clock=_now),
         VersionHandlers(settings, started=_now()),
     )
+    loops = [relay.run]
+    if settings.cluster_resource_templates is not None:
+        source = ClusterResourceSource(connections.db, settings)
+        appliers = open_appliers(settings, source, stack)
+        loops.append(ClusterResources(settings.database_url, connections.bus, appliers).run)
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=[relay.run],
+        loops=loops,
         checks={"the database": connections.db.check_writes},
     )
 

@@ -1,14 +1,27 @@
 """Settings of the projects service."""
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    FilePath,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode
 
-from services.kit.process.settings import ProcessSettings
+from services.contracts.clusters import NamespaceSettings
 from services.kit.process.version import running_version
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+RESERVED_TEMPLATE_KEYS = frozenset({"namespace", "project", "domain"})
+"""Keys of the project-domain itself in templates of cluster resources."""
 
 
 class ConfiguredDomain(BaseModel):
@@ -31,7 +44,30 @@ class ConfiguredDomain(BaseModel):
         return {"id": identifier, "name": name or identifier}
 
 
-class Settings(ProcessSettings):
+class TemplateValue(BaseModel):
+    """A value of placeholders in templates: a text, or where it is read from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: str = Field(default="", repr=False)
+    env: str | None = None
+    """A variable of the environment."""
+    file: FilePath | None = None
+    """A file, without a line end at its end; it is read in every round."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"value": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a value is a text, or has one of env and file")
+        return self
+
+
+class Settings(NamespaceSettings):
     """Settings of the projects service beyond those of every service; in the environment commas separate lists."""
 
     domains: Annotated[tuple[ConfiguredDomain, ...], NoDecode] = Field(
@@ -55,6 +91,27 @@ class Settings(ProcessSettings):
     """BuildTime in the response of GetVersion, by default the time of the checkout's commit; when empty, the time at
     which the process started."""
 
+    cluster_resource_templates: DirectoryPath | None = None
+    """Folder of templates, `*.yaml`, of the Kubernetes objects that each project has in each domain, such as its
+    namespace and its quota (docs/operating/cluster-resources.md#1-write-templates). None: the service makes no objects,
+    and `clusters` and `namespace_template` have no effect on it."""
+
+    cluster_resource_values: dict[str, TemplateValue] = Field(default_factory=dict)
+    """Values of the placeholders in templates, by key; a JSON object in the environment. A value is a text, or a table
+    with one key: env, the name of a variable, or file, the path of a file."""
+
+    cluster_resource_domain_values: dict[str, dict[str, TemplateValue]] = Field(default_factory=dict)
+    """Values by the id of a domain, then by key; they replace those of cluster_resource_values. A JSON object in the
+    environment."""
+
+    cluster_resource_refresh_seconds: float = Field(default=60.0, ge=1)
+    """Pause between two rounds that apply the templates of all projects with new values or text. Those of a project
+    that is registered or changed are applied at once."""
+
+    cluster_resource_reapply_seconds: float = Field(default=3600.0, ge=1)
+    """Time after which objects are applied again although neither template nor values are new, because others may have
+    changed or deleted them."""
+
     @field_validator("domains", "seed_projects", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -62,7 +119,33 @@ class Settings(ProcessSettings):
 
     @field_validator("domains")
     @classmethod
-    def _distinct(cls, value: tuple[ConfiguredDomain, ...]) -> tuple[ConfiguredDomain, ...]:
+    def _distinct_domains(cls, value: tuple[ConfiguredDomain, ...]) -> tuple[ConfiguredDomain, ...]:
         if len({domain.id for domain in value}) < len(value):
             raise ValueError("each domain may stand here once")
         return value
+
+    @field_validator("cluster_resource_values")
+    @classmethod
+    def _not_reserved(cls, value: dict[str, TemplateValue]) -> dict[str, TemplateValue]:
+        _check_keys(value)
+        return value
+
+    @field_validator("cluster_resource_domain_values")
+    @classmethod
+    def _not_reserved_in_domains(
+        cls, value: dict[str, dict[str, TemplateValue]]
+    ) -> dict[str, dict[str, TemplateValue]]:
+        for of_domain in value.values():
+            _check_keys(of_domain)
+        return value
+
+    @model_validator(mode="after")
+    def _values_of_known_domains(self) -> Self:
+        if unknown := self.cluster_resource_domain_values.keys() - {domain.id for domain in self.domains}:
+            raise ValueError(f"cluster_resource_domain_values has unknown domains: {', '.join(sorted(unknown))}")
+        return self
+
+
+def _check_keys(keys: Iterable[str]) -> None:
+    if reserved := RESERVED_TEMPLATE_KEYS.intersection(keys):
+        raise ValueError(f"{', '.join(sorted(reserved))}: these values are those of the project-domain")

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
-
 from services.executions.engine.interface import RunRequest
+from services.executions.rules.placements import Placement
 
 
 @dataclass
@@ -18,7 +17,14 @@ class MemoryEngine:
     stopped: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     gate: asyncio.Event | None = None  # holds up every run until it is set
+    cluster: str = "c1"  # of executions with the label `labelled`; others have none
     entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def available(self) -> None:
+        """Return at once: its calls may fail, and are tried."""
+
+    def choose_cluster(self, request: RunRequest) -> str:
+        return self.cluster if request.spec.execution_cluster_label.value == "labelled" else ""
 
     async def run(self, request: RunRequest) -> None:
         self.entered.set()
@@ -28,14 +34,14 @@ class MemoryEngine:
         self.ever.add(request.id.name)
         self.running.setdefault(request.id.name, request)
 
-    async def stop(self, execution: WorkflowExecutionIdentifier) -> bool:
+    async def stop(self, placement: Placement) -> bool:
         self._fail()
-        self.stopped.append(execution.name)
-        return self.running.pop(execution.name, None) is not None
+        self.stopped.append(placement.id.name)
+        return self.running.pop(placement.id.name, None) is not None
 
-    async def missing(self, executions: Sequence[WorkflowExecutionIdentifier]) -> list[WorkflowExecutionIdentifier]:
+    async def missing(self, placements: Sequence[Placement]) -> list[Placement]:
         self._fail()
-        return [execution for execution in executions if execution.name not in self.running]
+        return [placement for placement in placements if placement.id.name not in self.running]
 
     def _fail(self) -> None:
         if self.failures:

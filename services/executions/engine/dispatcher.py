@@ -4,12 +4,13 @@ An announcement causes a check of its execution, at least once. The dispatcher t
 current phase requires, until it requires no other. So the result does not depend on the order of announcements, on
 repeated ones, on the replica, or on where a process was killed. While the engine is unavailable, a launch waits for
 `engine_patience_seconds` and is then FAILED with the engine's last error. A stop is retried as long as its announcement
-is stored, as an execution that runs on unnoticed costs money.
+is stored, as an execution that runs on unnoticed costs money. Nothing is fetched while no engine can be called.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
@@ -22,11 +23,18 @@ from services.contracts.executions import EXECUTION_CREATED
 from services.executions.config import Settings
 from services.executions.engine.inputs import engine_inputs
 from services.executions.engine.interface import Engine, EngineAction, RunRequest, engine_action, refused
+from services.executions.responses.entities import attribute_spec
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionKey, execution_key
 from services.executions.store.endings import lock_execution
 from services.executions.store.event_rows import write_rows
-from services.executions.store.run_requests import StoredRunRequest, get_phase, get_run_request
+from services.executions.store.run_requests import (
+    StoredRunRequest,
+    assign_cluster,
+    get_phase,
+    get_placements,
+    get_run_request,
+)
 from services.kit.db.database import Database
 from services.kit.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
 from services.kit.messaging.bus import Bus
@@ -39,12 +47,14 @@ DURABLE = "engine"
 # All announcements about executions.
 SUBJECTS = "flyte.executions.execution.*"
 OWNER = EXECUTION_CREATED.owner
-# Pause between two fetches while there is nothing to do; a launch waits half of it on average.
-_IDLE_SECONDS = 0.2
+# How long one request for the next announcement waits at the stream.
+_WAIT_SECONDS = 5.0
 # Pause after a failure of NATS.
 _RETRY_SECONDS = 1.0
-# Executions reconciled concurrently; the next ones are fetched when the slowest is done.
+# Executions reconciled concurrently. Their calls mostly wait for the engine, which limits its callers itself.
 _MOST_CONCURRENT = 32
+# An announcement that cannot be processed now comes again after a second, then after twice as long each time.
+_LONGEST_PAUSE_SECONDS = 30.0
 # Shorter than the time until an unacknowledged announcement is delivered again, longer than any call that succeeds.
 _ENGINE_SECONDS = 20.0
 
@@ -55,7 +65,7 @@ REFUSED = Counter("flyteplane_executions_refused_by_engine_total", "Executions t
 LAUNCH_SECONDS = Histogram(
     "flyteplane_engine_launch_seconds",
     "From an execution being created until its engine has it",
-    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600),
 )
 
 
@@ -84,21 +94,21 @@ class EngineDispatcher:
     async def run(self, bus: Bus) -> None:
         """Reconcile executions until cancelled; failures of NATS and the database are retried."""
         announcements: PullConsumer | None = None
-        while True:
-            try:
-                announcements = announcements or await _announcements(bus)
-                if not await self.round(announcements):
-                    await asyncio.sleep(_IDLE_SECONDS)
-            except ServiceError as error:
-                log.warning("executions wait for their engine: %s", error.message)
-                await asyncio.sleep(_RETRY_SECONDS)
-
-    async def round(self, announcements: PullConsumer) -> int:
-        """Process the waiting announcements, `_MOST_CONCURRENT` at most; return how many there were."""
-        fetched = await announcements.fetch(_MOST_CONCURRENT)
-        done = await asyncio.gather(*map(self._process, fetched))
-        await announcements.acknowledge(message for message, is_done in zip(fetched, done, strict=True) if is_done)
-        return len(fetched)
+        running: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._engine.available()
+                    announcements = announcements or await _announcements(bus)
+                    while len(running) >= _MOST_CONCURRENT:
+                        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for fetched in await announcements.fetch(_MOST_CONCURRENT - len(running), _WAIT_SECONDS):
+                        task = group.create_task(self._process(fetched, announcements))
+                        running.add(task)
+                        task.add_done_callback(running.discard)
+                except ServiceError as error:
+                    log.warning("executions wait for their engine: %s", error.message)
+                    await asyncio.sleep(_RETRY_SECONDS)
 
     async def reconcile(self, identifier: WorkflowExecutionIdentifier) -> None:
         """Take the engine actions that the phase of an execution requires, until it requires no other.
@@ -108,27 +118,35 @@ class EngineDispatcher:
             TimeoutError: The engine did not respond in time.
             Exception: Any other error of the engine.
         """
-        done: EngineAction | None = None
-        while (action := await self._action(identifier)) not in {None, done}:
-            async with asyncio.timeout(_ENGINE_SECONDS):
-                await (self._run(identifier) if action is EngineAction.RUN else self._stop(identifier))
-            done = action
-
-    async def _action(self, identifier: WorkflowExecutionIdentifier) -> EngineAction | None:
-        async with self._db.read() as connection:
-            phase = await get_phase(connection, identifier)
-        return engine_action(phase) if phase is not None else None
-
-    async def _run(self, identifier: WorkflowExecutionIdentifier) -> None:
         async with self._db.read() as connection:
             stored = await get_run_request(connection, identifier)
-        if stored is not None:
-            await self._engine.run(_run_request(identifier, stored, self._settings))
-            LAUNCH_SECONDS.observe(max(0.0, (self._clock() - stored.created_at).total_seconds()))
+        if stored is None:
+            return
+        done: EngineAction | None = None
+        action = engine_action(stored.phase)
+        while action not in {None, done}:
+            async with asyncio.timeout(_ENGINE_SECONDS):
+                await (self._run(identifier, stored) if action is EngineAction.RUN else self._stop(identifier))
+            done = action
+            async with self._db.read() as connection:
+                phase = await get_phase(connection, identifier)
+            action = engine_action(phase) if phase is not None else None
+
+    async def _run(self, identifier: WorkflowExecutionIdentifier, stored: StoredRunRequest) -> None:
+        request = _run_request(identifier, stored, self._settings)
+        if not request.cluster and (cluster := self._engine.choose_cluster(request)):
+            async with self._db.autocommit() as connection:
+                cluster = await assign_cluster(connection, identifier, stored, cluster)
+            request = replace(request, cluster=cluster)
+        await self._engine.run(request)
+        LAUNCH_SECONDS.observe(max(0.0, (self._clock() - stored.created_at).total_seconds()))
 
     async def _stop(self, identifier: WorkflowExecutionIdentifier) -> None:
-        if not await self._engine.stop(identifier):
-            await self._end_aborting(execution_key(identifier))
+        async with self._db.read() as connection:
+            placements = await get_placements(connection, [identifier])
+        for placement in placements:
+            if not await self._engine.stop(placement):
+                await self._end_aborting(execution_key(identifier))
 
     async def submit(self, identifier: WorkflowExecutionIdentifier, *, last: bool) -> bool:
         """Reconcile an execution with the engine, and end it if the engine refuses it.
@@ -151,11 +169,14 @@ class EngineDispatcher:
             return await self._refuse(identifier, error)
         return True
 
-    async def _process(self, announcement: Fetched) -> bool:
+    async def _process(self, announcement: Fetched, announcements: PullConsumer) -> None:
         identifier = WorkflowExecutionIdentifier.FromString(announcement.payload)
         # At least two tries, as this service itself may have been down for long before the first.
         last = announcement.redelivered and self._clock() - announcement.stored_at >= self._patience
-        return await self.submit(identifier, last=last)
+        if await self.submit(identifier, last=last):
+            await announcements.acknowledge([announcement])
+        else:
+            await announcements.postpone(announcement, _pause(announcement.deliveries))
 
     async def _refuse(self, identifier: WorkflowExecutionIdentifier, error: Exception) -> bool:
         """Make an execution that cannot be run FAILED; return False, with nothing changed, if it was to be stopped."""
@@ -183,13 +204,20 @@ async def _announcements(bus: Bus) -> PullConsumer:
     return await bus.pull_consumer(stream, SUBJECTS, DURABLE)
 
 
+def _pause(deliveries: int) -> float:
+    """Return the seconds until the next delivery of an announcement that was delivered this often."""
+    return float(min(2 ** min(deliveries - 1, 10), _LONGEST_PAUSE_SECONDS))
+
+
 def _run_request(identifier: WorkflowExecutionIdentifier, stored: StoredRunRequest, settings: Settings) -> RunRequest:
+    added = attribute_spec(stored.attributes).SerializeToString() if stored.attributes else b""
     return RunRequest(
         id=identifier,
         workflow_id=ExecutionClosure.FromString(stored.closure).workflow_id,
-        spec=ExecutionSpec.FromString(stored.spec),
+        spec=ExecutionSpec.FromString(stored.spec + added),
         config=WorkflowExecutionConfig.FromString(stored.config),
         inputs_uri=stored.inputs_uri,
         engine_inputs=engine_inputs(stored.attributes, identifier.domain, settings),
         accepted_at=stored.created_at,
+        cluster=stored.cluster,
     )

@@ -18,6 +18,7 @@ from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 
 from services.executions.engine.inputs import EngineInputs
 from services.executions.rules.events.state import ExecutionState
+from services.executions.rules.placements import Placement
 from services.kit.errors import InvalidArgument, ServiceError
 
 LOST_CODE = "ExecutionLost"
@@ -26,7 +27,11 @@ LOST_MESSAGE = "the engine no longer has this execution, and nothing was heard o
 
 @dataclass(frozen=True)
 class RunRequest:
-    """An execution that an engine is to run; `spec` has no inputs, they are at `inputs_uri`."""
+    """An execution that an engine is to run.
+
+    `spec` has what acting attributes add to it, and no inputs, which are at `inputs_uri`. `cluster` is "" until one is
+    chosen.
+    """
 
     id: WorkflowExecutionIdentifier
     workflow_id: Identifier
@@ -35,6 +40,12 @@ class RunRequest:
     inputs_uri: str
     engine_inputs: EngineInputs
     accepted_at: datetime
+    cluster: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """The Kubernetes namespace that was chosen when the execution was created."""
+        return self.spec.metadata.system_metadata.namespace
 
 
 class Engine(Protocol):
@@ -44,14 +55,23 @@ class Engine(Protocol):
     execution permanently.
     """
 
+    async def available(self) -> None:
+        """Return when calls may succeed; nothing is submitted before."""
+
+    def choose_cluster(self, request: RunRequest) -> str:
+        """Return the id of the cluster for an execution that has none; "" for the single one.
+
+        It is stored before `run`: events of the cluster are accepted from then on.
+        """
+
     async def run(self, request: RunRequest) -> None:
         """Run an execution; does nothing for one that the engine already has."""
 
-    async def stop(self, execution: WorkflowExecutionIdentifier) -> bool:
+    async def stop(self, placement: Placement) -> bool:
         """End an execution; return False when the engine does not have it, so no event will report its end."""
 
-    async def missing(self, executions: Sequence[WorkflowExecutionIdentifier]) -> list[WorkflowExecutionIdentifier]:
-        """Return those of `executions` that the engine does not have."""
+    async def missing(self, placements: Sequence[Placement]) -> list[Placement]:
+        """Return those of the executions that the engine does not have."""
 
 
 class EngineAction(Enum):

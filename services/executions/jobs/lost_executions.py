@@ -6,8 +6,9 @@ engine has is not changed, however long it takes.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
@@ -22,16 +23,24 @@ from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.layout import ObjectLayout
 from services.executions.rules.events.state import ExecutionKey, ExecutionState, Offloads, execution_key
 from services.executions.rules.events.workflow import fold_workflow
+from services.executions.rules.placements import Placement
 from services.executions.store.endings import lock_unchanged, unchanged_executions
 from services.executions.store.event_rows import write_rows
+from services.executions.store.run_requests import get_placements
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-# Executions in one call to the engine.
-_MOST_EXECUTIONS = 200
+# Executions in one call to the engine, which lists what it has.
+_MOST_EXECUTIONS = 2000
+# Executions whose specs are read together: one has a few kilobytes, or four megabytes.
+_MOST_SPECS = 20
+# Executions that are ended in one transaction.
+_MOST_ENDED = 100
 _LONGEST_PAUSE_SECONDS = 300.0
+
+Item = TypeVar("Item")
 
 LOST = Counter("flyteplane_executions_lost_total", "Executions that their engine no longer had")
 
@@ -72,10 +81,17 @@ class LostExecutions:
         before = self._clock() - self._patience
         async with self._db.pipeline() as pipeline:
             keys = await unchanged_executions(pipeline, before)
-        for start in range(0, len(keys), _MOST_EXECUTIONS):
-            missing = await self._engine.missing([_identifier(key) for key in keys[start : start + _MOST_EXECUTIONS]])
-            if missing:
-                await self._end([execution_key(identifier) for identifier in missing], before)
+        for some in _batched(keys, _MOST_EXECUTIONS):
+            missing = await self._engine.missing(await self._placements(some))
+            for ended in _batched(missing, _MOST_ENDED):
+                await self._end([execution_key(placement.id) for placement in ended], before)
+
+    async def _placements(self, keys: Sequence[ExecutionKey]) -> list[Placement]:
+        placements: list[Placement] = []
+        async with self._db.read() as connection:
+            for some in _batched(keys, _MOST_SPECS):
+                placements += await get_placements(connection, [_identifier(key) for key in some])
+        return placements
 
     async def _end(self, missing: list[ExecutionKey], before: datetime) -> None:
         async with self._db.pipeline() as pipeline:
@@ -88,7 +104,8 @@ class LostExecutions:
             log.error("execution is lost: its engine does not have it", extra={"execution": "/".join(key)})
         LOST.inc(len(ended))
         for key in unstarted:
-            await self._dispatcher.submit(_identifier(key), last=True)
+            # An engine that is unavailable again does not end it: it is missing in the next round, too.
+            await self._dispatcher.submit(_identifier(key), last=False)
 
     def _lost(self, state: ExecutionState) -> ExecutionState:
         event = WorkflowExecutionEvent(phase=WorkflowExecution.FAILED, producer_id=state.cluster, error=lost())
@@ -98,3 +115,9 @@ class LostExecutions:
 
 def _identifier(key: ExecutionKey) -> WorkflowExecutionIdentifier:
     return WorkflowExecutionIdentifier(**key._asdict())
+
+
+def _batched(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
+    """Yield `items` in slices of `most`; `itertools.batched` is not in Python 3.11."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]

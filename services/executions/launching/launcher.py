@@ -26,14 +26,14 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from services.contracts.casting import TypesTooLarge
 from services.contracts.executions import EXECUTION_CREATED
 from services.contracts.identifiers import GENERATED_PREFIX
-from services.contracts.projects import check_active_with_domain, unregistered
+from services.contracts.projects import check_active_with_domain, namespace_of, unregistered
 from services.executions.config import Settings
 from services.executions.launching.group_commit import GroupCommit
 from services.executions.launching.launched_entities import EntityLease, LaunchedEntities
 from services.executions.launching.projects import Projects
 from services.executions.rules import attributes, configuration, create, errors, inputs, names
 from services.executions.rules.attributes import Matching
-from services.executions.rules.new_executions import LaunchedEntity, Origin, Parent, namespace, new_execution
+from services.executions.rules.new_executions import LaunchedEntity, Origin, Parent, new_execution
 from services.executions.store import executions as store
 from services.executions.store import launches
 from services.executions.store.launches import Launch
@@ -125,7 +125,7 @@ class Launcher:
             attributes=self._applicable_attributes(request, entity, matching, parent),
             origin=Origin(principal, parent, source_execution_id),
             now=self._clock(),
-            namespace_=namespace(self._settings.namespace_template, request.project, request.domain),
+            namespace_=namespace_of(self._settings.namespace_template, request.project, request.domain),
         )
         limited = create.has_concurrency_limit(entity)
         uris = await self._write_inputs(execution.id, resolved, given)

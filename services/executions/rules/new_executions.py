@@ -1,6 +1,5 @@
 """New executions, as they are stored first (executions.md#new-executions)."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,8 +21,6 @@ from services.kit.protobuf.size_limit import check_entity_size
 
 # The largest value of `metadata.nesting`, a uint32.
 _MAX_NESTING = 2**32 - 1
-
-_PLACEHOLDER = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,6 @@ class NewExecution:
     created_at: datetime
     source_execution_id: int
     parent_node_execution_id: int
-
-
-def namespace(template: str, project: str, domain: str) -> str:
-    """Return the Kubernetes namespace of a project-domain."""
-    values = {"project": project, "domain": domain}
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
 
 def new_execution(

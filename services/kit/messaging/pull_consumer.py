@@ -6,6 +6,7 @@ acknowledged is delivered again later, to any replica.
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,16 +21,23 @@ from services.kit.messaging.streams import Delivery, request_messages
 _BURST_SECONDS = 5.0
 # Limit of a burst, unless a single message is larger; more would block the event loop for milliseconds.
 _BURST_BYTES = 1024 * 1024
+_NO_MESSAGES = "404"
 _TOO_LARGE = "409"
 _NO_RESPONDERS = "503"
+_NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched(Delivery):
     """A fetched message."""
 
-    redelivered: bool
+    deliveries: int  # this one included
     reply: str  # the subject of its acknowledgement
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether it was delivered before."""
+        return self.deliveries > 1
 
 
 class PullConsumer:
@@ -50,9 +58,14 @@ class PullConsumer:
         """Subscribe to the inbox of fetched messages."""
         await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
 
-    async def fetch(self, most: int) -> list[Fetched]:
-        """Return the messages available now, `most` at most; raise Unavailable when the consumer does not respond."""
+    async def fetch(self, most: int, wait_seconds: float = 0.0) -> list[Fetched]:
+        """Return the messages available now, `most` at most; raise Unavailable when the consumer does not respond.
+
+        When there is none, wait for the next one for `wait_seconds`.
+        """
         messages = await self._fetch(most, _BURST_BYTES)
+        if not messages and self._status == _NO_MESSAGES and wait_seconds:
+            messages = await self._fetch(1, None, wait_seconds)
         if not messages and self._status == _TOO_LARGE:
             messages = await self._fetch(1, None)
         if not messages and self._status in {"", _NO_RESPONDERS}:
@@ -65,7 +78,13 @@ class PullConsumer:
             for message in fetched:
                 await self._client.publish(message.reply)
 
-    async def _fetch(self, most: int, max_bytes: int | None) -> list[Msg]:
+    async def postpone(self, message: Fetched, seconds: float) -> None:
+        """Let this be delivered again after `seconds`; later if the request for it is lost."""
+        with contextlib.suppress(NatsError):
+            delay = json.dumps({"delay": int(seconds * _NANOSECONDS)})
+            await self._client.publish(message.reply, f"-NAK {delay}".encode())
+
+    async def _fetch(self, most: int, max_bytes: int | None, wait_seconds: float = 0.0) -> list[Msg]:
         if not self._client.is_connected:
             # The client would send the request after reconnecting, and the messages would arrive after this burst.
             raise Unavailable("NATS cannot be reached")
@@ -75,11 +94,19 @@ class PullConsumer:
         self._complete.clear()
         reply = f"{self._inbox}.{self._burst}"
         try:
-            await request_messages(self._client, self._stream, self._consumer, reply, most=most, max_bytes=max_bytes)
+            await request_messages(
+                self._client,
+                self._stream,
+                self._consumer,
+                reply,
+                most=most,
+                max_bytes=max_bytes,
+                wait_seconds=wait_seconds,
+            )
         except NatsError as error:
             raise Unavailable("NATS cannot be reached") from error
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._complete.wait(), _BURST_SECONDS)
+            await asyncio.wait_for(self._complete.wait(), wait_seconds + _BURST_SECONDS)
         messages, self._messages = self._messages, []
         return messages
 
@@ -102,6 +129,6 @@ def _from_message(message: Msg) -> Fetched:
         metadata.sequence.stream,
         metadata.timestamp,
         message.headers or {},
-        redelivered=metadata.num_delivered > 1,
+        deliveries=metadata.num_delivered,
         reply=message.reply,
     )

@@ -37,6 +37,7 @@ _MOST_PULL_ACK_PENDING = 8192
 _CLOSED_BYTES = 1
 # NATS's value for no limit.
 _NO_LIMIT = -1
+_NANOSECONDS = 1_000_000_000
 _API = "$JS.API"
 # The fields of a stream's configuration that `Stream` declares.
 _DECLARED = ("subjects", "discard", "max_age", "max_bytes", "max_msg_size", "duplicate_window")
@@ -168,7 +169,14 @@ async def oldest_message_time(client: Client, stream: Stream) -> datetime | None
 
 
 async def request_messages(
-    client: Client, stream: str, consumer: str, reply: str, *, most: int, max_bytes: int | None
+    client: Client,
+    stream: str,
+    consumer: str,
+    reply: str,
+    *,
+    most: int,
+    max_bytes: int | None,
+    wait_seconds: float = 0.0,
 ) -> None:
     """Request the messages available to a consumer now, to be sent to the subject `reply`.
 
@@ -181,9 +189,11 @@ async def request_messages(
         reply: subject that the messages are sent to.
         most: messages at most.
         max_bytes: bytes of all messages; None for no limit.
+        wait_seconds: how long the server also sends messages that are appended later.
     """
     bounds = {"batch": most} if max_bytes is None else {"batch": most, "max_bytes": max_bytes}
-    request = json.dumps({"no_wait": True, **bounds}).encode()
+    end = {"expires": int(wait_seconds * _NANOSECONDS)} if wait_seconds else {"no_wait": True}
+    request = json.dumps({**end, **bounds}).encode()
     await client.publish(f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}", request, reply=reply)
 
 

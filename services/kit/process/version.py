@@ -1,7 +1,7 @@
 """The build of a process: its version, its commit and the time of that.
 
-A wheel has a version. For a checkout, the version comes from its `pyproject.toml` and the commit from git. An image has
-the commit and the time in its settings.
+A wheel has a version. For a checkout, the version comes from its `pyproject.toml` and the commit from git. An image is
+a copy without git; its `build.toml` has the commit and the time.
 """
 
 import subprocess
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 UNKNOWN = "unknown"
 _DISTRIBUTION = "flyteplane"
@@ -33,16 +34,23 @@ def running_version(root: Path = _ROOT) -> VersionInfo:
     version = _checkout_version(root)
     if version is None:
         return VersionInfo(_installed_version())
+    built = _read_toml(root / "build.toml")
+    if built is not None:
+        return VersionInfo(version, str(built.get("commit") or UNKNOWN), str(built.get("time", "")))
     commit, _, time = _git(root, "log", "-1", "--format=%H %cI").partition(" ")
     return VersionInfo(version, commit or UNKNOWN, time)
 
 
 def _checkout_version(root: Path) -> str | None:
-    try:
-        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError):
-        return None
+    project = (_read_toml(root / "pyproject.toml") or {}).get("project", {})
     return str(project.get("version", UNKNOWN)) if project.get("name") == _DISTRIBUTION else None
+
+
+def _read_toml(file: Path) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
 
 
 def _installed_version() -> str:

@@ -22,7 +22,7 @@ _NUMBER = re.compile(rf"[+-]?{_DIGITS}", re.ASCII)
 # The longest that Go writes has 24 characters. Longer texts are never meant as durations.
 _MAX_CHARACTERS = 1000
 # Go stores a duration as a signed 64-bit count of nanoseconds.
-_LARGEST = 2**63 - 1
+LONGEST_NANOSECONDS = 2**63 - 1
 
 
 def parse_duration(text: str) -> int:
@@ -38,7 +38,26 @@ def parse_duration(text: str) -> int:
     return _bounded(-total if match[1] == "-" else total, text)
 
 
+def duration_text(nanoseconds: int) -> str:
+    """Write a duration as Go does: `1h0m0s`, `1.5s`, `300ms`, `0s`."""
+    sign, rest = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)
+    if rest < NANOSECONDS:
+        unit = next((unit for unit in ("ms", "µs") if rest >= _UNITS[unit]), "ns") if rest else "s"
+        return f"{sign}{_number(rest, int(_UNITS[unit]))}{unit}"
+    minutes, rest = divmod(rest, 60 * NANOSECONDS)
+    hours, minutes = divmod(minutes, 60)
+    longer = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{sign}{longer}{_number(rest, NANOSECONDS)}s"
+
+
+def _number(nanoseconds: int, unit: int) -> str:
+    """Return `nanoseconds` in terms of `unit`, exactly and without trailing zeros."""
+    whole, rest = divmod(nanoseconds, unit)
+    digits = f"{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else ""
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
 def _bounded(nanoseconds: Decimal, text: str) -> int:
-    if abs(nanoseconds) > _LARGEST:
+    if abs(nanoseconds) > LONGEST_NANOSECONDS:
         raise ValueError(f"a duration out of range: {text}")
     return int(nanoseconds)

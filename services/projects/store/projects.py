@@ -24,6 +24,7 @@ WHERE identifier = %(identifier)s
 """
 _GET = "SELECT message FROM projects WHERE identifier = %(identifier)s"
 _LOCK = _GET + " FOR UPDATE"
+_UNARCHIVED = "SELECT identifier FROM projects WHERE state <> %(archived)s ORDER BY created_at DESC, identifier"
 
 LISTING = Listing(
     "project",
@@ -70,6 +71,12 @@ async def lock(connection: Connection, identifier: str) -> Project | None:
     cursor = await connection.execute(_LOCK, {"identifier": identifier}, binary=True)
     row = await cursor.fetchone()
     return Project.FromString(row[0]) if row else None
+
+
+async def unarchived(connection: Connection) -> list[str]:
+    """Return the ids of all projects that are not archived, the newest first."""
+    cursor = await connection.execute(_UNARCHIVED, {"archived": int(Project.ARCHIVED)}, binary=True)
+    return [identifier for (identifier,) in await cursor.fetchall()]
 
 
 async def find(connection: Connection, query: ListQuery) -> Page[bytes]:

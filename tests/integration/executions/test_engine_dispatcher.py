@@ -15,6 +15,7 @@ from flyteidl.admin.execution_pb2 import (
     ExecutionTerminateRequest,
     WorkflowExecutionGetRequest,
 )
+from flyteidl.admin.matchable_resource_pb2 import ListMatchableAttributesResponse
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
@@ -103,6 +104,33 @@ async def test_new_execution_is_run_with_its_spec_and_inputs(
     assert (request.id, request.workflow_id.name, request.spec) == (execution_id("fresh"), "wf", spec)
     assert (request.inputs_uri, request.engine_inputs.task_resources.defaults.cpu) == ("file:///inputs", "2")
     assert request.accepted_at <= now()
+
+
+async def test_cluster_is_stored_before_the_execution_runs_and_not_chosen_again(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+) -> None:
+    spec = ExecutionSpec(execution_cluster_label={"value": "labelled"}, max_parallelism=3)
+    spec.metadata.system_metadata.namespace = "ns"
+    await created(database, "placed", spec=spec)
+    engine.failures = [Unavailable("no route")]
+    assert not await dispatcher.submit(execution_id("placed"), last=False)
+    shown = (await get(admin, "placed")).spec
+    assert (shown.metadata.system_metadata.execution_cluster, shown.max_parallelism) == ("c1", 3)
+    engine.cluster = "c2"  # as if the weights had changed
+    assert await dispatcher.submit(execution_id("placed"), last=False)
+    request = engine.running["placed"]
+    assert (request.cluster, request.namespace) == ("c1", "ns")
+
+
+async def test_engine_receives_what_attributes_add_to_the_spec(
+    dispatcher: EngineDispatcher, engine: MemoryEngine, database: Rows
+) -> None:
+    attributes = ListMatchableAttributesResponse()
+    label = attributes.configurations.add().attributes.execution_cluster_label
+    label.value = "labelled"
+    await created(database, "by-attribute", execution_attributes=attributes)
+    assert await dispatcher.submit(execution_id("by-attribute"), last=False)
+    assert engine.running["by-attribute"].cluster == "c1"
 
 
 @pytest.mark.parametrize("phase", ["QUEUED", "RUNNING", "SUCCEEDING", "SUCCEEDED", "FAILED", "TIMED_OUT"])
@@ -298,15 +326,34 @@ async def test_unavailable_engine_ends_no_execution(
     assert await phase_of(admin, "unchecked") == "FAILED"
 
 
+async def test_unstarted_execution_outlasts_an_engine_that_is_unavailable_when_it_is_submitted_again(
+    lost: LostExecutions, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+) -> None:
+    await created(database, "still-unstarted", **OLD)
+    original = engine.missing
+
+    async def missing(placements: Any) -> Any:
+        found = await original(placements)
+        engine.failures = [Unavailable("no route")] * len(found)
+        return found
+
+    engine.missing = missing  # type: ignore[method-assign]
+    await lost.check()
+    assert await phase_of(admin, "still-unstarted") == "UNDEFINED"
+    engine.failures, engine.missing = [], original  # type: ignore[method-assign]
+    await lost.check()
+    assert "still-unstarted" in engine.running
+
+
 async def test_event_during_the_check_wins(
     lost: LostExecutions, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:
     await created(database, "revived", phase="RUNNING", **OLD)
     original = engine.missing
 
-    async def missing(executions: Any) -> Any:
+    async def missing(placements: Any) -> Any:
         await database.execute("UPDATE executions SET updated_at = now() WHERE execution_name = 'revived'")
-        return await original(executions)
+        return await original(placements)
 
     engine.missing = missing  # type: ignore[method-assign]
     await lost.check()
@@ -317,7 +364,7 @@ async def test_running_service_submits_launched_executions_and_stops_terminated_
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = MemoryEngine()
-    monkeypatch.setattr(app, "ENGINES", {"none": lambda _settings: engine})
+    monkeypatch.setattr(app, "ENGINES", {"none": lambda *_parts: engine})
     settings = {"objects_url": f"file://{parts.folder / 'objects'}", "signing_key": "key"}
     async with (
         service("projects", parts, "engine_dispatcher_projects"),

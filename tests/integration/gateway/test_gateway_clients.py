@@ -1,6 +1,5 @@
 """gRPC clients, browsers, probes and operators of a real Envoy; REST has modules of its own."""
 
-import asyncio
 import json
 import ssl
 from pathlib import Path
@@ -15,8 +14,10 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from gateway import routes
-from gateway.bootstrap import Certificate, Settings
+from gateway.bootstrap import Settings
 from gateway.clusters import Address
+from gateway.tls import Certificate
+from tests.support.certificates import own_certificate
 from tests.support.echo_services import METHODS, EchoServices
 from tests.support.envoy import running_gateway
 from tests.support.gateways import ADMIN, BINARY, CONSOLE, Gateway
@@ -159,15 +160,3 @@ async def test_tls_and_dns_names_and_the_access_log_work_together(tmp_path: Path
         ("/api/v1/projects/p", "GET", 200, "projects"),
         (f"/{ADMIN}/GetProject", "POST", 200, "projects"),
     } <= {(line["path"], line["verb"], line["status"], line["service"]) for line in lines}
-
-
-async def own_certificate(folder: Path) -> tuple[Path, Path]:
-    chain, key = folder / "chain.pem", folder / "key.pem"
-    making = await asyncio.create_subprocess_exec(
-        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
-        *("-out", str(chain), "-keyout", str(key)),
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert await making.wait() == 0
-    return chain, key

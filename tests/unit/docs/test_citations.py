@@ -12,7 +12,7 @@ DOCS = ROOT / "docs"
 CODE = ("*.py", "*.toml", "*.lua", "*.sql", "Makefile")
 # A page of docs, with or without its folder. Pages named by a URL or by another path are no citations.
 CITATION = re.compile(
-    r"(?<![\w/.*-])(?:docs/)?(?P<folder>behaviour/|decisions/)?(?P<page>[a-z0-9-]+\.md)(?:#(?P<anchor>[\w-]+))?(?!\w)"
+    r"(?<![\w/.*-])(?:docs/)?(?P<folder>behaviour/|decisions/|operating/)?(?P<page>[a-z0-9-]+\.md)(?:#(?P<anchor>[\w-]+))?(?!\w)"
 )
 # Section numbers, as pages once had them. Those of an RFC follow its name.
 NUMBER = re.compile(

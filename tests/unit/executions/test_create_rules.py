@@ -21,7 +21,7 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from services.executions.rules import create, names, new_executions
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
 from tests.support.configs import BAD, GOOD, configured
-from tests.support.entities import DOMAIN, PROJECT, identifier, literals
+from tests.support.entities import identifier, literals
 from tests.support.executions import launch, registered_launch_plan
 
 FAILED = WorkflowExecution.FAILED
@@ -291,16 +291,3 @@ def test_concurrency_limit_counts_active_executions(active: int, refusal: type[S
         return
     with pytest.raises(refusal, match=r"concurrency limit \(2\) reached for launch plan lp; skipping execution"):
         create.check_concurrency(policy, active, "lp")
-
-
-@pytest.mark.parametrize(
-    ("template", "namespace"),
-    [
-        ("{{ project }}-{{ domain }}", f"{PROJECT}-{DOMAIN}"),
-        ("{{domain}}", DOMAIN),
-        ("fixed", "fixed"),
-        ("{{ other }}", "{{ other }}"),
-    ],
-)
-def test_namespaces_follow_their_template(template: str, namespace: str) -> None:
-    assert new_executions.namespace(template, PROJECT, DOMAIN) == namespace

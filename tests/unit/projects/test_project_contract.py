@@ -8,6 +8,7 @@ from services.contracts.projects import (
     PROJECT_REGISTERED,
     PROJECT_UPDATED,
     check_active_with_domain,
+    namespace_of,
     unregistered,
 )
 from services.kit.errors import InvalidArgument, NotFound
@@ -48,3 +49,16 @@ def test_missing_project_is_invalid_argument_for_the_caller() -> None:
 def test_stream_of_announcements_does_not_store_service_requests() -> None:
     assert PROJECT_REGISTERED.owner == PROJECT_UPDATED.owner == "projects"
     assert not GET_PROJECT.subject.startswith("flyte.")
+
+
+@pytest.mark.parametrize(
+    ("template", "namespace"),
+    [
+        ("{{ project }}-{{ domain }}", "potato-production"),
+        ("{{domain}}", "production"),
+        ("fixed", "fixed"),
+        ("{{ other }}", "{{ other }}"),
+    ],
+)
+def test_namespaces_follow_their_template(template: str, namespace: str) -> None:
+    assert namespace_of(template, "potato", "production") == namespace

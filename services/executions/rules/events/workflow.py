@@ -1,9 +1,8 @@
 """Fold of a workflow event into an execution (events.md#createworkflowevent)."""
 
 from dataclasses import replace
-from typing import Any
 
-from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
+from flyteidl.admin.execution_pb2 import ExecutionClosure
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.event.event_pb2 import WorkflowExecutionEvent
 
@@ -15,10 +14,8 @@ from services.executions.rules.events.state import ExecutionState, Offloads
 from services.executions.rules.events.times import between, check_occurred_at, default_started_at
 from services.executions.rules.events.transitions import WORKFLOW, TransitionResult
 from services.executions.rules.events.verdicts import UNNAMED_PRODUCERS, already_over, check_producer
+from services.executions.rules.placements import in_cluster
 from services.kit.errors import AlreadyExists, FailedPrecondition
-from services.kit.protobuf.partial import text_field_type
-
-_CLUSTER_OF_SPEC = text_field_type(ExecutionSpec.DESCRIPTOR, "metadata", "system_metadata", "execution_cluster")
 
 _name = WorkflowExecution.Phase.Name
 
@@ -59,7 +56,9 @@ def fold_workflow(
     _advance(closure, event)
     _set_result(closure, stored, event, layout, offloads)
     if reassigns(event):
-        return replace(stored, closure=closure, cluster=event.producer_id, spec=_assigned(stored.spec, event))
+        return replace(
+            stored, closure=closure, cluster=event.producer_id, spec=in_cluster(stored.spec, event.producer_id)
+        )
     return replace(stored, closure=closure)
 
 
@@ -103,10 +102,3 @@ def _set_result(
             closure.outputs.uri = offloads.add(layout.execution_data(stored.key, OUTPUTS), data)
     elif event.HasField("error"):
         set_error(closure, event.error)
-
-
-def _assigned(spec: bytes, event: WorkflowExecutionEvent) -> bytes:
-    parsed: Any = _CLUSTER_OF_SPEC.FromString(spec)  # it may have a million other parts
-    parsed.metadata.system_metadata.execution_cluster = event.producer_id
-    assigned: bytes = parsed.SerializeToString()
-    return assigned

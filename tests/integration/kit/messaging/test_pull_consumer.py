@@ -90,6 +90,40 @@ async def test_a_message_not_acknowledged_is_delivered_again_with_its_first_time
     assert await consumer.fetch(10) == []
 
 
+async def test_a_waiting_fetch_returns_the_next_message_as_soon_as_it_is_there(bus: Bus) -> None:
+    consumer = await opened(bus)
+    waiting = asyncio.create_task(consumer.fetch(10, wait_seconds=SOON_SECONDS))
+    await until_subscribed(bus)
+    assert not waiting.done()
+    await bus.append("forall.a", b"1", f"{datetime.now(UTC)}")
+    async with asyncio.timeout(SOON_SECONDS / 2):
+        assert payloads(await waiting) == [b"1"]
+
+
+async def test_a_waiting_fetch_ends_without_messages_in_time(bus: Bus) -> None:
+    consumer = await opened(bus)
+    async with asyncio.timeout(SOON_SECONDS / 2):
+        assert await consumer.fetch(10, wait_seconds=0.1) == []
+    await append(bus, b"1")
+    assert payloads(await consumer.fetch(10, wait_seconds=0.1)) == [b"1"]
+
+
+async def test_a_postponed_message_is_delivered_again_after_its_delay(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "PULL_ACK_WAIT_SECONDS", 60.0)
+    await opened(bus)  # in case it does not exist
+    await bus._jetstream.delete_consumer(FOR_ALL.name, DURABLE)
+    consumer = await opened(bus)
+    await append(bus, b"1", b"2")
+    first, second = await consumer.fetch(10)
+    await consumer.postpone(first, 0.2)
+    await consumer.acknowledge([second])
+    again = await consumer.fetch(10, wait_seconds=SOON_SECONDS)
+    assert [(message.payload, message.deliveries) for message in again] == [(b"1", 2)]
+    await consumer.acknowledge(again)
+
+
 async def test_replicas_share_messages_which_are_deleted_after_all_consumers(bus: Bus) -> None:
     one, other = await opened(bus), await opened(bus)
     await bus.declare_stream(FOR_ALL, [streams.push_consumer_config("forall.a", "for-all-lane")])

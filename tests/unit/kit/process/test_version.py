@@ -30,6 +30,13 @@ def test_a_copy_without_git_has_only_a_version(tmp_path: Path) -> None:
     assert (build.version, build.commit, build.time) == ("1.2.3", UNKNOWN, "")
 
 
+def test_an_image_has_version_commit_and_time(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "build.toml").write_text('commit = "abc"\ntime = "2026-01-02T03:04:05+00:00"\n')
+    build = running_version(tmp_path)
+    assert (build.version, build.commit, build.time) == ("1.2.3", "abc", "2026-01-02T03:04:05+00:00")
+
+
 def test_a_folder_of_another_project_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\nversion = "9"\n')
     build = running_version(tmp_path)

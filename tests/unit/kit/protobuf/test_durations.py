@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kit.protobuf.durations import parse_duration
+from services.kit.protobuf.durations import LONGEST_NANOSECONDS, duration_text, parse_duration
 
 SECOND = 1_000_000_000
 
@@ -46,3 +46,28 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
 def test_long_texts_are_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (7, "7ns"),
+        (1_500, "1.5µs"),
+        (300_000_000, "300ms"),
+        (SECOND, "1s"),
+        (1_000_000_001, "1.000000001s"),
+        (90 * SECOND + SECOND // 2, "1m30.5s"),
+        (1200 * SECOND, "20m0s"),
+        (3600 * SECOND, "1h0m0s"),
+        (-90_000 * SECOND, "-25h0m0s"),
+        (LONGEST_NANOSECONDS, "2562047h47m16.854775807s"),
+    ],
+)
+def test_a_duration_is_written_as_go_does(nanoseconds: int, text: str) -> None:
+    assert duration_text(nanoseconds) == text
+
+
+@given(st.integers(-LONGEST_NANOSECONDS, LONGEST_NANOSECONDS))
+def test_a_written_duration_is_read_as_the_same(nanoseconds: int) -> None:
+    assert parse_duration(duration_text(nanoseconds)) == nanoseconds

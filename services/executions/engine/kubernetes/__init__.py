@@ -1,0 +1,1 @@
+"""The engine `kubernetes`: FlyteWorkflow resources in Kubernetes clusters, which flytepropeller runs."""

@@ -1,0 +1,1 @@
+"""Client of Kubernetes API servers: credentials, requests and errors."""

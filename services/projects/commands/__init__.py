@@ -1,0 +1,1 @@
+"""Commands of the projects service for operators."""

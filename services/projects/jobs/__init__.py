@@ -1,0 +1,1 @@
+"""What the projects service does by the clock."""
