@@ -60,7 +60,7 @@ AWS_SECRET_ACCESS_KEY = "..."
 ```
 
 Tables are `registry`, `executions`, `events`, `projects`, `gateway` and `environment`. Several processes need the same
-`objects_url`, `metadata_storage_prefix`, `task_resource_limits`, `max_message_bytes`, `clusters` and
+settings `objects_*`, `metadata_storage_prefix`, `task_resource_limits`, `max_message_bytes`, `clusters` and
 `namespace_template`, so these are allowed above all tables only. The sandbox sets ports, databases, NATS, TLS and the
 signing key itself: settings of these are refused before anything starts, as are unknown and wrong ones.
 `FLYTEPLANE_LOG_LEVEL` in the environment of `make up` has priority over the file. The sandbox's folder is readable by

@@ -41,6 +41,12 @@ DECIDED: Mapping[str, str] = {
 # Settings that must be the same in several processes.
 SHARED = (
     "objects_url",
+    "objects_buckets",
+    "objects_endpoint",
+    "objects_region",
+    "objects_path_style",
+    "objects_azure_account",
+    "objects_ca_file",
     "metadata_storage_prefix",
     "task_resource_limits",
     "max_message_bytes",
@@ -83,7 +89,7 @@ def read(layout: Layout) -> ChosenSettings:
     problems = [*_environment_problems(environment), *_refused(content)]
     processes: Mapping[str, Mapping[str, Any]] = {}
     if content and not problems:
-        processes, problems = _checked(content, layout)
+        processes, problems = _checked(content, environment, layout)
     if problems:
         raise SandboxError("\n".join((f"{file} cannot be used:", *(f"  {problem}" for problem in problems))))
     return ChosenSettings(processes, environment)
@@ -119,14 +125,16 @@ def _refused(content: Mapping[str, Any]) -> list[str]:
     return decided + apart
 
 
-def _checked(content: Mapping[str, Any], layout: Layout) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _checked(
+    content: Mapping[str, Any], environment: Mapping[str, str], layout: Layout
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the settings of each process and the problems, by the services' own definitions."""
     # A variable would win over the file, and executions accepts a file:// store only with a signing key.
     others = {name: value for name, value in os.environ.items() if not name.startswith("FLYTEPLANE_")}
     process = subprocess.run(
         (sys.executable, "-m", "services.settings"),
         input=json.dumps(content, default=str),  # for TOML's dates and times; no setting is one
-        env={**others, "FLYTEPLANE_SIGNING_KEY": layout.secrets().signing_key},
+        env={**others, **environment, "FLYTEPLANE_SIGNING_KEY": layout.secrets().signing_key},
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

@@ -28,7 +28,7 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
     """Build the service on `connections`; from here on it receives verdicts and refused events."""
     # No signing key: this process gives no client a URL.
-    objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
+    objects = ObjectStore.open(settings.objects_url, "", "", settings.bucket_access)
     await replace_former_batches_stream(connections.db, connections.bus)
     publisher = EventPublisher(connections.bus, objects, Limits.of(settings), process_id=uuid.uuid4().hex)
     await declare_streams(connections.bus, publisher.fail_appended)

@@ -53,7 +53,7 @@ SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
 async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
     """Build the service on `connections`; from then on it receives batches of events."""
     db, bus = connections.db, connections.bus
-    objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key)
+    objects = ObjectStore.open(settings.objects_url, settings.public_url, settings.signing_key, settings.bucket_access)
     outbox = Outbox()
     relay = Relay(NAME, db, bus, outbox)
 

@@ -9,6 +9,7 @@ from services.contracts.execution_config import check_env_names, check_service_a
 from services.contracts.labels import check_annotations, check_labels
 from services.contracts.workflow_settings import ResourceAmounts, WorkflowSettings
 from services.kit.errors import InvalidArgument
+from services.kit.objects.buckets import BucketAccess
 
 _MEBIBYTE = 1024 * 1024
 # Amazon S3 and Google Cloud Storage sign for seven days at most.
@@ -163,3 +164,8 @@ class Settings(WorkflowSettings, NamespaceSettings):
         if self.objects_url.startswith("file:") and not self.signing_key:
             raise ValueError("signing_key is needed for the URLs of a file:// object store")
         return self
+
+    @property
+    def bucket_access(self) -> BucketAccess:
+        """How buckets are reached, and which are read: also the one that engines write raw data to."""
+        return super().bucket_access.with_bucket_of(self.output_location_prefix)

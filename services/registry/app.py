@@ -29,7 +29,7 @@ ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
     """Build the service on `connections` and begin to serve other services."""
-    objects = ObjectStore.open(settings.objects_url, public_url="", signing_key="")
+    objects = ObjectStore.open(settings.objects_url, "", "", settings.bucket_access)
     closures = ClosureStore(objects, settings.metadata_storage_prefix, settings.closure_cache_bytes)
     limits = WorkflowLimits(settings.max_workflow_nodes, settings.max_workflow_bytes)
     cpu_pool = CpuPool()

@@ -17,7 +17,7 @@ from services.kit.objects.store import ObjectStore
 
 def objects_of(settings: Settings) -> ObjectStore:
     """Open the object store, without a key: the commands sign no URLs."""
-    return ObjectStore.open(settings.objects_url, public_url="", signing_key="")
+    return ObjectStore.open(settings.objects_url, "", "", settings.bucket_access)
 
 
 async def read_log(

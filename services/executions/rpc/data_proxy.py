@@ -70,7 +70,7 @@ class DataProxyHandlers:
     async def CreateDownloadLocation(
         self, request: CreateDownloadLocationRequest, _call: Call
     ) -> CreateDownloadLocationResponse:
-        """Sign a download URL of the control plane's own store only (executions.md#createdownloadlocation)."""
+        """Sign a download URL of an object that may be read (executions.md#createdownloadlocation)."""
         expires_in = request.expires_in if request.HasField("expires_in") else None
         try:
             lifetime = rules.lifetime(expires_in, self._longest_download)

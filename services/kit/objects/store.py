@@ -1,38 +1,38 @@
 """The object store of the control plane: inputs, outputs, closures and uploads, by URI.
 
-Any store that obstore supports (`s3://`, `gs://`, `az://`, `file://`). Stores sign URLs themselves, except for
-`file://`: its URLs point to the gateway, have an HMAC as signature and are served by `http_routes`.
+It is a folder of a bucket (`s3://`, `gs://`, `abfs://`) or of a disk (`file://`). Everything is written there; objects
+in other buckets of the same provider, where engines write, can be read and signed if `BucketAccess` allows it.
+Providers sign URLs themselves; those of `file://` point to the gateway, have an HMAC as signature and are served by
+`http_routes`.
 """
 
 import asyncio
 import base64
-import hashlib
-import hmac
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from google.protobuf.message import DecodeError
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, from_url
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, LocalStore
 
-from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from services.kit.errors import InvalidArgument, NotFound, Unavailable
+from services.kit.objects.buckets import BucketAccess
 from services.kit.objects.errors import UnreadableObject, check_object_size
+from services.kit.objects.gateway_urls import GatewayUrls, Verb
 from services.kit.objects.local_files import LocalFiles, Upload
 from services.kit.objects.paths import check_path
+from services.kit.objects.providers import OtherBuckets, open_bucket, read_error
 from services.kit.process.telemetry import OBJECTS_LOST
 from services.kit.rpc.fairness import FairSemaphore
 
 log = logging.getLogger(__name__)
 
-# The gateway's path for uploads and downloads of a file:// store.
-OBJECTS_PATH = "/objects/"
 # Bytes per read of a download. A slow reader occupies them twice: here and in the connection.
 _PIECE_BYTES = 64 * 1024
 
@@ -46,10 +46,12 @@ _LARGE_UPLOADS = 2
 _TRIAL_OBJECT = ".trial"
 _TRIAL_BYTES = b"\0" * 4096
 
+# Azure requires it of an upload.
+_AZURE_UPLOAD = {"x-ms-blob-type": "BlockBlob"}
+
 # In the text of obstore's error for a list that is not permitted; it has no class of its own.
 _FORBIDDEN = "status code: 403"
 
-Verb = Literal["GET", "PUT"]
 Parsed = TypeVar("Parsed")
 
 
@@ -69,32 +71,54 @@ class SignedPut:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class ObjectStore:
-    """Objects below one base URL; all URIs are absolute."""
+class _Located(NamedTuple):
+    """Where an object is read."""
 
-    def __init__(self, base: str, store: Any, public_url: str, key: bytes) -> None:
+    store: Any
+    path: str
+    own: bool
+    """Whether it is below the base."""
+
+
+class ObjectStore:
+    """Objects below one base URL, and those of other buckets that may be read; all URIs are absolute.
+
+    Args:
+        base: base URL of the objects.
+        store: their store.
+        public_url: URL of the gateway, for signed URLs of a file:// store.
+        key: key of those signatures.
+        others: the other buckets; None for none.
+    """
+
+    def __init__(self, base: str, store: Any, public_url: str, key: bytes, others: OtherBuckets | None = None) -> None:
         self._base = base.rstrip("/")
         self._store = store
-        self._public_url = public_url.rstrip("/")
-        self._key = key
+        self._others = others
+        self.urls = GatewayUrls(public_url, key)
         # Set for a file:// store only, whose URLs are signed and served here.
         self._local_files = LocalFiles(Path(str(store.prefix))) if isinstance(store, LocalStore) else None
         self._large_uploads = FairSemaphore(_LARGE_UPLOADS)
 
     @classmethod
-    def open(cls, url: str, public_url: str, signing_key: str) -> Self:
+    def open(cls, url: str, public_url: str, signing_key: str, access: BucketAccess | None = None) -> Self:
         """Open the store at `url`; the folder of a file:// store is created when missing, here only.
 
         Args:
             url: base URL of the objects.
             public_url: URL of the gateway, for signed URLs of a file:// store.
             signing_key: key of those signatures.
+            access: how buckets are reached, and which others may be read. The bucket of `url` always may, as a whole:
+                an engine's objects need not be below `url`.
         """
         if url.startswith("file://"):
             folder = Path(urlsplit(url).path)
             LocalFiles(folder).make()
             return cls(url, LocalStore(folder, automatic_cleanup=True), public_url, signing_key.encode())
-        return cls(url, from_url(url), public_url, signing_key.encode())
+        access = (access or BucketAccess()).with_bucket_of(url)
+        own = access.located(url.rstrip("/"))
+        store = open_bucket(access, own, prefix=own.key)
+        return cls(url, store, public_url, signing_key.encode(), OtherBuckets(own, access))
 
     @property
     def local(self) -> bool:
@@ -104,6 +128,17 @@ class ObjectStore:
     def uri(self, *parts: str) -> str:
         """Return the URI of the object at `parts` below the base; empty parts are dropped."""
         return "/".join([self._base, *(part.strip("/") for part in parts if part.strip("/"))])
+
+    async def _locate(self, uri: str) -> _Located:
+        """Return where an object is read.
+
+        Raises:
+            InvalidArgument: it is in no bucket that may be read.
+            UnreadableObject: its bucket cannot be opened.
+        """
+        if self._others is None or uri.startswith(self._base + "/"):
+            return _Located(self._store, self.path(uri), own=True)
+        return _Located(*await self._others.locate(uri), own=False)
 
     def path(self, uri: str) -> str:
         """Return the path of `uri` in this store; raise InvalidArgument for a URI that is not below its base."""
@@ -132,24 +167,24 @@ class ObjectStore:
 
     async def get(self, uri: str, most_bytes: int | None = None) -> bytes:
         """Return the content. Raise LargeObject above `most_bytes`, NotFound, UnreadableObject or Unavailable."""
-        path = self.path(uri)
         if self._local_files:
-            return await asyncio.to_thread(self._local_files.read, path, most_bytes)
+            return await asyncio.to_thread(self._local_files.read, self.path(uri), most_bytes)
+        located = await self._locate(uri)
         try:
-            result = await obstore.get_async(self._store, path)
+            result = await obstore.get_async(located.store, located.path)
             check_object_size(uri, result.meta["size"], most_bytes)
             return bytes(await result.bytes_async())
         except FileNotFoundError as error:
-            await self._check_bucket(path)
+            await self._check_bucket(located)
             raise NotFound(f"object not found: {uri}") from error
         except (BaseError, OSError) as error:
-            raise _failure(uri, error) from error
+            raise read_error(uri, error, own=located.own) from error
 
     async def find(self, uri: str, parse: Callable[[bytes], Parsed], most_bytes: int | None = None) -> Parsed | None:
         """Return the parsed object, or None if it is permanently lost.
 
-        An object is lost when it is deleted, unreadable, malformed or outside of this store. That is logged and counted
-        and not raised, so that the rest of a reply can be returned.
+        An object is lost when it is deleted, unreadable, malformed or in a bucket that is not there or may not be read.
+        That is logged and counted and not raised, so that the rest of a reply can be returned.
 
         Args:
             uri: URI of the object.
@@ -179,24 +214,30 @@ class ObjectStore:
 
     async def head(self, uri: str) -> ObjectInfo | None:
         """Return size and etag of the object, None when it does not exist. Raise UnreadableObject or Unavailable."""
-        path = self.path(uri)
+        if self._local_files:
+            try:
+                return ObjectInfo(await asyncio.to_thread(self._local_files.size, self.path(uri)), "")
+            except NotFound:
+                return None
+        located = await self._locate(uri)
         try:
-            if self._local_files:
-                return ObjectInfo(await asyncio.to_thread(self._local_files.size, path), "")
-            meta = await obstore.head_async(self._store, path)
-        except NotFound:
-            return None
+            meta = await obstore.head_async(located.store, located.path)
         except FileNotFoundError:
-            await self._check_bucket(path)
+            await self._check_bucket(located)
             return None
         except (BaseError, OSError) as error:
-            raise _failure(uri, error) from error
+            raise read_error(uri, error, own=located.own) from error
         return ObjectInfo(meta["size"], (meta["e_tag"] or "").strip('"'))
 
-    async def _check_bucket(self, path: str) -> None:
-        """Raise Unavailable when there is no bucket; for that and for a missing object stores raise the same error."""
+    async def _check_bucket(self, missing: _Located) -> None:
+        """Raise Unavailable when there is no bucket; for that and for a missing object stores raise the same error.
+
+        Only the own one is looked for: without it the store is down. Any other need not be there.
+        """
+        if not missing.own:
+            return
         try:
-            async for _ in obstore.list(self._store, prefix=path):
+            async for _ in obstore.list(missing.store, prefix=missing.path):
                 break
         except (BaseError, OSError) as error:
             if _FORBIDDEN not in str(error):  # then it may not be listed
@@ -274,11 +315,15 @@ class ObjectStore:
                 raise Unavailable("the object store takes no objects") from error
 
     async def sign_get(self, uri: str, expires: timedelta) -> str:
-        """Return a URL from which any client can download the object until it expires."""
-        path = self.path(uri)
+        """Return a URL from which any client can download the object until it expires.
+
+        Raises:
+            InvalidArgument: the object is in no bucket that may be read.
+            Unavailable: the store does not sign.
+        """
         if self.local:
-            return self._sign_gateway_url("GET", path, expires, b"")
-        return await self._sign_by_store("GET", path, expires)
+            return self.urls.sign("GET", self.path(uri), expires, b"")
+        return await self._sign_by_store("GET", await self._locate(uri), expires)
 
     async def sign_put(self, uri: str, expires: timedelta, content_md5: bytes | None) -> SignedPut:
         """Return a URL to which any client can upload the object until it expires.
@@ -289,34 +334,16 @@ class ObjectStore:
         """
         path = self.path(uri)
         if not self.local:
-            return SignedPut(await self._sign_by_store("PUT", path, expires))
+            url = await self._sign_by_store("PUT", _Located(self._store, path, own=True), expires)
+            return SignedPut(url, _AZURE_UPLOAD if isinstance(self._store, AzureStore) else {})
         headers = {"Content-MD5": base64.b64encode(content_md5).decode()} if content_md5 else {}
-        return SignedPut(self._sign_gateway_url("PUT", path, expires, content_md5 or b""), headers)
+        return SignedPut(self.urls.sign("PUT", path, expires, content_md5 or b""), headers)
 
-    async def _sign_by_store(self, verb: Verb, path: str, expires: timedelta) -> str:
+    async def _sign_by_store(self, verb: Verb, signed: _Located, expires: timedelta) -> str:
         try:
-            return await obstore.sign_async(self._store, verb, path, expires)
+            return await obstore.sign_async(signed.store, verb, signed.path, expires)
         except (BaseError, OSError) as error:  # some stores sign by a request to their server
-            raise Unavailable(f"the object store does not sign {path}") from error
-
-    def _sign_gateway_url(self, verb: Verb, path: str, expires: timedelta, md5: bytes) -> str:
-        end = int((datetime.now(UTC) + expires).timestamp())
-        query = {"expires": str(end), "md5": md5.hex()}
-        query["signature"] = self._signature(verb, path, query)
-        return f"{self._public_url}{OBJECTS_PATH}{quote(path)}?{urlencode(query)}"
-
-    def check_signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> None:
-        """Raise PermissionDenied unless `query` has a valid, unexpired signature of this store for `verb` on `path`."""
-        expected = self._signature(verb, path, query)
-        if not hmac.compare_digest(expected.encode(), query.get("signature", "").encode(errors="replace")):
-            raise PermissionDenied("the signature does not fit the request")
-        if int(query["expires"]) < datetime.now(UTC).timestamp():
-            raise PermissionDenied("the signed URL has expired")
-
-    def _signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> str:
-        # As JSON, which is unambiguous: a path may contain any separator.
-        payload = json.dumps([verb, path, query.get("expires", ""), query.get("md5", "")])
-        return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()
+            raise Unavailable(f"the object store does not sign {signed.path}") from error
 
     def _require_local_files(self) -> LocalFiles:
         if self._local_files is None:
@@ -329,10 +356,3 @@ def report_lost_object(uri: str, error: Exception) -> None:
     reason = "Unreadable" if isinstance(error, UnreadableObject) else type(error).__name__
     OBJECTS_LOST.labels(reason).inc()
     log.warning("an object is lost", extra={"uri": uri, "cause": str(error)})
-
-
-def _failure(uri: str, error: Exception) -> Unavailable:
-    # Amazon S3 returns this for a missing object when the bucket may not be listed.
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return UnreadableObject(f"the object store does not give {uri}")
-    return Unavailable(f"the object store does not answer for {uri}")

@@ -6,16 +6,24 @@ An unknown or wrong setting stops the start. Each service extends `ProcessSettin
 
 import os
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 from pydantic_settings.exceptions import SettingsError
 from yaml import YAMLError
 
+from services.kit.errors import InvalidArgument
 from services.kit.messaging.nats_server import NatsServer, TlsFiles
+from services.kit.objects.buckets import AZURE, S3, BucketAccess, ObjectUri
 
 PREFIX = "FLYTEPLANE_"
 CONFIG_FILE = PREFIX + "CONFIG"
@@ -148,8 +156,98 @@ class ObjectStoreSettings(ProcessSettings):
 
     objects_url: str = "file:///tmp/flyteplane-objects"
     """The object store for inputs, outputs, compiled workflows, uploads and large events: file:///folder, s3://bucket,
-    gs://bucket or az://container. All services must have the same. Credentials come from the store's own environment
-    variables, such as AWS_ACCESS_KEY_ID."""
+    gs://bucket or abfs://container (Azure), each with a folder or none. All services must have the same. Credentials
+    come from the provider's own environment variables, such as AWS_ACCESS_KEY_ID
+    (docs/object-stores.md#object-stores)."""
+
+    objects_buckets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Other buckets or containers of the same provider whose objects may be read and given to clients, such as those
+    that engines write to: s3://bucket, s3://team-*/prefix, or s3://bucket?region=eu-west-1 for one in another region.
+    The bucket of objects_url always may, and in executions that of output_location_prefix."""
+
+    objects_endpoint: str = ""
+    """URL of the provider's API where it is not the provider's own: of an S3-compatible server, a private endpoint or
+    an emulator."""
+
+    objects_region: str = ""
+    """Region of the buckets of an s3:// store; empty for AWS_REGION of the environment, else us-east-1."""
+
+    objects_path_style: bool = True
+    """Whether requests to an s3:// store have the bucket in their path; otherwise it is part of the host, as some
+    servers require, and clients must be able to resolve that name."""
+
+    objects_azure_account: str = ""
+    """Storage account of the container of an abfs:// store; empty for AZURE_STORAGE_ACCOUNT_NAME of the environment."""
+
+    objects_ca_file: FilePath | None = None
+    """PEM certificates of the authorities that the provider's certificate may be issued by, in addition to the
+    system's."""
+
+    @field_validator("objects_url")
+    @classmethod
+    def _store_url(cls, value: str) -> str:
+        if not value.startswith("file:"):
+            try:
+                ObjectUri.parse(value)
+            except InvalidArgument:
+                raise ValueError("must be file:///folder, or s3://, gs:// or abfs:// and a bucket") from None
+        return value
+
+    @field_validator("objects_buckets", mode="before")
+    @classmethod
+    def _split_buckets(cls, value: Any) -> Any:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("objects_buckets")
+    @classmethod
+    def _buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        BucketAccess().with_buckets(value)
+        return value
+
+    @field_validator("objects_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL of http or https")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _fitting_store(self) -> Self:
+        if self.objects_url.startswith("file:"):
+            return self._check_file_store()
+        provider = ObjectUri.parse(self.objects_url).provider
+        if provider != S3 and (self.objects_region or not self.objects_path_style):
+            raise ValueError("objects_region and objects_path_style are for an s3:// store")
+        if provider != AZURE and self.objects_azure_account:
+            raise ValueError("objects_azure_account is for an abfs:// store")
+        if provider == AZURE and not self._azure_account:
+            raise ValueError("objects_azure_account is needed for an abfs:// store")
+        if any(allowed.provider != provider for allowed in self.bucket_access.allowed):
+            raise ValueError("objects_buckets must be of the provider of objects_url")
+        return self
+
+    def _check_file_store(self) -> Self:
+        of_providers = (self.objects_buckets, self.objects_endpoint, self.objects_region, self.objects_azure_account)
+        if any(of_providers) or self.objects_ca_file or not self.objects_path_style:
+            raise ValueError("of the settings objects_*, a file:// store has objects_url only")
+        return self
+
+    @property
+    def bucket_access(self) -> BucketAccess:
+        """How buckets are reached, and which are read in addition to that of `objects_url`."""
+        access = BucketAccess(
+            endpoint=self.objects_endpoint,
+            region=self.objects_region,
+            path_style=self.objects_path_style,
+            account=self._azure_account,
+            ca_file=self.objects_ca_file,
+        )
+        return access.with_buckets(self.objects_buckets)
+
+    @property
+    def _azure_account(self) -> str:
+        named = "" if self.objects_url.startswith("file:") else ObjectUri.parse(self.objects_url).account
+        return named or self.objects_azure_account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
 
 
 AnySettings = TypeVar("AnySettings", bound=ProcessSettings)

@@ -37,7 +37,7 @@ class ClosureStore:
             return cached
         try:
             closure = await self._objects.get(uri)
-        except (NotFound, InvalidArgument) as error:  # missing, or in another store
+        except (NotFound, InvalidArgument) as error:  # missing, or in no allowed bucket
             # Not NotFound for the caller: the workflow is registered.
             raise Internal(f"Unable to read WorkflowClosure from location {uri} : {error.message}") from error
         if len(closure) <= self._cache.maxsize:

@@ -92,6 +92,11 @@ def test_wrong_file_is_refused_with_its_name_the_key_and_the_reason(layout: Layo
     assert str(layout.settings) in str(refused.value)
 
 
+def test_settings_are_checked_with_the_variables_of_the_object_store(layout: Layout) -> None:
+    layout.settings.write_text('objects_url = "abfs://c"\n[environment]\nAZURE_STORAGE_ACCOUNT_NAME = "lake"')
+    assert settings_file.read(layout).of("registry") == {"objects_url": "abfs://c"}
+
+
 def test_file_that_is_named_must_exist(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_SETTINGS", "/nowhere.toml")
     with pytest.raises(SandboxError, match=r"^/nowhere\.toml cannot be read: No such file"):
