@@ -341,8 +341,8 @@ async def test_namespaces_of_kubernetes_are_never_touched(
     async with running(parts, api_server, templates, FLYTEADMIN, namespace_template="{{ project }}") as it:
         before = await it.get("Namespace", project)
         await it.register(project)
-        await it.register(f"{project}-not")
-        await eventually(lambda: it.quota(f"{project}-not"))
+        await it.register(f"not-{project}")
+        await eventually(lambda: it.quota(f"not-{project}"))
         assert await it.get("Namespace", project) == before
         assert not await it.quota(project)
 

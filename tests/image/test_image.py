@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def image() -> Iterator[Stage]:
     # Not on the root file system, which is the lower layer: layers must not be inside of one another.
-    with TemporaryDirectory(prefix="fp-image-", dir="/dev/shm") as folder:  # noqa: S108  # a folder of its own in it
+    with TemporaryDirectory(prefix="fp-image-", dir="/dev/shm") as folder:  # a folder of its own in it
         yield build(Path(folder), BUILD)
 
 

@@ -21,7 +21,7 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from services.executions.rules import create, names, new_executions
 from services.kit.errors import AlreadyExists, Internal, InvalidArgument, ServiceError
 from tests.support.configs import BAD, GOOD, configured
-from tests.support.entities import DOMAIN, PROJECT, identifier, literals
+from tests.support.entities import identifier, literals
 from tests.support.executions import launch, registered_launch_plan
 
 FAILED = WorkflowExecution.FAILED
