@@ -26,7 +26,7 @@ from nats.js.errors import NoStreamResponseError
 from services.kit.errors import Internal, ServiceError, Unavailable, from_status, to_status
 from services.kit.messaging import provisioning, streams
 from services.kit.messaging.messages import Reply, Request, ServiceRequest, Stream
-from services.kit.messaging.nats_server import NatsServer, TlsFiles
+from services.kit.messaging.nats_server import NatsServer, TlsFiles, close
 from services.kit.messaging.provisioning import StreamProvisioner
 from services.kit.messaging.pull_consumer import PullConsumer
 from services.kit.messaging.push_consumer import handle_message
@@ -86,6 +86,8 @@ class Bus:
         await self._finish_serving()
         with contextlib.suppress(NatsError):
             await self._client.drain()
+        if not self._client.is_closed:  # without a connection it drains nothing, and would go on reconnecting
+            await close(self._client)
 
     async def _finish_serving(self) -> None:
         """Receive no further service requests; those received may finish for `_SERVING_END_SECONDS`."""

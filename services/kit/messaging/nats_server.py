@@ -88,8 +88,7 @@ class NatsServer:
             # The client's unlimited reconnects would also apply to the first attempt.
             await asyncio.wait_for(connecting, _START_SECONDS)
         except (NatsError, OSError, TimeoutError):
-            with contextlib.suppress(TimeoutError):  # after a failed handshake the client would wait without end
-                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+            await close(client)
             raise
         client.options["allow_reconnect"] = True
         return client
@@ -109,6 +108,12 @@ class NatsServer:
     def __str__(self) -> str:
         """Return the addresses, without credentials."""
         return ", ".join(self.servers)
+
+
+async def close(client: Client) -> None:
+    """Disconnect at once, and end the attempts to reconnect."""
+    with contextlib.suppress(TimeoutError):  # after a failed handshake the client would wait without end
+        await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
 
 
 class _TlsOnly(Client):

@@ -14,8 +14,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from services.kit.errors import Code, NotFound, OutOfRange, ServiceError
+from services.kit.objects.gateway_urls import OBJECTS_PATH
 from services.kit.objects.local_files import too_large
-from services.kit.objects.store import OBJECTS_PATH, ObjectStore
+from services.kit.objects.store import ObjectStore
 from services.kit.process.http_server import MOST_DOWNLOADS, RETRY_SOON
 from services.kit.rpc.fairness import FairBudget
 
@@ -70,9 +71,9 @@ class _ObjectRoutes:
         path = request.path_params["path"]
         try:
             if request.method == "PUT":
-                self._store.check_signature("PUT", path, request.query_params)
+                self._store.urls.check("PUT", path, request.query_params)
                 return await self._upload_in_turn(request, path)
-            self._store.check_signature("GET", path, request.query_params)
+            self._store.urls.check("GET", path, request.query_params)
             return await self._download(request, self._store.uri(path))
         except ClientDisconnect:
             return PlainTextResponse("the upload broke off", status_code=400)

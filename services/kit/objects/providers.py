@@ -75,6 +75,7 @@ def open_bucket(access: BucketAccess, bucket: ObjectUri, *, region: str = "", pr
     """
     options: dict[str, Any] = {"config": _config(access, bucket, region), "prefix": prefix or None}
     if access.ca_file:
+        # obstore takes certificates in this way only.
         certificates = access.ca_file.read_bytes()
         options["client_options"] = {"root_certificate": certificates, "allow_http": _plain_http(access)}
     if bucket.provider == GOOGLE:

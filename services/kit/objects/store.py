@@ -8,25 +8,23 @@ Providers sign URLs themselves; those of `file://` point to the gateway, have an
 
 import asyncio
 import base64
-import hashlib
-import hmac
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from google.protobuf.message import DecodeError
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, LocalStore
 
-from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from services.kit.errors import InvalidArgument, NotFound, Unavailable
 from services.kit.objects.buckets import BucketAccess
 from services.kit.objects.errors import UnreadableObject, check_object_size
+from services.kit.objects.gateway_urls import GatewayUrls, Verb
 from services.kit.objects.local_files import LocalFiles, Upload
 from services.kit.objects.paths import check_path
 from services.kit.objects.providers import OtherBuckets, open_bucket, read_error
@@ -35,8 +33,6 @@ from services.kit.rpc.fairness import FairSemaphore
 
 log = logging.getLogger(__name__)
 
-# The gateway's path for uploads and downloads of a file:// store.
-OBJECTS_PATH = "/objects/"
 # Bytes per read of a download. A slow reader occupies them twice: here and in the connection.
 _PIECE_BYTES = 64 * 1024
 
@@ -56,7 +52,6 @@ _AZURE_UPLOAD = {"x-ms-blob-type": "BlockBlob"}
 # In the text of obstore's error for a list that is not permitted; it has no class of its own.
 _FORBIDDEN = "status code: 403"
 
-Verb = Literal["GET", "PUT"]
 Parsed = TypeVar("Parsed")
 
 
@@ -100,8 +95,7 @@ class ObjectStore:
         self._base = base.rstrip("/")
         self._store = store
         self._others = others
-        self._public_url = public_url.rstrip("/")
-        self._key = key
+        self.urls = GatewayUrls(public_url, key)
         # Set for a file:// store only, whose URLs are signed and served here.
         self._local_files = LocalFiles(Path(str(store.prefix))) if isinstance(store, LocalStore) else None
         self._large_uploads = FairSemaphore(_LARGE_UPLOADS)
@@ -328,7 +322,7 @@ class ObjectStore:
             Unavailable: the store does not sign.
         """
         if self.local:
-            return self._sign_gateway_url("GET", self.path(uri), expires, b"")
+            return self.urls.sign("GET", self.path(uri), expires, b"")
         return await self._sign_by_store("GET", await self._locate(uri), expires)
 
     async def sign_put(self, uri: str, expires: timedelta, content_md5: bytes | None) -> SignedPut:
@@ -343,32 +337,13 @@ class ObjectStore:
             url = await self._sign_by_store("PUT", _Located(self._store, path, own=True), expires)
             return SignedPut(url, _AZURE_UPLOAD if isinstance(self._store, AzureStore) else {})
         headers = {"Content-MD5": base64.b64encode(content_md5).decode()} if content_md5 else {}
-        return SignedPut(self._sign_gateway_url("PUT", path, expires, content_md5 or b""), headers)
+        return SignedPut(self.urls.sign("PUT", path, expires, content_md5 or b""), headers)
 
     async def _sign_by_store(self, verb: Verb, signed: _Located, expires: timedelta) -> str:
         try:
             return await obstore.sign_async(signed.store, verb, signed.path, expires)
         except (BaseError, OSError) as error:  # some stores sign by a request to their server
             raise Unavailable(f"the object store does not sign {signed.path}") from error
-
-    def _sign_gateway_url(self, verb: Verb, path: str, expires: timedelta, md5: bytes) -> str:
-        end = int((datetime.now(UTC) + expires).timestamp())
-        query = {"expires": str(end), "md5": md5.hex()}
-        query["signature"] = self._signature(verb, path, query)
-        return f"{self._public_url}{OBJECTS_PATH}{quote(path)}?{urlencode(query)}"
-
-    def check_signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> None:
-        """Raise PermissionDenied unless `query` has a valid, unexpired signature of this store for `verb` on `path`."""
-        expected = self._signature(verb, path, query)
-        if not hmac.compare_digest(expected.encode(), query.get("signature", "").encode(errors="replace")):
-            raise PermissionDenied("the signature does not fit the request")
-        if int(query["expires"]) < datetime.now(UTC).timestamp():
-            raise PermissionDenied("the signed URL has expired")
-
-    def _signature(self, verb: Verb, path: str, query: Mapping[str, str]) -> str:
-        # As JSON, which is unambiguous: a path may contain any separator.
-        payload = json.dumps([verb, path, query.get("expires", ""), query.get("md5", "")])
-        return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()
 
     def _require_local_files(self) -> LocalFiles:
         if self._local_files is None:

@@ -32,7 +32,7 @@ from tests.support.execution_rows import execution, node, task
 from tests.support.executions import execution_id, node_id, task_id
 from tests.support.parts import Parts, Served, service
 from tests.support.refusals import refused
-from tests.support.s3 import DENIED, FAR_REGION, KEYS, REGION, S3, running_s3, written
+from tests.support.s3 import DENIED, FAR_REGION, REGION, S3, running_s3, written
 
 INPUTS, OUTPUTS = literals(a=1), literals(o=2)
 
@@ -40,9 +40,7 @@ INPUTS, OUTPUTS = literals(a=1), literals(o=2)
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
     buckets = dict.fromkeys(("own", "team-a", "raw", "private"), REGION)
-    with running_s3({**buckets, "team-far": FAR_REGION}) as server, pytest.MonkeyPatch.context() as environment:
-        for name, value in KEYS.items():
-            environment.setenv(name, value)
+    with running_s3({**buckets, "team-far": FAR_REGION}) as server:
         yield server
 
 

@@ -232,6 +232,15 @@ async def test_a_connection_survives_a_restart_of_the_server(tmp_path: Path) -> 
         await bus.close()
 
 
+async def test_a_bus_that_is_closed_without_its_server_reconnects_no_more(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    with running_nats(tmp_path, free_port()) as url:
+        bus = await Bus.connect(url, "test")
+    await until(lambda: not bus.connected)
+    await bus.close()
+    await until(lambda: asyncio.all_tasks() <= before)
+
+
 async def test_an_unreachable_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.kit.messaging.nats_server._START_SECONDS", 0.3)
     with pytest.raises(Unavailable, match="NATS cannot be reached"):

@@ -15,7 +15,7 @@ from services.kit.objects.buckets import BucketAccess
 from services.kit.objects.errors import UnreadableObject
 from services.kit.objects.store import ObjectStore
 from services.registry.registration.closures import ClosureStore
-from tests.support.s3 import DENIED, FAR_REGION, KEYS, REGION, S3, running_s3, written
+from tests.support.s3 import DENIED, FAR_REGION, REGION, S3, behind_tls, proxy, running_s3, written
 
 HOUR = timedelta(hours=1)
 # Names that a URL or a signature must encode.
@@ -27,12 +27,6 @@ def s3() -> Iterator[S3]:
     own = ("own", "team-a", "team-b", "private")
     with running_s3({**dict.fromkeys(own, REGION), "far": FAR_REGION, "team-far": FAR_REGION}) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
 
 
 def access(s3: S3, *buckets: str) -> BucketAccess:
@@ -142,43 +136,47 @@ async def test_a_bucket_of_another_region_is_read_with_its_region(s3: S3) -> Non
 async def test_a_role_is_assumed_with_the_token_of_a_pod(
     s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in KEYS:
+    for name in s3.keys:
         monkeypatch.delenv(name)
     token = tmp_path / "token"
     token.write_text("a token of a service account")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
-    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/flyteplane")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3.tls_url)  # obstore sends the token with TLS only
-    with_tls = BucketAccess(endpoint=s3.url, region=REGION, ca_file=s3.ca_file)
-    objects = ObjectStore.open("s3://own/flyte", "", "", with_tls)
-    uri = objects.uri("by-role")
-    await objects.put(uri, b"x")
-    url = await objects.sign_get(uri, HOUR)
+    monkeypatch.setenv("AWS_ROLE_ARN", s3.create_role("flyteplane"))
+    async with behind_tls(s3) as (sts, ca_file):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)  # obstore sends the token with TLS only
+        objects = ObjectStore.open(
+            "s3://own/flyte", "", "", BucketAccess(endpoint=s3.url, region=REGION, ca_file=ca_file)
+        )
+        uri = objects.uri("by-role")
+        await objects.put(uri, b"x")
+        url = await objects.sign_get(uri, HOUR)
     assert "X-Amz-Security-Token" in url
     async with httpx.AsyncClient() as client:
         assert (await client.get(url)).content == b"x"
 
 
 async def test_a_server_with_a_certificate_of_a_private_authority_is_read(s3: S3) -> None:
-    with_tls = BucketAccess(endpoint=s3.tls_url, region=REGION, ca_file=s3.ca_file).with_buckets(("s3://team-a",))
-    objects = ObjectStore.open("s3://own/flyte", "", "", with_tls)
-    await objects.put(objects.uri("tls"), b"own")
-    assert await objects.get(objects.uri("tls")) == b"own"
-    assert await objects.get(await written(s3, "s3://team-a/tls", b"other")) == b"other"
+    async with behind_tls(s3) as (url, ca_file):
+        with_tls = BucketAccess(endpoint=url, region=REGION, ca_file=ca_file).with_buckets(("s3://team-a",))
+        objects = ObjectStore.open("s3://own/flyte", "", "", with_tls)
+        await objects.put(objects.uri("tls"), b"own")
+        assert await objects.get(objects.uri("tls")) == b"own"
+        assert await objects.get(await written(s3, "s3://team-a/tls", b"other")) == b"other"
 
 
 async def test_virtual_hosts_have_the_bucket_in_their_name(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROXY_URL", s3.url)  # such a name resolves nowhere
-    hosts = BucketAccess(endpoint="http://s3.test:9000", region=REGION, path_style=False).with_buckets(("s3://team-a",))
-    objects = ObjectStore.open("s3://own/flyte", "", "", hosts)
-    await objects.put(objects.uri("virtual"), b"own")
     await written(s3, "s3://team-a/virtual", b"other")
-    for uri, content in ((objects.uri("virtual"), b"own"), ("s3://team-a/virtual", b"other")):
-        assert await objects.get(uri) == content
-        url = await objects.sign_get(uri, HOUR)
-        assert urlsplit(url).netloc == f"{uri.split('/')[2]}.s3.test:9000"
-        async with httpx.AsyncClient(proxy=s3.url) as client:
-            assert (await client.get(url)).content == content
+    hosts = BucketAccess(endpoint="http://s3.test:9000", region=REGION, path_style=False).with_buckets(("s3://team-a",))
+    async with proxy(s3) as proxy_url:  # as such a name resolves nowhere
+        monkeypatch.setenv("AWS_PROXY_URL", proxy_url)
+        objects = ObjectStore.open("s3://own/flyte", "", "", hosts)
+        await objects.put(objects.uri("virtual"), b"own")
+        for uri, content in ((objects.uri("virtual"), b"own"), ("s3://team-a/virtual", b"other")):
+            assert await objects.get(uri) == content
+            url = await objects.sign_get(uri, HOUR)
+            assert urlsplit(url).netloc == f"{uri.split('/')[2]}.s3.test:9000"
+            async with httpx.AsyncClient(proxy=proxy_url) as client:
+                assert (await client.get(url)).content == content
 
 
 async def test_a_workflow_of_another_bucket_is_read_by_the_registry(s3: S3) -> None:
