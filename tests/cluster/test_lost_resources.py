@@ -1,5 +1,7 @@
 """Which executions a real cluster does not have: by lists of its namespaces."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,11 +23,14 @@ def placement(name: str, namespace: str = "lists", cluster: str = "") -> Placeme
     return Placement(execution_id(name), cluster, namespace, NOW)
 
 
-def engine_of(clusters: list[dict[str, str]], folder: Path) -> KubernetesEngine:
-    """Return an engine that runs nothing."""
+@asynccontextmanager
+async def engine_of(clusters: list[dict[str, str]], folder: Path) -> AsyncIterator[KubernetesEngine]:
+    """Yield an engine that runs nothing."""
     settings = Settings(objects_url=f"file://{folder}", signing_key="key", clusters=clusters)  # type: ignore[arg-type]  # as in the environment
+    opened = Clusters.open(settings)
     builder: ResourceBuilder = object()  # type: ignore[assignment]  # builds resources, which is not done here
-    return KubernetesEngine(Clusters.open(settings), builder, settings)
+    yield KubernetesEngine(opened, builder, settings)
+    await opened.close()
 
 
 async def test_executions_without_a_resource_are_missing(api_server: RealApiServer, tmp_path: Path) -> None:
@@ -44,7 +49,6 @@ async def test_executions_without_a_resource_are_missing(api_server: RealApiServ
         }
         await client.create(FLYTE_WORKFLOW, namespace, content)
     await client.close()
-    engine = engine_of([dict(api_server.settings)], tmp_path)
     asked = [
         placement("running"),
         placement("ended"),
@@ -54,7 +58,8 @@ async def test_executions_without_a_resource_are_missing(api_server: RealApiServ
         placement("no-namespace", "none"),
         placement("of-another-cluster", cluster="unknown"),
     ]
-    missing = await engine.missing(asked)
+    async with engine_of([dict(api_server.settings)], tmp_path) as engine:
+        missing = await engine.missing(asked)
     assert [(each.id.name, each.namespace) for each in missing] == [
         ("ended", "lists"),
         ("never", "lists"),
@@ -69,7 +74,8 @@ async def test_nothing_is_missing_in_a_cluster_that_does_not_list(
 ) -> None:
     (tmp_path / "token").write_text(token)
     settings = {**api_server.settings, "token_file": str(tmp_path / "token")}
-    assert await engine_of([settings], tmp_path / "objects").missing([placement("x")]) == []
+    async with engine_of([settings], tmp_path / "objects") as engine:
+        assert await engine.missing([placement("x")]) == []
 
 
 async def test_execution_without_a_cluster_is_missing_if_no_cluster_has_it(
@@ -85,6 +91,6 @@ async def test_execution_without_a_cluster_is_missing_if_no_cluster_has_it(
     }
     await client.create(FLYTE_WORKFLOW, "found-in-two", content)
     await client.close()
-    engine = engine_of(settings, tmp_path)
     asked = [placement("former", "found-in-two"), placement("gone", "found-in-two")]
-    assert [each.id.name for each in await engine.missing(asked)] == ["gone"]
+    async with engine_of(settings, tmp_path) as engine:
+        assert [each.id.name for each in await engine.missing(asked)] == ["gone"]

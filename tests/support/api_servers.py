@@ -30,7 +30,7 @@ Respond = Callable[[Received], tuple[int, Any]]
 
 @dataclass
 class PlayedServer:
-    """The server; `respond` returns the status and body of each response."""
+    """The server; `respond` returns the status and body of each response, or a status 0 to close the connection."""
 
     url: str
     respond: Respond
@@ -55,6 +55,9 @@ def played_server(respond: Respond, port: int = 0) -> Iterator[PlayedServer]:
             request = Received(self.command, url.path, dict(parse_qsl(url.query)), dict(self.headers), body)
             server.received.append(request)
             status, content = server.respond(request)
+            if not status:
+                self.close_connection = True
+                return
             data = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))

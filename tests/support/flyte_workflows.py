@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from services.executions.engine.kubernetes.engine import FLYTE_WORKFLOW
+from services.kit.errors import ResourceExhausted, Unavailable
 from services.kit.kubernetes.client import KubernetesClient, Object
 from services.kit.kubernetes.resource_types import ResourceType
 
@@ -13,11 +15,16 @@ SOON_SECONDS = 20.0
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = SOON_SECONDS) -> Any:
-    """Return what `condition` returns as soon as it is true; raise TimeoutError."""
+    """Return what `condition` returns as soon as it is true; raise TimeoutError.
+
+    A server that has just started may not respond yet, or not for all types.
+    """
     async with asyncio.timeout(seconds):
-        while not (result := await condition()):  # noqa: ASYNC110  # the state is another process's
+        while True:
+            with suppress(Unavailable, ResourceExhausted):
+                if result := await condition():
+                    return result
             await asyncio.sleep(0.05)
-    return result
 
 
 async def create_namespace(client: KubernetesClient, name: str) -> None:

@@ -160,7 +160,8 @@ def _running_etcd(binary: Path, folder: Path, *, fsync: bool) -> Iterator[tuple[
 
 def _prepared(binary: Path, folder: Path, etcd: str, options: Sequence[str]) -> tuple[str, Path, Sequence[str]]:
     key = folder / "service-account.key"
-    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    _openssl("genrsa", "-out", key, "2048")
+    _make_client_certificate(folder)
     tokens = folder / "tokens.csv"
     tokens.write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
     (folder / "admin.token").write_text(ADMIN_TOKEN)
@@ -172,6 +173,7 @@ def _prepared(binary: Path, folder: Path, etcd: str, options: Sequence[str]) -> 
         f"--secure-port={port}",
         f"--cert-dir={folder / 'certificates'}",
         f"--token-auth-file={tokens}",
+        f"--client-ca-file={folder / 'client-ca.crt'}",
         f"--service-account-issuer={_ISSUER}",
         f"--service-account-key-file={key}",
         f"--service-account-signing-key-file={key}",
@@ -182,6 +184,20 @@ def _prepared(binary: Path, folder: Path, etcd: str, options: Sequence[str]) -> 
         *options,
     ]
     return f"https://127.0.0.1:{port}", folder, command
+
+
+def _make_client_certificate(folder: Path) -> None:
+    """Make an authority of client certificates, and a certificate of a user who may do everything."""
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    authority, own = folder / "client-ca", folder / "client"
+    _openssl("req", "-x509", *curve, "-subj", "/CN=ca", "-keyout", f"{authority}.key", "-out", f"{authority}.crt")
+    _openssl("req", *curve, "-subj", "/O=system:masters/CN=me", "-keyout", f"{own}.key", "-out", f"{own}.csr")
+    signing = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial")
+    _openssl("x509", "-req", "-in", f"{own}.csr", *signing, "-out", f"{own}.crt")
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

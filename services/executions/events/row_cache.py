@@ -3,7 +3,8 @@
 Only events write rows of nodes and tasks (and the command `repair`, which holds the lanes and moves their cursors), and
 only the replica that holds the lane's lock applies its events. So the rows written with the last batch are the stored
 ones as long as the lane's cursor is the one of that batch; the cursor is read under the lock, or checked when it is
-moved. Rows of executions are changed by users too: of such a row only the cluster is cached, which only events change.
+moved. Rows of executions are changed by users too: of such a row only the cluster is cached. After the first event only
+events change it: the engine dispatcher stores it before the engine receives the execution.
 
 Rows in a terminal phase are removed at once, since hardly an event follows. The number and the memory of the others are
 bounded; the oldest are evicted first.

@@ -104,7 +104,8 @@ class LostExecutions:
             log.error("execution is lost: its engine does not have it", extra={"execution": "/".join(key)})
         LOST.inc(len(ended))
         for key in unstarted:
-            await self._dispatcher.submit(_identifier(key), last=True)
+            # An engine that is unavailable again does not end it: it is missing in the next round, too.
+            await self._dispatcher.submit(_identifier(key), last=False)
 
     def _lost(self, state: ExecutionState) -> ExecutionState:
         event = WorkflowExecutionEvent(phase=WorkflowExecution.FAILED, producer_id=state.cluster, error=lost())

@@ -22,7 +22,8 @@ _REREAD_SECONDS = 10.0
 _CONNECT_SECONDS = 3.0
 # Longer than the API server itself works on a request of one object.
 _RESPONSE_SECONDS = 15.0
-_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60.0)
+# The pool looks at every idle connection for each request, which costs as much as the request if there are many.
+_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60.0)
 _ERROR = 400
 
 REQUEST_SECONDS = Histogram(
@@ -31,6 +32,10 @@ REQUEST_SECONDS = Histogram(
     ["cluster", "verb", "code"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
 )
+
+
+class _Disconnected(Unreachable):
+    """The connection has ended before the response; the server may have carried the request out."""
 
 
 class Transport:
@@ -64,7 +69,8 @@ class Transport:
     ) -> bytes:
         """Return the body of the response.
 
-        A request that the server does not authenticate is repeated once if the credentials have changed meanwhile.
+        A request that the server does not authenticate is repeated once if the credentials have changed meanwhile, and
+        one whose connection ends before the response is repeated once: servers restart one after the other.
 
         Raises:
             ServiceError: The error that the server responded with (`errors.to_error`).
@@ -84,6 +90,12 @@ class Transport:
             return await self._send(verb, path, request)
 
     async def _send(self, verb: str, path: str, request: Mapping[str, Any]) -> bytes:
+        try:
+            return await self._send_once(verb, path, request)
+        except _Disconnected:
+            return await self._send_once(verb, path, request)
+
+    async def _send_once(self, verb: str, path: str, request: Mapping[str, Any]) -> bytes:
         access, start, status = self._access, monotonic(), 0
         headers = {**(request["headers"] or {})}
         if access.token:
@@ -96,6 +108,8 @@ class Transport:
             status = response.status_code
         except httpx.TimeoutException as error:
             raise DeadlineExceeded(f"{self._named()} does not respond: {_text(error)}") from error
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+            raise _Disconnected(f"{self._named()} has closed the connection: {_text(error)}") from error
         except httpx.HTTPError as error:
             raise Unreachable(f"{self._named()} cannot be reached: {_text(error)}") from error
         finally:

@@ -326,6 +326,25 @@ async def test_unavailable_engine_ends_no_execution(
     assert await phase_of(admin, "unchecked") == "FAILED"
 
 
+async def test_unstarted_execution_outlasts_an_engine_that_is_unavailable_when_it_is_submitted_again(
+    lost: LostExecutions, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
+) -> None:
+    await created(database, "still-unstarted", **OLD)
+    original = engine.missing
+
+    async def missing(placements: Any) -> Any:
+        found = await original(placements)
+        engine.failures = [Unavailable("no route")] * len(found)
+        return found
+
+    engine.missing = missing  # type: ignore[method-assign]
+    await lost.check()
+    assert await phase_of(admin, "still-unstarted") == "UNDEFINED"
+    engine.failures, engine.missing = [], original  # type: ignore[method-assign]
+    await lost.check()
+    assert "still-unstarted" in engine.running
+
+
 async def test_event_during_the_check_wins(
     lost: LostExecutions, engine: MemoryEngine, database: Rows, admin: AdminServiceStub
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from flyteidl.admin.execution_pb2 import ExecutionMetadata, ExecutionSpec
 from flyteidl.admin.matchable_resource_pb2 import (
@@ -22,6 +23,8 @@ _FINALIZER = "flyte.org/finalizer"
 # The events that engine.md#event-sequences describes.
 _EVENT_VERSION = 2
 _NONE = "0"
+# The platform's amounts and those of attributes are few; their conversion takes longer than the rest of a preparation.
+_MOST_AMOUNTS = 1024
 
 
 def prepare(
@@ -130,6 +133,7 @@ def _amounts(resources: TaskResourceSpec) -> Json:
     }
 
 
+@lru_cache(_MOST_AMOUNTS)
 def _amount(text: str) -> str:
     """Return a quantity in its canonical form; "0" for none, and for one that cannot be read."""
     try:

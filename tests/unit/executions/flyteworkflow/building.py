@@ -7,6 +7,7 @@ from flyteidl.core.identifier_pb2 import ResourceType, WorkflowExecutionIdentifi
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.core.workflow_pb2 import Node
 
+from services.executions.rules.flyteworkflow import BuildFailed
 from services.executions.rules.flyteworkflow.encoding import identifier_key
 from services.executions.rules.flyteworkflow.nodes import node_specs
 from tests.unit.registry.compiler.drawing import identifier, task
@@ -55,3 +56,8 @@ def closure_of(*nodes: Node, **downstream: list[str]) -> CompiledWorkflowClosure
         name = "start-node" if node_id == "start" else node_id
         closure.primary.connections.downstream[name].ids.extend(following)
     return closure
+
+
+def codes(failed: BuildFailed) -> list[tuple[str, str]]:
+    """Return the codes and node ids of all errors."""
+    return [(str(error.code), error.node_id) for error in failed.errors]

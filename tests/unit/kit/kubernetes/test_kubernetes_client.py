@@ -198,6 +198,17 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
     await client.close()
 
 
+async def test_a_request_whose_connection_ends_is_repeated_once(server: PlayedServer) -> None:
+    responses = iter([(0, None), (200, {"second": True}), (0, None), (0, None)])
+    server.respond = lambda _: next(responses)
+    client = opened(server)
+    assert await client.get(CONFIG_MAPS, "ns", "n") == {"second": True}
+    with pytest.raises(Unreachable, match="the API server c1 has closed the connection"):
+        await client.get(CONFIG_MAPS, "ns", "n")
+    await client.close()
+    assert len(server.received) == 4
+
+
 async def test_a_server_that_does_not_respond_is_deadline_exceeded(
     server: PlayedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,49 +1,25 @@
-"""The resource of an execution: its workflows, failures, interfaces, inputs (engine.md#flyteworkflow-object)."""
+"""The resource of an execution: its workflows, graphs, failures, labels (engine.md#flyteworkflow-object)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import ResourceType, WorkflowExecutionIdentifier
-from flyteidl.core.interface_pb2 import TypedInterface, Variable, VariableMap
-from flyteidl.core.literals_pb2 import Literal, LiteralMap
-from flyteidl.core.types_pb2 import (
-    LiteralType,
-    StructuredDatasetType,
-    TypeAnnotation,
-    TypeStructure,
-)
 from flyteidl.core.workflow_pb2 import Node, WorkflowMetadata
-from google.protobuf.struct_pb2 import Struct
 
 from services.executions.rules.flyteworkflow import BuildFailed, build_resource
-from services.executions.rules.flyteworkflow.interfaces import strip_interface
 from services.executions.rules.flyteworkflow.labels import shard_key, system_labels
 from tests.support.default_inputs import default_inputs
 from tests.support.literals import to_literals
-from tests.unit.executions.flyteworkflow.building import EXECUTION, closure_of, key, task_node
+from tests.unit.executions.flyteworkflow.building import EXECUTION, closure_of, codes, key, task_node
 from tests.unit.registry.compiler.drawing import (
-    FLOAT,
     INTEGER,
-    STRING,
     branch,
     compiled,
-    enum,
-    list_of,
-    map_of,
     run,
     sub,
-    tagged,
-    union,
     workflow,
 )
-
-NOTHING = LiteralMap()
-
-
-def codes(failed: BuildFailed) -> list[tuple[str, str]]:
-    return [(str(error.code), error.node_id) for error in failed.errors]
 
 
 def built(closure: CompiledWorkflowClosure) -> dict[str, Any]:
@@ -214,123 +190,6 @@ def test_interruptible_workflow_is_a_default_of_its_nodes() -> None:
     closure = closure_of(task_node())
     closure.primary.template.metadata_defaults.interruptible = True
     assert built(closure)["node-defaults"] == {"interruptible": True}
-
-
-def annotated(literal_type: LiteralType, name: str = "note") -> LiteralType:
-    """Return a type with metadata and an annotation."""
-    result = LiteralType()
-    result.CopyFrom(literal_type)
-    result.metadata.update({"schema": 1})
-    notes = Struct()
-    notes.update({name: 1})
-    result.annotation.CopyFrom(TypeAnnotation(annotations=notes))
-    return result
-
-
-def dataset(literal_type: LiteralType) -> LiteralType:
-    column = StructuredDatasetType.DatasetColumn(name="c", literal_type=literal_type)
-    return LiteralType(structured_dataset_type=StructuredDatasetType(columns=[column], format="parquet"))
-
-
-def dataclass_of(literal_type: LiteralType) -> LiteralType:
-    return LiteralType(simple="STRUCT", structure=TypeStructure(dataclass_type={"f": literal_type}))
-
-
-@pytest.mark.parametrize(
-    "around",
-    [
-        lambda inner: inner,
-        lambda inner: tagged(inner, "tag"),
-        list_of,
-        map_of,
-        lambda inner: union(STRING, inner),
-        dataset,
-        dataclass_of,
-        lambda inner: list_of(map_of(union(inner, dataclass_of(dataset(inner))))),
-    ],
-)
-def test_types_lose_metadata_and_annotations_at_any_depth_and_nothing_else(
-    around: Callable[[LiteralType], LiteralType],
-) -> None:
-    given = around(annotated(annotated(INTEGER)))
-    interface = TypedInterface(
-        inputs=VariableMap(variables={"i": Variable(type=annotated(given), description="an input")}),
-        outputs=VariableMap(variables={"o": Variable(type=given)}),
-    )
-    strip_interface(interface)
-    expected = Variable(type=around(INTEGER))
-    assert interface == TypedInterface(
-        inputs=VariableMap(variables={"i": expected}), outputs=VariableMap(variables={"o": expected})
-    )
-
-
-def test_annotation_for_keys_of_cached_results_is_kept() -> None:
-    kept = annotated(FLOAT, "cache-key-metadata")
-    interface = TypedInterface(inputs=VariableMap(variables={"i": Variable(type=list_of(kept))}))
-    strip_interface(interface)
-    kept.ClearField("metadata")
-    assert interface.inputs.variables["i"].type == list_of(kept)
-
-
-def test_interfaces_of_tasks_and_workflows_are_stripped_and_the_closure_is_not() -> None:
-    closure = compiled(workflow(run("n0", "double", x=".i"), inputs={"i": INTEGER}, outputs={"o": (INTEGER, "n0.o0")}))
-    for interface in (closure.primary.template.interface, closure.tasks[0].template.interface):
-        for variable in interface.outputs.variables.values():
-            variable.description = "the result"
-            variable.type.metadata.update({"schema": 1})
-    before = closure.SerializeToString(deterministic=True)
-    resource = built(closure)
-    plain = {"type": {"simple": "INTEGER"}}
-    assert resource["spec"]["outputs"]["variables"] == {"o": plain}
-    assert resource["tasks"][key("double")]["interface"]["outputs"]["variables"] == {"o0": plain}
-    assert closure.SerializeToString(deterministic=True) == before
-
-
-INPUTS = {"i": INTEGER, "s": STRING, "e": enum("a", "b")}
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, [("ParameterNotBound", "e"), ("ParameterNotBound", "i"), ("ParameterNotBound", "s")]),
-        ({"i": 1, "s": "x", "e": "a", "z": 1}, [("VariableNameNotFound", "z")]),
-        ({"i": "1", "s": "x", "e": "a"}, [("MismatchingTypes", "i")]),
-        ({"i": 1, "s": "x", "e": "c"}, [("MismatchingTypes", "e")]),
-        ({"i": Literal(), "s": "x", "e": "a"}, [("InvalidLiteralType", "i")]),
-    ],
-)
-def test_inputs_that_are_not_those_of_the_workflow_are_refused(
-    given: dict[str, object], expected: list[tuple[str, str]]
-) -> None:
-    closure = compiled(workflow(run("n0", "nothing"), inputs=INPUTS))
-    with pytest.raises(BuildFailed) as failed:
-        build_resource(closure, to_literals(given), EXECUTION, "p-d")
-    named = [(str(error.code), error.description.partition("[")[2].partition("]")[0]) for error in failed.value.errors]
-    assert named == expected
-    assert {error.node_id for error in failed.value.errors} == {"start-node"}
-
-
-def test_inputs_that_fit_are_written_as_protojson() -> None:
-    closure = compiled(workflow(run("n0", "nothing"), inputs=INPUTS))
-    resource = build_resource(closure, to_literals({"i": 2**40, "s": "", "e": "b"}), EXECUTION, "p-d")
-    assert resource["inputs"] == {
-        "literals": {
-            "i": {"scalar": {"primitive": {"integer": str(2**40)}}},
-            "s": {"scalar": {"primitive": {"stringValue": ""}}},
-            "e": {"scalar": {"primitive": {"stringValue": "b"}}},
-        }
-    }
-
-
-def test_message_lists_all_errors_in_order() -> None:
-    closure = compiled(workflow(run("n0", "nothing"), inputs={"a": INTEGER, "b": INTEGER}))
-    with pytest.raises(BuildFailed) as failed:
-        build_resource(closure, NOTHING, EXECUTION, "p-d")
-    assert str(failed.value) == (
-        "Collected Errors: 2\n"
-        "\tError 0: Code: ParameterNotBound, Node Id: start-node, Description: Parameter not bound [a].\n"
-        "\tError 1: Code: ParameterNotBound, Node Id: start-node, Description: Parameter not bound [b].\n"
-    )
 
 
 @pytest.mark.parametrize(
