@@ -17,7 +17,7 @@ COPY requirements-image.lock /build/
 RUN python -m venv --without-pip /opt/flyteplane \
     && python -m pip --python /opt/flyteplane/bin/python install --require-hashes --no-deps --no-compile \
         --only-binary :all: --requirement /build/requirements-image.lock \
-    && find /opt/flyteplane -depth -type d -name tests -exec rm -rf {} + \
+    && find /opt/flyteplane -depth -type d \( -name tests -o -name testing \) -exec rm -rf {} + \
     && find /opt/flyteplane -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) -delete \
     && find /opt/flyteplane -type f -name '*.so*' -exec strip --strip-unneeded {} +
 COPY pyproject.toml LICENSE /opt/flyteplane/app/

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from flyteidl.admin.project_pb2 import Project, ProjectRegisterRequest
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from prometheus_client import REGISTRY
 
+from deploy.nats_users import USERS, authorization
 from services.kit.db.database import Database
 from services.kit.errors import NotFound
 from services.kit.kubernetes.client import KubernetesClient, Object
@@ -30,7 +32,9 @@ from services.projects.commands.cluster_resources import CLUSTER_RESOURCES
 from services.projects.config import Settings
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource
 from services.projects.jobs.cluster_resources import ClusterResources, open_appliers
-from tests.support.parts import Parts, free_port, service
+from tests.support.control_planes import control_plane
+from tests.support.entities import DOMAIN, PROJECT
+from tests.support.parts import Parts, free_port, running_nats, service
 from tests.support.real_api_servers import RealApiServer
 
 NAMESPACE = (
@@ -450,6 +454,52 @@ async def test_one_replica_works_and_another_takes_over(
                 assert applied() == (2, 3)
         await it.client.close()
         await bus.close()
+
+
+async def test_execution_launched_right_after_its_project_was_registered_is_submitted(
+    parts: Parts, api_server: RealApiServer, templates: Path
+) -> None:
+    write(templates, {"aa_namespace.yaml": NAMESPACE})
+    template = "first-run-{{ project }}-{{ domain }}"
+    async with control_plane(parts, "first_run", [api_server.settings], template) as plane:
+        settings = Settings.model_validate(
+            {
+                "database_url": plane.served.settings.database_url.replace("/first_run?", "/first_run_projects?"),
+                "domains": DOMAIN,
+                "namespace_template": template,
+                "cluster_resource_templates": templates,
+                "clusters": ({"id": "", **api_server.settings},),
+            }
+        )
+        bus = await Bus.connect(parts.nats_url, "projects")
+        await plane.launch("early")
+        async with replica(settings, bus):
+            client = api_server.client()
+            kind = await client.resource_type("flyte.lyft.com/v1alpha1", "FlyteWorkflow")
+
+            async def submitted() -> bool:
+                try:
+                    return bool(await client.get(kind, f"first-run-{PROJECT}-{DOMAIN}", "early"))
+                except NotFound:
+                    return False
+
+            await eventually(submitted)
+            assert await plane.phase("early") == "UNDEFINED"
+            await client.close()
+        await bus.close()
+
+
+async def test_permissions_of_the_projects_user_suffice(
+    parts: Parts, api_server: RealApiServer, templates: Path, tmp_path: Path
+) -> None:
+    passwords = dict.fromkeys(USERS, "secret")
+    with running_nats(tmp_path / "nats", free_port(), authorization(passwords)) as url:
+        guarded = replace(parts, nats_url=url.replace("nats://", "nats://projects:secret@"))
+        async with running(guarded, api_server, templates, {"aa_namespace.yaml": NAMESPACE}) as it:
+            await it.register("permitted-warm-up")
+            await eventually(lambda: it.get("Namespace", "permitted-warm-up-development"))
+            await it.register("permitted")
+            await eventually(lambda: it.get("Namespace", "permitted-development"), SOON_SECONDS)
 
 
 async def test_command_applies_once_and_shows_objects(

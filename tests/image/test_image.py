@@ -22,8 +22,9 @@ from tests.support.parts import START_SECONDS, await_port, free_port, running_na
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 250_000_000
-# Debian trixie without documentation, and Python 3.11, as in python:3.11-slim-trixie.
-BASE_BYTES = 130_000_000
+# Above that of python:3.11-slim-trixie: Debian trixie without documentation has 82 million bytes (debootstrap's
+# minbase), Python 3.11 without tests 55 million, pip in it some more.
+BASE_BYTES = 145_000_000
 BUILD = {"COMMIT": "0123456789abcdef", "TIME": "2026-01-02T03:04:05+00:00"}
 SIGNING_KEY = "a key for tests"
 
@@ -90,6 +91,7 @@ def _environment(name: str, password: str, port: int, nats: str, objects: Path) 
 
 def test_image_is_small_and_has_no_installer(image: Stage) -> None:
     added = size(image.layer)
+    print(f"{added:,} bytes above the base image")  # noqa: T201  # `make image-check` with -s shows it
     assert added + BASE_BYTES < MOST_BYTES, f"{added:,} bytes above the base image"
     names = {path.name for path in image.layer.rglob("*")}
     assert not {"pip", "setuptools", "pytest", "hypothesis", "envoy", "nats-server"} & names

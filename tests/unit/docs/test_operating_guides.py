@@ -5,7 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from deploy.chart.values import ChartValues
 from services.settings import PROCESSES
 
 ROOT = Path(__file__).parents[3]
@@ -56,3 +58,25 @@ def test_guides_name_commands_that_exist(guide: Path) -> None:
 def test_guides_name_files_that_exist(guide: Path) -> None:
     for path in set(re.findall(r"(?:deploy|bench|examples)/[\w./-]*\w", guide.read_text())):
         assert (ROOT / path).exists(), path
+
+
+def test_values_in_guides_are_those_of_the_chart() -> None:
+    (install,) = [guide for guide in GUIDES if guide.stem == "install"]
+    blocks = re.findall(r"```yaml\n(.*?)```", install.read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        ChartValues.model_validate(yaml.safe_load(block))
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_guides_name_values_of_the_chart_that_exist(guide: Path) -> None:
+    text = guide.read_text()
+    named = re.findall(r"`([a-z]\w+(?:\.[a-z]\w+)+)(?::[^`]*)?`", text) + re.findall(r"--set (\w+(?:\.\w+)+)=", text)
+    values = ChartValues().model_dump(by_alias=True)
+    for path in named:
+        first, *rest = path.split(".")
+        if first in values:  # else it is no value: a module, a file
+            found = values[first]
+            for part in rest:
+                assert part in found, path
+                found = found[part]
