@@ -138,7 +138,7 @@ class Trial(Values):
     """PostgreSQL, with the four databases."""
 
     nats: TrialPart = TrialPart(
-        image=Image(repository="docker.io/library/nats", tag="2.12"),
+        image=Image(repository="docker.io/library/nats", tag="2.12-alpine"),
         resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
     )
     """NATS with JetStream, with the four users."""

@@ -56,7 +56,10 @@ class ChartValues(Values):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log level of the four services."""
 
-    pre_stop_seconds: Seconds = 10
+    fixed_user: bool = True
+    """Whether pods run as the user of their image. False: as the user that the cluster chooses, as OpenShift does."""
+
+    pre_stop_seconds: int = Field(default=10, ge=1, le=3600)
     """How long a pod of a service goes on serving after its end was decided: until the gateway's DNS no longer has it,
     5 s for Envoy's cache and 5 s for the cluster's."""
 

@@ -17,12 +17,13 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
 from tests.support import entities
+from tests.support.certificates import own_certificate
 from tests.support.cluster_binaries import NoGo, binaries
 from tests.support.helm import NAMESPACE, merge, render
 from tests.support.manifests import KubernetesObject, Manifests
 from tests.support.real_api_servers import RealApiServer, real_api_server
 from tests.support.released import Release, running_release
-from tests.support.s3 import KEYS, REGION, S3, running_s3
+from tests.support.s3 import REGION, S3, running_s3
 from tests.support.waiting import until
 
 ENGINE = {
@@ -33,6 +34,7 @@ ENGINE = {
 WORKFLOWS = "/apis/flyte.lyft.com/v1alpha1/namespaces/flytesnacks-development/flyteworkflows"
 # A round of cluster resources that begins with a failure is repeated after some seconds.
 SECONDS = 30.0
+HOST = "flyte.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +57,28 @@ def server() -> Iterator[RealApiServer]:
 
 
 @pytest.fixture(scope="module")
-async def release(server: RealApiServer, s3: S3) -> AsyncIterator[Release]:
+async def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a certificate of the gateway, and its key."""
+    return await own_certificate(tmp_path_factory.mktemp("certificate"), f"DNS:{HOST}")
+
+
+@pytest.fixture(scope="module")
+async def release(server: RealApiServer, s3: S3, certificate: tuple[Path, Path]) -> AsyncIterator[Release]:
     """Run a release whose pods have the tokens of the service accounts that the chart makes."""
     store = {"url": "s3://flyte/plane", "endpoint": s3.url, "region": REGION, "existingSecret": "objects"}
-    values = merge({"objectStore": store}, ENGINE)
+    tls = {"existingSecret": "certificate", "caKey": "ca.crt", "serverName": HOST}
+    values = merge({"objectStore": store, "gateway": {"tls": tls}}, ENGINE)
     _install(server, render(["trial.yaml"], values))
     cluster = {"id": "main", "server": server.url, "existingSecret": "cluster"}
     outside = render(
         ["trial.yaml"], merge({"engine": {"type": "kubernetes", "clusters": [cluster]}}, values | {"engine": {}})
     )
-    secrets = [_secret("objects", KEYS), _secret("cluster", {"ca.crt": server.ca_file.read_text(), "token": "its own"})]
+    secrets = [
+        _secret("objects", s3.keys),
+        _secret("cluster", {"ca.crt": server.ca_file.read_text(), "token": "its own"}),
+    ]
+    chain, key = (file.read_text() for file in certificate)
+    secrets.append(_secret("certificate", {"tls.crt": chain, "tls.key": key, "ca.crt": chain}))
     components = ("executions", "cluster-resources")
     tokens = {component: _token(server, f"flyteplane-{component}") for component in components}
     manifests = Manifests([*outside.objects, *secrets])
@@ -73,10 +87,12 @@ async def release(server: RealApiServer, s3: S3) -> AsyncIterator[Release]:
 
 
 async def test_execution_becomes_a_resource_and_its_termination_deletes_it(
-    release: Release, server: RealApiServer
+    release: Release, server: RealApiServer, certificate: tuple[Path, Path]
 ) -> None:
     await until(lambda: bool(_namespaces(server)), SECONDS)
-    async with grpc.aio.insecure_channel(release.targets()[0]) as channel:
+    credentials = grpc.ssl_channel_credentials(certificate[0].read_bytes())
+    options = [("grpc.ssl_target_name_override", HOST)]
+    async with grpc.aio.secure_channel(release.targets()[0], credentials, options=options) as channel:
         admin = AdminServiceStub(channel)
         await admin.CreateTask(entities.task("launched", {"a": entities.INTEGER}, {}), timeout=15)
         spec = ExecutionSpec(launch_plan=entities.identifier(ResourceType.TASK, "launched"))
@@ -93,6 +109,11 @@ async def test_execution_becomes_a_resource_and_its_termination_deletes_it(
         await admin.TerminateExecution(ExecutionTerminateRequest(id=created.id, cause="seen"), timeout=15)
     # The finalizer of flytepropeller, which does not run here, keeps the object.
     await until(lambda: "deletionTimestamp" in _workflows(server)[0]["metadata"], SECONDS)
+
+
+async def test_release_test_calls_by_tls(release: Release) -> None:
+    pod = release.node.pod("Pod", "flyteplane-test")
+    assert "registered, launched and read back" in await release.node.complete(pod)
 
 
 def _namespaces(server: RealApiServer) -> list[str]:

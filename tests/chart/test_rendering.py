@@ -219,6 +219,12 @@ def test_patches_labels_and_further_objects_reach_what_they_name() -> None:
     assert template["metadata"]["labels"]["own"] == "label"
 
 
+def test_pods_name_no_user_where_the_cluster_chooses_it() -> None:
+    for where, pod in render(["trial.yaml"], {"fixedUser": False}).pods():
+        context = pod["spec"]["securityContext"]
+        assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, where
+
+
 def test_change_of_settings_rolls_only_their_service() -> None:
     before, after = render_all(
         [example("minimal.yaml"), merge(example("minimal.yaml"), {"registry": {"settings": {"max_workflow_nodes": 7}}})]

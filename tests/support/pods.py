@@ -13,6 +13,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,7 @@ class Node:
         for container in pod.spec.get("initContainers", ()):
             await self._ended(pod, container)
         for container in pod.spec["containers"]:
+            self._localize(pod, container)
             pod.running[container["name"]] = self._start(pod, container)
         for container in pod.spec["containers"]:
             await self._ready(pod, container)
@@ -206,6 +208,13 @@ class Node:
                         token = self.tokens.get(pod.component) if path == "token" else None
                         (pod.folder / volume["name"] / path).write_text(token or self.local(pod, container, text))
 
+    def _localize(self, pod: Pod, container: KubernetesObject) -> None:
+        """Put the container's folders into the YAML files that first containers have written."""
+        empty = {volume["name"] for volume in pod.spec.get("volumes", ()) if "emptyDir" in volume}
+        for name in empty & {mount["name"] for mount in container.get("volumeMounts", ())}:
+            for file in (pod.folder / name).glob("*.yaml"):
+                file.write_text(self.local(pod, container, file.read_text()))
+
     def _files(self, volume: KubernetesObject) -> Iterator[tuple[str, str]]:
         if "configMap" in volume:
             yield from self._content("ConfigMap", volume["configMap"]["name"]).items()
@@ -231,11 +240,13 @@ class Node:
 
     async def _ready(self, pod: Pod, container: KubernetesObject) -> None:
         running = pod.running[container["name"]]
-        async with asyncio.timeout(READY_SECONDS):
-            for probe in ("startupProbe", "readinessProbe"):
-                while not await self.probe(pod, container, probe):
-                    assert running.process.poll() is None, f"{pod.component} ended:\n{running.log.read_text()[-4000:]}"
-                    await asyncio.sleep(_POLL_SECONDS)
+        end = time.monotonic() + READY_SECONDS
+        for probe in ("startupProbe", "readinessProbe"):
+            while not await self.probe(pod, container, probe):
+                problem = "ended" if running.process.poll() is not None else "is not ready"
+                in_time = problem != "ended" and time.monotonic() < end
+                assert in_time, f"{pod.component} {problem} ({probe}):\n{running.log.read_text()[-4000:]}"
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def probe(self, pod: Pod, container: KubernetesObject, name: str) -> bool:
         """Return whether an HTTP probe of a container succeeds; one that is not there does."""

@@ -4,11 +4,9 @@ As in the image, the superuser's password is in the file that POSTGRES_PASSWORD_
 and scripts connect by the socket while the server is not in the network yet.
 """
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +17,8 @@ from deploy.sandbox.postgres import program
 from deploy.sandbox.spawn import ordinary_user, spawn
 from tests.support.pods import Node, Pod
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.05
 _SCRIPTS = "/docker-entrypoint-initdb.d"
 _HBA = "local all all trust\nhost all all all scram-sha-256\n"
 
@@ -54,7 +53,7 @@ def running_postgres_pod(node: Node, pod: Pod) -> Iterator[None]:
         drop_root=True,
     )
     try:
-        _await(pod.address, 5432)
+        _await(sockets)
         for script in sorted(Path(node.local(pod, container, _SCRIPTS)).iterdir()):
             subprocess.run(["bash", str(script)], env=environment | {"PGHOST": str(sockets)}, check=True, timeout=60)
         yield
@@ -78,11 +77,10 @@ def _finish(process: "subprocess.Popen[bytes]") -> None:
     assert process.wait() == 0
 
 
-def _await(address: str, port: int) -> None:
-
+def _await(sockets: Path) -> None:
+    """Wait until the server accepts connections; raise TimeoutError."""
     end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=0.2):
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on {address}:{port}")
+    while subprocess.run([str(program("pg_isready")), "--quiet", "--host", str(sockets)], check=False).returncode:
+        if time.monotonic() > end:
+            raise TimeoutError("PostgreSQL does not accept connections")
+        time.sleep(_POLL_SECONDS)

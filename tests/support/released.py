@@ -1,6 +1,8 @@
 """A rendered release whose pods run as local processes: PostgreSQL, NATS, migrations, services, gateway."""
 
 import asyncio
+import contextlib
+import itertools
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,6 +21,8 @@ from tests.support.pods import Node, Pod, programs
 from tests.support.postgres_pod import running_postgres_pod
 
 WORKLOADS = (*SERVICES, "gateway")
+GATEWAY_PORT = 8080
+_PIECE_BYTES = 64 * 1024
 
 
 @dataclass
@@ -28,6 +32,8 @@ class Release:
     node: Node
     pods: dict[str, list[Pod]] = field(default_factory=dict)
     """The running pods of each Deployment, by component."""
+    ending: list[Pod] = field(default_factory=list)
+    """Pods that are about to end."""
 
     def targets(self, namespace: str = "flyte") -> list[str]:
         """Return host:port of all pods that the gateway may have."""
@@ -49,8 +55,36 @@ class Release:
         for old in list(self.pods[component]):
             used = {pod.number for pod in self.pods[component]}
             await self.start(component, min(set(range(slots)) - used))
-            await self.node.end(old)
             self.pods[component].remove(old)
+            self.ending.append(old)
+            await self.node.end(old)
+            self.ending.remove(old)
+
+    @asynccontextmanager
+    async def gateway_service(self) -> AsyncIterator[str]:
+        """Play the gateway's Service during the block; yield its host:port.
+
+        A new connection goes to a pod that is not about to end; those that are open stay.
+        """
+        turns = itertools.count()
+        pumps: set[asyncio.Task[None]] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            pods = self.pods["gateway"]
+            pod = pods[next(turns) % len(pods)]
+            to_pod = await asyncio.open_connection(pod.address, GATEWAY_PORT)
+            for source, target in ((reader, to_pod[1]), (to_pod[0], writer)):
+                pumps.add(asyncio.create_task(_pump(source, target)))
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        try:
+            port: int = server.sockets[0].getsockname()[1]
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.close()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -92,6 +126,19 @@ async def running_release(
 
 
 def _kill(release: Release) -> None:
-    for pods in release.pods.values():
-        for pod in pods:
-            release.node.kill(pod)
+    for pod in (*release.ending, *itertools.chain.from_iterable(release.pods.values())):
+        release.node.kill(pod)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy bytes until the end of one side, then close the other."""
+    try:
+        while data := await reader.read(_PIECE_BYTES):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        return
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

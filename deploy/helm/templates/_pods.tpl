@@ -44,14 +44,17 @@ labels:
   {{- mergeOverwrite (deepCopy (index . 0).Values.commonLabels) (deepCopy (index . 2).podLabels) (fromYaml (include "flyteplane.selector" .)) | toYaml | nindent 2 }}
 {{- end -}}
 
-{{/* The security context of a pod that passes the restricted profile; the argument is the user's number. */}}
+{{/* The security context of a pod that passes the restricted profile: (list root user). */}}
 {{- define "flyteplane.podSecurity" -}}
+{{- $user := index . 1 -}}
 securityContext:
   runAsNonRoot: true
-  runAsUser: {{ . }}
-  runAsGroup: {{ . }}
-  fsGroup: {{ . }}
+  {{- if (index . 0).Values.fixedUser }}
+  runAsUser: {{ $user }}
+  runAsGroup: {{ $user }}
+  fsGroup: {{ $user }}
   fsGroupChangePolicy: OnRootMismatch
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- end -}}

@@ -61,7 +61,7 @@ spec:
       {{- include "flyteplane.pod" (list . "gateway" $values) | nindent 6 }}
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: {{ add $values.drainSeconds 10 }}
-      {{- include "flyteplane.podSecurity" (include "flyteplane.user" .) | nindent 6 }}
+      {{- include "flyteplane.podSecurity" (list . (include "flyteplane.user" .)) | nindent 6 }}
       initContainers:
         - name: render
           image: {{ include "flyteplane.image" (list . .Values.image) }}

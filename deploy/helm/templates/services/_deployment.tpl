@@ -37,7 +37,7 @@ spec:
       automountServiceAccountToken: {{ and (ne (include "flyteplane.callsClusters" .) "") (ne (include "flyteplane.ownCluster" $root) "") }}
       # It goes on serving, then drains; the rest is for closing connections.
       terminationGracePeriodSeconds: {{ add $root.Values.preStopSeconds $root.Values.drainSeconds 10 }}
-      {{- include "flyteplane.podSecurity" (include "flyteplane.user" $root) | nindent 6 }}
+      {{- include "flyteplane.podSecurity" (list $root (include "flyteplane.user" $root)) | nindent 6 }}
       containers:
         - name: {{ $service }}
           image: {{ include "flyteplane.image" (list $root $root.Values.image) }}
