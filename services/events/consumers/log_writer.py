@@ -67,7 +67,8 @@ class LogWriter:
                 await self.round()
                 pause = _POLL_SECONDS
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
                 await asyncio.sleep(_COLLECT_SECONDS)
 
     async def drain(self) -> None:

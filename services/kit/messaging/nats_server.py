@@ -75,18 +75,18 @@ class NatsServer:
         """
         client = _TlsOnly() if self.tls else Client()
         try:
-            connecting = client.connect(
-                **self.options(files),
-                name=name,
-                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # fractions do as well
-                max_reconnect_attempts=-1,
-                # Otherwise it would retry a server that refuses this process without end: it drops cancellations then.
-                allow_reconnect=False,
-                error_cb=on_error,
-            )
             # The client's unlimited reconnects would also apply to the first attempt.
-            await asyncio.wait_for(connecting, _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                await client.connect(
+                    **self.options(files),
+                    name=name,
+                    connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+                    reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # fractions do as well
+                    max_reconnect_attempts=-1,
+                    # Otherwise it would retry a server that refuses it without end, and drop cancellations then.
+                    allow_reconnect=False,
+                    error_cb=on_error,
+                )
         except (NatsError, OSError, TimeoutError):
             await close(client)
             raise
@@ -113,7 +113,8 @@ class NatsServer:
 async def close(client: Client) -> None:
     """Disconnect at once, and end the attempts to reconnect."""
     with contextlib.suppress(TimeoutError):  # after a failed handshake the client would wait without end
-        await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await client.close()
 
 
 class _TlsOnly(Client):

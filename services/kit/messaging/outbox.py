@@ -119,7 +119,8 @@ class Relay:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._outbox.filled.wait(), _IDLE_SECONDS)
+            async with asyncio.timeout(_IDLE_SECONDS):
+                await self._outbox.filled.wait()
         except TimeoutError:
             return
         self._outbox.filled.clear()

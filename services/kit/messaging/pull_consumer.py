@@ -106,7 +106,8 @@ class PullConsumer:
         except NatsError as error:
             raise Unavailable("NATS cannot be reached") from error
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._complete.wait(), wait_seconds + _BURST_SECONDS)
+            async with asyncio.timeout(wait_seconds + _BURST_SECONDS):
+                await self._complete.wait()
         messages, self._messages = self._messages, []
         return messages
 

@@ -115,7 +115,8 @@ class ClusterApplier:
             if longest_pause is None:
                 retry, longest_pause = _FIRST_RETRY_SECONDS, self._refresh_seconds
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._retry.wait(), self._refresh_seconds)
+                    async with asyncio.timeout(self._refresh_seconds):
+                        await self._retry.wait()
                 if not self._retry.is_set():
                     continue
             retry = min(retry, longest_pause)
