@@ -27,10 +27,11 @@ local function is_own_host(authority)
   return not next(HOSTS) or HOSTS[name] or name:match("^%[.*%]$") or name:match("^%d+%.%d+%.%d+%.%d+$")
 end
 
--- The scheme is not compared: TLS may end in front of the gateway.
+-- The gateway serves http and https, no pages of other schemes. Which of the two it is is not compared: TLS may end in
+-- front of the gateway.
 local function is_own(origin, authority)
   local scheme, of_page = origin:match("^(%a+)://([^/]+)$")
-  if not scheme then
+  if not scheme or not DEFAULT_PORT[scheme] then
     return false
   end
   local page_name, page_port = split_authority(of_page)

@@ -48,6 +48,20 @@ def identifier_text(identifier: AnyIdentifier) -> str:
     return " ".join(parts)
 
 
+def check_part(field: str, value: str, measured: str | None = None) -> None:
+    """Raise InvalidArgument if `value`, which `field` names in the message, is empty or too long for an index.
+
+    Args:
+        field: The name of the part.
+        value: Its value.
+        measured: What of it is measured, if not all.
+    """
+    if not value:
+        raise InvalidArgument(f"missing {field}")
+    if len((value if measured is None else measured).encode()) > MAX_FIELD_BYTES:
+        raise InvalidArgument(f"size of {field} exceeded length {MAX_FIELD_BYTES}")
+
+
 def check_identifier(identifier: Identifier | None, expected: ResourceType) -> None:
     """Raise InvalidArgument unless `identifier` is there, of the `expected` type and complete (common.md#identifiers).
 
@@ -70,19 +84,19 @@ def check_complete(identifier: Identifier | None) -> None:
     """
     if identifier is None:
         raise InvalidArgument("missing id")
-    _check_part("project", identifier.project)
-    _check_part("domain", identifier.domain)
-    _check_part("name", identifier.name, identifier.name.removeprefix(GENERATED_PREFIX))
-    _check_part("version", identifier.version)
+    check_part("project", identifier.project)
+    check_part("domain", identifier.domain)
+    check_part("name", identifier.name, identifier.name.removeprefix(GENERATED_PREFIX))
+    check_part("version", identifier.version)
 
 
 def check_execution_identifier(identifier: WorkflowExecutionIdentifier | None, field: str = "id") -> None:
     """Raise InvalidArgument unless `identifier` is there and complete; `field` is its name in the message if absent."""
     if identifier is None:
         raise InvalidArgument(f"missing {field}")
-    _check_part("project", identifier.project)
-    _check_part("domain", identifier.domain)
-    _check_part("name", identifier.name)
+    check_part("project", identifier.project)
+    check_part("domain", identifier.domain)
+    check_part("name", identifier.name)
 
 
 def check_node_execution_identifier(identifier: NodeExecutionIdentifier | None, field: str = "id") -> None:
@@ -96,7 +110,7 @@ def check_node_execution_identifier(identifier: NodeExecutionIdentifier | None, 
         raise InvalidArgument(f"missing {field}")
     if not identifier.HasField("execution_id"):
         raise InvalidArgument("missing execution_id")
-    _check_part("node_id", identifier.node_id)
+    check_part("node_id", identifier.node_id)
     check_execution_identifier(identifier.execution_id)
 
 
@@ -113,13 +127,6 @@ def check_task_execution_identifier(identifier: TaskExecutionIdentifier | None) 
     if not identifier.HasField("task_id"):
         raise InvalidArgument("missing task_id")
     check_identifier(identifier.task_id, ResourceType.TASK)
-
-
-def _check_part(field: str, value: str, measured: str | None = None) -> None:
-    if not value:
-        raise InvalidArgument(f"missing {field}")
-    if len((value if measured is None else measured).encode()) > MAX_FIELD_BYTES:
-        raise InvalidArgument(f"size of {field} exceeded length {MAX_FIELD_BYTES}")
 
 
 def _type_text(resource_type: int) -> str:

@@ -94,6 +94,7 @@ LISTING = Listing(
                 "deleted_at": _NEVER,
                 "name": Column(execution_tags.c.key),
             },
+            by_subquery=True,
         ),
         "execution_tag": Entity(
             "et",
@@ -108,6 +109,7 @@ LISTING = Listing(
                 "key": Column(execution_tags.c.key),
                 "value": Column(execution_tags.c.value),
             },
+            by_subquery=True,
         ),
     },
 )

@@ -9,6 +9,7 @@ ones are written as text.
 import select
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from sqlalchemy.sql import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
 from services.kit.db.pipeline import BEGIN, COMMIT, ROLLBACK, Pipeline
+from services.kit.db.slots import Slots
 from services.kit.errors import (
     DeadlineExceeded,
     Internal,
@@ -33,7 +35,6 @@ from services.kit.errors import (
 from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.fairness import (
     UNREAD_RESPONSES,
-    FairSemaphore,
     acquire_to_respond,
     current_client_connection,
 )
@@ -61,9 +62,6 @@ START_SECONDS = 30.0
 _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
-# Connections to the database that the calls of one client connection leave to those of others. A client that
-# used these two as well would not get more done.
-_LEFT_FREE = 2
 
 # Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte.
 _MOST_CACHED_TEXTS = 500
@@ -114,8 +112,7 @@ class Database:
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
-        # The pool itself is first in, first out: all other clients would wait behind hundreds of lists of one client.
-        self._semaphore = FairSemaphore(pool.max_size, max(1, pool.max_size - _LEFT_FREE))
+        self._slots = Slots(pool.max_size)
         self._in_use = 0  # connections outside of the pool
         self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
 
@@ -170,10 +167,15 @@ class Database:
         await self._pool.close()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
-        """Yield a connection for reads; it is in autocommit mode, so each statement sees its own snapshot."""
+    async def read(self, *, listing: bool = False) -> AsyncIterator[Connection]:
+        """Yield a connection for reads; it is in autocommit mode, so each statement sees its own snapshot.
+
+        Args:
+            listing: the read is a list, whose time depends on filters and rows. Lists together leave connections to
+                other calls.
+        """
         with self._translated():
-            async with self._lease() as connection:
+            async with self._lease(listing=listing) as connection:
                 yield connection
 
     def autocommit(self) -> AbstractAsyncContextManager[Connection]:
@@ -209,13 +211,13 @@ class Database:
                         raise
 
     @asynccontextmanager
-    async def _lease(self) -> AsyncIterator[Connection]:
-        client_connection = await self._acquire_slot()
+    async def _lease(self, *, listing: bool = False) -> AsyncIterator[Connection]:
+        client_connection = await self._acquire_slot(listing=listing)
         try:
             async with self._connection() as connection:
                 yield connection
         finally:
-            self._semaphore.release(client_connection)
+            self._slots.release(client_connection, listing=listing)
             UNREAD_RESPONSES.call_ended(client_connection)
 
     @asynccontextmanager
@@ -237,7 +239,7 @@ class Database:
             finally:
                 await self._pool.putconn(connection)
 
-    async def _acquire_slot(self) -> str | None:
+    async def _acquire_slot(self, *, listing: bool) -> str | None:
         """Acquire a slot for the current call, and return the client connection that must release it.
 
         A client connection with too many unread responses waits: more of them would accumulate in memory.
@@ -247,12 +249,14 @@ class Database:
                 use its share. Or the client does not read its responses.
             Unavailable: no slot was free in time, because the database cannot be reached.
         """
-        await acquire_to_respond(self._semaphore, self._wait_for_slot, POOL_WAIT_SECONDS)
+        acquire = partial(self._wait_for_slot, listing=listing)
+        release = partial(self._slots.release, listing=listing)
+        await acquire_to_respond(self._slots.all, acquire, POOL_WAIT_SECONDS, release)
         return current_client_connection()
 
-    async def _wait_for_slot(self) -> None:
+    async def _wait_for_slot(self, *, listing: bool) -> None:
         try:
-            await self._semaphore.acquire(current_client_connection(), POOL_WAIT_SECONDS)
+            await self._slots.acquire(current_client_connection(), POOL_WAIT_SECONDS, listing=listing)
         except TimeoutError:
             # Those that have the slots wait for the pool, or they use their connections for long.
             waits_for_pool = self._pool.get_stats().get("requests_waiting", 0) > 0

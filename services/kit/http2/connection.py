@@ -157,7 +157,8 @@ class Connection(asyncio.Protocol):
                 self._writer.reset(stream_id, frames.REFUSED_STREAM)
                 self._drop_stream(stream_id)
             else:
-                stream.task.cancel()
+                if not stream.task.cancelling():
+                    stream.task.cancel()
                 cancelled.append(stream.task)
         await asyncio.gather(*cancelled, return_exceptions=True)
         self._close_transport()
@@ -377,7 +378,9 @@ class Connection(asyncio.Protocol):
             self._writer.drop(stream_id)
             if stream.reserved_bytes:
                 self._release(stream)
-            if stream.task is not None:
+            # Once: a client resets the stream at the deadline, too, and psycopg, cancelled again while it ends the
+            # statement on the server, would close its connection and leave the server at work.
+            if stream.task is not None and not stream.task.cancelling():
                 stream.task.cancel()
         self._check_drained()
 

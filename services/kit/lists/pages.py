@@ -65,14 +65,14 @@ def connection_for_page(db: Database, query: ListQuery) -> AbstractAsyncContextM
     Raises:
         ResourceExhausted: As `Database.read` does, or the page is long and the client does not read its responses.
     """
-    return db.read() if query.limit <= _MOST_SHORT_ROWS else connection_for_long_page(db)
+    return db.read(listing=True) if query.limit <= _MOST_SHORT_ROWS else connection_for_long_page(db)
 
 
 @asynccontextmanager
 async def connection_for_long_page(db: Database) -> AsyncIterator[Connection]:
     """Yield a connection that reads as much as a long page has."""
     # The slot comes first: calls that wait for it use no connection to the database.
-    async with slot_for_response(_LONG_PAGES), db.read() as connection:
+    async with slot_for_response(_LONG_PAGES), db.read(listing=True) as connection:
         yield connection
 
 

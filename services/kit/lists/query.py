@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, ColumnElement
 
 from services.kit.errors import InvalidArgument
 from services.kit.lists.filters import Expression, parse_filters
-from services.kit.lists.operators import MOST_PATTERN_CHARACTERS, OPERATORS, PATTERNS, SEVERAL_VALUES
+from services.kit.lists.operators import OPERATORS, PATTERNS, SEVERAL_VALUES, Work
 from services.kit.protobuf.durations import parse_duration
 
 # Flyte's entities, by which columns are prefixed in filters, and the entity's code in messages
@@ -91,6 +91,8 @@ class Entity:
 
     code: str
     columns: Mapping[str, Column]
+    by_subquery: bool = False
+    """The entity is another table, of which conditions look up a row for each of the list: by subqueries."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,10 @@ class Listing:
         """Return the checked conditions of a filter text, in order."""
         if not filters:
             return []
-        return [self._condition(expression, f"filter_{at}") for at, expression in enumerate(parse_filters(filters))]
+        work = Work()
+        return [
+            self._condition(expression, f"filter_{at}", work) for at, expression in enumerate(parse_filters(filters))
+        ]
 
     def order_by(self, key: str | None, direction: int) -> list[ColumnElement[Any]]:
         """Return the order for a sort key, followed by the tie-break in the same direction."""
@@ -200,7 +205,7 @@ class Listing:
         keys = (column.expression, self.tie_break)
         return [key.asc() if direction == ASCENDING else key.desc() for key in keys]
 
-    def _condition(self, expression: Expression, parameter: str) -> Condition:
+    def _condition(self, expression: Expression, parameter: str, work: Work) -> Condition:
         function = expression.function
         prefix, entity, column_name = self._resolve(expression.field)
         column = entity.columns.get(column_name)
@@ -214,6 +219,7 @@ class Listing:
             raise InvalidArgument(f"unrecognized filter function: {function}")
         if len(values) > 1 and function not in SEVERAL_VALUES:
             raise InvalidArgument(f"invalid single value filter expression: {expression.text}")
+        work.add(function, expression.values[0], by_subquery=entity.by_subquery or column.related is not None)
         condition_prefix = "" if prefix == self.prefix else prefix
         clause, compared = operator(column.expression, parameter, values)
         if column.related is not None:
@@ -246,8 +252,6 @@ def _convert(column: Column, name: str, text: str, function: str) -> Any:
     if "\0" in text:
         raise InvalidArgument(f"a value of {name} cannot hold a NUL character")
     if function in PATTERNS:
-        if len(text) > MOST_PATTERN_CHARACTERS:
-            raise InvalidArgument(f"a pattern for {name} may have {MOST_PATTERN_CHARACTERS} characters")
         # A backslash must be followed by a character. `contains` appends a %, so there is one; a pattern of
         # `not_like` that ends with a backslash would make PostgreSQL fail at the first row that it compares.
         if function == "not_like" and (len(text) - len(text.rstrip("\\"))) % 2:

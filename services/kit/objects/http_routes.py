@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from services.kit.errors import Code, NotFound, OutOfRange, ServiceError
+from services.kit.errors import Code, InvalidArgument, NotFound, OutOfRange, ServiceError
 from services.kit.objects.gateway_urls import OBJECTS_PATH
 from services.kit.objects.local_files import too_large
 from services.kit.objects.store import ObjectStore
@@ -93,6 +93,9 @@ class _ObjectRoutes:
                 del self._uploads[path]
 
     async def _upload(self, request: Request, path: str) -> Response:
+        if "content-range" in request.headers:
+            # The part would be stored as the whole object (RFC 9110, 14.4).
+            raise InvalidArgument("parts of an object cannot be uploaded: the request has a Content-Range")
         if int(request.headers.get("content-length", 0)) > self._upload_max_bytes:
             raise too_large(self._upload_max_bytes)
         upload = await self._store.upload()

@@ -48,7 +48,7 @@ class ProcessSettings(BaseSettings):
     """This service's own database, as its own role."""
 
     database_pool_size: int = Field(default=10, ge=1, le=200)
-    """Largest number of connections to the database, per process."""
+    """Largest number of connections to the database, per process. Lists use half of them together."""
 
     nats_url: str = "nats://127.0.0.1:4222"
     """NATS with JetStream, as nats://user:password@host:port; tls:// for TLS; several servers with commas."""

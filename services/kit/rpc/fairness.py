@@ -208,13 +208,19 @@ UNREAD_RESPONSES = UnreadResponses(16 * 1024 * 1024, 128 * 1024 * 1024)
 """The unread responses of this process."""
 
 
-async def acquire_to_respond(semaphore: FairSemaphore, acquire: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def acquire_to_respond(
+    semaphore: FairSemaphore,
+    acquire: Callable[[], Awaitable[None]],
+    seconds: float,
+    release: Callable[[Hashable], None] | None = None,
+) -> None:
     """Acquire a slot for a call that makes a response, once the client has read most of the earlier ones.
 
     Args:
         semaphore: where the slot is.
         acquire: acquires a slot there for the current client connection.
         seconds: how long the client may take to read.
+        release: releases what `acquire` has acquired, unless that is one slot of `semaphore`.
 
     Raises:
         ResourceExhausted: the client connection does not read its responses.
@@ -222,7 +228,7 @@ async def acquire_to_respond(semaphore: FairSemaphore, acquire: Callable[[], Awa
     connection = current_client_connection()
     await acquire()
     while UNREAD_RESPONSES.exceeded(connection, semaphore.held(connection) - 1):
-        semaphore.release(connection)
+        (release or semaphore.release)(connection)
         try:
             await UNREAD_RESPONSES.wait(connection, seconds)
         except TimeoutError:

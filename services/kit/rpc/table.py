@@ -151,8 +151,9 @@ class Table:
 
         def end() -> None:
             nonlocal passed
-            passed = True
-            task.cancel()
+            if not task.cancelling():  # its caller has left just before: `http2.connection` says why once
+                passed = True
+                task.cancel()
 
         timer = task.get_loop().call_at(deadline, end)  # get_running_loop makes a system call
         try:

@@ -26,6 +26,7 @@ from flyteidl.admin.matchable_resource_pb2 import (
 from flyteidl.admin.project_pb2 import Project
 
 from services.contracts.execution_config import check_config
+from services.contracts.identifiers import GENERATED_PREFIX, check_part
 from services.contracts.projects import check_active_with_domain, unregistered
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
 from services.projects.rules.attribute_values import check_values
@@ -86,8 +87,8 @@ def check_write(scope: Scope, project: Project | None) -> None:
     if project is None:
         raise unregistered(scope.project, scope.domain, not_found(scope.project))
     check_active_with_domain(project, scope.domain)
-    if scope.level is Level.WORKFLOW and not scope.workflow:
-        raise InvalidArgument("missing name")
+    if scope.level is Level.WORKFLOW:
+        check_part("name", scope.workflow, scope.workflow.removeprefix(GENERATED_PREFIX))
 
 
 def check_read(scope: Scope, project: Project | None) -> None:

@@ -1,6 +1,6 @@
 """Checks of tasks, in the order of registry.md#createtask-steps, and what is stored of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from datetime import datetime
 
 from flyteidl.admin.task_pb2 import Task, TaskSpec
@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from services.contracts.identifiers import MAX_FIELD_BYTES
 from services.kit.errors import InvalidArgument
+from services.kit.protobuf.parts import count_parts
 from services.registry.compiler.pods import NotAPodSpec, TooLargePodSpec, container_names
 from services.registry.config import WhitelistScope
 from services.registry.rules.resources import Entry, ResourceLimits, check_resources
@@ -24,6 +25,12 @@ _POD_RESOURCES = {
     "EPHEMERAL_STORAGE": Resources.EPHEMERAL_STORAGE,
 }
 
+# Entries of each list and map of a template. Real ones have some hundred; 200,000 in a map take seconds to parse, copy
+# and store, in steps that let no other call pass.
+MAX_ENTRIES = 10_000
+# Values in `custom`, in which maps and lists may be nested, as they are serialized: an entry of a map has two parts.
+MAX_CUSTOM_PARTS = 100_000
+_LEAST_PART_BYTES = 2
 # Requests and limits of a container together. There are six names, of which four may occur once in each list.
 MAX_RESOURCES = 1000
 
@@ -49,6 +56,7 @@ def check_task(task: Identifier, spec: TaskSpec, whitelist: Whitelist, limits: R
         raise InvalidArgument("missing runtime version")
     if not template.HasField("interface"):
         raise InvalidArgument("missing typed interface")
+    _check_sizes(template)
     _check_target(task, template, limits)
 
 
@@ -64,6 +72,34 @@ def registered_task(compiled: CompiledTask, short_description: str, now: datetim
 def _covers(scope: WhitelistScope, task: Identifier) -> bool:
     # A domain without a project restricts nothing.
     return not scope.project or (scope.project == task.project and scope.domain in ("", task.domain))
+
+
+def _check_sizes(template: TaskTemplate) -> None:
+    """Raise InvalidArgument for lists and maps that are longer than any real task needs."""
+    metadata, container, pod = template.metadata, template.container, template.k8s_pod.metadata
+    lists: dict[str, Sized] = {
+        "config": template.config,
+        "metadata.tags": metadata.tags,
+        "metadata.cache_ignore_input_vars": metadata.cache_ignore_input_vars,
+        "interface.inputs": template.interface.inputs.variables,
+        "interface.outputs": template.interface.outputs.variables,
+        "security_context.secrets": template.security_context.secrets,
+        "security_context.tokens": template.security_context.tokens,
+        "container.command": container.command,
+        "container.args": container.args,
+        "container.env": container.env,
+        "container.config": container.config,
+        "container.ports": container.ports,
+        "k8s_pod.metadata.labels": pod.labels,
+        "k8s_pod.metadata.annotations": pod.annotations,
+    }
+    for field, entries in lists.items():
+        if len(entries) > MAX_ENTRIES:
+            raise InvalidArgument(f"{field} of the task cannot exceed {MAX_ENTRIES} entries")
+    if template.custom.ByteSize() > _LEAST_PART_BYTES * MAX_CUSTOM_PARTS:
+        serialized = template.custom.SerializeToString()
+        if count_parts(Struct.DESCRIPTOR, serialized, MAX_CUSTOM_PARTS) > MAX_CUSTOM_PARTS:
+            raise InvalidArgument(f"custom of the task has more than {MAX_CUSTOM_PARTS} messages, entries and items")
 
 
 def _check_target(task: Identifier, template: TaskTemplate, limits: ResourceLimits) -> None:

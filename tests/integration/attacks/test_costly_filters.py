@@ -26,6 +26,8 @@ SECONDS = 2.0
         ("a" * 999 + "b", grpc.StatusCode.OK),
         ("%a" * 499 + "b", grpc.StatusCode.OK),
         ("%a_" * 333 + "b", grpc.StatusCode.OK),
+        # A filter of many conditions: each pattern is within the limit.
+        (f"{'a' * 999}b)+contains(short_description,{'a' * 999}b", grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 async def test_long_patterns_delay_no_other_client(

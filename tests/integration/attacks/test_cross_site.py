@@ -33,6 +33,7 @@ async def names(browser: httpx.AsyncClient) -> set[str]:
         {"origin": "null"},  # a sandboxed frame, a file
         {"origin": "http://localhost"},  # another port
         {"origin": "http://localhost:{port}.evil.example"},
+        {"origin": "file://localhost", "host": "localhost"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     ],

@@ -10,7 +10,6 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from flyteidl.core.literals_pb2 import KeyValuePair
 from flyteidl.service import dataproxy_pb2, dataproxy_pb2_grpc
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
@@ -175,10 +174,10 @@ async def test_bodies_of_small_parts_do_not_hold_up_others(attacked: Sandbox, sh
 
 
 async def test_replies_of_small_parts_do_not_hold_up_others(attacked: Sandbox) -> None:
-    path = f"{TASKS}/flytesnacks/staging/dense/1"
+    path = "/api/v1/description_entities/TASK/flytesnacks/staging/dense/1"
     request = task("dense", {}, {}, version="1")
     request.id.domain = "staging"  # lists of the other domain, which other tests read, stay small
-    request.spec.template.container.env.extend([KeyValuePair()] * 950_000)  # a request may have a million parts
+    request.spec.description.tags.extend([""] * 950_000)  # a request may have a million parts
     async with attacked.channel() as channel, httpx.AsyncClient(base_url=attacked.url, timeout=30) as client:
         await AdminServiceStub(channel).CreateTask(request)
         async with unnoticed(attacked):

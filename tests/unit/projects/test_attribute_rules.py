@@ -50,6 +50,7 @@ NOT_ACTIVE = "project [potato] is not active"
         (Scope(Level.WORKFLOW, "potato", "mars"), ARCHIVED, NOT_ACTIVE),
         (Scope(Level.WORKFLOW, "potato", "mars"), ACTIVE, "domain [mars] is unrecognized by system"),
         (Scope(Level.WORKFLOW, "potato", "development"), ACTIVE, "missing name"),
+        (Scope(Level.WORKFLOW, "potato", "development", "é" * 128), ACTIVE, "size of name exceeded length 255"),
     ],
 )
 def test_scope_where_nothing_may_be_set_is_invalid_argument(

@@ -14,7 +14,7 @@ from services.kit.errors import InvalidArgument
 from services.registry.compiler.pods import MAX_CONTAINERS, MAX_VALUES
 from services.registry.config import WhitelistScope
 from services.registry.rules.resources import ResourceLimits
-from services.registry.rules.tasks import MAX_RESOURCES, check_task
+from services.registry.rules.tasks import MAX_CUSTOM_PARTS, MAX_ENTRIES, MAX_RESOURCES, check_task
 
 TASK = Identifier(resource_type=ResourceType.TASK, project="p", domain="d", name="n", version="v")
 PLATFORM = ResourceLimits({Resources.CPU: "2"})
@@ -44,6 +44,14 @@ def requesting_often(template: TaskTemplate) -> None:
     template.container.resources.limits.add()
 
 
+def with_config(entries: int) -> Callable[[TaskTemplate], object]:
+    return lambda template: template.config.update({str(number): "" for number in range(entries)})
+
+
+def with_custom(values: int) -> Callable[[TaskTemplate], object]:
+    return lambda template: template.custom.update({"list": ["a" * 8] * values})
+
+
 AMOUNTS = {f"vendor/{number}": "1" for number in range(MAX_VALUES // 5)}
 
 
@@ -52,6 +60,8 @@ AMOUNTS = {f"vendor/{number}": "1" for number in range(MAX_VALUES // 5)}
     [
         spec(),
         spec(lambda template: template.metadata.ClearField("runtime")),
+        spec(with_config(MAX_ENTRIES)),
+        spec(with_custom(MAX_CUSTOM_PARTS - 10)),
         spec(lambda template: template.ClearField("container")),
         spec(pod(requesting(cpu="2"))),
         spec(pod(requesting(cpu=2))),
@@ -77,6 +87,12 @@ def test_complete_spec_is_valid(good: TaskSpec) -> None:
         (spec(lambda template: template.container.ClearField("image")), "missing image"),
         (spec(lambda template: template.k8s_pod.SetInParent()), "pod tasks should specify their target as a K8sPod"),
         (spec(pod("main")), "cannot be read as a Kubernetes PodSpec"),
+        (spec(with_config(MAX_ENTRIES + 1)), "config of the task cannot exceed 10000 entries"),
+        (
+            spec(lambda template: template.container.args.extend([""] * (MAX_ENTRIES + 1))),
+            "container.args of the task cannot exceed 10000 entries",
+        ),
+        (spec(with_custom(MAX_CUSTOM_PARTS)), "custom of the task has more than 100000 messages, entries and items"),
         (spec(requesting_often), "the container has 1001 resource requests and limits, it may have 1000"),
         (spec(pod([None] * (MAX_CONTAINERS + 1))), "has 1001 containers, it may have 1000"),
         (spec(pod([{"args": [""] * MAX_VALUES}])), "has too many values, it may have 20000"),

@@ -1,7 +1,7 @@
 """The database pool on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from psycopg_pool.base import AttemptWithBackoff
 
 from services.kit.db import database as db
 from services.kit.db.database import Database
-from services.kit.errors import ResourceExhausted, Unavailable
+from services.kit.errors import ResourceExhausted, ServiceError, Unavailable
 from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES, set_client_connection
 from tests.support.parts import Parts, running_postgres
 from tests.support.waiting import until
@@ -158,6 +158,67 @@ async def test_a_client_connection_leaves_database_connections_to_others(parts: 
     assert begun.count("slow") == 2
     may_end.set()
     await asyncio.gather(*slow)
+    await database.close()
+
+
+async def test_lists_of_any_number_of_client_connections_leave_connections_to_other_calls(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "POOL_WAIT_SECONDS", 0.5)
+    url = parts.new_database("test_db_lists")
+    database = await Database.open(url, max_size=4)
+    statements = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'test_db_lists' AND wait_event_type = 'Lock'"
+
+    async def list_slowly(connection_name: str) -> None:
+        set_client_connection({CONNECTION_HEADER: connection_name})
+        async with database.read(listing=True) as connection:
+            await connection.execute("SELECT * FROM rows")
+
+    async with database.transaction() as connection:
+        await connection.execute("CREATE TABLE rows (number int)")
+    async with await psycopg.AsyncConnection.connect(url) as locking, asyncio.TaskGroup() as tasks:
+        await locking.execute("LOCK TABLE rows")
+        lists = [tasks.create_task(_refused(list_slowly(f"list {number}"))) for number in range(20)]
+        await until(lambda: sum(task.done() for task in lists) == 18)  # refused, as the others still have their slots
+        for lease in (database.read, database.transaction) * 3:
+            set_client_connection({CONNECTION_HEADER: "other"})
+            async with lease() as connection:
+                cursor = await connection.execute(statements)
+                assert await cursor.fetchone() == (2,)
+        await locking.rollback()
+    assert [task.result() for task in lists].count(ResourceExhausted) == 18
+    await database.close()
+
+
+async def _refused(work: Awaitable[None]) -> type[ServiceError] | None:
+    try:
+        await work
+    except ServiceError as error:
+        return type(error)
+    return None
+
+
+async def test_an_abandoned_statement_is_ended_before_its_connection_is_used_again(parts: Parts) -> None:
+    database = await Database.open(parts.new_database("test_db_abandoned"), max_size=1)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'test_db_abandoned' AND wait_event = 'PgSleep'"
+
+    async def backend() -> int:
+        async with database.read() as connection:
+            row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+            assert row is not None
+            return int(row[0])
+
+    async def sleep() -> None:
+        async with database.read() as connection:
+            await connection.execute("SELECT pg_sleep(9)")
+
+    before = await backend()
+    sleeping = asyncio.create_task(sleep())
+    with psycopg.connect(parts.postgres_url, autocommit=True) as other:
+        await until(lambda: other.execute(asleep).fetchone() == (1,))
+    sleeping.cancel()
+    assert await backend() == before
+    assert sleeping.cancelled()
     await database.close()
 
 

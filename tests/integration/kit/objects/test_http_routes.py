@@ -191,6 +191,15 @@ async def test_large_uploads_that_are_published_leave_threads_to_others(store: O
     assert await store.get(store.uri("large")) == b""
 
 
+async def test_a_part_of_an_object_is_not_stored_as_the_object(store: ObjectStore) -> None:
+    uri = store.uri("a")
+    put = (await store.sign_put(uri, HOUR, None)).url
+    async with httpx.AsyncClient() as client:
+        part = await client.put(put, content=b"abc", headers={"Content-Range": "bytes 0-2/10"})
+        assert (part.status_code, "Content-Range" in part.text) == (400, True)
+        assert (await client.get(await store.sign_get(uri, HOUR))).status_code == 404
+
+
 async def test_a_missing_object_is_404(store: ObjectStore) -> None:
     async with httpx.AsyncClient() as client:
         assert (await client.get(await store.sign_get(store.uri("nothing"), HOUR))).status_code == 404

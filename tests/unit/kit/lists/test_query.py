@@ -45,7 +45,10 @@ LISTING = Listing(
         },
     ),
     tie_break=tasks.c.id,
-    joined={"workflow": Entity("w", {"name": listing.Column(workflows.c.name)})},
+    joined={
+        "workflow": Entity("w", {"name": listing.Column(workflows.c.name)}),
+        "execution_tag": Entity("et", {"key": listing.Column(workflows.c.name)}, by_subquery=True),
+    },
 )
 
 
@@ -93,6 +96,28 @@ def test_a_bad_filter_is_refused_with_its_message(filters: str, message: str) ->
     with pytest.raises(InvalidArgument) as raised:
         make_query(filters)
     assert raised.value.message == message
+
+
+TOO_LONG_PATTERNS = "invalid value for filters: more than 1000 characters in patterns"
+TOO_MANY_SUBQUERIES = "invalid value for filters: more than 20 expressions on tags or states of names"
+
+
+@pytest.mark.parametrize(
+    ("expression", "most", "message"),
+    [
+        (f"not_like(name,{'é' * 1000})", 1, TOO_LONG_PATTERNS),
+        (f"contains(name,{'é' * 10})", 100, TOO_LONG_PATTERNS),
+        ("contains(created_at,20)", 500, None),
+        ("eq(name,a)", 500, None),
+        ("eq(execution_tag.key,a)", 20, TOO_MANY_SUBQUERIES),
+    ],
+)
+def test_the_conditions_of_a_filter_are_limited_by_their_sum(expression: str, most: int, message: str | None) -> None:
+    assert len(make_query("+".join([expression] * most)).conditions) == most
+    if message is not None:
+        with pytest.raises(InvalidArgument) as raised:
+            make_query("+".join([expression] * (most + 1)))
+        assert raised.value.message == message
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,37 @@ async def test_a_deadline_cancels_the_handler(make: Make) -> None:
         await ended.wait()
 
 
+async def test_a_handler_that_ends_its_work_at_the_deadline_is_not_cancelled_again() -> None:
+    """Its client cancels it as well: a second time would interrupt what ends a statement of the database."""
+    loop = asyncio.get_running_loop()
+    cancelled, may_end = asyncio.Event(), asyncio.Event()
+    end = loop.create_future()
+
+    async def works(request: Any) -> Any:
+        if not request.text:
+            return await echo(request)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            try:
+                await may_end.wait()
+                end.set_result("done")
+            finally:
+                if not end.done():
+                    end.set_result("interrupted")
+
+    toy_service = ToyService(works)
+    async with channel_to(MAKE["http2"], toy_service) as channel:
+        call = method(channel)
+        await refused(call(TEXT(text="x"), timeout=0.1), grpc.StatusCode.DEADLINE_EXCEEDED)
+        await cancelled.wait()
+        assert await call(TEXT()) == TEXT()  # behind the reset of the stream
+        await until(lambda: loop.time() > (toy_service.calls[0].deadline or 0))
+        may_end.set()
+        assert await end == "done"
+
+
 @pytest.mark.parametrize("leave", ["cancel", "close"])
 async def test_a_caller_that_leaves_cancels_its_handler(make: Make, leave: str) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
