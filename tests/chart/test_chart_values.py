@@ -20,6 +20,7 @@ from tests.support.manifests import Manifests
         ({"unknown": {}}, "additional properties 'unknown' not allowed"),
         ({"database": {"host": ""}}, "database.host: needed unless trial.postgresql is enabled"),
         ({"database": {"caSecret": {"name": ""}}}, "database.caSecret: needed for database.sslMode"),
+        ({"image": {"repository": ""}}, "image.repository: needed"),
         ({"nats": {"servers": []}}, "nats.servers: needed unless trial.nats is enabled"),
         ({"nats": {"existingSecret": ""}}, "nats.existingSecret: needed"),
         ({"objectStore": {"url": ""}}, "objectStore.url: needed unless trial.objectStore is enabled"),
