@@ -31,8 +31,8 @@ from bench.processes import cpu_seconds
 from bench.report import describe_machine, percentile
 from bench.sequences import NAME_LENGTH
 from bench.stack import SCOPE, Stack, running_stack
-from tests.cluster.conftest import FLYTE_WORKFLOWS
 from tests.support.cluster_binaries import kubernetes_version
+from tests.support.flyte_workflows import FLYTE_WORKFLOWS
 from tests.support.real_api_servers import ADMIN_TOKEN, RealApiServer, real_api_server
 
 _CONNECTIONS = 4

@@ -3,38 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
 from tests.support.cluster_binaries import NoGo, binaries
+from tests.support.flyte_workflows import FLYTE_WORKFLOWS
 from tests.support.parts import Parts, running_parts
 from tests.support.real_api_servers import RealApiServer, real_api_server
-
-# As flyteadmin's charts define it: any object, without validation or a status sub-resource.
-FLYTE_WORKFLOWS: dict[str, Any] = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "flyteworkflows.flyte.lyft.com"},
-    "spec": {
-        "group": "flyte.lyft.com",
-        "names": {
-            "kind": "FlyteWorkflow",
-            "plural": "flyteworkflows",
-            "singular": "flyteworkflow",
-            "shortNames": ["fly"],
-        },
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1alpha1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
-}
 
 
 @pytest.fixture(scope="session")

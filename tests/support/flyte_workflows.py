@@ -12,6 +12,30 @@ from services.kit.kubernetes.resource_types import ResourceType
 
 NAMESPACES = ResourceType("", "v1", "namespaces", "Namespace", namespaced=False)
 SOON_SECONDS = 20.0
+# As flyteadmin's charts define it: any object, without validation or a status sub-resource.
+FLYTE_WORKFLOWS: dict[str, Any] = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "flyteworkflows.flyte.lyft.com"},
+    "spec": {
+        "group": "flyte.lyft.com",
+        "names": {
+            "kind": "FlyteWorkflow",
+            "plural": "flyteworkflows",
+            "singular": "flyteworkflow",
+            "shortNames": ["fly"],
+        },
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1alpha1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = SOON_SECONDS) -> Any:

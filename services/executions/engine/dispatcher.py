@@ -51,8 +51,9 @@ OWNER = EXECUTION_CREATED.owner
 _WAIT_SECONDS = 5.0
 # Pause after a failure of NATS.
 _RETRY_SECONDS = 1.0
-# Executions reconciled concurrently. Their calls mostly wait for the engine, which limits its callers itself.
-_MOST_CONCURRENT = 32
+# Executions reconciled concurrently: hundreds a second, also with an API server on another continent. More would delay
+# launches, which run on the same event loop, when many executions wait after an outage.
+_MOST_CONCURRENT = 16
 # An announcement that cannot be processed now comes again after a second, then after twice as long each time.
 _LONGEST_PAUSE_SECONDS = 30.0
 # Shorter than the time until an unacknowledged announcement is delivered again, longer than any call that succeeds.
