@@ -25,7 +25,7 @@ class Values(BaseModel):
 class Image(Values):
     """A container image."""
 
-    repository: str = Field(min_length=1)
+    repository: str
     """Registry and name."""
 
     tag: str = ""

@@ -186,5 +186,5 @@ class ReleaseTest(Values):
 
 
 def own_image() -> Image:
-    """Return the image of Flyteplane."""
-    return Image(repository="ghcr.io/flyteplane/flyteplane")
+    """Return the image of Flyteplane, which operators build (docs/operating/image.md#the-image)."""
+    return Image(repository="")

@@ -32,7 +32,7 @@ class ChartValues(Values):
     """All values."""
 
     image: Image = own_image()
-    """The image of Flyteplane, of all four services and all jobs."""
+    """The image of Flyteplane, of all four services and all jobs; its repository is needed, as none is published."""
 
     image_pull_secrets: list[Name] = []
     """Secrets for the registries of all images."""

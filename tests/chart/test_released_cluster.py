@@ -113,7 +113,7 @@ async def test_execution_becomes_a_resource_and_its_termination_deletes_it(
 
 async def test_release_test_calls_by_tls(release: Release) -> None:
     pod = release.node.pod("Pod", "flyteplane-test")
-    assert "registered, launched and read back" in await release.node.complete(pod)
+    assert "registered, launched and read back" in await release.kubelet.complete(pod)
 
 
 def _namespaces(server: RealApiServer) -> list[str]:

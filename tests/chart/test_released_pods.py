@@ -23,7 +23,7 @@ async def release() -> AsyncIterator[Release]:
 
 async def test_release_test_registers_launches_and_reads_back(release: Release) -> None:
     pod = release.node.pod("Pod", "flyteplane-test")
-    assert "registered, launched and read back" in await release.node.complete(pod)
+    assert "registered, launched and read back" in await release.kubelet.complete(pod)
 
 
 async def test_rest_call_passes_the_rendered_gateway(release: Release) -> None:
@@ -37,7 +37,7 @@ async def test_every_probe_succeeds(release: Release, probe: str) -> None:
     for pods in release.pods.values():
         for pod in pods:
             for container in pod.spec["containers"]:
-                assert await release.node.probe(pod, container, probe), (pod.component, probe)
+                assert await release.kubelet.probe(pod, container, probe), (pod.component, probe)
 
 
 async def test_metrics_of_dashboard_and_alerts_are_scraped_from_the_pods(release: Release) -> None:
@@ -71,7 +71,7 @@ async def test_release_before_runs_on_the_schema_of_a_newer_one(release: Release
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         try:
             assert '"version": "9999"' in await release.migrate()
-            await asyncio.gather(release.node.end(pod))
+            await asyncio.gather(release.kubelet.end(pod))
             release.pods["projects"].clear()
             await release.start("projects", 0)
         finally:

@@ -57,6 +57,14 @@ def render(names: Sequence[str], more: Values | None = None) -> Manifests:
     return result
 
 
+def notes(names: Sequence[str]) -> str:
+    """Return what Helm shows after an installation with the values of some examples."""
+    request = {"values": example(*names), "name": RELEASE, "namespace": NAMESPACE}
+    (result,) = _run("render.py", str(CHART), json.dumps([request]))
+    text: str = result["files"]["flyteplane/templates/NOTES.txt"]
+    return text
+
+
 def render_all(sets: Sequence[Values]) -> list[Manifests | str]:
     """Return the objects of each set of values, or Helm's error."""
     requests = [{"values": values, "name": RELEASE, "namespace": NAMESPACE} for values in sets]

@@ -1,32 +1,23 @@
-"""Runs pods of rendered objects as local processes: command, environment, files, probes and end as rendered.
+"""Pods of rendered objects on one machine: addresses, folders, commands, environments and files as rendered.
 
 It plays what Kubernetes does: volumes are folders, Secrets and ConfigMaps files, each pod has a loopback address of its
 own, and the names of Services are replaced by the addresses of their pods. Programs are those of the environment.
+`kubelet` runs them.
 """
 
-import asyncio
 import base64
 import os
 import re
 import shutil
-import signal
-import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support.manifests import KubernetesObject, Manifests
 
-ROOT = Path(__file__).parents[2]
-# Of a machine that runs a whole release on two cores.
-READY_SECONDS = 90.0
-_POLL_SECONDS = 0.05
 _NAME = re.compile(r"(?P<service>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc:(?P<port>\d+)")
 # All addresses of a pod, and its loopback, which only Envoy's admin interface uses. Other loopback addresses are those
 # of servers outside of the cluster.
@@ -98,38 +89,6 @@ class Node:
         (target,) = (each["targetPort"] for each in found["spec"]["ports"] if each["port"] == port)
         assert found["metadata"]["namespace"] == namespace
         return [f"{address}:{self._port(component, target)}" for address in self._slots[component]]
-
-    async def run(self, pod: Pod) -> None:
-        """Run the first containers of a pod to their ends, then start the others, and wait until they are ready."""
-        self.prepare(pod)
-        for container in pod.spec.get("initContainers", ()):
-            await self._ended(pod, container)
-        for container in pod.spec["containers"]:
-            self._localize(pod, container)
-            pod.running[container["name"]] = self._start(pod, container)
-        for container in pod.spec["containers"]:
-            await self._ready(pod, container)
-
-    async def complete(self, pod: Pod) -> str:
-        """Run all containers of a pod to their ends; return their output."""
-        self.prepare(pod)
-        containers = [self._start(pod, container) for container in pod.spec["containers"]]
-        for container in containers:
-            await _wait(container)
-        return "".join(container.log.read_text() for container in containers)
-
-    async def end(self, pod: Pod) -> None:
-        """End a pod as a kubelet does: the hook of each container, SIGTERM, and an error after the grace period."""
-        grace = pod.spec.get("terminationGracePeriodSeconds", 30)
-        async with asyncio.timeout(grace):
-            await asyncio.gather(*(self._stop(pod, container) for container in pod.spec["containers"]))
-
-    def kill(self, pod: Pod) -> None:
-        """Kill what runs of a pod."""
-        for container in pod.running.values():
-            if container.process.poll() is None:
-                container.process.send_signal(signal.SIGKILL)
-            container.process.wait()
 
     def environment(self, pod: Pod, container: KubernetesObject) -> dict[str, str]:
         """Return the environment of a container: that of the image, its sources, then its own variables."""
@@ -208,7 +167,7 @@ class Node:
                         token = self.tokens.get(pod.component) if path == "token" else None
                         (pod.folder / volume["name"] / path).write_text(token or self.local(pod, container, text))
 
-    def _localize(self, pod: Pod, container: KubernetesObject) -> None:
+    def localize(self, pod: Pod, container: KubernetesObject) -> None:
         """Put the container's folders into the YAML files that first containers have written."""
         empty = {volume["name"] for volume in pod.spec.get("volumes", ()) if "emptyDir" in volume}
         for name in empty & {mount["name"] for mount in container.get("volumeMounts", ())}:
@@ -222,67 +181,6 @@ class Node:
             content = self._content("Secret", volume["secret"]["secretName"])
             items = volume["secret"].get("items") or [{"key": key, "path": key} for key in content]
             yield from ((item["path"], content[item["key"]]) for item in items)
-
-    def _start(self, pod: Pod, container: KubernetesObject) -> Container:
-        log = pod.folder / f"{container['name']}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                self.command(pod, container),
-                env=self.environment(pod, container),
-                cwd=ROOT,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        return Container(process, log)
-
-    async def _ended(self, pod: Pod, container: KubernetesObject) -> None:
-        await _wait(self._start(pod, container))
-
-    async def _ready(self, pod: Pod, container: KubernetesObject) -> None:
-        running = pod.running[container["name"]]
-        end = time.monotonic() + READY_SECONDS
-        for probe in ("startupProbe", "readinessProbe"):
-            while not await self.probe(pod, container, probe):
-                problem = "ended" if running.process.poll() is not None else "is not ready"
-                in_time = problem != "ended" and time.monotonic() < end
-                assert in_time, f"{pod.component} {problem} ({probe}):\n{running.log.read_text()[-4000:]}"
-                await asyncio.sleep(_POLL_SECONDS)
-
-    async def probe(self, pod: Pod, container: KubernetesObject, name: str) -> bool:
-        """Return whether an HTTP probe of a container succeeds; one that is not there does."""
-        if name not in container:
-            return True
-        get = container[name]["httpGet"]
-        port = next(each["containerPort"] for each in container["ports"] if each["name"] == get["port"])
-        # As a kubelet, it does not check the certificate.
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        timeout = container[name].get("timeoutSeconds", 1)
-        try:
-            async with httpx.AsyncClient(verify=context, timeout=timeout) as client:
-                url = f"{get.get('scheme', 'HTTP').lower()}://{pod.address}:{port}{get['path']}"
-                return (await client.get(url)).is_success
-        except httpx.HTTPError:
-            return False
-
-    async def _stop(self, pod: Pod, container: KubernetesObject) -> None:
-        hook = container.get("lifecycle", {}).get("preStop", {})
-        if "sleep" in hook:
-            await asyncio.sleep(hook["sleep"]["seconds"])
-        if "exec" in hook:
-            first, *others = [self.local(pod, container, part) for part in hook["exec"]["command"]]
-            ran = await asyncio.create_subprocess_exec(first, *others, stdout=asyncio.subprocess.PIPE)
-            output, _ = await ran.communicate()
-            assert ran.returncode == 0, output
-        process = pod.running[container["name"]].process
-        process.terminate()
-        await asyncio.to_thread(process.wait)
-
-
-async def _wait(container: Container) -> None:
-    async with asyncio.timeout(READY_SECONDS):
-        status = await asyncio.to_thread(container.process.wait)
-    assert status == 0, container.log.read_text()[-4000:]
 
 
 def programs(**more: str) -> dict[str, str]:

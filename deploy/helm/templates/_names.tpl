@@ -38,10 +38,11 @@ default
 {{/* An image's reference: (list root image). */}}
 {{- define "flyteplane.image" -}}
 {{- $image := index . 1 -}}
+{{- $repository := required "image.repository: needed: build the image of Flyteplane and name it" $image.repository -}}
 {{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
+{{ $repository }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
+{{ $repository }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 

@@ -1,0 +1,92 @@
+"""What values do: wrong ones are refused, others change what they name and nothing else."""
+
+import pytest
+
+from tests.support.helm import Values, example, merge, notes, render, render_all
+from tests.support.manifests import Manifests
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"registry": {"replicas": -1}}, "/registry/replicas"),
+        ({"registry": {"replica": 2}}, "additional properties 'replica' not allowed"),
+        ({"executions": {"settings": {"max_paralelism": 5}}}, "at '/executions/settings': additional properties"),
+        ({"executions": {"settings": {"max_parallelism": "many"}}}, "/executions/settings/max_parallelism"),
+        ({"executions": {"settings": {"http_address": "0.0.0.0:1"}}}, "additional properties 'http_address'"),
+        ({"objectStore": {"url": "http://bucket"}}, "/objectStore/url"),
+        ({"database": {"sslMode": "on"}}, "/database/sslMode"),
+        ({"gateway": {"image": {"digest": "sha256:1"}}}, "/gateway/image/digest"),
+        ({"unknown": {}}, "additional properties 'unknown' not allowed"),
+        ({"database": {"host": ""}}, "database.host: needed unless trial.postgresql is enabled"),
+        ({"database": {"caSecret": {"name": ""}}}, "database.caSecret: needed for database.sslMode"),
+        ({"image": {"repository": ""}}, "image.repository: needed"),
+        ({"nats": {"servers": []}}, "nats.servers: needed unless trial.nats is enabled"),
+        ({"nats": {"existingSecret": ""}}, "nats.existingSecret: needed"),
+        ({"objectStore": {"url": ""}}, "objectStore.url: needed unless trial.objectStore is enabled"),
+        ({"objectStore": {"url": "file:///data"}}, "needed for a file:// store"),
+        ({"trial": {"nats": {"enabled": True}}}, "migrations.mode: hook runs before the parts of trial exist"),
+        ({"ingress": {"enabled": True}}, "ingress.host: needed for an Ingress"),
+        ({"route": {"enabled": True}}, "route.parentRefs: needed for routes"),
+        ({"propeller": {"enabled": True}}, "propeller.enabled: needs engine.type kubernetes"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_wrong_values_are_refused_with_their_path(values: Values, message: str) -> None:
+    (error,) = render_all([merge(example("minimal.yaml"), values)])
+    assert isinstance(error, str)
+    assert message in error
+
+
+def test_patches_labels_and_further_objects_reach_what_they_name() -> None:
+    manifests = render(
+        ["minimal.yaml"],
+        {
+            "commonLabels": {"team": "fruit"},
+            "patches": [
+                {"target": {"kind": "Deployment", "name": "flyteplane-events"}, "patch": {"spec": {"paused": True}}},
+                {"target": {"kind": "ConfigMap"}, "patch": {"immutable": True}},
+            ],
+            "extraObjects": [
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "plain"}, "data": {"a": "{{ b }}"}},
+                'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}-text"}',
+            ],
+            "events": {"extraEnv": [{"name": "A", "value": "b"}], "podLabels": {"own": "label"}},
+        },
+    )
+    paused = {each["metadata"]["name"] for each in manifests.of("Deployment") if each["spec"].get("paused")}
+    assert paused == {"flyteplane-events"}
+    assert all(each["immutable"] for each in manifests.of("ConfigMap"))
+    assert all(each["metadata"]["labels"]["team"] == "fruit" for each in manifests.objects)
+    assert manifests.get("ConfigMap", "flyteplane-text")["metadata"]["namespace"] == "flyte"
+    template = manifests.get("Deployment", "flyteplane-events")["spec"]["template"]
+    assert {"name": "A", "value": "b"} in template["spec"]["containers"][0]["env"]
+    assert template["metadata"]["labels"]["own"] == "label"
+
+
+def test_pods_name_no_user_where_the_cluster_chooses_it() -> None:
+    for where, pod in render(["trial.yaml"], {"fixedUser": False}).pods():
+        context = pod["spec"]["securityContext"]
+        assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, where
+
+
+def test_change_of_settings_rolls_only_their_service() -> None:
+    before, after = render_all(
+        [example("minimal.yaml"), merge(example("minimal.yaml"), {"registry": {"settings": {"max_workflow_nodes": 7}}})]
+    )
+    assert isinstance(before, Manifests)
+    assert isinstance(after, Manifests)
+    changed = [
+        old["metadata"]["name"]
+        for old, new in zip(before.of("Deployment"), after.of("Deployment"), strict=True)
+        if old["spec"]["template"] != new["spec"]["template"]
+    ]
+    assert changed == ["flyteplane-registry"]
+
+
+def test_notes_end_with_the_next_command() -> None:
+    text = notes(["minimal.yaml"])
+    assert "helm test --namespace flyte flyteplane" in text
+    assert "No engine is connected" in text
+    assert "port-forward service/flyteplane-gateway 30080:80" in text
+    assert "Clients reach it at https://flyte.example.com." in notes(["minimal.yaml", "production.yaml"])
