@@ -115,8 +115,8 @@ def _attribute_of_scalar(scalar: Scalar, path: Sequence[PromiseAttribute]) -> Li
 
 
 def _member(value: Value, key: str | int) -> Value:
-    if value.HasField("struct_value") and key in value.struct_value.fields:
-        return value.struct_value.fields[str(key)]
+    if value.HasField("struct_value") and isinstance(key, str) and key in value.struct_value.fields:
+        return value.struct_value.fields[key]
     if value.HasField("list_value") and isinstance(key, int) and 0 <= key < len(value.list_value.values):
         return value.list_value.values[key]
     raise BindingFailed(f"[{key}] does not exist")

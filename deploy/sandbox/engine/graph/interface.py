@@ -152,7 +152,10 @@ class StartChild:
 
 @dataclass(frozen=True)
 class StopChild:
-    """Terminate a child execution. Numbered; one that does not exist or has ended is done."""
+    """Terminate a child execution, after a `StartChild` of it that is under way. Numbered.
+
+    One that does not exist or has ended is done.
+    """
 
     number: int
     child: WorkflowExecutionIdentifier
