@@ -10,9 +10,11 @@ to end, it kills what is left, and writes how the task ended to the file that th
 
 Requests and reports are lines of JSON on the socket whose descriptor is the only argument:
 
-    {"id": 1, "command": [..], "env": {..}, "folder": "..", "log": "..", "exit": "..", "warm": true}
-    {"id": 1, "end": seconds of grace}
+    {"id": 1, "command": [..], "env": {..}, "folder": "..", "log": "..", "exit": "..", "warm": true, "grace": seconds}
+    {"id": 1, "end": true}
     reports {"ready": whether forks are warm}, {"id": 1, "ended": true}
+
+A task that was ended on request, or because the server died, leaves no file.
 """
 
 import contextlib
@@ -112,7 +114,7 @@ class _Server:
     def _end(self, request: Mapping[str, Any]) -> None:
         for watcher, attempt in self._watchers.items():
             if attempt == request["id"]:
-                os.kill(watcher, _END if request["end"] else _KILL)
+                os.kill(watcher, _END)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -149,15 +151,17 @@ def _watch(request: Mapping[str, Any], server: int) -> bool:
             os._exit(0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         return True
-    status = _await(task, request.get("grace", 0))
+    status = _await(task, request["grace"])
     _kill_children()
-    _write(Path(request["exit"]), {"status": status, "ended_at": time.time()})
+    if status is not None:
+        _write(Path(request["exit"]), {"status": status, "ended_at": time.time()})
     os._exit(0)
 
 
-def _await(task: int, grace: float) -> int:
-    """Return the wait status of the task, which is ended by the server's signals."""
+def _await(task: int, grace: float) -> Optional[int]:
+    """Return the wait status of the task; None when it was ended by the server's signals: then it has no result."""
     deadline = None
+    ended = False
     while True:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         received = signal.sigwait(_WATCHED) if wait is None else signal.sigtimedwait(_WATCHED, wait)
@@ -166,17 +170,19 @@ def _await(task: int, grace: float) -> int:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task, signal.SIGTERM)
             deadline = time.monotonic() + grace
+            ended = True
         elif number == _KILL or number is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(task, signal.SIGKILL)
             deadline = None
+            ended = True
         while True:
             try:
                 process, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return signal.SIGKILL
+                return None if ended else signal.SIGKILL
             if process == task:
-                return status
+                return None if ended else status
             if not process:
                 break
 
