@@ -7,9 +7,10 @@ in as inputs. Rules for the runner:
 2. Actions are carried out in their order. `Store` is done before any later action begins. `Emit`s are sent one after
    the other; other actions need not wait for them, except `StartChild`, `WaitForSignal` and `Finish`: they need what
    the events before them create.
-3. `Store` and `Emit` have a number. When one is done, `Done` with the number is passed in, and so journaled.
-4. Other actions have a result, which comes back as an input, or none (`CancelTask`, `StopChild`, `ReleaseCache`,
-   `Finish`). Results of what was cancelled, or of what has a result already, are ignored.
+3. `Store`, `Emit` and `StopChild` have a number. When one is done, `Done` with the number is passed in, and so
+   journaled.
+4. Other actions have a result, which comes back as an input, or none (`CancelTask`, `ReleaseCache`, `Finish`). Results
+   of what was cancelled, or of what has a result already, are ignored.
 5. After a restart, `resume` replays the journal and returns the actions to carry out again: numbered ones that are not
    done, and all others whose results have not arrived. A task may have ended meanwhile, so the runner looks for its outputs
    and errors first, and ends what is left of its processes before it runs it again.
@@ -51,7 +52,7 @@ class Run:
     """The URI below which data of nodes is stored, without a slash at the end:
     `<store>/metadata/propeller/<project>-<domain>-<execution>`."""
     raw_output_prefix: str
-    """The URI below which tasks store their raw outputs, without a slash at the end."""
+    """The URI below which tasks of this execution, and of no other, store raw outputs; without a slash at the end."""
     config: WorkflowExecutionConfig = field(default_factory=WorkflowExecutionConfig)
     """Maximum parallelism, interruptible, overwrite_cache. The other fields are the runner's."""
     recovers: WorkflowExecutionIdentifier | None = None
@@ -106,12 +107,13 @@ class ArrayItem:
 class StartTask:
     """Run an attempt of a task. Results: `TaskWaiting`, `TaskStarted`, at last `TaskFinished`.
 
-    The runner writes outputs.pb, error.pb, futures.pb and deck.html below `output_prefix`, as tasks do.
+    The task writes outputs.pb, futures.pb, error.pb and deck.html to `output_prefix`. If it leaves no outputs.pb and has
+    no outputs, the runner writes an empty one.
     """
 
     key: TaskKey
     template: TaskTemplate
-    """Prepared, with the overrides of its node; `custom_image` and resources included."""
+    """Prepared, with the overrides of its node."""
     inputs: LiteralMap
     """The values of `{{.inputs.x}}`: of an item of an array node its own."""
     input_uri: str
@@ -127,7 +129,7 @@ class StartTask:
 
 @dataclass(frozen=True)
 class CancelTask:
-    """End an attempt and all of its processes. No result."""
+    """End an attempt and all of its processes; later actions begin when they are gone. No result."""
 
     key: TaskKey
 
@@ -150,8 +152,12 @@ class StartChild:
 
 @dataclass(frozen=True)
 class StopChild:
-    """Terminate a child execution. No result."""
+    """Terminate a child execution, after a `StartChild` of it that is under way. Numbered.
 
+    One that does not exist or has ended is done.
+    """
+
+    number: int
     child: WorkflowExecutionIdentifier
     cause: str
 
@@ -167,7 +173,7 @@ class WaitForSignal:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What the outputs of a task in the cache depend on."""
+    """What outputs of a task in the cache depend on: the version of the task does not count, the other fields do."""
 
     task: Identifier
     cache_version: str
@@ -344,6 +350,10 @@ class RecoveredLookedUp:
     dynamic_job_spec_uri: str = ""
     child: WorkflowExecutionIdentifier | None = None
     """The child execution of a launch plan node."""
+    checkpoint_uri: str = ""
+    """Where a task node that did not succeed kept its checkpoint."""
+    futures: DynamicJobSpec | None = None
+    """Of a dynamic node that did not succeed, although its task did."""
 
 
 @dataclass(frozen=True)
