@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 from contextlib import AsyncExitStack
 from fractions import Fraction
@@ -18,7 +19,7 @@ from deploy.sandbox.engine.control_plane import ControlPlane, open_channel
 from deploy.sandbox.engine.effects import owner_prefix
 from deploy.sandbox.engine.pages import Pages, log_url
 from deploy.sandbox.engine.preparation import RunPreparation
-from deploy.sandbox.engine.runs import Runs
+from deploy.sandbox.engine.runs import Ends, Runs
 from deploy.sandbox.engine.settings import EngineSettings
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner
 from deploy.sandbox.engine.tasks.budget import Budget, Share
@@ -53,9 +54,11 @@ async def serve(settings: EngineSettings) -> None:
         objects = ObjectStore.open(settings.objects_url, "", "")
         task_python = _task_python(settings)
         machine = Machine(task_python.python, settings.gateway, settings.client_config, os.environ)
-        forks = ForkServer(
-            task_python.python, machine.variables(), settings.folder / "fork_server.log", warm=settings.warm
-        )
+        temporary = settings.folder / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(mode=0o700)
+        server_env = {**machine.variables(), "TMPDIR": str(temporary)}
+        forks = ForkServer(task_python.python, server_env, settings.folder / "fork_server.log", warm=settings.warm)
         stack.push_async_callback(forks.close)
         attempts = AttemptRunner(
             task_python=task_python,
@@ -68,14 +71,15 @@ async def serve(settings: EngineSettings) -> None:
             log_url=partial(log_url, f"http://localhost:{settings.http_address.rpartition(':')[2]}"),
         )
         cache = TaskCache(objects, settings.folder / "reservations")
-        preparation = RunPreparation(control_plane, objects, cache, attempts)
+        ends = Ends()
+        preparation = RunPreparation(control_plane, objects, cache, attempts, ends.of)
         runs = Runs(
             settings.folder / "runs",
             make=preparation.prepare,
             cause_of=partial(_cause, control_plane),
             released=lambda execution: cache.release_all(owner_prefix(execution)),
+            ends=ends,
         )
-        preparation.runs = runs
         stack.push_async_callback(runs.close)
         background = asyncio.create_task(_prepare_python(task_python, forks))
         stack.callback(background.cancel)

@@ -6,7 +6,7 @@ that needs what the events before it create waits until these are accepted.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -56,6 +56,16 @@ class StateMachine(Protocol):
         """Take an input and return what is to be done."""
 
 
+class Journal(Protocol):
+    """Where a run writes its inputs."""
+
+    def append(self, value: Input, at: datetime) -> None:
+        """Write an input and its time."""
+
+    def close(self) -> None:
+        """Close the journal."""
+
+
 @dataclass
 class Progress:
     """What a run is doing, for people."""
@@ -73,12 +83,12 @@ class Run:
 
     Args:
         machine: the state machine.
-        journal: writes an input and its time before the machine gets it.
+        journal: gets each input, with its time, before the machine does.
         first: actions to begin with.
     """
 
     machine: StateMachine
-    journal: Callable[[Input, datetime], None]
+    journal: Journal
     first: Iterable[Action]
     effects: Effects
     attempts: AttemptRunner
@@ -91,6 +101,10 @@ class Run:
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _aborting: bool = False
     _at: datetime = datetime.min.replace(tzinfo=UTC)
+
+    def put(self, value: Input) -> None:
+        """Pass an input in."""
+        self._inputs.put_nowait(value)
 
     def abort(self, cause: str) -> None:
         """Terminate the run."""
@@ -118,6 +132,7 @@ class Run:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
+            self.journal.close()
 
     @property
     def _about(self) -> dict[str, str]:
@@ -129,7 +144,7 @@ class Run:
         while True:
             value = await self._next_input()
             self._at = at = max(datetime.now(UTC), self._at)  # also when the clock was set back
-            self.journal(value, at)
+            self.journal.append(value, at)
             for action in self.machine.handle(value, at):
                 self._actions.put_nowait(action)
 

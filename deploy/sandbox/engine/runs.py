@@ -5,7 +5,6 @@ import logging
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +83,22 @@ class ActiveRun:
     """Why it is to be terminated; empty unless it is."""
 
 
+class Ends:
+    """The ends of runs for which other runs, their parents, wait."""
+
+    def __init__(self) -> None:
+        self._events: dict[RunKey, asyncio.Event] = {}
+
+    def of(self, identifier: WorkflowExecutionIdentifier) -> asyncio.Event:
+        """Return an asyncio.Event that is set when an execution that runs here, or will, has ended."""
+        return self._events.setdefault(RunKey.of(identifier), asyncio.Event())
+
+    def set(self, identifier: WorkflowExecutionIdentifier) -> None:
+        """Set the asyncio.Event of an execution, if one waits for it."""
+        if (end := self._events.pop(RunKey.of(identifier), None)) is not None:
+            end.set()
+
+
 @dataclass
 class Runs:
     """The runs of one engine.
@@ -93,15 +108,16 @@ class Runs:
         make: prepares a run: reads what it needs and its journal, or begins one.
         cause_of: returns why an execution was terminated.
         released: called when a run has ended.
+        ends: the asyncio.Event of the end of each run for which one waits.
     """
 
     folder: Path
     make: Callable[[RunRequest, RunFolder], Awaitable[Run]]
     cause_of: Callable[[WorkflowExecutionIdentifier], Awaitable[str]]
     released: Callable[[WorkflowExecutionIdentifier], None]
+    ends: Ends
     active: dict[RunKey, ActiveRun] = field(default_factory=dict)
     ended: dict[RunKey, Progress] = field(default_factory=dict)
-    _ends: dict[RunKey, asyncio.Event] = field(default_factory=dict)
 
     def resume(self) -> None:
         """Go on with the runs on disk."""
@@ -141,10 +157,6 @@ class Runs:
     def has(self, identifier: WorkflowExecutionIdentifier) -> bool:
         """Return whether an execution runs here."""
         return RunKey.of(identifier) in self.active
-
-    def end_of(self, identifier: WorkflowExecutionIdentifier) -> asyncio.Event:
-        """Return an asyncio.Event that is set when an execution that runs here, or will, has ended."""
-        return self._ends.setdefault(RunKey.of(identifier), asyncio.Event())
 
     async def close(self) -> None:
         """Interrupt all runs, which go on after the next start; end the processes of their tasks."""
@@ -187,10 +199,5 @@ class Runs:
             while len(self.ended) > _MOST_ENDED:
                 del self.ended[next(iter(self.ended))]
         self.released(active.request.id)
-        if (end := self._ends.pop(key, None)) is not None:
-            end.set()
+        self.ends.set(active.request.id)
 
-
-def age(progress: Progress, now: datetime) -> float:
-    """Return how long a run has been going on, in seconds."""
-    return max(0.0, (now - progress.started_at).total_seconds())

@@ -271,7 +271,10 @@ def _same_at_import(server: Mapping[str, str], task: Mapping[str, str]) -> bool:
 
 def _run_warm(command: Sequence[str], path: Sequence[str]) -> Sequence[str]:
     """Run a command of flytekit in this process and exit; return the command when it needs a new process."""
+    if command[0] not in {*_COMMANDS, _FAST}:
+        return command
     random.seed()  # otherwise all forks would draw the same numbers
+    _renew_flytekit()
     if command[0] == _FAST:
         command = _unpacked(command)
     script = shutil.which(command[0])
@@ -283,7 +286,6 @@ def _run_warm(command: Sequence[str], path: Sequence[str]) -> Sequence[str]:
     sys.path[:] = [str(Path(script).parent), *added, *path]
     sys.argv[:] = [script, *command[1:]]
     importlib.invalidate_caches()
-    _renew_flytekit()
     runpy.run_path(script, run_name="__main__")
     sys.exit()
 
