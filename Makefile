@@ -27,7 +27,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
+.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ down: ## Stop the local stack; its data stays
 
 status: ## Show the parts of the local stack, their health and memory
 	@$(IF_SET_UP) $(SANDBOX) status
+
+runs: ## Show what the engine runs, a line for each execution
+	@$(IF_SET_UP) $(SANDBOX) runs
 
 logs: ## Follow the logs of the parts (PART=registry for one)
 	@$(IF_SET_UP) $(SANDBOX) logs --follow $(PART)

@@ -59,6 +59,7 @@ class Stack:
             "PORT": str(self.port),
             "SANDBOX_DIR": str(self.folder),
             "SANDBOX_REPLICAS": str(replicas),
+            "SANDBOX_ENGINE": "none",  # the load generator sends the events
         }
         subprocess.run(  # noqa: S603  # our own launcher
             [sys.executable, "-m", "deploy.sandbox", *command],

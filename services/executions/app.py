@@ -12,6 +12,7 @@ from services.executions.config import Settings
 from services.executions.consumers.requests import ExecutionRequests
 from services.executions.engine.dispatcher import EngineDispatcher
 from services.executions.engine.interface import Engine
+from services.executions.engine.requests import RequestedEngine
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.events.ownership import LaneOwnership
 from services.executions.jobs.abort_reconciler import AbortReconciler
@@ -28,6 +29,7 @@ from services.executions.rpc.task_executions import TaskExecutionHandlers
 from services.executions.rules.configuration import default_config_of
 from services.executions.rules.events.layout import ObjectLayout
 from services.kit.db.database import Database
+from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.http_routes import object_routes
 from services.kit.objects.store import ObjectStore
@@ -40,7 +42,7 @@ NAME = "executions"
 # applied, the others for the jobs that end executions and for the check of readiness.
 _EVENT_CONNECTIONS = 4
 # Engines, by their names in the settings; with none, another program runs executions and sends events.
-ENGINES: Mapping[str, Callable[[Settings], Engine | None]] = {"none": lambda _settings: None}
+ENGINES: Mapping[str, Callable[[Bus], Engine | None]] = {"none": lambda _bus: None, "requests": RequestedEngine}
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
 SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
@@ -69,7 +71,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     reconciler = AbortReconciler(events_db, outbox, layout, patience=abort_patience, clock=_now)
 
     loops = [relay.run, *ownership.loops, reconciler.run]
-    engine = ENGINES[settings.engine](settings)
+    engine = ENGINES[settings.engine](bus)
     if engine is not None:
         dispatcher = EngineDispatcher(db, engine, reconciler.end, settings=settings, clock=_now)
         lost_patience = timedelta(seconds=settings.lost_patience_seconds)

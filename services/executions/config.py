@@ -62,8 +62,9 @@ class Settings(WorkflowSettings):
     task_resource_defaults: ResourceAmounts = ResourceAmounts(cpu="2", memory="200Mi")
     """Resources of a task that requests none, unless attributes set them; JSON in the environment."""
 
-    engine: Literal["none"] = "none"
-    """What runs executions. none: another program finds them and sends events."""
+    engine: Literal["none", "requests"] = "none"
+    """What runs executions. none: another program finds them and sends events. requests: a process that serves the
+    requests ask.engine.* over NATS, as that of the sandbox does."""
 
     engine_patience_seconds: float = Field(default=600.0, gt=0)
     """How long a new execution waits while its engine is unavailable; after that it is FAILED."""

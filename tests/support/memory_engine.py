@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
-from services.executions.engine.interface import RunRequest
+from services.contracts.engine import RunRequest
 
 
 @dataclass

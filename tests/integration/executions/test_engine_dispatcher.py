@@ -317,7 +317,7 @@ async def test_running_service_submits_launched_executions_and_stops_terminated_
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = MemoryEngine()
-    monkeypatch.setattr(app, "ENGINES", {"none": lambda _settings: engine})
+    monkeypatch.setattr(app, "ENGINES", {"none": lambda _bus: engine})
     settings = {"objects_url": f"file://{parts.folder / 'objects'}", "signing_key": "key"}
     async with (
         service("projects", parts, "engine_dispatcher_projects"),
