@@ -230,7 +230,7 @@ class FetchLaunchPlans:
 
 @dataclass(frozen=True)
 class Finish:
-    """The execution has ended, and its last event was emitted before."""
+    """The execution has ended: the run is over when all numbered actions are done."""
 
     phase: WorkflowExecution.Phase
     error: ExecutionError | None = None
