@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
-from flyteidl.core.security_pb2 import SecurityContext
+from flyteidl.core.security_pb2 import Secret, SecurityContext
 
 from deploy.sandbox.engine.graph.interface import StartTask, TaskFinished, TaskStarted, TaskWaiting
 from deploy.sandbox.engine.tasks import results
@@ -71,7 +71,7 @@ class AttemptRunner:
 
     async def run(self, context: RunContext, start: StartTask, report: Report) -> TaskFinished:
         """Run an attempt to its end; when cancelled, end its processes first. Raise Unavailable of the object store."""
-        logs = (TaskLog(uri=self.log_url(context.execution, start), name="Log", message_format=TaskLog.TEXT),)
+        logs = (TaskLog(uri=self.log_url(context.execution, start), name="Log"),)
         folder = folder_of(self.folder, context.execution, start.key)
         try:
             result = await self._run(context, start, folder, report, logs)
@@ -164,7 +164,7 @@ class AttemptRunner:
         return failure or await results.read(self.objects, start.output_prefix, start.template)
 
 
-def _secrets(context: RunContext, start: StartTask) -> list[object]:
+def _secrets(context: RunContext, start: StartTask) -> list[Secret]:
     return [*start.template.security_context.secrets, *context.security.secrets]
 
 
