@@ -44,16 +44,16 @@ class Owner(Protocol):
     """Why other nodes are aborted when one has failed."""
 
     def failing(self, error: ExecutionError) -> None:
-        """A node has failed; nothing was aborted yet."""
+        """Note that a node has failed; nothing was aborted yet."""
 
     def handling_failure(self, error: ExecutionError) -> None:
-        """The failure node starts."""
+        """Note that the failure node starts."""
 
     def succeeded(self, outputs: LiteralMap, uri: str) -> None:
-        """The workflow ended; its outputs are at `uri`."""
+        """Note that the workflow ended; its outputs are at `uri`."""
 
     def failed(self, error: ExecutionError) -> None:
-        """The workflow failed, and its failure node has ended."""
+        """Note that the workflow failed, and its failure node has ended."""
 
 
 class RunningWorkflow(Protocol):
@@ -104,6 +104,7 @@ class Node:
         spec: NodeSpec,
         parent: Parent | None,
         around: Surroundings,
+        *,
         kind: "Callable[[Node], Kind]",
         ended: "Callable[[Node], None]",
         more_inputs: Mapping[str, Literal] | None = None,
@@ -203,9 +204,8 @@ class Node:
         self.phase = phase
         self.runtime.nodes[self.node_id] = self
         event = node_event(
-            self.runtime.run.execution,
+            self.identifier,
             self.spec,
-            self.node_id,
             self.parent,
             phase,
             self.runtime.at,
@@ -268,9 +268,7 @@ class Node:
         self.phase = NodeExecution.ABORTED
         self.runtime.slots.release(self.node_id)
         if has_events:
-            self.runtime.emit(
-                node_aborted_event(self.runtime.run.execution, self.node_id, reason, self.runtime.at)
-            )
+            self.runtime.emit(node_aborted_event(self.identifier, reason, self.runtime.at))
 
     def fail_from_outside(self, error: ExecutionError) -> None:
         """Fail the node, and end what runs for it."""

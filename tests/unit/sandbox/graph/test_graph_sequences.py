@@ -109,10 +109,16 @@ def test_nested_branches_report_below_each_other() -> None:
     world, _ = played(
         run_of(workflow("w", [branch_node("n0", [(0, inner)], "no")], [promise("o0", "n0", "o0")]), [task("t")])
     )
-    parents = {event.id.node_id: event.parent_node_metadata.node_id for event in world.events if isinstance(event, NodeExecutionEvent)}
+    parents = {
+        event.id.node_id: event.parent_node_metadata.node_id
+        for event in world.events
+        if isinstance(event, NodeExecutionEvent)
+    }
     outer = next(name for name, parent in parents.items() if parent == "n0")
     innermost = next(name for name, parent in parents.items() if parent == outer)
-    assert labels(node_events(world, innermost)) == [f"{innermost} {phase}" for phase in ("QUEUED", "RUNNING", "SUCCEEDED")]
+    assert labels(node_events(world, innermost)) == [
+        f"{innermost} {phase}" for phase in ("QUEUED", "RUNNING", "SUCCEEDED")
+    ]
 
 
 def test_branch_that_chooses_an_error_fails() -> None:
@@ -149,9 +155,7 @@ def test_approve_gate_ends_with_its_inputs_or_fails(*, approved: bool, last: str
     approve = Node(id="n0", inputs=[promise("x", "", "n")])
     approve.gate_node.approve.signal_id = "ok"
     answer = Literal(scalar=Scalar(primitive=Primitive(boolean=approved)))
-    world, finish = played(
-        run_of(workflow("w", [approve], [promise("o0", "n0", "x")]), []), signals={"ok": answer}
-    )
+    world, finish = played(run_of(workflow("w", [approve], [promise("o0", "n0", "x")]), []), signals={"ok": answer})
     assert labels(node_events(world, "n0")) == ["n0 QUEUED", "n0 RUNNING", f"n0 {last}"]
     assert (finish.error.code if finish.error else "") == ("" if approved else "ReceivedRejectSignal")
 
