@@ -37,6 +37,7 @@ from deploy.sandbox.engine.graph.interface import (
     TaskWaiting,
 )
 from deploy.sandbox.engine.graph.library import ACTIVE_TIMEOUTS, SYSTEM_RETRIES, TaskPolicy
+from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
 from deploy.sandbox.engine.graph.runtime import Runtime, Timer
 
 CHECKPOINTS: Final = "_flytecheckpoints"
@@ -259,13 +260,7 @@ class Attempts:
             self._attempt += 1
             self._start()
             return
-        kind = ExecutionError.ErrorKind.Name(error.kind)
-        last = ExecutionError(
-            code=f"RetriesExhausted|{error.code}",
-            message=f"[{current}/{most}] currentAttempt done. Last Error: {kind}::{error.message}",
-            kind=ExecutionError.USER,
-        )
-        self.give_up(last)
+        self.give_up(exhausted(error, current, most))
 
     def _start_timers(self) -> None:
         timeout = self._policy.timeout
@@ -280,9 +275,8 @@ class Attempts:
             self._active_timer = self._runtime.call_at(self._runtime.at + active, expired)
 
     def _attempt_expired(self, timeout: timedelta) -> None:
-        message = f"task execution timeout [{go_duration(timeout)}] expired"
-        self._end_attempt(message)
-        error = ExecutionError(code="TimeoutExpired", message=message, kind=ExecutionError.USER)
+        error = timeout_error(timeout)
+        self._end_attempt(error.message)
         self._after_failure(error, recoverable=True)
 
     def _active_expired(self, timeout: timedelta) -> None:

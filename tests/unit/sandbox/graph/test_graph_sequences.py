@@ -12,7 +12,6 @@ from google.protobuf.duration_pb2 import Duration
 
 from deploy.sandbox.engine.graph.interface import ChildFinished, TaskKey
 from tests.support.engine_graphs import (
-    EXECUTION,
     branch_node,
     launch_plan,
     launch_plan_node,
@@ -129,13 +128,6 @@ def test_branch_that_chooses_an_error_fails() -> None:
     assert (finish.error.code, finish.error.message) == ("UserProvidedError", "too small")
 
 
-def gate(node_id: str, *inputs: Any, **condition: Any) -> Node:
-    result = Node(id=node_id, inputs=inputs)
-    for name, value in condition.items():
-        getattr(result.gate_node, name).MergeFrom(value)
-    return result
-
-
 def test_signal_gate_ends_with_the_value_of_the_signal() -> None:
     signal = Node(id="n0")
     signal.gate_node.signal.signal_id = "go"
@@ -168,6 +160,16 @@ def test_sleep_gate_ends_after_its_time() -> None:
     assert labels([queued, running, ended]) == ["n0 QUEUED", "n0 RUNNING", "n0 SUCCEEDED"]
     assert 90 <= ended.occurred_at.seconds - running.occurred_at.seconds <= 91
     assert not ended.output_uri
+
+
+def test_gate_that_waits_longer_than_its_timeout_fails() -> None:
+    gate = Node(id="n0", metadata={"timeout": Duration(seconds=3600)})
+    gate.gate_node.approve.signal_id = "never"
+    world, finish = played(run_of(workflow("w", [gate]), []))
+    assert labels(node_events(world, "n0")) == ["n0 QUEUED", "n0 RUNNING", "n0 FAILED"]
+    assert finish.error is not None
+    assert finish.error.code == "RetriesExhausted|TimeoutExpired"
+    assert "task execution timeout [1h0m0s] expired" in finish.error.message
 
 
 def test_launch_plan_node_runs_when_its_child_exists() -> None:
@@ -219,4 +221,3 @@ def test_retry_is_a_new_attempt_without_a_node_event() -> None:
         ["0", "_flytecheckpoints"],
         ["1", "_flytecheckpoints"],
     ]
-    assert EXECUTION.name == "e"
