@@ -1,4 +1,4 @@
-"""Service requests of executions to an engine that runs as a process of its own, and what an execution's engine receives.
+"""Service requests of executions to an engine that is a process of its own, and what an engine receives.
 
 The engine serves them; executions sends them as the phase of an execution requires (engine.md#calls-to-an-engine). Each
 is sent at least once, by any replica, so a repeated one must change nothing.

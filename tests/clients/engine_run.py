@@ -1,7 +1,7 @@
 """Runs workflows by FlyteRemote and prints what became of them; run with the clients' own environment.
 
-`engine_run.py FILE WORKFLOW=INPUTS ...` registers each workflow of the file, launches it with the inputs, which are JSON,
-waits for its end and prints a line of JSON: by workflow its name, phase, error, outputs and nodes.
+`engine_run.py FILE WORKFLOW=INPUTS ...` registers each workflow of the file, launches it with the inputs, which are
+JSON, waits for its end and prints a line of JSON: by workflow its name, phase, error, outputs and nodes.
 """
 
 import json
@@ -36,10 +36,12 @@ def launch(remote: FlyteRemote, workflow: Any, inputs: dict[str, Any], version: 
 
 def described(node: FlyteNodeExecution) -> dict[str, Any]:
     """Return the phase of a node and of its attempts, and what is below it."""
+    # Of an array node flytekit makes a list of lists.
+    tasks = [task for each in node.task_executions for task in (each if isinstance(each, list) else [each])]
     return {
         "phase": node.closure.phase,
-        "attempts": [task.closure.phase for task in node.task_executions or ()],
-        "logs": [log.uri for task in node.task_executions or () for log in task.closure.logs],
+        "attempts": [task.closure.phase for task in tasks],
+        "logs": [log.uri for task in tasks for log in task.closure.logs],
         "error": node.closure.error.message if node.closure.error else "",
         "below": sorted((node.workflow_executions and ["workflow"]) or node.subworkflow_node_executions or {}),
     }

@@ -49,7 +49,7 @@ async def serve(settings: EngineSettings) -> None:
         bus = await Bus.connect(settings.nats_url, NAME)
         stack.push_async_callback(bus.close)
         channel = open_channel(settings.gateway)
-        stack.push_async_callback(channel.close)
+        stack.push_async_callback(channel.close, None)
         control_plane = ControlPlane(channel)
         objects = ObjectStore.open(settings.objects_url, "", "")
         task_python = _task_python(settings)

@@ -1,7 +1,7 @@
 """The engine's calls to the gateway, as an ordinary client.
 
-Calls are repeated as long as the control plane is unavailable: the sandbox runs it, so it comes back, and a run must not
-fail because services are restarted.
+Calls are repeated as long as the control plane is unavailable: the sandbox runs it, so it comes back, and a run must
+not fail because services are restarted.
 """
 
 import asyncio

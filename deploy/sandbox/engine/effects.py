@@ -186,7 +186,11 @@ class Effects:
             if spec.HasField(name):
                 getattr(child, name).CopyFrom(getattr(spec, name))
         return ExecutionCreateRequest(
-            project=start.child.project, domain=start.child.domain, name=start.child.name, spec=child, inputs=start.inputs
+            project=start.child.project,
+            domain=start.child.domain,
+            name=start.child.name,
+            spec=child,
+            inputs=start.inputs,
         )
 
 

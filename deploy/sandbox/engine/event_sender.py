@@ -98,16 +98,17 @@ class EventSender:
             return FailRun(_system("ExecutionNotFound", message))
         if why is Refusal.OTHER_CLUSTER:
             return FailRun(_system("cluster reassigned", message))
-        running = isinstance(event, NodeExecutionEvent) and event.phase not in _ENDED_NODE
-        if running and why in {Refusal.TOO_LARGE, Refusal.INVALID}:
+        if (
+            isinstance(event, NodeExecutionEvent)
+            and event.phase not in _ENDED_NODE
+            and why in {Refusal.TOO_LARGE, Refusal.INVALID}
+        ):
             error = ExecutionError(code="NodeFailed", message=message, kind=ExecutionError.USER)
             return FailNode(event.id.node_id, error)
         return None
 
 
 def _cut_message(event: Event) -> None:
-    if not isinstance(event, (WorkflowExecutionEvent, NodeExecutionEvent, TaskExecutionEvent)):
-        return
     if not event.HasField("error"):
         return
     data = event.error.message.encode()

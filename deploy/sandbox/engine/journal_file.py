@@ -1,7 +1,7 @@
 """The journal of a run as a file: a line for each input of its state machine, written before the machine gets it.
 
-A line reaches the operating system at once, so it outlasts the end of this process, but it is not synced to disk: a crash
-of the machine may lose the last ones, whose actions are then carried out again.
+A line reaches the operating system at once, so it outlasts the end of this process, but it is not synced to disk: a
+crash of the machine may lose the last ones, whose actions are then carried out again.
 """
 
 from collections.abc import Iterator

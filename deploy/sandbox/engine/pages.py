@@ -32,6 +32,8 @@ def log_url(base: str, execution: WorkflowExecutionIdentifier, start: StartTask)
     """Return the address of an attempt's log below the engine's own address."""
     parts = (execution.project, execution.domain, execution.name, start.key.node_id, attempt_name(start.key))
     return f"{base}{_LOGS}/{'/'.join(quote(part, safe='') for part in parts)}"
+
+
 _HOSTS = ("localhost", "127.0.0.1", gethostname().lower())
 _FOREIGN = PlainTextResponse("This address serves this machine only.\n", 403, headers=_HEADERS)
 

@@ -19,6 +19,7 @@ from deploy.sandbox.engine.journal_file import JournalFile
 from deploy.sandbox.engine.run import Progress, Run
 from deploy.sandbox.engine.runs import RunFolder
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner, RunContext
+from deploy.sandbox.engine.tasks.local_paths import as_path
 from services.contracts.engine import RunRequest
 from services.contracts.task_resources import prepared
 from services.kit.errors import Unavailable
@@ -93,7 +94,7 @@ class RunPreparation:
 
     def _raw_output_prefix(self, request: RunRequest) -> str:
         chosen = request.config.raw_output_data_config.output_location_prefix.rstrip("/")
-        return f"{chosen or self.objects.uri(_RAW)}/{_folder_name(request.id)}"
+        return f"{as_path(chosen or self.objects.uri(_RAW))}/{_folder_name(request.id)}"
 
 
 def _folder_name(execution: WorkflowExecutionIdentifier) -> str:

@@ -1,6 +1,7 @@
 """What the control plane's responses to events mean for a run (events.md#reactions-of-the-engine)."""
 
 from enum import Enum
+from typing import Any
 
 import grpc
 from flyteidl.admin.event_pb2 import EventFailureReason
@@ -46,10 +47,9 @@ def refusal(error: grpc.aio.AioRpcError) -> Refusal:
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
     """Return the kind of the EventFailureReason in the details, empty for none."""
-    for key, value in error.trailing_metadata() or ():
-        if key != _DETAILS or not isinstance(value, bytes):
-            continue
-        reason = EventFailureReason()
-        if any(detail.Unpack(reason) for detail in Status.FromString(value).details):
-            return reason.WhichOneof("reason") or ""
+    metadata: Any = error.trailing_metadata()
+    packed = dict(metadata or ()).get(_DETAILS)
+    reason = EventFailureReason()
+    if packed and any(detail.Unpack(reason) for detail in Status.FromString(packed).details):
+        return reason.WhichOneof("reason") or ""
     return ""

@@ -44,6 +44,8 @@ from deploy.sandbox.engine.tasks.attempts import AttemptRunner, RunContext
 
 log = logging.getLogger(__name__)
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 
 class StateMachine(Protocol):
     """What a run needs of `graph.execution.Execution`."""
@@ -100,7 +102,7 @@ class Run:
     _working: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _aborting: bool = False
-    _at: datetime = datetime.min.replace(tzinfo=UTC)
+    _at: datetime = _NEVER
 
     def put(self, value: Input) -> None:
         """Pass an input in."""

@@ -200,4 +200,3 @@ class Runs:
                 del self.ended[next(iter(self.ended))]
         self.released(active.request.id)
         self.ends.set(active.request.id)
-

@@ -83,8 +83,8 @@ def write(text: str) -> tuple[FlyteFile, FlyteDirectory]:
 @task(requests=SMALL)
 def read(file: FlyteFile, folder: FlyteDirectory) -> str:
     """Return what is in both."""
-    files = os.listdir(folder.download())
-    return Path(file.download()).read_text() + "+" + ",".join(files)
+    names = [each.name for each in Path(folder.download()).iterdir()]
+    return Path(file.download()).read_text() + "+" + ",".join(names)
 
 
 @workflow
@@ -98,7 +98,9 @@ def values(text: str = "ü\n") -> tuple[float, str]:
 @task(requests=SMALL)
 def raises(n: int) -> int:
     """Raise."""
-    raise ValueError(f"there is no fruit {n}")
+    if n:
+        raise ValueError(f"there is no fruit {n}")
+    return n
 
 
 @workflow

@@ -110,9 +110,10 @@ def test_runs_are_listed_with_their_end(sandbox: Sandbox, runs: Runs) -> None:
 
 
 async def test_pyflyte_run_prints_the_outputs(sandbox: Sandbox) -> None:
-    command = ("pyflyte", "run", "--remote", "--wait", "basics.py", "chain", "--n", "1")
+    command = ("pyflyte", "run", "--remote", "--wait", "--poll-interval", "1", "basics.py", "chain", "--n", "1")
     done = await clients.run(sandbox, FLOWS, *command)
     assert done.returncode == 0, done.stdout + done.stderr
     name = done.stdout.partition("/executions/")[2].split()[0]
-    outputs = httpx.get(f"{sandbox.url}/api/v1/data/executions/flytesnacks/development/{name}").json()
-    assert outputs["fullOutputs"]["literals"]["total"]["scalar"]["primitive"]["integer"] == "4"
+    async with httpx.AsyncClient() as client:
+        data = await client.get(f"{sandbox.url}/api/v1/data/executions/flytesnacks/development/{name}")
+    assert data.json()["fullOutputs"]["literals"]["total"]["scalar"]["primitive"]["integer"] == "4"

@@ -95,7 +95,9 @@ def test_engine_gets_all_settings_that_it_has(parts: dict[str, Part], monkeypatc
         monkeypatch.setenv(name, value)
     settings = EngineSettings()  # type: ignore[call-arg]  # its fields come from the environment
     prefix = "SANDBOX_ENGINE_"
-    assert {name for name in parts["engine"].env if name.removeprefix(prefix).lower() not in settings.model_fields_set} == set()
+    assert {
+        name for name in parts["engine"].env if name.removeprefix(prefix).lower() not in settings.model_fields_set
+    } == set()
 
 
 def test_sandbox_without_an_engine_has_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
-from flyteidl.core.security_pb2 import SecurityContext
+from flyteidl.core.literals_pb2 import LiteralMap
+from flyteidl.core.security_pb2 import Secret, SecurityContext
 
 from deploy.sandbox.engine.graph.interface import StartTask, TaskFinished, TaskStarted, TaskWaiting
 from deploy.sandbox.engine.tasks import results
@@ -21,6 +22,7 @@ from deploy.sandbox.engine.tasks.containers import TaskContainer, UnsupportedTas
 from deploy.sandbox.engine.tasks.environment import MARK, Machine, array_variables, propeller_variables
 from deploy.sandbox.engine.tasks.folders import AttemptFolder, attempt_name, folder_of
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
+from deploy.sandbox.engine.tasks.local_paths import with_paths
 from deploy.sandbox.engine.tasks.results import Result
 from deploy.sandbox.engine.tasks.secrets import SecretMissing, SecretStore
 from deploy.sandbox.engine.tasks.task_python import NoTaskPython, TaskPython
@@ -71,7 +73,7 @@ class AttemptRunner:
 
     async def run(self, context: RunContext, start: StartTask, report: Report) -> TaskFinished:
         """Run an attempt to its end; when cancelled, end its processes first. Raise Unavailable of the object store."""
-        logs = (TaskLog(uri=self.log_url(context.execution, start), name="Log", message_format=TaskLog.TEXT),)
+        logs = (TaskLog(uri=self.log_url(context.execution, start), name="Log"),)
         folder = folder_of(self.folder, context.execution, start.key)
         try:
             result = await self._run(context, start, folder, report, logs)
@@ -120,7 +122,7 @@ class AttemptRunner:
         """Make the folder; return command and environment."""
         await results.clear(self.objects, start.output_prefix)
         folder.make()
-        command = await self._command(context, start, container)
+        command = await self._command(context, start, container, folder)
         task = start.template.id
         env = {
             **self.machine.variables(),
@@ -138,13 +140,15 @@ class AttemptRunner:
         folder.log.chmod(0o600)
         return command, env
 
-    async def _command(self, context: RunContext, start: StartTask, container: TaskContainer) -> list[str]:
+    async def _command(
+        self, context: RunContext, start: StartTask, container: TaskContainer, folder: AttemptFolder
+    ) -> list[str]:
         template_uri = f"{start.output_prefix}/{_TASK_TEMPLATE}"
         if uses_task_template(container.command):
             await self.objects.put(template_uri, start.template.SerializeToString())
         execution = context.execution
         variables = Variables(
-            input=start.input_uri,
+            input=await self._input(start, folder),
             output_prefix=start.output_prefix,
             raw_output_prefix=start.raw_output_prefix,
             checkpoint_prefix=start.checkpoint_prefix,
@@ -152,9 +156,17 @@ class AttemptRunner:
             task_template=template_uri,
             generated_name=f"{execution.name}-{start.key.node_id}-{attempt_name(start.key)}",
             namespace=f"{execution.project}-{execution.domain}",
-            inputs=start.inputs,
+            inputs=with_paths(start.inputs),
         )
         return _in_own_folder(filled(container.command, variables))
+
+    async def _input(self, start: StartTask, folder: AttemptFolder) -> str:
+        """Return where the task reads its inputs: where they are, or a copy with paths in it."""
+        values = LiteralMap.FromString(await self.objects.get(start.input_uri))
+        if (changed := with_paths(values)) == values:
+            return start.input_uri
+        folder.inputs.write_bytes(changed.SerializeToString())
+        return str(folder.inputs)
 
     async def _result(self, start: StartTask, folder: AttemptFolder) -> Result:
         if not folder.exit.exists():
@@ -164,7 +176,7 @@ class AttemptRunner:
         return failure or await results.read(self.objects, start.output_prefix, start.template)
 
 
-def _secrets(context: RunContext, start: StartTask) -> list[object]:
+def _secrets(context: RunContext, start: StartTask) -> list[Secret]:
     return [*start.template.security_context.secrets, *context.security.secrets]
 
 

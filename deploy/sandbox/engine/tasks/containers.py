@@ -49,8 +49,8 @@ def container_of(template: TaskTemplate) -> TaskContainer:
         found = _primary_container(template)
     else:
         raise UnsupportedTask(
-            f"the task type {template.type!r} of {template.id.name} has no container; it needs a plugin or a connector, "
-            "which the sandbox does not have"
+            f"the task type {template.type!r} of {template.id.name} has no container; it needs a plugin or a "
+            "connector, which the sandbox does not have"
         )
     if not found.command:
         raise UnsupportedTask(

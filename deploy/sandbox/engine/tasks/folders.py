@@ -32,6 +32,11 @@ class AttemptFolder:
         return self.root / "work"
 
     @property
+    def inputs(self) -> Path:
+        """The inputs, if they are others than in the object store."""
+        return self.root / "inputs.pb"
+
+    @property
     def temporary(self) -> Path:
         """The folder of temporary files."""
         return self.root / "tmp"
@@ -50,6 +55,7 @@ class AttemptFolder:
 
     def clear(self) -> None:
         """Delete all but the log and the end."""
+        self.inputs.unlink(missing_ok=True)
         for folder in (self.work, self.temporary, self.secrets):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,8 +5,8 @@ once, before the forks; a command of flytekit (`pyflyte-execute ...`) then begin
 replaces its fork (exec).
 
 An attempt is two processes: a watcher and, as its child, the task. The watcher is the subreaper of everything that the
-task starts, so processes that detach themselves (double fork, `setsid`) stay its children. When the task has ended or is
-to end, it kills what is left, and writes how the task ended to the file that the request names.
+task starts, so processes that detach themselves (double fork, `setsid`) stay its children. When the task has ended or
+is to end, it kills what is left, and writes how the task ended to the file that the request names.
 
 Requests and reports are lines of JSON on the socket whose descriptor is the only argument:
 
@@ -33,7 +33,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 # From Linux's prctl.h.
 _PR_SET_PDEATHSIG = 1
@@ -64,11 +64,11 @@ class _Server:
         self._watchers: dict[int, int] = {}  # id of the attempt by process id of its watcher
         self._received = b""
 
-    def serve(self) -> Optional[dict[str, Any]]:
+    def serve(self) -> dict[str, Any] | None:
         """Process requests until the socket is closed, which returns None; return the request in each task."""
         woken, wake = os.pipe()
         for descriptor in (woken, wake):
-            os.set_blocking(descriptor, False)  # noqa: FBT003
+            os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         with selectors.DefaultSelector() as selector:
@@ -88,7 +88,7 @@ class _Server:
                             os.read(woken, 4096)
                         self._reap()
 
-    def _receive(self, data: bytes) -> Optional[dict[str, Any]]:
+    def _receive(self, data: bytes) -> dict[str, Any] | None:
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             request = json.loads(line)
@@ -158,7 +158,7 @@ def _watch(request: Mapping[str, Any], server: int) -> bool:
     os._exit(0)
 
 
-def _await(task: int, grace: float) -> Optional[int]:
+def _await(task: int, grace: float) -> int | None:
     """Return the wait status of the task; None when it was ended by the server's signals: then it has no result."""
     deadline = None
     ended = False
@@ -214,7 +214,7 @@ def _processes() -> list[int]:
         return []
 
 
-def _parent(process: int) -> Optional[int]:
+def _parent(process: int) -> int | None:
     try:
         # The name, in parentheses, may contain anything; state and parent follow it.
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

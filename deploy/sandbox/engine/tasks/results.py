@@ -107,9 +107,7 @@ def _of_document(data: bytes, *, deck: bool) -> Result:
         container_error = ErrorDocument.FromString(data).error
     except DecodeError:
         return system_error("ErrorFileBadFormat", "error.pb cannot be read")
-    error = ExecutionError(
-        code=container_error.code, message=container_error.message, kind=container_error.origin
-    )
+    error = ExecutionError(code=container_error.code, message=container_error.message, kind=container_error.origin)
     if container_error.HasField("timestamp"):
         error.timestamp.CopyFrom(container_error.timestamp)
     error.worker = container_error.worker

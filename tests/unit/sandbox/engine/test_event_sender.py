@@ -22,7 +22,7 @@ def failure(code: grpc.StatusCode, text: str = "no", reason: EventFailureReason 
         status = Status(code=code.value[0], message=text)
         status.details.add().Pack(reason)
         trailing.add("grpc-status-details-bin", status.SerializeToString())
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, text)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, text, "")
 
 
 ENDED = failure(

@@ -52,8 +52,14 @@ async def run(forks: ForkServer, folder: AttemptFolder, *command: str, grace: fl
     await forks.run(command, {**ENV, "MINE": "1"}, folder, grace)
 
 
-async def test_command_runs_in_its_folder_with_its_environment_and_log(forks: ForkServer, folder: AttemptFolder) -> None:
-    script = "import os, sys; print(os.getcwd(), os.environ['MINE'], sorted(os.environ)); print('ü', file=sys.stderr)"
+async def test_command_runs_in_its_folder_with_its_environment_and_log(
+    forks: ForkServer, folder: AttemptFolder
+) -> None:
+    script = """
+import os, sys
+print(os.getcwd(), os.environ["MINE"], sorted(os.environ), flush=True)
+print("ü", file=sys.stderr)
+"""
     await run(forks, folder, sys.executable, "-c", script)
     assert status(folder) == 0
     text = folder.log.read_text()

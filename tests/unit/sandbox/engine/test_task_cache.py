@@ -45,7 +45,11 @@ def cache(tmp_path: Path) -> TaskCache:
     [
         key(task=Identifier(project="p", domain="d", name="t", version="2")),
         key(inputs=LiteralMap(literals={"n": number(1, metadata={"a": "b"})})),
-        key(interface=TypedInterface(inputs=VariableMap(variables={"n": Variable(type=LiteralType(simple=1))}))),
+        key(
+            interface=TypedInterface(
+                inputs=VariableMap(variables={"n": Variable(type=LiteralType(simple=SimpleType.INTEGER))})
+            )
+        ),
     ],
 )
 def test_version_of_the_task_metadata_and_descriptions_do_not_count(same: CacheKey) -> None:

@@ -21,7 +21,10 @@ def test_container_has_command_arguments_and_environment() -> None:
         id=ID,
         type="python-task",
         container=Container(
-            image="i", command=["a"], args=["b", "c"], env=[KeyValuePair(key="K", value="1"), KeyValuePair(key="K", value="2")]
+            image="i",
+            command=["a"],
+            args=["b", "c"],
+            env=[KeyValuePair(key="K", value="1"), KeyValuePair(key="K", value="2")],
         ),
     )
     found = container_of(template)
@@ -49,7 +52,10 @@ def test_primary_container_of_a_pod_is_its_container() -> None:
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        (TaskTemplate(id=ID, type="spark", container=Container(command=["a"])), "task type 'spark' of flows.t needs a plugin"),
+        (
+            TaskTemplate(id=ID, type="spark", container=Container(command=["a"])),
+            "task type 'spark' of flows.t needs a plugin",
+        ),
         (TaskTemplate(id=ID, type="bigquery_query_job_task"), "'bigquery_query_job_task' of flows.t has no container"),
         (TaskTemplate(id=ID, type="raw-container", container=Container(image="i")), "has no command"),
         (pod({"containers": []}, primary_container_name="main"), "no primary container 'main'"),

@@ -35,14 +35,18 @@ def test_secret_as_a_file_is_where_flytekit_reads_it(store: SecretStore, tmp_pat
 
 
 def test_secret_with_a_variable_of_its_own_has_both(store: SecretStore, tmp_path: Path) -> None:
-    secret = Secret(group="api", key="key", mount_requirement=Secret.ENV_VAR, env_var="TOKEN")
+    secret = Secret(group="api", key="key", mount_requirement=Secret.ENV_VAR, env_var="PLUM")
     provided = store.provide([secret], tmp_path / "into")
-    assert provided["TOKEN"] == provided["_FSEC_API_KEY"] == "from the environment"
+    assert provided["PLUM"] == provided["_FSEC_API_KEY"] == "from the environment"
 
 
 @pytest.mark.parametrize(
     "secret",
-    [Secret(group="db", key="gone"), Secret(group="..", key="x"), Secret(group="db", group_version="2", key="password")],
+    [
+        Secret(group="db", key="gone"),
+        Secret(group="..", key="x"),
+        Secret(group="db", group_version="2", key="password"),
+    ],
 )
 def test_missing_secret_is_named(store: SecretStore, tmp_path: Path, secret: Secret) -> None:
     with pytest.raises(SecretMissing, match=f"{secret.key} is not in this sandbox"):
