@@ -127,7 +127,9 @@ def map_node(node_id: str, task_name: str, source: str = "", output: str = "o0",
     return result
 
 
-def futures(nodes: Sequence[Node], outputs: Sequence[Binding], tasks: Sequence[TaskTemplate], **more: Any) -> DynamicJobSpec:
+def futures(
+    nodes: Sequence[Node], outputs: Sequence[Binding], tasks: Sequence[TaskTemplate], **more: Any
+) -> DynamicJobSpec:
     """Return what a dynamic task returns."""
     return DynamicJobSpec(nodes=nodes, outputs=outputs, tasks=tasks, min_successes=len(nodes), **more)
 

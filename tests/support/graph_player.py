@@ -78,7 +78,7 @@ def plain(function: Callable[..., Mapping[str, Any]]) -> TaskFunction:
 
 
 def plus_one(start: StartTask) -> Mapping[str, Any]:
-    """A task that adds one to its input `a`."""
+    """Return the input `a` of a task plus one."""
     return {"o0": start.inputs.literals["a"].scalar.primitive.integer + 1}
 
 
@@ -120,6 +120,7 @@ class Player:
         self._pick = pick
         self._events: deque[Emit | StartChild | WaitForSignal | Finish] = deque()
         self._chains: list[deque[Input]] = []
+        self._sent: Done | None = None
         self._finish: Finish | None = None
         entries = [read_line(text) for text in world.journal]
         if entries:
@@ -133,9 +134,15 @@ class Player:
         """Go on to the end; return None if `most_steps` were not enough."""
         for _ in range(most_steps):
             if self._finish is not None:
+                self._drain()
                 return self._finish
             self._step()
         return None
+
+    def _drain(self) -> None:
+        """Pass in what is still on its way when the execution has ended."""
+        while self._chains:
+            self.feed(self._chains.pop(0).popleft())
 
     def play_until(self, *reported: str) -> None:
         """Go on until all these events, as `label` writes them, were sent."""
@@ -149,6 +156,11 @@ class Player:
         self._begin(self.execution.handle(received, self.at))
 
     def _step(self) -> None:
+        if self._sent is not None:
+            # The next event is sent when this one is known to be; the engine may die in between.
+            sent, self._sent = self._sent, None
+            self.feed(sent)
+            return
         choices = len(self._chains) + bool(self._events)
         if not choices:
             wake_at = self.execution.wake_at
@@ -190,7 +202,7 @@ class Player:
         """Send an event, or carry out what needed the events before it."""
         if isinstance(action, Emit):
             self._record(action.event)
-            self._chains.append(deque([Done(action.number)]))
+            self._sent = Done(action.number)
         elif isinstance(action, StartChild):
             name = action.launch_plan.name
             ended = self.world.children[name]
@@ -283,4 +295,3 @@ def label(event: Event) -> str:
         phase = TaskExecution.Phase.Name(event.phase)
         return f"{event.parent_node_execution_id.node_id}/{event.retry_attempt} {phase} v{event.phase_version}"
     return f"{event.id.node_id} {NodeExecution.Phase.Name(event.phase)}"
-

@@ -25,10 +25,10 @@ class Array(Protocol):
     """What an item reports to."""
 
     def changed(self, resource: ExternalResourceInfo) -> None:
-        """An item is in another phase."""
+        """Note that an item is in another phase."""
 
     def item_ended(self, item: "Item") -> None:
-        """An item has ended, and was not aborted."""
+        """Note that an item has ended, and was not aborted."""
 
 
 class Item(Protocol):
@@ -97,14 +97,14 @@ class TaskItem(ItemState):
         self,
         node: Node,
         array: Array,
-        index: int,
-        size: int,
+        item: ArrayItem,
         inputs: LiteralMap,
         policy: TaskPolicy,
         *,
         single_input: bool,
     ) -> None:
-        super().__init__(node, array, index)
+        super().__init__(node, array, item.index)
+        index = item.index
         self._single_input = single_input
         self._inputs = inputs
         folder = f"{node.output_prefix(_ARRAY_ATTEMPT)}/{index}"
@@ -121,7 +121,7 @@ class TaskItem(ItemState):
             input_uri=self._input_uri,
             output_prefix=lambda attempt: f"{folder}/{attempt}",
             raw_output_prefix=raw_output_prefix,
-            array=ArrayItem(index, size),
+            array=item,
         )
         self._attempts = Attempts(node.runtime, policy, place, inputs, self)
 

@@ -1,4 +1,4 @@
-"""Array nodes: a task or a launch plan for each element of lists, reported as one task execution (engine.md#map-tasks)."""
+"""Array nodes: a task or a launch plan for each element of lists, and one task execution (engine.md#map-tasks)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from flyteidl.event.event_pb2 import ExternalResourceInfo
 
 from deploy.sandbox.engine.graph.array_items import ChildItem, Item, TaskItem
 from deploy.sandbox.engine.graph.events import array_event
+from deploy.sandbox.engine.graph.interface import ArrayItem
 from deploy.sandbox.engine.graph.library import key_of, task_policy
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.runtime import Timer
@@ -73,9 +74,7 @@ class ArrayNode:
             return _array_error("no input array provided")
         for size in sizes:
             if size != sizes[0]:
-                return _array_error(
-                    f"input arrays have different lengths: expecting '{sizes[0]}' found '{size}'"
-                )
+                return _array_error(f"input arrays have different lengths: expecting '{sizes[0]}' found '{size}'")
         return sizes[0]
 
     def _lists(self) -> list[tuple[str, Literal]]:
@@ -100,7 +99,7 @@ class ArrayNode:
             self._task_id, self._interface = template.id, template.interface
             single = self._spec.data_mode == ArraySpec.SINGLE_INPUT_FILE
             self._items = [
-                TaskItem(node, self, index, size, inputs_of(index), policy, single_input=single)
+                TaskItem(node, self, ArrayItem(index, size), inputs_of(index), policy, single_input=single)
                 for index in range(size)
             ]
             return None
@@ -195,9 +194,7 @@ class ArrayNode:
         for item in self._items:
             item.abort(reason)
         if self._items:
-            self._end_task(
-                TaskExecution.ABORTED, error=ExecutionError(code="Task Aborted", message=reason)
-            )
+            self._end_task(TaskExecution.ABORTED, error=ExecutionError(code="Task Aborted", message=reason))
 
     # ---- Events
 
@@ -220,7 +217,7 @@ class ArrayNode:
     ) -> None:
         node = self._node
         event = array_event(
-            node.identifier, self._task_id, phase, version, node.runtime.at, list(resources), **fields
+            node.identifier, self._task_id, phase, list(resources), version=version, at=node.runtime.at, **fields
         )
         node.runtime.emit(event)
 

@@ -37,6 +37,7 @@ from deploy.sandbox.engine.graph.interface import (
     TaskWaiting,
 )
 from deploy.sandbox.engine.graph.library import ACTIVE_TIMEOUTS, SYSTEM_RETRIES, TaskPolicy
+from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
 from deploy.sandbox.engine.graph.runtime import Runtime, Timer
 
 CHECKPOINTS: Final = "_flytecheckpoints"
@@ -77,37 +78,37 @@ class Reports(Protocol):
     """What happens to the attempts; a node reports it by events, an item to its array."""
 
     def queued(self) -> None:
-        """The task is going to run: it was not in the cache."""
+        """Note that the task is going to run: it was not in the cache."""
 
     def started(self, attempt: int, interruptible: bool) -> None:
-        """An attempt was handed to the runner."""
+        """Note that an attempt was handed to the runner."""
 
     def waiting(self, attempt: int, reason: str) -> None:
-        """An attempt waits."""
+        """Note that an attempt waits."""
 
     def running(self, attempt: int, logs: Sequence[TaskLog], reason: str) -> None:
-        """The process of an attempt runs."""
+        """Note that the process of an attempt runs."""
 
     def attempt_succeeded(self, attempt: int, logs: Sequence[TaskLog]) -> None:
-        """An attempt ended with outputs or a dynamic job spec."""
+        """Note that an attempt ended with outputs or a dynamic job spec."""
 
     def attempt_failed(self, attempt: int, error: ExecutionError, logs: Sequence[TaskLog]) -> None:
-        """An attempt ended with an error; another one may follow."""
+        """Note that an attempt ended with an error; another one may follow."""
 
     def attempt_aborted(self, attempt: int, reason: str) -> None:
-        """An attempt was ended."""
+        """Note that an attempt was ended."""
 
     def futures(self, attempt: int, spec: DynamicJobSpec) -> None:
-        """The attempt returned nodes to run; `Attempts.complete` is called with their outputs."""
+        """Run the nodes that the attempt returned, then call `Attempts.complete` with their outputs."""
 
     def succeeded(self, attempt: int, outputs: LiteralMap, cache: CacheResult, *, deck: bool, stored: bool) -> None:
-        """The task is done; `stored` tells whether outputs.pb is at its place."""
+        """Note that the task is done; with `stored`, outputs.pb is at its place."""
 
     def failed(self, attempt: int, error: ExecutionError, *, deck: bool) -> None:
-        """The task failed for good."""
+        """Note that the task failed for good."""
 
     def timed_out(self, attempt: int) -> None:
-        """The task has been active for too long."""
+        """Note that the task has been active for too long."""
 
 
 class Attempts:
@@ -259,13 +260,7 @@ class Attempts:
             self._attempt += 1
             self._start()
             return
-        kind = ExecutionError.ErrorKind.Name(error.kind)
-        last = ExecutionError(
-            code=f"RetriesExhausted|{error.code}",
-            message=f"[{current}/{most}] currentAttempt done. Last Error: {kind}::{error.message}",
-            kind=ExecutionError.USER,
-        )
-        self.give_up(last)
+        self.give_up(exhausted(error, current, most))
 
     def _start_timers(self) -> None:
         timeout = self._policy.timeout
@@ -280,9 +275,8 @@ class Attempts:
             self._active_timer = self._runtime.call_at(self._runtime.at + active, expired)
 
     def _attempt_expired(self, timeout: timedelta) -> None:
-        message = f"task execution timeout [{go_duration(timeout)}] expired"
-        self._end_attempt(message)
-        error = ExecutionError(code="TimeoutExpired", message=message, kind=ExecutionError.USER)
+        error = timeout_error(timeout)
+        self._end_attempt(error.message)
         self._after_failure(error, recoverable=True)
 
     def _active_expired(self, timeout: timedelta) -> None:

@@ -74,7 +74,9 @@ def _compared(comparison: ComparisonExpression, inputs: LiteralMap) -> bool:
         return compare(left is None, right is None)
     types = left.WhichOneof("value"), right.WhichOneof("value")
     if types[0] != types[1]:
-        raise BranchFailed(MALFORMED, f"Comparison between different primitives types. lVal[{types[0]}]:rVal[{types[1]}]")
+        raise BranchFailed(
+            MALFORMED, f"Comparison between different primitives types. lVal[{types[0]}]:rVal[{types[1]}]"
+        )
     if types[0] == "boolean" and comparison.operator not in _EQUALITY:
         name = ComparisonExpression.Operator.Name(comparison.operator)
         raise BranchFailed(MALFORMED, f"[{name}] not defined for boolean operands.")
@@ -105,5 +107,5 @@ def _primitive(literal: Literal) -> Primitive | None:
 
 def _plain(primitive: Primitive) -> Any:
     kind = primitive.WhichOneof("value")
-    value = getattr(primitive, kind) if kind else None
+    value: Any = getattr(primitive, kind) if kind else None
     return (value.seconds, value.nanos) if kind in {"datetime", "duration"} else value

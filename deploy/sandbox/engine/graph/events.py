@@ -26,6 +26,9 @@ _EVENT_VERSION: Final = 1
 # What array nodes call their task (engine.md#map-tasks).
 ARRAY_TYPE: Final = "container_array"
 ARRAY_PLUGIN: Final = "k8s-array"
+_MICROSECOND: Final = timedelta(microseconds=1)
+_A_MILLISECOND: Final = 1_000  # in microseconds
+_A_SECOND: Final = 1_000_000
 
 
 def workflow_event(
@@ -46,9 +49,8 @@ def workflow_event(
 
 
 def node_event(
-    execution: WorkflowExecutionIdentifier,
+    identifier: NodeExecutionIdentifier,
     spec: Node,
-    node_id: str,
     parent: Parent | None,
     phase: NodeExecution.Phase,
     at: datetime,
@@ -57,16 +59,15 @@ def node_event(
     """Return an event of a node.
 
     Args:
-        execution: Its execution.
+        identifier: Its unique id and execution.
         spec: Its template.
-        node_id: Its unique id.
         parent: The node in which it runs; None at the top level.
         phase: Its new phase.
         at: The time.
         fields: Further fields of the event; those that are empty are left out.
     """
     event = NodeExecutionEvent(
-        id=NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
+        id=identifier,
         producer_id=PRODUCER,
         phase=phase,
         occurred_at=timestamp(at),
@@ -82,12 +83,10 @@ def node_event(
     return event
 
 
-def node_aborted_event(
-    execution: WorkflowExecutionIdentifier, node_id: str, reason: str, at: datetime
-) -> NodeExecutionEvent:
+def node_aborted_event(identifier: NodeExecutionIdentifier, reason: str, at: datetime) -> NodeExecutionEvent:
     """Return the event of a node that was aborted; flytepropeller sends nothing else about it."""
     return NodeExecutionEvent(
-        id=NodeExecutionIdentifier(node_id=node_id, execution_id=execution),
+        id=identifier,
         producer_id=PRODUCER,
         phase=NodeExecution.ABORTED,
         occurred_at=timestamp(at),
@@ -101,9 +100,9 @@ def task_event(
     template: TaskTemplate,
     attempt: int,
     phase: TaskExecution.Phase,
+    *,
     version: int,
     at: datetime,
-    *,
     reason: str = "",
     interruptible: bool = False,
     **fields: Any,
@@ -136,9 +135,10 @@ def array_event(
     node: NodeExecutionIdentifier,
     task_id: Identifier,
     phase: TaskExecution.Phase,
+    resources: list[ExternalResourceInfo],
+    *,
     version: int,
     at: datetime,
-    resources: list[ExternalResourceInfo],
     **fields: Any,
 ) -> TaskExecutionEvent:
     """Return an event of the one task execution of an array node, without producer and report time."""
@@ -164,18 +164,16 @@ def timestamp(at: datetime) -> Timestamp:
 
 def go_duration(duration: timedelta) -> str:
     """Write a duration as Go does: `1h0m0s`, `20m0s`, `1.5s`, `250ms`."""
-    microseconds = duration // timedelta(microseconds=1)
-    if microseconds == 0:
-        return "0s"
-    if abs(microseconds) < 1_000_000:
-        return f"{_number(microseconds, 1_000)}ms" if abs(microseconds) >= 1_000 else f"{microseconds}µs"
-    sign, rest = ("-" if microseconds < 0 else ""), abs(microseconds)
-    minutes, rest = divmod(rest, 60_000_000)
+    microseconds = duration // _MICROSECOND
+    if 0 < microseconds < _A_SECOND:
+        return f"{_number(microseconds, _A_MILLISECOND)}ms"
+    seconds, part = divmod(microseconds, _A_SECOND)
+    minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    seconds = f"{_number(rest, 1_000_000)}s"
+    text = f"{_number(seconds * _A_SECOND + part, _A_SECOND)}s"
     if hours:
-        return f"{sign}{hours}h{minutes}m{seconds}"
-    return f"{sign}{minutes}m{seconds}" if minutes else f"{sign}{seconds}"
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
 
 
 def _number(value: int, unit: int) -> str:

@@ -12,14 +12,13 @@ in as inputs. Rules for the runner:
 4. Other actions have a result, which comes back as an input, or none (`CancelTask`, `ReleaseCache`, `Finish`). Results
    of what was cancelled, or of what has a result already, are ignored.
 5. After a restart, `resume` replays the journal and returns the actions to carry out again: numbered ones that are not
-   done, and all others whose results have not arrived. A task may have ended meanwhile, so the runner looks for its outputs
-   and errors first, and ends what is left of its processes before it runs it again.
+   done, and all others whose results have not arrived. A task may have ended meanwhile, so the runner looks for its
+   outputs and errors first, and ends what is left of its processes before it runs it again.
 6. `TimePassed` is passed in when `wake_at` has come.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from flyteidl.admin.launch_plan_pb2 import LaunchPlan
@@ -73,7 +72,7 @@ class TaskKey:
     """Of the item of an array node, else -1."""
 
 
-# ---- Actions ---------------------------------------------------------------------------------------------------------
+# ---- Actions
 
 Event: TypeAlias = WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent
 
@@ -107,8 +106,8 @@ class ArrayItem:
 class StartTask:
     """Run an attempt of a task. Results: `TaskWaiting`, `TaskStarted`, at last `TaskFinished`.
 
-    The task writes outputs.pb, futures.pb, error.pb and deck.html to `output_prefix`. If it leaves no outputs.pb and has
-    no outputs, the runner writes an empty one.
+    The task writes outputs.pb, futures.pb, error.pb and deck.html to `output_prefix`. If it leaves no outputs.pb and
+    has no outputs, the runner writes an empty one.
     """
 
     key: TaskKey
@@ -173,7 +172,7 @@ class WaitForSignal:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What outputs of a task in the cache depend on: the version of the task does not count, the other fields do."""
+    """What outputs of a task in the cache depend on; the version of the task does not count."""
 
     task: Identifier
     cache_version: str
@@ -253,7 +252,7 @@ Action: TypeAlias = (
 )
 
 
-# ---- Inputs ----------------------------------------------------------------------------------------------------------
+# ---- Inputs
 
 
 @dataclass(frozen=True)
@@ -340,7 +339,7 @@ class CacheStored:
 
 @dataclass(frozen=True)
 class RecoveredLookedUp:
-    """A node of the reference execution. Without it, or in another phase than SUCCEEDED and RECOVERED, the node runs."""
+    """A node of the reference execution. The node runs unless it was SUCCEEDED or RECOVERED there."""
 
     node_id: str
     phase: int = 0

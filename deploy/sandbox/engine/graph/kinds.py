@@ -1,6 +1,7 @@
 """What a node does, by the target of its template."""
 
 from flyteidl.core.execution_pb2 import ExecutionError
+from flyteidl.core.workflow_pb2 import Node as NodeSpec
 
 from deploy.sandbox.engine.graph.array_nodes import ArrayNode
 from deploy.sandbox.engine.graph.branch_nodes import BranchNode
@@ -9,7 +10,6 @@ from deploy.sandbox.engine.graph.gate_nodes import GateNode
 from deploy.sandbox.engine.graph.node import Kind, Node
 from deploy.sandbox.engine.graph.task_nodes import TaskNode
 from deploy.sandbox.engine.graph.workflow_nodes import WorkflowNode
-from flyteidl.core.workflow_pb2 import Node as NodeSpec
 
 
 class _NoTarget:

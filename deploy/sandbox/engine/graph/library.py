@@ -70,9 +70,7 @@ class TaskPolicy:
         """Return the cache key of the task with `inputs`."""
         ignored = set(self.template.metadata.cache_ignore_input_vars)
         counted = {name: value for name, value in inputs.literals.items() if name not in ignored}
-        return CacheKey(
-            self.template.id, self.cache_version, self.template.interface, LiteralMap(literals=counted)
-        )
+        return CacheKey(self.template.id, self.cache_version, self.template.interface, LiteralMap(literals=counted))
 
     @property
     def has_outputs(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 Step: TypeAlias = str | int
 
-# Formats by their first byte, https://github.com/msgpack/msgpack/blob/master/spec.md. Fixed sizes of the rest, in bytes.
+# Formats by their first byte, https://github.com/msgpack/msgpack/blob/master/spec.md: sizes of the rest, in bytes.
 _FIXED_SIZES: Final = {
     0xC0: 0, 0xC2: 0, 0xC3: 0,
     0xCA: 4, 0xCB: 8,
@@ -23,6 +23,11 @@ _SIZED: Final = {
     0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
     0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
 }  # fmt: skip
+# Formats that have a number in their first byte, by its upper bits.
+_FIXED_ARRAY: Final = 0x90
+_FIXED_MAP: Final = 0x80
+_FIXED_STRING: Final = 0xA0
+_FIRST_NEGATIVE: Final = 0xE0
 _ARRAYS: Final = {0xDC: 2, 0xDD: 4}
 _MAPS: Final = {0xDE: 2, 0xDF: 4}
 _STRINGS: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4}
@@ -52,14 +57,14 @@ class _Missing(LookupError):
 
 def _member(data: bytes, start: int, step: Step) -> int:
     """Return where the member `step` of the list or map at `start` begins."""
-    length, position = _container(data, start, _ARRAYS, 0x90)
+    length, position = _container(data, start, _ARRAYS, _FIXED_ARRAY)
     if length is not None:
         if not isinstance(step, int) or not 0 <= step < length:
             raise _Missing(f"index [{step}] is out of range of a list of {length}")
         for _ in range(step):
             position = _end(data, position)
         return position
-    length, position = _container(data, start, _MAPS, 0x80)
+    length, position = _container(data, start, _MAPS, _FIXED_MAP)
     if length is None:
         raise _Missing(f"[{step}] of a value that is neither a list nor a map")
     for _ in range(length):
@@ -83,14 +88,14 @@ def _container(data: bytes, start: int, long: dict[int, int], fixed: int) -> tup
 def _key(data: bytes, start: int) -> Step | None:
     """Return a key that is a text or a whole number, None for any other."""
     first = data[start]
-    if first & 0xE0 == 0xA0:
+    if first & 0xE0 == _FIXED_STRING:
         return data[start + 1 : start + 1 + (first & 0x1F)].decode()
     if first in _STRINGS:
         begin = start + 1 + _STRINGS[first]
         return data[begin : begin + _number(data, start + 1, _STRINGS[first])].decode()
-    if first < 0x80:
+    if first < _FIXED_MAP:
         return first
-    if first >= 0xE0:
+    if first >= _FIRST_NEGATIVE:
         return first - 0x100
     if first in _UNSIGNED:
         return _number(data, start + 1, _UNSIGNED[first])
@@ -110,11 +115,11 @@ def _end(data: bytes, start: int) -> int:
         values -= 1
         first = data[position]
         position += 1
-        if first & 0xF0 == 0x90:
+        if first & 0xF0 == _FIXED_ARRAY:
             values += first & 0x0F
-        elif first & 0xF0 == 0x80:
+        elif first & 0xF0 == _FIXED_MAP:
             values += 2 * (first & 0x0F)
-        elif first & 0xE0 == 0xA0:
+        elif first & 0xE0 == _FIXED_STRING:
             position += first & 0x1F
         elif first in _FIXED_SIZES:
             position += _FIXED_SIZES[first]
@@ -127,7 +132,7 @@ def _end(data: bytes, start: int) -> int:
         elif first in _MAPS:
             values += 2 * _number(data, position, _MAPS[first])
             position += _MAPS[first]
-        elif 0x7F < first < 0xE0:
+        elif _FIXED_MAP <= first < _FIRST_NEGATIVE:
             raise ValueError(f"{first:#x} begins no value")
     if position > len(data):
         raise IndexError(position)

@@ -15,10 +15,12 @@ from deploy.sandbox.engine.graph.events import node_aborted_event, node_event
 from deploy.sandbox.engine.graph.interface import LookUpRecovered, RecoveredLookedUp
 from deploy.sandbox.engine.graph.library import Library
 from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
-from deploy.sandbox.engine.graph.runtime import Runtime
+from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
+from deploy.sandbox.engine.graph.runtime import Runtime, Timer
 
 # Phases in which a node has outputs for others.
 SUCCESSFUL: Final = frozenset((NodeExecution.SUCCEEDED, NodeExecution.RECOVERED))
+_WITH_ATTEMPTS: Final = frozenset(("task_node", "array_node"))
 TERMINAL: Final = SUCCESSFUL | {
     NodeExecution.FAILED,
     NodeExecution.TIMED_OUT,
@@ -44,16 +46,16 @@ class Owner(Protocol):
     """Why other nodes are aborted when one has failed."""
 
     def failing(self, error: ExecutionError) -> None:
-        """A node has failed; nothing was aborted yet."""
+        """Note that a node has failed; nothing was aborted yet."""
 
     def handling_failure(self, error: ExecutionError) -> None:
-        """The failure node starts."""
+        """Note that the failure node starts."""
 
     def succeeded(self, outputs: LiteralMap, uri: str) -> None:
-        """The workflow ended; its outputs are at `uri`."""
+        """Note that the workflow ended; its outputs are at `uri`."""
 
     def failed(self, error: ExecutionError) -> None:
-        """The workflow failed, and its failure node has ended."""
+        """Note that the workflow failed, and its failure node has ended."""
 
 
 class RunningWorkflow(Protocol):
@@ -104,6 +106,7 @@ class Node:
         spec: NodeSpec,
         parent: Parent | None,
         around: Surroundings,
+        *,
         kind: "Callable[[Node], Kind]",
         ended: "Callable[[Node], None]",
         more_inputs: Mapping[str, Literal] | None = None,
@@ -125,6 +128,7 @@ class Node:
         """Fields of all its events."""
         self._kind = kind(self)
         self._ended = ended
+        self._timer: Timer | None = None
         self._more_inputs = more_inputs or {}
 
     @property
@@ -202,16 +206,24 @@ class Node:
         """Change the phase and report it."""
         self.phase = phase
         self.runtime.nodes[self.node_id] = self
+        if phase == NodeExecution.RUNNING:
+            self._start_timer()
         event = node_event(
-            self.runtime.run.execution,
+            self.identifier,
             self.spec,
-            self.node_id,
             self.parent,
             phase,
             self.runtime.at,
             **{"input_uri": self.input_uri, **self.flags, **fields},
         )
         self.runtime.emit(event)
+
+    def _start_timer(self) -> None:
+        """Bound the time of the node; attempts of tasks and items of arrays have timeouts of their own."""
+        timeout = self.spec.metadata.timeout.ToTimedelta()
+        if timeout and self.spec.WhichOneof("target") not in _WITH_ATTEMPTS:
+            error = exhausted(timeout_error(timeout), 1, 1)
+            self._timer = self.runtime.call_at(self.runtime.at + timeout, lambda: self.fail_from_outside(error))
 
     def succeed(self, outputs: LiteralMap, uri: str = "", **fields: Any) -> None:
         """End with `outputs`, which are at `uri`; "" when the node has none."""
@@ -253,6 +265,7 @@ class Node:
         self._end(NodeExecution.RECOVERED, output_uri=self.outputs_at, **fields)
 
     def _end(self, phase: NodeExecution.Phase, **fields: Any) -> None:
+        self._cancel_timer()
         self.emit(phase, **fields)
         self.runtime.slots.release(self.node_id)
         self.runtime.later(lambda: self._ended(self))
@@ -268,9 +281,7 @@ class Node:
         self.phase = NodeExecution.ABORTED
         self.runtime.slots.release(self.node_id)
         if has_events:
-            self.runtime.emit(
-                node_aborted_event(self.runtime.run.execution, self.node_id, reason, self.runtime.at)
-            )
+            self.runtime.emit(node_aborted_event(self.identifier, reason, self.runtime.at))
 
     def fail_from_outside(self, error: ExecutionError) -> None:
         """Fail the node, and end what runs for it."""
@@ -278,6 +289,11 @@ class Node:
             self._stop(error.message)
             self.fail(error)
 
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _stop(self, reason: str) -> None:
+        self._cancel_timer()
         self.runtime.forget(LookUpRecovered, self.node_id)
         self._kind.abort(reason)

@@ -5,6 +5,7 @@ from typing import Final
 
 from flyteidl.core.compiler_pb2 import CompiledWorkflow
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution
+from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from flyteidl.core.workflow_pb2 import Node as NodeSpec
 
@@ -80,7 +81,9 @@ class Scope:
         self._report(START, NodeExecution.SUCCEEDED, output_uri=uri)
         for spec in self._specs.values():
             if spec.id not in {START, END}:
-                self._nodes[spec.id] = Node(self._runtime, spec, self._parent, self, kind_of, self._node_ended)
+                self._nodes[spec.id] = Node(
+                    self._runtime, spec, self._parent, self, kind=kind_of, ended=self._node_ended
+                )
                 self._start_after(spec.id, self._starter(self._nodes[spec.id]))
         self._start_after(END, self._end)
         self._release(START, successful=True)
@@ -98,7 +101,7 @@ class Scope:
 
     def run_inner(self, spec: NodeSpec, parent: Parent, ended: Callable[[Node], None]) -> Node:
         """Start a node of a branch, when the nodes that it depends on have ended."""
-        node = Node(self._runtime, spec, parent, self, kind_of, ended)
+        node = Node(self._runtime, spec, parent, self, kind=kind_of, ended=ended)
         self._start_after(spec.id, self._starter(node))
         return node
 
@@ -210,7 +213,13 @@ class Scope:
         spec = self._template.failure_node
         more = error_inputs(spec, self.library, error, self._failed_node)
         self._failure_node = Node(
-            self._runtime, spec, self._parent, self, kind_of, self._failure_node_ended, more
+            self._runtime,
+            spec,
+            self._parent,
+            self,
+            kind=kind_of,
+            ended=self._failure_node_ended,
+            more_inputs=more,
         )
         start = self._failure_node.start
         if needs_slot(spec):
@@ -255,8 +264,7 @@ class Scope:
         return unique_id(self._parent, spec_id)
 
     def _report(self, spec_id: str, phase: NodeExecution.Phase, **fields: object) -> None:
-        run = self._runtime.run
         fields = {"is_in_dynamic_chain": self.in_dynamic_chain, **fields}
-        spec = NodeSpec(id=spec_id)
-        event = node_event(run.execution, spec, self._id(spec_id), self._parent, phase, self._runtime.at, **fields)
+        identifier = NodeExecutionIdentifier(node_id=self._id(spec_id), execution_id=self._runtime.run.execution)
+        event = node_event(identifier, NodeSpec(id=spec_id), self._parent, phase, self._runtime.at, **fields)
         self._runtime.emit(event)

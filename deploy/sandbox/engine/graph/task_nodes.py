@@ -120,9 +120,7 @@ class TaskNode:
 
     def failed(self, attempt: int, error: ExecutionError, *, deck: bool) -> None:
         """Report the node FAILED."""
-        self._node.fail(
-            error, task_node_metadata=self._metadata(attempt), deck_uri=self._deck_uri(attempt, deck)
-        )
+        self._node.fail(error, task_node_metadata=self._metadata(attempt), deck_uri=self._deck_uri(attempt, deck))
 
     def timed_out(self, attempt: int) -> None:
         """Report the node TIMED_OUT."""
@@ -137,8 +135,8 @@ class TaskNode:
             self._template,
             attempt,
             phase,
-            self._version,
-            node.runtime.at,
+            version=self._version,
+            at=node.runtime.at,
             interruptible=self._interruptible,
             input_uri=node.input_uri,
             **fields,

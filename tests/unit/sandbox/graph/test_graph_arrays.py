@@ -191,9 +191,7 @@ def test_map_of_a_launch_plan_has_a_child_for_each_item() -> None:
     array.inputs[0].var = "n"
     plan = launch_plan("lp", {"o0": LIST})
     plan.closure.expected_inputs.parameters["n"].var.type.CopyFrom(LIST)
-    template = workflow(
-        "w", [array], [promise("o0", "n0", "o0")], inputs={"n": LIST}, output_types={"o0": LIST}
-    )
+    template = workflow("w", [array], [promise("o0", "n0", "o0")], inputs={"n": LIST}, output_types={"o0": LIST})
     run = run_of(template, [], to_literals({"n": [1, 2]}), launch_plans=[plan])
     done = ChildFinished(TaskKey(""), WorkflowExecution.SUCCEEDED, outputs=to_literals({"o0": 5}))
     world, _ = played(run, children={"lp": done})

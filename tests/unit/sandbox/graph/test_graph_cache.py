@@ -150,7 +150,9 @@ def test_child_of_the_reference_is_recovered() -> None:
     run = run_of(template, [], launch_plans=[launch_plan("lp")], recovers=REFERENCE)
     child = WorkflowExecutionIdentifier(project="p", domain="d", name="old-child")
     done = ChildFinished(TaskKey(""), WorkflowExecution.SUCCEEDED, outputs=literals(o0=9))
-    world = World({}, children={"lp": done}, recovered={"n0": RecoveredLookedUp("n0", NodeExecution.FAILED, child=child)})
+    world = World(
+        {}, children={"lp": done}, recovered={"n0": RecoveredLookedUp("n0", NodeExecution.FAILED, child=child)}
+    )
     player = Player(run, world)
     player.play_until("n0 QUEUED")
     [start] = [each for each in player.execution.outstanding() if isinstance(each, StartChild)]

@@ -1,6 +1,7 @@
 """Dynamic nodes: compilation, nested nodes, failures, retries (engine.md#dynamic-nodes)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from flyteidl.core.dynamic_job_pb2 import DynamicJobSpec
 from flyteidl.core.execution_pb2 import NodeExecution, WorkflowExecution
@@ -21,7 +22,7 @@ from tests.support.entities import literals, promise
 from tests.support.graph_player import HANGS, Failure, Player, World, labels, played, plus_one
 
 
-def dynamic_run(**metadata: object) -> Run:
+def dynamic_run(**metadata: Any) -> Run:
     template = workflow("w", [node("n0", "make", **metadata)], [promise("o0", "n0", "o0")])
     return run_of(template, [task("make")])
 
@@ -114,9 +115,7 @@ def test_launch_plans_of_a_dynamic_workflow_are_read_first() -> None:
     plan_node.inputs[0].CopyFrom(constant("n", 3))
     made = futures([plan_node], [promise("o0", "dn0", "o0")], [])
     done = ChildFinished(TaskKey(""), WorkflowExecution.SUCCEEDED, outputs=literals(o0=4))
-    world, _ = played(
-        dynamic_run(), {"make": lambda _: made}, launch_plans=[launch_plan("lp")], children={"lp": done}
-    )
+    world, _ = played(dynamic_run(), {"make": lambda _: made}, launch_plans=[launch_plan("lp")], children={"lp": done})
     assert "n0-0-dn0 SUCCEEDED" in labels(world.events)
     _, missing = played(dynamic_run(), {"make": lambda _: made}, children={"lp": done})
     assert missing.error is not None

@@ -1,5 +1,7 @@
 """Failures: policies, retries, timeouts, failure nodes, aborts, limits."""
 
+from typing import Any
+
 import pytest
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
@@ -36,7 +38,7 @@ ERROR = LiteralType(simple=SimpleType.ERROR)
 BOOM = {"boom": lambda _: Failure()}
 
 
-def two_beside(policy: WorkflowMetadata.OnFailurePolicy = WorkflowMetadata.FAIL_IMMEDIATELY) -> Run:
+def two_chains(policy: WorkflowMetadata.OnFailurePolicy = WorkflowMetadata.FAIL_IMMEDIATELY) -> Run:
     """Return a run of a node that fails, one after it, and two in a chain that do not depend on them."""
     nodes = [node("n0", "boom"), node("n1", "t", "n0"), node("n2", "t"), node("n3", "t", "n2")]
     template = workflow("w", nodes, [promise("o0", "n3", "o0")], on_failure=policy)
@@ -57,13 +59,15 @@ def hanging(run: Run, *reported: str) -> Player:
 
 
 def test_failure_ends_the_task_the_node_and_the_workflow() -> None:
-    world, finish = played(run_of(workflow("w", [node("n0", "boom")], [promise("o0", "n0", "o0")]), [task("boom")]), BOOM)
+    world, finish = played(
+        run_of(workflow("w", [node("n0", "boom")], [promise("o0", "n0", "o0")]), [task("boom")]), BOOM
+    )
     assert labels(world.events)[-5:] == ["n0/0 RUNNING v0", "n0/0 FAILED v0", "n0 FAILED", "FAILING", "FAILED"]
     assert finish.error == ExecutionError(code="USER:Boom", message="boom", kind=ExecutionError.USER)
 
 
 def test_first_failure_aborts_the_others() -> None:
-    world, _ = played(two_beside(), {"t": lambda _: HANGS, **BOOM})
+    world, _ = played(two_chains(), {"t": lambda _: HANGS, **BOOM})
     found = labels(world.events)
     assert found[found.index("n0 FAILED") :] == ["n0 FAILED", "FAILING", "n2/0 ABORTED v0", "n2 ABORTED", "FAILED"]
     assert world.cancelled == [TaskKey("n2")]
@@ -71,7 +75,7 @@ def test_first_failure_aborts_the_others() -> None:
 
 
 def test_late_failure_runs_what_does_not_depend_on_it_and_skips_the_rest() -> None:
-    world, finish = played(two_beside(WorkflowMetadata.FAIL_AFTER_EXECUTABLE_NODES_COMPLETE), BOOM)
+    world, finish = played(two_chains(WorkflowMetadata.FAIL_AFTER_EXECUTABLE_NODES_COMPLETE), BOOM)
     phases = {name: ended(world, name) for name in ("n0", "n1", "n2", "n3", "end-node")}
     assert phases == {
         "n0": "FAILED",
@@ -112,15 +116,13 @@ def test_failures_of_the_system_end_after_three_retries() -> None:
 
 
 def test_last_attempt_after_failures_of_the_system_is_not_interruptible() -> None:
-    run = run_of(
-        workflow("w", [node("n0", "t", interruptible=True)], [promise("o0", "n0", "o0")]), [task("t")]
-    )
+    run = run_of(workflow("w", [node("n0", "t", interruptible=True)], [promise("o0", "n0", "o0")]), [task("t")])
     world, _ = played(run, {"t": lambda _: Failure(recoverable=True, kind=ExecutionError.SYSTEM)})
     assert [start.interruptible for start in world.started] == [True, True, False, False]
 
 
 def test_timeout_ends_the_attempt_and_the_next_one_starts() -> None:
-    metadata = {"timeout": Duration(seconds=5), "retries": {"retries": 1}}
+    metadata: dict[str, Any] = {"timeout": Duration(seconds=5), "retries": {"retries": 1}}
     run = run_of(workflow("w", [node("n0", "t", **metadata)], [promise("o0", "n0", "o0")]), [task("t")])
     results = iter([HANGS, {"o0": 1}])
     world, finish = played(run, {"t": lambda _: next(results)})
@@ -142,7 +144,7 @@ def test_timeout_without_retries_fails_the_node() -> None:
 
 
 def test_node_that_is_active_twice_its_timeout_is_timed_out() -> None:
-    metadata = {"timeout": Duration(seconds=5), "retries": {"retries": 9}}
+    metadata: dict[str, Any] = {"timeout": Duration(seconds=5), "retries": {"retries": 9}}
     run = run_of(workflow("w", [node("n0", "t", **metadata)], [promise("o0", "n0", "o0")]), [task("t")])
     world, finish = played(run, {"t": lambda _: HANGS})
     assert ended(world, "n0") == "TIMED_OUT"
@@ -212,7 +214,7 @@ def test_failure_inside_a_branch_fails_the_branch() -> None:
 
 
 def test_abort_ends_attempts_then_nodes_then_the_workflow() -> None:
-    player = hanging(two_beside(), "n0/0 RUNNING v0", "n2/0 RUNNING v0")
+    player = hanging(two_chains(), "n0/0 RUNNING v0", "n2/0 RUNNING v0")
     player.feed(Abort("enough"))
     assert isinstance(player.play(), Finish)
     world = player.world
@@ -224,7 +226,7 @@ def test_abort_ends_attempts_then_nodes_then_the_workflow() -> None:
 
 
 def test_abort_before_the_beginning_reports_nothing_but_the_end() -> None:
-    run = two_beside()
+    run = two_chains()
     player = Player(run, World({}))
     player.feed(Abort("enough"))
     assert player.play() == Finish(WorkflowExecution.ABORTED)
@@ -243,7 +245,7 @@ def test_abort_terminates_children() -> None:
 
 
 def test_late_results_of_an_ended_execution_change_nothing() -> None:
-    player = hanging(two_beside(), "n0/0 RUNNING v0", "n2/0 RUNNING v0")
+    player = hanging(two_chains(), "n0/0 RUNNING v0", "n2/0 RUNNING v0")
     player.feed(Abort("enough"))
     player.play()
     before = labels(player.world.events)
@@ -251,10 +253,11 @@ def test_late_results_of_an_ended_execution_change_nothing() -> None:
     player.feed(Abort("again"))
     assert labels(player.world.events) == before
     assert player.execution.outstanding() == [Finish(WorkflowExecution.ABORTED)]
+    assert player.execution.wake_at is None
 
 
 def test_node_whose_event_is_refused_fails() -> None:
-    player = hanging(two_beside(), "n0/0 RUNNING v0", "n2/0 RUNNING v0")
+    player = hanging(two_chains(), "n0/0 RUNNING v0", "n2/0 RUNNING v0")
     player.feed(FailNode("n2", ExecutionError(code="NodeFailed", message="too large", kind=ExecutionError.USER)))
     finish = player.play()
     assert finish is not None

@@ -29,7 +29,7 @@ from tests.support.engine_graphs import (
 from tests.support.entities import literals, promise
 from tests.support.graph_player import Failure, Player, World, labels, plus_one
 
-EXAMPLES = 60
+EXAMPLES = 40
 MOST_NODES = 9
 
 
@@ -53,7 +53,9 @@ def any_run(pick: Random) -> Run:
     nodes: list[Node] = []
     for number in range(pick.randint(1, MOST_NODES)):
         nodes.append(any_node(pick, f"n{number}", [each.id for each in nodes]))
-    inner = workflow("inner", [node("n0", "t"), node("n1", "flaky", "n0", retries={"retries": 2})], [promise("o0", "n1", "o0")])
+    inner = workflow(
+        "inner", [node("n0", "t"), node("n1", "flaky", "n0", retries={"retries": 2})], [promise("o0", "n1", "o0")]
+    )
     output = [promise("o0", nodes[-1].id, "o0")]
     pick.shuffle(nodes)
     tasks = [task("t"), task("make"), task("flaky"), task("cached", discoverable=True, discovery_version="1")]
@@ -173,7 +175,8 @@ def test_events_that_were_sent_are_not_sent_again() -> None:
     sent = len(player.world.events)
     execution, outstanding = resume(run, [read_line(text) for text in player.world.journal])
     again = [each.number for each in outstanding if isinstance(each, Emit)]
-    done = {each.number for each in map(lambda text: read_line(text)[1], player.world.journal) if isinstance(each, Done)}
+    inputs = [read_line(text)[1] for text in player.world.journal]
+    done = {each.number for each in inputs if isinstance(each, Done)}
     assert not done & set(again)
     assert len(again) <= 1
     assert sent > 5

@@ -12,7 +12,6 @@ from google.protobuf.duration_pb2 import Duration
 
 from deploy.sandbox.engine.graph.interface import ChildFinished, TaskKey
 from tests.support.engine_graphs import (
-    EXECUTION,
     branch_node,
     launch_plan,
     launch_plan_node,
@@ -109,10 +108,16 @@ def test_nested_branches_report_below_each_other() -> None:
     world, _ = played(
         run_of(workflow("w", [branch_node("n0", [(0, inner)], "no")], [promise("o0", "n0", "o0")]), [task("t")])
     )
-    parents = {event.id.node_id: event.parent_node_metadata.node_id for event in world.events if isinstance(event, NodeExecutionEvent)}
+    parents = {
+        event.id.node_id: event.parent_node_metadata.node_id
+        for event in world.events
+        if isinstance(event, NodeExecutionEvent)
+    }
     outer = next(name for name, parent in parents.items() if parent == "n0")
     innermost = next(name for name, parent in parents.items() if parent == outer)
-    assert labels(node_events(world, innermost)) == [f"{innermost} {phase}" for phase in ("QUEUED", "RUNNING", "SUCCEEDED")]
+    assert labels(node_events(world, innermost)) == [
+        f"{innermost} {phase}" for phase in ("QUEUED", "RUNNING", "SUCCEEDED")
+    ]
 
 
 def test_branch_that_chooses_an_error_fails() -> None:
@@ -121,13 +126,6 @@ def test_branch_that_chooses_an_error_fails() -> None:
     assert labels(world.events) == [*BEGIN, "n0 QUEUED", "n0 FAILED", "FAILING", "FAILED"]
     assert finish.error is not None
     assert (finish.error.code, finish.error.message) == ("UserProvidedError", "too small")
-
-
-def gate(node_id: str, *inputs: Any, **condition: Any) -> Node:
-    result = Node(id=node_id, inputs=inputs)
-    for name, value in condition.items():
-        getattr(result.gate_node, name).MergeFrom(value)
-    return result
 
 
 def test_signal_gate_ends_with_the_value_of_the_signal() -> None:
@@ -149,9 +147,7 @@ def test_approve_gate_ends_with_its_inputs_or_fails(*, approved: bool, last: str
     approve = Node(id="n0", inputs=[promise("x", "", "n")])
     approve.gate_node.approve.signal_id = "ok"
     answer = Literal(scalar=Scalar(primitive=Primitive(boolean=approved)))
-    world, finish = played(
-        run_of(workflow("w", [approve], [promise("o0", "n0", "x")]), []), signals={"ok": answer}
-    )
+    world, finish = played(run_of(workflow("w", [approve], [promise("o0", "n0", "x")]), []), signals={"ok": answer})
     assert labels(node_events(world, "n0")) == ["n0 QUEUED", "n0 RUNNING", f"n0 {last}"]
     assert (finish.error.code if finish.error else "") == ("" if approved else "ReceivedRejectSignal")
 
@@ -164,6 +160,16 @@ def test_sleep_gate_ends_after_its_time() -> None:
     assert labels([queued, running, ended]) == ["n0 QUEUED", "n0 RUNNING", "n0 SUCCEEDED"]
     assert 90 <= ended.occurred_at.seconds - running.occurred_at.seconds <= 91
     assert not ended.output_uri
+
+
+def test_gate_that_waits_longer_than_its_timeout_fails() -> None:
+    gate = Node(id="n0", metadata={"timeout": Duration(seconds=3600)})
+    gate.gate_node.approve.signal_id = "never"
+    world, finish = played(run_of(workflow("w", [gate]), []))
+    assert labels(node_events(world, "n0")) == ["n0 QUEUED", "n0 RUNNING", "n0 FAILED"]
+    assert finish.error is not None
+    assert finish.error.code == "RetriesExhausted|TimeoutExpired"
+    assert "task execution timeout [1h0m0s] expired" in finish.error.message
 
 
 def test_launch_plan_node_runs_when_its_child_exists() -> None:
@@ -215,4 +221,3 @@ def test_retry_is_a_new_attempt_without_a_node_event() -> None:
         ["0", "_flytecheckpoints"],
         ["1", "_flytecheckpoints"],
     ]
-    assert EXECUTION.name == "e"

@@ -16,7 +16,7 @@ from deploy.sandbox.engine.graph.bindings import BindingFailed, attribute, resol
 from deploy.sandbox.engine.graph.conditions import BranchFailed, holds
 from deploy.sandbox.engine.graph.events import go_duration
 from deploy.sandbox.engine.graph.msgpack_values import select
-from deploy.sandbox.engine.graph.node_ids import Parent, child_name, generated_name, unique_id
+from deploy.sandbox.engine.graph.node_ids import Parent, _shortened, child_name, generated_name, unique_id
 from tests.support.literals import python_value, to_literal, to_literals
 from tests.support.msgpack import packed
 
@@ -87,7 +87,9 @@ def test_bindings_are_constants_promises_lists_and_maps() -> None:
         Binding(var="x", binding=BindingData(collection={"bindings": [one, promised]})),
         Binding(var="y", binding=BindingData(map={"bindings": {"k": one}})),
     ]
-    values = resolve(bindings, lambda node_id, variable: to_literal([5, 6]) if (node_id, variable) == ("n0", "o0") else None)
+    values = resolve(
+        bindings, lambda node_id, variable: to_literal([5, 6]) if (node_id, variable) == ("n0", "o0") else None
+    )
     assert values == to_literals({"x": [1, 6], "y": {"k": 1}})
 
 
@@ -123,7 +125,7 @@ def test_any_bytes_are_a_value_or_an_error(data: bytes, steps: list[str | int]) 
     assert found in data
 
 
-def compared(left: Operand, operator: int, right: Operand) -> BooleanExpression:
+def compared(left: Operand, operator: ComparisonExpression.Operator, right: Operand) -> BooleanExpression:
     return BooleanExpression(comparison=ComparisonExpression(left_value=left, operator=operator, right_value=right))
 
 
@@ -140,9 +142,8 @@ INPUTS = to_literals({"x": 3, "s": "b", "none": None, "list": [1]})
     ("operator", "right", "expected"),
     [("EQ", 3, True), ("NEQ", 3, False), ("GT", 2, True), ("GTE", 3, True), ("LT", 3, False), ("LTE", 3, True)],
 )
-def test_comparisons_of_numbers(operator: str, right: int, *, expected: bool) -> None:
-    value = ComparisonExpression.Operator.Value(operator)
-    assert holds(compared(X, value, number(right)), INPUTS) is expected
+def test_comparisons_of_numbers(operator: Any, right: int, *, expected: bool) -> None:
+    assert holds(compared(X, operator, number(right)), INPUTS) is expected
 
 
 def test_none_is_equal_to_none_alone() -> None:
@@ -166,7 +167,11 @@ def test_both_sides_of_a_conjunction_count() -> None:
         compared(Operand(var="missing"), ComparisonExpression.EQ, number(1)),
         compared(Operand(var="list"), ComparisonExpression.EQ, number(1)),
         compared(Operand(var="none"), ComparisonExpression.GT, number(1)),
-        compared(Operand(primitive=Primitive(boolean=True)), ComparisonExpression.LT, Operand(primitive=Primitive(boolean=False))),
+        compared(
+            Operand(primitive=Primitive(boolean=True)),
+            ComparisonExpression.LT,
+            Operand(primitive=Primitive(boolean=False)),
+        ),
         BooleanExpression(),
     ],
 )
@@ -178,7 +183,16 @@ def test_conditions_that_cannot_be_evaluated_are_errors_of_the_user(expression: 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (5, "5s"), (1.5, "1.5s"), (0.25, "250ms"), (60, "1m0s"), (1200, "20m0s"), (3600, "1h0m0s"), (3661.5, "1h1m1.5s")],
+    [
+        (0, "0s"),
+        (5, "5s"),
+        (1.5, "1.5s"),
+        (0.25, "250ms"),
+        (60, "1m0s"),
+        (1200, "20m0s"),
+        (3600, "1h0m0s"),
+        (3661.5, "1h1m1.5s"),
+    ],
 )
 def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
     assert go_duration(timedelta(seconds=seconds)) == text
@@ -190,11 +204,25 @@ def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
         (None, "a-very-long-node-id-of-a-template", "a-very-long-node-id-of-a-template"),
         (Parent("n0", 0), "n1", "n0-0-n1"),
         (Parent("n0", 0), "start-node", "n0-0-start-node"),
-        (Parent("n0-0-n0", 1), "start-node", "fukj3uwq"),
+        (Parent("n0-0-n0", 1), "start-node", "n0-0-n0-1-start-node"),
+        (Parent("n0-0-n0-1-n0", 1), "start-node", "fetatm6a"),
     ],
 )
 def test_unique_ids(parent: Parent | None, spec_id: str, expected: str) -> None:
     assert unique_id(parent, spec_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "bits", "expected"),
+    [
+        ("x", 5, 32, "x"),
+        ("xx", 1, 32, "flfryc2i"),
+        ("xxxxxxxxxxx", 10, 32, "fggddjly"),
+        ("xxxxxxxxxxx", 10, 64, "fyd4ete2hnqes5"),
+    ],
+)
+def test_hashes_are_those_of_flytepropeller(text: str, most: int, bits: int, expected: str) -> None:
+    assert _shortened(text, most, bits) == expected
 
 
 def test_long_names_are_hashed_to_their_lengths() -> None:
