@@ -106,6 +106,7 @@ lock: ## Upgrade the locked versions within the bounds of pyproject.toml (needs 
 	@$(LOCK) --upgrade --extra sandbox --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
 	@$(LOCK) --upgrade --output-file requirements-client.lock requirements-client.in
+	@$(LOCK) --upgrade --constraint requirements-client.lock --output-file requirements-tasks.lock requirements-tasks.in
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

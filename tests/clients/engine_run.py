@@ -6,6 +6,7 @@ JSON, waits for its end and prints a line of JSON: by workflow its name, phase, 
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 
 from flytekit.configuration import Config, FastSerializationSettings, ImageConfig, SerializationSettings
 from flytekit.remote import FlyteRemote
-from flytekit.remote.executions import FlyteNodeExecution, FlyteWorkflowExecution
+from flytekit.remote.executions import FlyteNodeExecution, FlyteTaskExecution, FlyteWorkflowExecution
 
 PROJECT, DOMAIN = "flytesnacks", "development"
 
 
-def launch(remote: FlyteRemote, workflow: Any, inputs: dict[str, Any], version: str) -> FlyteWorkflowExecution:
-    """Register a workflow by fast registration, and launch it."""
-    _, location = remote.fast_package(Path.cwd(), output=None)
+def launch(
+    remote: FlyteRemote, workflow: Any, inputs: dict[str, Any], version: str, location: str
+) -> FlyteWorkflowExecution:
+    """Register a workflow whose code is at `location`, and launch it."""
     settings = SerializationSettings(
         image_config=ImageConfig.auto(img_name="example.org/none:1"),
         project=PROJECT,
@@ -34,10 +36,18 @@ def launch(remote: FlyteRemote, workflow: Any, inputs: dict[str, Any], version: 
     return remote.execute(registered, inputs=inputs)
 
 
+def flat(tasks: Any) -> Iterator[FlyteTaskExecution]:
+    """Yield task executions; of a node with nodes below it flytekit makes lists of lists."""
+    for each in tasks:
+        if isinstance(each, list):
+            yield from flat(each)
+        else:
+            yield each
+
+
 def described(node: FlyteNodeExecution) -> dict[str, Any]:
     """Return the phase of a node and of its attempts, and what is below it."""
-    # Of an array node flytekit makes a list of lists.
-    tasks = [task for each in node.task_executions for task in (each if isinstance(each, list) else [each])]
+    tasks = list(flat(node.task_executions))
     return {
         "phase": node.closure.phase,
         "attempts": [task.closure.phase for task in tasks],
@@ -66,9 +76,10 @@ def main(file: str, *chosen: str) -> None:
     sys.path.insert(0, str(Path.cwd()))
     module = import_module(Path(file).stem)
     remote = FlyteRemote(Config.auto(), PROJECT, DOMAIN)
+    digest, location = remote.fast_package(Path.cwd())
     launched = {}
     for name, _, inputs in (each.partition("=") for each in chosen):
-        launched[name] = launch(remote, getattr(module, name), json.loads(inputs or "{}"), "engine-1")
+        launched[name] = launch(remote, getattr(module, name), json.loads(inputs or "{}"), digest.hex(), location)
     print(json.dumps({name: result(remote, execution) for name, execution in launched.items()}, default=str))
 
 

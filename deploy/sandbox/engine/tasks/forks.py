@@ -103,10 +103,7 @@ class ForkServer:
         if self._receiving is not None:
             self._receiving.cancel()
         if self._connection is not None:
-            self._connection.writer.close()
-            with contextlib.suppress(ProcessLookupError):
-                self._connection.process.terminate()
-            await self._connection.process.wait()
+            await _end(self._connection)
 
     async def _connect(self) -> _Connection:
         async with self._starting:
@@ -133,8 +130,7 @@ class ForkServer:
             async with asyncio.timeout(_READY_SECONDS):
                 connection.is_warm = json.loads(await reader.readline())["ready"]
         except (TimeoutError, ValueError, OSError) as error:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            await _end(connection)
             raise ServerLost(f"{self._python} cannot run tasks; see {self._log_file}") from error
         log.info("the fork server is ready", extra={"pid": process.pid, "warm": connection.is_warm})
         return connection
@@ -147,11 +143,20 @@ class ForkServer:
                     ended.set_result(None)
         log.warning("the fork server has ended")
         self._connection = None
-        with contextlib.suppress(ProcessLookupError):
-            connection.process.kill()
+        await _end(connection)
         for ended in connection.ends.values():
             if not ended.done():
                 ended.set_exception(ServerLost("the fork server ended, and with it the task's processes"))
+
+
+async def _end(connection: _Connection) -> None:
+    """Kill the server, which ends all of its attempts."""
+    connection.writer.close()
+    with contextlib.suppress(ProcessLookupError):
+        connection.process.kill()
+    await connection.process.wait()
+    with contextlib.suppress(OSError):
+        await connection.writer.wait_closed()
 
 
 def _send(connection: _Connection, message: Mapping[str, object]) -> None:
