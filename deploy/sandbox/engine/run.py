@@ -1,7 +1,7 @@
 """One run: carries out what its state machine asks for, and passes the results in.
 
-Actions begin in their order. `Store` is done before a later one begins; events are sent one after the other; an action
-that needs what the events before it create waits until these are accepted.
+Actions begin in their order. `Store` is done before a later one begins; events are sent in the order of `event_order`;
+an action that needs what the events before it create waits until these are accepted.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 
 from deploy.sandbox.engine.effects import Effects
+from deploy.sandbox.engine.event_order import EventOrder
 from deploy.sandbox.engine.event_sender import EventSender, RunOver
 from deploy.sandbox.engine.graph.interface import (
     Abort,
@@ -98,8 +99,9 @@ class Run:
     progress: Progress
     _inputs: asyncio.Queue[Input] = field(default_factory=asyncio.Queue)
     _actions: asyncio.Queue[Action] = field(default_factory=asyncio.Queue)
-    _events: asyncio.Queue[Emit | asyncio.Future[None]] = field(default_factory=asyncio.Queue)
     _working: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
+    _events: EventOrder = field(init=False)
+    _sender: EventSender = field(init=False)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _aborting: bool = False
     _at: datetime = _NEVER
@@ -117,10 +119,11 @@ class Run:
         """Run to the end; when cancelled, end the processes of the tasks."""
         for action in self.first:
             self._actions.put_nowait(action)
-        sender = EventSender(self.effects.control_plane.send, lambda: self._aborting)
+        self._sender = EventSender(self.effects.control_plane.send, lambda: self._aborting)
+        self._events = EventOrder(self._deliver)
         loops = [
             asyncio.create_task(each)
-            for each in (self._take_inputs(), self._begin_actions(), self._send_events(sender), self._over.wait())
+            for each in (self._take_inputs(), self._begin_actions(), self._events.failure(), self._over.wait())
         ]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -130,6 +133,7 @@ class Run:
             log.warning("a run is given up: %s", over, extra=self._about)
             self.progress.ended_as = "ENDED"
         finally:
+            self._events.cancel()
             pending = [*loops, *self._working.values()]
             for task in pending:
                 task.cancel()
@@ -165,7 +169,7 @@ class Run:
                 await self.effects.store(action.uri, action.values)
                 self._inputs.put_nowait(Done(action.number))
             elif isinstance(action, Emit):
-                self._events.put_nowait(action)
+                self._events.submit(action)
             elif isinstance(action, CancelTask):
                 self._cancel(("task", action.key))
             else:
@@ -177,11 +181,11 @@ class Run:
             self.progress.tasks_waiting += 1
             self._work(("task", action.key), self._run_task(action))
         elif isinstance(action, StartChild):
-            self._work(("child", action.key), self._run_child(action, self._events_until_now()))
+            self._work(("child", action.key), self._run_child(action, self._events.accepted()))
         elif isinstance(action, StopChild):
             self._work(("stop", action.child.name), self.effects.control_plane.terminate(action.child, action.cause))
         elif isinstance(action, WaitForSignal):
-            self._work(("signal", action.node_id), self._wait_for_signal(action, self._events_until_now()))
+            self._work(("signal", action.node_id), self._wait_for_signal(action, self._events.accepted()))
         elif isinstance(action, LookUpCache):
             self._work(("cache", action.key), self._report(self.effects.look_up_cache(action)))
         elif isinstance(action, StoreCache):
@@ -193,7 +197,7 @@ class Run:
         elif isinstance(action, FetchLaunchPlans):
             self._work(("plans", action.node_id), self._report(self.effects.launch_plans(action)))
         elif isinstance(action, Finish):
-            self._work(("finish",), self._finish(action, self._events_until_now()))
+            self._work(("finish",), self._finish(action, self._events.accepted()))
 
     def _work(self, key: Hashable, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -218,23 +222,11 @@ class Run:
     async def _report(self, result: Coroutine[Any, Any, Input]) -> None:
         self._inputs.put_nowait(await result)
 
-    def _events_until_now(self) -> asyncio.Future[None]:
-        """Return a future that is done when the events queued so far are accepted."""
-        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events.put_nowait(accepted)
-        return accepted
-
-    async def _send_events(self, sender: EventSender) -> None:
-        while True:
-            item = await self._events.get()
-            if isinstance(item, asyncio.Future):
-                if not item.done():
-                    item.set_result(None)
-                continue
-            reaction = await sender.deliver(item.event)
-            self._inputs.put_nowait(Done(item.number))
-            if reaction is not None:
-                self._inputs.put_nowait(reaction)
+    async def _deliver(self, emit: Emit) -> None:
+        reaction = await self._sender.deliver(emit.event)
+        self._inputs.put_nowait(Done(emit.number))
+        if reaction is not None:
+            self._inputs.put_nowait(reaction)
 
     async def _run_task(self, start: StartTask) -> None:
         is_running = False
@@ -257,7 +249,7 @@ class Run:
         self.progress.tasks_ended += 1
         self._inputs.put_nowait(finished)
 
-    async def _run_child(self, start: StartChild, accepted: asyncio.Future[None]) -> None:
+    async def _run_child(self, start: StartChild, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
         failed = await self.effects.create_child(start)
         if failed is not None:
@@ -267,11 +259,11 @@ class Run:
         ended: ChildFinished = await self.effects.child_end(start)
         self._inputs.put_nowait(ended)
 
-    async def _wait_for_signal(self, wait: WaitForSignal, accepted: asyncio.Future[None]) -> None:
+    async def _wait_for_signal(self, wait: WaitForSignal, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
         self._inputs.put_nowait(await self.effects.signal(wait))
 
-    async def _finish(self, finish: Finish, accepted: asyncio.Future[None]) -> None:
+    async def _finish(self, finish: Finish, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
         self.progress.ended_as = WorkflowExecution.Phase.Name(finish.phase)
         self._over.set()

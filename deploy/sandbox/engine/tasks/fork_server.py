@@ -142,7 +142,7 @@ def _watch(request: Mapping[str, Any], server: int) -> bool:
         signal.signal(number, signal.SIG_DFL)
     if os.getppid() != server:
         os._exit(0)
-    watcher = os.getpid()
+    watcher, started_at = os.getpid(), time.time()
     task = os.fork()
     if not task:
         _prctl(_PR_SET_CHILD_SUBREAPER, 0)
@@ -154,7 +154,7 @@ def _watch(request: Mapping[str, Any], server: int) -> bool:
     status = _await(task, request["grace"])
     _kill_children()
     if status is not None:
-        _write(Path(request["exit"]), {"status": status, "ended_at": time.time()})
+        _write(Path(request["exit"]), {"status": status, "started_at": started_at, "ended_at": time.time()})
     os._exit(0)
 
 
