@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
-from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
+from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 
 from deploy.sandbox.engine.graph.interface import Event, FailNode, FailRun
 from deploy.sandbox.engine.refusals import Refusal, refusal
