@@ -1,6 +1,6 @@
 """Paths in place of `file://` URIs, in what tasks receive.
 
-flytekit takes a `file://` URI for the path of a local file, and does not find it. So where the object store is a folder,
+flytekit takes a `file://` URI for the path of a local file, and does not find it. Where the object store is a folder,
 tasks get the paths of its objects: in their inputs, and as the prefix of their raw outputs.
 """
 
