@@ -57,7 +57,9 @@ class Watched:
         self._admin = AdminServiceStub(grpc.insecure_channel(sandbox.target))
 
     def get(self, identifier: WorkflowExecutionIdentifier) -> Execution:
-        return self._admin.GetExecution(WorkflowExecutionGetRequest(id=identifier), wait_for_ready=True, timeout=60)
+        request = WorkflowExecutionGetRequest(id=identifier)
+        execution: Execution = self._admin.GetExecution(request, wait_for_ready=True, timeout=SECONDS)
+        return execution
 
     async def end(self, identifier: WorkflowExecutionIdentifier) -> Execution:
         await until(lambda: self.get(identifier).closure.phase in WORKFLOW_TERMINAL, SECONDS)
