@@ -27,7 +27,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration lint fmt typecheck docs lock
+.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration test-long lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +84,9 @@ test-unit: $(TEST_READY) ## Tests of rules, without the stack
 
 test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against real stacks, on free ports
 	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
+
+test-long: $(TEST_READY) $(CLIENT_READY) ## Tests that take too long for every change
+	@$(BIN)/python -m pytest -q -m long tests
 
 lint: $(TEST_READY) ## Style, format, types and import rules
 	@$(BIN)/ruff check --quiet

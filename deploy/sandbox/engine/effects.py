@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 from flyteidl.admin.execution_pb2 import (
@@ -11,9 +11,11 @@ from flyteidl.admin.execution_pb2 import (
     ExecutionRecoverRequest,
     ExecutionSpec,
 )
+from flyteidl.core.dynamic_job_pb2 import DynamicJobSpec
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, WorkflowExecution
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier, TaskExecutionIdentifier, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
+from google.protobuf.message import DecodeError
 
 from deploy.sandbox.engine.cache import TaskCache
 from deploy.sandbox.engine.control_plane import ControlPlane
@@ -34,7 +36,7 @@ from deploy.sandbox.engine.graph.interface import (
     WaitForSignal,
 )
 from services.contracts.engine import RunRequest
-from services.kit.errors import Unavailable
+from services.kit.errors import ServiceError, Unavailable
 from services.kit.objects.store import ObjectStore
 
 # First and longest pause between two looks at a child execution or a signal.
@@ -138,23 +140,37 @@ class Effects:
         return CacheStored(store.key, metadata)
 
     async def recovered(self, look: LookUpRecovered) -> RecoveredLookedUp:
-        """Return a node of the reference execution, with its outputs if it succeeded."""
+        """Return a node of the reference execution: its outputs, or what of an unfinished one can be used."""
         reference = self.request.spec.metadata.reference_execution
         identifier = NodeExecutionIdentifier(execution_id=reference, node_id=look.node_id)
         node = await self.control_plane.node(identifier)
-        if node is None or node.closure.phase not in _RECOVERABLE:
-            return RecoveredLookedUp(look.node_id, phase=0 if node is None else node.closure.phase)
-        data = await self.control_plane.node_data(identifier)
-        is_dynamic = data.HasField("dynamic_workflow")
-        workflow_node = node.closure.workflow_node_metadata
-        return RecoveredLookedUp(
+        if node is None:
+            return RecoveredLookedUp(look.node_id)
+        closure = node.closure
+        child = closure.workflow_node_metadata
+        found = RecoveredLookedUp(
             look.node_id,
-            phase=node.closure.phase,
-            outputs=data.full_outputs,
-            dynamic_workflow=data.dynamic_workflow.compiled_workflow if is_dynamic else None,
-            dynamic_job_spec_uri=node.closure.dynamic_job_spec_uri,
-            child=workflow_node.executionId if workflow_node.HasField("executionId") else None,
+            phase=closure.phase,
+            dynamic_job_spec_uri=closure.dynamic_job_spec_uri,
+            child=child.executionId if child.HasField("executionId") else None,
+            checkpoint_uri=closure.task_node_metadata.checkpoint_uri,
         )
+        if closure.phase not in _RECOVERABLE:
+            return replace(found, futures=await self._futures(closure.dynamic_job_spec_uri))
+        data = await self.control_plane.node_data(identifier)
+        dynamic = data.dynamic_workflow.compiled_workflow if data.HasField("dynamic_workflow") else None
+        # Outputs that cannot be read are left out of the response; the node runs again then.
+        outputs = data.full_outputs if data.HasField("full_outputs") else None
+        return replace(found, outputs=outputs, dynamic_workflow=dynamic)
+
+    async def _futures(self, uri: str) -> DynamicJobSpec | None:
+        """Return what a dynamic task returned; None if it is no longer there."""
+        if not uri:
+            return None
+        try:
+            return DynamicJobSpec.FromString(await self.objects.get(uri))
+        except (ServiceError, DecodeError):
+            return None
 
     async def launch_plans(self, fetch: FetchLaunchPlans) -> LaunchPlansFetched:
         """Read launch plans."""

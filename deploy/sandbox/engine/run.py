@@ -45,6 +45,9 @@ from deploy.sandbox.engine.tasks.attempts import AttemptRunner, RunContext
 
 log = logging.getLogger(__name__)
 
+# The key of the work that terminates a child.
+_STOP = "stop"
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -103,6 +106,8 @@ class Run:
     _events: EventOrder = field(init=False)
     _sender: EventSender = field(init=False)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped: set[str] = field(default_factory=set)
+    _creating: dict[str, asyncio.Future[ChildFinished | None]] = field(default_factory=dict)
     _aborting: bool = False
     _at: datetime = _NEVER
 
@@ -183,7 +188,8 @@ class Run:
         elif isinstance(action, StartChild):
             self._work(("child", action.key), self._run_child(action, self._events.accepted()))
         elif isinstance(action, StopChild):
-            self._work(("stop", action.child.name), self.effects.control_plane.terminate(action.child, action.cause))
+            self._stopped.add(action.child.name)
+            self._work((_STOP, action.child.name), self._stop_child(action))
         elif isinstance(action, WaitForSignal):
             self._work(("signal", action.node_id), self._wait_for_signal(action, self._events.accepted()))
         elif isinstance(action, LookUpCache):
@@ -251,7 +257,11 @@ class Run:
 
     async def _run_child(self, start: StartChild, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
-        failed = await self.effects.create_child(start)
+        name = start.child.name
+        if name in self._stopped:
+            return
+        self._creating[name] = asyncio.ensure_future(self.effects.create_child(start))
+        failed = await self._creating[name]
         if failed is not None:
             self._inputs.put_nowait(failed)
             return
@@ -259,11 +269,20 @@ class Run:
         ended: ChildFinished = await self.effects.child_end(start)
         self._inputs.put_nowait(ended)
 
+    async def _stop_child(self, stop: StopChild) -> None:
+        """Terminate a child, when it has been created if that is under way."""
+        if stop.child.name in self._creating:
+            await asyncio.wait([self._creating[stop.child.name]])
+        await self.effects.control_plane.terminate(stop.child, stop.cause)
+        self._inputs.put_nowait(Done(stop.number))
+
     async def _wait_for_signal(self, wait: WaitForSignal, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
         self._inputs.put_nowait(await self.effects.signal(wait))
 
     async def _finish(self, finish: Finish, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
+        stops = [task for key, task in self._working.items() if isinstance(key, tuple) and key[0] == _STOP]
+        await asyncio.gather(*stops)
         self.progress.ended_as = WorkflowExecution.Phase.Name(finish.phase)
         self._over.set()

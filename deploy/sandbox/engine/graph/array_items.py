@@ -10,7 +10,8 @@ from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.event.event_pb2 import ExternalResourceInfo, WorkflowNodeMetadata
 
-from deploy.sandbox.engine.graph.attempts import Attempts, CacheResult, Place
+from deploy.sandbox.engine.graph.attempt_reports import CacheResult, Place
+from deploy.sandbox.engine.graph.attempts import Attempts
 from deploy.sandbox.engine.graph.child_nodes import abort_cause, child_error, child_of
 from deploy.sandbox.engine.graph.interface import ArrayItem, ChildFinished, ChildStarted, StartChild, TaskKey
 from deploy.sandbox.engine.graph.library import TaskPolicy

@@ -17,8 +17,9 @@ from deploy.sandbox.engine.graph.dynamic import (
 )
 from deploy.sandbox.engine.graph.interface import FetchLaunchPlans, LaunchPlansFetched
 from deploy.sandbox.engine.graph.library import Library
-from deploy.sandbox.engine.graph.node import Node, RunningWorkflow
+from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.node_ids import Parent
+from deploy.sandbox.engine.graph.roles import RunningWorkflow
 
 
 class DynamicNodes:

@@ -7,7 +7,8 @@ from deploy.sandbox.engine.graph.array_nodes import ArrayNode
 from deploy.sandbox.engine.graph.branch_nodes import BranchNode
 from deploy.sandbox.engine.graph.child_nodes import ChildNode
 from deploy.sandbox.engine.graph.gate_nodes import GateNode
-from deploy.sandbox.engine.graph.node import Kind, Node
+from deploy.sandbox.engine.graph.node import Node
+from deploy.sandbox.engine.graph.roles import Kind
 from deploy.sandbox.engine.graph.task_nodes import TaskNode
 from deploy.sandbox.engine.graph.workflow_nodes import WorkflowNode
 

@@ -1,9 +1,8 @@
 """A node of a running workflow: its inputs, its phases and the events about them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from flyteidl.core.compiler_pb2 import CompiledWorkflow
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution
 from flyteidl.core.identifier_pb2 import NodeExecutionIdentifier
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
@@ -13,9 +12,9 @@ from flyteidl.event.event_pb2 import DynamicWorkflowNodeMetadata, TaskNodeMetada
 from deploy.sandbox.engine.graph.bindings import BindingFailed, resolve
 from deploy.sandbox.engine.graph.events import node_aborted_event, node_event
 from deploy.sandbox.engine.graph.interface import LookUpRecovered, RecoveredLookedUp
-from deploy.sandbox.engine.graph.library import Library
 from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
 from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
+from deploy.sandbox.engine.graph.roles import Kind, Surroundings
 from deploy.sandbox.engine.graph.runtime import Runtime, Timer
 
 # Phases in which a node has outputs for others.
@@ -27,64 +26,6 @@ TERMINAL: Final = SUCCESSFUL | {
     NodeExecution.SKIPPED,
     NodeExecution.ABORTED,
 }
-
-
-class Kind(Protocol):
-    """What a node does, by the target of its template."""
-
-    def begin(self) -> None:
-        """Start; the inputs of the node are there."""
-
-    def abort(self, reason: str) -> None:
-        """End everything that runs for the node."""
-
-
-class Owner(Protocol):
-    """What a running workflow belongs to: the execution, a sub-workflow node or a dynamic node."""
-
-    abort_reason: str
-    """Why other nodes are aborted when one has failed."""
-
-    def failing(self, error: ExecutionError) -> None:
-        """Note that a node has failed; nothing was aborted yet."""
-
-    def handling_failure(self, error: ExecutionError) -> None:
-        """Note that the failure node starts."""
-
-    def succeeded(self, outputs: LiteralMap, uri: str) -> None:
-        """Note that the workflow ended; its outputs are at `uri`."""
-
-    def failed(self, error: ExecutionError) -> None:
-        """Note that the workflow failed, and its failure node has ended."""
-
-
-class RunningWorkflow(Protocol):
-    """What a workflow offers to the node that it is nested in."""
-
-    def start(self, inputs: LiteralMap) -> None:
-        """Start with `inputs`."""
-
-    def abort(self, reason: str) -> None:
-        """Abort all nodes that run."""
-
-
-class Surroundings(Protocol):
-    """The workflow in which a node runs."""
-
-    library: Library
-    in_dynamic_chain: bool
-    """Whether the workflow, or one around it, was made by a dynamic task."""
-    interruptible: bool
-    """The default of the workflow."""
-
-    def output_of(self, node_id: str, variable: str) -> Literal | None:
-        """Return an output of another node of the workflow."""
-
-    def run_inner(self, spec: NodeSpec, parent: Parent, ended: "Callable[[Node], None]") -> "Node":
-        """Start a node of a branch, when the nodes that it depends on have ended."""
-
-    def nested(self, library: Library, workflow: CompiledWorkflow, parent: Parent, owner: Owner) -> RunningWorkflow:
-        """Return a workflow that runs inside a node of this one."""
 
 
 class Node:

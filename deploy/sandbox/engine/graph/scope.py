@@ -14,8 +14,9 @@ from deploy.sandbox.engine.graph.events import node_event
 from deploy.sandbox.engine.graph.failure import error_inputs
 from deploy.sandbox.engine.graph.kinds import kind_of, needs_slot
 from deploy.sandbox.engine.graph.library import Library
-from deploy.sandbox.engine.graph.node import SUCCESSFUL, Node, Owner
+from deploy.sandbox.engine.graph.node import SUCCESSFUL, Node
 from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
+from deploy.sandbox.engine.graph.roles import Owner
 from deploy.sandbox.engine.graph.runtime import Runtime
 
 START: Final = "start-node"

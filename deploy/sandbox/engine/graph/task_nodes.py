@@ -10,7 +10,8 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.event.event_pb2 import TaskNodeMetadata
 
-from deploy.sandbox.engine.graph.attempts import CHECKPOINTS, Attempts, CacheResult, Place
+from deploy.sandbox.engine.graph.attempt_reports import CHECKPOINTS, CacheResult, Place
+from deploy.sandbox.engine.graph.attempts import Attempts
 from deploy.sandbox.engine.graph.dynamic_nodes import DynamicNodes
 from deploy.sandbox.engine.graph.events import task_event
 from deploy.sandbox.engine.graph.library import key_of, task_policy
