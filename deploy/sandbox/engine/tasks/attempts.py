@@ -19,6 +19,7 @@ from deploy.sandbox.engine.graph.interface import StartTask, TaskFinished, TaskS
 from deploy.sandbox.engine.tasks import results
 from deploy.sandbox.engine.tasks.budget import Budget, Share
 from deploy.sandbox.engine.tasks.containers import TaskContainer, UnsupportedTask, container_of
+from deploy.sandbox.engine.tasks.echo import ECHO, echoed
 from deploy.sandbox.engine.tasks.environment import MARK, Machine, array_variables, propeller_variables
 from deploy.sandbox.engine.tasks.folders import AttemptFolder, attempt_name, folder_of
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
@@ -100,6 +101,9 @@ class AttemptRunner:
     ) -> Result:
         if folder.exit.exists():
             return await self._result(start, folder)
+        if start.template.type == ECHO:
+            report(TaskStarted(start.key))
+            return await self._echo(start)
         container = container_of(start.template)
         if not self.task_python.ready:
             report(TaskWaiting(start.key, _WAITS_FOR_PYTHON))
@@ -115,6 +119,13 @@ class AttemptRunner:
             finally:
                 folder.clear()
             return await self._result(start, folder)
+
+    async def _echo(self, start: StartTask) -> Result:
+        """Store the outputs of a task that runs no process."""
+        result = echoed(start.template, start.inputs)
+        if result.outputs is not None:
+            await self.objects.put(f"{start.output_prefix}/{results.OUTPUTS}", result.outputs.SerializeToString())
+        return result
 
     async def _prepare(
         self, context: RunContext, start: StartTask, container: TaskContainer, folder: AttemptFolder
