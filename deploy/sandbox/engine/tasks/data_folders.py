@@ -98,14 +98,14 @@ class DataFolders:
         return fetched
 
     async def read(self, objects: ObjectStore, variables: Mapping[str, Variable], prefix: str) -> LiteralMap:
-        """Return the outputs; files and folders are stored below the URI `prefix`.
+        """Return the outputs; files and folders are stored below `prefix`, a URI or a path.
 
         Raises:
             DataError: The task reports an error, or an output is missing or no value of its type.
         """
         values, stored = await asyncio.to_thread(self._read, variables, prefix)
         for path, uri in stored:
-            await objects.put(uri, await asyncio.to_thread(path.read_bytes))
+            await _store(objects, path, uri)
         return values
 
     def _read(self, variables: Mapping[str, Variable], prefix: str) -> tuple[LiteralMap, list[tuple[Path, str]]]:
@@ -213,6 +213,15 @@ def _files(path: Path, uri: str) -> list[tuple[Path, str]]:
     if path.is_file():
         return [(path, uri)]
     return [(file, f"{uri}/{file.relative_to(path)}") for file in sorted(path.rglob("*")) if file.is_file()]
+
+
+async def _store(objects: ObjectStore, path: Path, uri: str) -> None:
+    target = Path(as_path(uri))
+    if target.is_absolute():
+        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(shutil.copyfile, path, target)
+    else:
+        await objects.put(uri, await asyncio.to_thread(path.read_bytes))
 
 
 def _scalar(simple: SimpleType, text: str) -> Scalar:

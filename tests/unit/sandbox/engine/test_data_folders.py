@@ -41,9 +41,11 @@ def blob(uri: str, of: BlobType) -> Literal:
     return Literal(scalar=Scalar(blob=Blob(uri=uri, metadata=BlobMetadata(type=of))))
 
 
-async def outputs(data: DataFolders, objects: ObjectStore, **types: LiteralType) -> LiteralMap:
+async def outputs(
+    data: DataFolders, objects: ObjectStore, types: dict[str, LiteralType], prefix: str = ""
+) -> LiteralMap:
     variables = {name: Variable(type=each) for name, each in types.items()}
-    return await data.read(objects, variables, objects.uri("raw"))
+    return await data.read(objects, variables, prefix or objects.uri("raw"))
 
 
 def test_task_without_data_config_has_no_folders(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ async def test_outputs_are_read_from_files(
 ) -> None:
     await data.write(objects, LiteralMap())
     (data.outputs / "y").write_text(text)
-    assert python_value((await outputs(data, objects, y=simple(of))).literals["y"]) == value
+    assert python_value((await outputs(data, objects, {"y": simple(of)})).literals["y"]) == value
 
 
 async def test_times_are_read_from_files(data: DataFolders, objects: ObjectStore) -> None:
@@ -107,7 +109,7 @@ async def test_times_are_read_from_files(data: DataFolders, objects: ObjectStore
     (data.outputs / "at").write_text("2026-01-02T03:04:05Z\n")
     (data.outputs / "took").write_text("1m30s")
     types = {"at": simple(SimpleType.DATETIME), "took": simple(SimpleType.DURATION)}
-    values = (await outputs(data, objects, **types)).literals
+    values = (await outputs(data, objects, types)).literals
     assert values["at"].scalar.primitive.datetime.ToJsonString() == "2026-01-02T03:04:05Z"
     assert values["took"].scalar.primitive.duration.ToTimedelta() == timedelta(seconds=90)
 
@@ -118,18 +120,28 @@ async def test_files_of_outputs_are_stored(data: DataFolders, objects: ObjectSto
     (data.outputs / "folder" / "deep").mkdir(parents=True)
     (data.outputs / "folder" / "deep" / "x").write_text("inside")
     types = {"file": LiteralType(blob=SINGLE), "folder": LiteralType(blob=MULTIPART)}
-    values = (await outputs(data, objects, **types)).literals
+    values = (await outputs(data, objects, types)).literals
     assert await objects.get(values["file"].scalar.blob.uri) == b"made"
     assert await objects.get(f"{values['folder'].scalar.blob.uri}/deep/x") == b"inside"
+
+
+async def test_files_of_outputs_are_stored_below_a_path(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path
+) -> None:
+    await data.write(objects, LiteralMap())
+    (data.outputs / "file").write_text("made")
+    values = await outputs(data, objects, {"file": LiteralType(blob=SINGLE)}, f"{tmp_path}/elsewhere")
+    assert values.literals["file"].scalar.blob.uri == f"{tmp_path}/elsewhere/file"
+    assert (tmp_path / "elsewhere" / "file").read_text() == "made"
 
 
 async def test_optional_output_without_a_file_is_none(data: DataFolders, objects: ObjectStore) -> None:
     optional = LiteralType(union_type=UnionType(variants=[simple(SimpleType.INTEGER), simple(SimpleType.NONE)]))
     await data.write(objects, LiteralMap())
-    missing = (await outputs(data, objects, y=optional)).literals["y"].scalar.union
+    missing = (await outputs(data, objects, {"y": optional})).literals["y"].scalar.union
     assert missing.value.scalar.HasField("none_type")
     (data.outputs / "y").write_text("3")
-    found = (await outputs(data, objects, y=optional)).literals["y"].scalar.union
+    found = (await outputs(data, objects, {"y": optional})).literals["y"].scalar.union
     assert python_value(found.value) == 3
 
 
@@ -140,11 +152,11 @@ async def test_output_that_is_no_value_of_its_type_is_an_error(
     await data.write(objects, LiteralMap())
     (data.outputs / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        await outputs(data, objects, y=simple(SimpleType.INTEGER))
+        await outputs(data, objects, {"y": simple(SimpleType.INTEGER)})
 
 
 async def test_error_file_is_the_error(data: DataFolders, objects: ObjectStore) -> None:
     await data.write(objects, LiteralMap())
     (data.outputs / "_ERROR").write_text("the disk is full")
     with pytest.raises(DataError, match="the disk is full"):
-        await outputs(data, objects)
+        await outputs(data, objects, {})
