@@ -52,8 +52,12 @@ class EventSender:
         self._send = send
         self._aborting = aborting
 
-    async def deliver(self, event: Event) -> FailNode | FailRun | None:
+    async def deliver(self, event: Event, *, again: bool = False) -> FailNode | FailRun | None:
         """Send an event until it is accepted or refused for good; return what the run does about a refusal.
+
+        Args:
+            event: An event.
+            again: Whether it may have been accepted before a restart, and what followed it, too.
 
         Raises:
             RunOver: The execution has ended in the control plane.
@@ -68,7 +72,7 @@ class EventSender:
                 why = refusal(error)
                 if why is not Refusal.NOT_NOW:
                     failures += 1
-                    if self._tolerated(event, why):
+                    if self._tolerated(event, why) or (again and why is Refusal.ENDED):
                         return None
                     reaction = self._reaction(event, why, error.details() or "")
                     if reaction is not None:

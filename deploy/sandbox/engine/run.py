@@ -6,7 +6,7 @@ an action that needs what the events before it create waits until these are acce
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Iterable
+from collections.abc import Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -95,7 +95,7 @@ class Run:
 
     machine: StateMachine
     journal: Journal
-    first: Iterable[Action]
+    first: Sequence[Action]
     effects: Effects
     attempts: AttemptRunner
     context: RunContext
@@ -103,6 +103,7 @@ class Run:
     _inputs: asyncio.Queue[Input] = field(default_factory=asyncio.Queue)
     _actions: asyncio.Queue[Action] = field(default_factory=asyncio.Queue)
     _working: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
+    _again: set[int] = field(default_factory=set)
     _events: EventOrder = field(init=False)
     _sender: EventSender = field(init=False)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,6 +123,7 @@ class Run:
 
     async def run(self) -> None:
         """Run to the end; when cancelled, end the processes of the tasks."""
+        self._again = {action.number for action in self.first if isinstance(action, Emit)}
         for action in self.first:
             self._actions.put_nowait(action)
         self._sender = EventSender(self.effects.control_plane.send, lambda: self._aborting)
@@ -229,7 +231,7 @@ class Run:
         self._inputs.put_nowait(await result)
 
     async def _deliver(self, emit: Emit) -> None:
-        reaction = await self._sender.deliver(emit.event)
+        reaction = await self._sender.deliver(emit.event, again=emit.number in self._again)
         self._inputs.put_nowait(Done(emit.number))
         if reaction is not None:
             self._inputs.put_nowait(reaction)

@@ -170,6 +170,9 @@ class ArrayNode:
         names = set(self._interface.outputs.variables)
         for item in self._items:
             names |= set(item.outputs.literals)
+        if not self._items and not names:
+            # The outputs of a launch plan are unknown without an item: each is an empty list.
+            self._node.default_output = Literal(collection=LiteralCollection())
         for name in sorted(names):
             values = [item.outputs.literals.get(name, _NONE) for item in self._items]
             outputs.literals[name].CopyFrom(Literal(collection=LiteralCollection(literals=values)))

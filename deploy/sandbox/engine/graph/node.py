@@ -62,6 +62,8 @@ class Node:
         self.outputs = LiteralMap()
         self.outputs_at = ""
         """The URI of the outputs; "" when there are none."""
+        self.default_output: Literal | None = None
+        """The value of outputs that are not in `outputs`."""
         self.error: ExecutionError | None = None
         self.recovered: RecoveredLookedUp | None = None
         """What the reference execution has of this node, if it did not succeed there."""

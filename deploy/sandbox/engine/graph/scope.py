@@ -157,7 +157,7 @@ class Scope:
         if node is None:
             return None
         names = {alias.alias: alias.var for alias in node.spec.output_aliases}
-        return node.outputs.literals.get(names.get(variable, variable))
+        return node.outputs.literals.get(names.get(variable, variable), node.default_output)
 
     # ---- End
 

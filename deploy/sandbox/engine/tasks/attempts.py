@@ -19,6 +19,8 @@ from deploy.sandbox.engine.graph.interface import StartTask, TaskFinished, TaskS
 from deploy.sandbox.engine.tasks import results
 from deploy.sandbox.engine.tasks.budget import Budget, Share
 from deploy.sandbox.engine.tasks.containers import TaskContainer, UnsupportedTask, container_of
+from deploy.sandbox.engine.tasks.data_folders import DataError, DataFolders
+from deploy.sandbox.engine.tasks.echo import ECHO, echoed
 from deploy.sandbox.engine.tasks.environment import MARK, Machine, array_variables, propeller_variables
 from deploy.sandbox.engine.tasks.folders import AttemptFolder, attempt_name, folder_of
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
@@ -73,11 +75,13 @@ class AttemptRunner:
 
     async def run(self, context: RunContext, start: StartTask, report: Report) -> TaskFinished:
         """Run an attempt to its end; when cancelled, end its processes first. Raise Unavailable of the object store."""
-        logs = (TaskLog(uri=self.log_url(context.execution, start), name="Log"),)
+        logs: tuple[TaskLog, ...] = (TaskLog(uri=self.log_url(context.execution, start), name="Log"),)
+        if start.template.type == ECHO:  # there is no process
+            logs = ()
         folder = folder_of(self.folder, context.execution, start.key)
         try:
             result = await self._run(context, start, folder, report, logs)
-        except (UnsupportedTask, TemplateError) as error:
+        except (UnsupportedTask, TemplateError, DataError) as error:
             result = results.user_error("BadTaskSpecification", str(error))
         except SecretMissing as error:
             result = results.user_error("SecretNotFound", str(error))
@@ -100,6 +104,9 @@ class AttemptRunner:
     ) -> Result:
         if folder.exit.exists():
             return await self._result(start, folder)
+        if start.template.type == ECHO:
+            report(TaskStarted(start.key))
+            return await self._echo(start)
         container = container_of(start.template)
         if not self.task_python.ready:
             report(TaskWaiting(start.key, _WAITS_FOR_PYTHON))
@@ -116,12 +123,21 @@ class AttemptRunner:
                 folder.clear()
             return await self._result(start, folder)
 
+    async def _echo(self, start: StartTask) -> Result:
+        """Store the outputs of a task that runs no process."""
+        result = echoed(start.template, start.inputs)
+        if result.outputs is not None:
+            await self.objects.put(f"{start.output_prefix}/{results.OUTPUTS}", result.outputs.SerializeToString())
+        return result
+
     async def _prepare(
         self, context: RunContext, start: StartTask, container: TaskContainer, folder: AttemptFolder
     ) -> tuple[list[str], dict[str, str]]:
         """Make the folder; return command and environment."""
         await results.clear(self.objects, start.output_prefix)
         folder.make()
+        if (data := DataFolders.of(start.template, folder.data)) is not None:
+            await data.write(self.objects, start.inputs)
         command = await self._command(context, start, container, folder)
         task = start.template.id
         env = {
@@ -158,7 +174,9 @@ class AttemptRunner:
             namespace=f"{execution.project}-{execution.domain}",
             inputs=with_paths(start.inputs),
         )
-        return _in_own_folder(filled(container.command, variables))
+        command = _in_own_folder(filled(container.command, variables))
+        data = DataFolders.of(start.template, folder.data)
+        return data.in_command(command) if data else command
 
     async def _input(self, start: StartTask, folder: AttemptFolder) -> str:
         """Return where the task reads its inputs: where they are, or a copy with paths in it."""
@@ -173,7 +191,20 @@ class AttemptRunner:
             return results.system_error("Interrupted", "the processes of the task were killed")
         status = json.loads(folder.exit.read_text())["status"]
         failure = results.ended_badly(status, start.template.id.name, folder.log)
+        if failure is None and (data := DataFolders.of(start.template, folder.data)) is not None:
+            failure = await self._store_outputs(start, data)
         return failure or await results.read(self.objects, start.output_prefix, start.template)
+
+    async def _store_outputs(self, start: StartTask, data: DataFolders) -> Result | None:
+        """Store what a raw container wrote to its folder of outputs; return the failure if it is not what it should."""
+        variables = start.template.interface.outputs.variables
+        try:
+            outputs = await data.read(self.objects, variables, start.raw_output_prefix)
+        except DataError as error:
+            return results.user_error("OutputsNotFound", str(error), recoverable=True)
+        await self.objects.put(f"{start.output_prefix}/{results.OUTPUTS}", outputs.SerializeToString())
+        data.delete()
+        return None
 
 
 def _secrets(context: RunContext, start: StartTask) -> list[Secret]:

@@ -46,6 +46,11 @@ class AttemptFolder:
         """The secrets that the attempt has as files."""
         return self.root / "secrets"
 
+    @property
+    def data(self) -> Path:
+        """Inputs and outputs of a raw container as files."""
+        return self.root / "data"
+
     def make(self) -> None:
         """Make the folders for a start from the beginning; nothing is left of an earlier one but its log."""
         self.clear()

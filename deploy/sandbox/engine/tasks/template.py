@@ -72,15 +72,16 @@ def _input(name: str, inputs: LiteralMap) -> str:
     if name not in inputs.literals:
         raise TemplateError(f"the command needs the input {name!r}, which the task does not have")
     try:
-        return _text(inputs.literals[name])
+        return literal_text(inputs.literals[name])
     except TemplateError as error:
         raise TemplateError(f"the input {name!r} cannot be part of a command: {error}") from None
 
 
-def _text(literal: Literal) -> str:
+def literal_text(literal: Literal) -> str:
+    """Return a value as text; raise TemplateError for one that has none."""
     kind = literal.WhichOneof("value")
     if kind == "collection":
-        return f"[{','.join(map(_text, literal.collection.literals))}]"
+        return f"[{','.join(map(literal_text, literal.collection.literals))}]"
     if kind == "scalar":
         return _scalar_text(literal.scalar)
     raise TemplateError(f"a literal of the kind {kind} has no text")

@@ -136,3 +136,10 @@ async def test_long_error_message_keeps_its_beginning_and_its_end() -> None:
     assert len(data) <= 102_400
     assert data.startswith(b"aaa")
     assert event.error.message.endswith("üüü")
+
+
+async def test_event_that_may_have_been_accepted_before_a_restart_is_not_a_failure() -> None:
+    plane = Plane(iter([ENDED, ENDED]))
+    event = node(NodeExecution.RUNNING)
+    assert await EventSender(plane.send, lambda: False).deliver(event, again=True) is None
+    assert plane.sent == [event]

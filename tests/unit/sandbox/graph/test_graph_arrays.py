@@ -183,22 +183,21 @@ def test_aborted_map_ends_its_items_and_its_task_execution() -> None:
     assert len(player.world.cancelled) == 2
 
 
-def test_map_of_a_launch_plan_has_a_child_for_each_item() -> None:
+@pytest.mark.parametrize(("values", "outcome"), [([1, 2], [5, 5]), ([], [])])
+def test_map_of_a_launch_plan_has_a_child_for_each_item(values: list[int], outcome: list[int]) -> None:
     array = map_node("n0", "unused")
-    array.array_node.node.ClearField("task_node")
     array.array_node.node.workflow_node.launchplan_ref.CopyFrom(identifier(ResourceType.LAUNCH_PLAN, "lp"))
     array.array_node.node.inputs[0].var = "n"
+    array.array_node.is_original_sub_node_interface.value = True
     array.inputs[0].var = "n"
-    plan = launch_plan("lp", {"o0": LIST})
-    plan.closure.expected_inputs.parameters["n"].var.type.CopyFrom(LIST)
     template = workflow("w", [array], [promise("o0", "n0", "o0")], inputs={"n": LIST}, output_types={"o0": LIST})
-    run = run_of(template, [], to_literals({"n": [1, 2]}), launch_plans=[plan])
+    run = run_of(template, [], to_literals({"n": values}), launch_plans=[launch_plan("lp")])
     done = ChildFinished(TaskKey(""), WorkflowExecution.SUCCEEDED, outputs=to_literals({"o0": 5}))
     world, _ = played(run, children={"lp": done})
-    assert outputs(world) == [5, 5]
-    last = task_events(world)[-1].metadata.external_resources
-    names = {each.workflow_node_metadata.execution_id.name for each in last}
-    assert names == {"e-n0-0-n0-0", "e-n0-0-n1-0"}
+    assert outputs(world) == outcome
+    last = [each for event in task_events(world)[-1:] for each in event.metadata.external_resources]
+    names = [each.workflow_node_metadata.execution_id.name for each in last]
+    assert names == [f"e-n0-0-n{index}-0" for index in range(len(values))]
 
 
 def test_inputs_that_are_no_lists_are_passed_to_every_item() -> None:
