@@ -15,6 +15,9 @@ from deploy.sandbox.settings_file import ChosenSettings
 
 # The name of its port; a sandbox without this port has no engine.
 ENGINE_PORT = f"{ENGINE}-http"
+_PREFIX = "SANDBOX_ENGINE_"
+# The engine forks only to start another program at once; gRPC would report each fork.
+_GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 _CHOICES = ("local", "none")
 # The environment of tasks, next to that of the services.
 _TASK_ENVIRONMENT = REPOSITORY / ".venv-tasks"
@@ -51,7 +54,7 @@ def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_befo
     return Part(
         name=ENGINE,
         command=(sys.executable, "-m", "deploy.sandbox.engine"),
-        env={f"SANDBOX_ENGINE_{name}": value for name, value in settings.items()} | dict(chosen.environment),
+        env={f"{_PREFIX}{name}": value for name, value in settings.items()} | dict(chosen.environment) | _GRPC,
         is_ready=http_ok(ports.address(ENGINE_PORT), "/readyz"),
         problem=http_problem(ports.address(ENGINE_PORT), "/readyz"),
         data=layout.engine,
