@@ -27,7 +27,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-compare chaos outage fuzz test test-unit test-integration test-long lint fmt typecheck docs lock
+.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-engine bench-compare chaos outage fuzz test test-unit test-integration test-long lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ bench-registry: $(RUN_READY) ## Bulk registration and lists over a long history;
 
 bench-executions: $(RUN_READY) ## Launches and reads of executions over a long history; writes bench/RESULTS-executions.md (SIZES)
 	@$(BIN)/python -m bench.executions --out bench/RESULTS-executions.md $(if $(SIZES),--sizes $(SIZES))
+
+bench-engine: $(RUN_READY) $(CLIENT_READY) ## What the local engine adds to tasks; writes bench/RESULTS-engine.md
+	@$(BIN)/python -m bench.engine --out bench/RESULTS-engine.md
 
 bench-compare: $(RUN_READY) ## This checkout and commit BASE in turn; writes bench/RESULTS-compare.md (ROUNDS, SECONDS)
 	@$(BIN)/python -m bench.compare --base $(or $(BASE),origin/main) --out bench/RESULTS-compare.md \
