@@ -1,6 +1,6 @@
 """Items of array nodes: each a task or a child execution, reported as an external resource."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flyteidl.core.catalog_pb2 import CACHE_DISABLED, CatalogCacheStatus
@@ -92,49 +92,58 @@ class ItemState:
 
 
 class TaskItem(ItemState):
-    """An item that is a task; it reports its attempts to the array."""
+    """An item that is a task; it reports its attempts to the array.
+
+    Args:
+        inputs: Returns its inputs: those of all items would fill the memory.
+        single_input: Whether all items read the inputs of the array.
+    """
 
     def __init__(
         self,
         node: Node,
         array: Array,
         item: ArrayItem,
-        inputs: LiteralMap,
+        inputs: Callable[[], LiteralMap],
         policy: TaskPolicy,
         *,
         single_input: bool,
     ) -> None:
         super().__init__(node, array, item.index)
-        index = item.index
-        self._single_input = single_input
+        self._item = item
         self._inputs = inputs
-        folder = f"{node.output_prefix(_ARRAY_ATTEMPT)}/{index}"
-        self._input_uri = node.input_uri if single_input else f"{folder}/inputs.pb"
-        run = node.runtime.run
+        self._policy = policy
+        self._single_input = single_input
+        self._attempts: Attempts | None = None
 
-        def raw_output_prefix(attempt: int) -> str:
-            name = generated_name(run.execution.name, node.node_id, _ARRAY_ATTEMPT)
-            return f"{run.raw_output_prefix}/{name}-n{index}-{attempt}"
-
-        place = Place(
-            node_id=node.node_id,
-            index=index,
-            input_uri=self._input_uri,
-            output_prefix=lambda attempt: f"{folder}/{attempt}",
-            raw_output_prefix=raw_output_prefix,
-            array=item,
-        )
-        self._attempts = Attempts(node.runtime, policy, place, inputs, self)
+    @property
+    def _folder(self) -> str:
+        return f"{self.node.output_prefix(_ARRAY_ATTEMPT)}/{self.index}"
 
     def begin(self) -> None:
         """Look the item up in the cache, or run its task."""
+        inputs, runtime = self._inputs(), self.node.runtime
+        input_uri = self.node.input_uri
         if not self._single_input:
-            self.node.runtime.store(self._input_uri, self._inputs)
+            input_uri = f"{self._folder}/inputs.pb"
+            runtime.store(input_uri, inputs)
+        name = generated_name(runtime.run.execution.name, self.node.node_id, _ARRAY_ATTEMPT)
+        raw, folder = f"{runtime.run.raw_output_prefix}/{name}-n{self.index}", self._folder
+        place = Place(
+            node_id=self.node.node_id,
+            index=self.index,
+            input_uri=input_uri,
+            output_prefix=lambda attempt: f"{folder}/{attempt}",
+            raw_output_prefix=lambda attempt: f"{raw}-{attempt}",
+            array=self._item,
+        )
+        self._attempts = Attempts(runtime, self._policy, place, inputs, self)
         self._attempts.begin()
 
     def abort(self, reason: str) -> None:
         """End the attempt."""
-        self._attempts.abort(reason)
+        if self._attempts is not None:
+            self._attempts.abort(reason)
 
     def queued(self) -> None:
         """Report nothing: the item was reported with all others."""
@@ -165,17 +174,18 @@ class TaskItem(ItemState):
     def futures(self, attempt: int, spec: DynamicJobSpec) -> None:  # noqa: ARG002  # it is not run
         """Fail: flytepropeller does not run nodes that a mapped task returns either."""
         message = "a map task cannot return nodes to run"
-        self._attempts.give_up(ExecutionError(code="BadSpecificationError", message=message, kind=ExecutionError.USER))
+        error = ExecutionError(code="BadSpecificationError", message=message, kind=ExecutionError.USER)
+        if self._attempts is not None:
+            self._attempts.give_up(error)
 
     def succeeded(self, attempt: int, outputs: LiteralMap, cache: CacheResult, *, deck: bool, stored: bool) -> None:
         """End with `outputs`; there is no deck of an item."""
         del deck
         self.outputs, self.cache_status = outputs, cache.status
         if not stored:
-            uri = f"{self.node.output_prefix(_ARRAY_ATTEMPT)}/{self.index}/{attempt}/outputs.pb"
-            self.node.runtime.store(uri, outputs)
+            self.node.runtime.store(f"{self._folder}/{attempt}/outputs.pb", outputs)
         self.change(TaskExecution.SUCCEEDED)
-        self.array.item_ended(self)
+        self._end()
 
     def failed(self, attempt: int, error: ExecutionError, *, deck: bool) -> None:  # noqa: ARG002  # as above
         """End with an error."""
@@ -189,13 +199,19 @@ class TaskItem(ItemState):
         self.error = error
         if self.phase not in {TaskExecution.FAILED, TaskExecution.ABORTED}:
             self.change(TaskExecution.FAILED)
+        self._end()
+
+    def _end(self) -> None:
+        self._attempts = None  # it has the inputs
         self.array.item_ended(self)
 
 
 class ChildItem(ItemState):
     """An item that is a child execution."""
 
-    def __init__(self, node: Node, array: Array, index: int, launch_plan: Identifier, inputs: LiteralMap) -> None:
+    def __init__(
+        self, node: Node, array: Array, index: int, launch_plan: Identifier, inputs: Callable[[], LiteralMap]
+    ) -> None:
         super().__init__(node, array, index)
         self._launch_plan = launch_plan
         self._inputs = inputs
@@ -212,7 +228,7 @@ class ChildItem(ItemState):
 
     def begin(self) -> None:
         """Create the child execution."""
-        action = StartChild(self._key, self._child, self._launch_plan, self._inputs)
+        action = StartChild(self._key, self._child, self._launch_plan, self._inputs())
         self.node.runtime.expect(action, self._key, self._result)
 
     def _result(self, result: ChildStarted | ChildFinished) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution
@@ -99,14 +100,14 @@ class ArrayNode:
             self._task_id, self._interface = template.id, template.interface
             single = self._spec.data_mode == ArraySpec.SINGLE_INPUT_FILE
             self._items = [
-                TaskItem(node, self, ArrayItem(index, size), inputs_of(index), policy, single_input=single)
+                TaskItem(node, self, ArrayItem(index, size), partial(inputs_of, index), policy, single_input=single)
                 for index in range(size)
             ]
             return None
         if inner.workflow_node.HasField("launchplan_ref"):
             self._task_id = _task_for(inner.workflow_node.launchplan_ref)
             self._items = [
-                ChildItem(node, self, index, inner.workflow_node.launchplan_ref, inputs_of(index))
+                ChildItem(node, self, index, inner.workflow_node.launchplan_ref, partial(inputs_of, index))
                 for index in range(size)
             ]
             return None
