@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from contextlib import AsyncExitStack
 from fractions import Fraction
 from functools import partial
@@ -24,6 +25,7 @@ from deploy.sandbox.engine.settings import EngineSettings
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner
 from deploy.sandbox.engine.tasks.budget import Budget, Share
 from deploy.sandbox.engine.tasks.environment import Machine
+from deploy.sandbox.engine.tasks.folders import delete_older, path_part
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
 from deploy.sandbox.engine.tasks.secrets import SecretStore
 from deploy.sandbox.engine.tasks.task_python import NoTaskPython, TaskPython
@@ -38,6 +40,8 @@ NAME = "engine"
 # A log is followed for as long as its task runs: six times this at most (`HttpServer`).
 _FOLLOWED_SECONDS = 4 * 3600.0
 _HTTP_END_SECONDS = 1.0
+# Logs of tasks are deleted at the first start after so many seconds without a change of their execution.
+_LOGS_SECONDS = 14 * 24 * 3600.0
 
 
 async def serve(settings: EngineSettings) -> None:
@@ -84,6 +88,8 @@ async def serve(settings: EngineSettings) -> None:
         background = asyncio.create_task(_prepare_python(task_python, forks))
         stack.callback(background.cancel)
         runs.resume()
+        kept = {tuple(map(path_part, key)) for key in runs.active}
+        await asyncio.to_thread(delete_older, settings.folder / "attempts", time.time() - _LOGS_SECONDS, kept)
         await EngineRequests(runs).listen(bus)
         ready = Readiness({"NATS": bus.check})
         routes = Pages(runs, settings.folder / "attempts").routes

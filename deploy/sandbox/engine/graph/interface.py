@@ -4,9 +4,10 @@
 in as inputs. Rules for the runner:
 
 1. An input is written to the journal, with its time, before `handle` is called with it.
-2. Actions are carried out in their order. `Store` is done before any later action begins. `Emit`s are sent one after
-   the other; other actions need not wait for them, except `StartChild`, `WaitForSignal` and `Finish`: they need what
-   the events before them create.
+2. Actions are carried out in their order. `Store` is done before any later action begins. `Emit`s of a node are sent
+   one after the other, and after those of the node that contains it; those of the workflow after all before them, and
+   before all after them (`event_order`). Other actions need not wait for events, except `StartChild`, `WaitForSignal`
+   and `Finish`: they need what the events before them create.
 3. `Store`, `Emit` and `StopChild` have a number. When one is done, `Done` with the number is passed in, and so
    journaled.
 4. Other actions have a result, which comes back as an input, or none (`CancelTask`, `ReleaseCache`, `Finish`). Results

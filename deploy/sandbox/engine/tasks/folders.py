@@ -1,6 +1,7 @@
 """The folder of an attempt: its log, which stays, and what it needs while it runs."""
 
 import shutil
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -63,6 +64,23 @@ class AttemptFolder:
         self.inputs.unlink(missing_ok=True)
         for folder in (self.work, self.temporary, self.secrets):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_older(base: Path, before: float, kept: Container[tuple[str, ...]]) -> int:
+    """Delete the attempts of executions that have not changed since `before`; return of how many executions.
+
+    Args:
+        base: the folder of all attempts.
+        before: a Unix time.
+        kept: the folders of executions to keep, as their last three names.
+    """
+    deleted = 0
+    for folder in base.glob("*/*/*"):
+        changed = max((file.stat().st_mtime for file in folder.rglob("*")), default=folder.stat().st_mtime)
+        if changed < before and folder.parts[-3:] not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+            deleted += 1
+    return deleted
 
 
 def folder_of(base: Path, execution: WorkflowExecutionIdentifier, key: TaskKey) -> AttemptFolder:
