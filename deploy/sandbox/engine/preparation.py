@@ -63,7 +63,7 @@ class RunPreparation:
             prepare=partial(prepared, platform=request.engine_inputs.task_resources, queue=request.child_queue),
         )
         journal = JournalFile(folder.journal)
-        entries = list(journal.entries())
+        entries = journal.entries()
         machine, first = resume(graph_run, entries)
         run = Run(
             machine=machine,
@@ -78,6 +78,7 @@ class RunPreparation:
                 security=request.config.security_context,
             ),
             progress=Progress(request.accepted_at),
+            begun_anew=journal.begun_anew,
         )
         if not entries:
             run.put(Begin())

@@ -91,6 +91,7 @@ class Run:
         machine: the state machine.
         journal: gets each input, with its time, before the machine does.
         first: actions to begin with.
+        begun_anew: whether the run has begun before: then events were accepted that are sent again.
     """
 
     machine: StateMachine
@@ -100,6 +101,7 @@ class Run:
     attempts: AttemptRunner
     context: RunContext
     progress: Progress
+    begun_anew: bool = False
     _inputs: asyncio.Queue[Input] = field(default_factory=asyncio.Queue)
     _actions: asyncio.Queue[Action] = field(default_factory=asyncio.Queue)
     _working: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
@@ -231,7 +233,7 @@ class Run:
         self._inputs.put_nowait(await result)
 
     async def _deliver(self, emit: Emit) -> None:
-        reaction = await self._sender.deliver(emit.event, again=emit.number in self._again)
+        reaction = await self._sender.deliver(emit.event, again=self.begun_anew or emit.number in self._again)
         self._inputs.put_nowait(Done(emit.number))
         if reaction is not None:
             self._inputs.put_nowait(reaction)
