@@ -177,7 +177,8 @@ def runs(layout: Layout) -> int:
     if not layout.running or state is None:
         _print(f"Flyteplane is not running in {layout.root}.")
         return NOT_RUNNING
-    _print(run_lines(engine_runs(state)))
+    listed, problem = engine_runs(state)
+    _print("\n".join(filter(None, (run_lines(listed), problem))))
     return 0
 
 

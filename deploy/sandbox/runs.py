@@ -28,15 +28,20 @@ class ListedRun:
     """The phase in which it ended; empty while it goes on."""
 
 
-def engine_runs(state: State) -> list[ListedRun]:
-    """Return the runs, the newest last; raise SandboxError when the sandbox has no engine, or it does not respond."""
+def engine_runs(state: State) -> tuple[list[ListedRun], str]:
+    """Return the runs, the newest last, and why tasks cannot run now.
+
+    Raises:
+        SandboxError: the sandbox has no engine, or it does not respond.
+    """
     if ENGINE_PORT not in state.ports:
         raise SandboxError("this sandbox has no engine: it was started with SANDBOX_ENGINE=none")
     response = asyncio.run(http(state.all_ports.address(ENGINE_PORT), "GET", _RUNS))
     head, _, body = response.partition(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0]:
         raise SandboxError("the engine does not respond; see `status`")
-    return [ListedRun(**run) for run in json.loads(body)["runs"]]
+    content = json.loads(body)
+    return [ListedRun(**run) for run in content["runs"]], content["problem"]
 
 
 def run_lines(runs: Sequence[ListedRun], now: datetime | None = None) -> str:
@@ -51,13 +56,13 @@ def run_lines(runs: Sequence[ListedRun], now: datetime | None = None) -> str:
 def task_line(state: State) -> str:
     """Return how many tasks run and wait."""
     try:
-        runs = engine_runs(state)
+        runs, problem = engine_runs(state)
     except SandboxError as error:
         return str(error)
     running = sum(run.tasks_running for run in runs)
     waiting = sum(run.tasks_waiting for run in runs)
     going_on = sum(not run.ended_as for run in runs)
-    return f"{running} running, {waiting} waiting, of {going_on} executions"
+    return f"{running} running, {waiting} waiting, of {going_on} executions{problem and f'; {problem}'}"
 
 
 def _progress(run: ListedRun, now: datetime) -> str:

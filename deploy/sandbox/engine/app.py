@@ -8,10 +8,8 @@ import shutil
 import signal
 import time
 from contextlib import AsyncExitStack
-from fractions import Fraction
 from functools import partial
 
-import psutil
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
 from deploy.sandbox.engine.cache import TaskCache
@@ -23,10 +21,11 @@ from deploy.sandbox.engine.preparation import RunPreparation
 from deploy.sandbox.engine.runs import Ends, Runs
 from deploy.sandbox.engine.settings import EngineSettings
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner
-from deploy.sandbox.engine.tasks.budget import Budget, Share
+from deploy.sandbox.engine.tasks.budget import Budget
 from deploy.sandbox.engine.tasks.environment import Machine
 from deploy.sandbox.engine.tasks.folders import delete_older, path_part
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
+from deploy.sandbox.engine.tasks.machine_size import machine_share
 from deploy.sandbox.engine.tasks.secrets import SecretStore
 from deploy.sandbox.engine.tasks.task_python import NoTaskPython, TaskPython
 from services.kit.messaging.bus import Bus
@@ -68,7 +67,7 @@ async def serve(settings: EngineSettings) -> None:
             task_python=task_python,
             machine=machine,
             forks=forks,
-            budget=Budget(_machine_share(settings)),
+            budget=Budget(machine_share(settings.cores, settings.memory_bytes)),
             secrets=SecretStore(settings.secrets_folder, os.environ),
             objects=objects,
             folder=settings.folder / "attempts",
@@ -92,7 +91,7 @@ async def serve(settings: EngineSettings) -> None:
         await asyncio.to_thread(delete_older, settings.folder / "attempts", time.time() - _LOGS_SECONDS, kept)
         await EngineRequests(runs).listen(bus)
         ready = Readiness({"NATS": bus.check})
-        routes = Pages(runs, settings.folder / "attempts").routes
+        routes = Pages(runs, settings.folder / "attempts", task_python.state).routes
         http_server = HttpServer(settings.http_address, ready, routes, _FOLLOWED_SECONDS)
         http = asyncio.create_task(http_server.serve())
         log.info("serving", extra={"http": settings.http_address})
@@ -119,8 +118,3 @@ def _task_python(settings: EngineSettings) -> TaskPython:
     return TaskPython(
         settings.task_python, settings.task_environment, settings.task_lock, settings.folder / "task_python.log"
     )
-
-
-def _machine_share(settings: EngineSettings) -> Share:
-    cores = Fraction(settings.cores) if settings.cores else Fraction(len(os.sched_getaffinity(0)))
-    return Share(cores, Fraction(settings.memory_bytes or psutil.virtual_memory().total))

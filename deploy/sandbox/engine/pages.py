@@ -4,7 +4,7 @@ A log is sent as it grows, until its attempt has ended; with `?follow=false` as 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from socket import gethostname
@@ -39,11 +39,18 @@ _FOREIGN = PlainTextResponse("This address serves this machine only.\n", 403, he
 
 
 class Pages:
-    """The pages of one engine."""
+    """The pages of one engine.
 
-    def __init__(self, runs: Runs, attempts: Path) -> None:
+    Args:
+        runs: its runs.
+        attempts: the folder of attempts.
+        problem: returns why tasks cannot run now, empty when they can.
+    """
+
+    def __init__(self, runs: Runs, attempts: Path, problem: Callable[[], str]) -> None:
         self._runs = runs
         self._attempts = attempts
+        self._problem = problem
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -84,7 +91,7 @@ class Pages:
             return _FOREIGN
         ended = [_as_json(key, progress) for key, progress in self._runs.ended.items()]
         active = [_as_json(key, run.progress) for key, run in self._runs.active.items()]
-        return JSONResponse({"runs": [*ended, *active]})
+        return JSONResponse({"runs": [*ended, *active], "problem": self._problem()})
 
 
 def _is_local(request: Request) -> bool:

@@ -4,8 +4,11 @@ It is made from a lock in the background while the sandbox runs; tasks wait for 
 """
 
 import asyncio
+import fcntl
 import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +19,10 @@ _INSTALL = (
     *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
     *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement"),
 )
+
+
+# Between two looks at whether another sandbox has made the environment.
+_LOCK_SECONDS = 0.5
 
 
 class NoTaskPython(Exception):
@@ -51,11 +58,19 @@ class TaskPython:
         """Whether tasks can run."""
         return self._ready.is_set()
 
+    def state(self) -> str:
+        """Return why tasks cannot run, for people; empty when they can."""
+        if not self.ready:
+            return "the Python of tasks is being prepared"
+        return self.problem
+
     async def prepare(self) -> None:
         """Make the environment unless it is there; `wait` ends when this has, also when it fails."""
         try:
             if self.chosen is None and not self._is_made():
-                await self._make()
+                async with _locked(self.environment.with_name(f"{self.environment.name}.lock")):
+                    if not self._is_made():  # another sandbox may have made it meanwhile
+                        await self._make()
         except (OSError, NoTaskPython) as error:
             self.problem = str(error)
             log.exception("the Python of tasks cannot be prepared")
@@ -98,3 +113,16 @@ class TaskPython:
                 raise
         if status:
             raise NoTaskPython(f"{Path(command[0]).name} ended with {status}; see {self.log_file}")
+
+
+@asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[None]:
+    """Hold the lock of a file during the block; sandboxes of one checkout share the environment."""
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_SECONDS)
+        yield
