@@ -156,6 +156,22 @@ def test_killed_engines_resume_without_running_anything_twice(seed: int, broken:
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 90))
+def test_runs_that_begin_anew_run_nothing_twice_that_has_ended(seed: int, steps: int) -> None:
+    pick = Random(seed)  # noqa: S311
+    run, world = any_run(pick), world_of()
+    Player(run, world, pick).play(steps)
+    world.journal.clear()
+    finish = Player(run, world, pick, again=True).play()
+    assert finish is not None
+    assert finish.phase == WorkflowExecution.SUCCEEDED
+    keys = [start.key for start in world.started]
+    assert len(keys) == len(set(keys))
+    phases = {key.node_id: state.closure.phase for key, state in world.memory.rows.nodes.items()}
+    assert set(phases.values()) <= TERMINAL
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.integers(0, 2**32))
 def test_replay_of_a_journal_gives_the_same_actions(seed: int) -> None:
     pick = Random(seed)  # noqa: S311
