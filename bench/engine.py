@@ -84,13 +84,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     os.environ["SANDBOX_TASK_PYTHON"] = str(options.python.absolute())
     cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
     with running_stack(engine="local") as stack:
         chain = _run(stack, options.python, "chain", {})
         measured = [Measured("one after the other", 1, chain)]
         for size in options.sizes:
             times = _run(stack, options.python, "wide", {"numbers": list(range(size))})
             measured.append(Measured(f"array of {size}", cores, times))
-    text = _report(measured, cores)
+    text = _report(measured, cores, load)
     sys.stdout.write(text)
     if options.out:
         options.out.write_text(text)
@@ -123,13 +124,14 @@ def _run(stack: Stack, python: Path, workflow: str, inputs: dict[str, Any]) -> l
     return sorted((each["started_at"], each["ended_at"]) for each in exits)
 
 
-def _report(measured: Sequence[Measured], cores: int) -> str:
+def _report(measured: Sequence[Measured], cores: int, load: float) -> str:
     head = "| tasks | number | own time, mean, ms | overhead, p50, ms | whole, s | whole / (own time / cores) |"
     return "\n".join(
         (
             "# Results of `make bench-engine`",
             "",
             f"Trivial tasks of flytekit in a fresh sandbox, {cores} cores; what is measured is in `bench/engine.py`.",
+            f"Before the run the load average of the machine was {load:.1f}.",
             "",
             head,
             "|---|---|---|---|---|---|",

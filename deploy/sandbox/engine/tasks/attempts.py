@@ -114,14 +114,14 @@ class AttemptRunner:
         waits_long = asyncio.get_running_loop().call_later(
             _REPORTED_WAIT_SECONDS, report, TaskWaiting(start.key, _WAITS_FOR_BUDGET)
         )
-        async with self.budget.taken(Share.of(container.resources), waits_long.cancel):
-            command, env = await self._prepare(context, start, container, folder)
-            report(TaskStarted(start.key, logs=logs))
-            try:
+        try:
+            async with self.budget.taken(Share.of(container.resources), waits_long.cancel):
+                command, env = await self._prepare(context, start, container, folder)
+                report(TaskStarted(start.key, logs=logs))
                 await self.forks.run(command, env, folder, GRACE_SECONDS)
-            finally:
-                folder.clear()
             return await self._result(start, folder)
+        finally:
+            folder.clear()
 
     async def _echo(self, start: StartTask) -> Result:
         """Store the outputs of a task that runs no process."""

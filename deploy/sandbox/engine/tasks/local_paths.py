@@ -6,13 +6,13 @@ tasks get the paths of its objects: in their inputs, and as the prefix of their 
 
 from flyteidl.core.literals_pb2 import Literal, LiteralMap, Scalar
 
-_SCHEME = "file://"
+FILE_SCHEME = "file://"
 _WITH_URI = ("blob", "schema", "structured_dataset")
 
 
 def as_path(uri: str) -> str:
     """Return the path of a `file://` URI; other URIs as they are."""
-    return uri.removeprefix(_SCHEME)
+    return uri.removeprefix(FILE_SCHEME)
 
 
 def with_paths(values: LiteralMap) -> LiteralMap:

@@ -16,6 +16,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.message import DecodeError
 
+from deploy.sandbox.engine.tasks.local_paths import FILE_SCHEME, as_path
 from services.kit.errors import NotFound
 from services.kit.objects.store import ObjectStore
 
@@ -90,6 +91,8 @@ async def read(objects: ObjectStore, prefix: str, template: TaskTemplate) -> Res
 
 async def clear(objects: ObjectStore, prefix: str) -> None:
     """Delete what an earlier start of the same attempt left below `prefix`; raise Unavailable."""
+    if prefix.startswith(FILE_SCHEME) and not Path(as_path(prefix)).exists():  # noqa: ASYNC240 - one look at a folder
+        return
     files = [f"{prefix}/{name}" for name in (OUTPUTS, FUTURES, ERROR, DECK)]
     if left := [uri for uri in files if await objects.head(uri) is not None]:
         await objects.delete(left)
