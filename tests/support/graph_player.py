@@ -112,10 +112,12 @@ class Player:
         run: The execution.
         world: What is around it. A journal in it is resumed.
         pick: Chooses what happens next; without it, everything happens in its order.
+        again: Whether the execution has run before, so that the control plane may refuse what is sent again.
     """
 
-    def __init__(self, run: Run, world: World, pick: Random | None = None) -> None:
+    def __init__(self, run: Run, world: World, pick: Random | None = None, *, again: bool = False) -> None:
         self.world = world
+        self._again = again
         self.at = datetime(2026, 1, 1, tzinfo=UTC)
         self._pick = pick
         self._events: deque[Emit | StartChild | WaitForSignal | Finish] = deque()
@@ -220,7 +222,8 @@ class Player:
         """Fold an event; every one must be accepted, except repeated ones."""
         self._with_child(event)
         outcome = self.world.memory.take([event]).outcomes[0]
-        if outcome is not None and outcome.code is Code.ALREADY_EXISTS:
+        tolerated = {Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION} if self._again else {Code.ALREADY_EXISTS}
+        if outcome is not None and outcome.code in tolerated:
             self.world.repeated += 1
         else:
             assert outcome is None, (outcome, event)

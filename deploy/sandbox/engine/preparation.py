@@ -1,6 +1,7 @@
 """From a request to run an execution to its run: what it needs is read, and its journal replayed."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from services.contracts.engine import RunRequest
 from services.contracts.task_resources import prepared
 from services.kit.errors import Unavailable
 from services.kit.objects.store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
 # flytepropeller's folder in the object store (engine.md#what-flytepropeller-does).
@@ -64,6 +67,8 @@ class RunPreparation:
         )
         journal = JournalFile(folder.journal)
         entries = journal.entries()
+        if journal.begun_anew:
+            log.warning("a run begins anew: other code wrote its journal", extra={"folder": str(folder.root)})
         machine, first = resume(graph_run, entries)
         run = Run(
             machine=machine,

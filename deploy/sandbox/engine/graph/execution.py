@@ -1,11 +1,10 @@
 """The state machine of one execution."""
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, WorkflowExecution
+from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.workflow_pb2 import WorkflowMetadata
 
@@ -115,11 +114,6 @@ class Execution:
                 node.fail_from_outside(received.error)
 
     @property
-    def is_over(self) -> bool:
-        """Whether the execution has ended; events may still have to be sent."""
-        return self._is_over
-
-    @property
     def wake_at(self) -> datetime | None:
         """When `TimePassed` is to be passed in; None if no time is waited for."""
         return None if self._is_over else self._runtime.wake_at
@@ -127,11 +121,6 @@ class Execution:
     def outstanding(self) -> list[Action]:
         """Return the actions to carry out again after a restart."""
         return self._runtime.outstanding()
-
-    def progress(self) -> Mapping[str, int]:
-        """Return how many nodes are in each phase, by name; those of nested workflows and branches included."""
-        names = (NodeExecution.Phase.Name(node.phase) for node in self._runtime.nodes.values())
-        return Counter(names)
 
     # ---- Owner of the workflow
 
