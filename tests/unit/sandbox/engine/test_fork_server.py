@@ -16,15 +16,16 @@ from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
 from tests.support.waiting import until
 
 ENV = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-# A child that leaves its parent's session and process group, as daemons do, and prints its process id.
+# A child that leaves its parent's session and process group, as daemons do; its process id is printed.
 DETACHED = """
 import os, sys, time
 if os.fork() == 0:
     os.setsid()
-    if os.fork() == 0:
-        print(os.getpid(), flush=True)
-        time.sleep(600)
-    os._exit(0)
+    detached = os.fork()
+    if detached:
+        print(detached, flush=True)
+        os._exit(0)
+    time.sleep(600)
 os.wait()
 {then}
 """

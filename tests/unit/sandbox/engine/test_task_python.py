@@ -56,6 +56,6 @@ async def test_failed_preparation_is_reported_to_each_task(tmp_path: Path) -> No
     python = task_python(tmp_path)
     await python.prepare()
     for _ in range(2):
-        with pytest.raises(NoTaskPython, match="cannot be prepared: .*Not a directory"):
+        with pytest.raises(NoTaskPython, match=r"cannot be prepared: .*Not a directory"):
             await python.wait()
     assert "Not a directory" in python.state()
