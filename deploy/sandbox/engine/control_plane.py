@@ -51,6 +51,8 @@ from deploy.sandbox.engine.refusals import Refusal, refusal
 _MOST_BYTES = 20 * 1024 * 1024
 _METADATA_BYTES = 32 * 1024
 _CALL_SECONDS = 20.0
+# Events of all runs that are sent at a time: those beyond it would wait in the gateway, and their time run out.
+_MOST_EVENTS = 64
 # First and longest pause while the control plane is unavailable.
 _RETRY_SECONDS = (0.1, 2.0)
 
@@ -74,9 +76,14 @@ class ControlPlane:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._admin = AdminServiceStub(channel)
         self._signals = SignalServiceStub(channel)
+        self._sending = asyncio.Semaphore(_MOST_EVENTS)
 
     async def send(self, event: Event) -> None:
         """Send an event once; raise grpc.aio.AioRpcError."""
+        async with self._sending:
+            await self._send(event)
+
+    async def _send(self, event: Event) -> None:
         if isinstance(event, WorkflowExecutionEvent):
             await self._admin.CreateWorkflowEvent(WorkflowExecutionEventRequest(event=event), timeout=_CALL_SECONDS)
         elif isinstance(event, NodeExecutionEvent):
