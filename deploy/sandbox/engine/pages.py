@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Route
 
 from deploy.sandbox.engine.graph.interface import StartTask
-from deploy.sandbox.engine.run import Progress
+from deploy.sandbox.engine.run_parts import Progress
 from deploy.sandbox.engine.runs import RunKey, Runs
 from deploy.sandbox.engine.tasks.folders import AttemptFolder, attempt_name, path_part
 

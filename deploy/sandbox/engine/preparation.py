@@ -17,7 +17,8 @@ from deploy.sandbox.engine.graph import interface
 from deploy.sandbox.engine.graph.interface import Begin
 from deploy.sandbox.engine.graph.journal import resume
 from deploy.sandbox.engine.journal_file import JournalFile
-from deploy.sandbox.engine.run import Progress, Run
+from deploy.sandbox.engine.run import Run
+from deploy.sandbox.engine.run_parts import Progress
 from deploy.sandbox.engine.runs import RunFolder
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner, RunContext
 from deploy.sandbox.engine.tasks.local_paths import as_path

@@ -6,10 +6,10 @@ an action that needs what the events before it create waits until these are acce
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 
@@ -41,6 +41,7 @@ from deploy.sandbox.engine.graph.interface import (
     TimePassed,
     WaitForSignal,
 )
+from deploy.sandbox.engine.run_parts import Journal, Progress, StateMachine
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner, RunContext
 
 log = logging.getLogger(__name__)
@@ -49,38 +50,6 @@ log = logging.getLogger(__name__)
 _STOP = "stop"
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-class StateMachine(Protocol):
-    """What a run needs of `graph.execution.Execution`."""
-
-    @property
-    def wake_at(self) -> datetime | None:
-        """When `TimePassed` is to be passed in."""
-
-    def handle(self, value: Input, at: datetime) -> Iterable[Action]:
-        """Take an input and return what is to be done."""
-
-
-class Journal(Protocol):
-    """Where a run writes its inputs."""
-
-    def append(self, value: Input, at: datetime) -> None:
-        """Write an input and its time."""
-
-    def close(self) -> None:
-        """Close the journal."""
-
-
-@dataclass
-class Progress:
-    """What a run is doing, for people."""
-
-    started_at: datetime
-    tasks_running: int = 0
-    tasks_waiting: int = 0
-    tasks_ended: int = 0
-    ended_as: str = ""
 
 
 @dataclass

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
-from deploy.sandbox.engine.run import Progress, Run
+from deploy.sandbox.engine.run import Run
+from deploy.sandbox.engine.run_parts import Progress
 from deploy.sandbox.engine.tasks.folders import path_part
 from services.contracts.engine import RunRequest, decode_run, encode_run
 from services.kit.errors import InvalidArgument

@@ -17,7 +17,7 @@ from deploy.sandbox.engine.tasks.folders import AttemptFolder
 
 log = logging.getLogger(__name__)
 
-_SCRIPT = Path(__file__).with_name("fork_server.py")
+_SCRIPT = Path(__file__).parents[1] / "forking" / "server.py"
 # Importing flytekit takes one to three seconds, on a busy machine many times that.
 _READY_SECONDS = 120.0
 # A request contains the environment of a task.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.sandbox.engine.tasks import fork_server
+from deploy.sandbox.engine.forking import warm
 
 SERVER = {"PYTHONUNBUFFERED": "1", "FLYTE_SDK_LOGGING_LEVEL": "30", "HOME": "/root"}
 
@@ -23,11 +23,11 @@ SERVER = {"PYTHONUNBUFFERED": "1", "FLYTE_SDK_LOGGING_LEVEL": "30", "HOME": "/ro
     ],
 )
 def test_variables_that_are_read_at_import_must_be_those_of_the_server(changed: dict[str, str], same: bool) -> None:
-    assert fork_server._same_at_import(SERVER, SERVER | changed) is same
+    assert warm.same_at_import(SERVER, SERVER | changed) is same
 
 
 def test_variable_that_the_task_lacks_counts_too() -> None:
-    assert not fork_server._same_at_import(SERVER, {"HOME": "/root", "FLYTE_SDK_LOGGING_LEVEL": "30"})
+    assert not warm.same_at_import(SERVER, {"HOME": "/root", "FLYTE_SDK_LOGGING_LEVEL": "30"})
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def test_module_of_the_user_that_has_the_name_of_an_imported_one_is_found(
     tmp_path: Path, name: str, shadows: bool
 ) -> None:
     (tmp_path / name).touch()
-    assert fork_server._shadows([str(tmp_path)]) is shadows
+    assert warm._shadows([str(tmp_path)]) is shadows
 
 
 def test_folder_that_is_not_there_shadows_nothing(tmp_path: Path) -> None:
-    assert not fork_server._shadows([str(tmp_path / "gone")])
+    assert not warm._shadows([str(tmp_path / "gone")])
 
 
 @pytest.mark.parametrize("command", [["sh", "-c", "true"], ["python", "-m", "x"]])
 def test_other_commands_are_executed(command: list[str]) -> None:
-    assert fork_server._run_warm(command, []) == command
+    assert warm.run_warm(command, []) == command
