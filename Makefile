@@ -32,7 +32,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, REPLICAS (SANDBOX_REPLICAS in docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
+	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, SANDBOX_ENGINE, SANDBOX_TASK_PYTHON, REPLICAS (docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
 
 up: $(RUN_READY) ## Start the local stack and wait until it is ready (FOREGROUND=1 stays; Ctrl-C stops it)
 	@$(SANDBOX) up $(if $(FOREGROUND),--foreground)

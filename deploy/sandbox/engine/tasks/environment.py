@@ -16,6 +16,8 @@ from deploy.sandbox.engine.graph.interface import ArrayItem, TaskKey
 _OF_THE_MACHINE = ("HOME", "USER", "LOGNAME", "SHELL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_", "FLYTE_AWS_", "FLYTE_GCP_", "FLYTE_AZURE_")
+# The endpoint of an S3 store, as the services' client and as flytekit read it; credentials have the same names.
+_S3_ENDPOINT, _FLYTEKIT_S3_ENDPOINT = "AWS_ENDPOINT", "FLYTE_AWS_ENDPOINT"
 # The name of the variable that has the index of an item of an array node, which is in a variable itself.
 _INDEX_NAME = "BATCH_JOB_ARRAY_INDEX_VAR_NAME"
 _INDEX = "FLYTE_K8S_ARRAY_INDEX"
@@ -43,6 +45,8 @@ class Machine:
             for name, value in self.environment.items()
             if name in _OF_THE_MACHINE or name in _PROXIES or name.startswith(_CREDENTIALS)
         }
+        if (endpoint := kept.get(_S3_ENDPOINT)) is not None:
+            kept.setdefault(_FLYTEKIT_S3_ENDPOINT, endpoint)
         return {
             "LANG": "C.UTF-8",
             **kept,

@@ -1,0 +1,48 @@
+"""Tasks get paths in place of file URIs, wherever these are in a value."""
+
+import pytest
+from flyteidl.core.literals_pb2 import (
+    Blob,
+    Literal,
+    LiteralCollection,
+    LiteralMap,
+    Primitive,
+    Scalar,
+    Schema,
+    StructuredDataset,
+    Union,
+)
+
+from deploy.sandbox.engine.tasks.local_paths import as_path, with_paths
+
+
+def blob(uri: str) -> Literal:
+    return Literal(scalar=Scalar(blob=Blob(uri=uri)))
+
+
+def values(prefix: str) -> LiteralMap:
+    file = blob(f"{prefix}/store/a b")
+    return LiteralMap(
+        literals={
+            "file": file,
+            "frame": Literal(scalar=Scalar(structured_dataset=StructuredDataset(uri=f"{prefix}/frame"))),
+            "schema": Literal(scalar=Scalar(schema=Schema(uri=f"{prefix}/schema"))),
+            "list": Literal(collection=LiteralCollection(literals=[file])),
+            "map": Literal(map=LiteralMap(literals={"k": file})),
+            "union": Literal(scalar=Scalar(union=Union(value=file))),
+            "text": Literal(scalar=Scalar(primitive=Primitive(string_value="file:///stays"))),
+            "remote": blob("s3://bucket/a"),
+        }
+    )
+
+
+def test_file_uris_become_paths_and_nothing_else_changes() -> None:
+    given = values("file://")
+    assert with_paths(given) == values("")
+    assert given == values("file://")
+    assert with_paths(values("")) == values("")
+
+
+@pytest.mark.parametrize(("uri", "path"), [("file:///a/b", "/a/b"), ("/a", "/a"), ("s3://b/c", "s3://b/c")])
+def test_path_of_a_uri(uri: str, path: str) -> None:
+    assert as_path(uri) == path
