@@ -170,6 +170,7 @@ class Run:
         elif isinstance(action, StoreCache):
             self._work(("store", action.key), self._report(self.effects.store_cache(action)))
         elif isinstance(action, ReleaseCache):
+            self._cancel(("cache", action.key))  # otherwise it might get the reservation later
             self.effects.release(action.cache_key, action.key)
         elif isinstance(action, LookUpRecovered):
             self._work(("recovered", action.node_id), self._report(self.effects.recovered(action)))
