@@ -172,7 +172,7 @@ class AttemptRunner:
             task_template=template_uri,
             generated_name=f"{execution.name}-{start.key.node_id}-{attempt_name(start.key)}",
             namespace=f"{execution.project}-{execution.domain}",
-            inputs=with_paths(start.inputs),
+            inputs=with_paths(start.inputs, self.objects.uri()),
         )
         command = _in_own_folder(filled(container.command, variables))
         data = DataFolders.of(start.template, folder.data)
@@ -181,7 +181,7 @@ class AttemptRunner:
     async def _input(self, start: StartTask, folder: AttemptFolder) -> str:
         """Return where the task reads its inputs: where they are, or a copy with paths in it."""
         values = LiteralMap.FromString(await self.objects.get(start.input_uri))
-        if (changed := with_paths(values)) == values:
+        if (changed := with_paths(values, self.objects.uri())) == values:
             return start.input_uri
         folder.inputs.write_bytes(changed.SerializeToString())
         return str(folder.inputs)

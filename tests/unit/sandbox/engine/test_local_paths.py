@@ -2,6 +2,7 @@
 
 import pytest
 from flyteidl.core.literals_pb2 import (
+    Binary,
     Blob,
     Literal,
     LiteralCollection,
@@ -14,6 +15,14 @@ from flyteidl.core.literals_pb2 import (
 )
 
 from deploy.sandbox.engine.tasks.local_paths import as_path, with_paths
+
+STORE = "file:///a/store/with/a/path/of/some/length"
+
+
+def packed(*texts: str) -> Literal:
+    """Return a list of strings of 32 to 255 bytes as a MessagePack value."""
+    items = b"".join(b"\xd9" + bytes([len(text.encode())]) + text.encode() for text in texts)
+    return Literal(scalar=Scalar(binary=Binary(tag="msgpack", value=bytes([0x90 + len(texts)]) + items)))
 
 
 def blob(uri: str) -> Literal:
@@ -38,11 +47,20 @@ def values(prefix: str) -> LiteralMap:
 
 def test_file_uris_become_paths_and_nothing_else_changes() -> None:
     given = values("file://")
-    assert with_paths(given) == values("")
+    assert with_paths(given, STORE) == values("")
     assert given == values("file://")
-    assert with_paths(values("")) == values("")
+    assert with_paths(values(""), STORE) == values("")
 
 
 @pytest.mark.parametrize(("uri", "path"), [("file:///a/b", "/a/b"), ("/a", "/a"), ("s3://b/c", "s3://b/c")])
 def test_path_of_a_uri(uri: str, path: str) -> None:
     assert as_path(uri) == path
+
+
+def test_uris_of_the_store_in_dataclasses_become_paths_of_the_same_length() -> None:
+    other = "file:///another/store/with/a/path/of/some/length"
+    text = f"a text in which {STORE}/file is named"
+    given = LiteralMap(literals={"d": packed(f"{STORE}/ä", other, text, f"{STORE}/b")})
+    path = STORE.replace("file://", "/" * 7)
+    assert with_paths(given, STORE).literals["d"] == packed(f"{path}/ä", other, text, f"{path}/b")
+    assert with_paths(given, "s3://bucket") == given
