@@ -1,8 +1,6 @@
 """Executions of the local engine are recovered, terminated, and go on where they were when everything was killed."""
 
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -136,7 +134,7 @@ def killed(sandbox: Sandbox) -> None:
     processes = [supervisor, *supervisor.children(recursive=True)]
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # by the number and the start of the process
     psutil.wait_procs(processes, timeout=10)
 
 
