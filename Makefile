@@ -30,12 +30,12 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status logs reset bench bench-registry bench-executions bench-compare bench-cluster chaos outage fuzz test test-unit test-integration test-cluster test-chart image-check lint fmt typecheck docs lock
+.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-engine bench-compare bench-cluster chaos outage fuzz test test-unit test-integration test-long test-cluster test-chart image-check lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, REPLICAS (SANDBOX_REPLICAS in docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
+	@echo "  Variables: PORT, SANDBOX_DIR, SANDBOX_SETTINGS, SANDBOX_ENGINE, SANDBOX_TASK_PYTHON, REPLICAS (docs/settings.md); PYTHON=$(PYTHON) (3.11 or newer)"
 
 up: $(RUN_READY) ## Start the local stack and wait until it is ready (FOREGROUND=1 stays; Ctrl-C stops it)
 	@$(SANDBOX) up $(if $(FOREGROUND),--foreground)
@@ -45,6 +45,9 @@ down: ## Stop the local stack; its data stays
 
 status: ## Show the parts of the local stack, their health and memory
 	@$(IF_SET_UP) $(SANDBOX) status
+
+runs: ## Show what the engine runs, a line for each execution
+	@$(IF_SET_UP) $(SANDBOX) runs
 
 logs: ## Follow the logs of the parts (PART=registry for one)
 	@$(IF_SET_UP) $(SANDBOX) logs --follow $(PART)
@@ -61,6 +64,9 @@ bench-registry: $(RUN_READY) ## Bulk registration and lists over a long history;
 
 bench-executions: $(RUN_READY) ## Launches and reads of executions over a long history; writes bench/RESULTS-executions.md (SIZES)
 	@$(BIN)/python -m bench.executions --out bench/RESULTS-executions.md $(if $(SIZES),--sizes $(SIZES))
+
+bench-engine: $(RUN_READY) $(CLIENT_READY) ## What the local engine adds to tasks; writes bench/RESULTS-engine.md
+	@$(BIN)/python -m bench.engine --out bench/RESULTS-engine.md
 
 bench-compare: $(RUN_READY) ## This checkout and commit BASE in turn; writes bench/RESULTS-compare.md (ROUNDS, SECONDS)
 	@$(BIN)/python -m bench.compare --base $(or $(BASE),origin/main) --out bench/RESULTS-compare.md \
@@ -89,16 +95,19 @@ test-unit: $(TEST_READY) ## Tests of rules, without the stack
 test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against real stacks, on free ports
 	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
 
+test-long: $(TEST_READY) $(CLIENT_READY) ## Tests that take too long for every change
+	@$(BIN)/python -m pytest -q -m long tests
+
 test-cluster: $(TEST_READY) ## Tests on real API servers, built once (minutes); skipped where Go is not found
 	@$(BIN)/python -m tests.support.cluster_binaries >/dev/null; status=$$?; \
 		if [ $$status -eq 3 ]; then echo "Tests on real API servers are skipped."; \
 		elif [ $$status -ne 0 ]; then exit $$status; \
 		else $(BIN)/python -m pytest -q -n 0 tests/cluster; fi
 
-# A minute, of which most is the download of wheels, and it needs root: not part of `make test`.
 test-chart: $(TEST_READY) $(CHART_READY) ## Render the chart by Helm, and run its pods as local processes (minutes)
 	@$(BIN)/python -m pytest -q -n 0 tests/chart
 
+# A minute, of which most is the download of wheels, and it needs root: not part of `make test`.
 image-check: $(TEST_READY) ## Run the steps of the Dockerfile without Docker, and start what they make (needs root)
 	@$(BIN)/python -m pytest -q -n 0 tests/image
 
@@ -127,6 +136,7 @@ lock: ## Upgrade the locked versions within the bounds of pyproject.toml (needs 
 	@$(LOCK) --upgrade --constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 	@$(LOCK) --upgrade --output-file requirements-client.lock requirements-client.in
 	@$(LOCK) --upgrade --output-file requirements-chart.lock requirements-chart.in
+	@$(LOCK) --upgrade --constraint requirements-client.lock --output-file requirements-tasks.lock requirements-tasks.in
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

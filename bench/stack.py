@@ -52,13 +52,17 @@ class Stack:
         """Return the names of the parts that are the service or server `name`."""
         return [part for part in self.parts if part == name or part.rpartition("-")[0] == name]
 
-    def launcher(self, *command: str, replicas: int = 1) -> None:
-        """Carry out a command of the launcher; raise CalledProcessError."""
+    def launcher(self, *command: str, replicas: int = 1, engine: str = "none") -> None:
+        """Carry out a command of the launcher; raise CalledProcessError.
+
+        Without an engine the load generator sends the events.
+        """
         environment = {
             **os.environ,
             "PORT": str(self.port),
             "SANDBOX_DIR": str(self.folder),
             "SANDBOX_REPLICAS": str(replicas),
+            "SANDBOX_ENGINE": engine,
         }
         subprocess.run(  # noqa: S603  # our own launcher
             [sys.executable, "-m", "deploy.sandbox", *command],
@@ -86,13 +90,15 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*, replicas: int = 1, folder: Path | None = None, checkout: Path = REPOSITORY) -> Iterator[Stack]:
+def running_stack(
+    *, replicas: int = 1, folder: Path | None = None, checkout: Path = REPOSITORY, engine: str = "none"
+) -> Iterator[Stack]:
     """Run a sandbox on a free port to the end of the block, in a temporary folder unless one is given."""
     with TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as temporary:
         # A short path: PostgreSQL's socket must fit into 107 characters.
         stack = Stack(folder or Path(temporary), _free_port(), checkout)
         try:
-            stack.launcher("up", replicas=replicas)
+            stack.launcher("up", replicas=replicas, engine=engine)
             yield stack
         finally:
             stack.launcher("down")

@@ -9,7 +9,9 @@ The subjects are those of `services.contracts`, the requests to JetStream those 
 | executions | projects, registry | announcements, verdicts | | FLYTE_EXECUTIONS | batches, its announcements (engine) |
 | events | executions | batches | verdicts | EVENT_BATCHES | refused events |
 | projects | executions | announcements | | FLYTE_PROJECTS | its announcements (cluster resources) |
+| engine | | | | | |
 
+Executions also sends requests to engine, the process of an engine (`services.contracts.engine`).
 Each but events serves requests, with one response to each, and each receives responses below an inbox of its own.
 There are no other users: no anonymous user, and none of the system account.
 """
@@ -68,6 +70,9 @@ USERS: Mapping[str, Permissions] = {
             "ask.registry.get_launch_plan",
             "ask.registry.get_task_launch_plan",
             "ask.registry.locate_workflow_closure",
+            "ask.engine.run",
+            "ask.engine.stop",
+            "ask.engine.missing",
         ),
         publishes=("flyte.executions.>", "flyte.events.verdicts.*"),
         subscribes=("flyte.events.apply.*",),
@@ -93,6 +98,7 @@ USERS: Mapping[str, Permissions] = {
         streams=("FLYTE_PROJECTS",),
         consumers=(Consumer("FLYTE_PROJECTS", "cluster-resources"),),
     ),
+    "engine": Permissions(serves=("ask.engine.*",)),
 }
 
 

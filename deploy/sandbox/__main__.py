@@ -1,4 +1,4 @@
-"""`python -m deploy.sandbox up|down|status|logs|stop|start|reset`."""
+"""`python -m deploy.sandbox up|down|status|runs|logs|stop|start|reset`."""
 
 import sys
 

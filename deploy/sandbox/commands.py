@@ -14,9 +14,10 @@ from pathlib import Path
 from deploy.sandbox import settings, settings_file
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.launch import HOLD_SIGNAL, MakeStack, Run, in_background, in_foreground
-from deploy.sandbox.layout import Layout
+from deploy.sandbox.layout import ENGINE, Layout
 from deploy.sandbox.logs import show
 from deploy.sandbox.parts import port_names
+from deploy.sandbox.runs import engine_runs, run_lines, task_line
 from deploy.sandbox.state import RUNNING, PartState, State
 from deploy.sandbox.supervisor import READY_SECONDS
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str], make_stack: MakeStack) -> int:
             return down(layout)
         if parsed.command == "status":
             return status(layout, make_stack)
+        if parsed.command == "runs":
+            return runs(layout)
         if parsed.command == "logs":
             return logs(layout, parsed.part, lines=parsed.lines, follow=parsed.follow)
         if parsed.command == "stop":
@@ -162,8 +165,21 @@ def status(layout: Layout, make_stack: MakeStack) -> int:
         "environment": f"{layout.environments}/<service>.env",
         "logs": f"{layout.logs}/<part>.log",
     }
+    if ENGINE in state.parts:
+        locations |= {"tasks": task_line(state), "task logs": f"{layout.engine}/attempts"}
     _print("\n".join((text, *(f"{name:14} {location}" for name, location in locations.items()))))
     return 0 if healthy else UNHEALTHY
+
+
+def runs(layout: Layout) -> int:
+    """Print a line for each run of the engine; raise SandboxError when the sandbox has none."""
+    state = State.read(layout)
+    if not layout.running or state is None:
+        _print(f"Flyteplane is not running in {layout.root}.")
+        return NOT_RUNNING
+    listed, problem = engine_runs(state)
+    _print("\n".join(filter(None, (run_lines(listed), problem))))
+    return 0
 
 
 def logs(layout: Layout, part: str | None, *, lines: int, follow: bool) -> int:
@@ -214,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     start_part = commands.add_parser("start", parents=[everywhere], help="start a part that was stopped")
     start_part.add_argument("part")
     commands.add_parser("status", parents=[everywhere], help="what runs; exit code 3 when nothing does")
+    commands.add_parser("runs", parents=[everywhere], help="what the engine runs, a line each")
     show_logs = commands.add_parser("logs", parents=[everywhere], help="the logs of the parts")
     show_logs.add_argument("part", nargs="?", help="one part; otherwise all")
     show_logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes")

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.files import own_folder, write_json
@@ -22,6 +23,8 @@ REPOSITORY = Path(__file__).parents[2]
 MARKER_TEXT = "A Flyteplane sandbox lives here. `make reset` deletes this folder.\n"
 # Also the names of their databases, of their roles there and of their users of NATS.
 SERVICES = ("registry", "executions", "events", "projects")
+# The engine's part and its user of NATS.
+ENGINE = "engine"
 # The kernel's limit for the path of a Unix socket.
 SOCKET_PATH_MOST = 107
 # The same less PostgreSQL's file name in it.
@@ -37,7 +40,7 @@ class Secrets:
     passwords: Mapping[str, str]
     """By database, whose role has the same name."""
     nats_passwords: Mapping[str, str]
-    """By service, whose user of NATS has the same name."""
+    """By service or engine, whose user of NATS has the same name."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,16 @@ class Layout:
         return self.root / "settings.toml"
 
     @property
+    def engine(self) -> Path:
+        """The runs of the engine, the attempts of tasks and their logs."""
+        return self.root / "engine"
+
+    @property
+    def task_secrets(self) -> Path:
+        """Secrets of tasks, as `<group>/<key>`; written by the user."""
+        return self.root / "secrets"
+
+    @property
     def sockets(self) -> Path:
         """The folder of the services' sockets for the gateway."""
         return self.root / "sockets"
@@ -149,7 +162,7 @@ class Layout:
     @property
     def _folders(self) -> tuple[Path, ...]:
         data = (self.logs, self.objects, self.postgres, self.stamps, self.nats)
-        return (*data, self.gateway, self.environments, self.held, self.sockets)
+        return (*data, self.gateway, self.environments, self.held, self.sockets, self.engine, self.task_secrets)
 
     def prepare(self) -> None:
         """Make the folders; raise SandboxError when the root has other content or cannot be written."""
@@ -204,12 +217,13 @@ class Layout:
         """Return the secrets of this sandbox; make those that are missing, also in a folder of an earlier release."""
         file = self.root / "secrets.json"
         stored = json.loads(file.read_text()) if file.exists() else {}
-        made = {
+        made: dict[str, Any] = {
             "signing_key": secrets.token_urlsafe(32),
             "superuser_password": secrets.token_urlsafe(18),
             "passwords": {name: secrets.token_urlsafe(18) for name in SERVICES},
-            "nats_passwords": {name: secrets.token_urlsafe(18) for name in SERVICES},
-        } | stored
+            "nats_passwords": {name: secrets.token_urlsafe(18) for name in (*SERVICES, ENGINE)},
+        }
+        made |= {name: made[name] | value if isinstance(value, dict) else value for name, value in stored.items()}
         if made != stored:
             write_json(file, made)
         return Secrets(**made)

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploy.sandbox import nats, postgres
+from deploy.sandbox.engine_part import ENGINE_PORT, engine_part, has_engine
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, SERVICES, SOCKET_PATH_MOST, Layout
 from deploy.sandbox.part import Part, Stamp, Step
@@ -46,6 +47,8 @@ _ALLOWED_REPLICAS = range(1, 10)
 # Tasks may request any resources, as in Flyte's sandbox; the services' own default is that of a bare flyteadmin.
 _HAVE_TASK_LIMITS = ("registry", "executions")
 _NO_LIMITS = '{"cpu": "0", "memory": "0", "gpu": "0"}'
+# A task that requests nothing takes a core of this machine: most tasks compute.
+_DEFAULTS = '{"cpu": "1", "memory": "200Mi"}'
 
 # Soft limit of Go's garbage collector: beyond it the collector works harder, and nothing fails.
 _NATS_MEMORY = "192MiB"
@@ -58,15 +61,18 @@ def port_names() -> tuple[str, ...]:
     """Return the names of all listeners that need a port, for the number of replicas in SANDBOX_REPLICAS."""
     others = tuple(f"{name}-{number}" for number in _ALLOWED_REPLICAS[1 : _replicas()] for name in REPLICATED)
     services = (f"{name}-{listener}" for name in SERVICES + others for listener in _LISTENERS)
-    return ("nats", "nats-monitor", *services)
+    return ("nats", "nats-monitor", *services, *((ENGINE_PORT,) if has_engine() else ()))
 
 
 def stack(layout: Layout, ports: Ports, chosen: ChosenSettings) -> tuple[Part, ...]:
-    """Return all parts, as they run in `layout` on `ports`; there is a replica for each that has ports."""
+    """Return all parts, as they run in `layout` on `ports`; there is a replica, and an engine, if it has ports."""
     services = tuple(
         _service(layout, ports, name, instance, chosen) for name in SERVICES for instance in instances(ports, name)
     )
-    return (_postgres(layout), _nats(layout, ports), *services, _envoy(layout, ports, chosen.of("gateway")))
+    envoy = _envoy(layout, ports, chosen.of("gateway"))
+    before = ("envoy", *(service.name for service in services))
+    engine = (engine_part(layout, ports, chosen, before),) if ENGINE_PORT in ports.others else ()
+    return (_postgres(layout), _nats(layout, ports), *services, envoy, *engine)
 
 
 def instances(ports: Ports, name: str) -> tuple[str, ...]:
@@ -129,6 +135,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     }
     if name in _HAVE_TASK_LIMITS:
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
+    if name == "executions" and ENGINE_PORT in ports.others:
+        env |= {"FLYTEPLANE_ENGINE": "requests", "FLYTEPLANE_TASK_RESOURCE_DEFAULTS": _DEFAULTS}
     files = {}
     if settings := chosen.of(name):
         # A variable would win over the same setting in a file.

@@ -29,5 +29,24 @@ SETTINGS = Variable(
 REPLICAS = Variable(
     "SANDBOX_REPLICAS", "integer", "1", "Number of processes of registry, of executions and of events each: 1 to 9."
 )
+ENGINE = Variable(
+    "SANDBOX_ENGINE",
+    "local or none",
+    "local",
+    "What runs executions. local: an engine of the sandbox, which runs tasks as processes of this machine. none: they "
+    "wait until a client sends their events.",
+)
+TASK_PYTHON = Variable(
+    "SANDBOX_TASK_PYTHON",
+    "path",
+    "",
+    "Python interpreter with flytekit that runs tasks; empty: that of an environment which `make up` makes, once.",
+)
+COLD_TASKS = Variable(
+    "SANDBOX_COLD_TASKS",
+    "1 or empty",
+    "",
+    "1: each task starts a new Python, which takes one to two seconds, instead of a fork of one that has flytekit.",
+)
 
-VARIABLES = (PORT, DIR, SETTINGS, REPLICAS)
+VARIABLES = (PORT, DIR, SETTINGS, REPLICAS, ENGINE, TASK_PYTHON, COLD_TASKS)

@@ -34,6 +34,7 @@ DECIDED: Mapping[str, str] = {
     **dict.fromkeys(("grpc_address", "http2_address", "http_address"), _CONNECTED),
     **dict.fromkeys(("upstreams", "reflection", "objects"), _CONNECTED),
     "signing_key": "the sandbox makes its own and keeps it",
+    "engine": "the variable SANDBOX_ENGINE decides",
     "listen": "the variable PORT is the gateway's port",
     "admin": "the sandbox keeps it for its owner only",
     "stats": "the sandbox has a socket for that",

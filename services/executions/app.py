@@ -1,6 +1,5 @@
 """Construction of the executions service: everything is made here, by hand, top to bottom."""
 
-import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from services.executions.engine.kubernetes.clusters import Clusters
 from services.executions.engine.kubernetes.engine import KubernetesEngine
 from services.executions.engine.kubernetes.resources import ResourceBuilder
 from services.executions.engine.kubernetes.workflows import RunnableWorkflows
+from services.executions.engine.requests import RequestedEngine
 from services.executions.events.batches import EventBatchConsumer
 from services.executions.events.ownership import LaneOwnership
 from services.executions.jobs.abort_reconciler import AbortReconciler
@@ -117,14 +117,21 @@ def _kubernetes(
     clusters = Clusters.open(settings)
     stack.push_async_callback(clusters.close)
     workflows = RunnableWorkflows(bus, objects, cpu_pool)
-    builder = ResourceBuilder(workflows, objects, cpu_pool, settings, random.choice)
+    builder = ResourceBuilder(workflows, objects, cpu_pool, settings)
     return KubernetesEngine(clusters, builder, settings)
+
+
+def _requested(
+    _settings: Settings, bus: Bus, _objects: ObjectStore, _cpu_pool: CpuPool, _stack: AsyncExitStack
+) -> RequestedEngine:
+    return RequestedEngine(bus)
 
 
 # Engines, by their names in the settings.
 ENGINES: dict[str, Callable[[Settings, Bus, ObjectStore, CpuPool, AsyncExitStack], Engine | None]] = {
     "none": _no_engine,
     "kubernetes": _kubernetes,
+    "requests": _requested,
 }
 
 

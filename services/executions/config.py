@@ -64,9 +64,10 @@ class Settings(WorkflowSettings, NamespaceSettings):
     task_resource_defaults: ResourceAmounts = ResourceAmounts(cpu="2", memory="200Mi")
     """Resources of a task that requests none, unless attributes set them; JSON in the environment."""
 
-    engine: Literal["none", "kubernetes"] = "none"
+    engine: Literal["none", "kubernetes", "requests"] = "none"
     """What runs executions. kubernetes: flytepropeller, for which the service creates FlyteWorkflow resources in
-    clusters. none: another program finds executions and sends events."""
+    clusters. requests: a process that serves the requests ask.engine.* over NATS, as that of the sandbox does. none:
+    another program finds executions and sends events."""
 
     cluster_weights: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Of each execution cluster label, the clusters and their weights; JSON in the environment. Executions with another

@@ -32,11 +32,11 @@ from flyteidl.event.event_pb2 import (
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
 from services.kit.objects.store import ObjectStore
 from tests.support.engine_calls import Calls
 from tests.support.graphs import ordered, task_of
 from tests.support.literals import bound, python_values, to_literals
-from tests.support.node_ids import nested_id
 
 
 class TaskFailed(Exception):  # same
@@ -67,7 +67,7 @@ class _Scope:
     parent: str = ""  # unique id of the node it runs in
 
     def node_id(self, spec_id: str) -> str:
-        return nested_id(self.parent, 0, spec_id) if self.parent else spec_id
+        return unique_id(Parent(self.parent, 0) if self.parent else None, spec_id)
 
     def identifier(self, spec_id: str) -> NodeExecutionIdentifier:
         return NodeExecutionIdentifier(execution_id=self.execution, node_id=self.node_id(spec_id))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.executions.engine.interface import RunRequest
+from services.contracts.engine import RunRequest
 from services.executions.rules.placements import Placement
 
 

@@ -26,6 +26,10 @@ class Sandbox:
     folder: Path
     replicas: int = 1
     """The number of processes of each service that can run several times."""
+    engine: str = "none"
+    """Its engine; with none a test plays the engine."""
+    task_python: Path | None = None
+    """The Python of tasks."""
 
     @property
     def target(self) -> str:
@@ -84,7 +88,9 @@ class Sandbox:
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of the launcher."""
         environment = {**os.environ, "PORT": str(self.port), "SANDBOX_DIR": str(self.folder)}
-        environment |= {"SANDBOX_REPLICAS": str(self.replicas)}
+        environment |= {"SANDBOX_REPLICAS": str(self.replicas), "SANDBOX_ENGINE": self.engine}
+        if self.task_python is not None:
+            environment["SANDBOX_TASK_PYTHON"] = str(self.task_python)
         return subprocess.run(
             [sys.executable, "-m", "deploy.sandbox", *command],
             cwd=ROOT,
@@ -97,9 +103,11 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path, *, replicas: int = 1) -> Iterator[Sandbox]:
+def running_sandbox(
+    folder: Path, *, replicas: int = 1, engine: str = "none", task_python: Path | None = None
+) -> Iterator[Sandbox]:
     """Start a sandbox in `folder`; stop it at the end of the block."""
-    sandbox = Sandbox(free_port(), folder, replicas)
+    sandbox = Sandbox(free_port(), folder, replicas, engine, task_python)
     started = sandbox.run("up")
     try:
         if started.returncode:

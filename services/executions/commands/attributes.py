@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from google.protobuf.json_format import MessageToDict
 
+from services.contracts.engine import EngineInputs
 from services.contracts.execution_argument import execution_argument
 from services.executions.commands import NOT_FOUND
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineInputs, engine_inputs
+from services.executions.engine.inputs import engine_inputs
 from services.executions.store import executions
 from services.kit.db.database import at_terminal
 from services.kit.process.service import Command

@@ -9,6 +9,7 @@ is stored, as an execution that runs on unnoticed costs money. Nothing is fetche
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,10 +20,11 @@ from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from prometheus_client import Counter, Histogram
 
+from services.contracts.engine import RunRequest
 from services.contracts.executions import EXECUTION_CREATED
 from services.executions.config import Settings
-from services.executions.engine.inputs import engine_inputs
-from services.executions.engine.interface import Engine, EngineAction, RunRequest, engine_action, refused
+from services.executions.engine.inputs import child_queue, engine_inputs
+from services.executions.engine.interface import Engine, EngineAction, engine_action, refused
 from services.executions.responses.entities import attribute_spec
 from services.executions.rules.events.batch import Changes
 from services.executions.rules.events.state import ExecutionKey, execution_key
@@ -212,13 +214,15 @@ def _pause(deliveries: int) -> float:
 
 def _run_request(identifier: WorkflowExecutionIdentifier, stored: StoredRunRequest, settings: Settings) -> RunRequest:
     added = attribute_spec(stored.attributes).SerializeToString() if stored.attributes else b""
+    inputs = engine_inputs(stored.attributes, identifier.domain, settings)
     return RunRequest(
         id=identifier,
         workflow_id=ExecutionClosure.FromString(stored.closure).workflow_id,
         spec=ExecutionSpec.FromString(stored.spec + added),
         config=WorkflowExecutionConfig.FromString(stored.config),
         inputs_uri=stored.inputs_uri,
-        engine_inputs=engine_inputs(stored.attributes, identifier.domain, settings),
+        engine_inputs=inputs,
+        child_queue=child_queue(inputs.queue_tags, settings.queues, random.choice),
         accepted_at=stored.created_at,
         cluster=stored.cluster,
     )

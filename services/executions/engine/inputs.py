@@ -5,32 +5,17 @@ Settings are the current ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from flyteidl.admin.matchable_resource_pb2 import (
     ListMatchableAttributesResponse,
-    PluginOverride,
     TaskResourceAttributes,
     TaskResourceSpec,
 )
-from flyteidl.core.tasks_pb2 import TaskTemplate
 
+from services.contracts.engine import EngineInputs
+from services.contracts.task_resources import with_valid_amounts
 from services.contracts.workflow_settings import ResourceAmounts
 from services.executions.config import Settings
-from services.executions.rules.task_resources import container_resources, with_valid_amounts
-
-# The key in a container's config of the queue for tasks that the task makes (engine.md#queues).
-CHILD_QUEUE = "child_queue"
-
-
-@dataclass(frozen=True)
-class EngineInputs:
-    """Attributes and settings for an execution's tasks, and for the namespace in which they run."""
-
-    task_resources: TaskResourceAttributes
-    queue_tags: Sequence[str] = ()
-    plugin_overrides: Sequence[PluginOverride] = ()
-    cluster_resources: Mapping[str, str] = field(default_factory=dict)
 
 
 def engine_inputs(attributes: bytes, domain: str, settings: Settings) -> EngineInputs:
@@ -78,18 +63,6 @@ def child_queue(tags: Sequence[str], queues: Mapping[str, Sequence[str]], choose
         if tagged := sorted(queue for queue, its_tags in queues.items() if tag in its_tags):
             return choose(tagged)
     return ""
-
-
-def prepared(task: TaskTemplate, inputs: EngineInputs, queue: str) -> TaskTemplate:
-    """Return `task` with the resources of its container and the child queue; other tasks are returned unchanged."""
-    if task.WhichOneof("target") != "container":
-        return task
-    result = TaskTemplate()
-    result.CopyFrom(task)
-    result.container.resources.CopyFrom(container_resources(task.container.resources, inputs.task_resources))
-    if queue:
-        result.container.config.add(key=CHILD_QUEUE, value=queue)
-    return result
 
 
 def _spec(amounts: ResourceAmounts) -> TaskResourceSpec:

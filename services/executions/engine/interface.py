@@ -6,46 +6,20 @@ execution that was terminated before its engine received it is never run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from flyteidl.admin.execution_pb2 import ExecutionClosure, ExecutionSpec
-from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
+from flyteidl.admin.execution_pb2 import ExecutionClosure
 from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
-from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 
-from services.executions.engine.inputs import EngineInputs
+from services.contracts.engine import RunRequest
 from services.executions.rules.events.state import ExecutionState
 from services.executions.rules.placements import Placement
 from services.kit.errors import InvalidArgument, ServiceError
 
 LOST_CODE = "ExecutionLost"
 LOST_MESSAGE = "the engine no longer has this execution, and nothing was heard of it for too long"
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """An execution that an engine is to run.
-
-    `spec` has what acting attributes add to it, and no inputs, which are at `inputs_uri`. `cluster` is "" until one is
-    chosen.
-    """
-
-    id: WorkflowExecutionIdentifier
-    workflow_id: Identifier
-    spec: ExecutionSpec
-    config: WorkflowExecutionConfig
-    inputs_uri: str
-    engine_inputs: EngineInputs
-    accepted_at: datetime
-    cluster: str = ""
-
-    @property
-    def namespace(self) -> str:
-        """The Kubernetes namespace that was chosen when the execution was created."""
-        return self.spec.metadata.system_metadata.namespace
 
 
 class Engine(Protocol):

@@ -1,6 +1,6 @@
 """Inputs and outputs of nodes, by their target (compiler.md#node-interfaces)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -154,6 +154,18 @@ def effective_outputs(node: Node, interface: Interface, comparison: Comparison, 
         if alias.var in interface.outputs:
             outputs[alias.alias] = interface.outputs[alias.var]
     return outputs
+
+
+def repeated(interface: Interface, bound: Iterable[str], comparison: Comparison) -> Interface:
+    """Return the interface of an array of nodes: lists of their inputs, but for `bound` ones, and of their outputs."""
+    comparison.spend_size(*interface.inputs.values(), *interface.outputs.values())
+    the_same = set(bound)
+    inputs = {name: each if name in the_same else _list_of(each) for name, each in interface.inputs.items()}
+    return Interface(inputs, {name: _list_of(each) for name, each in interface.outputs.items()})
+
+
+def _list_of(literal_type: LiteralType) -> LiteralType:
+    return LiteralType(collection_type=literal_type)
 
 
 def _types(variables: Mapping[str, Variable], node_id: str, errors: Errors) -> Types:

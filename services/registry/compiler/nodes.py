@@ -21,6 +21,7 @@ from services.registry.compiler.interfaces import (
     Library,
     effective_outputs,
     reference_interface,
+    repeated,
 )
 from services.registry.compiler.requirements import case_nodes
 
@@ -161,8 +162,11 @@ class Nodes:
         if not array.array_node.HasField("node"):
             errors.value_required(array.id, "ArrayNode.Node")
             return None
-        # Not wrapped in collections: clients register what an array repeats with the list types of the array.
-        return self._infer(array.array_node.node, errors)
+        interface = self._infer(array.array_node.node, errors)
+        if interface is None or not array.array_node.is_original_sub_node_interface.value:
+            # Clients register a task that an array repeats with the list types of the array.
+            return interface
+        return repeated(interface, array.array_node.bound_inputs, self._library.comparison)
 
     def _connect(self, node: Node, interface: Interface | None) -> None:
         """Check a top-level node and connect it in both directions."""

@@ -48,10 +48,10 @@ REFUSED_SECONDS = 5
 VERBS = ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.MSG.DELETE", "STREAM.MSG.GET", "CONSUMER.CREATE")
 
 
-def address_of(sandbox: Sandbox, service: str) -> str:
-    """Return the NATS URL of a service in the sandbox, with its password."""
-    lines = (sandbox.folder / "env" / f"{service}.env").read_text().splitlines()
-    return next(line.partition("=")[2].strip("'") for line in lines if "NATS_URL" in line)
+def address_of(sandbox: Sandbox, user: str) -> str:
+    """Return the NATS URL of a user in the sandbox, with its password."""
+    password = Layout(sandbox.folder).secrets().nats_passwords[user]
+    return f"nats://{user}:{password}@127.0.0.1:{sandbox.ports['nats']}"
 
 
 class Intruder:

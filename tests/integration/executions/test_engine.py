@@ -13,11 +13,11 @@ from flyteidl.core.literals_pb2 import Binding, BindingData, LiteralMap
 from flyteidl.core.workflow_pb2 import Node
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
+from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
 from tests.support.engine import Dynamic, Engine, TaskFunction
 from tests.support.engine_calls import WorkflowAborted
 from tests.support.event_path import Executions
 from tests.support.literals import python_values, to_literals
-from tests.support.node_ids import nested_id
 from tests.support.parts import Parts, service
 
 
@@ -144,7 +144,9 @@ async def test_sub_workflow_runs_below_its_node(admin: AdminServiceStub, executi
     rows = executions.rows("node_executions", "id, node_id, parent_id, phase", name)
     ids = {row[1]: row[0] for row in rows}
     nested = [row for row in rows if row[2] is not None]
-    assert {row[1] for row in nested} == {nested_id("sub", 0, spec) for spec in ("start-node", "n0", "n1", "end-node")}
+    assert {row[1] for row in nested} == {
+        unique_id(Parent("sub", 0), spec) for spec in ("start-node", "n0", "n1", "end-node")
+    }
     assert {row[2] for row in nested} == {ids["sub"]}
     assert {row[3] for row in rows} == {"SUCCEEDED"}
 

@@ -14,10 +14,9 @@ from flyteidl.core.identifier_pb2 import ResourceType
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.workflow_pb2 import Node, WorkflowTemplate
 
+from services.contracts.engine import EngineInputs, RunRequest
 from services.contracts.registry import LOCATE_WORKFLOW_CLOSURE
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineInputs
-from services.executions.engine.interface import RunRequest
 from services.executions.engine.kubernetes.resources import ResourceBuilder
 from services.executions.engine.kubernetes.workflows import RunnableWorkflows
 from services.kit.errors import NotFound
@@ -93,7 +92,7 @@ async def bus(parts: Parts) -> AsyncIterator[Bus]:
 def builder_of(bus: Bus, objects: ObjectStore, **settings: Any) -> ResourceBuilder:
     cpu_pool = CpuPool()
     configured = Settings(objects_url=objects.uri(), signing_key="key", **settings)
-    return ResourceBuilder(RunnableWorkflows(bus, objects, cpu_pool), objects, cpu_pool, configured, min)
+    return ResourceBuilder(RunnableWorkflows(bus, objects, cpu_pool), objects, cpu_pool, configured)
 
 
 def request(objects: ObjectStore, workflow: str = "wf", **inputs: Any) -> RunRequest:
@@ -121,10 +120,10 @@ async def test_resource_has_the_workflow_and_the_inputs(bus: Bus, objects: Objec
 
 
 async def test_tasks_have_the_resources_and_the_queue_of_the_execution(bus: Bus, objects: ObjectStore) -> None:
-    builder = builder_of(bus, objects, queues={"fast": ["quick"], "slow": ["quick"]})
+    builder = builder_of(bus, objects)
     resources = TaskResourceAttributes(defaults=TaskResourceSpec(cpu="500m"))
     large = request(objects)
-    changed = RunRequest(**{**vars(large), "engine_inputs": EngineInputs(resources, ("quick",))})
+    changed = RunRequest(**{**vars(large), "engine_inputs": EngineInputs(resources), "child_queue": "fast"})
     (plain_task,) = (await builder.build(large)).content["tasks"].values()
     (prepared_task,) = (await builder.build(changed)).content["tasks"].values()
     assert "config" not in plain_task["container"]

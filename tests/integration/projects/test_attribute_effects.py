@@ -34,9 +34,10 @@ from flyteidl.core.security_pb2 import Identity, SecurityContext
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from google.protobuf.json_format import MessageToDict
 
+from services.contracts.engine import EngineInputs
 from services.contracts.projects import GET_PROJECT_AND_ATTRIBUTES
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineInputs, engine_inputs, platform_resources
+from services.executions.engine.inputs import engine_inputs, platform_resources
 from services.executions.launching.projects import Projects
 from services.kit.messaging.bus import Bus
 from tests.support.attributes import LEVELS, PROJECT, PROJECT_DOMAIN, WORKFLOW, attributes, delete, put

@@ -14,10 +14,11 @@ from flyteidl.admin.matchable_resource_pb2 import (
 )
 from flyteidl.core.tasks_pb2 import Container, K8sPod, Resources, TaskTemplate
 
+from services.contracts.engine import EngineInputs
+from services.contracts.task_resources import container_resources, prepared
 from services.contracts.workflow_settings import ResourceAmounts
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineInputs, child_queue, engine_inputs, platform_resources, prepared
-from services.executions.rules.task_resources import container_resources
+from services.executions.engine.inputs import child_queue, engine_inputs, platform_resources
 from services.kit.process.settings import load
 
 SETTINGS = Settings(database_url="postgresql://none", nats_url="nats://none", signing_key="key")
@@ -210,12 +211,12 @@ def test_child_queue_has_the_first_tag_that_a_queue_has(tags: list[str], queue: 
 
 
 def test_prepared_container_has_resources_and_queue_and_no_other_change() -> None:
-    inputs = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1", memory="1Gi")))
+    platform = TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1", memory="1Gi"))
     task = TaskTemplate(type="python-task", container=Container(image="i", config=[{"key": "a", "value": "b"}]))
-    run = prepared(task, inputs, "q")
+    run = prepared(task, platform, "q")
     assert amounts_of(run.container.resources) == {"cpu": ("1", "1"), "memory": ("1Gi", "1Gi")}
     assert [(pair.key, pair.value) for pair in run.container.config] == [("a", "b"), ("child_queue", "q")]
-    assert [(pair.key, pair.value) for pair in prepared(task, inputs, "").container.config] == [("a", "b")]
+    assert [(pair.key, pair.value) for pair in prepared(task, platform, "").container.config] == [("a", "b")]
     assert not task.container.HasField("resources")
     run.container.ClearField("resources")
     del run.container.config[1:]
@@ -223,6 +224,6 @@ def test_prepared_container_has_resources_and_queue_and_no_other_change() -> Non
 
 
 def test_prepared_task_without_a_container_is_unchanged() -> None:
-    inputs = EngineInputs(TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1")))
+    platform = TaskResourceAttributes(defaults=TaskResourceSpec(cpu="1"))
     for task in (TaskTemplate(type="sql"), TaskTemplate(k8s_pod=K8sPod())):
-        assert prepared(task, inputs, "q") == task
+        assert prepared(task, platform, "q") == task

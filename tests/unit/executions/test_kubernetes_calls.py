@@ -14,9 +14,8 @@ from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
+from services.contracts.engine import EngineInputs, RunRequest
 from services.executions.config import Settings
-from services.executions.engine.inputs import EngineInputs
-from services.executions.engine.interface import RunRequest
 from services.executions.engine.kubernetes import clusters as clusters_module
 from services.executions.engine.kubernetes.clusters import Clusters
 from services.executions.engine.kubernetes.engine import KubernetesEngine
@@ -66,7 +65,7 @@ def request(label: str = "", cluster: str = "") -> RunRequest:
     if label:
         spec.execution_cluster_label.value = label
     inputs = EngineInputs(TaskResourceAttributes())
-    return RunRequest(EXECUTION, Identifier(), spec, WorkflowExecutionConfig(), "", inputs, NOW, cluster)
+    return RunRequest(EXECUTION, Identifier(), spec, WorkflowExecutionConfig(), "", inputs, NOW, cluster=cluster)
 
 
 def settings_of(folder: Path, **settings: Any) -> Settings:

@@ -28,7 +28,7 @@ def test_secrets_are_made_once_and_for_their_owner_only(layout: Layout) -> None:
     assert layout.secrets() == secrets
     assert stat.S_IMODE((layout.root / "secrets.json").stat().st_mode) == 0o600
     passwords = (*secrets.passwords.values(), *secrets.nats_passwords.values())
-    assert len({secrets.signing_key, secrets.superuser_password, *passwords}) == 2 * len(SERVICES) + 2
+    assert len({secrets.signing_key, secrets.superuser_password, *passwords}) == 2 * len(SERVICES) + 3
 
 
 def test_secrets_of_an_earlier_release_stay_and_those_that_it_lacks_are_made(layout: Layout) -> None:

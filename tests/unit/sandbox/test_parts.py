@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy.sandbox.client_config import client_config
+from deploy.sandbox.engine.settings import EngineSettings
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import SERVICES, Layout
 from deploy.sandbox.part import Part
@@ -81,7 +82,35 @@ def test_every_service_logs_in_to_its_own_database_as_itself(parts: dict[str, Pa
 
 def test_addresses_of_parts_are_all_different(parts: dict[str, Part]) -> None:
     addresses = [value for part in parts.values() for name, value in part.env.items() if name.endswith("_ADDRESS")]
-    assert len(set(addresses)) == len(addresses) == 3 * len(SERVICES)
+    assert len(set(addresses)) == len(addresses) == 3 * len(SERVICES) + 1  # that of the engine
+
+
+def test_engine_calls_the_others_so_it_stops_first(parts: dict[str, Part]) -> None:
+    assert set(parts["engine"].stops_before) == {*SERVICES, "envoy"}
+    assert parts["executions"].env["FLYTEPLANE_ENGINE"] == "requests"
+
+
+def test_engine_gets_all_settings_that_it_has(parts: dict[str, Part], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in parts["engine"].env.items():
+        monkeypatch.setenv(name, value)
+    settings = EngineSettings()  # type: ignore[call-arg]  # its fields come from the environment
+    given = {
+        name.removeprefix("SANDBOX_ENGINE_").lower() for name in parts["engine"].env if name.startswith("SANDBOX_")
+    }
+    assert given == settings.model_fields_set
+
+
+def test_sandbox_without_an_engine_has_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_ENGINE", "none")
+    parts = parts_in(tmp_path / "without")
+    assert "engine" not in parts
+    assert "FLYTEPLANE_ENGINE" not in parts["executions"].env
+
+
+def test_unknown_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_ENGINE", "propeller")
+    with pytest.raises(SandboxError, match="SANDBOX_ENGINE is 'propeller'; it can be local or none"):
+        port_names()
 
 
 @pytest.mark.parametrize("name", REPLICATED)

@@ -141,4 +141,4 @@ def test_settings_with_rules_of_the_sandbox_exist(layout: Layout) -> None:
     assert {*DECIDED, *SHARED} <= known
     given = {name for part in parts_of(layout, ChosenSettings()).values() for name in part.env}
     given = {name.removeprefix("FLYTEPLANE_").lower() for name in given if name.startswith("FLYTEPLANE_")}
-    assert given - DECIDED.keys() == {"objects_url", "public_url", "task_resource_limits"}
+    assert given - DECIDED.keys() == {"objects_url", "public_url", "task_resource_defaults", "task_resource_limits"}

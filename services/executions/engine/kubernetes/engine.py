@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from services.contracts.engine import RunRequest
 from services.executions.config import Settings
-from services.executions.engine.interface import RunRequest
 from services.executions.engine.kubernetes.clusters import Clusters, EngineCluster
 from services.executions.engine.kubernetes.resources import ResourceBuilder
 from services.executions.rules.flyteworkflow import choose_cluster, identity, is_same_execution

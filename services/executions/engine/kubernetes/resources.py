@@ -1,13 +1,11 @@
 """Building of FlyteWorkflow resources from what is stored of an execution (engine.md#submission)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from flyteidl.core.literals_pb2 import LiteralMap
 
+from services.contracts.engine import RunRequest
 from services.executions.config import Settings
-from services.executions.engine.inputs import child_queue
-from services.executions.engine.interface import RunRequest
 from services.executions.engine.kubernetes.workflows import RunnableWorkflow, RunnableWorkflows
 from services.executions.rules.flyteworkflow import Offloading, prepare
 from services.executions.rules.flyteworkflow.encoding import Json
@@ -35,7 +33,6 @@ class ResourceBuilder:
         objects: The object store, with the inputs.
         cpu_pool: Where large resources are built.
         settings: The current settings.
-        choose: Picks one of several queues.
     """
 
     def __init__(
@@ -44,13 +41,11 @@ class ResourceBuilder:
         objects: ObjectStore,
         cpu_pool: CpuPool,
         settings: Settings,
-        choose: Callable[[list[str]], str],
     ) -> None:
         self._workflows = workflows
         self._objects = objects
         self._cpu_pool = cpu_pool
         self._settings = settings
-        self._choose = choose
 
     async def build(self, request: RunRequest) -> BuiltResource:
         """Return the resource of an execution.
@@ -59,8 +54,8 @@ class ResourceBuilder:
             BuildFailed: The workflow cannot be run with these inputs.
             ServiceError: Workflow or inputs cannot be read, or their types are too large to be compared.
         """
-        queue = child_queue(request.engine_inputs.queue_tags, self._settings.queues, self._choose)
-        workflow = await self._workflows.get(request.workflow_id, request.engine_inputs, queue)
+        platform = request.engine_inputs.task_resources
+        workflow = await self._workflows.get(request.workflow_id, platform, request.child_queue)
         inputs = await self._objects.get(request.inputs_uri)
         size = len(inputs) + workflow.unconverted_bytes
         return await self._cpu_pool.run_unless_small(size, self._built, request, workflow, inputs)

@@ -10,12 +10,13 @@ from functools import cached_property
 
 from cachetools import LRUCache
 from flyteidl.admin.common_pb2 import ObjectGetRequest
+from flyteidl.admin.matchable_resource_pb2 import TaskResourceAttributes
 from flyteidl.admin.workflow_pb2 import WorkflowClosure
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
 from flyteidl.core.identifier_pb2 import Identifier
 
 from services.contracts.registry import LOCATE_WORKFLOW_CLOSURE
-from services.executions.engine.inputs import EngineInputs, prepared
+from services.contracts.task_resources import prepared
 from services.executions.rules.flyteworkflow.encoding import Json
 from services.executions.rules.flyteworkflow.resource import workflow_members
 from services.kit.messaging.bus import Bus
@@ -59,8 +60,8 @@ class RunnableWorkflows:
         self._cache: LRUCache[Key, RunnableWorkflow] = LRUCache(_CACHE_BYTES, _size)
         self._reads = asyncio.Semaphore(_READS)
 
-    async def get(self, identifier: Identifier, inputs: EngineInputs, queue: str) -> RunnableWorkflow:
-        """Return a registered workflow with its tasks prepared by `inputs` and `queue`.
+    async def get(self, identifier: Identifier, platform: TaskResourceAttributes, queue: str) -> RunnableWorkflow:
+        """Return a registered workflow with its tasks prepared by the platform's resources and `queue`.
 
         Raises:
             NotFound: The workflow, or the object with its closure, does not exist.
@@ -68,7 +69,7 @@ class RunnableWorkflows:
         """
         key = (
             identifier.SerializeToString(deterministic=True),
-            inputs.task_resources.SerializeToString(deterministic=True),
+            platform.SerializeToString(deterministic=True),
             queue,
         )
         if (workflow := self._cache.get(key)) is not None:
@@ -79,17 +80,17 @@ class RunnableWorkflows:
             located = await self._bus.request(LOCATE_WORKFLOW_CLOSURE, ObjectGetRequest(id=identifier))
             content = await self._objects.get(located.url)
             workflow = await self._cpu_pool.run_unless_small(
-                len(content), _runnable, located.url, content, inputs, queue
+                len(content), _runnable, located.url, content, platform, queue
             )
             if len(content) <= _MOST_CACHED_BYTES:
                 self._cache[key] = workflow
             return workflow
 
 
-def _runnable(uri: str, content: bytes, inputs: EngineInputs, queue: str) -> RunnableWorkflow:
+def _runnable(uri: str, content: bytes, platform: TaskResourceAttributes, queue: str) -> RunnableWorkflow:
     closure = WorkflowClosure.FromString(content).compiled_workflow
     for task in closure.tasks:
-        task.template.CopyFrom(prepared(task.template, inputs, queue))
+        task.template.CopyFrom(prepared(task.template, platform, queue))
     return RunnableWorkflow(uri, closure)
 
 

@@ -20,6 +20,7 @@ from tests.unit.registry.compiler.drawing import (
     identifier,
     interface,
     launch,
+    list_of,
     run,
     sub,
     task,
@@ -81,15 +82,25 @@ def test_array_has_the_interface_of_the_repeated_node() -> None:
     assert not compiled(template).primary.template.nodes[3].array_node.node.id
 
 
-def test_settings_of_an_array_are_stored_and_leave_its_interface() -> None:
-    """The interface is that of the repeated node, even if a client sends one that takes no lists."""
+def test_array_of_an_interface_without_lists_has_lists_of_it() -> None:
+    plan = launch_plan("lp", {"a": required(INTEGER), "b": required(STRING)}, {"o0": FLOAT})
+    mapped = array("n0", launch("", "lp", a=".xs", b=".s"), a=".xs", b=".s")
+    mapped.array_node.is_original_sub_node_interface.value = True
+    mapped.array_node.bound_inputs.append("b")
+    template = workflow(mapped, inputs={"xs": list_of(INTEGER), "s": STRING}, outputs={"o": (list_of(FLOAT), "n0.o0")})
+    assert not codes(template, launch_plans=[plan])
+    template.nodes[0].array_node.is_original_sub_node_interface.value = False
+    assert codes(template, launch_plans=[plan]) == {("MismatchingTypes", "n0"), ("MismatchingTypes", "end-node")}
+
+
+def test_settings_of_an_array_are_stored() -> None:
     template = workflow(run("n0", "many"), array("n1", run("", "sum"), xs="n0.o0"), outputs={"o": (INTEGER, "n1.o0")})
     sent = template.nodes[1].array_node
     sent.parallelism = 3
     sent.min_success_ratio = 0.5
     sent.execution_mode = ArrayNode.FULL_STATE
     sent.data_mode = ArrayNode.INDIVIDUAL_INPUT_FILES
-    sent.is_original_sub_node_interface.value = True
+    sent.is_original_sub_node_interface.value = False
     sent.bound_inputs.append("xs")
     assert compiled(template).primary.template.nodes[3].array_node == sent
     sent.min_successes = 7

@@ -1,5 +1,7 @@
 """Resources of tasks: the task's own requests and limits, platform defaults and limits (engine.md#task-resources).
 
+Executions passes the platform's amounts to an engine, and an engine applies them to each task.
+
 A quantity that cannot be parsed counts as zero, and zero as unset.
 """
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from flyteidl.admin.matchable_resource_pb2 import TaskResourceAttributes, TaskResourceSpec
-from flyteidl.core.tasks_pb2 import Resources
+from flyteidl.core.tasks_pb2 import Resources, TaskTemplate
 
 from services.contracts.quantities import canonical_quantity, is_amount, parse_quantity
 
@@ -16,6 +18,8 @@ from services.contracts.quantities import canonical_quantity, is_amount, parse_q
 _ALWAYS = (Resources.CPU, Resources.MEMORY)
 _WHEN_NAMED = (Resources.EPHEMERAL_STORAGE, Resources.GPU)
 _NONE = "0"
+# The key in a container's config of the queue for tasks that the task makes (engine.md#queues).
+CHILD_QUEUE = "child_queue"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,18 @@ class Amount:
 
     def __bool__(self) -> bool:
         return bool(self.value)
+
+
+def prepared(task: TaskTemplate, platform: TaskResourceAttributes, queue: str) -> TaskTemplate:
+    """Return `task` with the resources of its container and the child queue; other tasks are returned unchanged."""
+    if task.WhichOneof("target") != "container":
+        return task
+    result = TaskTemplate()
+    result.CopyFrom(task)
+    result.container.resources.CopyFrom(container_resources(task.container.resources, platform))
+    if queue:
+        result.container.config.add(key=CHILD_QUEUE, value=queue)
+    return result
 
 
 def container_resources(requested: Resources, platform: TaskResourceAttributes) -> Resources:

@@ -1,0 +1,139 @@
+"""A value inside a MessagePack value, by its path: the attributes of a dataclass or a pydantic model.
+
+The bytes of the value are cut out as they are, so nothing is lost by decoding and encoding it again.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+Step: TypeAlias = str | int
+
+# Formats by their first byte, https://github.com/msgpack/msgpack/blob/master/spec.md: sizes of the rest, in bytes.
+_FIXED_SIZES: Final = {
+    0xC0: 0, 0xC2: 0, 0xC3: 0,
+    0xCA: 4, 0xCB: 8,
+    0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8,
+    0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+    # fixext: a type byte and the data
+    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
+}  # fmt: skip
+# Sizes of the length that follows, in bytes, and what comes after it in addition to that length.
+_SIZED: Final = {
+    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0),
+    0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
+    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
+}  # fmt: skip
+# Formats that have a number in their first byte, by its upper bits.
+_FIXED_ARRAY: Final = 0x90
+_FIXED_MAP: Final = 0x80
+_FIXED_STRING: Final = 0xA0
+_FIRST_NEGATIVE: Final = 0xE0
+_ARRAYS: Final = {0xDC: 2, 0xDD: 4}
+_MAPS: Final = {0xDE: 2, 0xDF: 4}
+_STRINGS: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4}
+_UNSIGNED: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_SIGNED: Final = {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+
+
+def select(data: bytes, path: Sequence[Step]) -> bytes:
+    """Return the value at `path`, packed: names of attributes, keys of maps and indices of lists.
+
+    Raises:
+        LookupError: There is no such value.
+        ValueError: The bytes are no MessagePack value.
+    """
+    try:
+        position = 0
+        for step in path:
+            position = _member(data, position, step)
+        return data[position : _end(data, position)]
+    except IndexError as error:
+        raise ValueError("the value ends in the middle") from error
+
+
+class _Missing(LookupError):
+    """There is no such value; not an IndexError."""
+
+
+def _member(data: bytes, start: int, step: Step) -> int:
+    """Return where the member `step` of the list or map at `start` begins."""
+    length, position = _container(data, start, _ARRAYS, _FIXED_ARRAY)
+    if length is not None:
+        if not isinstance(step, int) or not 0 <= step < length:
+            raise _Missing(f"index [{step}] is out of range of a list of {length}")
+        for _ in range(step):
+            position = _end(data, position)
+        return position
+    length, position = _container(data, start, _MAPS, _FIXED_MAP)
+    if length is None:
+        raise _Missing(f"[{step}] of a value that is neither a list nor a map")
+    for _ in range(length):
+        key, position = _key(data, position), _end(data, position)
+        if key == step and type(key) is type(step):
+            return position
+        position = _end(data, position)
+    raise _Missing(f"key [{step}] does not exist")
+
+
+def _container(data: bytes, start: int, long: dict[int, int], fixed: int) -> tuple[int | None, int]:
+    """Return the length and where the first member begins; a length of None if it is no such container."""
+    first = data[start]
+    if first & 0xF0 == fixed:
+        return first & 0x0F, start + 1
+    if first in long:
+        return _number(data, start + 1, long[first]), start + 1 + long[first]
+    return None, start
+
+
+def _key(data: bytes, start: int) -> Step | None:
+    """Return a key that is a text or a whole number, None for any other."""
+    first = data[start]
+    if first & 0xE0 == _FIXED_STRING:
+        return data[start + 1 : start + 1 + (first & 0x1F)].decode()
+    if first in _STRINGS:
+        begin = start + 1 + _STRINGS[first]
+        return data[begin : begin + _number(data, start + 1, _STRINGS[first])].decode()
+    if first < _FIXED_MAP:
+        return first
+    if first >= _FIRST_NEGATIVE:
+        return first - 0x100
+    if first in _UNSIGNED:
+        return _number(data, start + 1, _UNSIGNED[first])
+    return int.from_bytes(data[start + 1 : start + 1 + _SIGNED[first]], signed=True) if first in _SIGNED else None
+
+
+def _number(data: bytes, start: int, size: int) -> int:
+    if start + size > len(data):
+        raise IndexError(start)
+    return int.from_bytes(data[start : start + size])
+
+
+def _end(data: bytes, start: int) -> int:
+    """Return where the value at `start` ends. Nothing recurses: values may be nested deeply."""
+    position, values = start, 1
+    while values:
+        values -= 1
+        first = data[position]
+        position += 1
+        if first & 0xF0 == _FIXED_ARRAY:
+            values += first & 0x0F
+        elif first & 0xF0 == _FIXED_MAP:
+            values += 2 * (first & 0x0F)
+        elif first & 0xE0 == _FIXED_STRING:
+            position += first & 0x1F
+        elif first in _FIXED_SIZES:
+            position += _FIXED_SIZES[first]
+        elif first in _SIZED:
+            size, more = _SIZED[first]
+            position += size + more + _number(data, position, size)
+        elif first in _ARRAYS:
+            values += _number(data, position, _ARRAYS[first])
+            position += _ARRAYS[first]
+        elif first in _MAPS:
+            values += 2 * _number(data, position, _MAPS[first])
+            position += _MAPS[first]
+        elif _FIXED_MAP <= first < _FIRST_NEGATIVE:
+            raise ValueError(f"{first:#x} begins no value")
+    if position > len(data):
+        raise IndexError(position)
+    return position

@@ -1,0 +1,63 @@
+"""The part of the local engine."""
+
+import os
+import sys
+from pathlib import Path
+
+from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.layout import ENGINE, REPOSITORY, Layout
+from deploy.sandbox.part import Part
+from deploy.sandbox.ports import Ports
+from deploy.sandbox.ready import http_ok, http_problem
+from deploy.sandbox.settings import COLD_TASKS, TASK_PYTHON
+from deploy.sandbox.settings import ENGINE as CHOSEN
+from deploy.sandbox.settings_file import ChosenSettings
+
+# The name of its port; a sandbox without this port has no engine.
+ENGINE_PORT = f"{ENGINE}-http"
+_PREFIX = "SANDBOX_ENGINE_"
+# The engine forks only to start another program at once; gRPC would report each fork.
+_GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+_CHOICES = ("local", "none")
+# The environment of tasks, next to that of the services.
+_TASK_ENVIRONMENT = REPOSITORY / ".venv-tasks"
+_TASK_LOCK = REPOSITORY / "requirements-tasks.lock"
+
+
+def has_engine() -> bool:
+    """Return whether SANDBOX_ENGINE chooses the local engine; raise SandboxError when it is wrong."""
+    if (chosen := CHOSEN.read()) not in _CHOICES:
+        raise SandboxError(f"SANDBOX_ENGINE is {chosen!r}; it can be {' or '.join(_CHOICES)}")
+    return chosen == _CHOICES[0]
+
+
+def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_before: tuple[str, ...]) -> Part:
+    """Return the engine's part; it calls the others, so it stops before them."""
+    password = layout.secrets().nats_passwords[ENGINE]
+    of_executions = chosen.of("executions")
+    settings = {
+        "NATS_URL": f"nats://{ENGINE}:{password}@{ports.address('nats')}",
+        "GATEWAY": f"localhost:{ports.gateway}",
+        "OBJECTS_URL": str(of_executions.get("objects_url", layout.objects.as_uri())),
+        "HTTP_ADDRESS": ports.address(ENGINE_PORT),
+        "FOLDER": str(layout.engine),
+        "SECRETS_FOLDER": str(layout.task_secrets),
+        "CLIENT_CONFIG": str(layout.client_config),
+        "TASK_ENVIRONMENT": str(_TASK_ENVIRONMENT),
+        "TASK_LOCK": str(_TASK_LOCK),
+        "WARM": "false" if COLD_TASKS.read() else "true",
+        "LOG_LEVEL": os.environ.get("FLYTEPLANE_LOG_LEVEL") or str(of_executions.get("log_level", "info")),
+    }
+    if python := TASK_PYTHON.read():
+        # Not resolved: the interpreter of an environment is a link to that of the system.
+        settings["TASK_PYTHON"] = str(Path(python).expanduser().absolute())
+    return Part(
+        name=ENGINE,
+        command=(sys.executable, "-m", "deploy.sandbox.engine"),
+        env={f"{_PREFIX}{name}": value for name, value in settings.items()} | dict(chosen.environment) | _GRPC,
+        is_ready=http_ok(ports.address(ENGINE_PORT), "/readyz"),
+        problem=http_problem(ports.address(ENGINE_PORT), "/readyz"),
+        data=layout.engine,
+        needs=("nats",),
+        stops_before=stops_before,
+    )
