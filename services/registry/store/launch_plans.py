@@ -139,7 +139,10 @@ async def lock(connection: Connection, identifier: Identifier) -> LaunchPlan | N
 
     Return None when there is none.
     """
-    await connection.execute(_LOCK_NAME, key_of(identifier), binary=True)
+    locked = await connection.execute(_LOCK_NAME, key_of(identifier), binary=True)
+    if await locked.fetchone() is None:
+        # The first version may be committed just now, and could be read below; but nothing would be locked.
+        return None
     cursor = await connection.execute(_SPEC, key_of(identifier), binary=True)
     row = await cursor.fetchone()
     return LaunchPlan.FromString(row[0]) if row else None
