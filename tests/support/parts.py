@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -69,12 +70,17 @@ def migrations_of(service: str) -> Path:
     return SERVICES / service / "store" / "migrations"
 
 
+# Below those that Linux gives to outgoing connections, so that the port is still free when a server takes it.
+_PORTS = range(12_000, 32_000)
+
+
 def free_port() -> int:
     """Return a port of the loopback interface that is not in use now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311  # a port is no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
