@@ -8,12 +8,14 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from flyteidl.core.execution_pb2 import TaskLog
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.security_pb2 import Secret, SecurityContext
+from flyteidl.core.tasks_pb2 import TaskTemplate
 
 from deploy.sandbox.engine.graph.interface import StartTask, TaskFinished, TaskStarted, TaskWaiting
 from deploy.sandbox.engine.tasks import results
@@ -115,7 +117,7 @@ class AttemptRunner:
             _REPORTED_WAIT_SECONDS, report, TaskWaiting(start.key, _WAITS_FOR_BUDGET)
         )
         try:
-            async with self.budget.taken(Share.of(container.resources), waits_long.cancel):
+            async with self.budget.taken(share_of(start.template, container), waits_long.cancel):
                 command, env = await self._prepare(context, start, container, folder)
                 report(TaskStarted(start.key, logs=logs))
                 await self.forks.run(command, env, folder, GRACE_SECONDS)
@@ -205,6 +207,16 @@ class AttemptRunner:
         await self.objects.put(f"{start.output_prefix}/{results.OUTPUTS}", outputs.SerializeToString())
         data.delete()
         return None
+
+
+def share_of(template: TaskTemplate, container: TaskContainer) -> Share:
+    """Return what an attempt takes of the machine.
+
+    An eager task takes nothing: it waits for the executions that it launches, which wait for cores.
+    """
+    if template.metadata.is_eager:
+        return Share(Fraction(0), Fraction(0))
+    return Share.of(container.resources)
 
 
 def _secrets(context: RunContext, start: StartTask) -> list[Secret]:

@@ -3,9 +3,11 @@
 import asyncio
 from fractions import Fraction
 
-from flyteidl.core.tasks_pb2 import Resources
+from flyteidl.core.tasks_pb2 import Resources, TaskMetadata, TaskTemplate
 
+from deploy.sandbox.engine.tasks.attempts import share_of
 from deploy.sandbox.engine.tasks.budget import Budget, Share
+from deploy.sandbox.engine.tasks.containers import TaskContainer
 
 
 def share(cores: float, memory: int = 0) -> Share:
@@ -107,3 +109,10 @@ def test_share_of_a_task_is_what_it_requests() -> None:
     assert Share.of(resources) == Share(Fraction(1, 2), Fraction(1024))
     unreadable = Resources(requests=[Resources.ResourceEntry(name=Resources.CPU, value="many")])
     assert Share.of(unreadable) == share(0)
+
+
+def test_eager_task_takes_nothing_as_it_waits_for_executions_that_need_cores() -> None:
+    entries = [Resources.ResourceEntry(name=Resources.CPU, value="2")]
+    container = TaskContainer(["true"], "image", resources=Resources(requests=entries))
+    assert share_of(TaskTemplate(), container) == share(2)
+    assert share_of(TaskTemplate(metadata=TaskMetadata(is_eager=True)), container) == share(0)
