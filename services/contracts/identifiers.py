@@ -5,6 +5,7 @@ because protobuf returns an empty message for an absent one, and the two fail di
 """
 
 import json
+from typing import TypeAlias
 
 from flyteidl.core.identifier_pb2 import (
     Identifier,
@@ -29,7 +30,21 @@ MAX_FIELD_BYTES = 255
 # Made once: `json.dumps` would make an encoder for every text, and the error of an event that repeats a phase has some.
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
+IdentifierKey: TypeAlias = tuple[int, str, str, str, str, str]
+
 AnyIdentifier = Identifier | WorkflowExecutionIdentifier | NodeExecutionIdentifier | TaskExecutionIdentifier
+
+
+def key_of(identifier: Identifier) -> IdentifierKey:
+    """Return the key by which identifiers are equal: all fields, type and organisation included."""
+    return (
+        identifier.resource_type,
+        identifier.project,
+        identifier.domain,
+        identifier.name,
+        identifier.version,
+        identifier.org,
+    )
 
 
 def identifier_text(identifier: AnyIdentifier) -> str:

@@ -448,14 +448,14 @@ async def test_one_replica_works_and_another_takes_over(
                 await eventually(lambda: it.get("Namespace", "replicas-2-development"))
                 by_first, by_second = applied()
                 # A round and an announcement may both apply a project.
-                assert by_first >= 2
+                assert 2 <= by_first <= 4
                 assert by_second == 0
                 await cancel_all([first])
                 await it.register("replicas-3")
                 # An announcement that was sent to the first one is delivered again after half a minute.
                 await eventually(lambda: it.get("Namespace", "replicas-3-development"), 60)
                 assert applied()[0] == by_first
-                assert applied()[1] >= 3
+                assert 3 <= applied()[1] <= 6
         await it.client.close()
         await bus.close()
 

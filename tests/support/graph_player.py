@@ -15,37 +15,39 @@ from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecu
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
 
-from deploy.sandbox.engine.graph.interface import (
-    Action,
+from deploy.sandbox.engine.graph.inputs import (
     Begin,
-    CacheKey,
     CacheLookedUp,
     CacheStored,
-    CancelTask,
     ChildFinished,
     ChildStarted,
     Done,
+    Input,
+    LaunchPlansFetched,
+    RecoveredLookedUp,
+    SignalArrived,
+    TaskFinished,
+    TaskStarted,
+    TimePassed,
+)
+from deploy.sandbox.engine.graph.interface import (
+    Action,
+    CacheKey,
+    CancelTask,
     Emit,
     Event,
     FetchLaunchPlans,
     Finish,
-    Input,
-    LaunchPlansFetched,
     LookUpCache,
     LookUpRecovered,
-    RecoveredLookedUp,
     ReleaseCache,
     Run,
-    SignalArrived,
     StartChild,
     StartTask,
     StopChild,
     Store,
     StoreCache,
-    TaskFinished,
     TaskKey,
-    TaskStarted,
-    TimePassed,
     WaitForSignal,
 )
 from deploy.sandbox.engine.graph.journal import line, read_line, resume

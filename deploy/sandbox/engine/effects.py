@@ -19,17 +19,19 @@ from google.protobuf.message import DecodeError
 
 from deploy.sandbox.engine.cache import TaskCache
 from deploy.sandbox.engine.control_plane import ControlPlane
-from deploy.sandbox.engine.graph.interface import (
-    CacheKey,
+from deploy.sandbox.engine.graph.inputs import (
     CacheLookedUp,
     CacheStored,
     ChildFinished,
-    FetchLaunchPlans,
     LaunchPlansFetched,
-    LookUpCache,
-    LookUpRecovered,
     RecoveredLookedUp,
     SignalArrived,
+)
+from deploy.sandbox.engine.graph.interface import (
+    CacheKey,
+    FetchLaunchPlans,
+    LookUpCache,
+    LookUpRecovered,
     StartChild,
     StoreCache,
     TaskKey,

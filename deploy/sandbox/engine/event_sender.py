@@ -12,7 +12,8 @@ import grpc
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 
-from deploy.sandbox.engine.graph.interface import Event, FailNode, FailRun
+from deploy.sandbox.engine.graph.inputs import FailNode, FailRun
+from deploy.sandbox.engine.graph.interface import Event
 from deploy.sandbox.engine.refusals import Refusal, refusal
 
 log = logging.getLogger(__name__)

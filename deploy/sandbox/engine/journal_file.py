@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.sandbox.engine import graph
-from deploy.sandbox.engine.graph.interface import Input
+from deploy.sandbox.engine.graph.inputs import Input
 from deploy.sandbox.engine.graph.journal import line, read_line
 
 _CODE: Final = "code"

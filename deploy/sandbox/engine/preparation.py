@@ -14,7 +14,7 @@ from deploy.sandbox.engine.cache import TaskCache
 from deploy.sandbox.engine.control_plane import ControlPlane
 from deploy.sandbox.engine.effects import Effects
 from deploy.sandbox.engine.graph import interface
-from deploy.sandbox.engine.graph.interface import Begin
+from deploy.sandbox.engine.graph.inputs import Begin
 from deploy.sandbox.engine.graph.journal import resume
 from deploy.sandbox.engine.journal_file import JournalFile
 from deploy.sandbox.engine.run import Run

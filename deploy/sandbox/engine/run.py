@@ -16,18 +16,23 @@ from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from deploy.sandbox.engine.effects import Effects
 from deploy.sandbox.engine.event_order import EventOrder
 from deploy.sandbox.engine.event_sender import EventSender, RunOver
-from deploy.sandbox.engine.graph.interface import (
+from deploy.sandbox.engine.graph.inputs import (
     Abort,
-    Action,
-    CancelTask,
     ChildFinished,
     ChildStarted,
     Done,
-    Emit,
     FailRun,
+    Input,
+    TaskStarted,
+    TaskWaiting,
+    TimePassed,
+)
+from deploy.sandbox.engine.graph.interface import (
+    Action,
+    CancelTask,
+    Emit,
     FetchLaunchPlans,
     Finish,
-    Input,
     LookUpCache,
     LookUpRecovered,
     ReleaseCache,
@@ -36,9 +41,6 @@ from deploy.sandbox.engine.graph.interface import (
     StopChild,
     Store,
     StoreCache,
-    TaskStarted,
-    TaskWaiting,
-    TimePassed,
     WaitForSignal,
 )
 from deploy.sandbox.engine.run_parts import Journal, Progress, StateMachine

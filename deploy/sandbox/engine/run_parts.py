@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from deploy.sandbox.engine.graph.interface import Action, Input
+from deploy.sandbox.engine.graph.inputs import Input
+from deploy.sandbox.engine.graph.interface import Action
 
 
 class StateMachine(Protocol):

@@ -12,8 +12,8 @@ from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.core.workflow_pb2 import GateNode, Node, WorkflowTemplate
 
 from services.contracts.casting import Comparison
+from services.contracts.identifiers import IdentifierKey, key_of
 from services.registry.compiler.errors import Code, Errors
-from services.registry.compiler.requirements import Key, key_of
 
 Types: TypeAlias = Mapping[str, LiteralType]
 
@@ -30,12 +30,12 @@ class Interface:
 class Library:
     """Everything that nodes of one compilation may refer to."""
 
-    tasks: Mapping[Key, CompiledTask]
-    launch_plans: Mapping[Key, LaunchPlan]
-    sub_workflows: Mapping[Key, WorkflowTemplate]
+    tasks: Mapping[IdentifierKey, CompiledTask]
+    launch_plans: Mapping[IdentifierKey, LaunchPlan]
+    sub_workflows: Mapping[IdentifierKey, WorkflowTemplate]
     comparison: Comparison
     # A cache of valid interfaces of tasks: most tasks are used by many nodes.
-    task_interfaces: dict[Key, Interface] = field(default_factory=dict)
+    task_interfaces: dict[IdentifierKey, Interface] = field(default_factory=dict)
 
 
 def typed_interface(interface: TypedInterface, node_id: str, errors: Errors) -> Interface:

@@ -6,20 +6,17 @@ Nothing here recurses: the client decides how deep branches and sub-workflows ar
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
 
 from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.workflow_pb2 import Node, WorkflowTemplate
 
-from services.contracts.identifiers import identifier_text
+from services.contracts.identifiers import IdentifierKey, identifier_text, key_of
 from services.registry.compiler.errors import ROOT, Code, Errors
 from services.registry.compiler.graph import START_NODE, walk
 
 # Nodes of a workflow and its sub-workflows, which count as one, too. Two bytes are enough for one in a request, and it
 # costs some 50 microseconds to compile.
 MAX_NODES = 25_000
-
-Key: TypeAlias = tuple[int, str, str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -34,21 +31,9 @@ class Requirements:
 class References:
     """Everything that one template itself refers to; each sub-workflow with the ids of the nodes that refer to it."""
 
-    tasks: Mapping[Key, Identifier]
-    launch_plans: Mapping[Key, Identifier]
-    sub_workflows: Mapping[Key, tuple[Identifier, Sequence[str]]]
-
-
-def key_of(identifier: Identifier) -> Key:
-    """Return the key by which identifiers are equal: all fields, type and organisation included."""
-    return (
-        identifier.resource_type,
-        identifier.project,
-        identifier.domain,
-        identifier.name,
-        identifier.version,
-        identifier.org,
-    )
+    tasks: Mapping[IdentifierKey, Identifier]
+    launch_plans: Mapping[IdentifierKey, Identifier]
+    sub_workflows: Mapping[IdentifierKey, tuple[Identifier, Sequence[str]]]
 
 
 def requirements(template: WorkflowTemplate, sub_workflows: Sequence[WorkflowTemplate]) -> Requirements:
@@ -82,8 +67,8 @@ def _has_too_many_nodes(template: WorkflowTemplate, sub_workflows: Sequence[Work
 
 def required(all_references: Iterable[References]) -> Requirements:
     """Return the union of what several templates refer to."""
-    tasks: dict[Key, Identifier] = {}
-    launch_plans: dict[Key, Identifier] = {}
+    tasks: dict[IdentifierKey, Identifier] = {}
+    launch_plans: dict[IdentifierKey, Identifier] = {}
     for of_template in all_references:
         tasks.update(of_template.tasks)
         launch_plans.update(of_template.launch_plans)
@@ -93,9 +78,9 @@ def required(all_references: Iterable[References]) -> Requirements:
     )
 
 
-def index_by_id(sub_workflows: Iterable[WorkflowTemplate], errors: Errors) -> dict[Key, WorkflowTemplate]:
+def index_by_id(sub_workflows: Iterable[WorkflowTemplate], errors: Errors) -> dict[IdentifierKey, WorkflowTemplate]:
     """Return the sub-workflows by id; collect an error for each that has no id or that of another."""
-    index: dict[Key, WorkflowTemplate] = {}
+    index: dict[IdentifierKey, WorkflowTemplate] = {}
     for sub_workflow in sub_workflows:
         key = key_of(sub_workflow.id)
         if not sub_workflow.HasField("id"):
@@ -113,9 +98,9 @@ def index_by_id(sub_workflows: Iterable[WorkflowTemplate], errors: Errors) -> di
 
 def references(template: WorkflowTemplate) -> References:
     """Return what the nodes of `template` refer to, including nodes inside branches and arrays and the failure node."""
-    tasks: dict[Key, Identifier] = {}
-    launch_plans: dict[Key, Identifier] = {}
-    sub_workflows: dict[Key, tuple[Identifier, list[str]]] = {}
+    tasks: dict[IdentifierKey, Identifier] = {}
+    launch_plans: dict[IdentifierKey, Identifier] = {}
+    sub_workflows: dict[IdentifierKey, tuple[Identifier, list[str]]] = {}
     for node in every_node(template):
         target = node.WhichOneof("target")
         if target == "task_node" and node.task_node.HasField("reference_id"):
@@ -152,13 +137,15 @@ def case_nodes(branch: Node) -> list[Node]:
     return [*nodes, if_else.else_node] if if_else.HasField("else_node") else nodes
 
 
-def reachable(template: WorkflowTemplate, index: Mapping[Key, WorkflowTemplate], errors: Errors) -> list[Key]:
+def reachable(
+    template: WorkflowTemplate, index: Mapping[IdentifierKey, WorkflowTemplate], errors: Errors
+) -> list[IdentifierKey]:
     """Return the sub-workflows that `template` reaches, those inside others first.
 
     Collect CycleDetected for a sub-workflow that contains itself: its execution would never end.
     """
 
-    def referred(by: WorkflowTemplate) -> list[Key]:
+    def referred(by: WorkflowTemplate) -> list[IdentifierKey]:
         return [key for key in references(by).sub_workflows if key in index]
 
     result = walk(referred(template), lambda key: referred(index[key]))

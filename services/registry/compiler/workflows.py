@@ -9,17 +9,15 @@ from flyteidl.core.workflow_pb2 import Node, WorkflowTemplate
 from google.protobuf.message import DecodeError
 
 from services.contracts.casting import Comparison, TypesTooLarge
-from services.contracts.identifiers import identifier_text
+from services.contracts.identifiers import IdentifierKey, identifier_text, key_of
 from services.kit.protobuf.wire import message_field
 from services.registry.compiler.errors import ROOT, Code, Errors
 from services.registry.compiler.graph import END_NODE, START_NODE
 from services.registry.compiler.interfaces import Library, is_own, typed_interface
 from services.registry.compiler.nodes import Nodes
 from services.registry.compiler.requirements import (
-    Key,
     every_node,
     index_by_id,
-    key_of,
     reachable,
     references,
     required,
@@ -113,8 +111,8 @@ def _compiled(template: WorkflowTemplate) -> bytes:
     return message_field(CompiledWorkflow.TEMPLATE_FIELD_NUMBER, template.SerializeToString())
 
 
-def _tasks_by_id(tasks: Iterable[CompiledTask], errors: Errors) -> Mapping[Key, CompiledTask]:
-    index: dict[Key, CompiledTask] = {}
+def _tasks_by_id(tasks: Iterable[CompiledTask], errors: Errors) -> Mapping[IdentifierKey, CompiledTask]:
+    index: dict[IdentifierKey, CompiledTask] = {}
     for task in tasks:
         if task.template.HasField("id"):
             index.setdefault(key_of(task.template.id), task)
@@ -123,7 +121,7 @@ def _tasks_by_id(tasks: Iterable[CompiledTask], errors: Errors) -> Mapping[Key, 
     return index
 
 
-def _check_references(template: WorkflowTemplate, library: Library, errors: Errors) -> set[Key]:
+def _check_references(template: WorkflowTemplate, library: Library, errors: Errors) -> set[IdentifierKey]:
     """Return the sub-workflows that are reached; collect an error for every reference to something missing."""
     reached = reachable(template, library.sub_workflows, errors)
     templates = [template, *(library.sub_workflows[key] for key in reached)]
@@ -146,7 +144,9 @@ def _check_references(template: WorkflowTemplate, library: Library, errors: Erro
     return set(reached)
 
 
-def _compile_all(closure: CompiledWorkflowClosure, reached: set[Key], library: Library, errors: Errors) -> None:
+def _compile_all(
+    closure: CompiledWorkflowClosure, reached: set[IdentifierKey], library: Library, errors: Errors
+) -> None:
     workflows = [closure.primary]
     workflows += [sub for sub in closure.sub_workflows if key_of(sub.template.id) in reached]
     needed = required(references(workflow.template) for workflow in workflows)

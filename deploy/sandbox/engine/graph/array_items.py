@@ -13,7 +13,8 @@ from flyteidl.event.event_pb2 import ExternalResourceInfo, WorkflowNodeMetadata
 from deploy.sandbox.engine.graph.attempt_reports import CacheResult, Place
 from deploy.sandbox.engine.graph.attempts import Attempts
 from deploy.sandbox.engine.graph.child_nodes import abort_cause, child_error, child_of
-from deploy.sandbox.engine.graph.interface import ArrayItem, ChildFinished, ChildStarted, StartChild, TaskKey
+from deploy.sandbox.engine.graph.inputs import ChildFinished, ChildStarted
+from deploy.sandbox.engine.graph.interface import ArrayItem, StartChild, TaskKey
 from deploy.sandbox.engine.graph.library import TaskPolicy
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.node_ids import Parent, generated_name, unique_id

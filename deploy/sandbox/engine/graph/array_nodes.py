@@ -16,9 +16,10 @@ from flyteidl.event.event_pb2 import ExternalResourceInfo
 from deploy.sandbox.engine.graph.array_items import ChildItem, Item, TaskItem
 from deploy.sandbox.engine.graph.events import array_event
 from deploy.sandbox.engine.graph.interface import ArrayItem
-from deploy.sandbox.engine.graph.library import key_of, task_policy
+from deploy.sandbox.engine.graph.library import task_policy
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.runtime import Timer
+from services.contracts.identifiers import key_of
 
 # Changes of items are reported in rounds, so a thousand short tasks are not thousands of events.
 ROUND: Final = timedelta(seconds=0.25)

@@ -18,19 +18,8 @@ from flyteidl.core.literals_pb2 import LiteralMap
 
 from deploy.sandbox.engine.graph.attempt_reports import CacheResult, Place, Reports
 from deploy.sandbox.engine.graph.events import go_duration
-from deploy.sandbox.engine.graph.interface import (
-    CacheLookedUp,
-    CacheStored,
-    CancelTask,
-    LookUpCache,
-    ReleaseCache,
-    StartTask,
-    StoreCache,
-    TaskFinished,
-    TaskKey,
-    TaskStarted,
-    TaskWaiting,
-)
+from deploy.sandbox.engine.graph.inputs import CacheLookedUp, CacheStored, TaskFinished, TaskStarted, TaskWaiting
+from deploy.sandbox.engine.graph.interface import CancelTask, LookUpCache, ReleaseCache, StartTask, StoreCache, TaskKey
 from deploy.sandbox.engine.graph.library import ACTIVE_TIMEOUTS, SYSTEM_RETRIES, TaskPolicy
 from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
 from deploy.sandbox.engine.graph.runtime import Runtime, Timer

@@ -7,7 +7,8 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.event.event_pb2 import WorkflowNodeMetadata
 
-from deploy.sandbox.engine.graph.interface import ChildFinished, ChildStarted, StartChild, TaskKey
+from deploy.sandbox.engine.graph.inputs import ChildFinished, ChildStarted
+from deploy.sandbox.engine.graph.interface import StartChild, TaskKey
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.node_ids import child_name
 

@@ -15,7 +15,8 @@ from deploy.sandbox.engine.graph.dynamic import (
     dynamic_template,
     required_launch_plans,
 )
-from deploy.sandbox.engine.graph.interface import FetchLaunchPlans, LaunchPlansFetched
+from deploy.sandbox.engine.graph.inputs import LaunchPlansFetched
+from deploy.sandbox.engine.graph.interface import FetchLaunchPlans
 from deploy.sandbox.engine.graph.library import Library
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.node_ids import Parent

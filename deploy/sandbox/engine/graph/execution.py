@@ -9,9 +9,8 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.workflow_pb2 import WorkflowMetadata
 
 from deploy.sandbox.engine.graph.events import workflow_event
-from deploy.sandbox.engine.graph.interface import (
+from deploy.sandbox.engine.graph.inputs import (
     Abort,
-    Action,
     Begin,
     CacheLookedUp,
     CacheStored,
@@ -20,22 +19,25 @@ from deploy.sandbox.engine.graph.interface import (
     Done,
     FailNode,
     FailRun,
-    FetchLaunchPlans,
-    Finish,
     Input,
     LaunchPlansFetched,
-    LookUpCache,
-    LookUpRecovered,
     RecoveredLookedUp,
-    Run,
     SignalArrived,
-    StartChild,
-    StartTask,
-    StoreCache,
     TaskFinished,
     TaskStarted,
     TaskWaiting,
     TimePassed,
+)
+from deploy.sandbox.engine.graph.interface import (
+    Action,
+    FetchLaunchPlans,
+    Finish,
+    LookUpCache,
+    LookUpRecovered,
+    Run,
+    StartChild,
+    StartTask,
+    StoreCache,
     WaitForSignal,
 )
 from deploy.sandbox.engine.graph.library import Library

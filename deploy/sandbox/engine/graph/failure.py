@@ -8,7 +8,8 @@ from flyteidl.core.literals_pb2 import Literal, Scalar, Union
 from flyteidl.core.types_pb2 import Error, LiteralType, SimpleType
 from flyteidl.core.workflow_pb2 import Node
 
-from deploy.sandbox.engine.graph.library import Library, key_of
+from deploy.sandbox.engine.graph.library import Library
+from services.contracts.identifiers import key_of
 
 
 def error_inputs(spec: Node, library: Library, error: ExecutionError, failed_node: str) -> Mapping[str, Literal]:

@@ -7,7 +7,8 @@ from flyteidl.core.identifier_pb2 import SignalIdentifier
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
 
-from deploy.sandbox.engine.graph.interface import SignalArrived, WaitForSignal
+from deploy.sandbox.engine.graph.inputs import SignalArrived
+from deploy.sandbox.engine.graph.interface import WaitForSignal
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.runtime import Timer
 

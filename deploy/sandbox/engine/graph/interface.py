@@ -1,7 +1,7 @@
-"""What the state machine of an execution receives and what it asks for.
+"""What the state machine of an execution runs, and the actions that it asks for.
 
-`Execution.handle(input, at)` takes one input and returns actions. The runner carries actions out and passes the results
-in as inputs. Rules for the runner:
+`Execution.handle(input, at)` takes one input (`inputs`) and returns actions. The runner carries actions out and passes
+the results in as inputs. Rules for the runner:
 
 1. An input is written to the journal, with its time, before `handle` is called with it.
 2. Actions are carried out in their order. `Store` is done before any later action begins. `Emit`s of a node are sent
@@ -22,15 +22,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from flyteidl.admin.launch_plan_pb2 import LaunchPlan
 from flyteidl.admin.matchable_resource_pb2 import WorkflowExecutionConfig
-from flyteidl.core.catalog_pb2 import CatalogMetadata
 from flyteidl.core.compiler_pb2 import CompiledWorkflowClosure
-from flyteidl.core.dynamic_job_pb2 import DynamicJobSpec
-from flyteidl.core.execution_pb2 import ExecutionError, TaskLog, WorkflowExecution
+from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, SignalIdentifier, WorkflowExecutionIdentifier
 from flyteidl.core.interface_pb2 import TypedInterface
-from flyteidl.core.literals_pb2 import Literal, LiteralMap
+from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import TaskTemplate
 from flyteidl.core.types_pb2 import LiteralType
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent
@@ -72,8 +69,6 @@ class TaskKey:
     index: int = -1
     """Of the item of an array node, else -1."""
 
-
-# ---- Actions
 
 Event: TypeAlias = WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent
 
@@ -251,207 +246,3 @@ Action: TypeAlias = (
     | FetchLaunchPlans
     | Finish
 )
-
-
-# ---- Inputs
-
-
-@dataclass(frozen=True)
-class Begin:
-    """The first input."""
-
-
-@dataclass(frozen=True)
-class TaskWaiting:
-    """An attempt waits, for cores or memory of the machine: reported as a reason. Optional."""
-
-    key: TaskKey
-    reason: str
-
-
-@dataclass(frozen=True)
-class TaskStarted:
-    """The process of an attempt runs. Its timeout counts from here. May come again, with other logs or reason."""
-
-    key: TaskKey
-    logs: Sequence[TaskLog] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class TaskFinished:
-    """An attempt ended: with outputs, with a dynamic job spec, or with an error. Exactly one of the three is set."""
-
-    key: TaskKey
-    outputs: LiteralMap | None = None
-    futures: DynamicJobSpec | None = None
-    error: ExecutionError | None = None
-    """Errors of the kind USER use up the retries of the node, those of the kind SYSTEM the engine's own."""
-    recoverable: bool = False
-    """Whether the error allows another attempt (`ContainerError.kind`, or how the process ended)."""
-    deck: bool = False
-    """Whether deck.html is there."""
-    logs: Sequence[TaskLog] = ()
-
-
-@dataclass(frozen=True)
-class ChildStarted:
-    """A child execution exists."""
-
-    key: TaskKey
-
-
-@dataclass(frozen=True)
-class ChildFinished:
-    """A child execution ended (`phase` is terminal), or could not be created (FAILED, with the reason as `error`)."""
-
-    key: TaskKey
-    phase: WorkflowExecution.Phase
-    outputs: LiteralMap | None = None
-    error: ExecutionError | None = None
-
-
-@dataclass(frozen=True)
-class SignalArrived:
-    """A signal has a value."""
-
-    node_id: str
-    value: Literal
-
-
-@dataclass(frozen=True)
-class CacheLookedUp:
-    """The result of `LookUpCache`: `outputs` is None when the cache has none."""
-
-    key: TaskKey
-    outputs: LiteralMap | None = None
-    metadata: CatalogMetadata | None = None
-    failed: bool = False
-    """The cache could not be read; the task runs."""
-
-
-@dataclass(frozen=True)
-class CacheStored:
-    """The result of `StoreCache`; `metadata` is None if it failed."""
-
-    key: TaskKey
-    metadata: CatalogMetadata | None = None
-
-
-@dataclass(frozen=True)
-class RecoveredLookedUp:
-    """A node of the reference execution. The node runs unless it was SUCCEEDED or RECOVERED there."""
-
-    node_id: str
-    phase: int = 0
-    """A `NodeExecution.Phase`; UNDEFINED if the reference execution has no such node."""
-    outputs: LiteralMap | None = None
-    dynamic_workflow: CompiledWorkflowClosure | None = None
-    dynamic_job_spec_uri: str = ""
-    child: WorkflowExecutionIdentifier | None = None
-    """The child execution of a launch plan node."""
-    checkpoint_uri: str = ""
-    """Where a task node that did not succeed kept its checkpoint."""
-    futures: DynamicJobSpec | None = None
-    """Of a dynamic node that did not succeed, although its task did."""
-
-
-@dataclass(frozen=True)
-class LaunchPlansFetched:
-    """The launch plans that exist."""
-
-    node_id: str
-    launch_plans: Sequence[LaunchPlan]
-
-
-@dataclass(frozen=True)
-class TimePassed:
-    """`wake_at` has come."""
-
-
-@dataclass(frozen=True)
-class Abort:
-    """The execution is terminated."""
-
-    cause: str
-
-
-@dataclass(frozen=True)
-class FailNode:
-    """The control plane refuses a node's event permanently (too large, invalid): the node fails with `error`."""
-
-    node_id: str
-    error: ExecutionError
-
-
-@dataclass(frozen=True)
-class FailRun:
-    """The execution cannot go on: it fails with `error`."""
-
-    error: ExecutionError
-
-
-@dataclass(frozen=True)
-class Done:
-    """A numbered action is done."""
-
-    number: int
-
-
-Input: TypeAlias = (
-    Begin
-    | TaskWaiting
-    | TaskStarted
-    | TaskFinished
-    | ChildStarted
-    | ChildFinished
-    | SignalArrived
-    | CacheLookedUp
-    | CacheStored
-    | RecoveredLookedUp
-    | LaunchPlansFetched
-    | TimePassed
-    | Abort
-    | FailNode
-    | FailRun
-    | Done
-)
-
-__all__ = [
-    "Abort",
-    "Action",
-    "ArrayItem",
-    "Begin",
-    "CacheKey",
-    "CacheLookedUp",
-    "CacheStored",
-    "CancelTask",
-    "ChildFinished",
-    "ChildStarted",
-    "Done",
-    "Emit",
-    "Event",
-    "FailNode",
-    "FailRun",
-    "FetchLaunchPlans",
-    "Finish",
-    "Input",
-    "LaunchPlansFetched",
-    "LookUpCache",
-    "LookUpRecovered",
-    "RecoveredLookedUp",
-    "ReleaseCache",
-    "Run",
-    "SignalArrived",
-    "StartChild",
-    "StartTask",
-    "StopChild",
-    "Store",
-    "StoreCache",
-    "TaskFinished",
-    "TaskKey",
-    "TaskStarted",
-    "TaskWaiting",
-    "TimePassed",
-    "WaitForSignal",
-]

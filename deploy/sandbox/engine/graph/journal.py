@@ -15,9 +15,10 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from google.protobuf.message import Message
 
-from deploy.sandbox.engine.graph import interface
+from deploy.sandbox.engine.graph import inputs
 from deploy.sandbox.engine.graph.execution import Execution
-from deploy.sandbox.engine.graph.interface import Action, Input, Run, TaskKey
+from deploy.sandbox.engine.graph.inputs import Input
+from deploy.sandbox.engine.graph.interface import Action, Run, TaskKey
 
 _KIND: Final = "input"
 _TIME: Final = "at"
@@ -33,7 +34,7 @@ def line(received: Input, at: datetime) -> str:
 def read_line(text: str) -> tuple[datetime, Input]:
     """Return the time and the input of a line; raise ValueError for one that was not written to its end."""
     members = json.loads(text)
-    kind = getattr(interface, members.pop(_KIND))
+    kind = getattr(inputs, members.pop(_KIND))
     at = datetime.fromisoformat(members.pop(_TIME))
     hints = _hints(kind)
     received: Input = kind(**{name: _read(hints[name], value) for name, value in members.items()})

@@ -3,42 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 from flyteidl.core.compiler_pb2 import CompiledWorkflow, CompiledWorkflowClosure
-from flyteidl.core.identifier_pb2 import Identifier
 from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import Resources, TaskTemplate
 from flyteidl.core.workflow_pb2 import Node, TaskNodeOverrides
 
 from deploy.sandbox.engine.graph.interface import CacheKey, Run
+from services.contracts.identifiers import IdentifierKey, key_of
 
 # Attempts after failures of the system, as flytepropeller's max-node-retries-system-failures.
 SYSTEM_RETRIES: Final = 3
 # A node may be active twice as long as one attempt may take (engine.md#flyteworkflow-object, activeDeadline).
 ACTIVE_TIMEOUTS: Final = 2
 
-Key: TypeAlias = tuple[int, str, str, str, str, str]
-
-
-def key_of(identifier: Identifier) -> Key:
-    """Return the key by which identifiers are equal."""
-    return (
-        identifier.resource_type,
-        identifier.project,
-        identifier.domain,
-        identifier.name,
-        identifier.version,
-        identifier.org,
-    )
-
 
 @dataclass(frozen=True)
 class Library:
     """Tasks and sub-workflows of a compiled closure."""
 
-    tasks: Mapping[Key, TaskTemplate]
-    workflows: Mapping[Key, CompiledWorkflow]
+    tasks: Mapping[IdentifierKey, TaskTemplate]
+    workflows: Mapping[IdentifierKey, CompiledWorkflow]
     is_dynamic: bool = False
     """Whether a dynamic task made them."""
 

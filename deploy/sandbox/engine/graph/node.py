@@ -11,7 +11,8 @@ from flyteidl.event.event_pb2 import DynamicWorkflowNodeMetadata, TaskNodeMetada
 
 from deploy.sandbox.engine.graph.bindings import BindingFailed, resolve
 from deploy.sandbox.engine.graph.events import node_aborted_event, node_event
-from deploy.sandbox.engine.graph.interface import LookUpRecovered, RecoveredLookedUp
+from deploy.sandbox.engine.graph.inputs import RecoveredLookedUp
+from deploy.sandbox.engine.graph.interface import LookUpRecovered
 from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
 from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
 from deploy.sandbox.engine.graph.roles import Kind, Surroundings

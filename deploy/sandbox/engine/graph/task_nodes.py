@@ -14,9 +14,10 @@ from deploy.sandbox.engine.graph.attempt_reports import CHECKPOINTS, CacheResult
 from deploy.sandbox.engine.graph.attempts import Attempts
 from deploy.sandbox.engine.graph.dynamic_nodes import DynamicNodes
 from deploy.sandbox.engine.graph.events import task_event
-from deploy.sandbox.engine.graph.library import key_of, task_policy
+from deploy.sandbox.engine.graph.library import task_policy
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.node_ids import generated_name
+from services.contracts.identifiers import key_of
 
 _SUBMITTED = "task submitted"
 

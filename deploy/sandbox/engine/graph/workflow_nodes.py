@@ -3,10 +3,10 @@
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from deploy.sandbox.engine.graph.library import key_of
 from deploy.sandbox.engine.graph.node import Node
 from deploy.sandbox.engine.graph.node_ids import Parent
 from deploy.sandbox.engine.graph.roles import RunningWorkflow
+from services.contracts.identifiers import key_of
 
 
 class WorkflowNode:

@@ -17,7 +17,8 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.security_pb2 import Secret, SecurityContext
 from flyteidl.core.tasks_pb2 import TaskTemplate
 
-from deploy.sandbox.engine.graph.interface import StartTask, TaskFinished, TaskStarted, TaskWaiting
+from deploy.sandbox.engine.graph.inputs import TaskFinished, TaskStarted, TaskWaiting
+from deploy.sandbox.engine.graph.interface import StartTask
 from deploy.sandbox.engine.tasks import results
 from deploy.sandbox.engine.tasks.budget import Budget, Share
 from deploy.sandbox.engine.tasks.containers import TaskContainer, UnsupportedTask, container_of

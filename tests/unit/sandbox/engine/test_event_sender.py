@@ -13,7 +13,8 @@ from google.rpc.status_pb2 import Status
 
 from deploy.sandbox.engine import event_sender
 from deploy.sandbox.engine.event_sender import EventSender, RunOver
-from deploy.sandbox.engine.graph.interface import Event, FailNode, FailRun
+from deploy.sandbox.engine.graph.inputs import FailNode, FailRun
+from deploy.sandbox.engine.graph.interface import Event
 
 
 def failure(code: grpc.StatusCode, text: str = "no", reason: EventFailureReason | None = None) -> grpc.aio.AioRpcError:

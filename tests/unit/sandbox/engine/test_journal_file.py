@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.sandbox.engine.graph.interface import Begin, Done, Input, TaskFinished, TaskKey
+from deploy.sandbox.engine.graph.inputs import Begin, Done, Input, TaskFinished
+from deploy.sandbox.engine.graph.interface import TaskKey
 from deploy.sandbox.engine.journal_file import JournalFile
 from tests.support.entities import literals
 

@@ -10,7 +10,8 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.workflow_pb2 import ArrayNode
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
 
-from deploy.sandbox.engine.graph.interface import Abort, ChildFinished, Run, StartTask, TaskKey
+from deploy.sandbox.engine.graph.inputs import Abort, ChildFinished
+from deploy.sandbox.engine.graph.interface import Run, StartTask, TaskKey
 from tests.support.engine_graphs import LIST, launch_plan, map_node, run_of, task, workflow
 from tests.support.entities import INTEGER, identifier, promise
 from tests.support.graph_player import HANGS, Failure, Player, World, labels, played

@@ -9,17 +9,8 @@ from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.core.tasks_pb2 import Resources, TaskTemplate
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
 
-from deploy.sandbox.engine.graph.interface import (
-    Abort,
-    CacheLookedUp,
-    ChildFinished,
-    LookUpCache,
-    RecoveredLookedUp,
-    Run,
-    StartChild,
-    StartTask,
-    TaskKey,
-)
+from deploy.sandbox.engine.graph.inputs import Abort, CacheLookedUp, ChildFinished, RecoveredLookedUp
+from deploy.sandbox.engine.graph.interface import LookUpCache, Run, StartChild, StartTask, TaskKey
 from tests.support.engine_graphs import (
     LIST,
     constant,

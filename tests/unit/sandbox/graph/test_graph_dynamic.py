@@ -7,7 +7,8 @@ from flyteidl.core.dynamic_job_pb2 import DynamicJobSpec
 from flyteidl.core.execution_pb2 import NodeExecution, WorkflowExecution
 from flyteidl.event.event_pb2 import NodeExecutionEvent
 
-from deploy.sandbox.engine.graph.interface import Abort, ChildFinished, Run, StartTask, TaskKey
+from deploy.sandbox.engine.graph.inputs import Abort, ChildFinished
+from deploy.sandbox.engine.graph.interface import Run, StartTask, TaskKey
 from tests.support.engine_graphs import (
     constant,
     futures,

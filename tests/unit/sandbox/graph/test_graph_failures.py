@@ -10,16 +10,8 @@ from flyteidl.core.workflow_pb2 import WorkflowMetadata
 from flyteidl.event.event_pb2 import NodeExecutionEvent
 from google.protobuf.duration_pb2 import Duration
 
-from deploy.sandbox.engine.graph.interface import (
-    Abort,
-    ChildFinished,
-    FailNode,
-    FailRun,
-    Finish,
-    Run,
-    TaskKey,
-    TaskWaiting,
-)
+from deploy.sandbox.engine.graph.inputs import Abort, ChildFinished, FailNode, FailRun, TaskWaiting
+from deploy.sandbox.engine.graph.interface import Finish, Run, TaskKey
 from tests.support.engine_graphs import (
     branch_node,
     launch_plan,

@@ -11,7 +11,8 @@ from flyteidl.event.event_pb2 import NodeExecutionEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.sandbox.engine.graph.interface import Begin, ChildFinished, Done, Emit, Run, StartTask, TaskKey
+from deploy.sandbox.engine.graph.inputs import Begin, ChildFinished, Done
+from deploy.sandbox.engine.graph.interface import Emit, Run, StartTask, TaskKey
 from deploy.sandbox.engine.graph.journal import line, read_line, resume
 from deploy.sandbox.engine.graph.node import TERMINAL
 from tests.support.engine_graphs import (

@@ -10,7 +10,8 @@ from flyteidl.core.workflow_pb2 import Node
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
 from google.protobuf.duration_pb2 import Duration
 
-from deploy.sandbox.engine.graph.interface import ChildFinished, TaskKey
+from deploy.sandbox.engine.graph.inputs import ChildFinished
+from deploy.sandbox.engine.graph.interface import TaskKey
 from tests.support.engine_graphs import (
     branch_node,
     launch_plan,
