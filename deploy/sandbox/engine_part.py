@@ -18,7 +18,8 @@ ENGINE_PORT = f"{ENGINE}-http"
 _PREFIX = "SANDBOX_ENGINE_"
 # The engine forks only to start another program at once; gRPC would report each fork.
 _GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
-_CHOICES = ("local", "none")
+_LOCAL, _KUBERNETES = "local", "kubernetes"
+_CHOICES = (_LOCAL, _KUBERNETES, "none")
 # The environment of tasks, next to that of the services.
 _TASK_ENVIRONMENT = REPOSITORY / ".venv-tasks"
 _TASK_LOCK = REPOSITORY / "requirements-tasks.lock"
@@ -26,9 +27,25 @@ _TASK_LOCK = REPOSITORY / "requirements-tasks.lock"
 
 def has_engine() -> bool:
     """Return whether SANDBOX_ENGINE chooses the local engine; raise SandboxError when it is wrong."""
+    return _chosen() == _LOCAL
+
+
+def engine_settings(defaults: str) -> dict[str, str]:
+    """Return the variables of executions for what SANDBOX_ENGINE chooses; raise SandboxError when it is wrong.
+
+    Args:
+        defaults: the resources of tasks that ask for none, on this machine.
+    """
+    chosen = _chosen()
+    if chosen == _LOCAL:
+        return {"FLYTEPLANE_ENGINE": "requests", "FLYTEPLANE_TASK_RESOURCE_DEFAULTS": defaults}
+    return {"FLYTEPLANE_ENGINE": chosen}
+
+
+def _chosen() -> str:
     if (chosen := CHOSEN.read()) not in _CHOICES:
-        raise SandboxError(f"SANDBOX_ENGINE is {chosen!r}; it can be {' or '.join(_CHOICES)}")
-    return chosen == _CHOICES[0]
+        raise SandboxError(f"SANDBOX_ENGINE is {chosen!r}; it can be {', '.join(_CHOICES[:-1])} or {_CHOICES[-1]}")
+    return chosen
 
 
 def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_before: tuple[str, ...]) -> Part:

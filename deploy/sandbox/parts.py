@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploy.sandbox import nats, postgres
-from deploy.sandbox.engine_part import ENGINE_PORT, engine_part, has_engine
+from deploy.sandbox.engine_part import ENGINE_PORT, engine_part, engine_settings, has_engine
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.layout import REPOSITORY, SERVICES, SOCKET_PATH_MOST, Layout
 from deploy.sandbox.part import Part, Stamp, Step
@@ -135,8 +135,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     }
     if name in _HAVE_TASK_LIMITS:
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
-    if name == "executions" and ENGINE_PORT in ports.others:
-        env |= {"FLYTEPLANE_ENGINE": "requests", "FLYTEPLANE_TASK_RESOURCE_DEFAULTS": _DEFAULTS}
+    if name == "executions":
+        env |= engine_settings(_DEFAULTS)
     files = {}
     if settings := chosen.of(name):
         # A variable would win over the same setting in a file.

@@ -35,7 +35,7 @@ def engine_runs(state: State) -> tuple[list[ListedRun], str]:
         SandboxError: the sandbox has no engine, or it does not respond.
     """
     if ENGINE_PORT not in state.ports:
-        raise SandboxError("this sandbox has no engine: it was started with SANDBOX_ENGINE=none")
+        raise SandboxError("this sandbox has no engine of its own: SANDBOX_ENGINE was not local")
     response = asyncio.run(http(state.all_ports.address(ENGINE_PORT), "GET", _RUNS))
     head, _, body = response.partition(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0]:

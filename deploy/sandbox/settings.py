@@ -31,10 +31,11 @@ REPLICAS = Variable(
 )
 ENGINE = Variable(
     "SANDBOX_ENGINE",
-    "local or none",
+    "local, kubernetes or none",
     "local",
-    "What runs executions. local: an engine of the sandbox, which runs tasks as processes of this machine. none: they "
-    "wait until a client sends their events.",
+    "What runs executions. local: an engine of the sandbox, which runs tasks as processes of this machine. "
+    "kubernetes: flytepropeller in the clusters that the file of settings lists as `clusters`. none: they wait until "
+    "a client sends their events.",
 )
 TASK_PYTHON = Variable(
     "SANDBOX_TASK_PYTHON",

@@ -104,12 +104,22 @@ def test_sandbox_without_an_engine_has_no_part_of_it(tmp_path: Path, monkeypatch
     monkeypatch.setenv("SANDBOX_ENGINE", "none")
     parts = parts_in(tmp_path / "without")
     assert "engine" not in parts
-    assert "FLYTEPLANE_ENGINE" not in parts["executions"].env
+    assert parts["executions"].env["FLYTEPLANE_ENGINE"] == "none"
+
+
+def test_executions_submits_to_clusters_without_the_local_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SANDBOX_ENGINE", "kubernetes")
+    parts = parts_in(tmp_path / "clusters")
+    assert "engine" not in parts
+    assert parts["executions"].env["FLYTEPLANE_ENGINE"] == "kubernetes"
+    assert "FLYTEPLANE_TASK_RESOURCE_DEFAULTS" not in parts["executions"].env
 
 
 def test_unknown_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_ENGINE", "propeller")
-    with pytest.raises(SandboxError, match="SANDBOX_ENGINE is 'propeller'; it can be local or none"):
+    with pytest.raises(SandboxError, match="SANDBOX_ENGINE is 'propeller'; it can be local, kubernetes or none"):
         port_names()
 
 
