@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from io import BytesIO
 from time import monotonic
 from typing import Any
 
-import httpx
+import aiohttp
 from prometheus_client import Histogram
+from yarl import URL
 
 from services.kit.errors import DeadlineExceeded, ServiceError, Unauthenticated
 from services.kit.kubernetes.access import Access, ReadAccess
@@ -22,9 +24,13 @@ _REREAD_SECONDS = 10.0
 _CONNECT_SECONDS = 3.0
 # Longer than the API server itself works on a request of one object.
 _RESPONSE_SECONDS = 15.0
-# The pool looks at every idle connection for each request, which costs as much as the request if there are many.
-_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60.0)
+_MOST_CONNECTIONS = 64
+_KEEPALIVE_SECONDS = 60.0
 _ERROR = 400
+# aiohttp warns of larger bodies in one piece.
+_LARGEST_PIECE = 1024 * 1024
+# aiohttp itself repeats these once if the connection ends before the response.
+_REPEATED_BY_AIOHTTP = frozenset({"GET", "DELETE"})
 
 REQUEST_SECONDS = Histogram(
     "flyteplane_kubernetes_request_seconds",
@@ -51,12 +57,16 @@ class Transport:
         self._user_agent = user_agent
         self._access = read_access()
         self._read_at = monotonic()
-        self._client = self._connect(self._access)
+        self._session = self._connect(self._access)
         self._rereading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self._session.close()
 
     async def request(
         self,
@@ -80,7 +90,7 @@ class Transport:
         if monotonic() - self._read_at >= _REREAD_SECONDS:
             await self._reread()
         used = self._access
-        request = {"params": parameters, "content": content, "headers": headers}
+        request = {"params": parameters, "data": content, "headers": headers}
         try:
             return await self._send(verb, path, request)
         except Unauthenticated:
@@ -93,6 +103,8 @@ class Transport:
         try:
             return await self._send_once(verb, path, request)
         except _Disconnected:
+            if verb in _REPEATED_BY_AIOHTTP:
+                raise
             return await self._send_once(verb, path, request)
 
     async def _send_once(self, verb: str, path: str, request: Mapping[str, Any]) -> bytes:
@@ -100,23 +112,28 @@ class Transport:
         headers = {**(request["headers"] or {})}
         if access.token:
             headers["Authorization"] = f"Bearer {access.token}"
-        extensions = {"sni_hostname": access.server_name} if access.server_name else None
         try:
-            response = await self._client.request(
-                verb, access.server + path, **{**request, "headers": headers}, extensions=extensions
-            )
-            status = response.status_code
-        except httpx.TimeoutException as error:
+            async with self._session.request(
+                verb,
+                URL(access.server + path, encoded=True),
+                **{**request, "headers": headers, "data": _in_pieces(request["data"])},
+                proxy=access.proxy or None,
+                server_hostname=access.server_name or None,
+                allow_redirects=False,
+            ) as response:
+                status = response.status
+                body = await response.read()
+        except TimeoutError as error:
             raise DeadlineExceeded(f"{self._named()} does not respond: {_text(error)}") from error
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
-            raise _Disconnected(f"{self._named()} has closed the connection: {_text(error)}") from error
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
             raise Unreachable(f"{self._named()} cannot be reached: {_text(error)}") from error
+        except aiohttp.ClientError as error:
+            raise _Disconnected(f"{self._named()} has closed the connection: {_text(error)}") from error
         finally:
             REQUEST_SECONDS.labels(self._cluster, verb, str(status)).observe(monotonic() - start)
         if status >= _ERROR:
-            raise self._error(status, response.content)
-        return response.content
+            raise self._error(status, body)
+        return body
 
     def _error(self, status: int, body: bytes) -> ServiceError:
         error = to_error(status, body)
@@ -130,27 +147,33 @@ class Transport:
         async with self._rereading:
             try:
                 access = await asyncio.to_thread(self._read_access)
-                client = None if access.connects_as(self._access) else self._connect(access)
+                session = None if access.connects_as(self._access) else self._connect(access)
             except (OSError, ValueError) as error:
                 log.warning("credentials cannot be read again", extra={"cluster": self._cluster, "cause": str(error)})
                 self._read_at = monotonic()
                 return
-            former = self._client
+            former = self._session
             self._access, self._read_at = access, monotonic()
-            if client is not None:
-                self._client = client
-        if client is not None:
-            # Requests under way use the former connections.
-            asyncio.get_running_loop().call_later(_RESPONSE_SECONDS * 2, _close_soon, former)
+            if session is not None:
+                self._session = session
+        if session is not None:
+            task = asyncio.create_task(_retire(former))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
 
-    def _connect(self, access: Access) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            verify=access.tls() if access.server.startswith("https:") else True,
+    def _connect(self, access: Access) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=access.tls() if access.server.startswith("https:") else True,
+                limit=_MOST_CONNECTIONS,
+                keepalive_timeout=_KEEPALIVE_SECONDS,
+            ),
             headers={"User-Agent": self._user_agent, "Accept": "application/json"},
-            timeout=httpx.Timeout(_RESPONSE_SECONDS, connect=_CONNECT_SECONDS),
-            limits=_LIMITS,
-            proxy=access.proxy or None,
-            # Variables of proxies, certificates and .netrc are not the settings of a cluster.
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=_RESPONSE_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=_RESPONSE_SECONDS
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Variables of proxies and .netrc are not the settings of a cluster.
             trust_env=False,
         )
 
@@ -158,13 +181,17 @@ class Transport:
         return f"the API server {self._cluster}" if self._cluster else "the API server"
 
 
-_closing: set[asyncio.Task[None]] = set()
+def _in_pieces(content: bytes | None) -> bytes | BytesIO | None:
+    """Return a body as aiohttp sends it: a large one piece by piece, so that other calls are served meanwhile."""
+    return content if content is None or len(content) <= _LARGEST_PIECE else BytesIO(content)
 
 
-def _close_soon(client: httpx.AsyncClient) -> None:
-    task = asyncio.ensure_future(client.aclose())
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
+async def _retire(session: aiohttp.ClientSession) -> None:
+    """Close the connections of former credentials once no request under way can use them, or at the end."""
+    try:
+        await asyncio.sleep(_RESPONSE_SECONDS * 2)
+    finally:
+        await session.close()
 
 
 def _text(error: Exception) -> str:

@@ -146,6 +146,6 @@ def log_as_json(service: str, level: str) -> None:
     handler.setFormatter(JsonLines(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     CALLS.log_to(sys.stdout if logging.getLogger().isEnabledFor(logging.INFO) else None, service)
-    for chatty in ("uvicorn.access", "uvicorn.error", "nats.aio.client", "alembic.runtime.migration", "httpx"):
+    for chatty in ("uvicorn.access", "uvicorn.error", "nats.aio.client", "alembic.runtime.migration"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _ENDED_EARLY)

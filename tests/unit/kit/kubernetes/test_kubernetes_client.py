@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,13 +198,19 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
     await client.close()
 
 
-async def test_a_request_whose_connection_ends_is_repeated_once(server: PlayedServer) -> None:
-    responses = iter([(0, None), (200, {"second": True}), (0, None), (0, None)])
+@pytest.mark.parametrize("verb", ["get", "delete", "create"])
+async def test_a_request_whose_connection_ends_is_repeated_once(server: PlayedServer, verb: str) -> None:
+    responses: Iterator[tuple[int, Any]] = iter([(0, None), (200, {}), (0, None), (0, None)])
     server.respond = lambda _: next(responses)
     client = opened(server)
-    assert await client.get(CONFIG_MAPS, "ns", "n") == {"second": True}
+    calls: Mapping[str, Callable[[], Awaitable[Any]]] = {
+        "get": lambda: client.get(CONFIG_MAPS, "ns", "n"),
+        "delete": lambda: client.delete(CONFIG_MAPS, "ns", "n"),
+        "create": lambda: client.create(CONFIG_MAPS, "ns", {}),
+    }
+    await calls[verb]()
     with pytest.raises(Unreachable, match="the API server c1 has closed the connection"):
-        await client.get(CONFIG_MAPS, "ns", "n")
+        await calls[verb]()
     await client.close()
     assert len(server.received) == 4
 
