@@ -107,13 +107,13 @@ class ControlPlane:
         outputs: LiteralMap = data.full_outputs
         return outputs
 
-    async def create(self, request: ExecutionCreateRequest) -> None:
-        """Create an execution; one that exists is the same, from an earlier try."""
-        await _tolerating(grpc.StatusCode.ALREADY_EXISTS, _call(self._admin.CreateExecution, request))
+    async def create(self, request: ExecutionCreateRequest) -> bool:
+        """Create an execution; return False if there is one of this name, such as from an earlier try."""
+        return await _created(_call(self._admin.CreateExecution, request))
 
-    async def recover(self, request: ExecutionRecoverRequest) -> None:
-        """Recover an execution under a new name; one that exists is the same, from an earlier try."""
-        await _tolerating(grpc.StatusCode.ALREADY_EXISTS, _call(self._admin.RecoverExecution, request))
+    async def recover(self, request: ExecutionRecoverRequest) -> bool:
+        """Recover an execution under a new name; return False if there is one of this name."""
+        return await _created(_call(self._admin.RecoverExecution, request))
 
     async def terminate(self, identifier: WorkflowExecutionIdentifier, cause: str) -> None:
         """Terminate an execution, unless it has ended."""
@@ -159,12 +159,14 @@ async def _call(method: Callable[..., Awaitable[Response]], request: Any) -> Res
         pause = min(2 * pause, longest)
 
 
-async def _tolerating(code: grpc.StatusCode, call: Awaitable[object]) -> None:
+async def _created(call: Awaitable[object]) -> bool:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        if error.code() is not code:
+        if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
             raise
+        return False
+    return True
 
 
 async def _or_none(call: Awaitable[Response]) -> Response | None:

@@ -80,12 +80,20 @@ class Effects:
         parent = NodeExecutionIdentifier(execution_id=self.request.id, node_id=start.key.node_id)
         try:
             if start.recovers is not None:
-                await self.control_plane.recover(_recover_request(start, parent))
+                created = await self.control_plane.recover(_recover_request(start, parent))
             else:
-                await self.control_plane.create(self._create_request(start, parent))
+                created = await self.control_plane.create(self._create_request(start, parent))
+            # An earlier try may have created it. But the name is that of other nodes, too: "e", "n-0" and "e-n", "0".
+            if not created and not await self._is_child(start.child, parent):
+                return ChildFinished(start.key, WorkflowExecution.FAILED, error=_name_taken(start.child))
         except grpc.aio.AioRpcError as error:
             return ChildFinished(start.key, WorkflowExecution.FAILED, error=_launch_error(error))
         return None
+
+    async def _is_child(self, child: WorkflowExecutionIdentifier, parent: NodeExecutionIdentifier) -> bool:
+        found = (await self.control_plane.execution(child)).spec.metadata.parent_node_execution
+        same_execution = owner_prefix(found.execution_id) == owner_prefix(parent.execution_id)
+        return same_execution and found.node_id == parent.node_id
 
     async def child_end(self, start: StartChild) -> ChildFinished:
         """Wait for the end of a child execution."""
@@ -220,6 +228,11 @@ def owner_prefix(execution: WorkflowExecutionIdentifier) -> str:
 def _recover_request(start: StartChild, parent: NodeExecutionIdentifier) -> ExecutionRecoverRequest:
     metadata = ExecutionMetadata(mode=ExecutionMetadata.RECOVERED, parent_node_execution=parent)
     return ExecutionRecoverRequest(id=start.recovers, name=start.child.name, metadata=metadata)
+
+
+def _name_taken(child: WorkflowExecutionIdentifier) -> ExecutionError:
+    message = f"the launch plan cannot be executed: {child.name}, the name of the child, is that of another execution"
+    return ExecutionError(code="LaunchPlanFailed", message=message, kind=ExecutionError.USER)
 
 
 def _launch_error(error: grpc.aio.AioRpcError) -> ExecutionError:
