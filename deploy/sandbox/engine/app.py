@@ -17,13 +17,14 @@ from deploy.sandbox.engine.consumers import EngineRequests
 from deploy.sandbox.engine.control_plane import ControlPlane, open_channel
 from deploy.sandbox.engine.effects import owner_prefix
 from deploy.sandbox.engine.pages import Pages, log_url
+from deploy.sandbox.engine.path_parts import path_part
 from deploy.sandbox.engine.preparation import RunPreparation
 from deploy.sandbox.engine.runs import Ends, Runs
 from deploy.sandbox.engine.settings import EngineSettings
 from deploy.sandbox.engine.tasks.attempts import AttemptRunner
 from deploy.sandbox.engine.tasks.budget import Budget
 from deploy.sandbox.engine.tasks.environment import Machine
-from deploy.sandbox.engine.tasks.folders import delete_older, path_part
+from deploy.sandbox.engine.tasks.folders import clear_ended, delete_older
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
 from deploy.sandbox.engine.tasks.machine_size import machine_share
 from deploy.sandbox.engine.tasks.secrets import SecretStore
@@ -89,6 +90,7 @@ async def serve(settings: EngineSettings) -> None:
         runs.resume()
         kept = {tuple(map(path_part, key)) for key in runs.active}
         await asyncio.to_thread(delete_older, settings.folder / "attempts", time.time() - _LOGS_SECONDS, kept)
+        await asyncio.to_thread(clear_ended, settings.folder / "attempts", kept)
         await EngineRequests(runs).listen(bus)
         ready = Readiness({"NATS": bus.check})
         routes = Pages(runs, settings.folder / "attempts", task_python.state).routes

@@ -123,5 +123,6 @@ def _prctl(option: int, value: int) -> None:
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)  # the task may have made a pipe of this name, whose open would wait for a reader
     fresh.write_text(json.dumps(content))
     fresh.replace(file)

@@ -5,7 +5,6 @@ had ended when this process was restarted has left its end in the folder: its re
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,9 +19,10 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from deploy.sandbox.engine.graph.inputs import TaskFinished, TaskStarted, TaskWaiting
 from deploy.sandbox.engine.graph.interface import StartTask
 from deploy.sandbox.engine.tasks import results
+from deploy.sandbox.engine.tasks.blobs import DataError, check_raw_output_prefix
 from deploy.sandbox.engine.tasks.budget import Budget, Share
 from deploy.sandbox.engine.tasks.containers import TaskContainer, UnsupportedTask, container_of
-from deploy.sandbox.engine.tasks.data_folders import DataError, DataFolders
+from deploy.sandbox.engine.tasks.data_folders import DataFolders
 from deploy.sandbox.engine.tasks.echo import ECHO, echoed
 from deploy.sandbox.engine.tasks.environment import MARK, Machine, array_variables, propeller_variables
 from deploy.sandbox.engine.tasks.folders import AttemptFolder, attempt_name, folder_of
@@ -105,12 +105,21 @@ class AttemptRunner:
     async def _run(
         self, context: RunContext, start: StartTask, folder: AttemptFolder, report: Report, logs: tuple[TaskLog, ...]
     ) -> Result:
-        if folder.exit.exists():
-            return await self._result(start, folder)
-        if start.template.type == ECHO:
-            report(TaskStarted(start.key))
-            return await self._echo(start)
+        if folder.status() is None:
+            if start.template.type == ECHO:
+                report(TaskStarted(start.key))
+                return await self._echo(start)
+            await self._process(context, start, folder, report, logs)
+        result = await self._result(start, folder)
+        folder.clear()
+        return result
+
+    async def _process(
+        self, context: RunContext, start: StartTask, folder: AttemptFolder, report: Report, logs: tuple[TaskLog, ...]
+    ) -> None:
+        """Run the process of an attempt to its end."""
         container = container_of(start.template)
+        check_raw_output_prefix(self.objects, start.raw_output_prefix)
         if not self.task_python.ready:
             report(TaskWaiting(start.key, _WAITS_FOR_PYTHON))
         await self.task_python.wait()
@@ -122,7 +131,6 @@ class AttemptRunner:
                 command, env = await self._prepare(context, start, container, folder)
                 report(TaskStarted(start.key, logs=logs))
                 await self.forks.run(command, env, folder, GRACE_SECONDS)
-            return await self._result(start, folder)
         finally:
             folder.clear()
 
@@ -190,11 +198,12 @@ class AttemptRunner:
         return str(folder.inputs)
 
     async def _result(self, start: StartTask, folder: AttemptFolder) -> Result:
-        if not folder.exit.exists():
+        if (status := folder.status()) is None:
             return results.system_error("Interrupted", "the processes of the task were killed")
-        status = json.loads(folder.exit.read_text())["status"]
         failure = results.ended_badly(status, start.template.id.name, folder.log)
-        if failure is None and (data := DataFolders.of(start.template, folder.data)) is not None:
+        data = DataFolders.of(start.template, folder.data)
+        # Without the folders the outputs have been stored already, and a kill came before the result was journaled.
+        if failure is None and data is not None and data.root.exists():
             failure = await self._store_outputs(start, data)
         return failure or await results.read(self.objects, start.output_prefix, start.template)
 

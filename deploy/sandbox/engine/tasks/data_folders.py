@@ -5,24 +5,25 @@ gets their paths in place of the declared ones.
 """
 
 import asyncio
-import json
+import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import BinaryIO, Final, Self
 
 from flyteidl.core.interface_pb2 import Variable
 from flyteidl.core.literals_pb2 import Blob, BlobMetadata, Literal, LiteralMap, Primitive, Scalar, Union, Void
 from flyteidl.core.tasks_pb2 import DataLoadingConfig, TaskTemplate
-from flyteidl.core.types_pb2 import BlobType, LiteralType, SimpleType
+from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict, Parse, ParseError
+from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from deploy.sandbox.engine.tasks.local_paths import as_path
-from deploy.sandbox.engine.tasks.template import literal_text
+from deploy.sandbox.engine.tasks.blobs import DataError, fetch, store
+from deploy.sandbox.engine.tasks.input_files import shortened, write_inputs
+from deploy.sandbox.engine.tasks.plain_files import NotPlain, is_file_name, open_plain
 from services.kit.objects.store import ObjectStore
 from services.kit.protobuf.durations import parse_duration
 
@@ -33,10 +34,6 @@ _DEFAULT_OUTPUTS: Final = "/var/flyte/outputs"
 _ERROR: Final = "_ERROR"
 _TRUE: Final = frozenset(("true", "t", "1"))
 _FALSE: Final = frozenset(("false", "f", "0"))
-
-
-class DataError(Exception):
-    """An input that cannot be a file, or an output that is missing or no value of its type."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +78,16 @@ class DataFolders:
         Raises:
             DataError: An input cannot be a file.
         """
-        for path, uri in await asyncio.to_thread(self._write, values):
-            await asyncio.to_thread(path.write_bytes, await objects.get(uri))
+        for path, blob in await asyncio.to_thread(self._write, values):
+            try:
+                await fetch(objects, blob, path)
+            except DataError as error:
+                raise DataError(f"the input {str(path.relative_to(self.inputs))!r}: {error}") from error
 
-    def _write(self, values: LiteralMap) -> list[tuple[Path, str]]:
+    def _write(self, values: LiteralMap) -> list[tuple[Path, Blob]]:
         self.delete()
-        self.inputs.mkdir(mode=0o700, parents=True)
-        self.outputs.mkdir(mode=0o700)
-        fetched: list[tuple[Path, str]] = []
-        for name, literal in values.literals.items():
-            _write(self.inputs / name, literal, fetched)
-        shown = {name: _shown(literal) for name, literal in values.literals.items()}
-        for suffix in ("json", "yaml"):  # JSON is YAML
-            (self.inputs / f"inputs.{suffix}").write_text(json.dumps(shown), encoding="utf-8")
-        (self.inputs / "inputs.pb").write_bytes(values.SerializeToString())
-        return fetched
+        self.outputs.mkdir(mode=0o700, parents=True)
+        return write_inputs(self.inputs, values)
 
     async def read(self, objects: ObjectStore, variables: Mapping[str, Variable], prefix: str) -> LiteralMap:
         """Return the outputs; files and folders are stored below `prefix`, a URI or a path.
@@ -103,109 +95,78 @@ class DataFolders:
         Raises:
             DataError: The task reports an error, or an output is missing or no value of its type.
         """
-        values, stored = await asyncio.to_thread(self._read, variables, prefix)
+        try:
+            values, stored = await asyncio.to_thread(self._read, variables, prefix)
+        except PermissionError as error:
+            raise DataError(f"the outputs cannot be read: {error.strerror}") from error
         for path, uri in stored:
-            await _store(objects, path, uri)
+            with await asyncio.to_thread(self._open, path) as file:
+                await store(objects, file, uri)
         return values
 
     def _read(self, variables: Mapping[str, Variable], prefix: str) -> tuple[LiteralMap, list[tuple[Path, str]]]:
         if (self.outputs / _ERROR).exists():
-            raise DataError((self.outputs / _ERROR).read_text(encoding="utf-8", errors="replace"))
+            raise DataError(self._text(self.outputs / _ERROR))
         values = LiteralMap()
         stored: list[tuple[Path, str]] = []
         for name, variable in variables.items():
-            values.literals[name].CopyFrom(_read(self.outputs / name, variable.type, f"{prefix}/{name}", stored))
+            if not is_file_name(name):
+                raise DataError(f"no file can have the name of the output {shortened(name)}")
+            value = self._value(self.outputs / name, variable.type, f"{prefix}/{name}", stored)
+            values.literals[name].CopyFrom(value)
         return values, stored
+
+    def _value(self, path: Path, literal_type: LiteralType, uri: str, stored: list[tuple[Path, str]]) -> Literal:
+        """Return a value; add the files to `stored` that are to become objects."""
+        kind = literal_type.WhichOneof("type")
+        if kind == "union_type":
+            return self._union(path, literal_type, uri, stored)
+        if not path.exists():
+            raise DataError(f"the output {path.name!r} is missing")
+        if kind == "blob":
+            stored += _files(path, uri)
+            return Literal(scalar=Scalar(blob=Blob(metadata=BlobMetadata(type=literal_type.blob), uri=uri)))
+        if kind != "simple":
+            raise DataError(f"the output {path.name!r} is of a type that a file cannot have")
+        text = self._text(path)
+        try:
+            return Literal(scalar=_scalar(literal_type.simple, text))
+        except (ValueError, ParseError) as error:
+            message = f"the output {path.name!r} is no {SimpleType.Name(literal_type.simple)}: {error}"
+            raise DataError(message) from error
+
+    def _union(self, path: Path, literal_type: LiteralType, uri: str, stored: list[tuple[Path, str]]) -> Literal:
+        """Return the value of the first variant that the file has; one of NONE if there is no file."""
+        error = DataError(f"the output {path.name!r} is missing")
+        for variant in literal_type.union_type.variants:
+            if variant.simple == SimpleType.NONE and variant.WhichOneof("type") == "simple":
+                if path.exists():
+                    continue
+                value = Literal(scalar=Scalar(none_type=Void()))
+            else:
+                try:
+                    value = self._value(path, variant, uri, stored)
+                except DataError as failed:
+                    error = failed
+                    continue
+            return Literal(scalar=Scalar(union=Union(value=value, type=variant)))
+        raise error
+
+    def _text(self, path: Path) -> str:
+        with io.TextIOWrapper(self._open(path), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def _open(self, path: Path) -> BinaryIO:
+        """Open what a task wrote: a file, or a link to one that is in the attempt's folder, too."""
+        attempt = self.root.parent.resolve()
+        try:
+            return open_plain(attempt, path.resolve().relative_to(attempt).parts)
+        except (NotPlain, ValueError, RuntimeError) as error:  # of a path elsewhere, of links in a circle
+            raise DataError(f"the output {path.name!r} is no file of this attempt") from error
 
     def delete(self) -> None:
         """Delete the folders."""
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _write(path: Path, literal: Literal, fetched: list[tuple[Path, str]]) -> None:
-    """Write a value; add the objects to `fetched` that are to be read into files."""
-    kind = literal.WhichOneof("value")
-    scalar = literal.scalar.WhichOneof("value")
-    if kind in {"collection", "map"}:
-        items = literal.map.literals if kind == "map" else dict(enumerate(literal.collection.literals))
-        path.mkdir(mode=0o700)
-        for name, item in items.items():
-            _write(path / str(name), item, fetched)
-    elif scalar == "union":
-        _write(path, literal.scalar.union.value, fetched)
-    elif scalar == "blob":
-        _copy(path, literal.scalar.blob, fetched)
-    elif scalar == "generic":
-        path.write_text(json.dumps(MessageToDict(literal.scalar.generic)), encoding="utf-8")
-    elif scalar == "primitive":
-        path.write_text(literal_text(literal), encoding="utf-8")
-    elif scalar != "none_type":
-        raise DataError(f"the input {path.name!r} is no file, and no value that can be written as one")
-
-
-def _copy(path: Path, blob: Blob, fetched: list[tuple[Path, str]]) -> None:
-    local = Path(as_path(blob.uri))
-    if blob.metadata.type.dimensionality == BlobType.MULTIPART:
-        if not local.is_dir():
-            raise DataError(f"the folder {blob.uri} is not one of this machine")
-        shutil.copytree(local, path)
-    elif local.is_file():
-        shutil.copyfile(local, path)
-    else:
-        fetched.append((path, blob.uri))
-
-
-def _shown(literal: Literal) -> Any:
-    kind = literal.WhichOneof("value")
-    if kind == "collection":
-        return [_shown(item) for item in literal.collection.literals]
-    if kind == "map":
-        return {name: _shown(item) for name, item in literal.map.literals.items()}
-    scalar = literal.scalar
-    if scalar.HasField("union"):
-        return _shown(scalar.union.value)
-    if scalar.HasField("primitive"):
-        name = scalar.primitive.WhichOneof("value")
-        plain = name in {"integer", "float_value", "string_value", "boolean"}
-        return getattr(scalar.primitive, name) if name and plain else literal_text(literal)
-    return scalar.blob.uri or None
-
-
-def _read(path: Path, literal_type: LiteralType, uri: str, stored: list[tuple[Path, str]]) -> Literal:
-    """Return a value; add the files to `stored` that are to become objects."""
-    kind = literal_type.WhichOneof("type")
-    if kind == "union_type":
-        return _read_union(path, literal_type, uri, stored)
-    if not path.exists():
-        raise DataError(f"the output {path.name!r} is missing")
-    if kind == "blob":
-        stored += _files(path, uri)
-        return Literal(scalar=Scalar(blob=Blob(metadata=BlobMetadata(type=literal_type.blob), uri=uri)))
-    if kind != "simple":
-        raise DataError(f"the output {path.name!r} is of a type that a file cannot have")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        return Literal(scalar=_scalar(literal_type.simple, text))
-    except (ValueError, ParseError) as error:
-        raise DataError(f"the output {path.name!r} is no {SimpleType.Name(literal_type.simple)}: {error}") from error
-
-
-def _read_union(path: Path, literal_type: LiteralType, uri: str, stored: list[tuple[Path, str]]) -> Literal:
-    """Return the value of the first variant that the file has; one of NONE if there is no file."""
-    error = DataError(f"the output {path.name!r} is missing")
-    for variant in literal_type.union_type.variants:
-        if variant.simple == SimpleType.NONE and variant.WhichOneof("type") == "simple":
-            if path.exists():
-                continue
-            value = Literal(scalar=Scalar(none_type=Void()))
-        else:
-            try:
-                value = _read(path, variant, uri, stored)
-            except DataError as failed:
-                error = failed
-                continue
-        return Literal(scalar=Scalar(union=Union(value=value, type=variant)))
-    raise error
 
 
 def _files(path: Path, uri: str) -> list[tuple[Path, str]]:
@@ -213,15 +174,6 @@ def _files(path: Path, uri: str) -> list[tuple[Path, str]]:
     if path.is_file():
         return [(path, uri)]
     return [(file, f"{uri}/{file.relative_to(path)}") for file in sorted(path.rglob("*")) if file.is_file()]
-
-
-async def _store(objects: ObjectStore, path: Path, uri: str) -> None:
-    target = Path(as_path(uri))
-    if target.is_absolute():
-        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
-        await asyncio.to_thread(shutil.copyfile, path, target)
-    else:
-        await objects.put(uri, await asyncio.to_thread(path.read_bytes))
 
 
 def _scalar(simple: SimpleType, text: str) -> Scalar:

@@ -17,6 +17,7 @@ from flyteidl.core.tasks_pb2 import TaskTemplate
 from google.protobuf.message import DecodeError
 
 from deploy.sandbox.engine.tasks.local_paths import FILE_SCHEME, as_path
+from deploy.sandbox.engine.tasks.plain_files import NotPlain, open_plain
 from services.kit.errors import NotFound
 from services.kit.objects.store import ObjectStore
 
@@ -126,9 +127,9 @@ def _signal_name(number: int) -> str:
 
 def _end_of(log: Path) -> str:
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _MESSAGE_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
+        with open_plain(log.parent, [log.name]) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MESSAGE_BYTES))
+            lines = file.read(_MESSAGE_BYTES).decode(errors="replace").splitlines()
+    except NotPlain:  # the task has deleted or replaced it
         return ""
     return "\n".join(lines[-_MESSAGE_LINES:])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from flyteidl.core.security_pb2 import Secret
 
+from deploy.sandbox.engine.tasks.plain_files import is_file_name
+
 ENV_PREFIX = "_FSEC_"
 _FOLDER_VARIABLE = "FLYTE_SECRETS_DEFAULT_DIR"
 _PREFIX_VARIABLE = "FLYTE_SECRETS_ENV_PREFIX"
@@ -53,7 +55,7 @@ class SecretStore:
         names = _names(secret)
         file = self.folder.joinpath(*(name.lower() for name in names))
         variable = f"{ENV_PREFIX}{'_'.join(names).upper()}"
-        if all(_is_plain(name) for name in names) and file.is_file():
+        if all(map(is_file_name, names)) and file.is_file():
             return file.read_bytes()
         if variable in self.environment:
             return self.environment[variable].encode(errors="surrogateescape")
@@ -64,7 +66,3 @@ class SecretStore:
 
 def _names(secret: Secret) -> list[str]:
     return [name for name in (secret.group, secret.group_version, secret.key) if name]
-
-
-def _is_plain(name: str) -> bool:
-    return "/" not in name and name not in {".", ".."}

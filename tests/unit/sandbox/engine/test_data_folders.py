@@ -1,6 +1,8 @@
 """Inputs and outputs of raw containers as files."""
 
 import json
+import os
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from flyteidl.core.interface_pb2 import Variable
 from flyteidl.core.literals_pb2 import Blob, BlobMetadata, Literal, LiteralMap, Scalar
 from flyteidl.core.tasks_pb2 import Container, DataLoadingConfig, TaskTemplate
 from flyteidl.core.types_pb2 import BlobType, LiteralType, SimpleType, UnionType
+from google.protobuf.struct_pb2 import Struct, Value
 
-from deploy.sandbox.engine.tasks.data_folders import DataError, DataFolders
+from deploy.sandbox.engine.tasks.blobs import DataError, check_raw_output_prefix
+from deploy.sandbox.engine.tasks.data_folders import DataFolders
 from services.kit.objects.store import ObjectStore
 from tests.support.literals import python_value, to_literals
 
@@ -76,15 +80,102 @@ async def test_inputs_are_files(data: DataFolders, objects: ObjectStore) -> None
     assert LiteralMap.FromString((data.inputs / "inputs.pb").read_bytes()) == values
 
 
-async def test_files_and_folders_are_copied(data: DataFolders, objects: ObjectStore, tmp_path: Path) -> None:
+async def test_files_and_folders_of_the_store_are_copied(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path
+) -> None:
     await objects.put(objects.uri("a", "file"), b"content")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "inner").write_text("inside")
-    literals = {"file": blob(objects.uri("a", "file"), SINGLE), "folder": blob(f"file://{folder}", MULTIPART)}
+    await objects.put(objects.uri("folder", "deep", "inner"), b"inside")
+    literals = {
+        "file": blob(objects.uri("a", "file"), SINGLE),
+        "path": blob(f"{tmp_path}/objects/a/file", SINGLE),
+        "folder": blob(objects.uri("folder") + "/", MULTIPART),
+    }
     await data.write(objects, LiteralMap(literals=literals))
-    assert (data.inputs / "file").read_bytes() == b"content"
-    assert (data.inputs / "folder" / "inner").read_text() == "inside"
+    assert (data.inputs / "file").read_bytes() == (data.inputs / "path").read_bytes() == b"content"
+    assert (data.inputs / "folder" / "deep" / "inner").read_bytes() == b"inside"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///proc/self/environ",
+        "/etc/hostname",
+        "etc/hostname",
+        "file://{tmp}/objects/../outside",
+        "file://{tmp}/objects2/file",
+        "file://{tmp}/objects",
+        "file://{tmp}/objects/link",
+        "file://{tmp}/objects/linked/outside",
+        "file://{tmp}/objects/pipe",
+        "file://{tmp}/objects/gone",
+        "file://{tmp}/objects/a\0b",
+        "s3://bucket/key",
+        "https://example.org/key",
+    ],
+)
+@pytest.mark.parametrize("of", [SINGLE, MULTIPART])
+async def test_blob_that_the_store_does_not_have_is_refused(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path, uri: str, of: BlobType
+) -> None:
+    (tmp_path / "outside").write_text("a secret")
+    store = tmp_path / "objects"
+    (store / "link").symlink_to(tmp_path / "outside")
+    (store / "linked").symlink_to(tmp_path)
+    os.mkfifo(store / "pipe")
+    given = blob(uri.format(tmp=tmp_path), of)
+    with pytest.raises(DataError, match="the input 'b'"):
+        await data.write(objects, LiteralMap(literals={"b": given}))
+    assert not (data.inputs / "b").is_file()
+
+
+@pytest.mark.parametrize("of_what", ["link", "pipe"])
+async def test_folder_with_what_is_no_file_is_refused(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path, of_what: str
+) -> None:
+    await objects.put(objects.uri("folder", "file"), b"inside")
+    if of_what == "link":
+        (tmp_path / "objects" / "folder" / "x").symlink_to("/etc")
+    else:
+        os.mkfifo(tmp_path / "objects" / "folder" / "x")
+    with pytest.raises(DataError, match=r"the input 'b'.* x"):
+        await data.write(objects, LiteralMap(literals={"b": blob(objects.uri("folder"), MULTIPART)}))
+
+
+@pytest.mark.parametrize("name", ["../up", "/x", "", ".", "..", "a/b", "a\0b", "ä" * 128, "inputs.json", "inputs.pb"])
+async def test_input_with_a_name_that_no_file_can_have_is_refused(
+    data: DataFolders, objects: ObjectStore, name: str
+) -> None:
+    with pytest.raises(DataError, match="no file can have the name of the input"):
+        await data.write(objects, to_literals({name: 1}))
+
+
+@pytest.mark.parametrize("key", ["../../x", "{tmp}/x", "", ".", "..", "a\0b", "x" * 256])
+async def test_map_with_a_key_that_no_file_can_have_is_refused(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path, key: str
+) -> None:
+    values = LiteralMap(literals={"m": Literal(map=to_literals({key.format(tmp=tmp_path): "x"}))})
+    with pytest.raises(DataError, match="the input 'm' has the key"):
+        await data.write(objects, values)
+    assert not (tmp_path / "x").exists()
+
+
+async def test_map_with_long_keys_one_below_the_other_is_refused(data: DataFolders, objects: ObjectStore) -> None:
+    value = to_literals({"x": 1}).literals["x"]
+    for _ in range(20):
+        value = Literal(map=LiteralMap(literals={"k" * 255: value}))
+    with pytest.raises(DataError, match="the keys of the input 'm' are too long"):
+        await data.write(objects, LiteralMap(literals={"m": value}))
+
+
+async def test_keys_that_differ_only_by_case_are_two_files(data: DataFolders, objects: ObjectStore) -> None:
+    await data.write(objects, LiteralMap(literals={"m": Literal(map=to_literals({"a": 1, "A": 2}))}))
+    assert {file.name: file.read_text() for file in (data.inputs / "m").iterdir()} == {"a": "1", "A": "2"}
+
+
+async def test_number_that_json_does_not_have_is_refused(data: DataFolders, objects: ObjectStore) -> None:
+    value = Literal(scalar=Scalar(generic=Struct(fields={"x": Value(number_value=float("nan"))})))
+    with pytest.raises(DataError, match="the input 's' has a number"):
+        await data.write(objects, LiteralMap(literals={"s": value}))
 
 
 @pytest.mark.parametrize(
@@ -125,14 +216,82 @@ async def test_files_of_outputs_are_stored(data: DataFolders, objects: ObjectSto
     assert await objects.get(f"{values['folder'].scalar.blob.uri}/deep/x") == b"inside"
 
 
-async def test_files_of_outputs_are_stored_below_a_path(
+async def test_files_of_outputs_are_stored_below_a_path_of_the_store(
     data: DataFolders, objects: ObjectStore, tmp_path: Path
 ) -> None:
     await data.write(objects, LiteralMap())
     (data.outputs / "file").write_text("made")
-    values = await outputs(data, objects, {"file": LiteralType(blob=SINGLE)}, f"{tmp_path}/elsewhere")
-    assert values.literals["file"].scalar.blob.uri == f"{tmp_path}/elsewhere/file"
-    assert (tmp_path / "elsewhere" / "file").read_text() == "made"
+    values = await outputs(data, objects, {"file": LiteralType(blob=SINGLE)}, f"{tmp_path}/objects/here")
+    assert values.literals["file"].scalar.blob.uri == f"{tmp_path}/objects/here/file"
+    assert (tmp_path / "objects" / "here" / "file").read_text() == "made"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["{tmp}/elsewhere", "file://{tmp}/elsewhere", "{tmp}/objects/../elsewhere", "{tmp}/objects/link", "s3://bucket/x"],
+)
+async def test_files_of_outputs_are_stored_nowhere_else(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path, prefix: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "objects" / "link").symlink_to(tmp_path / "elsewhere")
+    await data.write(objects, LiteralMap())
+    (data.outputs / "file").write_text("made")
+    with pytest.raises(DataError, match=r"outside of|no file can be stored"):
+        await outputs(data, objects, {"file": LiteralType(blob=SINGLE)}, prefix.format(tmp=tmp_path))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "is_refused"),
+    [
+        ("{tmp}/objects/data", False),
+        ("file://{tmp}/objects/data", False),
+        ("s3://bucket/x", False),
+        ("{tmp}/elsewhere", True),
+        ("file://{tmp}/objects/../elsewhere", True),
+        ("relative", True),
+    ],
+)
+def test_raw_output_prefix_on_this_machine_must_be_in_the_store(
+    objects: ObjectStore, tmp_path: Path, prefix: str, is_refused: bool
+) -> None:
+    with pytest.raises(DataError, match="outside of this sandbox's object store") if is_refused else nullcontext():
+        check_raw_output_prefix(objects, prefix.format(tmp=tmp_path))
+
+
+@pytest.mark.parametrize("of", [simple(SimpleType.STRING), LiteralType(blob=SINGLE), LiteralType(blob=MULTIPART)])
+async def test_links_and_pipes_are_no_outputs(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path, of: LiteralType
+) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    await data.write(objects, LiteralMap())
+    (data.outputs / "link").symlink_to(tmp_path / "secret")
+    (data.outputs / "round").symlink_to("round")
+    for name in ("link", "round"):
+        with pytest.raises(DataError, match=f"{name!r} is (no file of this attempt|missing)"):
+            await outputs(data, objects, {name: of})
+    os.mkfifo(data.outputs / "pipe")
+    if not of.HasField("blob"):
+        with pytest.raises(DataError, match="'pipe' is no file of this attempt"):
+            await outputs(data, objects, {"pipe": of})
+
+
+async def test_link_to_a_file_of_the_attempt_is_an_output(data: DataFolders, objects: ObjectStore) -> None:
+    await data.write(objects, LiteralMap())
+    (data.outputs / "made").write_text("text")
+    (data.outputs / "y").symlink_to("made")
+    assert python_value((await outputs(data, objects, {"y": simple(SimpleType.STRING)})).literals["y"]) == "text"
+
+
+@pytest.mark.parametrize("name", ["{tmp}/secret", "../../../secret", "a\0b"])
+async def test_output_with_a_name_that_no_file_can_have_is_refused(
+    data: DataFolders, objects: ObjectStore, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    await data.write(objects, LiteralMap())
+    with pytest.raises(DataError, match="no file can have the name of the output"):
+        await outputs(data, objects, {name.format(tmp=tmp_path): simple(SimpleType.STRING)})
 
 
 async def test_optional_output_without_a_file_is_none(data: DataFolders, objects: ObjectStore) -> None:

@@ -80,6 +80,15 @@ async def test_end_of_the_command_is_recorded(forks: ForkServer, folder: Attempt
     assert status(folder) == code
 
 
+async def test_pipe_in_place_of_the_end_s_file_does_not_keep_the_attempt(
+    forks: ForkServer, folder: AttemptFolder
+) -> None:
+    running = asyncio.create_task(run(forks, folder, "mkfifo", "../exit.new", "../exit"))
+    await asyncio.wait({running}, timeout=30.0)  # an attempt that cannot end cannot be cancelled
+    assert running.done()
+    assert status(folder) == 0
+
+
 async def test_command_that_does_not_exist_ends_as_in_a_shell(forks: ForkServer, folder: AttemptFolder) -> None:
     await run(forks, folder, "no-such-command")
     assert status(folder) == 127

@@ -1,5 +1,6 @@
 """What an attempt left decides what becomes of it."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_bad_end_is_an_error_with_the_end_of_the_log(
     assert text in found.error.message
     assert found.error.message.endswith("the last line.")
     assert len(found.error.message) < 2500
+
+
+def test_pipe_in_place_of_the_log_leaves_the_message_without_its_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")  # to open it would wait for a writer
+    found = results.ended_badly(1 << 8, "t", tmp_path / "log")
+    assert found is not None
+    assert found.error is not None
+    assert found.error.message.endswith("Message: \n.")
 
 
 def test_good_end_is_no_error(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_secret_with_a_variable_of_its_own_has_both(store: SecretStore, tmp_path
     [
         Secret(group="db", key="gone"),
         Secret(group="..", key="x"),
+        Secret(group="g", key="x" * 300),
         Secret(group="db", group_version="2", key="password"),
     ],
 )
