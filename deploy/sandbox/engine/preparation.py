@@ -30,7 +30,7 @@ from services.kit.objects.store import ObjectStore
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
-# flytepropeller's folder in the object store (engine.md#what-flytepropeller-does).
+# The folder in the object store that flytepropeller has there, too (engine.md#what-flytepropeller-does).
 _DATA = ("metadata", "propeller")
 _RAW = "data"
 
@@ -56,12 +56,13 @@ class RunPreparation:
             grpc.aio.AioRpcError: Its workflow cannot be read.
         """
         closure = await self.control_plane.compiled_workflow(request.workflow_id)
+        data_folder = folder.data_folder(request.id)
         graph_run = interface.Run(
             execution=request.id,
             closure=closure,
             inputs=await self._inputs(request.inputs_uri),
-            data_prefix=self.objects.uri(*_DATA, _folder_name(request.id)),
-            raw_output_prefix=self._raw_output_prefix(request),
+            data_prefix=self.objects.uri(*_DATA, data_folder),
+            raw_output_prefix=f"{self._raw_outputs(request)}/{data_folder}",
             config=request.config,
             recovers=_reference(request),
             prepare=partial(prepared, platform=request.engine_inputs.task_resources, queue=request.child_queue),
@@ -99,13 +100,9 @@ class RunPreparation:
             except Unavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def _raw_output_prefix(self, request: RunRequest) -> str:
+    def _raw_outputs(self, request: RunRequest) -> str:
         chosen = request.config.raw_output_data_config.output_location_prefix.rstrip("/")
-        return f"{as_path(chosen or self.objects.uri(_RAW))}/{_folder_name(request.id)}"
-
-
-def _folder_name(execution: WorkflowExecutionIdentifier) -> str:
-    return f"{execution.project}-{execution.domain}-{execution.name}"
+        return as_path(chosen or self.objects.uri(_RAW))
 
 
 def _reference(request: RunRequest) -> WorkflowExecutionIdentifier | None:

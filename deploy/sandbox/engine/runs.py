@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
+from deploy.sandbox.engine.path_parts import path_part
 from deploy.sandbox.engine.run import Run
 from deploy.sandbox.engine.run_parts import Progress
-from deploy.sandbox.engine.tasks.folders import path_part
 from services.contracts.engine import RunRequest, decode_run, encode_run
 from services.kit.errors import InvalidArgument
 
@@ -38,7 +38,7 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run: its request, its journal, and whether it is to end."""
+    """The folder of a run: its request, its journal, where its data is, and whether it is to end."""
 
     root: Path
 
@@ -57,9 +57,24 @@ class RunFolder:
         """A file that is there once it is to be terminated."""
         return self.root / "stop"
 
+    @property
+    def data(self) -> Path:
+        """The folder of its data below those of the object store; a run that an earlier release accepted has none."""
+        return self.root / "data"
+
+    def data_folder(self, execution: WorkflowExecutionIdentifier) -> str:
+        """Return the folder of its data below those of the object store."""
+        try:
+            return self.data.read_text()
+        except FileNotFoundError:
+            # Two executions may have it in common: a-b/c/e and a/b-c/e.
+            return f"{execution.project}-{execution.domain}-{execution.name}"
+
     def accept(self, request: RunRequest) -> None:
         """Store the request."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.request.exists():
+            self.data.write_text("/".join(RunKey.of(request.id)))
         fresh = self.request.with_suffix(".new")
         fresh.write_bytes(encode_run(request))
         fresh.replace(self.request)

@@ -17,7 +17,7 @@ from deploy.sandbox.engine.graph.inputs import ChildFinished, ChildStarted
 from deploy.sandbox.engine.graph.interface import ArrayItem, StartChild, TaskKey
 from deploy.sandbox.engine.graph.library import TaskPolicy
 from deploy.sandbox.engine.graph.node import Node
-from deploy.sandbox.engine.graph.node_ids import Parent, generated_name, unique_id
+from deploy.sandbox.engine.graph.node_ids import Parent, generated_name, raw_outputs, unique_id
 
 # Array nodes are never retried, their items are.
 _ARRAY_ATTEMPT = 0
@@ -128,14 +128,13 @@ class TaskItem(ItemState):
         if not self._single_input:
             input_uri = f"{self._folder}/inputs.pb"
             runtime.store(input_uri, inputs)
-        name = generated_name(runtime.run.execution.name, self.node.node_id, _ARRAY_ATTEMPT)
-        raw, folder = f"{runtime.run.raw_output_prefix}/{name}-n{self.index}", self._folder
+        raw, folder = runtime.run.raw_output_prefix, self._folder
         place = Place(
             node_id=self.node.node_id,
             index=self.index,
             input_uri=input_uri,
             output_prefix=lambda attempt: f"{folder}/{attempt}",
-            raw_output_prefix=lambda attempt: f"{raw}-{attempt}",
+            raw_output_prefix=lambda attempt: f"{raw}/{raw_outputs(self.node.node_id, attempt, self.index)}",
             array=self._item,
         )
         self._attempts = Attempts(runtime, self._policy, place, inputs, self)

@@ -47,7 +47,7 @@ class Run:
     """The completed inputs."""
     data_prefix: str
     """The URI below which data of nodes is stored, without a slash at the end:
-    `<store>/metadata/propeller/<project>-<domain>-<execution>`."""
+    `<store>/metadata/propeller/<project>/<domain>/<execution>`. No other execution has it."""
     raw_output_prefix: str
     """The URI below which tasks of this execution, and of no other, store raw outputs; without a slash at the end."""
     config: WorkflowExecutionConfig = field(default_factory=WorkflowExecutionConfig)

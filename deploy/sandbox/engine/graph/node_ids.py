@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from deploy.sandbox.engine.path_parts import path_part
+
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz123456"
 # (offset basis, prime) of FNV-1a, by bits.
 _FNV: Final = {32: (0x811C9DC5, 0x01000193), 64: (0xCBF29CE484222325, 0x100000001B3)}
@@ -32,6 +34,18 @@ def child_name(execution: str, node_id: str, attempt: int) -> str:
 def generated_name(execution: str, node_id: str, attempt: int) -> str:
     """Return the name of an attempt, as a pod would have it."""
     return _shortened(f"{execution}-{node_id}-{attempt}", _MOST_GENERATED_LENGTH, 32)
+
+
+def raw_outputs(node_id: str, attempt: int, index: int = -1) -> str:
+    """Return the folder of an attempt's raw outputs below those of its execution.
+
+    Args:
+        node_id: the unique id of the node.
+        attempt: of the node's task, or of the task of an item.
+        index: of the item of an array node, else -1.
+    """
+    item = "" if index < 0 else f"n{index}/"
+    return f"{path_part(node_id)}/{item}{attempt}"
 
 
 def _shortened(text: str, most: int, bits: int) -> str:

@@ -16,7 +16,7 @@ from deploy.sandbox.engine.graph.dynamic_nodes import DynamicNodes
 from deploy.sandbox.engine.graph.events import task_event
 from deploy.sandbox.engine.graph.library import task_policy
 from deploy.sandbox.engine.graph.node import Node
-from deploy.sandbox.engine.graph.node_ids import generated_name
+from deploy.sandbox.engine.graph.node_ids import raw_outputs
 from services.contracts.identifiers import key_of
 
 _SUBMITTED = "task submitted"
@@ -59,7 +59,7 @@ class TaskNode:
         node, run = self._node, self._node.runtime.run
 
         def raw_output_prefix(attempt: int) -> str:
-            return f"{run.raw_output_prefix}/{generated_name(run.execution.name, node.node_id, attempt)}"
+            return f"{run.raw_output_prefix}/{raw_outputs(node.node_id, attempt)}"
 
         return Place(
             node_id=node.node_id,
