@@ -25,6 +25,8 @@ from tests.support.entities import PROJECT
 from tests.support.refusals import codes
 from tests.support.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 DOMAIN = "staging"  # of its own: other tests' lists stay short
 ROWS = 100
 ROW_BYTES = 30_000

@@ -146,6 +146,7 @@ def test_down_leaves_no_process(sandbox: Sandbox) -> None:
     assert sandbox.run("up").returncode == 0
 
 
+@pytest.mark.long
 async def test_sandbox_in_a_deep_folder_works_by_the_settings_of_the_readme(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     folder = tmp_path / ("deep" * 30) / "sandbox"  # PostgreSQL's socket is in another folder

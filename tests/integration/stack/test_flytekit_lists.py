@@ -28,6 +28,7 @@ def older(*names: str) -> list[str]:
     return [f"{name} {OLDER}" for name in names]
 
 
+@pytest.mark.long
 def test_pages_follow_one_another_by_their_tokens(lists: dict[str, list[list[str]]]) -> None:
     for name, pages in lists.items():
         if name != "tasks of a version":
