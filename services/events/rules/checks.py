@@ -55,8 +55,8 @@ def check_node_event(request: NodeExecutionEventRequest, max_output_bytes: int) 
     check_node_execution_identifier(event.id if event.HasField("id") else None)
     _check_sizes(event, max_output_bytes)
     _check_lengths(event, "retry_group", "spec_node_id")
-    if event.HasField("parent_task_metadata") and event.parent_task_metadata.id.retry_attempt > _MOST_INTEGER:
-        raise _not_storable()
+    if event.HasField("parent_task_metadata"):
+        _check_integer("parent_task_metadata.id.retry_attempt", event.parent_task_metadata.id.retry_attempt)
     _check_phase(event.phase, _NODE_PHASES)
 
 
@@ -74,8 +74,8 @@ def check_task_event(request: TaskExecutionEventRequest, max_output_bytes: int) 
         raise InvalidArgument("missing task_id")
     check_identifier(event.task_id, ResourceType.TASK)
     _check_phase(event.phase, _TASK_PHASES)
-    if event.retry_attempt > _MOST_INTEGER or event.phase_version > _MOST_INTEGER:
-        raise _not_storable()
+    _check_integer("retry_attempt", event.retry_attempt)
+    _check_integer("phase_version", event.phase_version)
     # One that is far from the others takes a row of its own, and a change of phase reads all rows.
     if event.HasField("metadata") and any(
         resource.index > MOST_RESOURCE_INDEX for resource in event.metadata.external_resources
@@ -89,35 +89,46 @@ def check_storable(event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExec
     Executions would notice only when the statement of the whole batch fails. Only needed if the serialized event has a
     zero byte.
     """
-    if any("\0" in text for text in _column_texts(event)):
-        raise _not_storable()
+    for field, text in _column_texts(event):
+        if "\0" in text:
+            raise _not_storable(f"{field} has a NUL character")
 
 
-def _not_storable() -> InvalidArgument:
-    return InvalidArgument("a value of the event cannot be stored")
+def _not_storable(fault: str) -> InvalidArgument:
+    return InvalidArgument(f"a value of the event cannot be stored: {fault}")
 
 
-def _column_texts(event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent) -> Iterator[str]:
-    """Yield the texts of `event` that statements have as texts; all others are within serialized messages."""
+def _column_texts(event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent) -> Iterator[tuple[str, str]]:
+    """Yield the texts of `event` that statements have as texts, by field; all others are within serialized messages."""
     if isinstance(event, WorkflowExecutionEvent):
-        yield from _texts(event.execution_id)
-        yield from (event.producer_id, event.error.code)
+        yield from _texts(event, "execution_id")
+        yield "producer_id", event.producer_id
+        yield "error.code", event.error.code
     elif isinstance(event, NodeExecutionEvent):
-        for identifier in (event.id, event.parent_task_metadata.id, event.workflow_node_metadata.execution_id):
-            yield from _texts(identifier)
-        yield from (event.parent_node_metadata.node_id, event.input_uri, event.error.code)
+        yield from _texts(event, "id")
+        yield from _texts(event.parent_task_metadata, "id", "parent_task_metadata.")
+        yield from _texts(event.workflow_node_metadata, "execution_id", "workflow_node_metadata.")
+        yield "parent_node_metadata.node_id", event.parent_node_metadata.node_id
+        yield "input_uri", event.input_uri
+        yield "error.code", event.error.code
     else:
-        yield from _texts(event.parent_node_execution_id)
-        yield from _texts(event.task_id)
-        yield event.input_uri
+        yield from _texts(event, "parent_node_execution_id")
+        yield from _texts(event, "task_id")
+        yield "input_uri", event.input_uri
 
 
-def _texts(identifier: Message) -> Iterator[str]:
-    for _field, value in identifier.ListFields():
+def _texts(message: Message, field: str, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts in the identifier that is `field` of `message`, by field; `path` is that of `message`."""
+    for descriptor, value in getattr(message, field).ListFields():
         if isinstance(value, Message):
-            yield from _texts(value)
+            yield from _texts(getattr(message, field), descriptor.name, f"{path}{field}.")
         elif isinstance(value, str):
-            yield value
+            yield f"{path}{field}.{descriptor.name}", value
+
+
+def _check_integer(field: str, number: int) -> None:
+    if number > _MOST_INTEGER:
+        raise _not_storable(f"{field} is above {_MOST_INTEGER}")
 
 
 def _check_sizes(

@@ -91,43 +91,54 @@ def test_a_refusal_for_large_outputs_is_not_taken_for_a_message_too_large_for_th
 
 
 @pytest.mark.parametrize(
-    "event",
-    [task_event("RUNNING", retry_attempt=2**31), task_event("RUNNING", version=2**31)],
+    ("event", "field"),
+    [
+        (task_event("RUNNING", retry_attempt=2**31), "retry_attempt"),
+        (task_event("RUNNING", version=2**32 - 1), "phase_version"),
+    ],
 )
-def test_a_number_that_no_column_can_store_is_refused(event: TaskExecutionEvent) -> None:
+def test_a_number_that_no_column_can_store_is_refused_by_its_field(event: TaskExecutionEvent, field: str) -> None:
     """Executions would apply the whole batch event by event."""
-    with pytest.raises(InvalidArgument, match="a value of the event cannot be stored"):
+    with pytest.raises(InvalidArgument, match=f"a value of the event cannot be stored: {field} is above 2147483647"):
         check_task_event(TaskExecutionEventRequest(event=event), LIMIT)
 
 
 def test_a_parent_task_with_a_number_that_no_column_can_store_is_refused() -> None:
     event = node_event("RUNNING", parent_task_metadata={"id": {"retry_attempt": 2**31}})
-    with pytest.raises(InvalidArgument, match="a value of the event cannot be stored"):
+    with pytest.raises(InvalidArgument, match=r"cannot be stored: parent_task_metadata\.id\.retry_attempt is above"):
         check_node_event(NodeExecutionEventRequest(event=event), LIMIT)
 
 
 @pytest.mark.parametrize(
-    "event",
+    ("event", "field"),
     [
-        workflow_event("RUNNING", name="\0"),
-        workflow_event("QUEUED", producer_id="\0"),
-        workflow_event("FAILED", error={"code": "\0"}),
-        node_event("RUNNING", node="\0"),
-        node_event("RUNNING", input_uri="\0"),
-        node_event("FAILED", error={"code": "\0"}),
-        node_event("RUNNING", parent_node_metadata={"node_id": "\0"}),
-        node_event("RUNNING", parent_task_metadata={"id": {"task_id": {"name": "\0"}}}),
-        node_event("RUNNING", workflow_node_metadata={"execution_id": {"name": "\0"}}),
-        task_event("RUNNING", node="\0"),
-        task_event("RUNNING", input_uri="\0"),
+        (workflow_event("RUNNING", name="\0"), "execution_id.name"),
+        (workflow_event("QUEUED", producer_id="\0"), "producer_id"),
+        (workflow_event("FAILED", error={"code": "\0"}), "error.code"),
+        (node_event("RUNNING", node="\0"), "id.node_id"),
+        (node_event("RUNNING", name="\0"), "id.execution_id.name"),
+        (node_event("RUNNING", input_uri="\0"), "input_uri"),
+        (node_event("FAILED", error={"code": "\0"}), "error.code"),
+        (node_event("RUNNING", parent_node_metadata={"node_id": "\0"}), "parent_node_metadata.node_id"),
+        (
+            node_event("RUNNING", parent_task_metadata={"id": {"task_id": {"name": "\0"}}}),
+            "parent_task_metadata.id.task_id.name",
+        ),
+        (
+            node_event("RUNNING", workflow_node_metadata={"execution_id": {"name": "\0"}}),
+            "workflow_node_metadata.execution_id.name",
+        ),
+        (task_event("RUNNING", node="\0"), "parent_node_execution_id.node_id"),
+        (task_event("RUNNING", input_uri="\0"), "input_uri"),
     ],
 )
-def test_a_nul_in_a_text_column_is_refused(
-    event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent,
+def test_a_nul_in_a_text_column_is_refused_by_its_field(
+    event: WorkflowExecutionEvent | NodeExecutionEvent | TaskExecutionEvent, field: str
 ) -> None:
     assert 0 in event.SerializeToString()
-    with pytest.raises(InvalidArgument, match="a value of the event cannot be stored"):
+    with pytest.raises(InvalidArgument) as raised:
         check_storable(event)
+    assert raised.value.message == f"a value of the event cannot be stored: {field} has a NUL character"
 
 
 def test_a_zero_byte_elsewhere_passes() -> None:
