@@ -8,9 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from flyteidl.core.literals_pb2 import KeyValuePair
+from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
-from tests.support import clients
+from tests.integration.stack import launched
+from tests.support import clients, entities
 from tests.support.sandbox import ROOT, Sandbox, running_sandbox
+from tests.support.waiting import until
 
 FLOWS = ROOT / "tests" / "clients" / "engine_flows"
 
@@ -60,3 +64,17 @@ async def test_failing_task_fails_its_workflow_and_its_log_is_a_page(sandbox: Sa
         foreign = await client.get(log["uri"], headers={"Host": "example.org"})
     assert "there is no fruit 14" in page.text
     assert (page.headers["content-type"], foreign.status_code) == ("text/plain; charset=utf-8", 403)
+
+
+async def test_task_with_an_environment_that_no_process_can_have_fails_by_its_name(sandbox: Sandbox) -> None:
+    task = entities.task("engine.impossible", {}, {})
+    task.spec.template.container.env.append(KeyValuePair(key="a=b", value="x"))
+    async with sandbox.channel() as channel:
+        admin = AdminServiceStub(channel)
+        await admin.CreateTask(task)
+        name = await launched.launch(admin, task.id)
+    url = f"{sandbox.url}/api/v1/executions/flytesnacks/development/{name.name}"
+    await until(lambda: "error" in httpx.get(url).json()["closure"], 60)
+    error = (await get(sandbox, f"executions/flytesnacks/development/{name.name}"))["closure"]["error"]
+    assert (error["code"], error["kind"]) == ("BadTaskSpecification", "USER")
+    assert "'a=b' cannot be the name of an environment variable" in error["message"]

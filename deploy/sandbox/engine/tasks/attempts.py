@@ -24,7 +24,14 @@ from deploy.sandbox.engine.tasks.budget import Budget, Share
 from deploy.sandbox.engine.tasks.containers import TaskContainer, UnsupportedTask, container_of
 from deploy.sandbox.engine.tasks.data_folders import DataFolders
 from deploy.sandbox.engine.tasks.echo import ECHO, echoed
-from deploy.sandbox.engine.tasks.environment import MARK, Machine, array_variables, propeller_variables
+from deploy.sandbox.engine.tasks.environment import (
+    MARK,
+    Machine,
+    NotExecutable,
+    array_variables,
+    check_executable,
+    propeller_variables,
+)
 from deploy.sandbox.engine.tasks.folders import AttemptFolder, attempt_name, folder_of
 from deploy.sandbox.engine.tasks.forks import ForkServer, ServerLost
 from deploy.sandbox.engine.tasks.local_paths import with_paths
@@ -84,7 +91,7 @@ class AttemptRunner:
         folder = folder_of(self.folder, context.execution, start.key)
         try:
             result = await self._run(context, start, folder, report, logs)
-        except (UnsupportedTask, TemplateError, DataError) as error:
+        except (UnsupportedTask, TemplateError, DataError, NotExecutable) as error:
             result = results.user_error("BadTaskSpecification", str(error))
         except SecretMissing as error:
             result = results.user_error("SecretNotFound", str(error))
@@ -161,6 +168,7 @@ class AttemptRunner:
             **self.secrets.provide(_secrets(context, start), folder.secrets),
             MARK: str(folder.root),
         }
+        check_executable(command, env)
         with folder.log.open("a", encoding="utf-8") as log:
             if not command[0].startswith("pyflyte-"):
                 log.write(f"# This command runs on this machine as it is, not in the image {container.image!r}.\n")

@@ -61,11 +61,11 @@ def container_of(template: TaskTemplate) -> TaskContainer:
 
 def _primary_container(template: TaskTemplate) -> TaskContainer:
     spec = MessageToDict(template.k8s_pod.pod_spec)
-    containers: list[dict[str, Any]] = spec.get("containers", [])
+    containers = _items(spec, "containers")
     name = template.config.get(_PRIMARY) or template.k8s_pod.primary_container_name
-    others = [each.get("name", "") for each in containers if each.get("name") != name]
-    others += [each.get("name", "") for each in spec.get("initContainers", [])]
-    primary = next((each for each in containers if each.get("name") == name), None)
+    primary = next((each for each in containers if _text(each, "name") == name), None)
+    others = [_text(each, "name") for each in containers if _text(each, "name") != name]
+    others += [_text(each, "name") for each in _items(spec, "initContainers")]
     if primary is None:
         raise UnsupportedTask(f"the pod of {template.id.name} has no primary container {name!r}")
     if others:
@@ -73,9 +73,19 @@ def _primary_container(template: TaskTemplate) -> TaskContainer:
             f"the pod of {template.id.name} has further containers ({', '.join(others)}), which need a cluster"
         )
     resources = Resources()
-    for resource, amount in primary.get("resources", {}).get("requests", {}).items():
+    requests: Mapping[str, Any] = (primary.get("resources") or {}).get("requests") or {}
+    for resource, amount in requests.items():
         if resource in _RESOURCES:
             resources.requests.add(name=_RESOURCES[resource], value=str(amount))
-    env = {each["name"]: each["value"] for each in primary.get("env", []) if "value" in each}
-    command = [*primary.get("command", []), *primary.get("args", [])]
-    return TaskContainer(command, primary.get("image", ""), env, resources)
+    env = {_text(each, "name"): each["value"] for each in _items(primary, "env") if each.get("value") is not None}
+    command = [*_items(primary, "command"), *_items(primary, "args")]
+    return TaskContainer(command, _text(primary, "image"), env, resources)
+
+
+# Of a registered pod the kinds of values are checked, but any may be null or absent (compiler.md#tasks).
+def _items(parent: Mapping[str, Any], name: str) -> list[Any]:
+    return [item for item in parent.get(name) or () if item is not None]
+
+
+def _text(parent: Mapping[str, Any], name: str) -> str:
+    return parent.get(name) or ""

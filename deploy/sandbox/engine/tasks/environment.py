@@ -4,7 +4,7 @@ A later one of these replaces an earlier one, as in a pod.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ _INDEX_NAME = "BATCH_JOB_ARRAY_INDEX_VAR_NAME"
 _INDEX = "FLYTE_K8S_ARRAY_INDEX"
 # Processes of a run have it, so that they can be found by it.
 MARK = "FLYTEPLANE_ATTEMPT"
+
+
+class NotExecutable(Exception):
+    """A command or an environment that no process can have; Kubernetes or its nodes refuse such a pod."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,21 @@ def propeller_variables(
         "FLYTE_INTERNAL_NAME": task.name,
         "FLYTE_INTERNAL_VERSION": task.version,
     }
+
+
+def check_executable(command: Sequence[str], env: Mapping[str, str]) -> None:
+    """Raise NotExecutable unless a process can have this command and this environment."""
+    for number, argument in enumerate(command):
+        if "\0" in argument:
+            raise NotExecutable(f"word {number + 1} of the command has a NUL character, which no process can get")
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name:
+            raise NotExecutable(
+                f"{name!r} cannot be the name of an environment variable: a name has at least one character, "
+                "and neither '=' nor NUL"
+            )
+        if "\0" in value:
+            raise NotExecutable(f"the value of the environment variable {name!r} has a NUL character")
 
 
 def array_variables(array: ArrayItem | None) -> dict[str, str]:

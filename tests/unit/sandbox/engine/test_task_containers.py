@@ -49,6 +49,17 @@ def test_primary_container_of_a_pod_is_its_container() -> None:
     assert found.resources == Resources(requests=[Resources.ResourceEntry(name=Resources.CPU, value="2")])
 
 
+def test_nulls_of_a_pod_are_as_absent() -> None:
+    main: dict[str, object] = {"name": "main", "command": ["run", None], "args": None, "image": None, "resources": None}
+    main["env"] = [None, {"name": "A", "value": None}, {"name": None, "value": "x"}, {"value": "y"}]
+    found = container_of(pod({"containers": [None, main], "initContainers": None}, primary_container_name="main"))
+    assert (found.command, found.image, found.env) == (["run"], "", {"": "y"})
+    main |= {"env": None, "resources": {"requests": None}}
+    assert container_of(pod({"containers": [main]}, primary_container_name="main")).env == {}
+    with pytest.raises(UnsupportedTask, match="no primary container"):
+        container_of(pod({"containers": None}))
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [

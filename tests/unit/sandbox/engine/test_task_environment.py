@@ -6,7 +6,13 @@ import pytest
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 
 from deploy.sandbox.engine.graph.interface import ArrayItem, TaskKey
-from deploy.sandbox.engine.tasks.environment import Machine, array_variables, propeller_variables
+from deploy.sandbox.engine.tasks.environment import (
+    Machine,
+    NotExecutable,
+    array_variables,
+    check_executable,
+    propeller_variables,
+)
 
 
 def variables(**environment: str) -> dict[str, str]:
@@ -62,3 +68,25 @@ def test_item_of_an_array_finds_its_index_by_the_name_of_a_variable() -> None:
     found = array_variables(ArrayItem(3, 10))
     assert found[found["BATCH_JOB_ARRAY_INDEX_VAR_NAME"]] == "3"
     assert array_variables(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "reason"),
+    [
+        (["true"], {"a=b": "x"}, "'a=b' cannot be the name of an environment variable"),
+        (["true"], {"": "x"}, "'' cannot be the name of an environment variable"),
+        (["true"], {"A\0": "x"}, r"'A\\x00' cannot be the name of an environment variable"),
+        (["true"], {"A": "x", "B": "\0"}, "the value of the environment variable 'B' has a NUL character"),
+        (["echo", "a\0"], {}, "word 2 of the command has a NUL character"),
+    ],
+)
+def test_command_and_environment_that_no_process_can_have_are_refused(
+    command: list[str], env: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(NotExecutable, match=reason):
+        check_executable(command, env)
+
+
+@pytest.mark.parametrize("name", ["lower.case", "with blank", "1", "ü", "-"])
+def test_other_names_of_variables_pass(name: str) -> None:
+    check_executable(["env"], {name: "a=b\n"})

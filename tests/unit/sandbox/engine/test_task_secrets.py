@@ -47,6 +47,8 @@ def test_secret_with_a_variable_of_its_own_has_both(store: SecretStore, tmp_path
         Secret(group="..", key="x"),
         Secret(group="g", key="x" * 300),
         Secret(group="db", group_version="2", key="password"),
+        Secret(group="db", key="k" * 256),  # longer than a file's name
+        Secret(group="db", key="a\0b"),
     ],
 )
 def test_missing_secret_is_named(store: SecretStore, tmp_path: Path, secret: Secret) -> None:
