@@ -52,11 +52,11 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local authority = headers:get(":authority") or ""
   if not is_own_host(authority) then
-    return handle:respond({ [":status"] = "403" }, "the gateway is not called " .. authority)
+    return handle:respond({ [":status"] = "403" }, "the gateway is not called " .. quoted(authority))
   end
   if not READS[headers:get(":method")] and not may_write(headers, authority) then
     local page = headers:get("origin") or "another site"
-    return handle:respond({ [":status"] = "403" }, "web pages of " .. page .. " may not write here")
+    return handle:respond({ [":status"] = "403" }, "web pages of " .. quoted(page) .. " may not write here")
   end
   local media_type = headers:get("content-type") or ""
   if media_type:sub(1, 16) == "application/grpc" then

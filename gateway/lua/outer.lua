@@ -161,7 +161,8 @@ end
 -- Returns what is wrong with the body according to its headers: HTTP status and message, or nothing.
 local function body_fault(headers, inbound, form)
   if inbound and inbound ~= "" and not BODY_TYPES[inbound:lower()] then
-    return "415", "the body is " .. inbound .. "; send it with Content-Type: application/json or application/octet-stream"
+    return "415",
+      "the body is " .. quoted(inbound) .. "; send it with Content-Type: application/json or application/octet-stream"
   end
   return length_fault(tonumber(headers:get("content-length") or ""), form)
 end

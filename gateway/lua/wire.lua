@@ -7,6 +7,17 @@ local SPACE = "flyteplane.rest"
 
 local LENGTH_PREFIXED = 2
 
+-- Bytes of a header that a message quotes: of a gRPC call the message is a header itself, and clients receive few.
+local MOST_QUOTED = 255
+
+-- Returns a header's value for a message; a long one is cut between two characters of UTF-8.
+local function quoted(value)
+  if #value <= MOST_QUOTED then
+    return value
+  end
+  return sub(value, 1, MOST_QUOTED):gsub("[\192-\255][\128-\191]*$", "") .. "..."
+end
+
 local function read_varint(text, at)
   local value, scale = 0, 1
   while true do

@@ -5,6 +5,8 @@ for callers, by `bus` for other services. The module imports neither gRPC nor HT
 The codes are those of google.rpc.Code, which are gRPC's too.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import ClassVar
@@ -14,9 +16,17 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.symbol_database import Default as SymbolDatabase
 from google.rpc.status_pb2 import Status
 
-# flytekit raises its metadata limit to 32 KiB for the message; for a longer one the client itself reports
-# RESOURCE_EXHAUSTED instead of the error (clients.md#long-error-messages).
-MAX_MESSAGE_BYTES = 32_000
+# Bytes of an error in a response's header fields: the message, percent-encoded, and if there are details, they and the
+# message once more, in base64. gRPC's clients for Python and Java accept 8 KiB of all fields, of which the others have
+# some 500 bytes; for more, they report RESOURCE_EXHAUSTED instead of the error (clients.md#long-error-messages).
+MAX_STATUS_BYTES = 7 * 1024
+
+# The bytes that percent-encoding leaves as they are. Any other becomes three.
+_NOT_ENCODED = bytes(set(range(0x20, 0x7F)) - {ord("%")})
+# The most bytes of a character in both fields: four of UTF-8, percent-encoded and in base64.
+_CHARACTER_BYTES = 18
+# Of a Status, the tag and the length of its message.
+_HEAD_BYTES = 3
 
 
 class Code(IntEnum):
@@ -138,18 +148,39 @@ class Unauthenticated(ServiceError):
 _BY_CODE: Mapping[int, type[ServiceError]] = {cls.code: cls for cls in ServiceError.__subclasses__()}
 
 
-def trimmed(message: str) -> str:
-    """Return `message` cut at a character boundary to a length that reaches every client."""
-    data = message.encode(errors="replace")
-    return data[:MAX_MESSAGE_BYTES].decode(errors="ignore") if len(data) > MAX_MESSAGE_BYTES else message
-
-
 def to_status(error: ServiceError) -> Status:
-    """Return `error` as a Status; a long message is cut, all details stay (common.md#length-of-error-messages)."""
-    status = Status(code=error.code, message=trimmed(error.message))
+    """Return `error` as a Status that every client receives.
+
+    A long message is shortened, all details stay (common.md#length-of-error-messages).
+    """
+    status = Status(code=error.code)
     for detail in error.details:
         status.details.add().Pack(detail)
+    status.message = _shortened(error.message, _HEAD_BYTES + status.ByteSize() if error.details else 0)
     return status
+
+
+def _shortened(message: str, details_bytes: int) -> str:
+    """Return `message`; a long one without a part after its beginning, as its end may say what is wrong."""
+    length = len(message)
+    fits = length * _CHARACTER_BYTES + details_bytes * 2 <= MAX_STATUS_BYTES  # almost every message is so short
+    if fits or (length <= MAX_STATUS_BYTES and _field_bytes(message, details_bytes) <= MAX_STATUS_BYTES):
+        return message
+
+    def with_quarters(kept: int) -> str:
+        """Return three times `kept` characters of the beginning, and `kept` of the end."""
+        return f"{message[: 3 * kept]} ... ({length - 4 * kept} characters left out) ... {message[length - kept :]}"
+
+    quarters = range(min(length, MAX_STATUS_BYTES) // 4)
+    most = bisect_right(quarters, MAX_STATUS_BYTES, key=lambda kept: _field_bytes(with_quarters(kept), details_bytes))
+    return with_quarters(max(most - 1, 0))
+
+
+def _field_bytes(message: str, details_bytes: int) -> int:
+    """Return the bytes of header fields with this message, and with details of so many bytes."""
+    data = message.encode(errors="replace")
+    encoded = len(data) + 2 * len(data.translate(None, _NOT_ENCODED))
+    return encoded + math.ceil((len(data) + details_bytes) * 4 / 3) if details_bytes else encoded
 
 
 def from_status(status: Status) -> ServiceError:

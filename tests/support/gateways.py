@@ -35,6 +35,9 @@ class Gateway:
 
     rest: httpx.AsyncClient
     channel: grpc.aio.Channel
+    """Receives more metadata than clients do by default."""
+    address: str
+    """host:port."""
     services: dict[str, EchoServices]
     second_executions: EchoServices
     objects: HttpObjects
@@ -82,7 +85,7 @@ async def echoing_gateway(folder: Path, *, grpcio: bool = False) -> AsyncIterato
             running_gateway(folder, settings) as rest,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_CHANNEL_OPTIONS) as channel,
         ):
-            yield Gateway(rest, channel, services, second, objects)
+            yield Gateway(rest, channel, f"127.0.0.1:{port}", services, second, objects)
 
 
 def value_of(message: Any, field: str) -> Any:

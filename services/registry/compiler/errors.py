@@ -19,7 +19,7 @@ MAX_ERRORS = 500
 # The same error may be found a million times in a list of bindings, and each is described before it is compared.
 MAX_FOUND = 10_000
 
-# Ids and names in texts may be long. Clients receive 32,000 bytes of all texts.
+# Ids and names in texts may be long. Clients receive some kilobytes of all texts.
 MAX_FOUND_CHARACTERS = 1_000_000
 
 # Texts of larger messages take seconds to write and are too long to read.

@@ -19,8 +19,7 @@ from google.protobuf.message import Message
 
 from services.kit.errors import AlreadyExists, InvalidArgument
 
-# People read these lines: more than a screen or two hides the first difference. The whole text must fit into the 32,000
-# bytes of an error message.
+# People read these lines: more than a screen or two hides the first difference.
 MAX_LINES = 50
 _MAX_VALUE_CHARACTERS = 200
 # Comparing takes a second for each megabyte; what people write has some kilobytes.

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from tests.support.echo_services import METHODS, Failure
 from tests.support.gateways import ADMIN, BIN, CAMEL, Gateway, failing
+from tests.support.refusals import refused
 
 # As grpc-gateway translates them (gateway.md#rest-errors).
 HTTP_OF = {1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500}
@@ -76,7 +77,21 @@ async def test_failure_with_a_detail_of_an_unknown_type_loses_only_the_detail(ga
     assert Status.FromString(binary.content).details[0] == unknown
 
 
-async def test_long_failure_arrives_whole(gateway: Gateway) -> None:
+@pytest.mark.parametrize("character", ["x", "🍲"])
+async def test_long_failure_arrives_within_the_limits_of_clients(gateway: Gateway, character: str) -> None:
+    failure = Failure(3, character * 20_000, project_pb2.Project(id="y" * 1000))
+    gateway.services["projects"].handlers["RegisterProject"] = failing(failure)
+    path = f"/{ADMIN}/RegisterProject"
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        call = channel.unary_unary(path, bytes, bytes)(b"")
+        error = await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "characters left out")
+    assert Status.FromString(details_of(error)).details == failure.status.details
+    json = (await gateway.rest.post("/api/v1/projects", json={})).json()
+    assert (json["code"], json["message"]) == (3, error.details())
+
+
+async def test_longer_failure_than_services_send_arrives_whole(gateway_before_grpcio: Gateway) -> None:
+    gateway = gateway_before_grpcio
     failure = Failure(3, "x" * 32_000, project_pb2.Project(id="y" * 60_000))
     gateway.services["registry"].handlers["CreateWorkflow"] = failing(failure)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

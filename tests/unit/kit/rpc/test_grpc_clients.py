@@ -90,6 +90,17 @@ async def test_a_failure_without_details_has_no_details_header(make: Make) -> No
         assert "grpc-status-details-bin" not in cast("grpc.aio.Metadata", error.trailing_metadata())
 
 
+@pytest.mark.parametrize("character", ["x", "%", "🍲"])
+@pytest.mark.parametrize("details", [(), (BadRequest(),)], ids=["plain", "with a detail"])
+async def test_a_long_failure_arrives_within_the_limits_of_clients(
+    make: Make, character: str, details: tuple[BadRequest, ...]
+) -> None:
+    """A client that receives more than 8 KiB of metadata reports RESOURCE_EXHAUSTED instead."""
+    async with channel_to(make, failing(NotFound(character * 20_000, *details))) as channel:
+        error = await refused(method(channel)(TEXT()), grpc.StatusCode.NOT_FOUND, "characters left out")
+        assert all(detail_of(error, BadRequest()) == detail for detail in details)
+
+
 async def test_an_unknown_method_is_unimplemented_by_name(make: Make) -> None:
     async with channel_to(make, echo) as channel:
         message = "unknown method Other for service test.Toy"

@@ -68,13 +68,6 @@ async def test_an_error_message_is_escaped_as_in_grpc(message: str, header: str)
     assert "grpc-status-details-bin" not in response.headers
 
 
-async def test_a_long_error_message_is_cut_and_its_details_stay() -> None:
-    detail = BadRequest(field_violations=[BadRequest.FieldViolation(field="x")])
-    response = await serve_call(ToyService(failing(NotFound("x" * 40_000, detail))), frame(b""))
-    assert response.message == "x" * 32_000
-    assert "grpc-status-details-bin" in response.headers
-
-
 async def test_an_unexpected_exception_is_internal_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     response = await serve_call(ToyService(failing(KeyError("secret"))), frame(b""))
     assert response.code is Code.INTERNAL
