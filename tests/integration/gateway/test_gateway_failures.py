@@ -90,6 +90,17 @@ async def test_long_failure_arrives_within_the_limits_of_clients(gateway: Gatewa
     assert (json["code"], json["message"]) == (3, error.details())
 
 
+async def test_long_header_is_quoted_in_part(gateway: Gateway) -> None:
+    metadata = (("origin", f"http://{'x' * 15_000}"),)
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        call = channel.unary_unary(f"/{ADMIN}/RegisterProject", bytes, bytes)(b"", metadata=metadata)
+        error = await refused(call, grpc.StatusCode.PERMISSION_DENIED)
+    assert error.details() == f"web pages of http://{'x' * 248}... may not write here"
+    media_type = {b"content-type": f"a{'é' * 200}".encode()}
+    reply = await gateway.rest.post("/api/v1/projects", content=b"x", headers=media_type)
+    assert (reply.status_code, reply.json()["message"].partition(";")[0]) == (415, f"the body is a{'é' * 126}...")
+
+
 async def test_longer_failure_than_services_send_arrives_whole(gateway_before_grpcio: Gateway) -> None:
     gateway = gateway_before_grpcio
     failure = Failure(3, "x" * 32_000, project_pb2.Project(id="y" * 60_000))
