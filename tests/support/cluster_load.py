@@ -1,7 +1,7 @@
 """Resources created on an API server at a rate, by another process than the services: the load of a cluster alone.
 
-The API server is on the machine of the measurement and takes a quarter of it, which launches wait for whoever sends the
-requests. This load says how much of their latency that is.
+The API server is on the machine of the measurement and takes a quarter of it, which delays launches whatever process
+sends the requests. This load says how much of their latency that is.
 """
 
 import asyncio
