@@ -177,8 +177,8 @@ def runs(layout: Layout) -> int:
     if not layout.running or state is None:
         _print(f"Flyteplane is not running in {layout.root}.")
         return NOT_RUNNING
-    listed, problem = engine_runs(state)
-    _print("\n".join(filter(None, (run_lines(listed), problem))))
+    listed, problem, waits = engine_runs(state)
+    _print("\n".join(filter(None, (run_lines(listed), problem, waits))))
     return 0
 
 

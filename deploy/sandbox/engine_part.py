@@ -2,6 +2,7 @@
 
 import os
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
@@ -9,9 +10,10 @@ from deploy.sandbox.layout import ENGINE, REPOSITORY, Layout
 from deploy.sandbox.part import Part
 from deploy.sandbox.ports import Ports
 from deploy.sandbox.ready import http_ok, http_problem
-from deploy.sandbox.settings import COLD_TASKS, TASK_PYTHON
+from deploy.sandbox.settings import COLD_TASKS, TASK_CORES, TASK_MEMORY, TASK_NICE, TASK_PYTHON
 from deploy.sandbox.settings import ENGINE as CHOSEN
 from deploy.sandbox.settings_file import ChosenSettings
+from services.contracts.quantities import parse_quantity
 
 # The name of its port; a sandbox without this port has no engine.
 ENGINE_PORT = f"{ENGINE}-http"
@@ -20,6 +22,8 @@ _PREFIX = "SANDBOX_ENGINE_"
 _GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 _LOCAL, _KUBERNETES = "local", "kubernetes"
 _CHOICES = (_LOCAL, _KUBERNETES, "none")
+# Less is none of a core; `_UNLIMITED` is what no machine has.
+_LEAST_CORES, _UNLIMITED, _MOST_NICE = Fraction(1, 100), 1 << 60, 19
 # The environment of tasks, next to that of the services.
 _TASK_ENVIRONMENT = REPOSITORY / ".venv-tasks"
 _TASK_LOCK = REPOSITORY / "requirements-tasks.lock"
@@ -48,6 +52,26 @@ def _chosen() -> str:
     return chosen
 
 
+def _of_tasks() -> dict[str, str]:
+    """Return what tasks may use of this machine; raise SandboxError for what is no amount."""
+    settings = {}
+    for variable, name, least, most in (
+        (TASK_CORES, "CORES", _LEAST_CORES, _UNLIMITED),
+        (TASK_MEMORY, "MEMORY_BYTES", 1, _UNLIMITED),
+        (TASK_NICE, "NICE", 0, _MOST_NICE),
+    ):
+        if not (text := variable.read()):
+            continue
+        try:
+            amount = parse_quantity(text)
+        except ValueError as error:
+            raise SandboxError(f"{variable.name} is {text!r}, which is no amount: {error}") from error
+        if not least <= amount <= most or (variable is not TASK_CORES and amount.denominator != 1):
+            raise SandboxError(f"{variable.name} is {text!r}, which is out of range")
+        settings[name] = f"{float(amount):g}" if variable is TASK_CORES else str(int(amount))
+    return settings
+
+
 def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_before: tuple[str, ...]) -> Part:
     """Return the engine's part; it calls the others, so it stops before them."""
     password = layout.secrets().nats_passwords[ENGINE]
@@ -65,6 +89,7 @@ def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_befo
         "WARM": "false" if COLD_TASKS.read() else "true",
         "LOG_LEVEL": os.environ.get("FLYTEPLANE_LOG_LEVEL") or str(of_executions.get("log_level", "info")),
     }
+    settings |= _of_tasks()
     if python := TASK_PYTHON.read():
         # Not resolved: the interpreter of an environment is a link to that of the system.
         settings["TASK_PYTHON"] = str(Path(python).expanduser().absolute())

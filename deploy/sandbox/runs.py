@@ -28,8 +28,8 @@ class ListedRun:
     """The phase in which it ended; empty while it goes on."""
 
 
-def engine_runs(state: State) -> tuple[list[ListedRun], str]:
-    """Return the runs, the newest last, and why tasks cannot run now.
+def engine_runs(state: State) -> tuple[list[ListedRun], str, str]:
+    """Return the runs, the newest last, why tasks cannot run now, and what tasks wait for.
 
     Raises:
         SandboxError: the sandbox has no engine, or it does not respond.
@@ -41,7 +41,7 @@ def engine_runs(state: State) -> tuple[list[ListedRun], str]:
     if b" 200 " not in head.partition(b"\r\n")[0]:
         raise SandboxError("the engine does not respond; see `status`")
     content = json.loads(body)
-    return [ListedRun(**run) for run in content["runs"]], content["problem"]
+    return [ListedRun(**run) for run in content["runs"]], content["problem"], content["waits"]
 
 
 def run_lines(runs: Sequence[ListedRun], now: datetime | None = None) -> str:
@@ -56,13 +56,17 @@ def run_lines(runs: Sequence[ListedRun], now: datetime | None = None) -> str:
 def task_line(state: State) -> str:
     """Return how many tasks run and wait."""
     try:
-        runs, problem = engine_runs(state)
+        runs, problem, waits = engine_runs(state)
     except SandboxError as error:
         return str(error)
     running = sum(run.tasks_running for run in runs)
     waiting = sum(run.tasks_waiting for run in runs)
     going_on = sum(not run.ended_as for run in runs)
-    return f"{running} running, {waiting} waiting, of {going_on} executions{problem and f'; {problem}'}"
+    return f"{running} running, {waiting} waiting, of {going_on} executions{_appended(problem)}{_appended(waits)}"
+
+
+def _appended(text: str) -> str:
+    return text and f"; {text}"
 
 
 def _progress(run: ListedRun, now: datetime) -> str:

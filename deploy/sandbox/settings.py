@@ -49,5 +49,26 @@ COLD_TASKS = Variable(
     "",
     "1: each task starts a new Python, which takes one to two seconds, instead of a fork of one that has flytekit.",
 )
+TASK_CORES = Variable(
+    "SANDBOX_TASK_CORES",
+    "number",
+    "",
+    "Cores that tasks share, such as 1 or 1.5; empty: all of this machine. Others wait.",
+)
+TASK_MEMORY = Variable(
+    "SANDBOX_TASK_MEMORY",
+    "quantity",
+    "",
+    "Memory that tasks share, such as 4Gi; empty: all of this machine. Others wait.",
+)
+TASK_NICE = Variable(
+    "SANDBOX_TASK_NICE",
+    "integer",
+    "0",
+    "How far tasks give way to other processes of this machine, as with `nice`: 0 not at all, 19 most.",
+)
 
-VARIABLES = (PORT, DIR, SETTINGS, REPLICAS, ENGINE, TASK_PYTHON, COLD_TASKS)
+VARIABLES = (
+    *(PORT, DIR, SETTINGS, REPLICAS, ENGINE),
+    *(TASK_PYTHON, COLD_TASKS, TASK_CORES, TASK_MEMORY, TASK_NICE),
+)

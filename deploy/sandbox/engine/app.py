@@ -16,6 +16,7 @@ from deploy.sandbox.engine.cache import TaskCache
 from deploy.sandbox.engine.consumers import EngineRequests
 from deploy.sandbox.engine.control_plane import ControlPlane, open_channel
 from deploy.sandbox.engine.effects import owner_prefix
+from deploy.sandbox.engine.event_sender import report_end
 from deploy.sandbox.engine.pages import Pages, log_url
 from deploy.sandbox.engine.path_parts import path_part
 from deploy.sandbox.engine.preparation import RunPreparation
@@ -64,11 +65,13 @@ async def serve(settings: EngineSettings) -> None:
         server_env = {**machine.variables(), "TMPDIR": str(temporary)}
         forks = ForkServer(task_python.python, server_env, settings.folder / "fork_server.log", warm=settings.warm)
         stack.push_async_callback(forks.close)
+        budget = Budget(machine_share(settings.cores, settings.memory_bytes))
         attempts = AttemptRunner(
             task_python=task_python,
             machine=machine,
             forks=forks,
-            budget=Budget(machine_share(settings.cores, settings.memory_bytes)),
+            budget=budget,
+            nice=settings.nice,
             secrets=SecretStore(settings.secrets_folder, os.environ),
             objects=objects,
             folder=settings.folder / "attempts",
@@ -81,6 +84,7 @@ async def serve(settings: EngineSettings) -> None:
             settings.folder / "runs",
             make=preparation.prepare,
             cause_of=partial(_cause, control_plane),
+            report_end=partial(report_end, control_plane.send),
             released=lambda execution: cache.release_all(owner_prefix(execution)),
             ends=ends,
         )
@@ -93,7 +97,7 @@ async def serve(settings: EngineSettings) -> None:
         await asyncio.to_thread(clear_ended, settings.folder / "attempts", kept)
         await EngineRequests(runs).listen(bus)
         ready = Readiness({"NATS": bus.check})
-        routes = Pages(runs, settings.folder / "attempts", task_python.state).routes
+        routes = Pages(runs, settings.folder / "attempts", task_python.state, budget.first_reason).routes
         http_server = HttpServer(settings.http_address, ready, routes, _FOLLOWED_SECONDS)
         http = asyncio.create_task(http_server.serve())
         log.info("serving", extra={"http": settings.http_address})

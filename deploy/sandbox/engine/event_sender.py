@@ -5,13 +5,17 @@ plane does not count: the sandbox restarts its parts, and a run waits for them.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import grpc
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
+from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.event.event_pb2 import NodeExecutionEvent, WorkflowExecutionEvent
 
+from deploy.sandbox.engine.graph.events import workflow_event
 from deploy.sandbox.engine.graph.inputs import FailNode, FailRun
 from deploy.sandbox.engine.graph.interface import Event
 from deploy.sandbox.engine.refusals import Refusal, refusal
@@ -39,6 +43,18 @@ _END_NODE = "end-node"
 
 class RunOver(Exception):
     """The control plane has ended the execution, or no longer has it: nothing of it is to be reported any more."""
+
+
+async def report_end(
+    send: Callable[[Event], Awaitable[None]],
+    execution: WorkflowExecutionIdentifier,
+    phase: WorkflowExecution.Phase,
+    error: ExecutionError,
+) -> None:
+    """Report the end of an execution that has no run."""
+    with contextlib.suppress(RunOver):
+        event = workflow_event(execution, phase, datetime.now(UTC), error=error)
+        await EventSender(send, lambda: True).deliver(event)
 
 
 class EventSender:

@@ -65,13 +65,15 @@ class Pages:
         runs: its runs.
         attempts: the folder of attempts.
         problem: returns why tasks cannot run now, empty when they can.
+        waits: returns what the first task that waits waits for, empty for none.
     """
 
-    def __init__(self, runs: Runs, attempts: Path, problem: Callable[[], str]) -> None:
+    def __init__(self, runs: Runs, attempts: Path, problem: Callable[[], str], waits: Callable[[], str]) -> None:
         self._runs = runs
         self._logs = LogFiles(attempts)
         self._followers = FairBudget(_MOST_FOLLOWERS)
         self._problem = problem
+        self._waits = waits
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -124,7 +126,7 @@ class Pages:
             return _FOREIGN
         ended = [_as_json(key, progress) for key, progress in self._runs.ended.items()]
         active = [_as_json(key, run.progress) for key, run in self._runs.active.items()]
-        return JSONResponse({"runs": [*ended, *active], "problem": self._problem()})
+        return JSONResponse({"runs": [*ended, *active], "problem": self._problem(), "waits": self._waits()})
 
 
 class _LogPage(StreamingResponse):

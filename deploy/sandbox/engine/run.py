@@ -6,16 +6,18 @@ an action that needs what the events before it create waits until these are acce
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Sequence
+import time
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
+from flyteidl.core.execution_pb2 import WorkflowExecution
 
 from deploy.sandbox.engine.effects import Effects
 from deploy.sandbox.engine.event_order import EventOrder
 from deploy.sandbox.engine.event_sender import EventSender, RunOver
+from deploy.sandbox.engine.failures import failure_of, passes
 from deploy.sandbox.engine.graph.inputs import (
     Abort,
     ChildFinished,
@@ -23,6 +25,7 @@ from deploy.sandbox.engine.graph.inputs import (
     Done,
     FailRun,
     Input,
+    TaskFinished,
     TaskStarted,
     TaskWaiting,
     TimePassed,
@@ -50,6 +53,12 @@ log = logging.getLogger(__name__)
 
 # The key of the work that terminates a child.
 _STOP = "stop"
+
+# Inputs of one run are handled for so long before other runs have their turn.
+_TURN_SECONDS = 0.02
+
+# Until an attempt begins again that a full disk or an object store that is away has stopped.
+_AGAIN_SECONDS = 2.0
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -82,6 +91,7 @@ class Run:
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped: set[str] = field(default_factory=set)
     _creating: dict[str, asyncio.Future[ChildFinished | None]] = field(default_factory=dict)
+    _interrupted: asyncio.Queue[BaseException] = field(default_factory=asyncio.Queue)
     _aborting: bool = False
     _at: datetime = _NEVER
 
@@ -103,7 +113,10 @@ class Run:
         self._events = EventOrder(self._deliver)
         loops = [
             asyncio.create_task(each)
-            for each in (self._take_inputs(), self._begin_actions(), self._events.failure(), self._over.wait())
+            for each in (
+                *(self._take_inputs(), self._begin_actions()),
+                *(self._events.failure(), self._over.wait(), self._interruption()),
+            )
         ]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +133,10 @@ class Run:
             await asyncio.gather(*pending, return_exceptions=True)
             self.journal.close()
 
+    async def _interruption(self) -> None:
+        """Wait for an error that passes, and raise it: the run goes on later, from its journal."""
+        raise await self._interrupted.get()
+
     @property
     def _about(self) -> dict[str, str]:
         execution = self.context.execution
@@ -127,12 +144,16 @@ class Run:
 
     async def _take_inputs(self) -> None:
         """Pass inputs to the state machine, one after the other, and queue its actions."""
+        yields_at = time.monotonic() + _TURN_SECONDS
         while True:
             value = await self._next_input()
             self._at = at = max(datetime.now(UTC), self._at)  # also when the clock was set back
             self.journal.append(value, at)
             for action in self.machine.handle(value, at):
                 self._actions.put_nowait(action)
+            if time.monotonic() > yields_at:
+                await asyncio.sleep(0)  # a queue that has inputs does not suspend
+                yields_at = time.monotonic() + _TURN_SECONDS
 
     async def _next_input(self) -> Input:
         wake_at = self.machine.wake_at
@@ -146,14 +167,29 @@ class Run:
         while True:
             action = await self._actions.get()
             if isinstance(action, Store):
-                await self.effects.store(action.uri, action.values)
-                self._inputs.put_nowait(Done(action.number))
+                await self._store(action)
             elif isinstance(action, Emit):
                 self._events.submit(action)
             elif isinstance(action, CancelTask):
                 self._cancel(("task", action.key))
             else:
                 self._begin(action)
+
+    async def _store(self, action: Store) -> None:
+        try:
+            await self.effects.store(action.uri, action.values)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._inputs.put_nowait(Done(action.number))
+
+    def _fail(self, error: BaseException) -> None:
+        """Fail the run, as what an action does outside of it is not possible; interrupt it after errors that pass."""
+        if passes(error):
+            self._interrupted.put_nowait(error)
+            return
+        log.error("a run cannot go on", exc_info=error, extra=self._about)
+        self._inputs.put_nowait(FailRun(failure_of(error)))
 
     def _begin(self, action: Action) -> None:
         """Begin an action that goes on while later ones begin."""
@@ -189,11 +225,7 @@ class Run:
             if self._working.get(key) is task:
                 del self._working[key]
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("a run cannot go on", exc_info=error, extra=self._about)
-                message = f"the engine failed: {error!r}"
-                self._inputs.put_nowait(
-                    FailRun(ExecutionError(code="EngineFailed", message=message, kind=ExecutionError.SYSTEM))
-                )
+                self._fail(error)
 
         task.add_done_callback(ended)
 
@@ -222,7 +254,7 @@ class Run:
             self._inputs.put_nowait(value)
 
         try:
-            finished = await self.attempts.run(self.context, start, report)
+            finished = await self._finished(start, report)
         finally:
             if is_running:
                 self.progress.tasks_running -= 1
@@ -230,6 +262,17 @@ class Run:
                 self.progress.tasks_waiting -= 1
         self.progress.tasks_ended += 1
         self._inputs.put_nowait(finished)
+
+    async def _finished(self, start: StartTask, report: Callable[[TaskWaiting | TaskStarted], None]) -> TaskFinished:
+        """Return the end of an attempt; begin it again after errors that pass: one that had ended is only read."""
+        while True:
+            try:
+                return await self.attempts.run(self.context, start, report)
+            except Exception as error:
+                if not passes(error):
+                    raise
+                log.warning("an attempt begins again: %s", error, extra=self._about)
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _run_child(self, start: StartChild, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
@@ -259,6 +302,6 @@ class Run:
     async def _finish(self, finish: Finish, accepted: Coroutine[Any, Any, None]) -> None:
         await accepted
         stops = [task for key, task in self._working.items() if isinstance(key, tuple) and key[0] == _STOP]
-        await asyncio.gather(*stops)
+        await asyncio.gather(*stops, return_exceptions=True)
         self.progress.ended_as = WorkflowExecution.Phase.Name(finish.phase)
         self._over.set()

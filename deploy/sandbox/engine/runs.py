@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
+from deploy.sandbox.engine.failures import failure_of, passes
 from deploy.sandbox.engine.path_parts import path_part
 from deploy.sandbox.engine.run import Run
 from deploy.sandbox.engine.run_parts import Progress
@@ -19,6 +21,8 @@ from services.kit.errors import InvalidArgument
 log = logging.getLogger(__name__)
 
 _DEFAULT_CAUSE = "the execution was terminated"
+# Until a run is tried again that the disk or the control plane has interrupted.
+_AGAIN_SECONDS = 2.0
 # Ended runs that are listed.
 _MOST_ENDED = 200
 
@@ -123,6 +127,7 @@ class Runs:
         folder: where they are stored.
         make: prepares a run: reads what it needs and its journal, or begins one.
         cause_of: returns why an execution was terminated.
+        report_end: reports the end of an execution that has no run.
         released: called when a run has ended.
         ends: the asyncio.Event of the end of each run for which one waits.
     """
@@ -130,6 +135,7 @@ class Runs:
     folder: Path
     make: Callable[[RunRequest, RunFolder], Awaitable[Run]]
     cause_of: Callable[[WorkflowExecutionIdentifier], Awaitable[str]]
+    report_end: Callable[[WorkflowExecutionIdentifier, WorkflowExecution.Phase, ExecutionError], Awaitable[None]]
     released: Callable[[WorkflowExecutionIdentifier], None]
     ends: Ends
     active: dict[RunKey, ActiveRun] = field(default_factory=dict)
@@ -137,6 +143,7 @@ class Runs:
 
     def resume(self) -> None:
         """Go on with the runs on disk."""
+        resumed = 0
         for file in sorted(self.folder.glob("*/*/*/request")):
             folder = RunFolder(file.parent)
             try:
@@ -145,8 +152,10 @@ class Runs:
                 log.exception("a stored run cannot be read", extra={"folder": str(folder.root)})
                 continue
             self._start(ActiveRun(request, folder))
+            resumed += 1
             if folder.stop.exists():
                 self._terminate(self.active[RunKey.of(request.id)], folder.stop.read_text())
+        log.info("runs are resumed", extra={"runs": resumed})
 
     def run(self, request: RunRequest) -> None:
         """Accept an execution and begin to run it, unless it is here already."""
@@ -191,21 +200,32 @@ class Runs:
             active.run.abort(cause)
 
     async def _carry_out(self, active: ActiveRun) -> None:
+        """Run an execution to its end; again from its journal after errors that pass."""
         key = RunKey.of(active.request.id)
-        try:
-            run = await self.make(active.request, active.folder)
-            active.run, active.progress = run, run.progress
-            if active.cause:
-                run.abort(active.cause)
-            await run.run()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            # It stays on disk, so the next start tries again; executions finds it missing if that goes on.
-            log.exception("a run has failed", extra={"execution": "/".join(key)})
-            del self.active[key]
-            return
+        while True:
+            try:
+                run = await self.make(active.request, active.folder)
+                active.run, active.progress = run, run.progress
+                if active.cause:
+                    run.abort(active.cause)
+                await run.run()
+            except Exception as error:
+                log.exception("a run has failed", extra={"execution": "/".join(key)})
+                active.run = None
+                if not passes(error):
+                    await self._fail(active, failure_of(error))
+                    break
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                break
         self._end(key, active)
+
+    async def _fail(self, active: ActiveRun, error: ExecutionError) -> None:
+        """End an execution that cannot be prepared, or whose run has failed outside of its state machine."""
+        phase = WorkflowExecution.ABORTED if active.cause else WorkflowExecution.FAILED
+        if active.progress is not None:
+            active.progress.ended_as = WorkflowExecution.Phase.Name(phase)
+        await self.report_end(active.request.id, phase, error)
 
     def _end(self, key: RunKey, active: ActiveRun) -> None:
         active.folder.delete()

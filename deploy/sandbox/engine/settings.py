@@ -47,6 +47,9 @@ class EngineSettings(BaseSettings):
     memory_bytes: int = Field(default=0, ge=0)
     """Memory that tasks share; 0: that of this machine."""
 
+    nice: int = Field(default=0, ge=0, le=19)
+    """How far the processes of tasks give way to others of the machine: 0 not at all, 19 most."""
+
     warm: bool = True
     """Whether tasks are forks of a process that has imported flytekit; otherwise each starts a new Python."""
 

@@ -10,7 +10,8 @@ is to end, it kills what is left, and writes how the task ended to the file that
 
 Requests and reports are lines of JSON on the socket whose descriptor is the only argument:
 
-    {"id": 1, "command": [..], "env": {..}, "folder": "..", "log": "..", "exit": "..", "warm": true, "grace": seconds}
+    {"id": 1, "command": [..], "env": {..}, "folder": "..", "log": "..", "exit": "..", "warm": true, "grace": seconds,
+     "nice": 0}
     {"id": 1, "end": true}
     reports {"ready": whether forks are warm}, {"id": 1, "ended": true}
 
@@ -121,6 +122,7 @@ class _Server:
 def _run(request: Mapping[str, Any], is_warm: bool, path: Sequence[str]) -> None:
     """Become the task: its session, files, folder and environment, then its command."""
     os.setsid()
+    os.nice(request["nice"])
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor, stream in ((nothing, 0), (log, 1), (log, 2)):

@@ -27,6 +27,13 @@ ROUND: Final = timedelta(seconds=0.25)
 _MOST_QUOTED: Final = 10
 # Decimal digits that a ratio of thousands of items still has exactly.
 _RATIO_DIGITS: Final = 3
+# Ratios above 1 all mean the same, also infinity.
+_MORE_THAN_ALL: Final = 2.0
+# The default of flytepropeller's k8s-array plugin (maxArrayJobSize).
+MOST_ITEMS: Final = 5_000
+# Items that are started for one input; 20 take some milliseconds.
+_SLICE: Final = 20
+_INSTANT: Final = timedelta(microseconds=1)
 _NONE: Final = Literal(scalar=Scalar(none_type=Void()))
 
 
@@ -46,6 +53,7 @@ class ArrayNode:
         self._changes: dict[tuple[int, int], ExternalResourceInfo] = {}
         self._version = 0
         self._round: Timer | None = None
+        self._slice: Timer | None = None
         node.flags["is_array"] = True
 
     def begin(self) -> None:
@@ -77,6 +85,8 @@ class ArrayNode:
         for size in sizes:
             if size != sizes[0]:
                 return _array_error(f"input arrays have different lengths: expecting '{sizes[0]}' found '{size}'")
+        if sizes[0] > MOST_ITEMS:
+            return _array_error(f"array size > max allowed. requested [{sizes[0]}]. allowed [{MOST_ITEMS}]")
         return sizes[0]
 
     def _lists(self) -> list[tuple[str, Literal]]:
@@ -117,14 +127,26 @@ class ArrayNode:
     # ---- Items
 
     def _start_items(self) -> None:
-        """Start items in their order, up to the parallelism of the node; 0 and none are unlimited."""
+        """Start items in their order, up to the parallelism of the node; 0 and none are unlimited.
+
+        A slice at a time: the engine handles the inputs of its other executions between two.
+        """
         node, most = self._node, self._spec.parallelism
-        while not node.is_over and (not most or self._running < most):
+        for _ in range(_SLICE):
+            if node.is_over or (most and self._running >= most):
+                return
             item = next(self._waiting, None)
             if item is None:
                 return
             self._running += 1
             item.begin()
+        if self._slice is None:
+            self._slice = node.runtime.call_at(node.runtime.at + _INSTANT, self._next_slice)
+
+    def _next_slice(self) -> None:
+        self._slice = None
+        if not self._node.is_over:
+            self._start_items()
 
     def changed(self, resource: ExternalResourceInfo) -> None:
         """Report an item in the next round."""
@@ -161,8 +183,7 @@ class ArrayNode:
         if option == "min_successes":
             return self._spec.min_successes
         if option == "min_success_ratio":
-            # The ratio is a 32-bit float: 0.1 of ten items is not more than one.
-            return math.ceil(round(self._spec.min_success_ratio * size, _RATIO_DIGITS))
+            return _share(self._spec.min_success_ratio, size)
         return size
 
     # ---- Ends
@@ -186,10 +207,12 @@ class ArrayNode:
     def _fail(self) -> None:
         for item in self._items:
             item.abort("ArrayNodeFailing")
-        first = self._failed[0].error or ExecutionError()
+        first = self._failed[0].error if self._failed else None
+        if first is None:
+            first = _too_few(self._needed(len(self._items)), len(self._items))
         quoted = "".join(f"[{item.index}]: {(item.error or first).message}\n" for item in self._failed[:_MOST_QUOTED])
         more = len(self._failed) - _MOST_QUOTED
-        message = quoted + (f"... and {more} more\n" if more > 0 else "")
+        message = (quoted or first.message) + (f"... and {more} more\n" if more > 0 else "")
         error = ExecutionError(code=first.code, message=message, kind=first.kind)
         self._end_task(TaskExecution.FAILED, error=error)
         self._node.fail(error)
@@ -227,6 +250,14 @@ class ArrayNode:
         node.runtime.emit(event)
 
 
+def _share(ratio: float, size: int) -> int:
+    """Return how many of `size` items a ratio is; one above 1 is more than there are, and NaN is none."""
+    if math.isnan(ratio):
+        return 0
+    # The ratio is a 32-bit float: 0.1 of ten items is not more than one.
+    return math.ceil(round(min(ratio, _MORE_THAN_ALL) * size, _RATIO_DIGITS)) if size else 0
+
+
 def _task_for(launch_plan: Identifier) -> Identifier:
     """Return a task id for the task execution of an array of launch plans: an event must have one."""
     identifier = Identifier()
@@ -237,6 +268,11 @@ def _task_for(launch_plan: Identifier) -> Identifier:
 
 def _array_error(message: str) -> ExecutionError:
     return ExecutionError(code="InvalidArrayLength", message=message, kind=ExecutionError.USER)
+
+
+def _too_few(needed: int, size: int) -> ExecutionError:
+    message = f"more successes are required than there are items: [{needed}] of [{size}]"
+    return ExecutionError(code="BadSpecificationError", message=message, kind=ExecutionError.USER)
 
 
 def _bad_specification(message: str) -> ExecutionError:

@@ -1,7 +1,7 @@
 """The attempts of a task, with its cache, retries and timeouts: of a task node, or of an item of an array node."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from flyteidl.core.catalog_pb2 import (
@@ -43,6 +43,9 @@ class Attempts:
         self._cache = CacheResult()
         self._attempt_timer: Timer | None = None
         self._active_timer: Timer | None = None
+        self._active = timedelta(0)
+        """How long the processes of earlier attempts ran; waiting for the machine does not count."""
+        self._running_since: datetime | None = None
 
     @property
     def attempt(self) -> int:
@@ -123,7 +126,7 @@ class Attempts:
             self._finished(result)
 
     def _finished(self, result: TaskFinished) -> None:
-        self._stop_attempt_timer()
+        self._stop_timers()
         self._deck = result.deck
         if result.error is not None:
             self._reports.attempt_failed(self._attempt, result.error, result.logs)
@@ -131,8 +134,6 @@ class Attempts:
             return
         self._reports.attempt_succeeded(self._attempt, result.logs)
         if result.futures is not None:
-            if self._active_timer is not None:
-                self._active_timer.cancel()  # the nodes that the task returned have timeouts of their own
             self._reports.futures(self._attempt, result.futures)
         else:
             self.complete(result.outputs or LiteralMap())
@@ -178,15 +179,12 @@ class Attempts:
 
     def _start_timers(self) -> None:
         timeout = self._policy.timeout
-        if timeout is None:
+        if timeout is None or self._running_since is not None:
             return
-        if self._attempt_timer is None:
-            expired = partial(self._attempt_expired, timeout)
-            self._attempt_timer = self._runtime.call_at(self._runtime.at + timeout, expired)
-        if self._active_timer is None:
-            active = ACTIVE_TIMEOUTS * timeout
-            expired = partial(self._active_expired, active)
-            self._active_timer = self._runtime.call_at(self._runtime.at + active, expired)
+        now = self._running_since = self._runtime.at
+        active = ACTIVE_TIMEOUTS * timeout
+        self._attempt_timer = self._runtime.call_at(now + timeout, partial(self._attempt_expired, timeout))
+        self._active_timer = self._runtime.call_at(now + active - self._active, partial(self._active_expired, active))
 
     def _attempt_expired(self, timeout: timedelta) -> None:
         error = timeout_error(timeout)
@@ -203,21 +201,23 @@ class Attempts:
         self._end()
 
     def _end_attempt(self, reason: str) -> None:
-        self._stop_attempt_timer()
+        self._stop_timers()
         self._runtime.forget(LookUpCache, self._key)
         self._runtime.forget(StoreCache, self._key)
         if self._runtime.forget(StartTask, self._key):
             self._runtime.do(CancelTask(self._key))
             self._reports.attempt_aborted(self._attempt, reason)
 
-    def _stop_attempt_timer(self) -> None:
-        if self._attempt_timer is not None:
-            self._attempt_timer.cancel()
-            self._attempt_timer = None
+    def _stop_timers(self) -> None:
+        """End the time of an attempt; that of the next one begins with its process."""
+        for timer in (self._attempt_timer, self._active_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._running_since is not None:
+            self._active += self._runtime.at - self._running_since
+        self._running_since = None
 
     def _end(self) -> None:
-        if self._active_timer is not None:
-            self._active_timer.cancel()
         if self._reserved:
             self._reserved = False
             self._runtime.do(ReleaseCache(self._key, self._policy.cache_key(self._inputs)))

@@ -77,6 +77,8 @@ def _compared(comparison: ComparisonExpression, inputs: LiteralMap) -> bool:
         raise BranchFailed(
             MALFORMED, f"Comparison between different primitives types. lVal[{types[0]}]:rVal[{types[1]}]"
         )
+    if types[0] is None:
+        raise BranchFailed(MALFORMED, "Comparator not defined for type: [nil]")
     if types[0] == "boolean" and comparison.operator not in _EQUALITY:
         name = ComparisonExpression.Operator.Name(comparison.operator)
         raise BranchFailed(MALFORMED, f"[{name}] not defined for boolean operands.")

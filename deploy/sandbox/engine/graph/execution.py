@@ -1,5 +1,6 @@
 """The state machine of one execution."""
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -9,6 +10,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.workflow_pb2 import WorkflowMetadata
 
 from deploy.sandbox.engine.graph.events import workflow_event
+from deploy.sandbox.engine.graph.failure import engine_failed
 from deploy.sandbox.engine.graph.inputs import (
     Abort,
     Begin,
@@ -43,6 +45,8 @@ from deploy.sandbox.engine.graph.interface import (
 from deploy.sandbox.engine.graph.library import Library
 from deploy.sandbox.engine.graph.runtime import Runtime
 from deploy.sandbox.engine.graph.scope import Scope
+
+log = logging.getLogger(__name__)
 
 # The action that each result belongs to, and the name of the field with its key.
 _RESULTS: Final[Mapping[type, tuple[type, str]]] = {
@@ -90,11 +94,34 @@ class Execution:
             What to do now, in this order.
         """
         self._runtime.at = at
-        if isinstance(received, Done):
-            self._runtime.done(received.number)
-        elif not self._is_over:
-            self._take(received)
-        return self._runtime.take_actions()
+        try:
+            if isinstance(received, Done):
+                self._runtime.done(received.number)
+            elif not self._is_over:
+                self._take(received)
+            return self._runtime.take_actions()
+        except Exception as error:
+            log.exception("the state machine failed", extra=self._about)
+            return self._end_failed(engine_failed(error))
+
+    def _end_failed(self, error: ExecutionError) -> list[Action]:
+        """Fail the execution after an error of this code: with its nodes if they can be ended, else without them."""
+        ended: list[Action] = []
+        try:
+            if not self._is_over:
+                self._scope.fail(error)
+            ended = self._runtime.take_actions()
+        except Exception:
+            log.exception("the nodes of an execution cannot be ended", extra=self._about)
+        self._runtime.abandon()
+        if not self._is_over:
+            self._finish(WorkflowExecution.FAILED, error=error)
+        return ended + self._runtime.take_actions()
+
+    @property
+    def _about(self) -> Mapping[str, str]:
+        execution = self._runtime.run.execution
+        return {"execution": f"{execution.project}/{execution.domain}/{execution.name}"}
 
     def _take(self, received: Input) -> None:
         if type(received) in _RESULTS:

@@ -1,4 +1,4 @@
-"""The error as an input of a failure node: flytekit's `FlyteError`."""
+"""Errors of executions: as an input of a failure node (flytekit's `FlyteError`), and of this engine itself."""
 
 from collections.abc import Mapping
 
@@ -10,6 +10,15 @@ from flyteidl.core.workflow_pb2 import Node
 
 from deploy.sandbox.engine.graph.library import Library
 from services.contracts.identifiers import key_of
+
+
+def engine_failed(error: BaseException) -> ExecutionError:
+    """Return the error of an execution that cannot go on because of a fault of this engine."""
+    message = (
+        "the engine cannot run this execution, by a fault of its own; its log has the stack trace "
+        f"({type(error).__name__}: {error})"
+    )
+    return ExecutionError(code="EngineFailed", message=message, kind=ExecutionError.SYSTEM)
 
 
 def error_inputs(spec: Node, library: Library, error: ExecutionError, failed_node: str) -> Mapping[str, Literal]:

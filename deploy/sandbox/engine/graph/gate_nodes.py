@@ -7,6 +7,7 @@ from flyteidl.core.identifier_pb2 import SignalIdentifier
 from flyteidl.core.literals_pb2 import Literal, LiteralMap
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
 
+from deploy.sandbox.engine.graph.durations import bounded
 from deploy.sandbox.engine.graph.inputs import SignalArrived
 from deploy.sandbox.engine.graph.interface import WaitForSignal
 from deploy.sandbox.engine.graph.node import Node
@@ -30,7 +31,7 @@ class GateNode:
         node.emit(NodeExecution.RUNNING)
         condition = self._gate.WhichOneof("condition")
         if condition == "sleep":
-            until = node.runtime.at + self._gate.sleep.duration.ToTimedelta()
+            until = node.runtime.at + bounded(self._gate.sleep.duration)
             self._timer = node.runtime.call_at(until, lambda: node.succeed(LiteralMap()))
         elif condition == "approve":
             self._wait(self._gate.approve.signal_id, LiteralType(simple=SimpleType.BOOLEAN))

@@ -10,6 +10,7 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.tasks_pb2 import Resources, TaskTemplate
 from flyteidl.core.workflow_pb2 import Node, TaskNodeOverrides
 
+from deploy.sandbox.engine.graph.durations import bounded
 from deploy.sandbox.engine.graph.interface import CacheKey, Run
 from services.contracts.identifiers import IdentifierKey, key_of
 
@@ -81,7 +82,7 @@ def task_policy(node: Node, template: TaskTemplate, run: Run, workflow_interrupt
     """
     metadata, task = node.metadata, template.metadata
     retries = metadata.retries.retries or task.retries.retries
-    timeout = metadata.timeout.ToTimedelta() or task.timeout.ToTimedelta()
+    timeout = bounded(metadata.timeout) or bounded(task.timeout)
     interruptible = run.config.interruptible.value if run.config.HasField("interruptible") else workflow_interruptible
     if metadata.WhichOneof("interruptible_value"):
         interruptible = metadata.interruptible

@@ -1,9 +1,12 @@
 """A value inside a MessagePack value, by its path: the attributes of a dataclass or a pydantic model.
 
-The bytes of the value are cut out as they are, so nothing is lost by decoding and encoding it again.
+The bytes of the value are cut out as they are, so nothing is lost by decoding and encoding it again. A value that was
+selected from is kept with the positions that were found: nodes are often bound to many attributes of one large value.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 Step: TypeAlias = str | int
@@ -35,6 +38,43 @@ _UNSIGNED: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _SIGNED: Final = {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 
 
+# Values that are kept: what nodes that start together are bound to is rarely more.
+_MOST_KEPT: Final = 2
+# Positions that are kept of one list or map: 30 MB. Of a longer list every so many items one is kept; of a longer map
+# the first ones are.
+_MOST_POSITIONS: Final = 250_000
+
+
+@dataclass
+class _Members:
+    """The members of a list or map, as far as they were passed."""
+
+    length: int
+    is_map: bool
+    next: int
+    """The position of the first member that was not passed."""
+    passed: int = 0
+    positions: dict[Step, int] = field(default_factory=dict)
+    """Of the values of members, by key; of a list, of every `stride`th item by its index."""
+    stride: int = 1
+
+
+@dataclass
+class _Value:
+    """A MessagePack value, with what is known of its parts."""
+
+    data: bytes
+    members: dict[int, _Members] = field(default_factory=dict)
+    """By the position of the list or map."""
+    ends: dict[int, int] = field(default_factory=dict)
+    """Of the parts that were selected, by their positions."""
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _value(data: bytes) -> _Value:
+    return _Value(data)
+
+
 def select(data: bytes, path: Sequence[Step]) -> bytes:
     """Return the value at `path`, packed: names of attributes, keys of maps and indices of lists.
 
@@ -43,10 +83,12 @@ def select(data: bytes, path: Sequence[Step]) -> bytes:
         ValueError: The bytes are no MessagePack value.
     """
     try:
-        position = 0
+        value, position = _value(data), 0
         for step in path:
-            position = _member(data, position, step)
-        return data[position : _end(data, position)]
+            position = _member(value, position, step)
+        if (end := value.ends.get(position)) is None:
+            end = value.ends[position] = _end(data, position)
+        return data[position:end]
     except IndexError as error:
         raise ValueError("the value ends in the middle") from error
 
@@ -55,24 +97,49 @@ class _Missing(LookupError):
     """There is no such value; not an IndexError."""
 
 
-def _member(data: bytes, start: int, step: Step) -> int:
+def _member(value: _Value, start: int, step: Step) -> int:
     """Return where the member `step` of the list or map at `start` begins."""
+    members = value.members.get(start)
+    if members is None:
+        members = value.members[start] = _members(value.data, start, step)
+    if not members.is_map:
+        return _item(value.data, members, step)
+    if (position := members.positions.get(step)) is not None:
+        return position
+    data, position = value.data, members.next
+    for passed in range(members.passed, members.length):
+        key, at = _key(data, position), _end(data, position)
+        position = _end(data, at)
+        if key is not None and len(members.positions) < _MOST_POSITIONS:
+            # Of equal keys the first one counts.
+            members.positions.setdefault(key, at)
+            members.next, members.passed = position, passed + 1
+        if key == step and type(key) is type(step):
+            return at
+    raise _Missing(f"key [{step}] does not exist")
+
+
+def _item(data: bytes, members: _Members, step: Step) -> int:
+    if not isinstance(step, int) or not 0 <= step < members.length:
+        raise _Missing(f"index [{step}] is out of range of a list of {members.length}")
+    known = min(step, members.passed) // members.stride * members.stride
+    position = members.positions[known]
+    for index in range(known, step):
+        position = _end(data, position)
+        if (index + 1) % members.stride == 0:
+            members.positions[index + 1], members.passed = position, max(members.passed, index + 1)
+    return position
+
+
+def _members(data: bytes, start: int, step: Step) -> _Members:
     length, position = _container(data, start, _ARRAYS, _FIXED_ARRAY)
     if length is not None:
-        if not isinstance(step, int) or not 0 <= step < length:
-            raise _Missing(f"index [{step}] is out of range of a list of {length}")
-        for _ in range(step):
-            position = _end(data, position)
-        return position
+        stride = length // _MOST_POSITIONS + 1
+        return _Members(length, is_map=False, next=position, positions={0: position}, stride=stride)
     length, position = _container(data, start, _MAPS, _FIXED_MAP)
     if length is None:
         raise _Missing(f"[{step}] of a value that is neither a list nor a map")
-    for _ in range(length):
-        key, position = _key(data, position), _end(data, position)
-        if key == step and type(key) is type(step):
-            return position
-        position = _end(data, position)
-    raise _Missing(f"key [{step}] does not exist")
+    return _Members(length, is_map=True, next=position)
 
 
 def _container(data: bytes, start: int, long: dict[int, int], fixed: int) -> tuple[int | None, int]:

@@ -10,10 +10,11 @@ from flyteidl.core.workflow_pb2 import Node as NodeSpec
 from flyteidl.event.event_pb2 import DynamicWorkflowNodeMetadata, TaskNodeMetadata, WorkflowNodeMetadata
 
 from deploy.sandbox.engine.graph.bindings import BindingFailed, resolve
+from deploy.sandbox.engine.graph.durations import bounded
 from deploy.sandbox.engine.graph.events import node_aborted_event, node_event
 from deploy.sandbox.engine.graph.inputs import RecoveredLookedUp
 from deploy.sandbox.engine.graph.interface import LookUpRecovered
-from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
+from deploy.sandbox.engine.graph.node_ids import Parent, path_name, unique_id
 from deploy.sandbox.engine.graph.retries import exhausted, timeout_error
 from deploy.sandbox.engine.graph.roles import Kind, Surroundings
 from deploy.sandbox.engine.graph.runtime import Runtime, Timer
@@ -83,7 +84,7 @@ class Node:
     @property
     def folder(self) -> str:
         """The URI below which its data is."""
-        return f"{self.runtime.run.data_prefix}/{self.node_id}/data"
+        return f"{self.runtime.run.data_prefix}/{path_name(self.node_id)}/data"
 
     @property
     def input_uri(self) -> str:
@@ -164,7 +165,7 @@ class Node:
 
     def _start_timer(self) -> None:
         """Bound the time of the node; attempts of tasks and items of arrays have timeouts of their own."""
-        timeout = self.spec.metadata.timeout.ToTimedelta()
+        timeout = bounded(self.spec.metadata.timeout)
         if timeout and self.spec.WhichOneof("target") not in _WITH_ATTEMPTS:
             error = exhausted(timeout_error(timeout), 1, 1)
             self._timer = self.runtime.call_at(self.runtime.at + timeout, lambda: self.fail_from_outside(error))

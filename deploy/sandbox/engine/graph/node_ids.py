@@ -1,9 +1,9 @@
 """Unique ids of nodes, and names of child executions and of attempts (engine.md#node-ids)."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
-
-from deploy.sandbox.engine.path_parts import path_part
 
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz123456"
 # (offset basis, prime) of FNV-1a, by bits.
@@ -11,6 +11,10 @@ _FNV: Final = {32: (0x811C9DC5, 0x01000193), 64: (0xCBF29CE484222325, 0x10000000
 # Kubernetes allows 63 characters in labels; flytepropeller leaves the rest of them for prefixes and suffixes.
 _MOST_ID_LENGTH: Final = 20
 _MOST_GENERATED_LENGTH: Final = 50
+# What may be a part of any path and URI as it is; the compiler accepts any text as the id of a node. File systems allow
+# 255 bytes, and some names get suffixes.
+_PATH_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
+_HASHED_LENGTH: Final = 32
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ def generated_name(execution: str, node_id: str, attempt: int) -> str:
     return _shortened(f"{execution}-{node_id}-{attempt}", _MOST_GENERATED_LENGTH, 32)
 
 
+def path_name(node_id: str) -> str:
+    """Return a unique id as a part of paths: as it is, or its hash if it has other characters than names have."""
+    if _PATH_NAME.fullmatch(node_id):
+        return node_id
+    return f"node.{hashlib.sha256(node_id.encode()).hexdigest()[:_HASHED_LENGTH]}"
+
+
 def raw_outputs(node_id: str, attempt: int, index: int = -1) -> str:
     """Return the folder of an attempt's raw outputs below those of its execution.
 
@@ -45,7 +56,7 @@ def raw_outputs(node_id: str, attempt: int, index: int = -1) -> str:
         index: of the item of an array node, else -1.
     """
     item = "" if index < 0 else f"n{index}/"
-    return f"{path_part(node_id)}/{item}{attempt}"
+    return f"{path_name(node_id)}/{item}{attempt}"
 
 
 def _shortened(text: str, most: int, bits: int) -> str:

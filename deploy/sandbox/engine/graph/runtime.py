@@ -6,15 +6,27 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import LiteralMap
 
-from deploy.sandbox.engine.graph.interface import Action, Emit, Event, Run, StopChild, Store
+from deploy.sandbox.engine.graph.interface import (
+    Action,
+    CancelTask,
+    Emit,
+    Event,
+    Run,
+    StartChild,
+    StartTask,
+    StopChild,
+    Store,
+)
 
 if TYPE_CHECKING:
     from deploy.sandbox.engine.graph.node import Node
+
+_ABANDONED: Final = "the engine failed to run the parent execution"
 
 Route: TypeAlias = tuple[type, Hashable]
 """The type of an action and the key that its results have."""
@@ -123,6 +135,18 @@ class Runtime:
         if found is not None:
             del self._unfinished[found[0]]
         return found is not None
+
+    def abandon(self) -> None:
+        """Cancel tasks, terminate children and expect nothing more, whatever state the nodes are in."""
+        expected = [self._unfinished.pop(serial) for serial, _ in self._handlers.values()]
+        self._handlers.clear()
+        self._queue.clear()
+        self._timers.clear()
+        for action in expected:
+            if isinstance(action, StartTask):
+                self.do(CancelTask(action.key))
+            elif isinstance(action, StartChild):
+                self.stop_child(action.child, _ABANDONED)
 
     def route(self, action: type, key: Hashable, result: Any) -> None:
         """Pass a result to what expects it; others are ignored."""

@@ -15,7 +15,7 @@ from deploy.sandbox.engine.graph.failure import error_inputs
 from deploy.sandbox.engine.graph.kinds import kind_of, needs_slot
 from deploy.sandbox.engine.graph.library import Library
 from deploy.sandbox.engine.graph.node import SUCCESSFUL, Node
-from deploy.sandbox.engine.graph.node_ids import Parent, unique_id
+from deploy.sandbox.engine.graph.node_ids import Parent, path_name, unique_id
 from deploy.sandbox.engine.graph.roles import Owner
 from deploy.sandbox.engine.graph.runtime import Runtime
 
@@ -77,7 +77,7 @@ class Scope:
     def start(self, inputs: LiteralMap) -> None:
         """Report the start node and start all nodes that depend on it alone."""
         self._inputs = inputs
-        uri = f"{self._runtime.run.data_prefix}/{self._id(START)}/data/0/outputs.pb"
+        uri = f"{self._runtime.run.data_prefix}/{path_name(self._id(START))}/data/0/outputs.pb"
         self._runtime.store(uri, inputs)
         self._report(START, NodeExecution.SUCCEEDED, output_uri=uri)
         for spec in self._specs.values():
@@ -182,7 +182,7 @@ class Scope:
             message = "the outputs depend on nodes that were skipped"
             self._fail(ExecutionError(code="BindingResolutionFailure", message=message, kind=ExecutionError.SYSTEM))
             return
-        prefix = f"{self._runtime.run.data_prefix}/{self._id(END)}/data"
+        prefix = f"{self._runtime.run.data_prefix}/{path_name(self._id(END))}/data"
         try:
             outputs = resolve(self._template.outputs, self.output_of)
         except BindingFailed as failed:

@@ -39,6 +39,7 @@ from deploy.sandbox.engine.tasks.results import Result
 from deploy.sandbox.engine.tasks.secrets import SecretMissing, SecretStore
 from deploy.sandbox.engine.tasks.task_python import NoTaskPython, TaskPython
 from deploy.sandbox.engine.tasks.template import TemplateError, Variables, filled, uses_task_template
+from services.kit.errors import ServiceError, Unavailable
 from services.kit.objects.store import ObjectStore
 
 # How long a task that is to end may take after SIGTERM; Kubernetes waits 30 s, which is long at a terminal.
@@ -47,7 +48,6 @@ _FAST_COMMAND = "pyflyte-fast-execute"
 _FOLDER_OPTION = "--dest-dir"
 _TASK_TEMPLATE = "task.pb"
 _WAITS_FOR_PYTHON = "the Python environment of tasks is being prepared"
-_WAITS_FOR_BUDGET = "waits for cores or memory of this machine"
 # A shorter wait for the budget is not worth an event.
 _REPORTED_WAIT_SECONDS = 3.0
 
@@ -71,6 +71,7 @@ class AttemptRunner:
     """Runs attempts as processes of this machine.
 
     Args:
+        nice: added to the niceness of their processes.
         log_url: returns the address of an attempt's log.
     """
 
@@ -81,6 +82,7 @@ class AttemptRunner:
     secrets: SecretStore
     objects: ObjectStore
     folder: Path
+    nice: int
     log_url: Callable[[WorkflowExecutionIdentifier, StartTask], str]
 
     async def run(self, context: RunContext, start: StartTask, report: Report) -> TaskFinished:
@@ -99,6 +101,10 @@ class AttemptRunner:
             result = results.system_error("NoTaskPython", str(error))
         except ServerLost as error:
             result = results.system_error("Interrupted", str(error))
+        except ServiceError as error:
+            if isinstance(error, Unavailable):
+                raise
+            result = results.user_error("DataUnavailable", f"the data of the task cannot be used: {error.message}")
         return TaskFinished(
             start.key,
             outputs=result.outputs,
@@ -130,14 +136,16 @@ class AttemptRunner:
         if not self.task_python.ready:
             report(TaskWaiting(start.key, _WAITS_FOR_PYTHON))
         await self.task_python.wait()
+        share = share_of(start.template, container)
         waits_long = asyncio.get_running_loop().call_later(
-            _REPORTED_WAIT_SECONDS, report, TaskWaiting(start.key, _WAITS_FOR_BUDGET)
+            _REPORTED_WAIT_SECONDS, lambda: report(TaskWaiting(start.key, self.budget.reason(share)))
         )
+        holder = f"{context.execution.name}/{start.key.node_id}"
         try:
-            async with self.budget.taken(share_of(start.template, container), waits_long.cancel):
+            async with self.budget.taken(share, waits_long.cancel, holder):
                 command, env = await self._prepare(context, start, container, folder)
                 report(TaskStarted(start.key, logs=logs))
-                await self.forks.run(command, env, folder, GRACE_SECONDS)
+                await self.forks.run(command, env, folder, GRACE_SECONDS, nice=self.nice)
         finally:
             folder.clear()
 

@@ -15,6 +15,10 @@ from flyteidl.core.tasks_pb2 import Resources
 
 from services.contracts.quantities import parse_quantity
 
+_MEBIBYTE = 1 << 20
+# Attempts that a text names of those that hold what another waits for.
+_MOST_NAMED = 3
+
 
 @dataclass(frozen=True)
 class Share:
@@ -36,6 +40,7 @@ class Budget:
 
     total: Share
     _free: Share = field(init=False)
+    _holders: dict[asyncio.Future[None], str] = field(default_factory=dict)
     _waiting: deque[tuple[Share, asyncio.Future[None]]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -47,8 +52,16 @@ class Budget:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def taken(self, share: Share, waited: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
-        """Wait for `share`, and hold it during the block; call `waited` when the wait is over, however it ends."""
+    async def taken(
+        self, share: Share, waited: Callable[[], None] = lambda: None, holder: str = "a task"
+    ) -> AsyncIterator[None]:
+        """Wait for `share`, and hold it during the block.
+
+        Args:
+            share: What is to be held.
+            waited: Called when the wait is over, however it ends.
+            holder: Names the attempt to those that wait.
+        """
         share = self._bounded(share)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((share, turn))
@@ -64,10 +77,29 @@ class Budget:
             else:
                 self._give_back(share)
             raise
+        self._holders[turn] = holder
         try:
             yield
         finally:
+            del self._holders[turn]
             self._give_back(share)
+
+    def reason(self, share: Share) -> str:
+        """Return what an attempt that waits for `share` waits for, as a short text."""
+        share = self._bounded(share)
+        names = list(dict.fromkeys(self._holders.values()))
+        taken_by = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
+        if share.cores > self._free.cores:
+            what = f"{_number(share.cores)} of {_number(self.total.cores)} cores"
+        elif share.memory > self._free.memory:
+            what = f"{_megabytes(share.memory)} of {_megabytes(self.total.memory)} MiB of memory"
+        else:
+            return "waiting for tasks that asked before"
+        return f"waiting for {what}, taken by {taken_by}" if names else f"waiting for {what}"
+
+    def first_reason(self) -> str:
+        """Return what the first attempt that waits waits for; empty for none."""
+        return self.reason(self._waiting[0][0]) if self._waiting else ""
 
     def _bounded(self, share: Share) -> Share:
         return Share(min(share.cores, self.total.cores), min(share.memory, self.total.memory))
@@ -87,6 +119,14 @@ class Budget:
     def _give_back(self, share: Share) -> None:
         self._free = Share(self._free.cores + share.cores, self._free.memory + share.memory)
         self._grant()
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):g}"
+
+
+def _megabytes(value: Fraction) -> str:
+    return str(int(value / _MEBIBYTE))
 
 
 def _amount(text: str) -> Fraction:

@@ -60,7 +60,13 @@ class ForkServer:
         self._receiving: asyncio.Task[None] | None = None
 
     async def run(
-        self, command: Sequence[str], env: Mapping[str, str], folder: AttemptFolder, grace_seconds: float
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        folder: AttemptFolder,
+        grace_seconds: float,
+        *,
+        nice: int = 0,
     ) -> None:
         """Run a command until all of its processes are gone; how it ended is in `folder.exit`.
 
@@ -82,6 +88,7 @@ class ForkServer:
             "exit": str(folder.exit),
             "warm": self._warm,
             "grace": grace_seconds,
+            "nice": nice,
         }
         _send(connection, request)
         try:

@@ -9,6 +9,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from flyteidl.core.dynamic_job_pb2 import DynamicJobSpec
 from flyteidl.core.errors_pb2 import ContainerError, ErrorDocument
 from flyteidl.core.execution_pb2 import ExecutionError
@@ -30,6 +31,9 @@ _OF_SHELL = 128
 # The end of the log in the message of an error, as a kubelet takes it.
 _MESSAGE_LINES = 80
 _MESSAGE_BYTES = 2048
+# The kernel's counter of processes that it killed because memory had run out.
+_VMSTAT, _OOM_KILLS = Path("/proc/vmstat"), "oom_kill"
+_MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,11 @@ def ended_badly(status: int, task: str, log: Path) -> Result | None:
     killed = number == signal.SIGKILL
     shown = code if code > 0 else _OF_SHELL - code
     reason = _signal_name(-code) if code < 0 else "Error"
-    message = f"[{task}] terminated with exit code ({shown}). Reason [{reason}]. Message: \n{_end_of(log)}."
+    printed = _end_of(log)
+    tail = f"Message: \n{printed}." if printed.strip() else "It printed nothing."
+    if killed:
+        tail = f"{lack_of_memory()} {tail}"
+    message = f"[{task}] terminated with exit code ({shown}). Reason [{reason}]. {tail}"
     kind = ExecutionError.SYSTEM if killed else ExecutionError.USER
     error = ExecutionError(code=_INTERRUPTED if killed else _FAILED, message=message, kind=kind)
     return Result(error=error, recoverable=True)
@@ -116,6 +124,23 @@ def _of_document(data: bytes, *, deck: bool) -> Result:
         error.timestamp.CopyFrom(container_error.timestamp)
     error.worker = container_error.worker
     return Result(error=error, recoverable=container_error.kind == ContainerError.RECOVERABLE, deck=deck)
+
+
+def lack_of_memory(vmstat: Path = _VMSTAT) -> str:
+    """Return what probably killed a process that no one has cancelled.
+
+    Args:
+        vmstat: the kernel's counters.
+    """
+    text = "The usual cause is a lack of memory"
+    try:
+        counters = dict(line.split() for line in vmstat.read_text().splitlines())
+    except (OSError, ValueError):
+        return f"{text}."
+    if (kills := counters.get(_OOM_KILLS, "0")) == "0":
+        return f"{text}, but the kernel has killed no process for that since it started."
+    memory = psutil.virtual_memory().total // _MEBIBYTE
+    return f"{text}: the kernel has killed {kills} for that since it started; this machine has {memory} MiB."
 
 
 def _signal_name(number: int) -> str:

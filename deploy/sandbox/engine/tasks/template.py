@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flyteidl.core.literals_pb2 import Literal, LiteralMap, Primitive, Scalar
+from google.protobuf.timestamp_pb2 import Timestamp
 
 _VARIABLE = re.compile(r"\{\{\s*[.$](?P<name>[^}\s]+)\s*\}\}", re.ASCII)
 _INPUTS = "inputs."
@@ -16,6 +17,7 @@ _NO_LEADING_LETTER = re.compile(r"^[^a-zA-Z_]+", re.ASCII)
 _NO_WORD = re.compile(r"[^a-zA-Z0-9_]+", re.ASCII)
 # Go writes floating point numbers with an exponent outside of this range.
 _LEAST_EXPONENT, _MOST_EXPONENT = -4, 21
+_NANOS = 1_000_000_000
 # An argument that is empty would get lost in a shell's command line.
 _EMPTY = '""'
 
@@ -97,6 +99,14 @@ def _scalar_text(scalar: Scalar) -> str:
     raise TemplateError(f"a scalar of the kind {kind} has no text")
 
 
+def _datetime_text(value: Timestamp) -> str:
+    try:
+        text: str = value.ToJsonString()
+    except ValueError as error:
+        raise TemplateError(f"a datetime outside of the years 1 to 9999 has no text: {value.seconds} s") from error
+    return text
+
+
 def _primitive_text(primitive: Primitive) -> str:
     kind = primitive.WhichOneof("value")
     if kind == "float_value":
@@ -104,10 +114,9 @@ def _primitive_text(primitive: Primitive) -> str:
     if kind == "boolean":
         return "true" if primitive.boolean else "false"
     if kind == "datetime":
-        text: str = primitive.datetime.ToJsonString()
-        return text
+        return _datetime_text(primitive.datetime)
     if kind == "duration":
-        return f"{primitive.duration.ToTimedelta().total_seconds():g}s"
+        return f"{primitive.duration.seconds + primitive.duration.nanos / _NANOS:g}s"
     if kind in {"integer", "string_value"}:
         return str(getattr(primitive, kind))
     raise TemplateError("a primitive without a value has no text")
