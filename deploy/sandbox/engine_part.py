@@ -2,7 +2,6 @@
 
 import os
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
@@ -10,10 +9,9 @@ from deploy.sandbox.layout import ENGINE, REPOSITORY, Layout
 from deploy.sandbox.part import Part
 from deploy.sandbox.ports import Ports
 from deploy.sandbox.ready import http_ok, http_problem
-from deploy.sandbox.settings import COLD_TASKS, TASK_CORES, TASK_MEMORY, TASK_NICE, TASK_PYTHON
+from deploy.sandbox.settings import COLD_TASKS, TASK_CORES, TASK_MEMORY, TASK_NICE, TASK_PYTHON, Variable
 from deploy.sandbox.settings import ENGINE as CHOSEN
 from deploy.sandbox.settings_file import ChosenSettings
-from services.contracts.quantities import parse_quantity
 
 # The name of its port; a sandbox without this port has no engine.
 ENGINE_PORT = f"{ENGINE}-http"
@@ -22,8 +20,9 @@ _PREFIX = "SANDBOX_ENGINE_"
 _GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 _LOCAL, _KUBERNETES = "local", "kubernetes"
 _CHOICES = (_LOCAL, _KUBERNETES, "none")
-# Less is none of a core; `_UNLIMITED` is what no machine has.
-_LEAST_CORES, _UNLIMITED, _MOST_NICE = Fraction(1, 100), 1 << 60, 19
+# More than machines have, and the kernel's largest niceness.
+_MOST_CORES, _MOST_GIBIBYTES, _MOST_NICE = 10_000, 100_000, 19
+_GIBIBYTE = 1 << 30
 # The environment of tasks, next to that of the services.
 _TASK_ENVIRONMENT = REPOSITORY / ".venv-tasks"
 _TASK_LOCK = REPOSITORY / "requirements-tasks.lock"
@@ -53,23 +52,24 @@ def _chosen() -> str:
 
 
 def _of_tasks() -> dict[str, str]:
-    """Return what tasks may use of this machine; raise SandboxError for what is no amount."""
-    settings = {}
-    for variable, name, least, most in (
-        (TASK_CORES, "CORES", _LEAST_CORES, _UNLIMITED),
-        (TASK_MEMORY, "MEMORY_BYTES", 1, _UNLIMITED),
-        (TASK_NICE, "NICE", 0, _MOST_NICE),
-    ):
-        if not (text := variable.read()):
-            continue
-        try:
-            amount = parse_quantity(text)
-        except ValueError as error:
-            raise SandboxError(f"{variable.name} is {text!r}, which is no amount: {error}") from error
-        if not least <= amount <= most or (variable is not TASK_CORES and amount.denominator != 1):
-            raise SandboxError(f"{variable.name} is {text!r}, which is out of range")
-        settings[name] = f"{float(amount):g}" if variable is TASK_CORES else str(int(amount))
-    return settings
+    """Return what tasks may use of this machine; raise SandboxError for what is no such amount."""
+    return {
+        "CORES": f"{_amount(TASK_CORES, _MOST_CORES):g}",
+        "MEMORY_BYTES": str(int(_amount(TASK_MEMORY, _MOST_GIBIBYTES) * _GIBIBYTE)),
+        "NICE": str(int(_amount(TASK_NICE, _MOST_NICE))),
+    }
+
+
+def _amount(variable: Variable, most: int) -> float:
+    """Return the value of a variable, 0 if it is empty."""
+    text = variable.read() or "0"
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount <= most:  # neither is NaN
+        raise SandboxError(f"{variable.name} is {text!r}; it can be a number from 0 to {most}")
+    return amount
 
 
 def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_before: tuple[str, ...]) -> Part:

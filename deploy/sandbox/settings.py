@@ -57,9 +57,9 @@ TASK_CORES = Variable(
 )
 TASK_MEMORY = Variable(
     "SANDBOX_TASK_MEMORY",
-    "quantity",
+    "number",
     "",
-    "Memory that tasks share, such as 4Gi; empty: all of this machine. Others wait.",
+    "GiB of memory that tasks share, such as 4; empty: all of this machine. Others wait.",
 )
 TASK_NICE = Variable(
     "SANDBOX_TASK_NICE",

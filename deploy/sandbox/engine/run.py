@@ -178,7 +178,7 @@ class Run:
     async def _store(self, action: Store) -> None:
         try:
             await self.effects.store(action.uri, action.values)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is logged, and fails the run
             self._fail(error)
         else:
             self._inputs.put_nowait(Done(action.number))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.admin.matchable_resource_pb2 import TaskResourceAttributes, WorkflowExecutionConfig
+from flyteidl.core.execution_pb2 import ExecutionError, WorkflowExecution
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 
 from deploy.sandbox.engine.consumers import EngineRequests
@@ -46,6 +47,11 @@ class Preparations:
         await asyncio.Event().wait()
         raise AssertionError
 
+    async def report_end(
+        self, _execution: WorkflowExecutionIdentifier, _phase: WorkflowExecution.Phase, _error: ExecutionError
+    ) -> None:
+        raise AssertionError("no run fails")
+
     async def cause_of(self, _execution: WorkflowExecutionIdentifier) -> str:
         return "enough"
 
@@ -56,7 +62,14 @@ def preparations() -> Preparations:
 
 
 def runs_in(folder: Path, preparations: Preparations) -> Runs:
-    return Runs(folder, preparations.make, preparations.cause_of, lambda _execution: None, Ends())
+    return Runs(
+        folder,
+        make=preparations.make,
+        cause_of=preparations.cause_of,
+        report_end=preparations.report_end,
+        released=lambda _execution: None,
+        ends=Ends(),
+    )
 
 
 @pytest.fixture

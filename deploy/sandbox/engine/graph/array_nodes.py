@@ -27,7 +27,7 @@ ROUND: Final = timedelta(seconds=0.25)
 _MOST_QUOTED: Final = 10
 # Decimal digits that a ratio of thousands of items still has exactly.
 _RATIO_DIGITS: Final = 3
-# Ratios above 1 all mean the same, also infinity.
+# Stands for all ratios above 1, also infinity.
 _MORE_THAN_ALL: Final = 2.0
 # The default of flytepropeller's k8s-array plugin (maxArrayJobSize).
 MOST_ITEMS: Final = 5_000
@@ -251,11 +251,12 @@ class ArrayNode:
 
 
 def _share(ratio: float, size: int) -> int:
-    """Return how many of `size` items a ratio is; one above 1 is more than there are, and NaN is none."""
+    """Return how many of `size` items a ratio is; one above 1 is more than there are; NaN is none."""
     if math.isnan(ratio):
         return 0
+    ratio = max(0.0, min(ratio, _MORE_THAN_ALL))
     # The ratio is a 32-bit float: 0.1 of ten items is not more than one.
-    return math.ceil(round(min(ratio, _MORE_THAN_ALL) * size, _RATIO_DIGITS)) if size else 0
+    return math.ceil(round(ratio * size, _RATIO_DIGITS))
 
 
 def _task_for(launch_plan: Identifier) -> Identifier:

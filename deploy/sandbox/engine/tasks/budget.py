@@ -88,7 +88,9 @@ class Budget:
         """Return what an attempt that waits for `share` waits for, as a short text."""
         share = self._bounded(share)
         names = list(dict.fromkeys(self._holders.values()))
-        taken_by = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
+        taken_by = ", ".join(names[:_MOST_NAMED])
+        if (more := len(names) - _MOST_NAMED) > 0:
+            taken_by += f" and {more} more"
         if share.cores > self._free.cores:
             what = f"{_number(share.cores)} of {_number(self.total.cores)} cores"
         elif share.memory > self._free.memory:

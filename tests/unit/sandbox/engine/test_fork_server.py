@@ -155,3 +155,8 @@ async def test_python_that_is_not_there_is_reported(tmp_path: Path, folder: Atte
     forks = ForkServer(Path("/bin/false"), ENV, tmp_path / "server.log", warm=True)
     with pytest.raises(ServerLost, match="cannot run tasks"):
         await run(forks, folder, "true")
+
+
+async def test_task_runs_with_its_niceness(forks: ForkServer, folder: AttemptFolder) -> None:
+    await forks.run(("nice",), ENV, folder, 5.0, nice=7)
+    assert folder.log.read_text().strip() == str(os.nice(0) + 7)

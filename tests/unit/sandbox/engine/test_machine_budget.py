@@ -1,6 +1,7 @@
 """Attempts share cores and memory in the order in which they ask."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from fractions import Fraction
 
 from flyteidl.core.tasks_pb2 import Resources, TaskMetadata, TaskTemplate
@@ -116,3 +117,22 @@ def test_eager_task_takes_nothing_as_it_waits_for_executions_that_need_cores() -
     container = TaskContainer(["true"], "image", resources=Resources(requests=entries))
     assert share_of(TaskTemplate(), container) == share(2)
     assert share_of(TaskTemplate(metadata=TaskMetadata(is_eager=True)), container) == share(0)
+
+
+async def test_reason_says_what_is_missing_and_who_has_it() -> None:
+    budget = Budget(share(2, 4 << 20))
+    async with AsyncExitStack() as stack:
+        assert budget.first_reason() == ""
+        await stack.enter_async_context(budget.taken(share(1.5, 1 << 20), holder="e1/n0"))
+        assert budget.reason(share(1)) == "waiting for 1 of 2 cores, taken by e1/n0"
+        assert budget.reason(share(0, 9 << 20)) == "waiting for 4 of 4 MiB of memory, taken by e1/n0"
+        for number in range(4):
+            await stack.enter_async_context(budget.taken(share(0.125), holder=f"e{number + 2}/n0"))
+        assert budget.reason(share(1)).endswith("taken by e1/n0, e2/n0, e3/n0 and 2 more")
+        waiting = Holder(budget, share(2))
+        await settle()
+        assert budget.first_reason().startswith("waiting for 2 of 2 cores, taken by e1/n0")
+        assert budget.reason(share(0)) == "waiting for tasks that asked before"
+    waiting.release.set()
+    await waiting.task
+    assert budget.first_reason() == ""

@@ -115,3 +115,25 @@ def test_pipe_in_place_of_the_log_leaves_the_message_without_its_end(tmp_path: P
 
 def test_good_end_is_no_error(tmp_path: Path) -> None:
     assert results.ended_badly(0, "t", tmp_path / "none") is None
+
+
+def test_killed_task_that_printed_nothing_names_the_usual_cause(tmp_path: Path) -> None:
+    found = results.ended_badly(signal.SIGKILL, "t", tmp_path / "none")
+    assert found is not None
+    assert found.error is not None
+    assert "Reason [SIGKILL]. The usual cause is a lack of memory" in found.error.message
+    assert found.error.message.endswith("It printed nothing.")
+
+
+@pytest.mark.parametrize(
+    ("counters", "text"),
+    [
+        ("nr_free 5\noom_kill 3\n", "a lack of memory: the kernel has killed 3 for that since it started; this machine"),
+        ("oom_kill 0\n", "but the kernel has killed no process for that since it started."),
+        ("no counters at all\n", "The usual cause is a lack of memory."),
+    ],
+)
+def test_lack_of_memory_follows_the_counter_of_the_kernel(counters: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "vmstat"
+    file.write_text(counters)
+    assert text in results.lack_of_memory(file)

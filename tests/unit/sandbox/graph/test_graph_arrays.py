@@ -1,6 +1,7 @@
 """Array nodes: items, parallelism, success criteria, and their one task execution (engine.md#map-tasks)."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from flyteidl.core.literals_pb2 import LiteralMap
 from flyteidl.core.workflow_pb2 import ArrayNode
 from flyteidl.event.event_pb2 import NodeExecutionEvent, TaskExecutionEvent
 
-from deploy.sandbox.engine.graph.inputs import Abort, ChildFinished
+from deploy.sandbox.engine.graph.execution import Execution
+from deploy.sandbox.engine.graph.inputs import Abort, Begin, ChildFinished, TimePassed
 from deploy.sandbox.engine.graph.interface import Run, StartTask, TaskKey
 from tests.support.engine_graphs import LIST, launch_plan, map_node, run_of, task, workflow
 from tests.support.entities import INTEGER, identifier, promise
@@ -216,3 +218,21 @@ def test_inputs_that_are_no_lists_are_passed_to_every_item() -> None:
 
     world, _ = played(run, {"t": add})
     assert outputs(world) == [11, 12]
+
+
+def test_large_array_starts_its_items_in_slices() -> None:
+    run = map_run(list(range(300)))
+    execution = Execution(run)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    begun = [sum(isinstance(action, StartTask) for action in execution.handle(Begin(), at))]
+    while execution.wake_at is not None and sum(begun) < len(run.inputs.literals["n"].collection.literals):
+        at = max(at, execution.wake_at)
+        begun.append(sum(isinstance(action, StartTask) for action in execution.handle(TimePassed(), at)))
+    assert sum(begun) == 300
+    assert max(begun) <= 20
+
+
+def test_array_above_the_limit_fails() -> None:
+    _, finish = played(map_run([0] * 5001))
+    assert finish.error is not None
+    assert finish.error.message == "array size > max allowed. requested [5001]. allowed [5000]"

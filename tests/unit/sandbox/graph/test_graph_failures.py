@@ -1,5 +1,6 @@
 """Failures: policies, retries, timeouts, failure nodes, aborts, limits."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from flyteidl.core.workflow_pb2 import WorkflowMetadata
 from flyteidl.event.event_pb2 import NodeExecutionEvent
 from google.protobuf.duration_pb2 import Duration
 
-from deploy.sandbox.engine.graph.inputs import Abort, ChildFinished, FailNode, FailRun, TaskWaiting
+from deploy.sandbox.engine.graph.inputs import Abort, ChildFinished, FailNode, FailRun, TaskWaiting, TimePassed
 from deploy.sandbox.engine.graph.interface import Finish, Run, TaskKey
 from tests.support.engine_graphs import (
     branch_node,
@@ -288,3 +289,18 @@ def test_missing_output_fails_the_node_that_needs_it() -> None:
     assert ended(world, "n1") == "FAILED"
     assert finish.error is not None
     assert finish.error.code == "BindingResolutionFailure"
+
+
+def test_waiting_for_the_machine_between_attempts_does_not_count_towards_the_timeouts() -> None:
+    metadata: dict[str, Any] = {"timeout": Duration(seconds=5), "retries": {"retries": 1}}
+    run = run_of(workflow("w", [node("n0", "t", **metadata)]), [task("t")])
+    player = Player(run, World({"t": lambda _: HANGS}))
+    player.play_until("n0/0 RUNNING v0")
+    player.at += timedelta(seconds=5)
+    player.feed(TimePassed())  # the first attempt has taken all of its time
+    player.at += timedelta(hours=1)
+    player.feed(TaskWaiting(TaskKey("n0", 1), "waiting for 1 of 2 cores"))
+    assert player.execution.wake_at is None
+    player.play_until("n0/1 RUNNING v0")
+    assert player.execution.wake_at is not None
+    assert player.execution.wake_at - player.at == pytest.approx(timedelta(seconds=5), abs=timedelta(seconds=0.1))
