@@ -4,6 +4,7 @@ The bytes of the value are cut out as they are, so nothing is lost by decoding a
 selected from is kept with the positions that were found: nodes are often bound to many attributes of one large value.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,9 +41,19 @@ _SIGNED: Final = {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 
 # Values that are kept: what nodes that start together are bound to is rarely more.
 _MOST_KEPT: Final = 2
-# Positions that are kept of one list or map: 30 MB. Of a longer list every so many items one is kept; of a longer map
-# the first ones are.
+# Positions that are kept of one map, the first ones: 30 MB.
 _MOST_POSITIONS: Final = 250_000
+# Of a list the position of an item every so many items is kept, and of a longer one of fewer.
+_STRIDE: Final = 256
+_MOST_STRIDES: Final = 4096
+# As many values that contain no others are passed at once, in C.
+_BLOCK_VALUES: Final = 256
+_BLOCK: Final = re.compile(
+    rb"(?>[\x00-\x7f\xa0\xc0\xc2\xc3\xe0-\xff]|[\xcb\xcf\xd3].{8}|[\xca\xce\xd2].{4}|[\xcc\xd0].|[\xcd\xd1]..|"
+    + b"|".join(b"%c.{%d}" % (_FIXED_STRING + size, size) for size in range(1, 32))
+    + rb"){256}+",
+    re.DOTALL,
+)
 
 
 @dataclass
@@ -122,19 +133,18 @@ def _member(value: _Value, start: int, step: Step) -> int:
 def _item(data: bytes, members: _Members, step: Step) -> int:
     if not isinstance(step, int) or not 0 <= step < members.length:
         raise _Missing(f"index [{step}] is out of range of a list of {members.length}")
-    known = min(step, members.passed) // members.stride * members.stride
-    position = members.positions[known]
-    for index in range(known, step):
-        position = _end(data, position)
-        if (index + 1) % members.stride == 0:
-            members.positions[index + 1], members.passed = position, max(members.passed, index + 1)
-    return position
+    stride = members.stride
+    while members.passed + stride <= step:
+        members.positions[members.passed + stride] = _end(data, members.positions[members.passed], stride)
+        members.passed += stride
+    known = step // stride * stride
+    return _end(data, members.positions[known], step - known)
 
 
 def _members(data: bytes, start: int, step: Step) -> _Members:
     length, position = _container(data, start, _ARRAYS, _FIXED_ARRAY)
     if length is not None:
-        stride = length // _MOST_POSITIONS + 1
+        stride = max(_STRIDE, length // _MOST_STRIDES)
         return _Members(length, is_map=False, next=position, positions={0: position}, stride=stride)
     length, position = _container(data, start, _MAPS, _FIXED_MAP)
     if length is None:
@@ -175,10 +185,18 @@ def _number(data: bytes, start: int, size: int) -> int:
     return int.from_bytes(data[start : start + size])
 
 
-def _end(data: bytes, start: int) -> int:
-    """Return where the value at `start` ends. Nothing recurses: values may be nested deeply."""
-    position, values = start, 1
+def _end(data: bytes, start: int, count: int = 1) -> int:
+    """Return where `count` values from `start` on end. Nothing recurses: values may be nested deeply."""
+    position, values, one_by_one = start, count, 0
     while values:
+        if one_by_one:
+            one_by_one -= 1
+        elif values >= _BLOCK_VALUES:
+            if (block := _BLOCK.match(data, position)) is not None:
+                position = block.end()
+                values -= _BLOCK_VALUES
+                continue
+            one_by_one = _BLOCK_VALUES
         values -= 1
         first = data[position]
         position += 1
