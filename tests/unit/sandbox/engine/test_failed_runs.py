@@ -71,7 +71,8 @@ async def test_run_that_cannot_be_prepared_fails_its_execution(tmp_path: Path) -
     assert (error.code, error.kind) == ("EngineFailed", ExecutionError.SYSTEM)
     assert error.message.startswith("the engine cannot run this execution, by a fault of its own;")
     assert not engine.runs.has(EXECUTION)
-    assert list(tmp_path.glob("*/*/*/request")) == []
+    engine.runs.resume()
+    assert engine.runs.active == {}
 
 
 async def test_run_goes_on_after_errors_that_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

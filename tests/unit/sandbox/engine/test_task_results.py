@@ -128,7 +128,7 @@ def test_killed_task_that_printed_nothing_names_the_usual_cause(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("counters", "text"),
     [
-        ("nr_free 5\noom_kill 3\n", "a lack of memory: the kernel has killed 3 for that since it started; this machine"),
+        ("nr_free 5\noom_kill 3\n", "a lack of memory: the kernel has killed 3 for that since it started; "),
         ("oom_kill 0\n", "but the kernel has killed no process for that since it started."),
         ("no counters at all\n", "The usual cause is a lack of memory."),
     ],

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from deploy.sandbox.engine.graph.msgpack_values import select
 
 ITEMS = st.sampled_from(
-    (b"\x00", b"\xff", b"\xc0", b"\xcc\x90", b"\xcd\x90\x90", b"\xce\x90\x90\x90\x90", b"\xcb" + b"\x93" * 8)
-    + (b"\xa0", b"\xa2ab", b"\xbf" + b"\x91" * 31, b"\xd9\x02ab", b"\xc4\x01\x91", b"\x92\x01\x90", b"\x81\xa1a\x01")
+    (
+        *(b"\x00", b"\xff", b"\xc0", b"\xcc\x90", b"\xcd\x90\x90", b"\xce\x90\x90\x90\x90", b"\xcb" + b"\x93" * 8),
+        *(b"\xa0", b"\xa2ab", b"\xbf" + b"\x91" * 31, b"\xd9\x02ab", b"\xc4\x01\x91"),
+        *(b"\x92\x01\x90", b"\x81\xa1a\x01"),
+    )
 )
 
 
