@@ -179,7 +179,7 @@ class AttemptRunner:
         check_executable(command, env)
         with folder.log.open("a", encoding="utf-8") as log:
             if not command[0].startswith("pyflyte-"):
-                log.write(f"# This command runs on this machine as it is, not in the image {container.image!r}.\n")
+                log.write(f"{results.NOTE}, not in the image {container.image!r}.\n")
         folder.log.chmod(0o600)
         return command, env
 

@@ -31,6 +31,8 @@ _OF_SHELL = 128
 # The end of the log in the message of an error, as a kubelet takes it.
 _MESSAGE_LINES = 80
 _MESSAGE_BYTES = 2048
+# The first line of a log when a command does not run as its container would.
+NOTE = "# This command runs on this machine as it is"
 # The kernel's counter of processes that it killed because memory had run out.
 _VMSTAT, _OOM_KILLS = Path("/proc/vmstat"), "oom_kill"
 _MEBIBYTE = 1 << 20
@@ -155,6 +157,8 @@ def _end_of(log: Path) -> str:
         with open_plain(log.parent, [log.name]) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _MESSAGE_BYTES))
             lines = file.read(_MESSAGE_BYTES).decode(errors="replace").splitlines()
+        if lines and lines[0].startswith(NOTE):
+            del lines[0]
     except NotPlain:  # the task has deleted or replaced it
         return ""
     return "\n".join(lines[-_MESSAGE_LINES:])

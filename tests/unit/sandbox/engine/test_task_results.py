@@ -118,7 +118,9 @@ def test_good_end_is_no_error(tmp_path: Path) -> None:
 
 
 def test_killed_task_that_printed_nothing_names_the_usual_cause(tmp_path: Path) -> None:
-    found = results.ended_badly(signal.SIGKILL, "t", tmp_path / "none")
+    log = tmp_path / "log"
+    log.write_text(f"{results.NOTE}, not in the image 'x'.\n")
+    found = results.ended_badly(signal.SIGKILL, "t", log)
     assert found is not None
     assert found.error is not None
     assert "Reason [SIGKILL]. The usual cause is a lack of memory" in found.error.message
