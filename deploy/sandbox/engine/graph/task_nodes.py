@@ -16,7 +16,7 @@ from deploy.sandbox.engine.graph.dynamic_nodes import DynamicNodes
 from deploy.sandbox.engine.graph.events import task_event
 from deploy.sandbox.engine.graph.library import task_policy
 from deploy.sandbox.engine.graph.node import Node
-from deploy.sandbox.engine.graph.node_ids import path_name, raw_outputs
+from deploy.sandbox.engine.graph.node_ids import raw_outputs
 from services.contracts.identifiers import key_of
 
 _SUBMITTED = "task submitted"

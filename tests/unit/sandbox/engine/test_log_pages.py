@@ -10,6 +10,7 @@ import httpx
 import pytest
 from flyteidl.admin.execution_pb2 import ExecutionSpec
 from flyteidl.admin.matchable_resource_pb2 import TaskResourceAttributes, WorkflowExecutionConfig
+from flyteidl.core.execution_pb2 import ExecutionError
 from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 
 from deploy.sandbox.engine.log_files import LogFiles
@@ -37,13 +38,17 @@ async def _cause(_execution: WorkflowExecutionIdentifier) -> str:
     return ""
 
 
+async def _reported(_execution: WorkflowExecutionIdentifier, _phase: object, _error: ExecutionError) -> None:
+    pass
+
+
 async def _ready() -> str:
     return ""
 
 
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
-    runs = Runs(tmp_path / "runs", _never, _cause, lambda _execution: None, Ends())
+    runs = Runs(tmp_path / "runs", _never, _cause, _reported, lambda _execution: None, Ends())
     execution = WorkflowExecutionIdentifier(project="p", domain="d", name="e")
     inputs, now = EngineInputs(TaskResourceAttributes()), datetime.now(UTC)
     runs.run(RunRequest(execution, Identifier(), ExecutionSpec(), WorkflowExecutionConfig(), "", inputs, now))
@@ -51,7 +56,7 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
     folder.make()
     folder.log.write_text("printed")
     found = free_port()
-    server = HttpServer(f"127.0.0.1:{found}", _ready, Pages(runs, tmp_path / "attempts", lambda: "").routes)
+    server = HttpServer(f"127.0.0.1:{found}", _ready, Pages(runs, tmp_path / "attempts", str, str).routes)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.server.started)
     yield found

@@ -51,6 +51,7 @@ def runner(tmp_path: Path, objects: ObjectStore) -> AttemptRunner:
         objects=objects,
         folder=tmp_path / "attempts",
         log_url=lambda _execution, _start: "",
+        nice=0,
     )
 
 

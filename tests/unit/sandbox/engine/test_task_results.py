@@ -110,7 +110,7 @@ def test_pipe_in_place_of_the_log_leaves_the_message_without_its_end(tmp_path: P
     found = results.ended_badly(1 << 8, "t", tmp_path / "log")
     assert found is not None
     assert found.error is not None
-    assert found.error.message.endswith("Message: \n.")
+    assert found.error.message.endswith("It printed nothing.")
 
 
 def test_good_end_is_no_error(tmp_path: Path) -> None:
