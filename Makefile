@@ -96,7 +96,7 @@ test-integration: $(TEST_READY) $(CLIENT_READY) ## Tests against real stacks, on
 	@$(BIN)/python -m pytest -q $(INTEGRATION_WORKERS) tests/integration
 
 test-long: $(TEST_READY) $(CLIENT_READY) ## Tests that take too long for every change
-	@$(BIN)/python -m pytest -q -m long tests
+	@$(BIN)/python -m pytest -q -n 0 -m long tests/integration
 
 test-cluster: $(TEST_READY) ## Tests on real API servers, built once (minutes); skipped where Go is not found
 	@$(BIN)/python -m tests.support.cluster_binaries >/dev/null; status=$$?; \
