@@ -70,8 +70,14 @@ _MOST_CACHED_CONDITIONS = 20
 
 _TOO_MANY = "too many calls are waiting for the database"
 
-# Without these plan types, PostgreSQL uses nested loops over indexes.
-_INDEX_ONLY_PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+# Without these plan types, PostgreSQL uses nested loops over indexes. The plan is the same for all parameters, so it is
+# made once: for arrays, whose length it estimates, PostgreSQL would otherwise plan most statements at every execution.
+_INDEX_ONLY_PLANS = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
 

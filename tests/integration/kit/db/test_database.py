@@ -11,7 +11,9 @@ import pytest
 from psycopg_pool.base import AttemptWithBackoff
 
 from services.kit.db import database as db
+from services.kit.db.binary_parameters import bigints, read_int
 from services.kit.db.database import Database
+from services.kit.db.pipeline import Statement
 from services.kit.errors import ResourceExhausted, ServiceError, Unavailable
 from services.kit.rpc.fairness import CONNECTION_HEADER, UNREAD_RESPONSES, set_client_connection
 from tests.support.parts import Parts, running_postgres
@@ -263,3 +265,22 @@ async def test_calls_of_a_client_with_unread_responses_are_resource_exhausted(
         finally:
             UNREAD_RESPONSES.add(connection_name, -(1 << 30))
         await asyncio.create_task(read(unread))
+
+
+async def test_statements_by_key_are_planned_once_also_those_with_arrays(parts: Parts) -> None:
+    table = "CREATE TABLE keyed AS SELECT id FROM generate_series(1, 1000) AS id; CREATE UNIQUE INDEX ON keyed (id)"
+    by_array = Statement("SELECT keyed.id FROM unnest(%(ids)b::bigint[]) AS k (id) JOIN keyed ON keyed.id = k.id")
+    used = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE 'SELECT keyed%'"
+    opened = await Database.open(parts.new_database("by_key"), max_size=1, by_key=True)
+    try:
+        async with opened.autocommit() as connection:
+            await connection.execute(table)
+        for number in range(10):
+            async with opened.pipeline() as pipeline:
+                found = pipeline.put(by_array, {"ids": bigints([number + 1])})
+                await pipeline.run()
+            assert [read_int(row[0]) for row in found.rows] == [number + 1]
+        async with opened.read() as connection:
+            assert await (await connection.execute(used)).fetchall() == [(10, 0)]
+    finally:
+        await opened.close()
