@@ -143,6 +143,21 @@ async def test_a_download_that_is_read_may_take_longer() -> None:
         writer.close()
 
 
+async def test_an_idle_server_has_no_clock_and_ends_when_it_is_stopped() -> None:
+    async def ready() -> str:
+        return ""
+
+    served = HttpServer(f"127.0.0.1:{free_port()}", ready, (), LONG)
+    ticks: list[int] = []
+    served.server.on_tick = ticks.append  # type: ignore[assignment,method-assign]  # uvicorn's, which its clock awaits
+    serving = asyncio.create_task(served.serve())
+    await until(lambda: served.server.started)
+    served.stop(SHORT)
+    async with asyncio.timeout(LONG):
+        await serving
+    assert ticks == []
+
+
 async def test_a_connection_serves_further_requests() -> None:
     async with running_server() as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for _ in range(3):
