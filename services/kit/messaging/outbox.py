@@ -24,9 +24,12 @@ ANNOUNCEMENTS_KEPT_SECONDS = 7 * 24 * 3600.0
 _MOST_READ = 100
 # A commit of this process wakes the relay. Announcements of other processes, which may have died before publishing, are
 # found at this interval.
-_IDLE_SECONDS = 1.0
+_IDLE_SECONDS = 5.0
+# Pause after a failure, and while the relay of another replica publishes, which may have read before the last commit.
+_RETRY_SECONDS = 1.0
 _RELAY_LOCK = 0x6F7574626F78
 
+_ANY = "SELECT EXISTS (SELECT FROM outbox)"
 _PUT = "INSERT INTO outbox (subject, payload) VALUES (%(subject)s, %(payload)b)"
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
 # With the time the message id stays unique when the database is created again and counts from one.
@@ -79,23 +82,25 @@ class Relay:
         self._db = db
         self._bus = bus
         self._outbox = outbox
+        self._pause = _IDLE_SECONDS
 
     async def run(self) -> None:
         """Publish until cancelled; wait while the database or NATS is down."""
-        ready = False
+        ready = woken = False
         while True:
             try:
                 if not ready:
                     await self._bus.declare_stream(announcements_of(self._owner))
                     ready = True
-                while await self.publish_waiting() == _MOST_READ:
-                    pass
+                if woken or await self._any_waiting():
+                    while await self.publish_waiting() == _MOST_READ:
+                        pass
             except ServiceError as error:
                 log.warning("announcements wait: %s", error.message)
                 ready = ready and not isinstance(error, StreamMissing)
-                await asyncio.sleep(_IDLE_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            await self._wait()
+            woken = await self._wait()
 
     async def publish_waiting(self) -> int:
         """Publish and delete waiting announcements, 100 at most; return their number.
@@ -107,6 +112,7 @@ class Relay:
             cursor = await connection.execute(_TRY_LOCK, {"key": _RELAY_LOCK})
             lock = await cursor.fetchone()
             if lock is None or not lock[0]:
+                self._pause = _RETRY_SECONDS
                 return 0
             cursor = await connection.execute(_WAITING, {"limit": _MOST_READ})
             rows = await cursor.fetchall()
@@ -115,12 +121,25 @@ class Relay:
                 await self._bus.append(subject, payload, f"{self._owner}-{message_id}")
             if rows:
                 await connection.execute(_DELETE, {"ids": [row[0] for row in rows]})
+        self._pause = _IDLE_SECONDS
         return len(rows)
 
-    async def _wait(self) -> None:
+    async def _any_waiting(self) -> bool:
+        """Return whether there are announcements: one statement, instead of a transaction of several."""
+        async with self._db.read() as connection:
+            cursor = await connection.execute(_ANY)
+            found = bool((await cursor.fetchone() or (False,))[0])
+        if not found:
+            OUTBOX_WAITING.set(0)
+            self._pause = _IDLE_SECONDS
+        return found
+
+    async def _wait(self) -> bool:
+        """Wait for a commit of this process, for a moment; return whether there was one."""
         try:
-            async with asyncio.timeout(_IDLE_SECONDS):
+            async with asyncio.timeout(self._pause):
                 await self._outbox.filled.wait()
         except TimeoutError:
-            return
+            return False
         self._outbox.filled.clear()
+        return True

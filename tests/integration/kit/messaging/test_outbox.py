@@ -116,3 +116,53 @@ async def test_an_announcement_of_a_long_transaction_is_published_at_its_commit(
     await asyncio.wait_for(published.wait(), 5)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def count_waiting(db: Database) -> int:
+    async with db.read() as connection:
+        (count,) = await (await connection.execute("SELECT count(*) FROM outbox")).fetchone() or (0,)
+        return int(count)
+
+
+async def until_published(db: Database) -> None:
+    async with asyncio.timeout(10):
+        while await count_waiting(db):  # noqa: ASYNC110  # the database sends no event
+            await asyncio.sleep(0.01)
+
+
+async def test_announcements_of_another_process_are_found_by_an_idle_relay(
+    db: Database, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_IDLE_SECONDS", 0.05)
+    running = asyncio.create_task(Relay(OWNER, db, bus, Outbox()).run())
+    async with db.transaction() as connection:
+        await Outbox().put(connection, ANNOUNCEMENT, StringValue(value="of a dead one"))
+    await until_published(db)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_relay_soon_looks_again_when_another_one_was_publishing(
+    db: Database, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_IDLE_SECONDS", 60.0)
+    monkeypatch.setattr(outbox_module, "_RETRY_SECONDS", 0.05)
+    relay = Relay(OWNER, db, bus, Outbox())
+    publish, tried = relay.publish_waiting, asyncio.Event()
+
+    async def try_to_publish() -> int:
+        published = await publish()
+        tried.set()
+        return published
+
+    monkeypatch.setattr(relay, "publish_waiting", try_to_publish)
+    async with db.transaction() as connection:
+        await Outbox().put(connection, ANNOUNCEMENT, StringValue(value="of another replica"))
+    async with db.transaction() as other:
+        await other.execute("SELECT pg_advisory_xact_lock(%(key)s)", {"key": outbox_module._RELAY_LOCK})
+        running = asyncio.create_task(relay.run())
+        await asyncio.wait_for(tried.wait(), 10)
+        assert await count_waiting(db) == 1
+    await until_published(db)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
