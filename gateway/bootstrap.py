@@ -36,6 +36,9 @@ CODES = {
 # fault of the client. A time-out in mid request becomes UNAVAILABLE.
 GRPC_CODES = {400: 3, 405: 12, 408: 14, 413: 8, 431: 8, 500: 13}
 
+# Envoy counts how often a thread did not respond for this long. By default it looks ten times a second at each thread,
+# which was most of what an idle gateway did.
+_WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
 # A name or an address, in small letters as browsers write it.
 _HOST = r"([a-z0-9._-]+|\[[0-9a-f:.]+\])"
@@ -122,6 +125,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
             ],
         },
         "overload_manager": limits.overload_manager(),
+        "watchdogs": {"main_thread_watchdog": _WATCHDOG, "worker_watchdog": _WATCHDOG},
     }
 
 
