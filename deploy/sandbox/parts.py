@@ -52,6 +52,8 @@ _DEFAULTS = '{"cpu": "1", "memory": "200Mi"}'
 
 # Soft limit of Go's garbage collector: beyond it the collector works harder, and nothing fails.
 _NATS_MEMORY = "192MiB"
+# For each message Go wakes further threads, which look for work in vain: a quarter of what a lone message costs NATS.
+_NATS_CORES = "1"
 # How long requests under way may take to end when the stack stops.
 _DRAIN_SECONDS = 5.0
 _POLL_SECONDS = 0.05
@@ -107,7 +109,7 @@ def _nats(layout: Layout, ports: Ports) -> Part:
     return Part(
         name="nats",
         command=(_script("nats-server"), "--config", str(config)),
-        env={"GOMEMLIMIT": _NATS_MEMORY},
+        env={"GOMEMLIMIT": _NATS_MEMORY, "GOMAXPROCS": _NATS_CORES},
         files={config: nats.config(layout, ports)},
         # It also fails when a stream could not write; the stream then takes no message until the server restarts.
         is_ready=http_ok(monitor, "/healthz"),

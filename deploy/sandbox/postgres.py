@@ -34,8 +34,9 @@ OPTIONS = {
     "max_logical_replication_workers": "0",
     "io_method": "sync",  # the other methods keep worker processes around
     "dynamic_shared_memory_type": "mmap",  # containers have little /dev/shm, and a hard kill would leave files in it
-    # A new table has no statistics until then, and without them the planner may choose any index for a join.
-    "autovacuum_naptime": "5s",
+    # A new table has no statistics until then, and without them the planner may choose any index for a join. Each look
+    # at one of the five databases starts a process.
+    "autovacuum_naptime": "15s",
     "autovacuum_max_workers": "1",
     "autovacuum_worker_slots": "1",
     "jit": "off",
