@@ -7,6 +7,7 @@ from functools import partial
 
 from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
+from services.contracts.event_batches import EVENT_LANES
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
 from services.executions.consumers.requests import ExecutionRequests
@@ -42,9 +43,9 @@ from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.table import Table
 
 NAME = "executions"
-# Of the pool `events_db`. No RPC uses it, so events do not wait for RPCs: one connection is for the batch that is being
-# applied, the others for the jobs that end executions and for the check of readiness.
-_EVENT_CONNECTIONS = 4
+# Of the pool `events_db`, which no RPC uses, so that nothing waits for RPCs: for the jobs that end executions, the
+# requests of the event log and the check of readiness.
+_EVENT_CONNECTIONS = 3
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 DATA_PROXY_SERVICE = dataproxy_pb2.DESCRIPTOR.services_by_name["DataProxyService"]
 SIGNAL_SERVICE = signal_pb2.DESCRIPTOR.services_by_name["SignalService"]
@@ -60,7 +61,11 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     layout = ObjectLayout(objects.uri, settings.inline_event_outputs, settings.metadata_storage_prefix)
     events_db = await Database.open(settings.database_url, max_size=_EVENT_CONNECTIONS, by_key=True)
     stack.push_async_callback(events_db.close)
-    batches = EventBatchConsumer(events_db, bus, objects, outbox, layout)
+    # A connection for each lane. A pool uses its connections in turn, and each batch would wake another process of
+    # PostgreSQL, whose memory has left the caches of the processor.
+    lanes_db = await Database.open(settings.database_url, max_size=EVENT_LANES, by_key=True)
+    stack.push_async_callback(lanes_db.close)
+    batches = EventBatchConsumer(lanes_db, bus, objects, outbox, layout)
     await batches.listen()
     ownership = LaneOwnership(settings.database_url, bus, batches)
 
