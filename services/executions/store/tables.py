@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.kit.messaging.outbox import outbox_table
+from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
 

@@ -2,25 +2,21 @@
 
 SQLAlchemy declares tables, writes migrations and composes list queries; psycopg runs everything. SQLAlchemy's own
 execution costs 220 to 360 us per statement more than the driver's
-(docs/decisions/0001-sqlalchemy-composes-psycopg-runs.md), so its statements are compiled to text here, and frequent
-ones are written as text.
+(docs/decisions/0001-sqlalchemy-composes-psycopg-runs.md), so its statements are compiled to text
+(`services/kit/lists/statements.py`), and frequent ones are written as text. A process without lists does not import it.
 """
 
 import select
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import psycopg
-from cachetools import LRUCache
 from psycopg import errors as pg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.sql import Executable
-from sqlalchemy.sql.elements import ClauseElement
 
 from services.kit.db.pipeline import BEGIN, COMMIT, ROLLBACK, Pipeline
 from services.kit.db.slots import Slots
@@ -32,7 +28,6 @@ from services.kit.errors import (
     ServiceError,
     Unavailable,
 )
-from services.kit.rpc.cpu_pool import CpuPool
 from services.kit.rpc.fairness import (
     UNREAD_RESPONSES,
     acquire_to_respond,
@@ -63,11 +58,6 @@ _TERMINAL_SECONDS = 3.0
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
 
-# Clients send lists of some dozens of shapes; the texts of rarer ones are evicted. A text has about a kilobyte.
-_MOST_CACHED_TEXTS = 500
-# Clients' filters have a few conditions. Some hundred, which are allowed, take 20 ms to compose.
-_MOST_CACHED_CONDITIONS = 20
-
 _TOO_MANY = "too many calls are waiting for the database"
 
 # Without these plan types, PostgreSQL uses nested loops over indexes. The plan is the same for all parameters, so it is
@@ -78,8 +68,6 @@ _INDEX_ONLY_PLANS = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-
-_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
 
 # The statement itself is right: it can be sent again once the server has disk space, or another primary is found.
 _WRITE_FAILURES: dict[type[psycopg.Error], str] = {
@@ -344,11 +332,6 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
         await connection.execute("ROLLBACK")  # nothing was written
 
 
-async def fetch(connection: Connection, statement: Executable) -> list[TupleRow]:
-    """Run a SQLAlchemy Core statement by the driver; return its rows as tuples in the order of its columns."""
-    return await fetch_text(connection, *compiled(statement))
-
-
 async def fetch_text(connection: Connection, text: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
     """Run the text of a composed statement; return its rows as tuples in the order of its columns.
 
@@ -358,38 +341,6 @@ async def fetch_text(connection: Connection, text: str, parameters: Mapping[str,
     cursor = await connection.execute(text, parameters, binary=True, prepare=False)
     rows: list[TupleRow] = await cursor.fetchall()
     return rows
-
-
-class StatementCache:
-    """A cache of the texts of composed statements; composing one costs as much as the rest of the call."""
-
-    def __init__(self) -> None:
-        # A pool of its own: composing takes milliseconds, and in that of the process it would wait for compilations.
-        self._cpu_pool = CpuPool()
-        self._texts: LRUCache[Hashable, str] = LRUCache(_MOST_CACHED_TEXTS)
-
-    async def text_of(self, shape: Hashable, compose: Callable[[], Executable], conditions: int) -> str:
-        """Return the text of the statement that `compose` returns.
-
-        Args:
-            shape: the key; statements of one shape have the same text and differ only in parameters.
-            compose: makes the statement when it is not cached.
-            conditions: how many the statement has. One with many is composed in a thread and not cached.
-        """
-        if conditions > _MOST_CACHED_CONDITIONS:
-            return await self._cpu_pool.run(lambda: compiled(compose())[0])
-        text = self._texts.get(shape)
-        if text is None:
-            text = self._texts[shape] = compiled(compose())[0]
-        return text
-
-
-def compiled(statement: Executable) -> tuple[str, dict[str, Any]]:
-    """Return the SQL text of `statement` and its parameters, in psycopg's form."""
-    if not isinstance(statement, ClauseElement):
-        raise TypeError(f"{type(statement).__name__} is not a statement that compiles")
-    result = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(result), dict(result.params)
 
 
 def _first_line(error: Exception) -> str:

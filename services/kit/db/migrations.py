@@ -2,7 +2,8 @@
 
 Each service has its migrations in `store/migrations/`: an `env.py` of two lines that calls `run_env`, and `versions/`.
 `migrate` upgrades a database to the newest version. A serving process only checks the version, and names the command to
-run when it is older; it never imports Alembic, which would take a tenth of its start-up time and memory.
+run when it is older; it never imports Alembic, which would take a tenth of its start-up time and memory. SQLAlchemy
+takes as much, so a service without lists does not import that either.
 
 A newer version than the release's own is accepted: migrations keep working for the release before, which still runs
 while an upgrade is rolled out, and runs again after a rollback.
@@ -11,13 +12,16 @@ while an upgrade is rolled out, and runs again after a rollback.
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
-import sqlalchemy
 from psycopg import sql
 
 from services.kit.db.database import Database
 from services.kit.errors import FailedPrecondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +54,10 @@ def migrate(database_url: str, folder: Path) -> str:
     return newest
 
 
-def run_env(metadata: sqlalchemy.MetaData) -> None:
+def run_env(metadata: "MetaData") -> None:
     """Run the migrations that Alembic has selected; called by each service's `env.py`."""
-    from alembic import context  # noqa: PLC0415  # see the module's docstring
+    import sqlalchemy  # noqa: PLC0415  # see the module's docstring
+    from alembic import context  # noqa: PLC0415  # same
 
     url = context.config.attributes["database_url"].replace("postgresql://", "postgresql+psycopg://", 1)
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)

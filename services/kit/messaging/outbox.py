@@ -8,8 +8,6 @@ be published twice; the stream drops the copy by its message id.
 import asyncio
 import logging
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, MetaData, String, Table, func
-
 from services.kit.db.database import Connection, Database, after_commit
 from services.kit.errors import ServiceError
 from services.kit.messaging.bus import Bus, StreamMissing
@@ -37,18 +35,6 @@ _WAITING = """
 SELECT id, subject, payload, id || '-' || extract(epoch FROM created_at) FROM outbox ORDER BY id LIMIT %(limit)s
 """
 _DELETE = "DELETE FROM outbox WHERE id = ANY(%(ids)s)"
-
-
-def outbox_table(metadata: MetaData) -> Table:
-    """Return the outbox table, for a service's metadata."""
-    return Table(
-        "outbox",
-        metadata,
-        Column("id", BigInteger, Identity(), primary_key=True),
-        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-        Column("subject", String, nullable=False),
-        Column("payload", LargeBinary, nullable=False),
-    )
 
 
 def announcements_of(owner: str) -> Stream:

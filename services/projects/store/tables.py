@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from services.kit.messaging.outbox import outbox_table
+from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
 

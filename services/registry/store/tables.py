@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-from services.kit.messaging.outbox import outbox_table
+from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Select, String, Table, select
 
-from services.kit.db.database import StatementCache, compiled
 from services.kit.errors import InvalidArgument
 from services.kit.lists import query as listing
 from services.kit.lists.query import Entity, Listing, ListQuery, ValueType
+from services.kit.lists.statements import StatementCache, compiled
 
 tasks = Table(
     "tasks",
