@@ -30,7 +30,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-engine bench-compare bench-cluster chaos outage fuzz test test-unit test-integration test-long test-cluster test-chart image-check lint fmt typecheck docs lock
+.PHONY: help up down status runs logs reset bench bench-registry bench-executions bench-engine bench-compare bench-login bench-cluster chaos outage fuzz test test-unit test-integration test-long test-cluster test-chart image-check lint fmt typecheck docs lock
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,10 @@ bench-engine: $(RUN_READY) $(CLIENT_READY) ## What the local engine adds to task
 
 bench-compare: $(RUN_READY) ## This checkout and commit BASE in turn; writes bench/RESULTS-compare.md (ROUNDS, SECONDS)
 	@$(BIN)/python -m bench.compare --base $(or $(BASE),origin/main) --out bench/RESULTS-compare.md \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-login: $(RUN_READY) ## What login adds to calls and events; writes bench/RESULTS-login.md (ROUNDS, SECONDS)
+	@$(BIN)/python -m bench.login --out bench/RESULTS-login.md \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 bench-cluster: $(TEST_READY) ## 100 launches/s without an engine and on a real API server; writes bench/RESULTS-cluster.md (SECONDS, RATE)

@@ -7,15 +7,19 @@ more than the server does. So the generator has a client of its own (`http2_conn
 import asyncio
 
 from bench.answers import UNAVAILABLE, Response
-from bench.http2_connection import CALL_SECONDS, Connection
+from bench.http2_connection import CALL_SECONDS, Connection, Headers
 
 
 class Channel:
-    """Several connections to one server, used in turn; the next call opens a lost one again."""
+    """Several connections to one server, used in turn; the next call opens a lost one again.
 
-    def __init__(self, host: str, port: int, connections: int) -> None:
+    Every call has `headers` in addition to those of gRPC.
+    """
+
+    def __init__(self, host: str, port: int, connections: int, headers: Headers = ()) -> None:
         self._host = host
         self._port = port
+        self._headers = headers
         self._connections: list[Connection | None] = [None] * connections
         self._opening = [asyncio.Lock() for _ in range(connections)]
         self._turn = 0
@@ -43,7 +47,9 @@ class Channel:
             if connection is None or not connection.usable:
                 loop = asyncio.get_running_loop()
                 authority = f"{self._host}:{self._port}"
-                _, connection = await loop.create_connection(lambda: Connection(authority), self._host, self._port)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(authority, self._headers), self._host, self._port
+                )
                 try:
                     async with asyncio.timeout(CALL_SECONDS):
                         await connection.ready

@@ -7,6 +7,7 @@ are sent in one write.
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +15,8 @@ from bench.answers import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN, Res
 from services.kit.http2 import frames
 from services.kit.http2.frames import ProtocolError, frame
 from services.kit.http2.headers import NO_TABLE, HeaderError, request_block
+
+Headers = Sequence[tuple[str, str]]
 
 # How long an engine waits for a response before it gives the try up (clients.md#go-client).
 CALL_SECONDS = 15
@@ -52,9 +55,10 @@ class _Call:
 class Connection(asyncio.Protocol):
     """One connection; all methods are for the loop's thread."""
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, headers: Headers = ()) -> None:
         self._loop = asyncio.get_running_loop()
         self._authority = authority
+        self._more = headers
         self._headers: dict[str, bytes] = {}
         self._transport: asyncio.Transport | None = None
         self._rest = b""
@@ -148,6 +152,7 @@ class Connection(asyncio.Protocol):
             ("content-type", "application/grpc"),
             ("user-agent", "flyteplane-bench"),
             ("te", "trailers"),
+            *self._more,
         ]
         block = self._headers[path] = request_block(fields)
         return block

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bench.check import CATCH_UP_SECONDS, check
 from bench.entities import ProjectDomain, Shape, register
 from bench.http2 import Channel
+from bench.http2_connection import Headers
 from bench.load import Load
 from bench.processes import cpu_seconds
 from bench.report import Result, pace
@@ -25,6 +26,8 @@ class Target:
     port: int
     scope: ProjectDomain
     pids: Mapping[str, int] = field(default_factory=dict)
+    headers: Headers = ()
+    """Headers of every call, such as a token."""
 
 
 def plays(scope: ProjectDomain, shapes: Sequence[Shape]) -> list[Play]:
@@ -36,7 +39,7 @@ async def run(
     target: Target, shapes: Sequence[Shape], *, seconds: float, rate: float | None, in_flight: int, run_id: int
 ) -> Result:
     """Play `shapes` for `seconds`, at `rate` events a second or flat out; raise RefusedError."""
-    channel = Channel(target.host, target.port, CONNECTIONS)
+    channel = Channel(target.host, target.port, CONNECTIONS, target.headers)
     try:
         await register(channel, target.scope, shapes)
         load = Load(channel, plays(target.scope, shapes), seconds, f"{run_id % 10**_RUN_ID_DIGITS:0{_RUN_ID_DIGITS}d}")

@@ -1,17 +1,22 @@
 """`python -m deploy.release_test HOST:PORT`: register a task through the gateway, launch it, read it back.
 
 `helm test` runs it. Each run registers a version of its own. Without `--wait` the execution is terminated at the end;
-with it, an engine must have brought it to its end by then.
+with it, an engine must have brought it to its end by then. Where callers log in, it does so as the client `--client-id`
+with the secret in the variable CLIENT_SECRET.
 """
 
 import argparse
 import asyncio
+import os
+import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
+import httpx
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import (
     Execution,
@@ -29,6 +34,8 @@ from flyteidl.core.literals_pb2 import Literal, LiteralMap, Primitive, Scalar
 from flyteidl.core.tasks_pb2 import Container, RuntimeMetadata, TaskMetadata, TaskTemplate
 from flyteidl.core.types_pb2 import LiteralType, SimpleType
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flyteidl.service.auth_pb2 import OAuth2MetadataRequest, PublicClientAuthConfigRequest
+from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
 
 _NAME = "flyteplane.release_test"
 _INPUT, _VALUE = "number", 5
@@ -133,10 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tls", action="store_true", help="call by TLS")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="PEM certificates to trust; none: the system's")
     parser.add_argument("--server-name", default="", metavar="NAME", help="name in the gateway's certificate")
+    parser.add_argument("--client-id", default="", metavar="ID", help="client at the OpenID provider; none: no login")
+    parser.add_argument("--provider-ca", type=Path, metavar="FILE", help="as --ca, for the OpenID provider")
     chosen = parser.parse_args(arguments)
     try:
         seen = asyncio.run(_run(chosen))
-    except ReleaseTestError as error:
+    except (ReleaseTestError, httpx.HTTPError) as error:
         sys.exit(str(error))
     except grpc.aio.AioRpcError as error:
         sys.exit(f"{error.code().name}: {error.details()}")
@@ -144,16 +153,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(chosen: argparse.Namespace) -> str:
-    async with _channel(chosen) as channel:
+    interceptors: list[Any] = []
+    if chosen.client_id:
+        async with _channel(chosen) as channel:
+            interceptors.append(ClientToken(await _logged_in(channel, chosen)))
+    async with _channel(chosen, interceptors) as channel:
         return await ReleaseTest(channel, chosen.project, chosen.domain, chosen.image).run(chosen.wait)
 
 
-def _channel(chosen: argparse.Namespace) -> grpc.aio.Channel:
+async def _logged_in(channel: grpc.aio.Channel, chosen: argparse.Namespace) -> str:
+    """Return a token of the client, as flytekit gets one: the gateway says where."""
+    stub = AuthMetadataServiceStub(channel)
+    provider = await stub.GetOAuth2Metadata(OAuth2MetadataRequest(), timeout=_CALL_SECONDS, wait_for_ready=True)
+    client = await stub.GetPublicClientConfig(PublicClientAuthConfigRequest(), timeout=_CALL_SECONDS)
+    grant = {"grant_type": "client_credentials", "scope": " ".join(client.scopes)}
+    if client.audience:
+        grant["audience"] = client.audience
+    verify = ssl.create_default_context(cafile=str(chosen.provider_ca) if chosen.provider_ca else None)
+    async with httpx.AsyncClient(verify=verify, timeout=_CALL_SECONDS) as http:
+        response = await http.post(
+            provider.token_endpoint, data=grant, auth=(chosen.client_id, os.environ.get("CLIENT_SECRET", ""))
+        )
+    if response.status_code != httpx.codes.OK:
+        raise ReleaseTestError(f"no token for {chosen.client_id}: {response.status_code} {response.text[:500]}")
+    return str(response.json()["access_token"])
+
+
+class ClientToken(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Adds a token to every call of a channel."""
+
+    def __init__(self, token: str) -> None:
+        self._field = ("flyte-authorization", f"Bearer {token}")
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: Any, request: Any
+    ) -> Any:
+        """Make the call with the token."""
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), self._field)
+        return await continuation(client_call_details._replace(metadata=metadata), request)
+
+
+def _channel(chosen: argparse.Namespace, interceptors: Sequence[Any] = ()) -> grpc.aio.Channel:
     if not chosen.tls:
-        return grpc.aio.insecure_channel(chosen.target)
+        return grpc.aio.insecure_channel(chosen.target, interceptors=interceptors)
     credentials = grpc.ssl_channel_credentials(chosen.ca.read_bytes() if chosen.ca else None)
     options = [("grpc.ssl_target_name_override", chosen.server_name)] if chosen.server_name else []
-    return grpc.aio.secure_channel(chosen.target, credentials, options=options)
+    return grpc.aio.secure_channel(chosen.target, credentials, options=options, interceptors=interceptors)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway import routes
+from gateway.authentication import SecretError
 from gateway.bootstrap import Settings
 from gateway.clusters import Address, AddressError
 from gateway.render import render
@@ -32,6 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--tls-key", type=Path, metavar="FILE", **_from("tls"))
     command.add_argument("--cors-origin", metavar="ORIGIN", **_repeated("cors_origins"))
     command.add_argument("--host", metavar="NAME", **_repeated("hosts"))
+    command.add_argument("--gateway-secret-file", type=Path, metavar="FILE", **_from("gateway_secret_file"))
+    command.add_argument("--auth-issuer", metavar="URL", **_from("auth_issuer"))
+    command.add_argument("--auth-audience", metavar="AUDIENCE", **_repeated("auth_audiences"))
+    command.add_argument("--auth-jwks-url", metavar="URL", **_from("auth_jwks_url"))
+    command.add_argument("--auth-jwks-file", type=Path, metavar="FILE", **_from("auth_jwks_file"))
+    command.add_argument("--auth-ca-file", type=Path, metavar="FILE", **_from("auth_ca_file"))
+    command.add_argument("--engine-key-file", type=Path, metavar="FILE", **_from("engine_key_file"))
     command.add_argument("--max-message-bytes", type=int, metavar="BYTES", **_from("max_message_bytes"))
     command.add_argument("--access-log", action="store_true", **_from("access_log"))
     chosen = parser.parse_args(arguments)
@@ -50,12 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
             cors_origins=chosen.cors_origin,
             hosts=chosen.host,
+            gateway_secret_file=chosen.gateway_secret_file,
+            auth_issuer=chosen.auth_issuer,
+            auth_audiences=chosen.auth_audience,
+            auth_jwks_url=chosen.auth_jwks_url,
+            auth_jwks_file=chosen.auth_jwks_file,
+            auth_ca_file=chosen.auth_ca_file,
+            engine_key_file=chosen.engine_key_file,
             max_message_bytes=chosen.max_message_bytes,
             access_log=chosen.access_log,
         )
+        print(render(chosen.out, settings))  # noqa: T201 - the command's result
     except ValidationError as error:
-        command.error("; ".join(f"{_FIELDS[str(wrong['loc'][0])].title}: {wrong['msg']}" for wrong in error.errors()))
-    print(render(chosen.out, settings))  # noqa: T201 - the command's result
+        command.error("; ".join(map(_described, error.errors())))
+    except SecretError as error:
+        command.error(str(error))
+
+
+def _described(problem: Any) -> str:
+    """Return a problem of the settings: of one, by its option, or of several together."""
+    return ": ".join([*(str(_FIELDS[name].title) for name in problem["loc"][:1]), problem["msg"]])
 
 
 def _from(setting: str) -> dict[str, Any]:

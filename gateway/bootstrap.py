@@ -3,38 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
-from gateway import clusters, filters, limits, routing, stats, tls
+from gateway import authentication, clusters, filters, limits, local_replies, routing, stats, tls
+from gateway.authentication import Login, SecretError
 from gateway.clusters import Address
 from gateway.routes import Routes
 from gateway.tls import Certificate
 
 _OWNER_ONLY = 0o600
-
-# google.rpc.Code for replies that Envoy makes itself (gateway.md#status-codes-of-local-replies); the same is in
-# lua/outer.lua.
-CODES = {
-    400: 3,
-    401: 16,
-    403: 7,
-    404: 5,
-    408: 4,
-    413: 8,
-    415: 3,
-    429: 8,
-    431: 8,
-    500: 13,
-    501: 12,
-    502: 14,
-    503: 14,
-    504: 4,
-}
-# The same for gRPC clients. Envoy's own choice would be UNKNOWN, which flytekit takes for "log in", or INTERNAL for a
-# fault of the client. A time-out in mid request becomes UNAVAILABLE.
-GRPC_CODES = {400: 3, 405: 12, 408: 14, 413: 8, 431: 8, 500: 13}
 
 # Envoy counts how often a thread did not respond for this long. By default it looks ten times a second at each thread,
 # which was most of what an idle gateway did.
@@ -90,15 +69,77 @@ class Settings(BaseModel):
     hosts: Sequence[Annotated[str, AfterValidator(_host)]] = Field(default=(), title="--host")
     """Names by which REST clients and web pages reach the gateway; may be repeated. None: by any."""
 
+    gateway_secret_file: Path | None = Field(default=None, title="--gateway-secret-file")
+    """File with the services' setting `gateway_secret`, by which they know the gateway; needed for login."""
+
+    auth_issuer: str = Field(default="", title="--auth-issuer", pattern=r"^(https?://[!-~]+)?$")
+    """URL of the OpenID provider, exactly as the claim `iss` of its tokens has it. It turns login on: everything but
+    how to log in needs a valid token (docs/operating/authentication.md#3-switch-it-on)."""
+
+    auth_audiences: Sequence[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default=(), title="--auth-audience"
+    )
+    """Values of the claim `aud`, of which a token must have one; may be repeated. Tokens that the provider issues for
+    other applications are refused by it, so login needs at least one."""
+
+    auth_jwks_url: str = Field(default="", title="--auth-jwks-url", pattern=r"^(https?://[!-~]+)?$")
+    """Where the provider publishes its keys: `jwks_uri` of its discovery document."""
+
+    auth_jwks_file: Path | None = Field(default=None, title="--auth-jwks-file")
+    """The keys as a file, a JSON Web Key Set, in place of a URL; read at the start."""
+
+    auth_ca_file: Path | None = Field(default=None, title="--auth-ca-file")
+    """PEM certificates of the authorities of the provider's certificate; none: the system's."""
+
+    engine_key_file: Path | None = Field(default=None, title="--engine-key-file")
+    """File with the key of tokens that an engine signs itself, as that of the sandbox does: HS256, for the subject
+    `engine`, the issuer `flyteplane-engine` and the audience `flyteplane`."""
+
     max_message_bytes: int = Field(default=4 * limits.MIB, ge=1024, title="--max-message-bytes")
     """Size limit of a request to a service; the same as the services' setting."""
 
     access_log: StrictBool = Field(default=False, title="--access-log")
     """Write a JSON line a request to standard output."""
 
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        given = [self.auth_audiences, self.auth_jwks_url, self.auth_jwks_file, self.auth_ca_file, self.engine_key_file]
+        if not self.auth_issuer:
+            if any(given):
+                raise ValueError("settings of login need auth_issuer")
+            return self
+        if not self.auth_audiences:
+            raise ValueError("auth_audiences is needed: without it tokens for any application would be accepted")
+        if bool(self.auth_jwks_url) == bool(self.auth_jwks_file):
+            raise ValueError("auth_jwks_url or auth_jwks_file is needed, and not both")
+        return self
+
+    @property
+    def login(self) -> Login | None:
+        """How callers are authenticated; none: they are not. Raises SecretError."""
+        if not self.auth_issuer:
+            return None
+        return Login(
+            self.auth_issuer,
+            self.auth_audiences,
+            self.auth_jwks_url,
+            self.auth_jwks_file,
+            self.auth_ca_file,
+            authentication.read_secret(self.engine_key_file) if self.engine_key_file else "",
+        )
+
+    @property
+    def secret(self) -> str:
+        """The secret that services know the gateway by, "" for none; raises SecretError."""
+        if self.gateway_secret_file is not None:
+            return authentication.read_secret(self.gateway_secret_file)
+        if self.auth_issuer:
+            raise SecretError("gateway_secret_file is needed for login: services must know that the gateway calls")
+        return ""
+
 
 def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
-    """Return Envoy's configuration.
+    """Return Envoy's configuration; raise SecretError.
 
     Args:
         routes: The routing table.
@@ -108,6 +149,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
     reflection = [clusters.grpc_cluster(routing.REFLECTION, settings.reflection)] if settings.reflection else []
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
+    provider = [authentication.cluster(settings.login)] if settings.login and settings.login.jwks_url else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
         # A client of it can stop the gateway, so a socket is for its owner only.
@@ -121,6 +163,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
                 *services,
                 *reflection,
                 *objects,
+                *provider,
                 *([stats.cluster(settings.admin)] if settings.stats else []),
             ],
         },
@@ -159,13 +202,12 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "normalize_path": True,
         "merge_slashes": True,
         "http_protocol_options": {"accept_http_10": True},
+        "early_header_mutation_extensions": authentication.header_removal(),
         "generate_request_id": settings.access_log,  # nothing else reads it
         **limits.of_connections(),
-        "local_reply_config": {
-            "mappers": [*_grpc_mappers(), _unwritable_mapper(), *_textless_mappers(), *_rest_mappers()]
-        },
+        "local_reply_config": local_replies.config(login=settings.login is not None),
         "access_log": [_access_log()] if settings.access_log else [],
-        "http_filters": filters.chain(out, settings.max_message_bytes),
+        "http_filters": filters.chain(out, settings.max_message_bytes, settings.login, routes.objects_prefix),
         "route_config": routing.route_table(
             routes,
             out,
@@ -173,91 +215,10 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
             objects=bool(settings.objects),
             origins=settings.cors_origins,
             largest_message=settings.max_message_bytes,
+            secret=settings.secret,
+            issuer=settings.auth_issuer,
         ),
     }
-
-
-def _unwritable_mapper() -> dict[str, Any]:
-    """Return the mapper to INTERNAL of the transcoder's 502 for a reply that it cannot write as JSON.
-
-    Services check their replies first, with a message that names the value (services/kit/rpc/json_replies.py).
-    """
-    replied = {"filter": filters.REST_SPACE, "path": [{"key": "replied"}], "value": {"string_match": {"exact": "yes"}}}
-    metadata = {"metadata_filter": {"matcher": replied, "match_if_key_not_found": False}}
-    return {
-        "filter": {"and_filter": {"filters": [_status_is(502), _is_rest(rest=True), metadata]}},
-        "status_code": 500,
-        "body_format_override": {
-            "json_format": {
-                "code": CODES[500],
-                "message": "the reply cannot be shown: %LOCAL_REPLY_BODY%",
-                "details": [],
-            },
-            "content_type": "application/json",
-        },
-    }
-
-
-def _textless_mappers() -> list[dict[str, Any]]:
-    """Return the mappers of requests that Envoy refuses without a text, before any filter."""
-    return [
-        _rest_mapper(400, "the path cannot be read", _header_is(":path", contains="%00")),
-        _rest_mapper(403, "connections cannot be upgraded", _header_is("connection", contains="upgrade")),
-    ]
-
-
-def _rest_mappers() -> list[dict[str, Any]]:
-    return [_rest_mapper(status, "%LOCAL_REPLY_BODY%") for status in CODES]
-
-
-def _rest_mapper(status: int, message: str, *conditions: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=True), *conditions]}},
-        "body_format_override": {
-            "json_format": {"code": CODES[status], "message": message, "details": []},
-            "content_type": "application/json",
-        },
-    }
-
-
-def _grpc_mappers() -> list[dict[str, Any]]:
-    return [
-        {
-            "filter": {"and_filter": {"filters": [_status_is(status), _is_rest(rest=False)]}},
-            "headers_to_add": [
-                {
-                    "header": {"key": "grpc-status", "value": str(code)},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                },
-            ],
-        }
-        for status, code in GRPC_CODES.items()
-    ]
-
-
-def _status_is(status: int) -> dict[str, Any]:
-    value = {"default_value": status, "runtime_key": f"flyteplane.local_reply.{status}"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
-
-
-def _header_is(name: str, contains: str) -> dict[str, Any]:
-    text = {"contains": contains, "ignore_case": True}
-    return {"header_filter": {"header": {"name": name, "string_match": text}}}
-
-
-def _is_rest(*, rest: bool) -> dict[str, Any]:
-    """Return a filter that matches REST requests, also transcoded ones, which look like gRPC by then; or the others."""
-    looks_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
-    plain = {"header_filter": {"header": looks_grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
-    transcoded = {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": True}}}
-    if rest:
-        return {"or_filter": {"filters": [plain, transcoded]}}
-    native = {"header_filter": {"header": looks_grpc}}
-    return {"and_filter": {"filters": [native, _without("x-envoy-original-path")]}}
-
-
-def _without(header: str) -> dict[str, Any]:
-    return {"header_filter": {"header": {"name": header, "present_match": False}}}
 
 
 def _access_log() -> dict[str, Any]:

@@ -167,6 +167,13 @@ def http_cluster(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     return cluster | _health_checked(addresses, HTTP_HEALTH_CHECK)
 
 
+def discovery(addresses: Sequence[Address]) -> dict[str, Any]:
+    """Return how the servers of a cluster are found: by DNS, unless all addresses are fixed."""
+    if all(address.is_fixed for address in addresses):
+        return {"type": "STATIC"}
+    return {"cluster_type": {"name": "envoy.cluster.dns", "typed_config": DNS}}
+
+
 def _health_checked(addresses: Sequence[Address], health_check: dict[str, Any]) -> dict[str, Any]:
     if len(addresses) > 1 or not addresses[0].is_fixed:
         return {"health_checks": [health_check], "outlier_detection": OUTLIERS}
@@ -174,7 +181,6 @@ def _health_checked(addresses: Sequence[Address], health_check: dict[str, Any]) 
 
 
 def _cluster(name: str, addresses: Sequence[Address], buffer: int) -> dict[str, Any]:
-    dns = not all(address.is_fixed for address in addresses)
     thresholds = {
         "max_connections": MOST_REQUESTS,
         "max_pending_requests": MOST_REQUESTS,
@@ -183,7 +189,7 @@ def _cluster(name: str, addresses: Sequence[Address], buffer: int) -> dict[str, 
     }
     return {
         "name": name,
-        **({"cluster_type": {"name": "envoy.cluster.dns", "typed_config": DNS}} if dns else {"type": "STATIC"}),
+        **discovery(addresses),
         "connect_timeout": CONNECT_TIMEOUT,
         "per_connection_buffer_limit_bytes": buffer,
         "circuit_breakers": {"thresholds": [thresholds]},

@@ -1,15 +1,16 @@
 """Envoy's HTTP filters, and which of them see which request.
 
-A gRPC request passes only CORS, gRPC-Web and the router. One from a web page first passes a script that refuses pages
-of other origins, as REST requests, uploads and downloads do. The transcoder and the two scripts around it are disabled
-by default; the routes for REST enable them. Envoy decides that once, when the request arrives, so a transcoded request
-keeps them although it then takes the route of its method.
+A gRPC request passes only CORS, gRPC-Web, login if it is on, and the router. One from a web page first passes a script
+that refuses pages of other origins, as REST requests, uploads and downloads do. The transcoder and the two scripts
+around it are disabled by default; the routes for REST enable them. Envoy decides that once, when the request arrives,
+so a transcoded request keeps them although it then takes the route of its method.
 """
 
 from pathlib import Path
 from typing import Any
 
-from gateway import limits
+from gateway import authentication, limits
+from gateway.authentication import Login
 from gateway.descriptors import SERVICES, Form
 
 CORS = "envoy.filters.http.cors"
@@ -36,7 +37,7 @@ _ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "confi
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
 
 
-def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
+def chain(out: Path, largest_message: int, login: Login | None, objects_prefix: str) -> list[dict[str, Any]]:
     """Return the filters in order; their files are in `out`.
 
     Calls are not counted here: services count them, by method and code, for a fraction of what it costs Envoy.
@@ -45,6 +46,8 @@ def chain(out: Path, largest_message: int) -> list[dict[str, Any]]:
         _filter(CORS, "cors.v3.Cors"),
         _script(ORIGIN, out / "origin.lua"),
         _filter(GRPC_WEB, "grpc_web.v3.GrpcWeb"),
+        # Before anything that reads a body. After gRPC-Web, which gives its clients refusals in their form.
+        *([authentication.http_filter(login, objects_prefix)] if login else []),
         _script(OUTER, out / "outer.lua"),
         {"name": TRANSCODER, "typed_config": transcoder(out, Form.JSON, Form.JSON, largest_message), "disabled": True},
         _script(INNER, out / "inner.lua"),

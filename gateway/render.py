@@ -9,6 +9,7 @@ from gateway import descriptors, filters, routes, scripts, tls
 from gateway.bootstrap import Settings, bootstrap
 
 CONFIG_FILE = "envoy.yaml"
+_OWNER_ONLY = 0o600
 
 
 class _PlainDumper(yaml.CSafeDumper):
@@ -26,9 +27,11 @@ def render(out: Path, settings: Settings) -> Path:
     Raises:
         RoutesError: routes.toml does not fit the installed flyteidl.
         KeyError: an owner named there has no upstream.
+        SecretError: the file of the gateway's secret is missing or has none.
     """
     table = routes.load()
     out = out.resolve()
+    configuration = bootstrap(table, out, settings)
     out.mkdir(parents=True, exist_ok=True)
     for body, reply in descriptors.FORMS:
         file_set = descriptors.descriptor_set(body, reply)
@@ -39,7 +42,9 @@ def render(out: Path, settings: Settings) -> Path:
     if settings.tls:
         (out / tls.SECRET_FILE).write_text(_yaml(tls.secret(settings.tls)))
     config = out / CONFIG_FILE
-    config.write_text(_yaml(bootstrap(table, out, settings)))
+    config.touch()
+    config.chmod(_OWNER_ONLY)  # it has the secret that services believe
+    config.write_text(_yaml(configuration))
     return config
 
 

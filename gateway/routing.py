@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import filters, limits
+from gateway.authentication import DISCOVERY, GATEWAY_HEADER, TOKEN_HEADERS
 from gateway.descriptors import Form
 from gateway.routes import Method, Retry, Routes
 
@@ -45,12 +46,18 @@ NO_CALL = {
     "direct_response": {"status": 405},
 }
 
+
+def _header(key: str, value: str) -> dict[str, Any]:
+    """Return a header of the gateway's own; what a client sends under its name is overwritten."""
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
 # The client connection of a call: to a service all calls come over the gateway's connections, and without the header
-# one client could crowd out the others. A header of this name from a client is overwritten.
-CONNECTION = {
-    "header": {"key": "x-flyteplane-connection", "value": "%CONNECTION_ID%"},
-    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-}
+# one client could crowd out the others.
+CONNECTION = _header("x-flyteplane-connection", "%CONNECTION_ID%")
+
+# What is left of tokens, and sessions of browsers, does not reach services.
+TOKENS = [*TOKEN_HEADERS, "cookie"]
 
 
 def _without(key: str) -> dict[str, Any]:
@@ -69,6 +76,8 @@ def route_table(
     objects: bool,
     origins: Sequence[str],
     largest_message: int,
+    secret: str,
+    issuer: str,
 ) -> dict[str, Any]:
     """Return the route table.
 
@@ -79,10 +88,12 @@ def route_table(
         objects: Whether there is a cluster for the object store.
         origins: Origins of web pages that may call, in addition to the gateway's own.
         largest_message: The size limit of the services for a message, in bytes.
+        secret: What services know the gateway by; empty: they do not need it.
+        issuer: The issuer of callers' tokens; empty: no login.
     """
     return {
         "name": "flyteplane",
-        "request_headers_to_add": [CONNECTION],
+        "request_headers_to_add": [CONNECTION, *([_header(GATEWAY_HEADER, secret)] if secret else [])],
         "virtual_hosts": [
             {
                 "name": "flyteplane",
@@ -92,18 +103,41 @@ def route_table(
                 "routes": [
                     NO_CALL,
                     _page_route(routes),
-                    *(_method_route(routes, method) for method in routes.methods),
-                    _health_route(routes),
-                    *([_stream_route(routes)] if reflection else []),
-                    _unknown_route(routes),
+                    *_without_tokens(_service_routes(routes, reflection=reflection), issuer),
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
-                    *([_objects_route(routes)] if objects else []),
+                    *([_discovery_route(issuer)] if issuer else []),
+                    *_without_tokens([_objects_route(routes)] if objects else [], issuer),
                     *(_rest_route(routes, out, largest_message, name) for name in FLAVOURS),
                     _get_route(routes, out, largest_message),
                     _rest_route(routes, out, largest_message),
                 ],
             },
         ],
+    }
+
+
+def _service_routes(routes: Routes, *, reflection: bool) -> list[dict[str, Any]]:
+    """Return the routes of gRPC calls, and of REST requests that have become such."""
+    return [
+        *(_method_route(routes, method) for method in routes.methods),
+        _health_route(routes),
+        *([_stream_route(routes)] if reflection else []),
+        _unknown_route(routes),
+    ]
+
+
+def _without_tokens(made: Sequence[dict[str, Any]], issuer: str) -> list[dict[str, Any]]:
+    """Return routes that keep tokens from the services behind them; without login there is nothing to keep."""
+    return [route | {"request_headers_to_remove": TOKENS} for route in made] if issuer else list(made)
+
+
+def _discovery_route(issuer: str) -> dict[str, Any]:
+    """Return the route to the provider's own description of itself (gateway.md#authentication)."""
+    location = issuer.rstrip("/") + DISCOVERY
+    return {
+        "match": {"path": DISCOVERY},
+        "direct_response": {"status": 303},
+        "response_headers_to_add": [_header("location", location)],
     }
 
 

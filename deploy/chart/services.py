@@ -11,6 +11,9 @@ DECIDED = frozenset(
     (
         *("database_url", "nats_url", "nats_ca_file", "nats_certificate_file", "nats_key_file"),
         *("grpc_address", "http2_address", "http_address", "drain_seconds", "log_level", "max_message_bytes"),
+        *("gateway_secret", "subject_claims", "client_claims", "auth_issuer", "auth_ca_file"),
+        *("auth_client_id", "auth_client_redirect_uri", "auth_client_scopes", "auth_client_audience"),
+        "auth_client_header",
         *("clusters", "namespace_template", "cluster_resource_templates"),
         *("objects_url", "objects_buckets", "objects_endpoint", "objects_region", "objects_path_style"),
         *(
@@ -166,6 +169,16 @@ class Migrations(Values):
     """Annotations of its pod."""
 
 
+class TestClient(Values):
+    """A client that may use the grant `client_credentials`."""
+
+    id: str = ""
+    """Its id."""
+
+    existing_secret: SecretKey = SecretKey()
+    """Key with its secret."""
+
+
 class ReleaseTest(Values):
     """`helm test`: registers a task, launches it, reads it back."""
 
@@ -177,6 +190,9 @@ class ReleaseTest(Values):
 
     domain: str = Field(default="development", min_length=1)
     """Its domain."""
+
+    client: TestClient = TestClient()
+    """The client at the OpenID provider as which the test calls, where callers log in; without one there is no test."""
 
     wait_seconds: Seconds = 0
     """How long to wait for the end of the execution; 0: it is terminated at once. Without an engine it has no end."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from deploy.chart.base import Image, KubernetesObject, Labels, Name, Seconds, Values
 from deploy.chart.exposure import Gateway, Ingress, NetworkPolicies, Route
+from deploy.chart.login import Auth
 from deploy.chart.operations import Console, Datacatalog, Monitoring, Patch, Propeller
 from deploy.chart.services import (
     ClusterResources,
@@ -52,6 +53,9 @@ class ChartValues(Values):
     public_url: str = Field(default="", pattern=r"^$|^https?://[^/]+(/.*)?$")
     """URL of the gateway as clients reach it; signed URLs of a `file://` store start with it. Empty: its address in the
     cluster."""
+
+    auth: Auth = Auth()
+    """Login."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log level of the four services."""

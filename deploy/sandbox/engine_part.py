@@ -90,6 +90,8 @@ def engine_part(layout: Layout, ports: Ports, chosen: ChosenSettings, stops_befo
         "LOG_LEVEL": os.environ.get("FLYTEPLANE_LOG_LEVEL") or str(of_executions.get("log_level", "info")),
     }
     settings |= _of_tasks()
+    if chosen.login:
+        settings["TOKEN_KEY"] = layout.secrets().engine_key
     if python := TASK_PYTHON.read():
         # Not resolved: the interpreter of an environment is a link to that of the system.
         settings["TASK_PYTHON"] = str(Path(python).expanduser().absolute())

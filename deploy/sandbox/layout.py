@@ -36,6 +36,10 @@ class Secrets:
     """The signing key and the passwords."""
 
     signing_key: str
+    gateway_secret: str
+    """What services know the gateway by, where callers log in."""
+    engine_key: str
+    """The key of the engine's tokens there."""
     superuser_password: str
     passwords: Mapping[str, str]
     """By database, whose role has the same name."""
@@ -103,6 +107,16 @@ class Layout:
     def gateway(self) -> Path:
         """The rendered configuration of Envoy."""
         return self.root / "gateway"
+
+    @property
+    def gateway_secret(self) -> Path:
+        """The file with the gateway's secret."""
+        return self.environments / "gateway_secret"
+
+    @property
+    def engine_key(self) -> Path:
+        """The file with the key of the engine's tokens."""
+        return self.environments / "engine_key"
 
     @property
     def environments(self) -> Path:
@@ -219,6 +233,8 @@ class Layout:
         stored = json.loads(file.read_text()) if file.exists() else {}
         made: dict[str, Any] = {
             "signing_key": secrets.token_urlsafe(32),
+            "gateway_secret": secrets.token_urlsafe(32),
+            "engine_key": secrets.token_urlsafe(32),
             "superuser_password": secrets.token_urlsafe(18),
             "passwords": {name: secrets.token_urlsafe(18) for name in SERVICES},
             "nats_passwords": {name: secrets.token_urlsafe(18) for name in (*SERVICES, ENGINE)},

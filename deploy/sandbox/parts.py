@@ -71,7 +71,7 @@ def stack(layout: Layout, ports: Ports, chosen: ChosenSettings) -> tuple[Part, .
     services = tuple(
         _service(layout, ports, name, instance, chosen) for name in SERVICES for instance in instances(ports, name)
     )
-    envoy = _envoy(layout, ports, chosen.of("gateway"))
+    envoy = _envoy(layout, ports, chosen)
     before = ("envoy", *(service.name for service in services))
     engine = (engine_part(layout, ports, chosen, before),) if ENGINE_PORT in ports.others else ()
     return (_postgres(layout), _nats(layout, ports), *services, envoy, *engine)
@@ -139,6 +139,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
     if name == "executions":
         env |= engine_settings(_DEFAULTS)
+    if chosen.login:
+        env["FLYTEPLANE_GATEWAY_SECRET"] = secrets.gateway_secret
     files = {}
     if settings := chosen.of(name):
         # A variable would win over the same setting in a file.
@@ -167,7 +169,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
     )
 
 
-def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
+def _envoy(layout: Layout, ports: Ports, chosen: ChosenSettings) -> Part:
+    settings = chosen.of("gateway")
     admin = f"{UNIX}{layout.admin_socket}"
     arguments = ["--out", str(layout.gateway), "--listen", ports.address("gateway"), "--admin", admin]
     for name in SERVICES:
@@ -182,7 +185,12 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
         arguments += ["--max-message-bytes", str(int(settings["max_message_bytes"]))]
     if settings.get("access_log"):
         arguments += ["--access-log"]
-    rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments)
+    files = {}
+    if chosen.login:
+        secrets = layout.secrets()
+        files = {layout.gateway_secret: secrets.gateway_secret, layout.engine_key: secrets.engine_key}
+        arguments += _login_arguments(layout, settings)
+    rendered_from = _digest([REPOSITORY / "gateway"], version("flyteidl"), *arguments, *files.values())
     return Part(
         name="envoy",
         # One worker is enough for the services of a small machine. Without hot restart two gateways on one machine do
@@ -191,6 +199,7 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
             *(_envoy_program(), "--config-path", str(layout.gateway / "envoy.yaml"), "--concurrency", "1"),
             *("--disable-hot-restart", "--drain-time-s", "1", "--log-level", "warning"),
         ),
+        files=files,
         steps=(
             Step(
                 (sys.executable, "-m", "gateway", "render", *arguments),
@@ -201,6 +210,18 @@ def _envoy(layout: Layout, ports: Ports, settings: Mapping[str, Any]) -> Part:
         stops_before=tuple(instance for name in SERVICES for instance in instances(ports, name)),
         drain=lambda: _drain(admin),
     )
+
+
+def _login_arguments(layout: Layout, settings: Mapping[str, Any]) -> list[str]:
+    """Return the gateway's options for login, as the file of settings has it; the engine signs its own tokens."""
+    single = [
+        option
+        for name in ("auth_issuer", "auth_jwks_url", "auth_jwks_file", "auth_ca_file")
+        if (value := settings.get(name))
+        for option in ("--" + name.replace("_", "-"), str(value))
+    ]
+    own = ["--gateway-secret-file", str(layout.gateway_secret), "--engine-key-file", str(layout.engine_key)]
+    return [*single, *_repeated("--auth-audience", settings.get("auth_audiences", ())), *own]
 
 
 def _repeated(option: str, values: Iterable[str]) -> list[str]:

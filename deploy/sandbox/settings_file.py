@@ -33,7 +33,10 @@ DECIDED: Mapping[str, str] = {
     ),
     **dict.fromkeys(("grpc_address", "http2_address", "http_address"), _CONNECTED),
     **dict.fromkeys(("upstreams", "reflection", "objects"), _CONNECTED),
-    "signing_key": "the sandbox makes its own and keeps it",
+    **dict.fromkeys(
+        ("signing_key", "gateway_secret", "gateway_secret_file", "engine_key_file"),
+        "the sandbox makes its own and keeps it",
+    ),
     "engine": "the variable SANDBOX_ENGINE decides",
     "listen": "the variable PORT is the gateway's port",
     "admin": "the sandbox keeps it for its owner only",
@@ -52,6 +55,10 @@ SHARED = (
     "metadata_storage_prefix",
     "task_resource_limits",
     "max_message_bytes",
+    "auth_issuer",
+    "auth_ca_file",
+    "subject_claims",
+    "client_claims",
     "clusters",
     "namespace_template",
 )
@@ -69,6 +76,11 @@ class ChosenSettings:
     def of(self, process: str) -> Mapping[str, Any]:
         """Return the settings of one process, by name."""
         return self.processes.get(process, {})
+
+    @property
+    def login(self) -> bool:
+        """Whether callers must log in."""
+        return bool(self.of("gateway").get("auth_issuer"))
 
 
 def read(layout: Layout) -> ChosenSettings:
@@ -131,12 +143,15 @@ def _checked(
     content: Mapping[str, Any], environment: Mapping[str, str], layout: Layout
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the settings of each process and the problems, by the services' own definitions."""
-    # A variable would win over the file, and executions accepts a file:// store only with a signing key.
+    # A variable would win over the file. Executions accepts a file:// store only with a signing key, and projects login
+    # only with the gateway's secret.
     others = {name: value for name, value in os.environ.items() if not name.startswith("FLYTEPLANE_")}
+    secrets = layout.secrets()
+    own = {"FLYTEPLANE_SIGNING_KEY": secrets.signing_key, "FLYTEPLANE_GATEWAY_SECRET": secrets.gateway_secret}
     process = subprocess.run(
         (sys.executable, "-m", "services.settings"),
         input=json.dumps(content, default=str),  # for TOML's dates and times; no setting is one
-        env={**others, **environment, "FLYTEPLANE_SIGNING_KEY": layout.secrets().signing_key},
+        env={**others, **environment, **own},
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

@@ -86,7 +86,7 @@ function envoy_on_response(handle)
   if note_failure(handle, headers) then
     return
   end
-  -- A failure after this is the transcoder's, not one of the service or the connection to it (bootstrap.py).
+  -- A failure after this is the transcoder's, not one of the service or the connection to it (local_replies.py).
   handle:streamInfo():dynamicMetadata():set(SPACE, "replied", "yes")
   if request.reply == "bin" then
     local buffer = handle:body()

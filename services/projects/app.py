@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from flyteidl.admin.project_pb2 import Domain
-from flyteidl.service import admin_pb2
+from flyteidl.service import admin_pb2, auth_pb2, identity_pb2
 
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.contracts.projects import PROJECT_REGISTERED
@@ -17,7 +17,10 @@ from services.projects.config import Settings
 from services.projects.consumers.requests import ProjectRequests
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource
 from services.projects.jobs.cluster_resources import ClusterResources, open_appliers
+from services.projects.login.discovery import Discovery
 from services.projects.rpc.attributes import AttributeHandlers
+from services.projects.rpc.auth_metadata import AuthMetadataHandlers
+from services.projects.rpc.identity import IdentityHandlers
 from services.projects.rpc.projects import ProjectHandlers
 from services.projects.rpc.version import VersionHandlers
 from services.projects.rules.projects import seeded
@@ -25,6 +28,8 @@ from services.projects.store import projects as store
 
 NAME = "projects"
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+AUTH_METADATA_SERVICE = auth_pb2.DESCRIPTOR.services_by_name["AuthMetadataService"]
+IDENTITY_SERVICE = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 
 
 async def build(settings: Settings, connections: Connections, stack: AsyncExitStack) -> App:
@@ -43,6 +48,11 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
         AttributeHandlers(connections.db, connections.bus, outbox, domains, clock=_now),
         VersionHandlers(settings, started=_now()),
     )
+    if settings.auth_issuer:
+        discovery = Discovery(settings.auth_issuer, settings.auth_ca_file)
+        stack.push_async_callback(discovery.close)
+        table.bind(AUTH_METADATA_SERVICE, AuthMetadataHandlers(settings, discovery))
+        table.bind(IDENTITY_SERVICE, IdentityHandlers())
     loops = [relay.run]
     if settings.cluster_resource_templates is not None:
         source = ClusterResourceSource(connections.db, settings)

@@ -1,7 +1,7 @@
 """Settings of the projects service."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -112,7 +112,31 @@ class Settings(NamespaceSettings):
     """Time after which objects are applied again although neither template nor values are new, because others may have
     changed or deleted them."""
 
-    @field_validator("domains", "seed_projects", mode="before")
+    auth_issuer: str = Field(default="", pattern=r"^(https?://[!-~]+)?$")
+    """URL of the OpenID provider, exactly as the claim `iss` of its tokens has it; the same as the gateway's. With it
+    the service serves AuthMetadataService and IdentityService, and `gateway_secret` is needed
+    (docs/operating/authentication.md#3-switch-it-on)."""
+
+    auth_ca_file: FilePath | None = None
+    """PEM certificates of the authorities of the provider's certificate; none: the usual ones."""
+
+    auth_client_id: NonEmpty = "flytectl"
+    """Public client, registered with the provider, as which flytekit and flytectl log people in; they may be configured
+    with another one."""
+
+    auth_client_redirect_uri: NonEmpty = "http://localhost:53593/callback"
+    """Where these programs receive the provider's response; the client must be registered with it."""
+
+    auth_client_scopes: Annotated[tuple[NonEmpty, ...], NoDecode] = ("openid", "profile")
+    """Scopes that they request."""
+
+    auth_client_audience: str = ""
+    """Audience that they request, where the provider expects one, as Auth0 does."""
+
+    auth_client_header: Literal["authorization", "flyte-authorization"] = "flyte-authorization"
+    """Header in which they send their token. The gateway reads both; a proxy in front may need `authorization`."""
+
+    @field_validator("domains", "seed_projects", "auth_client_scopes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
@@ -138,6 +162,12 @@ class Settings(NamespaceSettings):
         for of_domain in value.values():
             _check_keys(of_domain)
         return value
+
+    @model_validator(mode="after")
+    def _login_behind_the_gateway(self) -> Self:
+        if self.auth_issuer and not self.gateway_secret:
+            raise ValueError("gateway_secret is needed for login: anyone could claim to be anyone otherwise")
+        return self
 
     @model_validator(mode="after")
     def _values_of_known_domains(self) -> Self:

@@ -16,9 +16,12 @@ EXAMPLES = ROOT / "examples"
 CLIENT_SECONDS = 120
 
 
-async def run(sandbox: Sandbox, folder: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run a client's command in a folder, against a sandbox."""
-    environment = {**os.environ, "FLYTECTL_CONFIG": str(sandbox.client_config), "PYTHONWARNINGS": "ignore"}
+async def run(
+    sandbox: Sandbox, folder: Path, *command: str | Path, config: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a client's command in a folder, against a sandbox, with the sandbox's file of configuration or another."""
+    chosen = config or sandbox.client_config
+    environment = {**os.environ, "FLYTECTL_CONFIG": str(chosen), "PYTHONWARNINGS": "ignore"}
     return await asyncio.to_thread(
         subprocess.run,
         [CLIENTS / command[0], *command[1:]],

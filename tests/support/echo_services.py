@@ -25,6 +25,7 @@ from grpc_health.v1._async import HealthServicer
 from gateway.clusters import Address
 from services.kit.errors import from_status
 from services.kit.rpc import table as rpc
+from services.kit.rpc.callers import ANONYMOUS, Caller, Callers
 from services.kit.rpc.http2_server import Http2Server
 from tests.support.parts import free_port
 
@@ -52,6 +53,7 @@ class Call:
     request: Any
     metadata: Mapping[str, str | bytes]
     remaining_seconds: float | None
+    caller: Caller = ANONYMOUS
 
 
 class Failure(Exception):
@@ -71,9 +73,10 @@ Handler = Callable[[Any], Message | Awaitable[Message]]
 
 
 class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """All five Flyte services, on a port of each server."""
+    """All five Flyte services, on a port of each server; with `callers` their HTTP/2 server knows who calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, callers: Callers | None = None) -> None:
+        self._callers = callers
         self.calls: list[Call] = []
         self.handlers: dict[str, Handler] = {}
         self.port = free_port()
@@ -119,6 +122,8 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
     def _table(self) -> rpc.Table:
         table = rpc.Table()
+        if self._callers is not None:
+            table.identify_callers(self._callers)
         for service in SERVICES:
             methods = {method.name: self._handler(method) for method in service.methods}
             table.bind(service, SimpleNamespace(**methods))
@@ -128,7 +133,8 @@ class EchoServices(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         async def serve(request: Message, call: rpc.Call) -> Message:
             remaining = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
             try:
-                return await self._handle(method, Call(method.name, request, call.metadata, remaining))
+                received = Call(method.name, request, call.metadata, remaining, call.caller)
+                return await self._handle(method, received)
             except Failure as failure:
                 raise from_status(failure.status) from failure
 

@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from gateway import routes
 from gateway.bootstrap import Settings
 from gateway.clusters import Address
+from services.kit.rpc.callers import Callers
 from tests.support.echo_services import LARGEST, METHODS, Call, EchoServices, Failure, HttpObjects
 from tests.support.envoy import running_gateway
 from tests.support.parts import free_port
@@ -56,10 +57,19 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def echoing_gateway(folder: Path, *, grpcio: bool = False) -> AsyncIterator[Gateway]:
-    """Run a gateway in front of HTTP/2 servers, or of grpcio servers, which can return what no service does."""
-    services = {owner: EchoServices() for owner in routes.load().owners}
-    second = EchoServices()
+async def echoing_gateway(
+    folder: Path, *, grpcio: bool = False, callers: Callers | None = None, **more: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway in front of HTTP/2 servers, or of grpcio servers, which can return what no service does.
+
+    Args:
+        folder: where its files are.
+        grpcio: whether they are grpcio servers.
+        callers: how the HTTP/2 servers know who calls; none: they do not.
+        more: further settings of the gateway.
+    """
+    services = {owner: EchoServices(callers) for owner in routes.load().owners}
+    second = EchoServices(callers)
     objects = HttpObjects()
     async with contextlib.AsyncExitStack() as serving:
         for service in (*services.values(), second):
@@ -80,6 +90,7 @@ async def echoing_gateway(folder: Path, *, grpcio: bool = False) -> AsyncIterato
             cors_origins=[CONSOLE],
             hosts=["localhost"],
             max_message_bytes=LARGEST,
+            **more,
         )
         async with (
             running_gateway(folder, settings) as rest,

@@ -9,6 +9,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from services.kit.rpc.callers import Callers
 from services.kit.rpc.table import Call, Table
 
 
@@ -34,6 +35,7 @@ class ToyService:
 
     handle: Callable[[Any], Awaitable[Any]]
     calls: list[Call] = field(default_factory=list)
+    callers: Callers | None = None
 
     async def Echo(self, request: Message, call: Call) -> Any:
         """Serve the only method."""
@@ -45,6 +47,8 @@ class ToyService:
         """The method table of the service."""
         table = Table()
         table.bind(SERVICE, self)
+        if self.callers is not None:
+            table.identify_callers(self.callers)
         return table
 
 

@@ -162,6 +162,18 @@ secretKeyRef: {name: {{ include "flyteplane.trialSecret" . }}, key: signing-key}
   value: {{ include "flyteplane.databaseUrl" . | quote }}
 {{- end -}}
 
+{{/* The environment variable with the secret by which a service knows the gateway: (list root). */}}
+{{- define "flyteplane.gatewaySecretEnv" -}}
+{{- $auth := (index . 0).Values.auth -}}
+{{- if $auth.gatewaySecret.name }}
+- name: FLYTEPLANE_GATEWAY_SECRET
+  valueFrom:
+    secretKeyRef: {name: {{ $auth.gatewaySecret.name }}, key: {{ required "auth.gatewaySecret.key: needed" $auth.gatewaySecret.key }}}
+{{- else if $auth.issuer -}}
+{{- fail "auth.gatewaySecret: needed with auth.issuer" -}}
+{{- end }}
+{{- end -}}
+
 {{/* Environment variables for the object store: (list root). */}}
 {{- define "flyteplane.objectsEnv" -}}
 {{- $root := index . 0 -}}
@@ -199,6 +211,10 @@ volumes:
   - name: nats-certificate
     secret: {secretName: {{ . }}}
   {{- end }}
+  {{- end }}
+  {{- if and (eq $service "projects") $root.Values.auth.caSecret.name }}
+  - name: auth-ca
+    secret: {secretName: {{ $root.Values.auth.caSecret.name }}}
   {{- end }}
   {{- if $usesObjects }}
   {{- if include "flyteplane.localObjects" $root }}
@@ -239,6 +255,9 @@ mounts:
   {{- if $root.Values.nats.clientCertificateSecret }}
   - {name: nats-certificate, mountPath: /etc/flyteplane/nats-certificate, readOnly: true}
   {{- end }}
+  {{- end }}
+  {{- if and (eq $service "projects") $root.Values.auth.caSecret.name }}
+  - {name: auth-ca, mountPath: /etc/flyteplane/auth-ca, readOnly: true}
   {{- end }}
   {{- if $usesObjects }}
   {{- if include "flyteplane.localObjects" $root }}
@@ -295,6 +314,19 @@ mounts:
 {{- if eq $service "executions" -}}
 {{- $_ := set $made "public_url" (include "flyteplane.publicUrl" $root) -}}
 {{- $_ := set $made "engine" $root.Values.engine.type -}}
+{{- end -}}
+{{- $auth := $root.Values.auth -}}
+{{- if $auth.gatewaySecret.name -}}
+{{- $_ := set $made "subject_claims" $auth.subjectClaims -}}
+{{- $_ := set $made "client_claims" $auth.clientClaims -}}
+{{- end -}}
+{{- if and (eq $service "projects") $auth.issuer -}}
+{{- $client := $auth.publicClient -}}
+{{- $_ := set $made "auth_issuer" $auth.issuer -}}
+{{- with $auth.caSecret -}}{{- if .name -}}{{- $_ := set $made "auth_ca_file" (printf "/etc/flyteplane/auth-ca/%s" .key) -}}{{- end -}}{{- end -}}
+{{- range $setting, $value := dict "id" $client.id "redirect_uri" $client.redirectUri "scopes" $client.scopes "audience" $client.audience "header" $client.header -}}
+{{- $_ := set $made (printf "auth_client_%s" $setting) $value -}}
+{{- end -}}
 {{- end -}}
 {{- if include "flyteplane.callsClusters" . -}}
 {{- $made = mergeOverwrite $made (fromYaml (include "flyteplane.clusters" $root)) -}}

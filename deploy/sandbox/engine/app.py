@@ -53,7 +53,7 @@ async def serve(settings: EngineSettings) -> None:
     async with AsyncExitStack() as stack:
         bus = await Bus.connect(settings.nats_url, NAME)
         stack.push_async_callback(bus.close)
-        channel = open_channel(settings.gateway)
+        channel = open_channel(settings.gateway, settings.token_key)
         stack.push_async_callback(channel.close, None)
         control_plane = ControlPlane(channel)
         objects = ObjectStore.open(settings.objects_url, "", "")

@@ -45,6 +45,7 @@ from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 from flyteidl.service.signal_pb2_grpc import SignalServiceStub
 
 from deploy.sandbox.engine.graph.interface import Event
+from deploy.sandbox.engine.own_tokens import OwnTokens
 from deploy.sandbox.engine.refusals import Refusal, refusal
 
 # As flytekit's: compiled workflows of dynamic nodes and lists of external resources are large.
@@ -59,15 +60,16 @@ _RETRY_SECONDS = (0.1, 2.0)
 Response = TypeVar("Response")
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Return a channel to the gateway at host:port."""
+def open_channel(target: str, token_key: str = "") -> grpc.aio.Channel:
+    """Return a channel to the gateway at host:port; with a key its calls have tokens."""
     options = [
         ("grpc.max_receive_message_length", _MOST_BYTES),
         ("grpc.max_metadata_size", _METADATA_BYTES),
         # After a restart of the gateway its address is tried again soon.
         ("grpc.max_reconnect_backoff_ms", int(_RETRY_SECONDS[1] * 1000)),
     ]
-    return grpc.aio.insecure_channel(target, options=options)
+    interceptors: Any = [OwnTokens(token_key)] if token_key else None
+    return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
 
 
 class ControlPlane:

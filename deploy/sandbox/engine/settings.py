@@ -17,6 +17,9 @@ class EngineSettings(BaseSettings):
     gateway: str
     """host:port of the gateway."""
 
+    token_key: str = Field(default="", repr=False)
+    """Key of the tokens by which the gateway knows the engine; empty where callers do not log in."""
+
     objects_url: str
     """The object store of the services."""
 

@@ -3,15 +3,20 @@
 Once a client has acknowledged a dynamic table of size 0, a block always means the same, and so does each of its fields.
 Clients send the same fields with every call, so a decoded field is cached by its encoded bytes. The run of all fields
 before the deadline, which differs from call to call, is cached as a whole, and so is the run after it. For other fields
-that differ, the name is cached. Values that are large and that services do not read are not decoded.
+that differ, the name is cached. Values that are large and that services do not read are not decoded; the claims of a
+token are large, and cached.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 
 from hpack import Decoder, Encoder, HPACKError
 from hpack.huffman_table import decode_huffman
 
+from services.kit.rpc.callers import CLAIMS_HEADER
+
 Headers = dict[str, str]
+Decoded = TypeVar("Decoded")
 
 NO_TABLE = 0
 # Size of the dynamic table until settings change it (RFC 9113, SETTINGS_HEADER_TABLE_SIZE).
@@ -21,14 +26,21 @@ FIRST_TABLE = 4096
 MOST_HEADER_BYTES = 64 * 1024
 # Cached fields. The cache is cleared when it is full: most of its fields were then of one call only.
 _MOST_FIELDS = 4096
-# Cached runs of fields; each client connection has one of its own.
+# Cached runs of fields, and the bytes of all of them; each client connection has one of its own.
 _MOST_RUNS = 2048
-# A field or run that is longer than this is unlikely to be repeated.
+_MOST_RUN_BYTES = 4 * 1024 * 1024
+# A field that is longer than this is unlikely to be repeated.
 _MOST_CACHED_BYTES = 512
+# A run that is longer is unlikely to be, too. One with the claims of a token has 1 to 3 KiB.
+_MOST_CACHED_RUN_BYTES = 4096
 
 # Fields whose value is decoded although it is large: decoding takes 0.1 ms a KiB, in which no other call is served.
 # All others that services read are short.
-_READ_WHEN_LARGE = frozenset({":path"})
+_READ_WHEN_LARGE = frozenset({":path", CLAIMS_HEADER})
+# Of these, fields that clients repeat with every call, so that they are cached: claims are the same as long as a token
+# is used. Their bytes together: hundreds of tokens of 2 KiB, and some of the largest that Envoy accepts.
+_REPEATED_WHEN_LARGE = frozenset({CLAIMS_HEADER})
+_MOST_LARGE_BYTES = 1024 * 1024
 _EMPTY_STRING = b"\0"
 
 # The first byte of a field: its kind, and the bits that begin a number.
@@ -53,7 +65,8 @@ class HeaderFieldCache:
 
     def __init__(self) -> None:
         self._fields: dict[bytes, tuple[str, str]] = {}
-        self._runs: dict[bytes, Headers] = {}
+        self._large = _BoundedCache[tuple[str, str]](_MOST_FIELDS, _MOST_LARGE_BYTES)
+        self._runs = _BoundedCache[Headers](_MOST_RUNS, _MOST_RUN_BYTES)
         self._names: dict[bytes, str] = {}
         self._decoder = _decoder()
         self._decoder.header_table_size = NO_TABLE
@@ -78,10 +91,8 @@ class HeaderFieldCache:
         headers = self._runs.get(fields)
         if headers is None:
             headers = self._decode(fields)
-            if len(fields) <= _MOST_CACHED_BYTES:
-                if len(self._runs) >= _MOST_RUNS:
-                    self._runs.clear()
-                self._runs[fields] = headers
+            if len(fields) <= _MOST_CACHED_RUN_BYTES:
+                self._runs.put(fields, headers)
         return headers
 
     def _decode(self, block: bytes) -> Headers:
@@ -114,6 +125,9 @@ class HeaderFieldCache:
 
     def _decode_large(self, field: bytes) -> tuple[str, str]:
         """Decode the name of a large field; its value only if services read it, otherwise return ""."""
+        cached = self._large.get(field)
+        if cached is not None:
+            return cached
         value_at = _large_value_index(field)
         if value_at > _MOST_CACHED_BYTES:
             return "", ""
@@ -123,7 +137,28 @@ class HeaderFieldCache:
                 ((name, value),) = _as_text(self._decoder.decode(field, raw=True))
         except (HPACKError, ValueError) as error:
             raise HeaderError from error
+        if name in _REPEATED_WHEN_LARGE:
+            self._large.put(field, (name, value))
         return name, value
+
+
+class _BoundedCache(Generic[Decoded]):
+    """Decoded fields by their bytes: `most` of them, with `most_bytes` together. It is cleared when it is full."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._entries: dict[bytes, Decoded] = {}
+        self.get = self._entries.get
+
+    def put(self, key: bytes, decoded: Decoded) -> None:
+        """Add an entry that is not there."""
+        self._bytes += len(key)
+        if len(self._entries) >= self._most or self._bytes > self._most_bytes:
+            self._entries.clear()
+            self._bytes = len(key)
+        self._entries[key] = decoded
 
 
 class HeaderDecoder:

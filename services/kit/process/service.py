@@ -30,6 +30,7 @@ from services.kit.process.http_server import HttpServer
 from services.kit.process.readiness import Check, Readiness
 from services.kit.process.settings import ProcessSettings, load
 from services.kit.process.telemetry import log_as_json
+from services.kit.rpc.callers import Callers
 from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.grpcio_server import GrpcioServer
 from services.kit.rpc.http2_server import Http2Server
@@ -191,6 +192,8 @@ async def _run(name: str, settings: ProcessSettings, app: App, bus: Bus, stoppin
             raise Unavailable("the process is about to end")
 
     ready = Readiness({"the process": check_not_stopping, "NATS": bus.check, **app.checks})
+    if settings.gateway_secret:
+        app.table.identify_callers(Callers(settings.gateway_secret, settings.subject_claims, settings.client_claims))
     servers = _servers(settings, app)
     http_server = HttpServer(settings.http_address, ready, app.routes, settings.request_idle_seconds)
     for server in servers:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, FilePath, ValidationError, field_validator, model_validator
+from pydantic import Field, FilePath, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -24,6 +24,7 @@ from yaml import YAMLError
 from services.kit.errors import InvalidArgument
 from services.kit.messaging.nats_server import NatsServer, TlsFiles
 from services.kit.objects.buckets import AZURE, S3, BucketAccess, ObjectUri
+from services.kit.rpc.callers import CLIENT_CLAIMS, SUBJECT_CLAIMS
 
 PREFIX = "FLYTEPLANE_"
 CONFIG_FILE = PREFIX + "CONFIG"
@@ -35,6 +36,10 @@ DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 DEFAULT_INCOMPLETE_BYTES = 64 * 1024 * 1024
 # Longer than a working client pauses within a request.
 DEFAULT_REQUEST_IDLE_SECONDS = 20.0
+
+
+ClaimNames = Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], NoDecode, Field(min_length=1)]
+"""Names of claims; in the environment commas separate them."""
 
 
 class ProcessSettings(BaseSettings):
@@ -72,6 +77,18 @@ class ProcessSettings(BaseSettings):
     http_address: str = "127.0.0.1:8082"
     """host:port of /healthz, /readyz and /metrics."""
 
+    gateway_secret: str = Field(default="", repr=False, pattern=r"^([!-~]{16,256})?$")
+    """Secret of the gateway and all services, 16 to 256 visible ASCII characters. With it the service serves calls of
+    the gateway alone, and believes it who calls; needed where callers log in. Empty: the service serves everyone who
+    reaches it, and knows no caller (docs/operating/authentication.md#2-make-a-secret)."""
+
+    subject_claims: ClaimNames = SUBJECT_CLAIMS
+    """Claims of a token that name the subject, which is the principal of executions; the first that a token has counts.
+    A token with none of them stands for its client. Name only claims that people cannot choose for themselves."""
+
+    client_claims: ClaimNames = CLIENT_CLAIMS
+    """Claims of a token that name the OAuth client it was issued to; the first that a token has counts."""
+
     max_message_bytes: int = Field(default=DEFAULT_MAX_MESSAGE_BYTES, ge=1024)
     """Largest request; a larger one is RESOURCE_EXHAUSTED 'message larger than max'."""
 
@@ -102,6 +119,11 @@ class ProcessSettings(BaseSettings):
         if not host or not port.isdigit():
             raise ValueError("must be host:port")
         return value
+
+    @field_validator("subject_claims", "client_claims", mode="before")
+    @classmethod
+    def _claim_names(cls, value: Any) -> Any:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
     @field_validator("database_url")
     @classmethod

@@ -81,7 +81,7 @@ class GrpcioServer:
         )
         reader = _RequestReader(limits, max_message_bytes)
         reflection = ReflectionServicer((*self._services, HEALTH_SERVICE, REFLECTION_SERVICE))
-        others = _other_handlers(reader, self._check, self._health, reflection)
+        others = _other_handlers(reader, self._check, self._health, reflection, table)
         self._server.add_generic_rpc_handlers((_AllPaths(table, reader, others),))
         self._address = address
 
@@ -195,9 +195,9 @@ def _unary(reader: _RequestReader, serve: _Serve) -> "grpc.RpcMethodHandler[byte
 
 
 def _other_handlers(
-    reader: _RequestReader, check: _Serve, watched: HealthServicer, reflection: ReflectionServicer
+    reader: _RequestReader, check: _Serve, watched: HealthServicer, reflection: ReflectionServicer, table: Table
 ) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
-    """Return the handlers of health checks and reflection, by path."""
+    """Return the handlers of health checks and reflection, by path; anyone may check health."""
 
     async def watch(requests: AsyncIterator[bytes], context: "_Context") -> None:
         try:
@@ -214,6 +214,10 @@ def _other_handlers(
                 except DecodeError:
                     await _abort(context, InvalidArgument("the request is not a ServerReflectionRequest"))
 
+        try:
+            table.caller_of(_metadata(context))
+        except ServiceError as error:
+            await _abort(context, error)
         async for response in reflection.ServerReflectionInfo(read(), context):
             yield response
 

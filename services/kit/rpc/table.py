@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, nested_parser
+from services.kit.rpc.callers import ANONYMOUS, Caller, Callers
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import UNREAD_RESPONSES, current_client_connection, set_client_connection
 from services.kit.rpc.framing import CompressedMessage
@@ -34,9 +35,14 @@ _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 class Call(NamedTuple):
     """The context of a call: what a handler receives in addition to the message."""
 
-    principal: str = ""  # the caller's identity; empty without authentication
     metadata: Mapping[str, str] = _NO_METADATA
     deadline: float | None = None  # when the caller stops waiting, in the event loop's time
+    caller: Caller = ANONYMOUS
+
+    @property
+    def principal(self) -> str:
+        """The subject of the caller; empty when it is unknown."""
+        return self.caller.subject
 
 
 Handler = Callable[[Message, Call], Awaitable[Message | bytes]]
@@ -90,6 +96,15 @@ class Table:
         self._cpu_pool = cpu_pool or CpuPool()
         self._large_requests = LargeRequests(self._cpu_pool, check_large)
         self._json_turns = JsonTurns()
+        self._callers: Callers | None = None
+
+    def identify_callers(self, callers: Callers) -> None:
+        """Refuse calls that do not come from the gateway, and know who makes the others; before, all are unknown."""
+        self._callers = callers
+
+    def caller_of(self, metadata: Mapping[str, str]) -> Caller:
+        """Return the caller of a call with these headers; raise Unauthenticated for what must not be served."""
+        return ANONYMOUS if self._callers is None else self._callers.caller_of(metadata)
 
     def bind(self, service: ServiceDescriptor, *objects: object) -> None:
         """Bind the RPCs of `service` that are methods of `objects`; raise ValueError when two have the same one."""
@@ -125,6 +140,8 @@ class Table:
         code = "OK"
         set_client_connection(call.metadata)
         try:
+            if self._callers is not None:
+                call = Call(call.metadata, call.deadline, self._callers.caller_of(call.metadata))
             if call.deadline is None:
                 return await self._serve(path, payload, call)
             return await self._serve_in_time(path, payload, call, call.deadline)

@@ -12,8 +12,9 @@ from services.settings import PROCESSES
 
 ROOT = Path(__file__).parents[3]
 GUIDES = sorted((ROOT / "docs" / "operating").glob("*.md"))
-# Words with underscores that are not Flyteplane's: PostgreSQL's, NATS's and libpq's settings, and programs.
+# Words with underscores that are not Flyteplane's: PostgreSQL's, NATS's and libpq's settings, programs, and OAuth's.
 FOREIGN = {"max_connections", "max_payload", "sync_interval", "pg_dump"}
+FOREIGN |= {"client_credentials", "client_id", "jwks_uri"}
 SOURCES = subprocess.run(
     ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "services/*.py"],
     cwd=ROOT,

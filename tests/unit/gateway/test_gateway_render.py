@@ -9,9 +9,10 @@ import yaml
 
 from gateway import filters, limits
 from gateway.__main__ import main
-from gateway.bootstrap import CODES, Settings, bootstrap
+from gateway.bootstrap import Settings, bootstrap
 from gateway.clusters import Address, AddressError, grpc_cluster, http_cluster
 from gateway.descriptors import Form
+from gateway.local_replies import CODES
 from gateway.render import render
 from gateway.routes import load
 

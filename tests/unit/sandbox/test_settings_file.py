@@ -142,3 +142,39 @@ def test_settings_with_rules_of_the_sandbox_exist(layout: Layout) -> None:
     given = {name for part in parts_of(layout, ChosenSettings()).values() for name in part.env}
     given = {name.removeprefix("FLYTEPLANE_").lower() for name in given if name.startswith("FLYTEPLANE_")}
     assert given - DECIDED.keys() == {"objects_url", "public_url", "task_resource_defaults", "task_resource_limits"}
+
+
+def test_login_reaches_the_gateway_the_services_and_the_engine(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_ENGINE", "local")
+    text = """
+        auth_issuer = "https://login.example"
+        subject_claims = ["oid", "sub"]
+        [gateway]
+        auth_audiences = ["a", "b"]
+        auth_jwks_url = "https://login.example/keys"
+        [projects]
+        auth_client_id = "cli"
+    """
+    layout.settings.write_text(text)
+    parts = parts_of(layout, settings_file.read(layout))
+    secrets = layout.secrets()
+    for name in SERVICES:
+        assert parts[name].env["FLYTEPLANE_GATEWAY_SECRET"] == secrets.gateway_secret
+        given = yaml.safe_load(parts[name].files[Path(parts[name].env["FLYTEPLANE_CONFIG"])])
+        assert given["subject_claims"] == ["oid", "sub"]
+    envoy = parts["envoy"]
+    command = " ".join(envoy.steps[0].command)
+    assert "--auth-issuer https://login.example --auth-jwks-url https://login.example/keys" in command
+    assert "--auth-audience a --auth-audience b" in command
+    assert envoy.files == {layout.gateway_secret: secrets.gateway_secret, layout.engine_key: secrets.engine_key}
+    assert not {secrets.gateway_secret, secrets.engine_key} & set(envoy.steps[0].command)  # others can see commands
+    assert parts["engine"].env["SANDBOX_ENGINE_TOKEN_KEY"] == secrets.engine_key
+
+
+def test_without_login_there_are_no_secrets_for_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_ENGINE", "local")
+    parts = parts_of(layout, ChosenSettings())
+    assert not any("FLYTEPLANE_GATEWAY_SECRET" in part.env for part in parts.values())
+    assert "SANDBOX_ENGINE_TOKEN_KEY" not in parts["engine"].env
+    assert not parts["envoy"].files
+    assert "secret" not in " ".join(parts["envoy"].steps[0].command)

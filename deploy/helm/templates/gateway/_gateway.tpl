@@ -24,6 +24,22 @@ arguments:
   {{- range .Values.gateway.corsOrigins }}
   - --cors-origin={{ . }}
   {{- end }}
+  {{- with .Values.auth }}
+  {{- if .gatewaySecret.name }}
+  - --gateway-secret-file=/etc/flyteplane/gateway-secret/{{ .gatewaySecret.key }}
+  {{- end }}
+  {{- if .issuer }}
+  {{- if not .audiences }}{{ fail "auth.audiences: needed with auth.issuer" }}{{ end }}
+  - --auth-issuer={{ .issuer }}
+  {{- range .audiences }}
+  - --auth-audience={{ . }}
+  {{- end }}
+  - --auth-jwks-url={{ required "auth.jwksUrl: needed with auth.issuer" .jwksUrl }}
+  {{- if .caSecret.name }}
+  - --auth-ca-file=/etc/flyteplane/auth-ca/{{ .caSecret.key }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
   - --max-message-bytes={{ int64 .Values.maxMessageBytes }}
   {{- if .Values.gateway.accessLog }}
   - --access-log
@@ -74,6 +90,9 @@ spec:
             limits: {memory: 256Mi}
           volumeMounts:
             - {name: envoy, mountPath: /etc/envoy}
+            {{- if .Values.auth.gatewaySecret.name }}
+            - {name: gateway-secret, mountPath: /etc/flyteplane/gateway-secret, readOnly: true}
+            {{- end }}
       containers:
         - name: envoy
           image: {{ include "flyteplane.image" (list . $values.image) }}
@@ -136,6 +155,9 @@ spec:
             {{- if $values.tls.existingSecret }}
             - {name: tls, mountPath: /etc/flyteplane/tls, readOnly: true}
             {{- end }}
+            {{- if .Values.auth.caSecret.name }}
+            - {name: auth-ca, mountPath: /etc/flyteplane/auth-ca, readOnly: true}
+            {{- end }}
             {{- with $values.extraVolumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -146,6 +168,16 @@ spec:
           emptyDir: {}
         {{- with $values.tls.existingSecret }}
         - name: tls
+          secret: {secretName: {{ . }}}
+        {{- end }}
+        {{- with .Values.auth.gatewaySecret }}
+        {{- if .name }}
+        - name: gateway-secret
+          secret: {secretName: {{ .name }}, items: [{key: {{ .key }}, path: {{ .key }}}]}
+        {{- end }}
+        {{- end }}
+        {{- with .Values.auth.caSecret.name }}
+        - name: auth-ca
           secret: {secretName: {{ . }}}
         {{- end }}
         {{- with $values.extraVolumes }}

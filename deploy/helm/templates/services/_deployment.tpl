@@ -51,6 +51,7 @@ spec:
               valueFrom: {{ include "flyteplane.natsPassword" . | nindent 16 }}
             - name: FLYTEPLANE_NATS_URL
               value: {{ include "flyteplane.natsUrl" . | quote }}
+            {{- include "flyteplane.gatewaySecretEnv" (list $root) | nindent 12 }}
             {{- if and (eq $service "executions") (include "flyteplane.localObjects" $root) }}
             - name: FLYTEPLANE_SIGNING_KEY
               valueFrom: {{ include "flyteplane.signingKey" $root | nindent 16 }}

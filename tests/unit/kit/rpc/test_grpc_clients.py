@@ -9,11 +9,14 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.kit.errors import NotFound, ServiceError
+from services.kit.rpc.callers import ANONYMOUS, CLAIMS_HEADER, Callers
 from services.kit.rpc.fairness import IncompleteRequestLimits
 from services.kit.rpc.grpcio_server import GrpcioServer
 from services.kit.rpc.http2_server import Http2Server
+from tests.support.callers import SECRET, sent_by_gateway
 from tests.support.parts import free_port
 from tests.support.refusals import detail_of, refused
 from tests.support.toy_service import METHOD_PATH, TEXT, ToyService, echo, failing
@@ -251,3 +254,46 @@ async def test_health_check_is_serving(make: Make) -> None:
     async with channel_to(make, echo) as channel:
         reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("headers", [{}, sent_by_gateway("another secret 1", sub="root"), {CLAIMS_HEADER: "e30"}])
+async def test_a_service_with_a_secret_refuses_all_but_health_checks_without_it(
+    make: Make, headers: dict[str, str]
+) -> None:
+    toy_service = ToyService(echo, callers=Callers(SECRET))
+    metadata = tuple(headers.items())
+    async with channel_to(make, toy_service) as channel:
+        for path in (METHOD_PATH, "/test.Toy/Unknown"):
+            call = method(channel, path)(TEXT(), metadata=metadata)
+            await refused(call, grpc.StatusCode.UNAUTHENTICATED, "only the gateway may call this port")
+        reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), metadata=metadata)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    assert not toy_service.calls
+
+
+async def test_a_service_with_a_secret_knows_the_callers_of_the_gateway(make: Make) -> None:
+    toy_service = ToyService(echo, callers=Callers(SECRET))
+    callers = [{"sub": "a", "azp": "flytectl", "long": "x" * 3000}, {"sub": "é"}, {}]
+    async with channel_to(make, toy_service) as channel:
+        for claims in callers * 2:
+            await method(channel)(TEXT(), metadata=tuple(sent_by_gateway(**claims).items()), timeout=5)
+    assert [dict(call.caller.claims) for call in toy_service.calls] == callers * 2
+    assert [call.principal for call in toy_service.calls] == ["a", "é", ""] * 2
+
+
+async def test_a_service_without_a_secret_believes_no_claims(make: Make) -> None:
+    toy_service = ToyService(echo)
+    async with channel_to(make, toy_service) as channel:
+        await method(channel)(TEXT(), metadata=tuple(sent_by_gateway(sub="root").items()))
+    assert [(call.principal, call.caller) for call in toy_service.calls] == [("", ANONYMOUS)]
+
+
+async def test_reflection_needs_the_secret() -> None:
+    async with channel_to(MAKE["grpcio"], ToyService(echo, callers=Callers(SECRET))) as channel:
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        question = reflection_pb2.ServerReflectionRequest(list_services="")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            [reply async for reply in reflect(iter([question]))]
+        assert failure.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        replies = [reply async for reply in reflect(iter([question]), metadata=tuple(sent_by_gateway().items()))]
+        assert replies[0].list_services_response.service
