@@ -1,0 +1,142 @@
+"""A sandbox with login: flytekit, the engine and the release's test have tokens, and nothing else gets in."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support import clients
+from tests.support.oidc.provider import AUDIENCE, Provider, running_provider
+from tests.support.sandbox import ROOT, Sandbox, running_sandbox
+
+FLOWS = ROOT / "tests" / "clients" / "engine_flows"
+PROGRAM, SECRET = "propeller", "propeller-secret"
+TEST_SECONDS = 60
+
+SETTINGS = """\
+auth_issuer = "{issuer}"
+
+[gateway]
+auth_audiences = ["{audience}"]
+auth_jwks_url = "{keys_url}"
+
+[projects]
+auth_client_id = "flytekit"
+auth_client_scopes = ["openid", "all"]
+"""
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with running_provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sandbox(provider: Provider) -> Iterator[Sandbox]:
+    """Run a sandbox whose file of settings switches login on."""
+    with TemporaryDirectory(prefix="fp-login-", ignore_cleanup_errors=True) as base:
+        folder = Path(base) / "sandbox"
+        folder.mkdir()
+        text = SETTINGS.format(issuer=provider.issuer, audience=AUDIENCE, keys_url=provider.keys_url)
+        (folder / "settings.toml").write_text(text)
+        with running_sandbox(folder, engine="local", task_python=clients.CLIENTS / "python") as running:
+            yield running
+
+
+def client_config(sandbox: Sandbox, secret: str) -> Path:
+    """Return a file of configuration for a program with a secret."""
+    (sandbox.folder / "client_secret").write_text(secret)
+    lines = (
+        f"endpoint: dns:///{sandbox.target}",
+        "insecure: true",
+        "authType: ClientSecret",
+        f"clientId: {PROGRAM}",
+        f"clientSecretLocation: {sandbox.folder / 'client_secret'}",
+    )
+    file = sandbox.folder / "program.yaml"
+    file.write_text("admin:\n" + "".join(f"  {line}\n" for line in lines))
+    return file
+
+
+async def get(sandbox: Sandbox, provider: Provider, path: str, **query: str) -> Any:
+    """Return what a person reads over REST."""
+    headers = {"authorization": f"Bearer {provider.token('ann')}", "accept": "application/json"}
+    async with httpx.AsyncClient(base_url=sandbox.url, headers=headers) as client:
+        reply = await client.get(path, params=query)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def test_flytekit_logs_in_by_client_credentials_and_is_the_principal(
+    sandbox: Sandbox, provider: Provider
+) -> None:
+    command = ("pyflyte", "run", "--remote", "--wait", "--poll-interval", "1", "basics.py", "chain", "--n", "5")
+    done = await clients.run(sandbox, FLOWS, *command, config=client_config(sandbox, SECRET))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"/executions/(\w+)", done.stdout)
+    assert found is not None
+    execution = await get(sandbox, provider, f"/api/v1/executions/flytesnacks/development/{found[1]}")
+    assert execution["closure"]["phase"] == "SUCCEEDED"  # so the engine's events were accepted
+    assert execution["spec"]["metadata"]["principal"] == PROGRAM
+    assert execution["spec"]["security_context"]["run_as"]["execution_identity"] == PROGRAM
+    assert execution["closure"]["state_change_details"]["principal"] == PROGRAM
+    for user, names in ((PROGRAM, [found[1]]), ("ann", [])):
+        listed = await get(
+            sandbox, provider, "/api/v1/executions/flytesnacks/development", limit="9", filters=f"eq(user,{user})"
+        )
+        assert [each["id"]["name"] for each in listed["executions"]] == names
+
+
+async def test_flytekit_with_a_wrong_secret_does_not_get_in(sandbox: Sandbox) -> None:
+    command = ("pyflyte", "run", "--remote", "basics.py", "chain", "--n", "5")
+    done = await clients.run(sandbox, FLOWS, *command, config=client_config(sandbox, "wrong"))
+    assert done.returncode != 0
+    assert "/executions/" not in done.stdout
+
+
+async def test_without_a_token_only_the_way_to_one_is_open(sandbox: Sandbox, provider: Provider) -> None:
+    async with httpx.AsyncClient(base_url=sandbox.url, headers={"accept": "application/json"}) as client:
+        for path in ("/api/v1/projects", "/me", "/api/v1/executions/flytesnacks/development?limit=1"):
+            assert (await client.get(path)).status_code == 401
+        metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
+        public_client = (await client.get("/config/v1/flyte_client")).json()
+        discovery = await client.get("/.well-known/openid-configuration")
+    assert metadata["issuer"] == provider.issuer
+    assert metadata["token_endpoint"] == provider.metadata()["token_endpoint"]
+    assert metadata["device_authorization_endpoint"] == provider.metadata()["device_authorization_endpoint"]
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert public_client == {
+        "client_id": "flytekit",
+        "redirect_uri": "http://localhost:53593/callback",
+        "scopes": ["openid", "all"],
+        "authorization_metadata_key": "flyte-authorization",
+        "service_http_endpoint": "",
+        "audience": "",
+    }
+    assert discovery.headers["location"] == f"{provider.issuer}/.well-known/openid-configuration"
+
+
+async def test_me_is_the_caller(sandbox: Sandbox, provider: Provider) -> None:
+    me = await get(sandbox, provider, "/me")
+    assert me["subject"] == "ann"
+    assert me["additional_claims"]["iss"] == provider.issuer
+
+
+def test_the_releases_test_logs_in_and_the_engine_ends_its_execution(sandbox: Sandbox) -> None:
+    command = (sys.executable, "-m", "deploy.release_test", sandbox.target, "--wait=30", f"--client-id={PROGRAM}")
+    for secret, succeeds in ((SECRET, True), ("wrong", False)):
+        environment = {**os.environ, "CLIENT_SECRET": secret}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TEST_SECONDS, check=False
+        )
+        assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
+        assert ("succeeded" in done.stdout) is succeeds
+        assert succeeds or f"no token for {PROGRAM}: 401" in done.stderr
