@@ -1,9 +1,12 @@
 """What values do: wrong ones are refused, others change what they name and nothing else."""
 
 import pytest
+import yaml
 
 from tests.support.helm import Values, example, merge, notes, render, render_all
 from tests.support.manifests import Manifests
+
+GATEWAY_SECRET = {"name": "flyteplane-gateway", "key": "secret"}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,14 @@ from tests.support.manifests import Manifests
         ({"trial": {"nats": {"enabled": True}}}, "migrations.mode: hook runs before the parts of trial exist"),
         ({"ingress": {"enabled": True}}, "ingress.host: needed for an Ingress"),
         ({"route": {"enabled": True}}, "route.parentRefs: needed for routes"),
+        ({"auth": {"issuer": "login.example"}}, "/auth/issuer"),
+        ({"auth": {"issuer": "https://a"}}, "auth.gatewaySecret: needed with auth.issuer"),
+        ({"auth": {"issuer": "https://a", "gatewaySecret": GATEWAY_SECRET}}, "auth.audiences: needed with auth.issuer"),
+        (
+            {"auth": {"issuer": "https://a", "gatewaySecret": GATEWAY_SECRET, "audiences": ["b"]}},
+            "auth.jwksUrl: needed with auth.issuer",
+        ),
+        ({"projects": {"settings": {"auth_issuer": "https://a"}}}, "additional properties 'auth_issuer' not allowed"),
         ({"propeller": {"enabled": True}}, "propeller.enabled: needs engine.type kubernetes"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
@@ -90,3 +101,30 @@ def test_notes_end_with_the_next_command() -> None:
     assert "No engine is connected" in text
     assert "port-forward service/flyteplane-gateway 30080:80" in text
     assert "Clients reach it at https://flyte.example.com." in notes(["minimal.yaml", "production.yaml"])
+
+
+def test_login_reaches_the_gateway_and_all_services() -> None:
+    manifests = render(["minimal.yaml", "login.yaml"], {"clusterResources": {"enabled": True}})
+    services = ("registry", "executions", "events", "projects", "cluster-resources")
+    for service in services:
+        (container,) = manifests.get("Deployment", f"flyteplane-{service}")["spec"]["template"]["spec"]["containers"]
+        variables = {each["name"]: each for each in container["env"]}
+        assert variables["FLYTEPLANE_GATEWAY_SECRET"]["valueFrom"] == {"secretKeyRef": GATEWAY_SECRET}
+    text = manifests.get("ConfigMap", "flyteplane-projects")["data"]["settings.yaml"]
+    settings = yaml.safe_load(text)
+    assert settings["auth_issuer"] == "https://login.example.com/realms/flyte"
+    assert settings["auth_ca_file"] == "/etc/flyteplane/auth-ca/ca.crt"
+    assert settings["auth_client_scopes"] == ["openid", "profile"]
+    gateway = manifests.get("Deployment", "flyteplane-gateway")["spec"]["template"]["spec"]
+    (first,), (envoy,) = gateway["initContainers"], gateway["containers"]
+    assert "--auth-audience=flyte" in first["args"]
+    assert "--gateway-secret-file=/etc/flyteplane/gateway-secret/secret" in first["args"]
+    assert "/etc/flyteplane/auth-ca" in {mount["mountPath"] for mount in envoy["volumeMounts"]}
+    assert "gateway-secret" not in {mount["name"] for mount in envoy["volumeMounts"]}
+    (test,) = manifests.get("Pod", "flyteplane-test")["spec"]["containers"]
+    assert "--client-id=release-test" in test["args"]
+
+
+def test_without_a_client_there_is_no_test_of_a_release_with_login() -> None:
+    manifests = render(["minimal.yaml", "login.yaml"], {"test": {"client": {"id": ""}}})
+    assert not manifests.of("Pod")

@@ -1,5 +1,6 @@
 """The chart as rendered by real Helm, for the values of all examples: accepted, consistent, changed by patches."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from deploy.chart.values import ChartValues
 from deploy.sandbox.layout import SERVICES
 from gateway import routes
 from services.settings import PROCESSES
+from tests.support.callers import SECRET
+from tests.support.certificates import own_certificate
 from tests.support.helm import (
     CHART,
     PYTHON,
@@ -135,6 +138,8 @@ def test_services_accept_their_rendered_settings(
         container = manifests.get("Deployment", f"flyteplane-{service}")["spec"]["template"]["spec"]["containers"][0]
         variables = {each["name"]: each.get("value", "") for each in container["env"]}
         settings |= {name: variables[f"FLYTEPLANE_{name.upper()}"] for name in ("database_url", "nats_url")}
+        if "FLYTEPLANE_GATEWAY_SECRET" in variables:
+            settings["gateway_secret"] = SECRET
         PROCESSES[service](**_with_files(settings, tmp_path))
         ports = {f"{port['name']}_address": f"0.0.0.0:{port['containerPort']}" for port in container["ports"]}
         assert ports.items() <= settings.items()
@@ -159,7 +164,13 @@ def test_envoy_accepts_the_rendered_configuration(rendered: Mapping[str, Manifes
     pod = node.pod("Deployment", "flyteplane-gateway")
     (first,), (envoy,) = pod.spec["initContainers"], pod.spec["containers"]
     node.make_folders(pod)
-    for command in (node.command(pod, first), [*node.command(pod, envoy), "--mode", "validate"]):
+    if (pod.folder / "gateway-secret").exists():
+        (pod.folder / "gateway-secret" / "secret").write_text(SECRET)
+        chain, _ = asyncio.run(own_certificate(pod.folder))
+        chain.rename(pod.folder / "auth-ca" / "ca.crt")
+    for container, options in ((first, ()), (envoy, ("--mode", "validate"))):
+        node.localize(pod, container)
+        command = [*node.command(pod, container), *options]
         ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
 
