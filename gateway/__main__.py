@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--upstream", type=_upstream, metavar="OWNER=...", **_repeated("upstreams"))
     command.add_argument("--reflection", type=_addresses, metavar="HOST:PORT[,...]", **_from("reflection"))
     command.add_argument("--objects", type=_addresses, metavar="HOST:PORT[,...]", **_from("objects"))
+    command.add_argument("--browser-login", type=_addresses, metavar="HOST:PORT[,...]", **_from("browser_login"))
     command.add_argument("--tls-chain", type=Path, metavar="FILE", **_from("tls"))
     command.add_argument("--tls-key", type=Path, metavar="FILE", **_from("tls"))
     command.add_argument("--cors-origin", metavar="ORIGIN", **_repeated("cors_origins"))
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             upstreams=dict(chosen.upstream),
             reflection=chosen.reflection,
             objects=chosen.objects,
+            browser_login=chosen.browser_login,
             tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
             cors_origins=chosen.cors_origin,
             hosts=chosen.host,

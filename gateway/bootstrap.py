@@ -60,6 +60,9 @@ class Settings(BaseModel):
     objects: Sequence[Address] = Field(default=(), title="--objects")
     """HOST:PORT[,HOST:PORT] of HTTP servers of a file:// object store; none: no such route."""
 
+    browser_login: Sequence[Address] = Field(default=(), title="--browser-login")
+    """HOST:PORT[,HOST:PORT] of HTTP servers of projects, for /login, /callback and /logout; none: no such routes."""
+
     tls: Certificate | None = Field(default=None, title="--tls-chain, --tls-key")
     """PEM files: the certificate with its chain, and its private key. They turn TLS on."""
 
@@ -149,6 +152,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
     services = [clusters.grpc_cluster(owner, settings.upstreams[owner]) for owner in routes.owners]
     reflection = [clusters.grpc_cluster(routing.REFLECTION, settings.reflection)] if settings.reflection else []
     objects = [clusters.http_cluster(routing.OBJECTS, settings.objects)] if settings.objects else []
+    logins = [clusters.http_cluster(routing.BROWSER_LOGIN, settings.browser_login)] if settings.browser_login else []
     provider = [authentication.cluster(settings.login)] if settings.login and settings.login.jwks_url else []
     return {
         "node": {"id": "flyteplane-gateway", "cluster": "flyteplane"},
@@ -163,6 +167,7 @@ def bootstrap(routes: Routes, out: Path, settings: Settings) -> dict[str, Any]:
                 *services,
                 *reflection,
                 *objects,
+                *logins,
                 *provider,
                 *([stats.cluster(settings.admin)] if settings.stats else []),
             ],
@@ -213,6 +218,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
             out,
             reflection=bool(settings.reflection),
             objects=bool(settings.objects),
+            browser_login=bool(settings.browser_login),
             origins=settings.cors_origins,
             largest_message=settings.max_message_bytes,
             secret=settings.secret,

@@ -11,6 +11,8 @@ from gateway.routes import Method, Retry, Routes
 
 REFLECTION = "reflection"  # the cluster of the grpcio servers, which serve the streams
 OBJECTS = "objects"  # the cluster of the built-in object store's HTTP port
+BROWSER_LOGIN = "browser-login"  # the cluster of the HTTP ports of projects
+LOGIN_PATHS = ("/login", "/callback", "/logout")
 
 # The transcoder of a REST request by the `route` that lua/outer.lua set: forms of body and reply, snake case names.
 FLAVOURS = {
@@ -23,6 +25,8 @@ USUAL_FLAVOUR = (Form.JSON, Form.JSON, False)
 
 # How long an upload or download may be idle in both directions.
 OBJECT_IDLE = "60s"
+# A login asks the provider two or three times, for up to 5 s each.
+LOGIN_TIMEOUT = "20s"
 # A method's time limit counts from the end of the request; a body that is not complete may be idle for this long more.
 IDLE_MARGIN = 15  # seconds
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -74,6 +78,7 @@ def route_table(
     *,
     reflection: bool,
     objects: bool,
+    browser_login: bool,
     origins: Sequence[str],
     largest_message: int,
     secret: str,
@@ -86,6 +91,7 @@ def route_table(
         out: The folder of the files that the configuration names.
         reflection: Whether there is a cluster for reflection and watched health; without it they are unknown methods.
         objects: Whether there is a cluster for the object store.
+        browser_login: Whether there is a cluster for the login of browsers.
         origins: Origins of web pages that may call, in addition to the gateway's own.
         largest_message: The size limit of the services for a message, in bytes.
         secret: What services know the gateway by; empty: they do not need it.
@@ -107,6 +113,7 @@ def route_table(
                     {"match": {"path": "/healthcheck"}, "direct_response": {"status": 200}},
                     *([_discovery_route(issuer)] if issuer else []),
                     *_without_tokens([_objects_route(routes)] if objects else [], issuer),
+                    *([_login_route(routes, path) for path in LOGIN_PATHS] if browser_login else []),
                     *(_rest_route(routes, out, largest_message, name) for name in FLAVOURS),
                     _get_route(routes, out, largest_message),
                     _rest_route(routes, out, largest_message),
@@ -199,6 +206,20 @@ def _objects_route(routes: Routes) -> dict[str, Any]:
     return {
         "match": {"prefix": routes.objects_prefix},
         "route": {"cluster": OBJECTS, **times, "retry_policy": policy},
+        "typed_per_filter_config": filters.pages_switched_on(),
+    }
+
+
+def _login_route(routes: Routes, path: str) -> dict[str, Any]:
+    # A callback redeems its code once, so it is retried as a write is.
+    return {
+        "match": {"path": path, "headers": [GET]},
+        "route": {
+            "cluster": BROWSER_LOGIN,
+            "timeout": LOGIN_TIMEOUT,
+            "idle_timeout": _idle_timeout(LOGIN_TIMEOUT),
+            "retry_policy": _retry_policy(routes.retries["write"]),
+        },
         "typed_per_filter_config": filters.pages_switched_on(),
     }
 

@@ -28,6 +28,25 @@ class PublicClient(Values):
     """Header in which they send their token."""
 
 
+class BrowserClient(Values):
+    """The client at the OpenID provider as which browsers log in, by /login of the gateway.
+
+    The provider must know `<publicUrl>/callback` as its redirect URI and `<publicUrl>/logout` as that after a logout.
+    """
+
+    id: str = ""
+    """Its id, which `audiences` must have, too. Empty: browsers cannot log in."""
+
+    existing_secret: SecretKey = SecretKey()
+    """Key with its secret; empty: it is a public client."""
+
+    scopes: list[str] = ["openid", "profile", "email", "offline_access"]
+    """Scopes that browsers log in with: `openid`, and what makes the provider issue refresh tokens."""
+
+    redirect_origins: list[str] = []
+    """Origins to which a browser may be sent after a login or logout, in addition to that of `publicUrl`."""
+
+
 class Auth(Values):
     """Login by an OpenID provider (docs/operating/authentication.md#1-ask-the-provider)."""
 
@@ -55,3 +74,6 @@ class Auth(Values):
 
     public_client: PublicClient = PublicClient()
     """The client of flytekit and flytectl."""
+
+    browser_client: BrowserClient = BrowserClient()
+    """The client of browsers."""

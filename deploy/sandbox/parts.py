@@ -122,9 +122,10 @@ def _nats(layout: Layout, ports: Ports) -> Part:
 def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: ChosenSettings) -> Part:
     secrets = layout.secrets()
     socket = quote(str(layout.postgres_socket), safe="")
+    public_url = f"http://localhost:{ports.gateway}"
     object_store = {
         "OBJECTS_URL": layout.objects.as_uri(),
-        "PUBLIC_URL": f"http://localhost:{ports.gateway}",
+        "PUBLIC_URL": public_url,
         "SIGNING_KEY": secrets.signing_key,
     }
     env = {
@@ -135,6 +136,8 @@ def _service(layout: Layout, ports: Ports, name: str, instance: str, chosen: Cho
         "FLYTEPLANE_HTTP_ADDRESS": ports.address(f"{instance}-http"),
         **{f"FLYTEPLANE_{setting}": object_store[setting] for setting in OBJECT_STORE_SETTINGS[name]},
     }
+    if name == "projects":
+        env["FLYTEPLANE_PUBLIC_URL"] = public_url
     if name in _HAVE_TASK_LIMITS:
         env["FLYTEPLANE_TASK_RESOURCE_LIMITS"] = _NO_LIMITS
     if name == "executions":
@@ -178,6 +181,8 @@ def _envoy(layout: Layout, ports: Ports, chosen: ChosenSettings) -> Part:
         arguments += ["--upstream", f"{name}={addresses}"]
     arguments += ["--reflection", _addresses(ports, "registry", "grpc")]
     arguments += ["--objects", _addresses(ports, "executions", "http")]
+    if "login_client_id" in chosen.of("projects"):
+        arguments += ["--browser-login", _addresses(ports, "projects", "http")]
     # The user's browser runs on this machine, and any page in it could have its host name resolve to this gateway.
     arguments += _repeated("--host", ("localhost", gethostname().lower(), *settings.get("hosts", ())))
     arguments += _repeated("--cors-origin", settings.get("cors_origins", ()))

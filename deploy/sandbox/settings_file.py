@@ -32,7 +32,7 @@ DECIDED: Mapping[str, str] = {
         ("nats_url", "nats_ca_file", "nats_certificate_file", "nats_key_file"), "the sandbox runs NATS itself"
     ),
     **dict.fromkeys(("grpc_address", "http2_address", "http_address"), _CONNECTED),
-    **dict.fromkeys(("upstreams", "reflection", "objects"), _CONNECTED),
+    **dict.fromkeys(("upstreams", "reflection", "objects", "browser_login"), _CONNECTED),
     **dict.fromkeys(
         ("signing_key", "gateway_secret", "gateway_secret_file", "engine_key_file"),
         "the sandbox makes its own and keeps it",

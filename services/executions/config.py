@@ -10,17 +10,15 @@ from services.contracts.labels import check_annotations, check_labels
 from services.contracts.workflow_settings import ResourceAmounts, WorkflowSettings
 from services.kit.errors import InvalidArgument
 from services.kit.objects.buckets import BucketAccess
+from services.kit.process.settings import PublicSettings
 
 _MEBIBYTE = 1024 * 1024
 # Amazon S3 and Google Cloud Storage sign for seven days at most.
 _LONGEST_SIGNATURE_SECONDS = 7 * 24 * 3600.0
 
 
-class Settings(WorkflowSettings, NamespaceSettings):
+class Settings(WorkflowSettings, NamespaceSettings, PublicSettings):
     """Settings of the executions service, in addition to those that all services have."""
-
-    public_url: str = "http://localhost:30080"
-    """The gateway's address as clients see it; signed URLs of a file:// store start with it."""
 
     signing_key: str = Field(default="", repr=False)
     """Secret that signs the URLs of a file:// store; the same for all replicas. A file:// store needs one."""

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from time import time
 
 from flyteidl.admin.project_pb2 import Domain
 from flyteidl.service import admin_pb2, auth_pb2, identity_pb2
+from starlette.routing import Route
 
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.contracts.projects import PROJECT_REGISTERED
@@ -17,7 +19,9 @@ from services.projects.config import Settings
 from services.projects.consumers.requests import ProjectRequests
 from services.projects.jobs.cluster_resource_source import ClusterResourceSource
 from services.projects.jobs.cluster_resources import ClusterResources, open_appliers
+from services.projects.login.client import Client
 from services.projects.login.discovery import Discovery
+from services.projects.login.routes import BrowserLogin
 from services.projects.rpc.attributes import AttributeHandlers
 from services.projects.rpc.auth_metadata import AuthMetadataHandlers
 from services.projects.rpc.identity import IdentityHandlers
@@ -48,11 +52,13 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
         AttributeHandlers(connections.db, connections.bus, outbox, domains, clock=_now),
         VersionHandlers(settings, started=_now()),
     )
+    routes = []
     if settings.auth_issuer:
         discovery = Discovery(settings.auth_issuer, settings.auth_ca_file)
         stack.push_async_callback(discovery.close)
         table.bind(AUTH_METADATA_SERVICE, AuthMetadataHandlers(settings, discovery))
         table.bind(IDENTITY_SERVICE, IdentityHandlers())
+        routes = _login_routes(settings, discovery, stack)
     loops = [relay.run]
     if settings.cluster_resource_templates is not None:
         source = ClusterResourceSource(connections.db, settings)
@@ -62,8 +68,19 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
         table,
         services=SERVICE_NAMES,
         loops=loops,
+        routes=routes,
         checks={"the database": connections.db.check_writes},
     )
+
+
+def _login_routes(settings: Settings, discovery: Discovery, stack: AsyncExitStack) -> list[Route]:
+    if not settings.login_client_id:
+        return []
+    client_id, secret = settings.login_client_id, settings.login_client_secret
+    client = Client(discovery, settings.auth_issuer, client_id, secret, settings.auth_ca_file, clock=time)
+    stack.push_async_callback(client.close)
+    origins = settings.login_redirect_origins
+    return BrowserLogin(client, settings.login_scopes, settings.public_url, origins, clock=time).routes
 
 
 async def _seed(names: Iterable[str], db: Database, outbox: Outbox, *, clock: Callable[[], datetime]) -> None:

@@ -16,9 +16,13 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from services.contracts.clusters import NamespaceSettings
+from services.kit.process.settings import PublicSettings
 from services.kit.process.version import running_version
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+# As browsers write it.
+_ORIGIN = r"^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?$"
 
 RESERVED_TEMPLATE_KEYS = frozenset({"namespace", "project", "domain"})
 """Keys of the project-domain itself in templates of cluster resources."""
@@ -67,7 +71,7 @@ class TemplateValue(BaseModel):
         return self
 
 
-class Settings(NamespaceSettings):
+class Settings(NamespaceSettings, PublicSettings):
     """Settings of the projects service beyond those of every service; in the environment commas separate lists."""
 
     domains: Annotated[tuple[ConfiguredDomain, ...], NoDecode] = Field(
@@ -136,7 +140,24 @@ class Settings(NamespaceSettings):
     auth_client_header: Literal["authorization", "flyte-authorization"] = "flyte-authorization"
     """Header in which they send their token. The gateway reads both; a proxy in front may need `authorization`."""
 
-    @field_validator("domains", "seed_projects", "auth_client_scopes", mode="before")
+    login_client_id: str = ""
+    """OAuth client of browsers at the provider, for /login, /callback and /logout; `auth_audiences` of the gateway must
+    have it, too. Empty: browsers cannot log in."""
+
+    login_client_secret: str = Field(default="", repr=False)
+    """Secret of that client; empty for a public client."""
+
+    login_scopes: Annotated[tuple[NonEmpty, ...], NoDecode] = ("openid", "profile", "email", "offline_access")
+    """Scopes that browsers log in with: openid, and what makes the provider issue a refresh token, by which a session
+    goes on without the user."""
+
+    login_redirect_origins: Annotated[tuple[Annotated[str, StringConstraints(pattern=_ORIGIN)], ...], NoDecode] = ()
+    """Origins to which a browser may be sent after a login or logout, in addition to that of public_url: such as
+    https://console.example.com of a console on another host."""
+
+    @field_validator(
+        "domains", "seed_projects", "auth_client_scopes", "login_scopes", "login_redirect_origins", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
@@ -167,6 +188,16 @@ class Settings(NamespaceSettings):
     def _login_behind_the_gateway(self) -> Self:
         if self.auth_issuer and not self.gateway_secret:
             raise ValueError("gateway_secret is needed for login: anyone could claim to be anyone otherwise")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        if self.login_client_id and not self.auth_issuer:
+            raise ValueError("login_client_id needs auth_issuer")
+        if self.login_client_secret and not self.login_client_id:
+            raise ValueError("login_client_secret needs login_client_id")
+        if "openid" not in self.login_scopes:
+            raise ValueError("login_scopes must have openid: without it there is no ID token")
         return self
 
     @model_validator(mode="after")

@@ -174,6 +174,25 @@ secretKeyRef: {name: {{ include "flyteplane.trialSecret" . }}, key: signing-key}
 {{- end }}
 {{- end -}}
 
+{{/* Not empty if browsers can log in. */}}
+{{- define "flyteplane.browserLogin" -}}
+{{- $auth := .Values.auth -}}
+{{- if and $auth.issuer $auth.browserClient.id -}}
+{{- if not (has $auth.browserClient.id $auth.audiences) }}{{ fail "auth.audiences: must have auth.browserClient.id" }}{{ end -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* The environment variable with the secret of the client of browsers: (list root service). */}}
+{{- define "flyteplane.browserSecretEnv" -}}
+{{- $secret := (index . 0).Values.auth.browserClient.existingSecret -}}
+{{- if and (eq (index . 1) "projects") (include "flyteplane.browserLogin" (index . 0)) $secret.name }}
+- name: FLYTEPLANE_LOGIN_CLIENT_SECRET
+  valueFrom:
+    secretKeyRef: {name: {{ $secret.name }}, key: {{ required "auth.browserClient.existingSecret.key: needed" $secret.key }}}
+{{- end }}
+{{- end -}}
+
 {{/* Environment variables for the object store: (list root). */}}
 {{- define "flyteplane.objectsEnv" -}}
 {{- $root := index . 0 -}}
@@ -326,6 +345,13 @@ mounts:
 {{- with $auth.caSecret -}}{{- if .name -}}{{- $_ := set $made "auth_ca_file" (printf "/etc/flyteplane/auth-ca/%s" .key) -}}{{- end -}}{{- end -}}
 {{- range $setting, $value := dict "id" $client.id "redirect_uri" $client.redirectUri "scopes" $client.scopes "audience" $client.audience "header" $client.header -}}
 {{- $_ := set $made (printf "auth_client_%s" $setting) $value -}}
+{{- end -}}
+{{- if include "flyteplane.browserLogin" $root -}}
+{{- $browser := $auth.browserClient -}}
+{{- $_ := set $made "public_url" (include "flyteplane.publicUrl" $root) -}}
+{{- range $setting, $value := dict "client_id" $browser.id "scopes" $browser.scopes "redirect_origins" $browser.redirectOrigins -}}
+{{- $_ := set $made (printf "login_%s" $setting) $value -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if include "flyteplane.callsClusters" . -}}

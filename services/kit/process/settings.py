@@ -272,6 +272,14 @@ class ObjectStoreSettings(ProcessSettings):
         return named or self.objects_azure_account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
 
 
+class PublicSettings(ProcessSettings):
+    """Settings of a service that sends clients to the gateway."""
+
+    public_url: str = Field(default="http://localhost:30080", pattern=r"^https?://[^/\s]+(/\S*)?$")
+    """The gateway's address as clients see it; signed URLs of a file:// store start with it. A login of a browser ends
+    at its path /callback, which the OpenID provider must know; if it is https, its cookies are never sent otherwise."""
+
+
 AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 

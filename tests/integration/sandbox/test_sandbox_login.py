@@ -1,7 +1,9 @@
 """A sandbox with login: flytekit, the engine and the release's test have tokens, and nothing else gets in."""
 
+import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import clients
+from tests.support import chromium, clients
+from tests.support.browsers import Browser
 from tests.support.oidc.provider import AUDIENCE, Provider, running_provider
+from tests.support.parts import free_port
 from tests.support.sandbox import ROOT, Sandbox, running_sandbox
+from tests.support.waiting import until
 
 FLOWS = ROOT / "tests" / "clients" / "engine_flows"
 PROGRAM, SECRET = "propeller", "propeller-secret"
@@ -24,12 +29,15 @@ SETTINGS = """\
 auth_issuer = "{issuer}"
 
 [gateway]
-auth_audiences = ["{audience}"]
+auth_audiences = ["{audience}", "console"]
 auth_jwks_url = "{keys_url}"
 
 [projects]
 auth_client_id = "flytekit"
 auth_client_scopes = ["openid", "all"]
+auth_client_redirect_uri = "{redirect_uri}"
+login_client_id = "console"
+login_client_secret = "console-secret"
 """
 
 
@@ -45,9 +53,15 @@ def sandbox(provider: Provider) -> Iterator[Sandbox]:
     with TemporaryDirectory(prefix="fp-login-", ignore_cleanup_errors=True) as base:
         folder = Path(base) / "sandbox"
         folder.mkdir()
-        text = SETTINGS.format(issuer=provider.issuer, audience=AUDIENCE, keys_url=provider.keys_url)
+        redirect_uri = f"http://localhost:{free_port()}/callback"
+        provider.clients["flytekit"].redirect_uris = [redirect_uri]
+        text = SETTINGS.format(
+            issuer=provider.issuer, audience=AUDIENCE, keys_url=provider.keys_url, redirect_uri=redirect_uri
+        )
         (folder / "settings.toml").write_text(text)
         with running_sandbox(folder, engine="local", task_python=clients.CLIENTS / "python") as running:
+            provider.clients["console"].redirect_uris = [f"{running.url}/callback"]
+            provider.clients["console"].post_logout_uris = [f"{running.url}/logout"]
             yield running
 
 
@@ -115,7 +129,7 @@ async def test_without_a_token_only_the_way_to_one_is_open(sandbox: Sandbox, pro
     assert metadata["code_challenge_methods_supported"] == ["S256"]
     assert public_client == {
         "client_id": "flytekit",
-        "redirect_uri": "http://localhost:53593/callback",
+        "redirect_uri": next(iter(provider.clients["flytekit"].redirect_uris)),
         "scopes": ["openid", "all"],
         "authorization_metadata_key": "flyte-authorization",
         "service_http_endpoint": "",
@@ -140,3 +154,77 @@ def test_the_releases_test_logs_in_and_the_engine_ends_its_execution(sandbox: Sa
         assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
         assert ("succeeded" in done.stdout) is succeeds
         assert succeeds or f"no token for {PROGRAM}: 401" in done.stderr
+
+
+def person_config(sandbox: Sandbox, how: str) -> Path:
+    file = sandbox.folder / f"{how}.yaml"
+    file.write_text(f"admin:\n  endpoint: dns:///{sandbox.target}\n  insecure: true\n  authType: {how}\n")
+    return file
+
+
+async def launch(sandbox: Sandbox, config: Path) -> str:
+    """Launch an execution by pyflyte; return its name."""
+    command = ("pyflyte", "run", "--remote", "basics.py", "chain", "--n", "5")
+    done = await clients.run(sandbox, FLOWS, *command, config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"/executions/(\w+)", done.stdout)
+    assert found is not None
+    return found[1]
+
+
+async def principal_of(sandbox: Sandbox, provider: Provider, name: str) -> str:
+    execution = await get(sandbox, provider, f"/api/v1/executions/flytesnacks/development/{name}")
+    principal: str = execution["spec"]["metadata"]["principal"]
+    return principal
+
+
+async def test_flytekit_logs_in_by_a_browser(
+    sandbox: Sandbox, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {ROOT}/tests/support/browsers.py ben %s &")
+    name = await launch(sandbox, person_config(sandbox, "Pkce"))
+    assert await principal_of(sandbox, provider, name) == "ben"
+
+
+@chromium.needed
+async def test_flytekit_logs_in_by_chromium(
+    sandbox: Sandbox, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "auto_approve", "cleo")
+    monkeypatch.setenv("BROWSER", f"{shlex.join(chromium.command(sandbox.folder / 'profile'))} %s &")
+    name = await launch(sandbox, person_config(sandbox, "Pkce"))
+    assert await principal_of(sandbox, provider, name) == "cleo"
+
+
+async def test_flytekit_logs_in_by_a_device_code(sandbox: Sandbox, provider: Provider) -> None:
+    async def approve() -> None:
+        await until(lambda: bool(provider.issued.device_codes), 60)
+        (code,) = provider.issued.device_codes.values()
+        async with Browser("dora") as browser:
+            assert "logged in" in (await browser.open(f"{provider.issuer}/device?user_code={code.user_code}")).text
+
+    provider.issued.device_codes.clear()
+    name, _ = await asyncio.gather(launch(sandbox, person_config(sandbox, "DeviceFlow")), approve())
+    assert await principal_of(sandbox, provider, name) == "dora"
+
+
+async def test_a_browser_logs_in_sees_who_it_is_and_logs_out(sandbox: Sandbox) -> None:
+    async with Browser("eve") as browser:
+        assert (await browser.step(f"{sandbox.url}/me")).status_code == 401
+        assert (await browser.open(f"{sandbox.url}/login")).json()["subject"] == "eve"
+        projects = await browser.open(f"{sandbox.url}/login?redirect_url=/api/v1/projects")
+        assert projects.json()["projects"]
+        assert "Your session has ended" in (await browser.open(f"{sandbox.url}/logout")).text
+        assert (await browser.step(f"{sandbox.url}/me")).status_code == 401
+
+
+@chromium.needed
+async def test_chromium_logs_in_sees_who_it_is_and_logs_out(
+    sandbox: Sandbox, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "auto_approve", "fay")
+    profile = sandbox.folder / "fay"
+    assert '"subject":"fay"' in (await chromium.page(profile, f"{sandbox.url}/login")).replace(" ", "")
+    assert '"subject":"fay"' in (await chromium.page(profile, f"{sandbox.url}/me")).replace(" ", "")
+    assert "Your session has ended" in await chromium.page(profile, f"{sandbox.url}/logout")
+    assert '"code":16' in (await chromium.page(profile, f"{sandbox.url}/me")).replace(" ", "")

@@ -14,6 +14,9 @@ arguments:
   {{- if include "flyteplane.localObjects" . }}
   - --objects={{ include "flyteplane.host" (list . "executions") }}:{{ $ports.http }}
   {{- end }}
+  {{- if include "flyteplane.browserLogin" . }}
+  - --browser-login={{ include "flyteplane.host" (list . "projects") }}:{{ $ports.http }}
+  {{- end }}
   {{- if .Values.gateway.tls.existingSecret }}
   - --tls-chain=/etc/flyteplane/tls/tls.crt
   - --tls-key=/etc/flyteplane/tls/tls.key

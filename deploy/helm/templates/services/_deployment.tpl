@@ -52,6 +52,7 @@ spec:
             - name: FLYTEPLANE_NATS_URL
               value: {{ include "flyteplane.natsUrl" . | quote }}
             {{- include "flyteplane.gatewaySecretEnv" (list $root) | nindent 12 }}
+            {{- include "flyteplane.browserSecretEnv" (list $root $service) | nindent 12 }}
             {{- if and (eq $service "executions") (include "flyteplane.localObjects" $root) }}
             - name: FLYTEPLANE_SIGNING_KEY
               valueFrom: {{ include "flyteplane.signingKey" $root | nindent 16 }}
