@@ -7,6 +7,7 @@ from tests.support.helm import Values, example, merge, notes, render, render_all
 from tests.support.manifests import Manifests
 
 GATEWAY_SECRET = {"name": "flyteplane-gateway", "key": "secret"}
+LOGIN = {"issuer": "https://a", "gatewaySecret": GATEWAY_SECRET, "audiences": ["b"], "jwksUrl": "https://a/keys"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ GATEWAY_SECRET = {"name": "flyteplane-gateway", "key": "secret"}
         (
             {"auth": {"issuer": "https://a", "gatewaySecret": GATEWAY_SECRET, "audiences": ["b"]}},
             "auth.jwksUrl: needed with auth.issuer",
+        ),
+        (
+            {"auth": {**LOGIN, "browserClient": {"id": "console"}}},
+            "auth.audiences: must have auth.browserClient.id",
         ),
         ({"projects": {"settings": {"auth_issuer": "https://a"}}}, "additional properties 'auth_issuer' not allowed"),
         ({"propeller": {"enabled": True}}, "propeller.enabled: needs engine.type kubernetes"),
@@ -123,6 +128,23 @@ def test_login_reaches_the_gateway_and_all_services() -> None:
     assert "gateway-secret" not in {mount["name"] for mount in envoy["volumeMounts"]}
     (test,) = manifests.get("Pod", "flyteplane-test")["spec"]["containers"]
     assert "--client-id=release-test" in test["args"]
+
+
+def test_login_of_browsers_reaches_projects_through_the_gateway() -> None:
+    manifests = render(["minimal.yaml", "login.yaml"], {"publicUrl": "https://flyte.example.com"})
+    with_secret = {}
+    for service in ("registry", "projects"):
+        (container,) = manifests.get("Deployment", f"flyteplane-{service}")["spec"]["template"]["spec"]["containers"]
+        variables = {each["name"]: each for each in container["env"]}
+        with_secret[service] = variables.get("FLYTEPLANE_LOGIN_CLIENT_SECRET", {}).get("valueFrom")
+    secret = {"name": "flyteplane-console", "key": "client-secret"}
+    assert with_secret == {"registry": None, "projects": {"secretKeyRef": secret}}
+    settings = yaml.safe_load(manifests.get("ConfigMap", "flyteplane-projects")["data"]["settings.yaml"])
+    assert (settings["login_client_id"], settings["public_url"]) == ("console", "https://flyte.example.com")
+    (first,) = manifests.get("Deployment", "flyteplane-gateway")["spec"]["template"]["spec"]["initContainers"]
+    assert [each for each in first["args"] if each.startswith("--browser-login=flyteplane-projects")]
+    policy = manifests.get("NetworkPolicy", "flyteplane-projects")["spec"]["ingress"][0]
+    assert 8082 in {port["port"] for port in policy["ports"]}
 
 
 def test_without_a_client_there_is_no_test_of_a_release_with_login() -> None:
