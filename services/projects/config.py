@@ -148,8 +148,8 @@ class Settings(NamespaceSettings, PublicSettings):
     """Secret of that client; empty for a public client."""
 
     login_scopes: Annotated[tuple[NonEmpty, ...], NoDecode] = ("openid", "profile", "email", "offline_access")
-    """Scopes that browsers log in with: openid, and what makes the provider issue a refresh token, by which a session
-    goes on without the user."""
+    """Scopes that browsers log in with: openid, and offline_access for a refresh token, by which a session goes on
+    without the user. That one is left out where the provider lists its scopes and has none such."""
 
     login_redirect_origins: Annotated[tuple[Annotated[str, StringConstraints(pattern=_ORIGIN)], ...], NoDecode] = ()
     """Origins to which a browser may be sent after a login or logout, in addition to that of public_url: such as

@@ -5,7 +5,7 @@ import json
 import logging
 import ssl
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from math import isfinite
@@ -19,6 +19,9 @@ from services.kit.errors import PermissionDenied, ServiceError, Unavailable
 from services.projects.login.discovery import Discovery
 
 log = logging.getLogger(__name__)
+
+# The scope for refresh tokens; some providers refuse a login with a scope that they do not know.
+OFFLINE_ACCESS = "offline_access"
 
 # For a request and its response: a person waits for it.
 _REQUEST_SECONDS = 5.0
@@ -85,6 +88,12 @@ class Client:
         if not url:
             raise Unavailable("the identity provider has no authorization_endpoint")
         return url
+
+    async def scopes(self, wanted: Sequence[str]) -> str:
+        """Return the scopes to log in with: `wanted`, without refresh tokens at a provider that says it has none."""
+        supported = (await self._discovery.metadata()).scopes_supported
+        left_out = OFFLINE_ACCESS if supported and OFFLINE_ACCESS not in supported else ""
+        return " ".join(scope for scope in wanted if scope != left_out)
 
     async def end_session_endpoint(self) -> str:
         """Return where browsers log out, "" if there is no such place or it is not known."""

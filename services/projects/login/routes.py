@@ -41,7 +41,7 @@ class BrowserLogin:
         parts = urlsplit(public_url)
         own = f"{parts.scheme}://{parts.netloc}"
         self._client = client
-        self._scopes = " ".join(scopes)
+        self._scopes = scopes
         self._own = own
         self._origins = (own, *origins)
         self._cookies = Cookies(secure=parts.scheme == "https")
@@ -71,7 +71,7 @@ class BrowserLogin:
             "response_type": "code",
             "client_id": self._client.client_id,
             "redirect_uri": self._own + _CALLBACK,
-            "scope": self._scopes,
+            "scope": await self._client.scopes(self._scopes),
             "state": pending.state,
             "nonce": pending.nonce,
             "code_challenge": pending.challenge,

@@ -60,6 +60,7 @@ class Provider:
         expires_in: seconds for which its tokens are valid.
         faults: how its endpoints misbehave, by path, such as `/token`.
         requests: the paths of all requests so far.
+        scopes: the scopes that its discovery document lists.
         hidden: names that its discovery document leaves out.
     """
 
@@ -77,6 +78,7 @@ class Provider:
         self.expires_in = _EXPIRES_IN
         self.faults: dict[str, Fault] = {}
         self.requests: list[str] = []
+        self.scopes: Sequence[str] = SCOPES
         self.hidden: Collection[str] = ()
         self.server = authorization_server(self.clients, self.issued, self._make_tokens, f"{self.issuer}/device")
 
@@ -86,7 +88,7 @@ class Provider:
         self.faults.clear()
         self.requests.clear()
         self.id_token_claims.clear()
-        self.auto_approve, self.expires_in, self.hidden = "", _EXPIRES_IN, ()
+        self.auto_approve, self.expires_in, self.hidden, self.scopes = "", _EXPIRES_IN, (), SCOPES
         for issued in (self.issued.codes, self.issued.device_codes, self.issued.refresh_tokens):
             issued.clear()
 
@@ -142,7 +144,7 @@ class Provider:
             "id_token_signing_alg_values_supported": [ALGORITHM],
             "token_endpoint_auth_methods_supported": AUTHENTICATION_METHODS,
             "code_challenge_methods_supported": ["S256"],
-            "scopes_supported": list(SCOPES),
+            "scopes_supported": list(self.scopes),
         }
         return {name: value for name, value in document.items() if name not in self.hidden}
 

@@ -113,6 +113,20 @@ async def test_a_login_ends_at_its_target_with_a_session(served: Served, stack: 
     assert asked["redirect_uri"] == [f"{OWN}/callback"]
 
 
+@pytest.mark.parametrize(
+    ("supported", "asked"),
+    [(("openid", "email"), "openid profile"), ((), "openid profile offline_access")],
+    ids=["no refresh tokens", "unknown"],
+)
+async def test_no_refresh_token_is_asked_for_where_there_is_none(
+    served: Served, stack: Stack, supported: tuple[str, ...], asked: str
+) -> None:
+    served.scopes = supported
+    async with stack.browser() as browser:
+        location = (await browser.step(f"{OWN}/login")).headers["location"]
+    assert parse_qs(urlsplit(location).query)["scope"] == [asked]
+
+
 async def test_a_login_without_a_target_shows_who_is_logged_in(stack: Stack) -> None:
     async with stack.browser() as browser:
         assert (await browser.open(f"{OWN}/login")).json()["url"] == f"{OWN}/me"
