@@ -9,6 +9,7 @@ import pytest
 from flyteidl.admin import (
     node_execution_pb2,
     project_pb2,
+    version_pb2,
 )
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
@@ -42,6 +43,16 @@ async def test_grpc_calls_are_not_touched_by_rest_rules(gateway: Gateway) -> Non
     request.id.node_id = "n"
     await gateway.call("GetNodeExecution", request)
     assert gateway.newest_call("executions").request == request
+
+
+async def test_headers_of_the_gateways_own_cannot_be_sent(gateway: Gateway) -> None:
+    own = ("x-flyteplane-claims", "x-flyteplane-gateway", "x-flyteplane-json-reply", "x-flyteplane-any")
+    forged = [(name, "forged") for name in own for _ in range(2)]
+    await gateway.call("GetVersion", version_pb2.GetVersionRequest(), metadata=forged)
+    await gateway.rest.get("/api/v1/version", headers=[(name.title(), value) for name, value in forged])
+    for call in gateway.services["projects"].calls:
+        assert "forged" not in call.metadata.values()
+        assert "x-flyteplane-any" not in call.metadata
 
 
 async def test_health_is_served_by_grpc_and_http(gateway: Gateway) -> None:

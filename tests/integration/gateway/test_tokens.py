@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from deploy.sandbox.engine.own_tokens import signed as signed_by_engine
+from gateway import authentication
 from services.kit.errors import Code
+from services.kit.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame
+from services.kit.http2.headers import request_block
 from services.kit.rpc.callers import ANONYMOUS, CLAIMS_HEADER, GATEWAY_HEADER, Callers
+from tests.support import http2_client
 from tests.support.callers import SECRET, encoded
 from tests.support.gateways import ADMIN, CONSOLE, Gateway, echoing_gateway
 from tests.support.oidc.provider import AUDIENCE, Provider, running_provider
+from tests.support.oidc.tokens import signed
 from tests.support.oidc.wrong_tokens import WRONG_TOKENS
 from tests.support.waiting import once_available
 from tests.support.ways import PATH, WAYS, Headers, Way, by_grpc, by_rest
@@ -169,6 +175,24 @@ async def test_claims_of_a_client_have_no_effect(gateway: Gateway, provider: Pro
     assert dict(call.caller.claims)["iss"] == provider.issuer
 
 
+async def test_trailers_of_a_client_have_no_effect(gateway: Gateway, provider: Provider) -> None:
+    url = gateway.rest.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    client = http2_client.Client(reader, writer)
+    await client.greet()
+    headers = [(":method", "POST"), (":scheme", "http"), (":path", PATH), (":authority", "localhost")]
+    headers += [("content-type", "application/grpc"), ("te", "trailers"), *bearer(provider.token("ann")).items()]
+    client.send(http2_client.begun(1, headers))
+    client.send(frame(DATA, 0, 1, b"\0" * 5))
+    trailers = request_block([(CLAIMS_HEADER, encoded({"sub": "root"})), (GATEWAY_HEADER, SECRET)])
+    client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, trailers))
+    response = await client.response()
+    assert response.trailers["grpc-status"] == "0"
+    assert [call.caller.subject for call in gateway.services["projects"].calls] == ["ann"]
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_claims_of_a_client_have_no_effect_where_no_token_is_needed(gateway: Gateway) -> None:
     metadata = ((CLAIMS_HEADER, encoded({"sub": "root"})), (GATEWAY_HEADER, "x"))
     await gateway.call("GetPublicClientConfig", PublicClientAuthConfigRequest(), metadata=metadata)
@@ -292,6 +316,23 @@ async def test_forged_tokens_have_few_keys_fetched(gateway: Gateway, provider: P
         assert {code for code, _ in results} == {Code.UNAUTHENTICATED}
     assert len(provider.requests) - before <= 10 * (time.monotonic() - began + 2)
     assert await by_grpc(gateway, bearer(provider.token())) == (Code.OK, "")
+
+
+async def test_tokens_of_a_withdrawn_key_are_refused_unless_they_were_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "_KEYS_SECONDS", "6s")  # Envoy fetches five seconds before that
+    with running_provider() as provider:
+        async with echoing_gateway(tmp_path, callers=Callers(SECRET), **login(tmp_path, provider)) as gateway:
+            used, withdrawn = provider.token(), provider.keys.signing
+            assert await by_grpc(gateway, bearer(used)) == (Code.OK, "")
+            provider.keys.rotate(keep_old=False)
+            unused = (signed(provider.claims(f"user-{number}"), withdrawn) for number in count())
+            async with asyncio.timeout(20):
+                while (await by_grpc(gateway, bearer(next(unused))))[0] is not Code.UNAUTHENTICATED:
+                    pass
+            assert await by_grpc(gateway, bearer(used)) == (Code.OK, "")
+            assert await by_grpc(gateway, bearer(provider.token())) == (Code.OK, "")
 
 
 async def test_a_provider_that_is_down_stops_nothing(tmp_path: Path, way: Way) -> None:
