@@ -128,11 +128,13 @@ def http_filter(login: Login, objects_prefix: str) -> dict[str, Any]:
     Several tokens of a request must all be valid. Their claims are headers in this order: cookie,
     `flyte-authorization`, `authorization`; services read the last.
     """
-    providers = {"usual": _provider(login, _keys(login, _periodically()))}
+    # Local replies read why a token was refused. An engine's provider is asked last, and would say the wrong issuer.
+    reports = {"failed_status_in_metadata": REFUSAL}
+    providers = {"usual": _provider(login, _keys(login, _periodically()) | reports)}
     if login.jwks_url:
         # Envoy does not fetch keys for a key id that it does not know. The second provider differs in the age of its
         # keys alone, and is asked when the first one has refused a token.
-        providers["fresh"] = _provider(login, _keys(login, {"cache_duration": _FRESH_SECONDS}))
+        providers["fresh"] = _provider(login, _keys(login, {"cache_duration": _FRESH_SECONDS}) | reports)
     if login.engine_key:
         of_engine = Login(ENGINE_ISSUER, [ENGINE_AUDIENCE])
         providers["engine"] = _provider(of_engine, {"local_jwks": {"inline_string": _key_set(login.engine_key)}})
@@ -158,16 +160,16 @@ def http_filter(login: Login, objects_prefix: str) -> dict[str, Any]:
     }
 
 
-def _provider(login: Login, keys: dict[str, Any]) -> dict[str, Any]:
+def _provider(login: Login, more: dict[str, Any]) -> dict[str, Any]:
+    """Return a provider of the filter; `more` has its keys."""
     return {
         "issuer": login.issuer,
         "audiences": list(login.audiences),
         "require_expiration": True,
-        **keys,
+        **more,
         "from_headers": [{"name": name, "value_prefix": BEARER} for name in TOKEN_HEADERS],
         "from_cookies": [SESSION_COOKIE],
         "forward_payload_header": CLAIMS_HEADER,
-        "failed_status_in_metadata": REFUSAL,
         "jwt_cache_config": {"jwt_cache_size": _KEPT_TOKENS},
     }
 

@@ -365,6 +365,9 @@ async def test_keys_may_be_a_file_and_the_engine_has_a_key_of_its_own(provider: 
             WRONG_TOKENS["unknown key"](provider),
         ):
             assert (await by_grpc(gateway, bearer(wrong)))[0] is Code.UNAUTHENTICATED
+        for way in WAYS.values():
+            code, message = await way(gateway, bearer(WRONG_TOKENS["other audience"](provider)))
+            assert (code, message) == (Code.UNAUTHENTICATED, authentication.OTHER_AUDIENCE)
         callers = [call.caller for call in gateway.services["projects"].calls]
         assert [(caller.subject, caller.client) for caller in callers] == [
             ("ann", "flytekit"),

@@ -11,13 +11,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from deploy.sandbox.layout import SERVICES
 from tests.support import chromium, clients
 from tests.support.browsers import Browser
 from tests.support.oidc.provider import AUDIENCE, Provider, running_provider
 from tests.support.parts import free_port
+from tests.support.refusals import refused
 from tests.support.sandbox import ROOT, Sandbox, running_sandbox
 from tests.support.waiting import until
 
@@ -142,6 +147,30 @@ async def test_me_is_the_caller(sandbox: Sandbox, provider: Provider) -> None:
     me = await get(sandbox, provider, "/me")
     assert me["subject"] == "ann"
     assert me["additional_claims"]["iss"] == provider.issuer
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_each_service_serves_the_gateway_alone(sandbox: Sandbox, name: str) -> None:
+    claimed = (("x-flyteplane-claims", "eyJzdWIiOiJyb290In0"), ("x-flyteplane-gateway", "0123456789abcdef"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{sandbox.ports[f'{name}-grpc']}") as channel:
+        for metadata in ((), claimed):
+            for path in ("/flyteidl.service.AdminService/GetVersion", "/flyteidl.service.AdminService/GetExecution"):
+                call = channel.unary_unary(path, bytes, bytes)(b"", metadata=metadata)
+                await refused(call, grpc.StatusCode.UNAUTHENTICATED, "only the gateway may call this port")
+        check = health_pb2_grpc.HealthStub(channel).Check
+        assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_reflection_needs_a_token(sandbox: Sandbox, provider: Provider) -> None:
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with sandbox.channel() as channel:
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        token = (("authorization", f"Bearer {provider.token()}"),)
+        (reply,) = [reply async for reply in reflect(iter([question]), metadata=token)]
+        assert "flyteidl.service.AdminService" in [each.name for each in reply.list_services_response.service]
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            [reply async for reply in reflect(iter([question]))]
+        assert failure.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_the_releases_test_logs_in_and_the_engine_ends_its_execution(sandbox: Sandbox) -> None:
