@@ -7,16 +7,18 @@ with the secret in the variable CLIENT_SECRET.
 
 import argparse
 import asyncio
+import json
 import os
 import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
-import httpx
 from flyteidl.admin.common_pb2 import ObjectGetRequest
 from flyteidl.admin.execution_pb2 import (
     Execution,
@@ -145,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         seen = asyncio.run(_run(chosen))
-    except (ReleaseTestError, httpx.HTTPError) as error:
+    except (ReleaseTestError, aiohttp.ClientError) as error:
         sys.exit(str(error))
     except grpc.aio.AioRpcError as error:
         sys.exit(f"{error.code().name}: {error.details()}")
@@ -170,13 +172,15 @@ async def _logged_in(channel: grpc.aio.Channel, chosen: argparse.Namespace) -> s
     if client.audience:
         grant["audience"] = client.audience
     verify = ssl.create_default_context(cafile=str(chosen.provider_ca) if chosen.provider_ca else None)
-    async with httpx.AsyncClient(verify=verify, timeout=_CALL_SECONDS) as http:
-        response = await http.post(
-            provider.token_endpoint, data=grant, auth=(chosen.client_id, os.environ.get("CLIENT_SECRET", ""))
-        )
-    if response.status_code != httpx.codes.OK:
-        raise ReleaseTestError(f"no token for {chosen.client_id}: {response.status_code} {response.text[:500]}")
-    return str(response.json()["access_token"])
+    own = {"Authorization": aiohttp.encode_basic_auth(chosen.client_id, os.environ.get("CLIENT_SECRET", ""))}
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=verify)) as session,
+        session.post(provider.token_endpoint, data=grant, headers=own) as response,
+    ):
+        text = await response.text()
+    if response.status != HTTPStatus.OK:
+        raise ReleaseTestError(f"no token for {chosen.client_id}: {response.status} {text[:500]}")
+    return str(json.loads(text)["access_token"])
 
 
 class ClientToken(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only

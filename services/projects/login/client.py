@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+import aiohttp
 
 from services.kit.errors import PermissionDenied, ServiceError, Unavailable
 from services.projects.login.discovery import Discovery
@@ -27,7 +27,7 @@ OFFLINE_ACCESS = "offline_access"
 _REQUEST_SECONDS = 5.0
 # Responses with three tokens have some 10 KB.
 _MOST_BYTES = 1024 * 1024
-_LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=30.0)
+_MOST_CONNECTIONS = 32
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
 _TOO_MANY_REQUESTS, _SERVER_ERROR, _CLIENT_ERROR = 429, 500, 400
 
@@ -70,8 +70,11 @@ class Client:
         clock: Callable[[], float],
     ) -> None:
         verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        accepted = {"Accept": "application/json"}
-        self._http = httpx.AsyncClient(verify=verify, timeout=_REQUEST_SECONDS, limits=_LIMITS, headers=accepted)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=verify, limit=_MOST_CONNECTIONS),
+            headers={"Accept": "application/json"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
         self._discovery = discovery
         self.issuer = issuer
         self.client_id = client_id
@@ -80,7 +83,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def authorization_endpoint(self) -> str:
         """Return where browsers log in; raise ServiceError if it is not known."""
@@ -162,27 +165,31 @@ class Client:
         return body
 
     async def _authenticated(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """Return httpx's options for a form with the client's credentials, in a way that the provider supports."""
+        """Return aiohttp's options for a form with the client's credentials, in a way that the provider supports."""
         if not self._secret:
             return {"data": {**form, "client_id": self.client_id}}
         methods = (await self._discovery.metadata()).token_endpoint_auth_methods_supported
         if _POST in methods and _BASIC not in methods:
             return {"data": {**form, "client_id": self.client_id, "client_secret": self._secret}}
         # Encoded first as in a form (RFC 6749, 2.3.1), a blank in the way that servers decode who read no plus signs.
-        return {"data": form, "auth": httpx.BasicAuth(quote(self.client_id, safe=""), quote(self._secret, safe=""))}
+        basic = aiohttp.encode_basic_auth(quote(self.client_id, safe=""), quote(self._secret, safe=""))
+        return {"data": form, "headers": {"Authorization": basic}}
 
     async def _post(self, url: str, **options: Any) -> tuple[int, bytes]:
         content = b""
         try:
-            async with asyncio.timeout(_REQUEST_SECONDS), self._http.stream("POST", url, **options) as response:
-                async for piece in response.aiter_bytes():
+            async with (
+                asyncio.timeout(_REQUEST_SECONDS),
+                self._http.post(url, allow_redirects=False, **options) as response,
+            ):
+                async for piece in response.content.iter_any():
                     content += piece
                     if len(content) > _MOST_BYTES:
                         raise Unavailable("the response of the identity provider is too long")
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             cause = str(error) or type(error).__name__
             raise Unavailable(f"the identity provider {self.issuer} is not available: {cause}") from error
-        return response.status_code, content
+        return response.status, content
 
     def _checked(self, id_token: str) -> Mapping[str, Any]:
         """Return the claims of an ID token; raise PermissionDenied unless it is for this client.

@@ -7,10 +7,11 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 
-import httpx
+import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from services.kit.errors import FailedPrecondition, ServiceError, Unavailable
@@ -55,7 +56,7 @@ class Discovery:
 
     def __init__(self, issuer: str, ca_file: Path | None = None, clock: Callable[[], float] = monotonic) -> None:
         verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        self._client = httpx.AsyncClient(verify=verify, timeout=_FETCH_SECONDS)
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=verify))
         self._issuer = issuer
         self._clock = clock
         self._fetching = asyncio.Lock()
@@ -65,7 +66,7 @@ class Discovery:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._session.close()
 
     async def metadata(self) -> ProviderMetadata:
         """Return the document; an earlier one while the provider is unavailable.
@@ -89,7 +90,7 @@ class Discovery:
                 self._metadata = await self._fetch()
         except FailedPrecondition as error:
             self._failure = error
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             cause = str(error).split("\n")[0] or type(error).__name__
             self._failure = Unavailable(f"the identity provider {self._issuer} is not available: {cause}")
         else:
@@ -101,9 +102,8 @@ class Discovery:
     async def _fetch(self) -> ProviderMetadata:
         url = self._issuer.rstrip("/") + DOCUMENT
         content = b""
-        async with self._client.stream("GET", url) as response:
-            response.raise_for_status()
-            async for piece in response.aiter_bytes():
+        async with self._session.get(url, allow_redirects=False, raise_for_status=_check_found) as response:
+            async for piece in response.content.iter_any():
                 content += piece
                 if len(content) > _MOST_BYTES:
                     raise ValueError(f"its discovery document has more than {_MOST_BYTES} bytes")
@@ -114,3 +114,9 @@ class Discovery:
         if metadata.issuer != self._issuer:
             raise FailedPrecondition(f"the issuer of {url} is {metadata.issuer}, not {self._issuer}")
         return metadata
+
+
+async def _check_found(response: aiohttp.ClientResponse) -> None:
+    """Raise ValueError unless the document is there."""
+    if response.status != HTTPStatus.OK:
+        raise ValueError(f"{response.url} is {response.status}")
