@@ -13,9 +13,8 @@ from google.rpc.code_pb2 import ALREADY_EXISTS, OK, Code
 from services.contracts.event_batches import BatchedEvent, lane_of, size
 from services.contracts.execution_argument import execution_argument
 from services.contracts.fingerprints import fingerprint_of
-from services.events.commands.arguments import add_json, add_since, parser
+from services.events.commands.arguments import parser
 from services.events.commands.log_reader import objects_of, read_log, read_refused
-from services.events.commands.show import NOTHING_FOUND, show
 from services.events.config import Settings
 from services.events.consumers.log_writer import LogWriter
 from services.events.ingest.limits import Limits
@@ -28,6 +27,7 @@ from services.kit.errors import Unavailable
 from services.kit.messaging.bus import Bus
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import Command
+from services.kit.process.terminal import NOTHING_FOUND, add_json, add_since, show
 
 _COLUMNS = ("execution", "kind", "node", "attempt", "phase", "version", "verdict", "message")
 _NOT_SENT = "not sent"
@@ -81,7 +81,7 @@ def _chosen(arguments: Sequence[str]) -> argparse.Namespace:
         "--refused", type=_identifier, nargs="+", metavar="ID", help="as the command 'refused' shows them"
     )
     add_since(options)
-    add_json(options)
+    add_json(options, "an event")
     chosen = options.parse_args(arguments)
     if chosen.since and chosen.refused:
         options.error("--since goes with --execution")

@@ -1,20 +1,19 @@
 """The commands `log` and `refused`: show events and their verdicts."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from services.contracts.execution_argument import execution_argument
-from services.events.commands.arguments import EARLIEST, add_json, add_since, parser
+from services.events.commands.arguments import EARLIEST, parser
 from services.events.commands.log_reader import belongs_to, objects_of, read_log, read_refused
 from services.events.config import Settings
-from services.events.rules.log_lines import as_json, columns_of, table
+from services.events.rules.log_lines import columns_of
 from services.events.store.refused_events import refused_since
 from services.kit.db.database import at_terminal
 from services.kit.process.service import Command
+from services.kit.process.terminal import add_json, add_since, show
 
 _LOG_COLUMNS = ("received", "kind", "node", "attempt", "phase", "version", "verdict", "message")
 _REFUSED_COLUMNS = ("id", "refused", "execution", "kind", "node", "attempt", "phase", "version", "verdict", "message")
-NOTHING_FOUND = 1
 
 
 async def log(settings: Settings, arguments: Sequence[str]) -> int:
@@ -26,7 +25,7 @@ async def log(settings: Settings, arguments: Sequence[str]) -> int:
     )
     options.add_argument("execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME")
     add_since(options)
-    add_json(options)
+    add_json(options, "an event")
     chosen = options.parse_args(arguments)
     objects = objects_of(settings)
     async with at_terminal(settings.database_url) as db:
@@ -43,7 +42,7 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
     )
     options.add_argument("--execution", type=execution_argument, metavar="PROJECT/DOMAIN/NAME", help="only of this one")
     add_since(options)
-    add_json(options)
+    add_json(options, "an event")
     chosen = options.parse_args(arguments)
     objects = objects_of(settings)
     rows = []
@@ -54,19 +53,6 @@ async def refused(settings: Settings, arguments: Sequence[str]) -> int:
                 columns = columns_of(event)
                 rows.append({"id": row.id, "refused": columns.pop("received"), **columns})
     return show(_REFUSED_COLUMNS, rows, "no refused events", as_lines=chosen.json)
-
-
-def show(
-    columns: Sequence[str], rows: Sequence[Mapping[str, str | int | None]], nothing: str, *, as_lines: bool
-) -> int:
-    """Write `rows` to standard output, or `nothing` to standard error, and return the exit status."""
-    if not rows:
-        sys.stderr.write(f"{nothing}\n")
-        return NOTHING_FOUND
-    for line in map(as_json, rows) if as_lines else table(columns, rows):
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-    return 0
 
 
 LOG = Command("show every event received for an execution", log)

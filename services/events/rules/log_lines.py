@@ -1,8 +1,6 @@
 """The output of the commands: logged and refused events, each as one line of a table or one line of JSON."""
 
-import json
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -26,8 +24,6 @@ WAITING = "waiting"
 """Shown instead of a verdict that is not known yet."""
 
 _GONE = "the event was large, and its object is gone"
-# East Asian widths of characters that take two columns of a terminal.
-_WIDE = frozenset("WF")
 
 
 @dataclass(frozen=True)
@@ -139,38 +135,11 @@ def columns_of(logged: LoggedEvent) -> dict[str, str | int | None]:
     }
 
 
-def table(columns: Sequence[str], rows: Iterable[Mapping[str, str | int | None]]) -> Iterator[str]:
-    """Yield the lines of a table with a head; the last column is not padded."""
-    cells = [[column.upper() for column in columns]]
-    cells += [[_escaped(row[column]) for column in columns] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        padded = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
-        yield "  ".join(padded).rstrip()
-
-
-def as_json(row: Mapping[str, str | int | None]) -> str:
-    """Return one line of JSON; non-ASCII text stays readable."""
-    return json.dumps(dict(row), ensure_ascii=False)
-
-
 def _verdict_columns(verdict: bytes | None) -> tuple[str, str]:
     if verdict is None:
         return WAITING, ""
     status = parse_verdict(verdict)
     return ("OK", "") if status is None else (Code.Name(status.code), status.message)
-
-
-def _escaped(value: str | int | None) -> str:
-    """Return text that is safe on a terminal and on one line: engines choose ids, and messages quote them."""
-    text = "" if value is None else str(value)
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _width(text: str) -> int:
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in _WIDE else 1 for char in text
-    )
 
 
 def _phase(phases: Any, number: int) -> str:

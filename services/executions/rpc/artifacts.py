@@ -12,10 +12,10 @@ from flyteidl.service.dataproxy_pb2 import (
     PreSignedURLs,
 )
 
+from services.contracts import flyte_urls
 from services.executions.rpc.data import DataHandlers
 from services.executions.rpc.data_proxy import DataProxyHandlers
-from services.executions.rules import artifacts as rules
-from services.executions.rules import data, errors
+from services.executions.rules import artifacts, data, errors
 from services.executions.store import node_executions, task_executions
 from services.kit.db.database import Database
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted
@@ -37,8 +37,8 @@ class ArtifactHandlers:
 
     async def GetData(self, request: GetDataRequest, call: Call) -> GetDataResponse | bytes:
         """Return the data of a flyte:// URL or one literal of it; for a deck and for large data, a signed URL."""
-        artifact = rules.parse(request.flyte_url)
-        if artifact.kind == rules.DECK:
+        artifact = flyte_urls.parse(request.flyte_url)
+        if artifact.kind == flyte_urls.DECK:
             link = CreateDownloadLinkRequest(artifact_type=ARTIFACT_TYPE_DECK, node_execution_id=artifact.node)
             signed = await self._data_proxy.CreateDownloadLink(link, call)
             return GetDataResponse(pre_signed_urls=signed.pre_signed_urls)
@@ -47,7 +47,7 @@ class ArtifactHandlers:
             return await self._response(request.flyte_url, artifact, location, fetched)
 
     async def _response(
-        self, url: str, artifact: rules.Artifact, location: data.Location, fetched: data.Data
+        self, url: str, artifact: flyte_urls.Artifact, location: data.Location, fetched: data.Data
     ) -> GetDataResponse | bytes:
         if fetched.gone:
             raise NotFound(f"the data of [{url}] is gone: {location.uri}")
@@ -57,10 +57,10 @@ class ArtifactHandlers:
             urls, expires_at = await self._data_proxy.sign_download(location.uri)
             return GetDataResponse(pre_signed_urls=PreSignedURLs(signed_url=urls, expires_at=expires_at))
         if artifact.literal:
-            return await self._cpu_pool.parse(fetched.full, partial(rules.named, artifact.literal, url))
+            return await self._cpu_pool.parse(fetched.full, partial(artifacts.named, artifact.literal, url))
         return message_field(GetDataResponse.LITERAL_MAP_FIELD_NUMBER, fetched.full)
 
-    async def _location(self, artifact: rules.Artifact) -> data.Location:
+    async def _location(self, artifact: flyte_urls.Artifact) -> data.Location:
         """Return where inputs or outputs are; raises NotFound for a missing node, InvalidArgument for an attempt."""
         closure: NodeExecutionClosure | TaskExecutionClosure
         async with self._db.read() as connection:
@@ -74,4 +74,4 @@ class ArtifactHandlers:
                 if task is None:
                     raise InvalidArgument("no task executions were listed")
                 input_uri, closure = task.input_uri, TaskExecutionClosure.FromString(task.closure)
-        return data.Location(input_uri) if artifact.kind == rules.INPUTS else data.outputs(closure)
+        return data.Location(input_uri) if artifact.kind == flyte_urls.INPUTS else data.outputs(closure)

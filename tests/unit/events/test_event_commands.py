@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from services.contracts.event_batches import Batch, BatchedEvent, Kind, encode_batch, encode_verdicts
 from services.contracts.fingerprints import decode_fingerprints, encode_fingerprints, fingerprint_of, positions_of
 from services.events.commands import show
-from services.events.commands.arguments import add_since, parser
+from services.events.commands.arguments import parser
 from services.events.commands.replay import replay
 from services.events.config import Settings
-from services.events.rules.log_lines import LoggedEvent, as_json, columns_of, events_of, readability_fault, table
+from services.events.rules.log_lines import LoggedEvent, columns_of, events_of, readability_fault
+from services.kit.process.terminal import add_since, as_json, table
 from tests.support.event_makers import batched, node_event, task_event, workflow_event
 from tests.support.poisons import groups
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.executions.rules.artifacts import Artifact, parse
+from services.contracts.flyte_urls import Artifact, parse
 from services.executions.rules.data import node_urls, task_urls
 from services.kit.errors import InvalidArgument
 from tests.support.executions import node_id, task_id
