@@ -129,8 +129,9 @@ fmt: $(TEST_READY) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-docs: $(TEST_READY) ## Write docs/settings.md and the chart's generated files from the definitions of settings and values
+docs: $(TEST_READY) ## Write docs/settings.md, the table of RPCs and roles, and the chart's generated files from the definitions of settings and values
 	@$(BIN)/python -m docs.settings_page
+	@$(BIN)/python -m docs.authorization_page
 	@$(BIN)/python -m docs.chart_files
 
 lock: ## Upgrade the locked versions within the bounds of pyproject.toml (needs uv)

@@ -11,7 +11,8 @@ The subjects are those of `services.contracts`, the requests to JetStream those 
 | projects | executions | announcements | | FLYTE_PROJECTS | its announcements (cluster resources) |
 | engine | | | | | |
 
-Executions also sends requests to engine, the process of an engine (`services.contracts.engine`).
+All but engine publish their audit records. Executions also sends requests to engine, the process of an engine
+(`services.contracts.engine`).
 Each but events serves requests, with one response to each, and each receives responses below an inbox of its own.
 There are no other users: no anonymous user, and none of the system account.
 """
@@ -60,7 +61,7 @@ USERS: Mapping[str, Permissions] = {
     "registry": Permissions(
         serves=("ask.registry.*",),
         requests=_REQUEST_PROJECTS,
-        publishes=("flyte.registry.>",),
+        publishes=("flyte.registry.>", "flyte.audit.registry"),
         streams=("FLYTE_REGISTRY",),
     ),
     "executions": Permissions(
@@ -74,14 +75,14 @@ USERS: Mapping[str, Permissions] = {
             "ask.engine.stop",
             "ask.engine.missing",
         ),
-        publishes=("flyte.executions.>", "flyte.events.verdicts.*"),
+        publishes=("flyte.executions.>", "flyte.events.verdicts.*", "flyte.audit.executions"),
         subscribes=("flyte.events.apply.*",),
         streams=("FLYTE_EXECUTIONS",),
         consumers=(_LANE, Consumer("FLYTE_EXECUTIONS", "engine")),
     ),
     "events": Permissions(
         requests=("ask.executions.take_applied_batches",),
-        publishes=("flyte.events.batch.*", "flyte.events.apply.*"),
+        publishes=("flyte.events.batch.*", "flyte.events.apply.*", "flyte.audit.events"),
         subscribes=("flyte.events.verdicts.*",),
         streams=("EVENT_BATCHES",),
         replaces=("EVENT_BATCHES",),
@@ -94,7 +95,7 @@ USERS: Mapping[str, Permissions] = {
     "projects": Permissions(
         serves=("ask.projects.*",),
         requests=("ask.executions.get_default_config",),
-        publishes=("flyte.projects.>",),
+        publishes=("flyte.projects.>", "flyte.audit.projects"),
         streams=("FLYTE_PROJECTS",),
         consumers=(Consumer("FLYTE_PROJECTS", "cluster-resources"),),
     ),

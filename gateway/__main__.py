@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--tls-key", type=Path, metavar="FILE", **_from("tls"))
     command.add_argument("--cors-origin", metavar="ORIGIN", **_repeated("cors_origins"))
     command.add_argument("--host", metavar="NAME", **_repeated("hosts"))
+    command.add_argument("--trusted-proxies", type=int, metavar="NUMBER", **_from("trusted_proxies"))
     command.add_argument("--gateway-secret-file", type=Path, metavar="FILE", **_from("gateway_secret_file"))
     command.add_argument("--auth-issuer", metavar="URL", **_from("auth_issuer"))
     command.add_argument("--auth-audience", metavar="AUDIENCE", **_repeated("auth_audiences"))
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tls=Certificate(chosen.tls_chain, chosen.tls_key) if chosen.tls_chain else None,
             cors_origins=chosen.cors_origin,
             hosts=chosen.host,
+            trusted_proxies=chosen.trusted_proxies,
             gateway_secret_file=chosen.gateway_secret_file,
             auth_issuer=chosen.auth_issuer,
             auth_audiences=chosen.auth_audience,

@@ -72,6 +72,10 @@ class Settings(BaseModel):
     hosts: Sequence[Annotated[str, AfterValidator(_host)]] = Field(default=(), title="--host")
     """Names by which REST clients and web pages reach the gateway; may be repeated. None: by any."""
 
+    trusted_proxies: int = Field(default=0, ge=0, le=16, title="--trusted-proxies")
+    """Proxies in front of the gateway that append the address of their client to x-forwarded-for, such as an ingress:
+    the audit log has the address that the first of them saw (docs/operating/audit.md#addresses)."""
+
     gateway_secret_file: Path | None = Field(default=None, title="--gateway-secret-file")
     """File with the services' setting `gateway_secret`, by which they know the gateway; needed for login."""
 
@@ -201,6 +205,7 @@ def _connection_manager(routes: Routes, out: Path, settings: Settings) -> dict[s
         "stat_prefix": "front",
         "codec_type": "AUTO",
         "use_remote_address": True,  # clients cannot set Envoy's internal headers
+        "xff_num_trusted_hops": settings.trusted_proxies,
         # A slash in a name stays escaped until the transcoder has split the path; flyteadmin would split there and
         # return 404. As in flyteadmin //, . and .. are cleaned (gateway.md#rest-paths).
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",

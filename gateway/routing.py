@@ -60,6 +60,9 @@ def _header(key: str, value: str) -> dict[str, Any]:
 # one client could crowd out the others.
 CONNECTION = _header("x-flyteplane-connection", "%CONNECTION_ID%")
 
+# The address of the client, for the audit log: services do not read x-forwarded-for, which may be long.
+ADDRESS = _header("x-flyteplane-address", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
+
 # What is left of tokens, and sessions of browsers, does not reach services.
 TOKENS = [*TOKEN_HEADERS, "cookie"]
 
@@ -99,7 +102,7 @@ def route_table(
     """
     return {
         "name": "flyteplane",
-        "request_headers_to_add": [CONNECTION, *([_header(GATEWAY_HEADER, secret)] if secret else [])],
+        "request_headers_to_add": [CONNECTION, ADDRESS, *([_header(GATEWAY_HEADER, secret)] if secret else [])],
         "virtual_hosts": [
             {
                 "name": "flyteplane",

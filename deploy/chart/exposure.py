@@ -54,6 +54,10 @@ class Gateway(ReplicatedPods):
     cors_origins: list[str] = []
     """Origins of web pages that may call, in addition to the gateway's own."""
 
+    trusted_proxies: int = Field(default=0, ge=0, le=16)
+    """Proxies in front of the gateway that append their client's address to x-forwarded-for, such as an ingress: the
+    audit log has the address that the first of them saw."""
+
     access_log: bool = False
     """Whether each request is a line of JSON."""
 

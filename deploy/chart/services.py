@@ -14,6 +14,7 @@ DECIDED = frozenset(
         *("gateway_secret", "subject_claims", "client_claims", "auth_issuer", "auth_ca_file"),
         *("auth_client_id", "auth_client_redirect_uri", "auth_client_scopes", "auth_client_audience"),
         *("auth_client_header", "login_client_id", "login_client_secret", "login_scopes", "login_redirect_origins"),
+        *("authorization_policy", "audit_log", "audit_log_days"),
         *("clusters", "namespace_template", "cluster_resource_templates"),
         *("objects_url", "objects_buckets", "objects_endpoint", "objects_region", "objects_path_style"),
         *(

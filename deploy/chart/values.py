@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from deploy.chart.authorization import Audit, Authorization
 from deploy.chart.base import Image, KubernetesObject, Labels, Name, Seconds, Values
 from deploy.chart.exposure import Gateway, Ingress, NetworkPolicies, Route
 from deploy.chart.login import Auth
@@ -56,6 +57,12 @@ class ChartValues(Values):
 
     auth: Auth = Auth()
     """Login."""
+
+    authorization: Authorization = Authorization()
+    """Roles of callers."""
+
+    audit: Audit = Audit()
+    """The audit log."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log level of the four services."""

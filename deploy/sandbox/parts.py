@@ -190,6 +190,8 @@ def _envoy(layout: Layout, ports: Ports, chosen: ChosenSettings) -> Part:
         arguments += ["--max-message-bytes", str(int(settings["max_message_bytes"]))]
     if settings.get("access_log"):
         arguments += ["--access-log"]
+    if "trusted_proxies" in settings:
+        arguments += ["--trusted-proxies", str(int(settings["trusted_proxies"]))]
     files = {}
     if chosen.login:
         secrets = layout.secrets()

@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack
 
 from flyteidl.service import admin_pb2
 
+from services.contracts.audit import CHANGES, resource_of
+from services.contracts.authorization.switch import Authorization
 from services.contracts.event_parts import check_parts
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.events.config import Settings
@@ -16,6 +18,7 @@ from services.events.ingest.stall_detector import StallDetector
 from services.events.ingest.streams import declare_streams, delete_former_log_streams, replace_former_batches_stream
 from services.events.jobs.log_retention import LogRetention
 from services.events.rpc.events import EventHandlers
+from services.kit.audit.trail import AuditTrail
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Connections
 from services.kit.rpc.cpu_pool import CpuPool
@@ -45,13 +48,15 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     stall_detector = StallDetector()
     cpu_pool = CpuPool()
     stack.callback(cpu_pool.close)
-    table = Table(cpu_pool, check_parts)
+    authorization = Authorization.of(settings)
+    trail = AuditTrail.of(NAME, settings, connections.db, connections.bus, changes=CHANGES, resource_of=resource_of)
+    table = Table(cpu_pool, check_parts, authorize=authorization.hook, audit=trail.audit)
     table.bind(ADMIN_SERVICE, EventHandlers(publisher, stall_detector, settings.max_output_bytes))
     retention = LogRetention(connections.db, connections.bus, objects, settings.event_log_days)
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=[stall_detector.run, writer.run, retention.run],
-        flush=[publisher.drain, writer.drain],
+        loops=[stall_detector.run, writer.run, retention.run, *authorization.loops, *trail.loops],
+        flush=[publisher.drain, writer.drain, *trail.flush],
         checks={"the stream of events": publisher.check},
     )

@@ -7,9 +7,15 @@ from services.executions.commands.attributes import ATTRIBUTES
 from services.executions.commands.phases import PHASES
 from services.executions.config import Settings
 from services.executions.store.stored_messages import STORED, hold_lanes
+from services.kit.audit.command import audit_command
 from services.kit.db.repair import command
 from services.kit.process.service import main
 
-COMMANDS = {"attributes": ATTRIBUTES, "phases": PHASES, "repair": command(NAME, STORED, hold_lanes)}
+COMMANDS = {
+    "attributes": ATTRIBUTES,
+    "audit": audit_command(NAME),
+    "phases": PHASES,
+    "repair": command(NAME, STORED, hold_lanes),
+}
 
 main(NAME, Settings, build, Path(__file__).parent / "store" / "migrations", COMMANDS)

@@ -7,6 +7,8 @@ from functools import partial
 
 from flyteidl.service import admin_pb2, dataproxy_pb2, signal_pb2
 
+from services.contracts.audit import CHANGES, resource_of
+from services.contracts.authorization.switch import Authorization
 from services.contracts.event_batches import EVENT_LANES
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.executions.config import Settings
@@ -33,6 +35,8 @@ from services.executions.rpc.signals import SignalHandlers
 from services.executions.rpc.task_executions import TaskExecutionHandlers
 from services.executions.rules.configuration import default_config_of
 from services.executions.rules.events.layout import ObjectLayout
+from services.executions.rules.object_scopes import scopes_of_objects
+from services.kit.audit.trail import AuditTrail
 from services.kit.db.database import Database
 from services.kit.messaging.bus import Bus
 from services.kit.messaging.outbox import Outbox, Relay
@@ -88,24 +92,27 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     launcher = Launcher(
         db, bus, outbox, objects, cpu_pool=cpu_pool, settings=settings, default_config=default_config, clock=_now
     )
+    authorization = Authorization.of(settings, scopes_of_objects(objects.uri(), settings))
+    trail = AuditTrail.of(NAME, settings, db, bus, changes=CHANGES, resource_of=resource_of)
     data = DataHandlers(db, objects, cpu_pool, settings)
     data_proxy = DataProxyHandlers(db, objects, settings, _now)
-    table = Table(cpu_pool)
+    table = Table(cpu_pool, authorize=authorization.hook, audit=trail.audit)
     table.bind(
         ADMIN_SERVICE,
         ExecutionHandlers(db, outbox, objects, launcher, cpu_pool=cpu_pool, clock=_now),
         NodeExecutionHandlers(db),
         TaskExecutionHandlers(db),
         data,
-        ExecutionMetricsHandlers(db, bus, objects, cpu_pool),
+        ExecutionMetricsHandlers(db, bus, objects, cpu_pool, authorization.authorizer),
     )
     table.bind(DATA_PROXY_SERVICE, data_proxy, ArtifactHandlers(db, data, data_proxy, cpu_pool))
     table.bind(SIGNAL_SERVICE, SignalHandlers(db))
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=loops,
+        loops=[*loops, *authorization.loops, *trail.loops],
         routes=object_routes(objects, settings.upload_max_bytes),
+        flush=trail.flush,
         checks={"the database": events_db.check_writes, "the object store": objects.check_writes},
     )
 

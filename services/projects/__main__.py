@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from services.kit.audit.command import audit_command
 from services.kit.db.repair import command
 from services.kit.process.service import main
 from services.projects.app import NAME, build
@@ -14,5 +15,5 @@ main(
     Settings,
     build,
     Path(__file__).parent / "store" / "migrations",
-    {"repair": command(NAME, STORED), "cluster-resources": CLUSTER_RESOURCES},
+    {"audit": audit_command(NAME), "repair": command(NAME, STORED), "cluster-resources": CLUSTER_RESOURCES},
 )

@@ -9,8 +9,11 @@ from flyteidl.admin.project_pb2 import Domain
 from flyteidl.service import admin_pb2, auth_pb2, identity_pb2
 from starlette.routing import Route
 
+from services.contracts.audit import CHANGES, resource_of
+from services.contracts.authorization.switch import Authorization
 from services.contracts.flyte_services import SERVICE_NAMES
 from services.contracts.projects import PROJECT_REGISTERED
+from services.kit.audit.trail import AuditTrail
 from services.kit.db.database import Database
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.process.service import App, Connections
@@ -45,10 +48,12 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
     await _seed(settings.seed_projects, connections.db, outbox, clock=_now)
     await ProjectRequests(connections.db, domains).listen(connections.bus)
 
-    table = Table()
+    authorization = Authorization.of(settings)
+    trail = AuditTrail.of(NAME, settings, connections.db, connections.bus, changes=CHANGES, resource_of=resource_of)
+    table = Table(authorize=authorization.hook, audit=trail.audit)
     table.bind(
         ADMIN_SERVICE,
-        ProjectHandlers(connections.db, outbox, domains, clock=_now),
+        ProjectHandlers(connections.db, outbox, domains, clock=_now, authorizer=authorization.authorizer),
         AttributeHandlers(connections.db, connections.bus, outbox, domains, clock=_now),
         VersionHandlers(settings, started=_now()),
     )
@@ -59,7 +64,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
         table.bind(AUTH_METADATA_SERVICE, AuthMetadataHandlers(settings, discovery))
         table.bind(IDENTITY_SERVICE, IdentityHandlers())
         routes = _login_routes(settings, discovery, stack)
-    loops = [relay.run]
+    loops = [relay.run, *authorization.loops, *trail.loops]
     if settings.cluster_resource_templates is not None:
         source = ClusterResourceSource(connections.db, settings)
         appliers = open_appliers(settings, source, stack)
@@ -69,6 +74,7 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
         services=SERVICE_NAMES,
         loops=loops,
         routes=routes,
+        flush=trail.flush,
         checks={"the database": connections.db.check_writes},
     )
 

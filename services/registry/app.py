@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from flyteidl.core.tasks_pb2 import Resources
 from flyteidl.service import admin_pb2
 
+from services.contracts.audit import CHANGES, resource_of
+from services.contracts.authorization.switch import Authorization
 from services.contracts.flyte_services import SERVICE_NAMES
+from services.kit.audit.trail import AuditTrail
 from services.kit.messaging.outbox import Outbox, Relay
 from services.kit.objects.store import ObjectStore
 from services.kit.process.service import App, Connections
@@ -44,12 +47,15 @@ async def build(settings: Settings, connections: Connections, stack: AsyncExitSt
 
     names = NamedEntityHandlers(connections.db, clock=_now)
     descriptions = DescriptionHandlers(connections.db)
-    table = Table(cpu_pool)
+    authorization = Authorization.of(settings)
+    trail = AuditTrail.of(NAME, settings, connections.db, connections.bus, changes=CHANGES, resource_of=resource_of)
+    table = Table(cpu_pool, authorize=authorization.hook, audit=trail.audit)
     table.bind(ADMIN_SERVICE, tasks, workflows, launch_plans, names, descriptions)
     return App(
         table,
         services=SERVICE_NAMES,
-        loops=[relay.run],
+        loops=[relay.run, *authorization.loops, *trail.loops],
+        flush=trail.flush,
         checks={"the database": connections.db.check_writes},
     )
 

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from services.contracts.authorization.policy import parse_policy
 from tests.support.helm import Values, example, merge, notes, render, render_all
 from tests.support.manifests import Manifests
 
@@ -43,6 +44,12 @@ LOGIN = {"issuer": "https://a", "gatewaySecret": GATEWAY_SECRET, "audiences": ["
             {"auth": {**LOGIN, "browserClient": {"id": "console"}}},
             "auth.audiences: must have auth.browserClient.id",
         ),
+        (
+            {"authorization": {"bindings": [{"role": "admin"}]}},
+            "auth.gatewaySecret: needed with authorization.bindings",
+        ),
+        ({"gateway": {"trustedProxies": -1}}, "/gateway/trustedProxies"),
+        ({"events": {"settings": {"audit_log": True}}}, "additional properties 'audit_log' not allowed"),
         ({"projects": {"settings": {"auth_issuer": "https://a"}}}, "additional properties 'auth_issuer' not allowed"),
         ({"propeller": {"enabled": True}}, "propeller.enabled: needs engine.type kubernetes"),
     ],
@@ -145,6 +152,23 @@ def test_login_of_browsers_reaches_projects_through_the_gateway() -> None:
     assert [each for each in first["args"] if each.startswith("--browser-login=flyteplane-projects")]
     policy = manifests.get("NetworkPolicy", "flyteplane-projects")["spec"]["ingress"][0]
     assert 8082 in {port["port"] for port in policy["ports"]}
+
+
+def test_roles_and_audit_log_reach_all_services() -> None:
+    manifests = render(["minimal.yaml", "roles.yaml"], {"clusterResources": {"enabled": True}})
+    text = manifests.get("ConfigMap", "flyteplane-authorization")["data"]["policy.yaml"]
+    assert {binding.role for binding in parse_policy(text).bindings} == {"engine", "admin", "contributor"}
+    for service in ("registry", "executions", "events", "projects"):
+        settings = yaml.safe_load(manifests.get("ConfigMap", f"flyteplane-{service}")["data"]["settings.yaml"])
+        assert (settings["audit_log"], settings["audit_log_days"]) == (True, 365)
+        folder, _, file = settings["authorization_policy"].rpartition("/")
+        assert file == "policy.yaml"
+        (container,) = manifests.get("Deployment", f"flyteplane-{service}")["spec"]["template"]["spec"]["containers"]
+        assert {"name": "authorization", "mountPath": folder, "readOnly": True} in container["volumeMounts"]
+    text = manifests.get("ConfigMap", "flyteplane-cluster-resources")["data"]["settings.yaml"]
+    assert not {"authorization_policy", "audit_log"} & yaml.safe_load(text).keys()
+    gateway = manifests.get("Deployment", "flyteplane-gateway")["spec"]["template"]["spec"]
+    assert "--trusted-proxies=1" in gateway["initContainers"][0]["args"]
 
 
 def test_without_a_client_there_is_no_test_of_a_release_with_login() -> None:

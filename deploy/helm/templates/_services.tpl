@@ -231,6 +231,10 @@ volumes:
     secret: {secretName: {{ . }}}
   {{- end }}
   {{- end }}
+  {{- if and $root.Values.authorization.bindings (ne $service "cluster-resources") }}
+  - name: authorization
+    configMap: {name: {{ include "flyteplane.name" (list $root "authorization") }}}
+  {{- end }}
   {{- if and (eq $service "projects") $root.Values.auth.caSecret.name }}
   - name: auth-ca
     secret: {secretName: {{ $root.Values.auth.caSecret.name }}}
@@ -274,6 +278,9 @@ mounts:
   {{- if $root.Values.nats.clientCertificateSecret }}
   - {name: nats-certificate, mountPath: /etc/flyteplane/nats-certificate, readOnly: true}
   {{- end }}
+  {{- end }}
+  {{- if and $root.Values.authorization.bindings (ne $service "cluster-resources") }}
+  - {name: authorization, mountPath: /etc/flyteplane/authorization, readOnly: true}
   {{- end }}
   {{- if and (eq $service "projects") $root.Values.auth.caSecret.name }}
   - {name: auth-ca, mountPath: /etc/flyteplane/auth-ca, readOnly: true}
@@ -338,6 +345,15 @@ mounts:
 {{- if $auth.gatewaySecret.name -}}
 {{- $_ := set $made "subject_claims" $auth.subjectClaims -}}
 {{- $_ := set $made "client_claims" $auth.clientClaims -}}
+{{- end -}}
+{{- if ne $service "cluster-resources" -}}
+{{- if $root.Values.authorization.bindings -}}
+{{- $_ := set $made "authorization_policy" "/etc/flyteplane/authorization/policy.yaml" -}}
+{{- end -}}
+{{- if $root.Values.audit.enabled -}}
+{{- $_ := set $made "audit_log" true -}}
+{{- $_ := set $made "audit_log_days" (int64 $root.Values.audit.days) -}}
+{{- end -}}
 {{- end -}}
 {{- if and (eq $service "projects") $auth.issuer -}}
 {{- $client := $auth.publicClient -}}

@@ -18,6 +18,8 @@ from sqlalchemy import (
     text,
 )
 
+from services.kit.audit.store import audit_table
+
 metadata = MetaData()
 
 # Events that executions refused, with the reason. Their engines usually received it; during an outage of executions
@@ -55,3 +57,5 @@ event_log = Table(
 )
 Index("event_log_by_lane", event_log.c.lane, event_log.c.received_at)
 Index("event_log_unanswered", event_log.c.received_at, postgresql_where=text("verdicts IS NULL"))
+
+audit_log = audit_table(metadata)

@@ -33,7 +33,7 @@ from services.executions.launching.launched_entities import EntityLease, Launche
 from services.executions.launching.projects import Projects
 from services.executions.rules import attributes, configuration, create, errors, inputs, names
 from services.executions.rules.attributes import Matching
-from services.executions.rules.new_executions import LaunchedEntity, Origin, Parent, new_execution
+from services.executions.rules.new_executions import LaunchedBy, LaunchedEntity, Origin, Parent, new_execution
 from services.executions.store import executions as store
 from services.executions.store import launches
 from services.executions.store.launches import Launch
@@ -88,9 +88,9 @@ class Launcher:
         self._entities = LaunchedEntities(bus, cpu_pool)
 
     async def launch(
-        self, request: ExecutionCreateRequest, principal: str, source_execution_id: int = 0
+        self, request: ExecutionCreateRequest, by: LaunchedBy, source_execution_id: int = 0
     ) -> ExecutionCreateResponse:
-        """Launch an execution for `principal`, the caller, "" when unknown.
+        """Launch an execution.
 
         `source_execution_id` is the row id of the execution that is repeated, 0 without one.
 
@@ -102,12 +102,12 @@ class Launcher:
         create.check_project_domain_and_name(request)
         lease = self._entities.lease()
         try:
-            return await self._launch(request, principal, source_execution_id, lease)
+            return await self._launch(request, by, source_execution_id, lease)
         finally:
             lease.release()
 
     async def _launch(
-        self, request: ExecutionCreateRequest, principal: str, source_execution_id: int, lease: EntityLease
+        self, request: ExecutionCreateRequest, by: LaunchedBy, source_execution_id: int, lease: EntityLease
     ) -> ExecutionCreateResponse:
         scope = await self._attribute_scope(request, lease)  # requests the launch plan, unless it is cached
         project, matching = await self._project_and_attributes(request, scope)
@@ -116,6 +116,7 @@ class Launcher:
         given = create.inputs_of(request)
         resolved = await self._resolve_inputs(given, entity.launch_plan, on_loop=not lease.is_large)
         parent = await self._parent(request)
+        principal = by.principal_with(parent)
         config = self._config(request, entity, matching, principal)
         execution = new_execution(
             request,

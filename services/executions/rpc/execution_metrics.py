@@ -8,6 +8,7 @@ from flyteidl.core.identifier_pb2 import Identifier, WorkflowExecutionIdentifier
 from flyteidl.core.metrics_pb2 import Span
 from google.protobuf.message import DecodeError
 
+from services.contracts.authorization.authorizer import Authorizer
 from services.contracts.identifiers import check_execution_identifier
 from services.contracts.registry import LOCATE_WORKFLOW_CLOSURE
 from services.executions.rules.errors import missing
@@ -46,15 +47,18 @@ _CALLS = 2
 class ExecutionMetricsHandlers:
     """The RPC for spans. They are built in the CPU pool, step by step; the reads between two steps are done here."""
 
-    def __init__(self, db: Database, bus: Bus, objects: ObjectStore, cpu_pool: CpuPool) -> None:
+    def __init__(
+        self, db: Database, bus: Bus, objects: ObjectStore, cpu_pool: CpuPool, authorizer: Authorizer | None = None
+    ) -> None:
         self._db = db
         self._bus = bus
+        self._authorizer = authorizer
         self._objects = objects
         self._cpu_pool = cpu_pool
         self._calls = FairSemaphore(_CALLS, 1)
 
     async def GetExecutionMetrics(
-        self, request: WorkflowExecutionGetMetricsRequest, _call: Call
+        self, request: WorkflowExecutionGetMetricsRequest, call: Call
     ) -> WorkflowExecutionGetMetricsResponse:
         """Return the tree of spans, `depth` levels deep; the span of a workflow without a closure has no nodes.
 
@@ -62,24 +66,27 @@ class ExecutionMetricsHandlers:
             NotFound: The execution or a workflow is missing.
             ResourceExhausted: The tree has more than MOST_ENTITIES nodes and attempts, closures with more than
                 MOST_LARGE_BYTES together, or too many levels for clients.
+            PermissionDenied: The caller may not read the project-domain of an execution that the tree contains.
             ServiceError: The database, the object store or the registry failed.
         """
         check_execution_identifier(request.id if request.HasField("id") else None)
         async with self._calls.slot(current_client_connection()):
-            return WorkflowExecutionGetMetricsResponse(span=await self._span(request))
+            return WorkflowExecutionGetMetricsResponse(span=await self._span(request, call))
 
-    async def _span(self, request: WorkflowExecutionGetMetricsRequest) -> Span:
+    async def _span(self, request: WorkflowExecutionGetMetricsRequest, call: Call) -> Span:
         reading = _Reading(self._db, self._cpu_pool)
         run = await reading.run(request.id, with_nodes=request.depth != 0)
         spans = execution_span(run, request.depth)
         needed, span = await self._cpu_pool.run(_begin, spans)
         while needed is not None:
-            result = await self._result(needed, reading)
+            result = await self._result(needed, reading, call)
             needed, span = await self._cpu_pool.run(_go_on, spans, result)
         return span
 
-    async def _result(self, needed: SpanRequest, reading: "_Reading") -> SpanResult:
+    async def _result(self, needed: SpanRequest, reading: "_Reading", call: Call) -> SpanResult:
         if isinstance(needed, RunSpanRequest):
+            if self._authorizer is not None:  # events name the executions that nodes have launched, of any project
+                self._authorizer.check_readable(call.caller, needed.execution.project, needed.execution.domain)
             return await reading.run(needed.execution, with_nodes=needed.with_nodes)
         uri = await self._closure_uri(needed.id) if isinstance(needed, WorkflowSpanRequest) else needed.uri
         content = await self._objects.find(uri, bytes)

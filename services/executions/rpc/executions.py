@@ -21,12 +21,14 @@ from flyteidl.admin.execution_pb2 import (
 from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 from google.protobuf.message import DecodeError
 
+from services.contracts.authorization.roles import Role
 from services.contracts.executions import EXECUTION_TERMINATED
 from services.contracts.identifiers import check_execution_identifier
 from services.executions.launching.launcher import Launcher
 from services.executions.responses import entities
 from services.executions.rules import aborts, repeat
 from services.executions.rules.errors import missing
+from services.executions.rules.new_executions import LaunchedBy
 from services.executions.store import execution_lists
 from services.executions.store import executions as store
 from services.kit.db.database import Database
@@ -65,7 +67,7 @@ class ExecutionHandlers:
 
     async def CreateExecution(self, request: ExecutionCreateRequest, call: Call) -> ExecutionCreateResponse:
         """Launch a launch plan or a single task; raises AlreadyExists and others (executions.md#createexecution)."""
-        return await self._launcher.launch(request, call.principal)
+        return await self._launcher.launch(request, _launched_by(call))
 
     async def RelaunchExecution(self, request: ExecutionRelaunchRequest, call: Call) -> ExecutionCreateResponse:
         """Repeat an execution with the inputs that its caller gave.
@@ -141,6 +143,7 @@ class ExecutionHandlers:
         Raises:
             NotFound: There is no such execution.
             FailedPrecondition: It has ended.
+            PermissionDenied: The caller is an engine, and no engine has launched it.
         """
         identifier = _identifier(request)
         cause = aborts.stored_cause(request.cause)
@@ -148,6 +151,8 @@ class ExecutionHandlers:
             row = await store.lock(connection, identifier)
             if row is None:
                 raise missing(identifier)
+            if call.role == Role.ENGINE:
+                aborts.check_child(identifier, row.parent_node_id)
             aborts.check_running(row.phase)
             closure = ExecutionClosure.FromString(row.closure)
             aborts.set_aborting(closure, cause, call.principal)
@@ -167,12 +172,12 @@ class ExecutionHandlers:
     ) -> ExecutionCreateResponse:
         content = await self._inputs(source)
         if len(content) <= MOST_LOOP_BYTES:
-            return await self._launcher.launch(_parsed(source, content, repeat_with), call.principal, source.id)
+            return await self._launcher.launch(_parsed(source, content, repeat_with), _launched_by(call), source.id)
         del content  # it is read again when it is this call's turn
         async with self._large_repeats.slot(current_client_connection()):
             content = await self._inputs(source)
             again = await self._cpu_pool.run(_parsed, source, content, repeat_with)
-            return await self._launcher.launch(again, call.principal, source.id)
+            return await self._launcher.launch(again, _launched_by(call), source.id)
 
     async def _inputs(self, source: store.Source) -> bytes:
         """Return the serialized inputs of an execution; raise FailedPrecondition if they are gone."""
@@ -185,6 +190,10 @@ class ExecutionHandlers:
         if content is None:
             raise _gone(source)
         return content
+
+
+def _launched_by(call: Call) -> LaunchedBy:
+    return LaunchedBy(call.principal, engine=call.role == Role.ENGINE)
 
 
 def _parsed(

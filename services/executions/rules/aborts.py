@@ -3,9 +3,11 @@
 from flyteidl.admin.event_pb2 import EventErrorAlreadyInTerminalState, EventFailureReason
 from flyteidl.admin.execution_pb2 import ExecutionClosure
 from flyteidl.core.execution_pb2 import WorkflowExecution
+from flyteidl.core.identifier_pb2 import WorkflowExecutionIdentifier
 
+from services.contracts.identifiers import identifier_text
 from services.contracts.phases import WORKFLOW_TERMINAL
-from services.kit.errors import FailedPrecondition
+from services.kit.errors import FailedPrecondition, PermissionDenied
 
 # Enough for what users write, and for the beginning of an engine's report; lists and the console show a cause whole.
 MAX_CAUSE_BYTES = 4096
@@ -26,6 +28,15 @@ def check_running(phase: str) -> None:
 def stored_cause(cause: str) -> str:
     """Return `cause` cut to MAX_CAUSE_BYTES. An engine's long report is not refused, as its abort must succeed."""
     return cause.encode()[:MAX_CAUSE_BYTES].decode(errors="ignore")
+
+
+def check_child(identifier: WorkflowExecutionIdentifier, parent_node_id: int) -> None:
+    """Raise PermissionDenied unless a node has launched the execution: an engine stops what it has launched alone."""
+    if not parent_node_id:
+        raise PermissionDenied(
+            "permission denied: the role engine stops executions that a node has launched, "
+            f"and {identifier_text(identifier)} is none"
+        )
 
 
 def set_aborting(closure: ExecutionClosure, cause: str, principal: str) -> None:

@@ -48,11 +48,27 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The caller, the node that launches the execution, and the row id of the execution that it repeats, 0 for none.
+class LaunchedBy:
+    """The caller of a launch: its identity, "" when unknown, and whether it may launch because it is an engine."""
 
-    A request may name any node as its parent. So the user of the parent's execution becomes the principal only if the
-    caller is unknown (docs/trust.md#what-a-caller-may-claim-in-a-request).
+    caller: str
+    engine: bool = False
+
+    def principal_with(self, parent: Parent | None) -> str:
+        """Return the principal of an execution with this parent.
+
+        A request may name any node as its parent. So the user of the parent's execution is the principal only if an
+        engine launches it, and in `new_execution` if the caller is unknown
+        (docs/trust.md#what-a-caller-may-claim-in-a-request).
+        """
+        return (parent.user if self.engine and parent else "") or self.caller
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The principal, the node that launches the execution, and the row id of the execution that it repeats, or 0.
+
+    Without a principal it is the user of the parent's execution.
     """
 
     principal: str

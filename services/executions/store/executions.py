@@ -23,7 +23,7 @@ JOIN executions AS execution USING (execution_project, execution_domain, executi
 WHERE execution_project = %(project)s AND execution_domain = %(domain)s AND execution_name = %(name)s
     AND node.node_id = %(node_id)s
 """
-_LOCK = f"SELECT id, phase, closure FROM executions WHERE {_KEY} FOR UPDATE"
+_LOCK = f"SELECT id, phase, closure, parent_node_execution_id FROM executions WHERE {_KEY} FOR UPDATE"
 _SET_STATE = "UPDATE executions SET state = %(state)s, closure = %(closure)b, updated_at = now() WHERE id = %(id)s"
 _SET_ABORTING = """
 UPDATE executions
@@ -78,6 +78,7 @@ class LockedExecution:
     id: int
     phase: str
     closure: bytes
+    parent_node_id: int  # 0 without one
 
 
 async def get(connection: Connection, identifier: WorkflowExecutionIdentifier) -> StoredExecution | None:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.kit.audit.store import audit_table
 from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
@@ -326,3 +327,5 @@ applied_batches = Table(
     Column("payload", LargeBinary, nullable=False),  # storage EXTERNAL
     Column("verdicts", LargeBinary, nullable=False),  # framed; empty: the batch cannot be read
 )
+
+audit_log = audit_table(metadata)

@@ -101,6 +101,17 @@ class ProcessSettings(BaseSettings):
     incomplete for this long is closed; some are after half of it, as progress is checked twice within it. As a whole a
     request may take six times as long, an upload or download longer by a second for each 16 KiB."""
 
+    authorization_policy: FilePath | None = None
+    """YAML file that binds roles to callers (docs/authorization.md#policy); it is read again when it changes. None:
+    every caller may do everything. All services must have the same."""
+
+    audit_log: bool = False
+    """Whether the service records every call that changes something, and every denied one, in its database
+    (docs/operating/audit.md#what-is-recorded)."""
+
+    audit_log_days: int = Field(default=90, ge=0)
+    """Days for which those records are stored; 0 means without end."""
+
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     """debug, info (a line per call), warning or error."""
 
@@ -150,6 +161,12 @@ class ProcessSettings(BaseSettings):
             raise ValueError("nats_ca_file, nats_certificate_file and nats_key_file need a nats_url of tls://")
         if (self.nats_certificate_file is None) != (self.nats_key_file is None):
             raise ValueError("nats_certificate_file and nats_key_file are needed together")
+        return self
+
+    @model_validator(mode="after")
+    def _policy_for_known_callers(self) -> Self:
+        if self.authorization_policy is not None and not self.gateway_secret:
+            raise ValueError("authorization_policy needs gateway_secret: without it no caller is known")
         return self
 
     @property

@@ -27,6 +27,9 @@ OUTBOX_WAITING = Gauge(
 OBJECTS_LOST = CounterMetric(
     "flyteplane_objects_missed", "Objects that a reply needed and that are permanently lost", ["reason"]
 )
+AUDIT_RECORDS_LOST = CounterMetric(
+    "flyteplane_audit_records_lost", "Audit records that are in the log of the process instead of the table"
+)
 
 # From a read from memory (half a millisecond) to the timeout of clients (15 s).
 _CALL_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15)

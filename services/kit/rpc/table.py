@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from services.kit.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ServiceError, Unimplemented
 from services.kit.process.telemetry import CALLS
 from services.kit.protobuf.readable import MOST_LEVELS, REQUEST_RULE, Check, UnreadableValue, nested_parser
+from services.kit.rpc.audited_calls import Audit, AuditedCall
 from services.kit.rpc.callers import ANONYMOUS, Caller, Callers
 from services.kit.rpc.cpu_pool import MOST_LOOP_BYTES, CpuPool
 from services.kit.rpc.fairness import UNREAD_RESPONSES, current_client_connection, set_client_connection
@@ -29,6 +31,7 @@ from services.kit.rpc.large_requests import MOST_SMALL_BYTES, CheckLarge, LargeR
 
 log = logging.getLogger(__name__)
 
+_DENIED, _UNAUTHENTICATED = Code.PERMISSION_DENIED.name, Code.UNAUTHENTICATED.name
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
@@ -38,6 +41,7 @@ class Call(NamedTuple):
     metadata: Mapping[str, str] = _NO_METADATA
     deadline: float | None = None  # when the caller stops waiting, in the event loop's time
     caller: Caller = ANONYMOUS
+    role: str = ""  # by which the caller may make the call; empty without authorisation
 
     @property
     def principal(self) -> str:
@@ -46,6 +50,9 @@ class Call(NamedTuple):
 
 
 Handler = Callable[[Message, Call], Awaitable[Message | bytes]]
+
+Authorize = Callable[[str, Message, Caller], str]
+"""Returns the role by which a caller may make a request to the method of a path; raises PermissionDenied."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +96,24 @@ class Table:
     Args:
         cpu_pool: That of the handlers; large requests are parsed in it.
         check_large: Called with the type and the bytes of each large request before it is parsed, in a thread.
+        authorize: Called with each request, for a large one in a thread; None lets every caller do everything.
+        audit: Takes calls for the audit log, and is awaited before their response; None for no log.
     """
 
-    def __init__(self, cpu_pool: CpuPool | None = None, check_large: CheckLarge | None = None) -> None:
+    def __init__(
+        self,
+        cpu_pool: CpuPool | None = None,
+        check_large: CheckLarge | None = None,
+        *,
+        authorize: Authorize | None = None,
+        audit: Audit | None = None,
+    ) -> None:
         self._methods: dict[str, Method] = {}
         self._cpu_pool = cpu_pool or CpuPool()
         self._large_requests = LargeRequests(self._cpu_pool, check_large)
         self._json_turns = JsonTurns()
+        self._authorize = authorize
+        self._audit = audit
         self._callers: Callers | None = None
 
     def identify_callers(self, callers: Callers) -> None:
@@ -137,16 +155,19 @@ class Table:
             ServiceError: every failure; an unexpected exception as Internal, without its text.
         """
         started = time.perf_counter()
-        code = "OK"
+        code, message = "OK", ""
         set_client_connection(call.metadata)
+        audited = None if self._audit is None else AuditedCall(path, self._name(path), call.metadata)
         try:
             if self._callers is not None:
                 call = Call(call.metadata, call.deadline, self._callers.caller_of(call.metadata))
+            if audited is not None:
+                audited.caller = call.caller
             if call.deadline is None:
-                return await self._serve(path, payload, call)
-            return await self._serve_in_time(path, payload, call, call.deadline)
+                return await self._serve(path, payload, call, audited)
+            return await self._serve_in_time(path, payload, call, call.deadline, audited)
         except ServiceError as error:
-            code = error.code.name
+            code, message = error.code.name, error.message
             raise
         except asyncio.CancelledError:
             code = Code.CANCELLED.name
@@ -157,11 +178,33 @@ class Table:
             log.exception("call failed", extra={"method": path, "error_id": reference})
             raise Internal(f"internal error {reference}") from error
         finally:
-            method = self._methods.get(path)
-            name = "unknown" if method is None else method.name
-            CALLS.record(name, path, code, time.perf_counter() - started, call.metadata.get("traceparent", ""))
+            if audited is not None:
+                await self._record(audited, code, message)
+            traceparent = call.metadata.get("traceparent", "")
+            CALLS.record(self._name(path), path, code, time.perf_counter() - started, traceparent)
 
-    async def _serve_in_time(self, path: str, payload: bytes | CompressedMessage, call: Call, deadline: float) -> bytes:
+    def _name(self, path: str) -> str:
+        method = self._methods.get(path)
+        return "unknown" if method is None else method.name
+
+    async def _record(self, call: AuditedCall, code: str, message: str) -> None:
+        """Pass a call to the audit log: one that was denied, and of methods that change something each by a caller.
+
+        Without the gateway's secret nothing was done, and no caller is known.
+        """
+        if self._audit is None:
+            return
+        if code == _DENIED or (call.path in self._audit.changes and code != _UNAUTHENTICATED):
+            await self._audit.record(call, code, message)
+
+    async def _serve_in_time(
+        self,
+        path: str,
+        payload: bytes | CompressedMessage,
+        call: Call,
+        deadline: float,
+        audited: AuditedCall | None,
+    ) -> bytes:
         """Do what `asyncio.timeout_at` does, at less cost: every call of an engine has a deadline, few reach it."""
         task: asyncio.Task[bytes] = asyncio.current_task()  # type: ignore[assignment]  # a coroutine runs in a task
         passed = False
@@ -174,7 +217,7 @@ class Table:
 
         timer = task.get_loop().call_at(deadline, end)  # get_running_loop makes a system call
         try:
-            return await self._serve(path, payload, call)
+            return await self._serve(path, payload, call, audited)
         except asyncio.CancelledError as error:
             if passed and task.uncancel() == 0:
                 raise DeadlineExceeded("the caller's deadline has passed") from error
@@ -182,17 +225,27 @@ class Table:
         finally:
             timer.cancel()
 
-    async def _serve(self, path: str, payload: bytes | CompressedMessage, call: Call) -> bytes:
+    async def _serve(
+        self, path: str, payload: bytes | CompressedMessage, call: Call, audited: AuditedCall | None
+    ) -> bytes:
         method = self._methods.get(path)
         if method is None:
             raise Unimplemented(self._unimplemented(path))
         memory = 0
+        small = type(payload) is bytes and len(payload) <= MOST_LOOP_BYTES
         if type(payload) is bytes and len(payload) <= MOST_SMALL_BYTES:
             request = method.read_request(payload)
         else:
             request, memory = await self._large_requests.read(method.request, method.read_request, payload)
+        if audited is not None:
+            audited.request = request
         try:
+            if self._authorize is not None:
+                decide = partial(self._authorize, path, request, call.caller)
+                call = call._replace(role=decide() if small else await self._cpu_pool.run(decide))
             response = await method.handler(request, call)
+            if audited is not None:
+                audited.reply = response
             reply = response if isinstance(response, bytes) else response.SerializeToString()
             if JSON_REPLY_HEADER in call.metadata:
                 check_reply_size(reply)

@@ -16,6 +16,7 @@ from flyteidl.admin.project_pb2 import (
     ProjectUpdateResponse,
 )
 
+from services.contracts.authorization.authorizer import Authorizer
 from services.contracts.projects import PROJECT_REGISTERED, PROJECT_UPDATED
 from services.kit.db.database import Database
 from services.kit.lists.pages import connection_for_page
@@ -28,10 +29,26 @@ from services.projects.store import projects as store
 
 
 class ProjectHandlers:
-    """The RPCs about projects; `domains` are those of every project, in the order in which they are returned."""
+    """The RPCs about projects.
 
-    def __init__(self, db: Database, outbox: Outbox, domains: Sequence[Domain], clock: Callable[[], datetime]) -> None:
+    Args:
+        db: Their database.
+        outbox: Takes announcements of changes.
+        domains: Those of every project, in the order in which they are returned.
+        clock: Returns the time.
+        authorizer: Knows which projects a caller sees in lists; None: all.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        outbox: Outbox,
+        domains: Sequence[Domain],
+        clock: Callable[[], datetime],
+        authorizer: Authorizer | None = None,
+    ) -> None:
         self._db = db
+        self._authorizer = authorizer
         self._outbox = outbox
         self._clock = clock
         self._domains_response = GetDomainsResponse(domains=domains)
@@ -74,11 +91,12 @@ class ProjectHandlers:
             raise rules.not_found(request.id)
         return stored + self._domains
 
-    async def ListProjects(self, request: ProjectListRequest, _call: Call) -> bytes:
+    async def ListProjects(self, request: ProjectListRequest, call: Call) -> bytes:
         """Return a page of projects, or up to MOST_ROWS when the limit is 0 (lists.md#listprojects).
 
-        Without filters archived projects are left out.
+        Without filters archived projects are left out, and always those of which the caller may read no domain.
         """
+        visible = None if self._authorizer is None else self._authorizer.visible_projects(call.caller)
         query = store.LISTING.query(
             name="ListProjects",
             limit=request.limit or MOST_ROWS,
@@ -88,7 +106,7 @@ class ProjectHandlers:
             sort_direction=request.sort_by.direction,
         )
         async with connection_for_page(self._db, query) as connection:
-            page = await store.find(connection, query)
+            page = await store.find(connection, query, visible)
         projects = (message_field(Projects.PROJECTS_FIELD_NUMBER, stored + self._domains) for stored in page)
         return b"".join(projects) + string_field(
             Projects.TOKEN_FIELD_NUMBER, query.next_token(len(page), more=page.more)

@@ -1,10 +1,11 @@
 """The projects table: one row for each project, archived ones included. A project is never deleted."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from flyteidl.admin.project_pb2 import Project
-from sqlalchemy import DateTime, Select, cast, literal_column, null
+from sqlalchemy import ARRAY, DateTime, Select, Text, any_, bindparam, cast, literal_column, null
 
 from services.kit.db.database import Connection
 from services.kit.lists.pages import Page, RowPage
@@ -79,13 +80,24 @@ async def unarchived(connection: Connection) -> list[str]:
     return [identifier for (identifier,) in await cursor.fetchall()]
 
 
-async def find(connection: Connection, query: ListQuery) -> Page[bytes]:
-    """Return the serialized projects of a page; archived ones only if there is a filter (lists.md#listprojects)."""
+async def find(connection: Connection, query: ListQuery, visible: Sequence[str] | None = None) -> Page[bytes]:
+    """Return the serialized projects of a page; archived ones only if there is a filter (lists.md#listprojects).
+
+    Args:
+        connection: A connection to the database.
+        query: The list request.
+        visible: Patterns of LIKE for the ids of the projects that the list has; None for all.
+    """
 
     def restrict(statement: Select[Any]) -> Select[Any]:
-        return statement.where(*(query.where or [projects.c.state != literal_column(str(Project.ARCHIVED))]))
+        statement = statement.where(*(query.where or [projects.c.state != literal_column(str(Project.ARCHIVED))]))
+        if visible is None:
+            return statement
+        return statement.where(projects.c.identifier.like(any_(bindparam("visible", type_=ARRAY(Text)))))
 
-    rows = await RowPage(projects, (projects.c.message,), query, restrict, cache_key=None, values={}).read(connection)
+    values = {} if visible is None else {"visible": list(visible)}
+    page = RowPage(projects, (projects.c.message,), query, restrict, cache_key=None, values=values)
+    rows = await page.read(connection)
     return Page((message for (message,) in rows), more=rows.more)
 
 

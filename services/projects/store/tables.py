@@ -14,6 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from services.kit.audit.store import audit_table
 from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
@@ -57,3 +58,5 @@ matchable_attributes = Table(
 )
 
 outbox = outbox_table(metadata)
+
+audit_log = audit_table(metadata)

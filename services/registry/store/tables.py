@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 
+from services.kit.audit.store import audit_table
 from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
@@ -187,3 +188,5 @@ schedulable_entities = Table(
 )
 
 outbox = outbox_table(metadata)
+
+audit_log = audit_table(metadata)

@@ -59,7 +59,7 @@ def _fault(citation: re.Match[str]) -> str:
         return "no such page"
     if citation["anchor"] is not None:
         return "" if citation["anchor"] in _anchors(page) else "no such heading"
-    whole = page.parent.name == "decisions" or page.name in {"settings.md", "glossary.md"}
+    whole = page.parent.name == "decisions" or page.name in {"settings.md", "glossary.md", "authorization.md"}
     return "" if whole else "no heading is named"
 
 

@@ -18,6 +18,7 @@ COUNTS = {
     "max_annotation_entries",
     "lane_length",
     "execution_events",
+    "trusted_proxies",
     "batch_events",
 }
 

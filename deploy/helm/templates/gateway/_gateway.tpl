@@ -27,6 +27,9 @@ arguments:
   {{- range .Values.gateway.corsOrigins }}
   - --cors-origin={{ . }}
   {{- end }}
+  {{- with .Values.gateway.trustedProxies }}
+  - --trusted-proxies={{ int . }}
+  {{- end }}
   {{- with .Values.auth }}
   {{- if .gatewaySecret.name }}
   - --gateway-secret-file=/etc/flyteplane/gateway-secret/{{ .gatewaySecret.key }}
