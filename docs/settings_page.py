@@ -61,10 +61,11 @@ AWS_SECRET_ACCESS_KEY = "..."
 
 Tables are `registry`, `executions`, `events`, `projects`, `gateway` and `environment`. Several processes need the same
 settings `objects_*`, `metadata_storage_prefix`, `task_resource_limits`, `max_message_bytes`, `auth_issuer`,
-`auth_ca_file`, `subject_claims`, `client_claims`, `clusters` and `namespace_template`, so these are allowed above all
-tables only. The sandbox sets ports, databases, NATS, TLS and all secrets itself: settings of these are refused before
-anything starts, as are unknown and wrong ones. `FLYTEPLANE_LOG_LEVEL` in the environment of `make up` has priority over
-the file. The sandbox's folder is readable by its owner only; `make reset` deletes it, and the file in it.
+`auth_ca_file`, `subject_claims`, `client_claims`, `authorization_policy`, `clusters` and `namespace_template`, so these
+are allowed above all tables only. The sandbox sets ports, databases, NATS, TLS and all secrets itself: settings of
+these are refused before anything starts, as are unknown and wrong ones. `FLYTEPLANE_LOG_LEVEL` in the environment of
+`make up` has priority over the file. The sandbox's folder is readable by its owner only; `make reset` deletes it, and
+the file in it.
 """
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", Address: "address"}

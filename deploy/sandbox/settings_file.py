@@ -59,6 +59,7 @@ SHARED = (
     "auth_ca_file",
     "subject_claims",
     "client_claims",
+    "authorization_policy",
     "clusters",
     "namespace_template",
 )

@@ -36,10 +36,11 @@ class Authorization:
 
         Raises:
             InvalidArgument: The policy cannot be used.
+            ValueError: The table of methods does not fit flyteidl, whether there is a policy or not.
         """
+        authorizer = Authorizer(scopes)
         if settings.authorization_policy is None:
             return cls()
-        authorizer = Authorizer(scopes)
         file = WatchedFile(settings.authorization_policy, lambda text: authorizer.use(parse_policy(text)))
         file.read_first()
         return cls(authorizer, (file.run,))

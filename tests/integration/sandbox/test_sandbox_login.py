@@ -1,6 +1,7 @@
 """A sandbox with login: flytekit, the engine and the release's test have tokens, and nothing else gets in."""
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -32,6 +33,8 @@ TEST_SECONDS = 60
 
 SETTINGS = """\
 auth_issuer = "{issuer}"
+authorization_policy = "{policy}"
+audit_log = true
 
 [gateway]
 auth_audiences = ["{audience}", "console"]
@@ -43,6 +46,13 @@ auth_client_scopes = ["openid", "all"]
 auth_client_redirect_uri = "{redirect_uri}"
 login_client_id = "console"
 login_client_secret = "console-secret"
+"""
+
+POLICY = f"""\
+bindings:
+  - {{role: engine, claims: {{iss: [flyteplane-engine]}}, projects: ["*"]}}
+  - {{role: contributor, clients: [{PROGRAM}], projects: [flytesnacks]}}
+  - {{role: viewer, subjects: [ann], projects: [flytesnacks]}}
 """
 
 
@@ -58,10 +68,16 @@ def sandbox(provider: Provider) -> Iterator[Sandbox]:
     with TemporaryDirectory(prefix="fp-login-", ignore_cleanup_errors=True) as base:
         folder = Path(base) / "sandbox"
         folder.mkdir()
+        policy = Path(base) / "policy.yaml"
+        policy.write_text(POLICY)
         redirect_uri = f"http://localhost:{free_port()}/callback"
         provider.clients["flytekit"].redirect_uris = [redirect_uri]
         text = SETTINGS.format(
-            issuer=provider.issuer, audience=AUDIENCE, keys_url=provider.keys_url, redirect_uri=redirect_uri
+            issuer=provider.issuer,
+            audience=AUDIENCE,
+            keys_url=provider.keys_url,
+            redirect_uri=redirect_uri,
+            policy=policy,
         )
         (folder / "settings.toml").write_text(text)
         with running_sandbox(folder, engine="local", task_python=clients.CLIENTS / "python") as running:
@@ -83,6 +99,22 @@ def client_config(sandbox: Sandbox, secret: str) -> Path:
     file = sandbox.folder / "program.yaml"
     file.write_text("admin:\n" + "".join(f"  {line}\n" for line in lines))
     return file
+
+
+def environment(sandbox: Sandbox, service: str) -> dict[str, str]:
+    """Return the variables of a service of the sandbox."""
+    lines = (sandbox.folder / "env" / f"{service}.env").read_text().splitlines()
+    return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines) if name}
+
+
+def audited(sandbox: Sandbox, service: str, *options: str) -> list[Any]:
+    """Return records of a service's audit log."""
+    command = (sys.executable, "-m", f"services.{service}", "audit", "--json", *options)
+    variables = os.environ | environment(sandbox, service)
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=TEST_SECONDS, check=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 async def get(sandbox: Sandbox, provider: Provider, path: str, **query: str) -> Any:
@@ -112,6 +144,31 @@ async def test_flytekit_logs_in_by_client_credentials_and_is_the_principal(
             sandbox, provider, "/api/v1/executions/flytesnacks/development", limit="9", filters=f"eq(user,{user})"
         )
         assert [each["id"]["name"] for each in listed["executions"]] == names
+
+
+async def test_child_that_the_engine_launches_has_the_principal_of_its_parent(
+    sandbox: Sandbox, provider: Provider
+) -> None:
+    command = ("pyflyte", "run", "--remote", "--wait", "--poll-interval", "1", "shapes.py", "nested")
+    done = await clients.run(sandbox, FLOWS, *command, config=client_config(sandbox, SECRET))
+    assert done.returncode == 0, done.stdout + done.stderr
+    query = {"limit": "9", "filters": "eq(launch_plan.name,shapes.inner_plan)"}
+    listed = await get(sandbox, provider, "/api/v1/executions/flytesnacks/development", **query)
+    (child,) = listed["executions"]
+    assert child["closure"]["phase"] == "SUCCEEDED"
+    assert child["spec"]["metadata"]["principal"] == PROGRAM
+    assert child["spec"]["metadata"]["parent_node_execution"]["execution_id"]["name"]
+
+
+async def test_denied_call_is_in_the_audit_log(sandbox: Sandbox, provider: Provider) -> None:
+    headers = {"authorization": f"Bearer {provider.token('ann')}", "accept": "application/json"}
+    async with httpx.AsyncClient(base_url=sandbox.url, headers=headers) as client:
+        denied = await client.put("/api/v1/projects/flytesnacks", json={"name": "mine"})
+    assert denied.status_code == 403
+    assert '"ann" (client "flytekit") needs the role admin' in denied.json()["message"]
+    expected = {"method": "UpdateProject", "resource": "flytesnacks", "code": "PERMISSION_DENIED"}
+    (record,) = audited(sandbox, "projects", "--subject", "ann")
+    assert record.items() >= {**expected, "address": "127.0.0.1", "client": "flytekit"}.items()
 
 
 async def test_flytekit_with_a_wrong_secret_does_not_get_in(sandbox: Sandbox) -> None:
