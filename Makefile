@@ -72,7 +72,7 @@ bench-compare: $(RUN_READY) ## This checkout and commit BASE in turn; writes ben
 	@$(BIN)/python -m bench.compare --base $(or $(BASE),origin/main) --out bench/RESULTS-compare.md \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
-bench-login: $(RUN_READY) ## What login adds to calls and events; writes bench/RESULTS-login.md (ROUNDS, SECONDS)
+bench-login: $(RUN_READY) ## What login and roles add to calls and events; writes bench/RESULTS-login.md (ROUNDS, SECONDS)
 	@$(BIN)/python -m bench.login --out bench/RESULTS-login.md \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
