@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from services.kit.audit.store import audit_table
+from services.kit.audit.table import audit_table
 
 metadata = MetaData()
 

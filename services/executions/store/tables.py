@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.kit.audit.store import audit_table
+from services.kit.audit.table import audit_table
 from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()

@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, MetaData, Table, Text
-
 from services.kit.db.database import Connection, Database
 
 _INSERT = """
@@ -49,25 +47,12 @@ class AuditRecord:
     """Of the refusal; empty when it succeeded."""
 
 
-_COLUMNS = tuple(field.name for field in fields(AuditRecord))
-
-
-def audit_table(metadata: MetaData) -> Table:
-    """Return the table of the audit log, for a service's metadata."""
-    table = Table(
-        "audit_log",
-        metadata,
-        Column("id", BigInteger, Identity(), primary_key=True),
-        Column("at", DateTime(timezone=True), nullable=False),
-        *(Column(name, Text, nullable=False) for name in _COLUMNS[1:]),
-    )
-    Index("audit_log_by_time", table.c.at, table.c.id)
-    return table
+COLUMNS = tuple(field.name for field in fields(AuditRecord))
 
 
 async def insert(connection: Connection, records: Sequence[AuditRecord]) -> None:
     """Store `records` by one statement."""
-    await connection.execute(_INSERT, {f"{name}s": [getattr(each, name) for each in records] for name in _COLUMNS})
+    await connection.execute(_INSERT, {f"{name}s": [getattr(each, name) for each in records] for name in COLUMNS})
 
 
 async def records_since(

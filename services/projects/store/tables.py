@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from services.kit.audit.store import audit_table
+from services.kit.audit.table import audit_table
 from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()

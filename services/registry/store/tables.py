@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-from services.kit.audit.store import audit_table
+from services.kit.audit.table import audit_table
 from services.kit.messaging.outbox_table import outbox_table
 
 metadata = MetaData()
