@@ -17,6 +17,7 @@ _RECONNECT_WAIT_SECONDS = 0.2
 # How long a start waits for the server; the supervisor of the process restarts it.
 _START_SECONDS = 5.0
 _CLOSE_SECONDS = 0.5
+_CANCEL_AGAIN_SECONDS = 0.05
 _PLAIN, _TLS = "nats", "tls"
 _INBOX = "_INBOX"
 
@@ -115,6 +116,10 @@ async def close(client: Client) -> None:
     with contextlib.suppress(TimeoutError):  # after a failed handshake the client would wait without end
         async with asyncio.timeout(_CLOSE_SECONDS):
             await client.close()
+    # It connects by asyncio.wait_for, which can lose a cancellation (Python 3.11): it would then go on reconnecting.
+    while (task := client._reconnection_task) is not None and not task.done():  # noqa: SLF001  # no other way to end it
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 class _TlsOnly(Client):

@@ -1,10 +1,14 @@
 """Addresses and credentials of NATS in the settings."""
 
+import asyncio
+import contextlib
+
 import pytest
+from nats.aio.client import Client
 
 from services.kit.errors import Unavailable
 from services.kit.messaging.bus import Bus
-from services.kit.messaging.nats_server import NatsServer, TlsFiles
+from services.kit.messaging.nats_server import NatsServer, TlsFiles, close
 from services.kit.process.settings import ProcessSettings, load
 from tests.support.parts import free_port
 
@@ -77,3 +81,17 @@ async def test_an_unreachable_server_is_reported_without_the_password(monkeypatc
     with pytest.raises(Unavailable) as raised:
         await Bus.connect(f"nats://events:secret@127.0.0.1:{port}", "test")
     assert raised.value.message == f"NATS cannot be reached at nats://127.0.0.1:{port}"
+
+
+async def test_client_is_closed_although_its_reconnecting_loses_a_cancellation() -> None:
+    async def reconnecting() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    client = Client()
+    client._status = Client.CLOSED
+    client._reconnection_task = asyncio.create_task(reconnecting())
+    await asyncio.sleep(0)
+    await close(client)
+    assert client._reconnection_task.cancelled()
