@@ -184,9 +184,12 @@ def busy_without_engine(server: RealApiServer, like: str, rate: float, seconds: 
 def report(none: Run, busy: Run, engine: Run, rate: float, seconds: float) -> tuple[str, bool]:
     """Return the report, and whether the targets are met.
 
-    The API server would not be on the same machine elsewhere, so launches are compared with those with a busy one.
+    The launches next to a busy API server show which part of the difference is not the engine's: an API server of
+    another machine would take none of this one's cores.
     """
-    slower = percentile(engine.launches(), 99) / percentile(busy.launches(), 99)
+    slower, slower_than_busy = (
+        percentile(engine.launches(), 99) / percentile(run.launches(), 99) for run in (none, busy)
+    )
     p50, p99 = (percentile(engine.resources(), percent) * 1000 for percent in (50, 99))
     missing = len(engine.due) - len(engine.resources())
     met = slower <= _MOST_SLOWER and p50 <= _TARGET_P50 and p99 <= _TARGET_P99 and not missing
@@ -199,7 +202,7 @@ def report(none: Run, busy: Run, engine: Run, rate: float, seconds: float) -> tu
         *describe_machine(),
         f"- kube-apiserver {kubernetes_version()} and etcd run on this machine, too; etcd syncs to disk",
         f"- {rate:g} launches/s for {seconds:g} s of a workflow with one task",
-        f"- targets: launch p99 at most {_MOST_SLOWER:g} times that without an engine, next to an API server as busy",
+        f"- targets: launch p99 at most {_MOST_SLOWER:g} times that without an engine",
         f"- targets: from launch to resource p50 {_TARGET_P50} ms, p99 {_TARGET_P99} ms",
         "",
         "| latency, ms | number | p50 | p90 | p99 | max | failed |",
@@ -209,7 +212,8 @@ def report(none: Run, busy: Run, engine: Run, rate: float, seconds: float) -> tu
         _row("launch, engine kubernetes", engine.launches(), len(engine.refused)),
         _row("from launch to resource", engine.resources(), missing),
         "",
-        f"Launch p99 with the engine is {slower:.2f} times that without, next to an API server as busy.",
+        f"Launch p99 with the engine is {slower:.1f} times that without.",
+        f"It is {slower_than_busy:.1f} times that without next to an API server as busy.",
         "",
         "| cores | engine none | engine none, API server busy | engine kubernetes |",
         "|---|---|---|---|",

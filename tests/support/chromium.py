@@ -11,6 +11,8 @@ PROGRAM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chrom
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu")
 SECONDS = 60
 
+# A system package, which a test run does not install. The same logins also run with a plain HTTP client as the browser
+# (tests/support/browsers.py), everywhere.
 needed = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed")
 
 

@@ -27,9 +27,9 @@ def scopes(uri: str, base: str = BASE, **settings: str) -> set[tuple[str, str]]:
         "metadata/mine/development/e/n0/offloaded_outputs",
         f"metadata/admin/mine/development/{DIGEST}",
         f"metadata/admin/mine/development/e/n0/dynamic/{DIGEST}",
-        "uploads/mine/development/root/file",
-        "uploads/mine/development/root/a/b",
-        "uploads/@acme/mine/development/root/file",
+        "uploads/mine/development/folder/file",
+        "uploads/mine/development/folder/a/b",
+        "uploads/@acme/mine/development/folder/file",
     ],
 )
 def test_what_the_control_plane_writes_belongs_to_a_project_domain(path: str) -> None:
@@ -43,14 +43,14 @@ def test_what_the_control_plane_writes_belongs_to_a_project_domain(path: str) ->
         BASE,
         f"{BASE}/raw/a/b/c",
         f"{BASE}/metadata/propeller/mine-development-e/n0/data/0/outputs.pb",
-        f"{BASE}/uploads/mine/development/../../others/development/root/file",
-        f"{BASE}/uploads/mine/development/./root/file",
+        f"{BASE}/uploads/mine/development/../../others/development/folder/file",
+        f"{BASE}/uploads/mine/development/./folder/file",
         f"{BASE}/uploads/mine/development/%2e%2e/file",
-        f"{BASE}/uploads/mine/development//root/file",
+        f"{BASE}/uploads/mine/development//folder/file",
         f"{BASE}/uploads/mine",
-        f"{BASE}2/uploads/mine/development/root/file",
-        "s3://other/flyte/uploads/mine/development/root/file",
-        f"{BASE}/uploads/mine/development/root/file\n",
+        f"{BASE}2/uploads/mine/development/folder/file",
+        "s3://other/flyte/uploads/mine/development/folder/file",
+        f"{BASE}/uploads/mine/development/folder/file\n",
     ],
 )
 def test_all_else_may_be_of_any_project(uri: str) -> None:
@@ -58,7 +58,7 @@ def test_all_else_may_be_of_any_project(uri: str) -> None:
 
 
 def test_prefixes_of_settings_count() -> None:
-    uri = "file:///objects/up/loads/mine/development/root/file"
+    uri = "file:///objects/up/loads/mine/development/folder/file"
     assert scopes(uri, "file:///objects", upload_prefix="up/loads") == {SCOPE}
     assert scopes(uri, "file:///objects") == {EVERYWHERE}
 
